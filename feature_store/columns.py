@@ -1,0 +1,145 @@
+"""Encoded feature columns in memory, and as Arrow tables on disk.
+
+A sparse feature is a jagged column: row r of
+
+    offsets  0     2  3  3        5
+    values   [7 9][4][ ][1 1]
+
+holds the table rows `values[offsets[r]:offsets[r + 1]]`; an empty bag means that the value is absent.
+A dense feature is a matrix with a presence mask.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from feature_store.storage import write_atomically
+
+Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """Bags of table rows: values [total] int32, offsets [rows + 1] int64."""
+
+    values: Ints
+    offsets: Ints
+
+    @classmethod
+    def from_lengths(cls, values: Ints, lengths: Ints) -> "Jagged":
+        """From the bags' lengths, [rows]."""
+        return cls(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[rows]."""
+        return np.diff(self.offsets)
+
+    def positions(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Where the values of `rows` lie, one row after the other, and each row's length."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        shift = np.repeat(self.offsets[rows] - (ends - lengths), lengths)
+        return np.arange(total) + shift, lengths
+
+    def take(self, rows: Ints) -> "Jagged":
+        """The bags of `rows`, in that order; rows may repeat."""
+        positions, lengths = self.positions(rows)
+        return Jagged.from_lengths(self.values[positions], lengths)
+
+    def row_of_value(self) -> Ints:
+        """The row that each value belongs to, [total]."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def keep(self, kept: Bools) -> "Jagged":
+        """Without the values where `kept` [total] is false."""
+        lengths = np.bincount(self.row_of_value()[kept], minlength=len(self))
+        return Jagged.from_lengths(self.values[kept], lengths)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A matrix [rows, width] float32 and which rows have a value, [rows]; absent rows are zero."""
+
+    values: Floats
+    present: Bools
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Ints) -> "Dense":
+        """The given rows, in that order."""
+        return Dense(self.values[rows], self.present[rows])
+
+
+Column = Jagged | Dense
+
+
+def to_arrow(columns: dict[str, Column]) -> pa.Table:
+    """Jagged columns become list<int32>, dense ones fixed_size_list<float> with nulls."""
+    arrays: dict[str, pa.Array] = {}
+    for name, column in columns.items():
+        if isinstance(column, Jagged):
+            arrays[name] = pa.LargeListArray.from_arrays(
+                pa.array(column.offsets, pa.int64()), pa.array(column.values, pa.int32())
+            )
+        else:
+            arrays[name] = pa.FixedSizeListArray.from_arrays(
+                pa.array(column.values.reshape(-1), pa.float32()),
+                column.values.shape[1],
+                mask=pa.array(~column.present),
+            )
+    return pa.table(arrays)
+
+
+def jagged_from_arrow(array: pa.ChunkedArray | pa.Array) -> Jagged:
+    """A list column without nulls, without a copy where it is one chunk."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+    offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
+    values = array.values.to_numpy(zero_copy_only=False)
+    return Jagged(values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def from_arrow(table: pa.Table) -> dict[str, Column]:
+    """The inverse of `to_arrow`."""
+    columns: dict[str, Column] = {}
+    for name in table.column_names:
+        array = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
+        if pa.types.is_fixed_size_list(array.type):
+            width = array.type.list_size
+            start = array.offset * width
+            flat = array.values.to_numpy(zero_copy_only=False)
+            values = flat[start : start + len(array) * width].reshape(len(array), width)
+            present = array.is_valid().to_numpy(zero_copy_only=False)
+            columns[name] = Dense(np.where(present[:, None], values, np.float32(0)), present)
+        else:
+            columns[name] = jagged_from_arrow(array)
+    return columns
+
+
+def write_columns(path: Path, columns: dict[str, Column]) -> None:
+    """Writes an Arrow IPC file of one record batch, so that readers map it without a copy."""
+    table = to_arrow(columns).combine_chunks()
+
+    def write(temporary: Path) -> None:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+    write_atomically(path, write)
+
+
+def read_columns(path: Path) -> dict[str, Column]:
+    """Memory-maps what `write_columns` wrote."""
+    with pa.memory_map(str(path)) as source:
+        return from_arrow(pa.ipc.open_file(source).read_all())

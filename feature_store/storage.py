@@ -1,0 +1,125 @@
+"""Atomic files and directories: nothing is ever half-written under its final name."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from feature_store.errors import UserError
+
+MANIFEST = "manifest.json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A new hidden name beside `path`, on the same file system, so that a rename is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a temporary file, then fsyncs it and renames it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically; NaN is refused, because most readers of JSON cannot parse it."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes one zstd Parquet file atomically."""
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+@contextmanager
+def directory_written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary directory that takes the place of `path` when the block ends without an error.
+
+    An existing `path` is kept aside until the new one is in place, then removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        if path.exists():
+            old = temporary_sibling(path)
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+        _sync_directory(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_manifest(directory: Path, model: type[Model]) -> Model | None:
+    """The manifest of a finished directory, or None where there is none (unfinished or absent).
+
+    Raises:
+        UserError: The manifest is there but is not what this version writes.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not a manifest that this version can read: expected {model.__name__}; "
+            f"delete {directory} and run the stage again."
+        ) from error
+
+
+def write_manifest(directory: Path, manifest: BaseModel) -> None:
+    """Writes the manifest: the last act of every stage, which marks its directory as finished."""
+    write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (first 16 hex digits) of a JSON-serialisable value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""Append-only vocabularies: a token keeps its row for ever."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.columns import Ints
+from feature_store.storage import write_parquet
+
+# Below this many look-ups a Python dictionary beats Arrow, which hashes the vocabulary every call.
+_SMALL_LOOKUP = 4096
+
+
+class Vocabulary:
+    """Tokens and their rows in an embedding table.
+
+    Args:
+        tokens: [n] strings; token i has row `first_row + i`.
+        counts: [n] occurrences when the token was last counted.
+        first_row: 0 for ids; 1 where row 0 is shared by all out-of-vocabulary tokens.
+    """
+
+    def __init__(self, tokens: pa.Array, counts: pa.Array, first_row: int) -> None:
+        self.tokens = tokens
+        self.counts = counts
+        self.first_row = first_row
+        self._rows: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows that its table needs, the out-of-vocabulary row included."""
+        return self.first_row + len(self.tokens)
+
+    def rows(self, tokens: pa.Array) -> Ints:
+        """[n] int32 rows of the tokens; -1 where a token is unknown."""
+        if len(tokens) <= _SMALL_LOOKUP:
+            if self._rows is None:
+                self._rows = {token: row for row, token in enumerate(self.tokens.to_pylist())}
+            found = np.array([self._rows.get(t, -1) for t in tokens.to_pylist()], np.int32)
+        else:
+            positions = pc.index_in(tokens, value_set=self.tokens)
+            found = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False)
+        return np.where(found < 0, found, found + self.first_row).astype(np.int32)
+
+    def save(self, path: Path) -> None:
+        """Writes Parquet with columns token, row and count."""
+        rows = np.arange(len(self.tokens), dtype=np.int64) + self.first_row
+        table = {"token": self.tokens, "row": pa.array(rows), "count": self.counts}
+        write_parquet(path, pa.table(table))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote."""
+        table = pq.read_table(path)
+        first_row = table["row"][0].as_py() if table.num_rows else 1
+        columns = [table[name].combine_chunks() for name in ("token", "count")]
+        return cls(columns[0], columns[1], first_row)
+
+
+def count_tokens(tokens: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Partial counts, columns token (string) and count (int64); null tokens are not counted."""
+    counted = pc.value_counts(tokens.drop_null())
+    return pa.table(
+        {"token": counted.field("values").cast(pa.string()), "count": counted.field("counts")}
+    )
+
+
+def merge_counts(parts: list[pa.Table]) -> pa.Table:
+    """Adds partial counts up."""
+    merged = pa.concat_tables(parts).group_by("token").aggregate([("count", "sum")])
+    return merged.select(["token", "count_sum"]).rename_columns(["token", "count"])
+
+
+def grow_vocabulary(
+    counts: pa.Table,
+    *,
+    first_row: int,
+    previous: Vocabulary | None = None,
+    min_count: int = 0,
+    max_size: int | None = None,
+) -> Vocabulary:
+    """Appends new tokens, the most frequent first, ties in code-point order; old rows never move.
+
+    Args:
+        counts: Columns token and count, of this run.
+        first_row: As in `Vocabulary`.
+        previous: The vocabulary of the previous run; its tokens stay, whatever their count now.
+        min_count: Rarer new tokens are left out.
+        max_size: New tokens are added only up to this many tokens in all.
+    """
+    old = previous.tokens if previous is not None else pa.array([], pa.string())
+    is_new = pc.invert(pc.is_in(counts["token"], value_set=old))
+    new = counts.filter(pc.and_(is_new, pc.greater_equal(counts["count"], min_count)))
+    new = new.sort_by([("count", "descending"), ("token", "ascending")])
+    if max_size is not None:
+        new = new.slice(0, max(0, max_size - len(old)))
+    tokens = pa.concat_arrays([old, *new["token"].cast(pa.string()).chunks])
+    where = pc.index_in(tokens, value_set=counts["token"].combine_chunks())
+    found = pc.fill_null(pc.take(counts["count"].combine_chunks(), where), 0)
+    return Vocabulary(tokens, found.cast(pa.int64()), first_row)

@@ -1,0 +1,1 @@
+"""From logs to training examples, on Ray Data."""

@@ -1,0 +1,110 @@
+"""The `data` section of the configuration."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from feature_store.schema import Settings
+
+
+class Columns(Settings):
+    """Which column of the log is what."""
+
+    query_id: str = "query_id"
+    item_id: str = "item_id"
+    timestamp: str | None = Field("timestamp", description="null: the log has no time.")
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
+        "s", description="Unit of integer timestamps since 1970; Arrow timestamps know theirs."
+    )
+    rating: str | None = Field(None, description="Read only where min_rating is set.")
+    weight: str | None = Field(None, description="Weight of an example in the main loss.")
+
+
+class LeaveLastOut(Settings):
+    """A query's last event is its test, the one before it its validation.
+
+    Queries with fewer than three events are training only.
+    """
+
+    kind: Literal["leave_last_out"] = "leave_last_out"
+
+
+class TimeSplit(Settings):
+    """Events from `test_from` on are the test, those from `validation_from` on the validation."""
+
+    kind: Literal["time"] = "time"
+    validation_from: datetime
+    test_from: datetime
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TimeSplit":
+        if (self.validation_from.tzinfo is None) != (self.test_from.tzinfo is None):
+            raise ValueError("validation_from and test_from need a time zone both or neither")
+        if self.validation_from >= self.test_from:
+            raise ValueError("validation_from must be before test_from")
+        return self
+
+
+class RandomHash(Settings):
+    """By CRC-32 of `query_id TAB item_id`, modulo 10: 0 test, 1 validation, the rest train."""
+
+    kind: Literal["random_hash"] = "random_hash"
+
+
+class ColdItems(Settings):
+    """By CRC-32 of `item_id`, modulo 10: all events of 0 are test, of 1 validation."""
+
+    kind: Literal["cold_items"] = "cold_items"
+
+
+class GivenSplit(Settings):
+    """A column of the events says `train`, `validation` or `test`."""
+
+    kind: Literal["given"] = "given"
+    column: str
+
+
+Split = Annotated[
+    LeaveLastOut | TimeSplit | RandomHash | ColdItems | GivenSplit, Field(discriminator="kind")
+]
+
+
+class History(Settings):
+    """What an example knows of its query's other events."""
+
+    kind: Literal["past", "others"] = Field(
+        "past",
+        description="past: events strictly before its own; others: the query's other training "
+        "events, for logs whose order means nothing.",
+    )
+    max_length: int = Field(50, ge=1, le=1000)
+
+
+class DataConfig(Settings):
+    """Where the log is and how it becomes examples."""
+
+    events: str = Field(description="Parquet file, directory or glob.")
+    items: str | None = Field(None, description="null: items are those of the events.")
+    queries: str | None = Field(None, description="null: queries are those of the events.")
+    columns: Columns = Columns()
+    min_rating: float | None = Field(
+        None, description="Events rated lower are no positives: they are put aside and counted."
+    )
+    split: Split = LeaveLastOut()
+    history: History = History()
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "DataConfig":
+        if self.min_rating is not None and self.columns.rating is None:
+            raise ValueError("min_rating needs data.columns.rating, which is null")
+        if self.min_rating is None and self.columns.rating is not None:
+            raise ValueError(
+                "columns.rating has no effect without data.min_rating; set it, or rating to null"
+            )
+        if self.columns.timestamp is None:
+            if self.history.kind == "past":
+                raise ValueError("history.kind past needs data.columns.timestamp; use others")
+            if self.split.kind in ("leave_last_out", "time"):
+                raise ValueError(f"split.kind {self.split.kind} needs data.columns.timestamp")
+        return self

@@ -1,0 +1,1 @@
+"""Training of large-scale two-tower recommenders with self-supervised item representations."""
