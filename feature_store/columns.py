@@ -5,7 +5,8 @@ A sparse feature is a jagged column: row r of
     offsets  0     2  3  3        5
     values   [7 9][4][ ][1 1]
 
-holds the table rows `values[offsets[r]:offsets[r + 1]]`; an empty bag means that the value is absent.
+holds the table rows `values[offsets[r]:offsets[r + 1]]`; an empty bag means that the value is
+absent.
 A dense feature is a matrix with a presence mask.
 """
 
@@ -115,7 +116,9 @@ def from_arrow(table: pa.Table) -> dict[str, Column]:
     """The inverse of `to_arrow`."""
     columns: dict[str, Column] = {}
     for name in table.column_names:
-        array = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
+        array = (
+            table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
+        )
         if pa.types.is_fixed_size_list(array.type):
             width = array.type.list_size
             start = array.offset * width

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -199,7 +200,7 @@ class SideEncoder:
         """Writes `<side>_id.parquet`, `<side>.<feature>.parquet` and `<side>.scaling.json`."""
         self.ids.save(directory / f"{self.side}_id.parquet")
         for name, vocabulary in self.vocabularies.items():
-            vocabulary.save(directory / f"{self.side}.{name}.parquet")
+            vocabulary.save(directory / file_name(f"{self.side}.{name}"))
         scalings: dict[str, Any] = {
             name: {"mean": scaling.mean.tolist(), "deviation": scaling.deviation.tolist()}
             for name, scaling in self.scalings.items()
@@ -211,7 +212,7 @@ class SideEncoder:
         """Reads what `save` wrote."""
         features = schema.side(side)
         vocabularies = {
-            feature.name: Vocabulary.load(directory / f"{qualified(side, feature)}.parquet")
+            feature.name: Vocabulary.load(directory / file_name(qualified(side, feature)))
             for feature in features
             if has_vocabulary(feature)
         }
@@ -224,6 +225,11 @@ class SideEncoder:
         }
         ids = Vocabulary.load(directory / f"{side}_id.parquet")
         return cls(side, features, ids, vocabularies, scalings)
+
+
+def file_name(name: str) -> str:
+    """A vocabulary's file: a column's name may hold a slash or anything else."""
+    return quote(name, safe=" ") + ".parquet"
 
 
 def has_vocabulary(feature: Feature) -> bool:

@@ -1,6 +1,7 @@
 """Point-in-time history: what was known of a query when an event happened."""
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_store.columns import Ints, Jagged
 
@@ -25,7 +26,7 @@ def hash64(seed: int, *keys: Ints | int) -> Ints:
     return state
 
 
-def hash_uniform(seed: int, *keys: Ints | int) -> Ints:
+def hash_uniform(seed: int, *keys: Ints | int) -> npt.NDArray[np.float64]:
     """`hash64` as float64 in [0, 1)."""
     return (hash64(seed, *keys) >> np.uint64(11)).astype(np.float64) / float(2**53)
 

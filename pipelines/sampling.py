@@ -1,0 +1,166 @@
+"""Reading a Parquet table of any size within bounds: whole when it is small, else a sample."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.errors import UserError
+from pipelines.logs import common_schema, open_parquet, parquet_files, plain_type, read_footer
+
+# Row groups that a sample is taken from, spread evenly over the table.
+_SAMPLE_GROUPS = 32
+# Files whose footers are read; the rows of the others are estimated from their number.
+_MAX_FOOTERS = 1000
+# A column is read whole when it has at most so many rows and uncompressed bytes.
+_MAX_ROWS = 5_000_000
+_MAX_BYTES = 1 << 28
+# Compressed strings can be far longer than their file says; Arrow's arrays end at 2 GiB.
+_MAX_MEMORY = 1 << 29
+
+
+@dataclass(frozen=True)
+class _Group:
+    file: str
+    index: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet table whose rows are read only on demand.
+
+    Args:
+        what: Names it in errors: `events`, `items` or `queries`.
+        path: As the user gave it.
+        schema: Its columns, with `plain_type`s.
+        files: How many files it has.
+        rows: Its rows; an estimate where `rows_are_exact` is false.
+    """
+
+    what: str
+    path: str
+    schema: pa.Schema
+    files: int
+    rows: int
+    rows_are_exact: bool
+    groups: tuple[_Group, ...]
+    bytes_per_row: dict[str, float]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether columns are read only in part."""
+        return self.rows > _MAX_ROWS or not self.rows_are_exact
+
+    def sample(self, columns: Sequence[str], max_rows: int) -> Iterator[pa.Table]:
+        """All rows when there are at most `max_rows`, else a sample.
+
+        Args:
+            columns: The columns to read.
+            max_rows: An upper bound on the rows read.
+
+        Yields:
+            One table for each row group read, in order; of large groups only the beginning.
+        """
+        groups, quota = self.groups, max(1, max_rows)
+        if sum(group.rows for group in groups) > max_rows:
+            groups = _spread(groups)
+            quota = max(1, max_rows // len(groups))
+        for group in groups:
+            yield self._read(group, columns, quota)
+
+    def read(self, column: str, max_rows: int = _MAX_ROWS) -> tuple[pa.Array, bool]:
+        """One column as one array, and whether it is all there."""
+        width = max(1.0, self.bytes_per_row.get(column, 1.0))
+        chunks: list[pa.Array] = []
+        for part in self.sample([column], min(max_rows, int(_MAX_BYTES / width) + 1)):
+            chunks.extend(part[column].chunks)
+            if sum(chunk.nbytes for chunk in chunks) > _MAX_MEMORY:
+                break
+        array = pa.concat_arrays(chunks) if chunks else pa.array([], self.schema.field(column).type)
+        return array, self.rows_are_exact and len(array) == self.rows
+
+    def _read(self, group: _Group, columns: Sequence[str], quota: int) -> pa.Table:
+        try:
+            return self._read_group(group, columns, quota)
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f"{self.what}: cannot read {', '.join(map(repr, columns))} of {group.file} "
+                f"({reason}); write the file again."
+            ) from error
+
+    def _read_group(self, group: _Group, columns: Sequence[str], quota: int) -> pa.Table:
+        names = list(columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        parts: list[pa.RecordBatch] = []
+        missing, size = min(quota, group.rows), 0
+        with open_parquet(group.file) as file:
+            for batch in file.iter_batches(
+                batch_size=min(quota, 1 << 16), row_groups=[group.index], columns=names
+            ):
+                # By name: to read `a` also reads a column whose name is `a.b`.
+                arrays = [pc.cast(batch[field.name], field.type) for field in schema]
+                parts.append(pa.record_batch(arrays, schema).slice(0, missing))
+                missing -= len(parts[-1])
+                size += parts[-1].nbytes
+                if missing <= 0 or size > _MAX_MEMORY:
+                    break
+        return pa.Table.from_batches(parts, schema)
+
+
+def _spread(groups: tuple[_Group, ...]) -> tuple[_Group, ...]:
+    """At most `_SAMPLE_GROUPS` groups, at equal distances in rows."""
+    ends = np.cumsum([group.rows for group in groups])
+    positions = (np.arange(_SAMPLE_GROUPS) + 0.5) * ends[-1] / _SAMPLE_GROUPS
+    chosen = np.unique(np.searchsorted(ends, positions, side="right"))
+    return tuple(groups[i] for i in chosen)
+
+
+def open_table(path: str, what: str) -> ParquetTable:
+    """Finds the files of a table and reads their footers.
+
+    Raises:
+        UserError: A file is missing, empty or corrupt, or files do not match.
+    """
+    files = parquet_files(path)
+    looked_at = files
+    if len(files) > _MAX_FOOTERS:
+        positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
+        looked_at = [files[i] for i in positions]
+    footers = [read_footer(file, what) for file in looked_at]
+    schema = common_schema(looked_at, footers, what)
+    groups = tuple(
+        _Group(file, index, footer.metadata.row_group(index).num_rows)
+        for file, footer in zip(looked_at, footers, strict=True)
+        for index in range(footer.metadata.num_row_groups)
+    )
+    rows = sum(group.rows for group in groups)
+    largest = max(footers, key=lambda footer: footer.metadata.num_rows).metadata
+    return ParquetTable(
+        what=what,
+        path=path,
+        schema=pa.schema([(field.name, plain_type(field.type)) for field in schema]),
+        files=len(files),
+        rows=round(rows * len(files) / len(looked_at)),
+        rows_are_exact=len(files) == len(looked_at),
+        groups=tuple(group for group in groups if group.rows),
+        bytes_per_row=_bytes_per_row(largest),
+    )
+
+
+def _bytes_per_row(metadata: pq.FileMetaData) -> dict[str, float]:
+    """Uncompressed bytes of each top-level column, by its first row group."""
+    group = metadata.row_group(0)
+    sizes: dict[str, float] = {}
+    names = metadata.schema.to_arrow_schema().names
+    for i in range(group.num_columns):
+        column = group.column(i)
+        for name in names:
+            if column.path_in_schema == name or column.path_in_schema.startswith(f"{name}."):
+                bytes_per_row = column.total_uncompressed_size / max(1, group.num_rows)
+                sizes[name] = sizes.get(name, 0.0) + bytes_per_row
+    return sizes

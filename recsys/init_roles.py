@@ -1,0 +1,275 @@
+"""Which column of the log is what: by its name, and where names fail by its content."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.encoding import id_strings
+from feature_store.errors import UserError
+from pipelines.profile_events import Unit, is_clock, timestamp_unit, to_microseconds
+from pipelines.sampling import ParquetTable
+
+Side = Literal["query", "item"]
+
+# Names in order of preference, in lower case and without anything but letters and digits.
+_ID_NAMES: dict[Side, str] = {
+    "query": "queryid userid user uid customerid customer visitorid memberid accountid profileid "
+    "clientid buyerid reviewerid deviceid personid playerid sessionid session query",
+    "item": "itemid item productid product movieid asin parentasin sku articleid trackid songid "
+    "artistid videoid bookid isbn newsid contentid documentid docid adid businessid listingid "
+    "offerid gameid recipeid venueid poiid appid postid movie article",
+}
+_TIME_NAMES = (
+    "timestamp ts time datetime date eventtime eventtimestamp unixreviewtime unixtime createdat "
+    "occurredat timestampms reviewtime visittime clicktime eventdate day"
+)
+_RATING_NAMES = "rating ratings stars star score overall reviewscore"
+_WEIGHT_NAMES = "weight sampleweight exampleweight"
+_SPLIT_NAMES = "split subset fold"
+_SPLIT_PARTS = {"train", "validation", "test"}
+
+# Events whose ids are looked up in the items or queries, and rows that show what a column holds.
+_LOOKED_UP = 200_000
+_GLANCE = 20_000
+# An id column of items or queries has no repeats and holds most ids of the events.
+_UNIQUE_FROM, _CONTAINED_FROM = 0.95, 0.5
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of the log.
+
+    Args:
+        guesses: By role, why a column without a known name was taken, or a known name was not.
+    """
+
+    query: str
+    item: str
+    timestamp: str | None = None
+    unit: Unit = "s"
+    rating: str | None = None
+    weight: str | None = None
+    split: str | None = None
+    guesses: dict[str, str] = field(default_factory=dict)
+
+
+def find_roles(
+    events: ParquetTable, items: ParquetTable | None, queries: ParquetTable | None
+) -> Roles:
+    """Finds the columns of a log.
+
+    Raises:
+        UserError: There is no plausible id, or the tables call it differently.
+    """
+    guesses: dict[str, str] = {}
+    item = _find_id("item", events, items, [], guesses)
+    query = _find_id("query", events, queries, [item] if item else [], guesses)
+    free = [name for name in events.schema.names if name not in (item, query)]
+    timestamp, unit = _find_timestamp(events, free, guesses)
+    rating = _find_number(events, free, _RATING_NAMES)
+    weight = _find_number(events, free, _WEIGHT_NAMES)
+    split = _find_split(events, free)
+    free = [name for name in free if name not in (timestamp, rating, weight, split)]
+    if item is None and query is not None:
+        item = _only_one_left("item", events, free, guesses)
+    elif query is None and item is not None:
+        query = _only_one_left("query", events, free, guesses)
+    if item is None or query is None:
+        raise _no_id("query" if item is not None else "item", events)
+    return Roles(query, item, timestamp, unit, rating, weight, split, guesses)
+
+
+def normalised(name: str) -> str:
+    """A name without case and punctuation: `User_ID` and `userId` are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _named(columns: Iterable[str], names: str) -> list[str]:
+    """The columns that have one of the names, the most preferred first."""
+    order = names.split()
+    known = [name for name in columns if normalised(name) in order]
+    return sorted(known, key=lambda name: order.index(normalised(name)))
+
+
+def _can_be_id(table: ParquetTable, name: str) -> bool:
+    kind = table.schema.field(name).type
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))
+
+
+def _find_id(
+    side: Side,
+    events: ParquetTable,
+    table: ParquetTable | None,
+    taken: list[str],
+    guesses: dict[str, str],
+) -> str | None:
+    """The id of one side; None where only what is left over can tell."""
+    possible = [n for n in events.schema.names if n not in taken and _can_be_id(events, n)]
+    by_name = _named(possible, _ID_NAMES[side])
+    if not by_name:
+        _refuse_other_types(side, events)
+    if table is None:
+        return by_name[0] if by_name else None
+    shared = [n for n in by_name if n in table.schema.names and _can_be_id(table, n)]
+    if shared:
+        chosen = next((n for n in shared if len(shared) > 1 and _is_unique(table, n)), shared[0])
+        _check_overlap(side, events, table, chosen)
+        return chosen
+    match = _best_match(events, by_name or possible, table)
+    if match is None:
+        raise _no_such_id(side, table, by_name[0]) if by_name else _no_id(side, events)
+    in_events, in_table = match
+    if in_events != in_table:
+        raise UserError(
+            f"the {side} id is {in_events!r} in the events and {in_table!r} in the {table.what}, "
+            f"but data.columns.{side}_id is one name for both; rename one of the two columns."
+        )
+    guesses[side] = f"not a known name, but its values are the ids of {table.what}"
+    return in_events
+
+
+def _refuse_other_types(side: Side, events: ParquetTable) -> None:
+    for name in _named(events.schema.names, _ID_NAMES[side]):
+        if not _can_be_id(events, name):
+            raise UserError(
+                f"events: the {side} id {name!r} is {events.schema.field(name).type}; "
+                "expected strings or whole numbers; cast the column."
+            )
+
+
+def _no_id(side: Side, events: ParquetTable) -> UserError:
+    examples = {"query": "query_id, user_id or session_id", "item": "item_id, product_id or asin"}
+    return UserError(
+        f"events: no column looks like the {side} id; the log has: "
+        f"{', '.join(events.schema.names)}; expected a name such as {examples[side]}, "
+        f"or ids that the {'items' if side == 'item' else 'queries'} list; rename the column."
+    )
+
+
+def _no_such_id(side: Side, table: ParquetTable, name: str) -> UserError:
+    return UserError(
+        f"{table.what}: no column is the {side} id, which the events call {name!r}; it has: "
+        f"{', '.join(table.schema.names)}; rename the column that holds these ids to {name!r}."
+    )
+
+
+def _ids(table: ParquetTable, name: str, max_rows: int | None = None) -> tuple[pa.Array, float]:
+    """Ids as strings, and the share of the table that was read."""
+    array, exact = table.read(name, max_rows) if max_rows else table.read(name)
+    share = 1.0 if exact else len(array) / max(1, table.rows)
+    return id_strings(array.drop_null()), share
+
+
+def _is_unique(table: ParquetTable, name: str) -> bool:
+    ids, _ = _ids(table, name)
+    return len(ids) > 0 and len(pc.unique(ids)) >= _UNIQUE_FROM * len(ids)
+
+
+def _check_overlap(side: Side, events: ParquetTable, table: ParquetTable, name: str) -> None:
+    used, _ = _ids(events, name, _LOOKED_UP)
+    listed, share = _ids(table, name)
+    if share == 1 and len(used) and not pc.any(pc.is_in(used, value_set=listed)).as_py():
+        example = repr(listed[0].as_py()) if len(listed) else "nothing"
+        raise UserError(
+            f"no {side} of the events is in the {table.what}: column {name!r} holds "
+            f"{used[0].as_py()!r} in the events and {example} in the {table.what}; "
+            "give both the same ids."
+        )
+
+
+def _best_match(
+    events: ParquetTable, columns: list[str], table: ParquetTable
+) -> tuple[str, str] | None:
+    """The pair of an events column and a column without repeats that share the most values."""
+    keys = {
+        name: _ids(table, name)
+        for name in table.schema.names
+        if _can_be_id(table, name) and _is_unique(table, name)
+    }
+    best: tuple[float, str, str] | None = None
+    for column in columns:
+        used = pc.unique(_ids(events, column, _LOOKED_UP)[0])
+        for key, (listed, share) in keys.items():
+            common = int(pc.sum(pc.is_in(used, value_set=listed)).as_py() or 0)
+            if not common or common / share < _CONTAINED_FROM * len(used):
+                continue
+            # Small numbers are contained in many columns: their own table has few others.
+            score = common / (len(used) + len(listed) - common) + (column == key)
+            if best is None or score > best[0]:
+                best = (score, column, key)
+    return best[1:] if best else None
+
+
+def _only_one_left(
+    side: Side, events: ParquetTable, free: list[str], guesses: dict[str, str]
+) -> str | None:
+    left = [name for name in free if _can_be_id(events, name)]
+    if len(left) != 1:
+        return None
+    guesses[side] = "not a known name, but no other column can be it"
+    return left[0]
+
+
+def _glance(events: ParquetTable, name: str) -> pa.Array:
+    return events.read(name, _GLANCE)[0].drop_null()
+
+
+def _find_timestamp(
+    events: ParquetTable, free: list[str], guesses: dict[str, str]
+) -> tuple[str | None, Unit]:
+    for name in _named(free, _TIME_NAMES):
+        times = _microseconds(events, name)
+        if times is not None:
+            return name, times[1]
+        guesses["timestamp"] = (
+            f"column {name!r} ({events.schema.field(name).type}) holds no times: expected whole "
+            "numbers, Arrow timestamps, dates or ISO-8601 text"
+        )
+    dated: list[tuple[str, Unit]] = []
+    for name in free:
+        times = _microseconds(events, name)
+        # Long numbers in finer units are ids more often than times.
+        if times is not None and times[1] in ("s", "ms") and is_clock(times[0]):
+            dated.append((name, times[1]))
+    if len(dated) != 1:
+        return None, "s"
+    guesses["timestamp"] = "not a known name, but the only column that holds dates"
+    return dated[0]
+
+
+def _microseconds(events: ParquetTable, name: str) -> tuple[np.ndarray, Unit] | None:
+    """Some times of a column and their unit, or None where it holds no times."""
+    kind = events.schema.field(name).type
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return None
+    column = _glance(events, name)
+    try:
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        unit = timestamp_unit(column) if is_number else "s"
+        times = to_microseconds(column, unit).drop_null().to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return (times, unit) if len(times) else None
+
+
+def _find_number(events: ParquetTable, free: list[str], names: str) -> str | None:
+    for name in _named(free, names):
+        kind = events.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            return name
+    return None
+
+
+def _find_split(events: ParquetTable, free: list[str]) -> str | None:
+    """A column that says which part an event belongs to; all three must be there."""
+    for name in _named(free, _SPLIT_NAMES):
+        if pa.types.is_string(events.schema.field(name).type):
+            values = set(pc.unique(events.read(name)[0].drop_null()).to_pylist())
+            if values == _SPLIT_PARTS:
+                return name
+    return None
