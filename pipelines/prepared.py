@@ -1,0 +1,200 @@
+"""The prepared directory: what `prepare` writes and every later stage reads.
+
+manifest.json                        written last
+vocabulary/                          see `SideEncoder.save`
+items/features.arrow                 encoded features, row = item index
+queries/features.arrow               encoded features, row = query index
+queries/state.arrow                  each query's items by split and its history, see QueryState
+train/ validation/ test/ part-*.parquet      shuffled examples, see EXAMPLE_SCHEMA
+statistics/item_frequency.parquet    item_id, train, validation, test: events of each item
+statistics/mutual_information.json   see `MutualInformation`
+rejected/part-*.parquet              every dropped row as strings, with its reason
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.columns import Column, Jagged, read_columns, write_columns
+from feature_store.encoding import SideEncoder
+from feature_store.errors import UserError
+from feature_store.schema import FeatureSchema, Side
+from feature_store.storage import read_manifest
+from pipelines.settings import DataConfig
+
+SPLITS = ("train", "validation", "test")
+
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int32(), nullable=False),
+        pa.field("item", pa.int32(), nullable=False),
+        pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
+        pa.field("timestamp", pa.timestamp("us", "UTC")),  # null where the log has no time
+        pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Counts(_Written):
+    """What became of the log."""
+
+    events_read: int
+    train: int
+    validation: int
+    test: int
+    items: int
+    queries: int
+    items_in_training: int
+    rejected: dict[str, int]  # by reason, `<table>: <reason>`
+
+
+class PreparedManifest(_Written):
+    """What a prepared directory was made of and holds."""
+
+    version: int = 1
+    fingerprint: str  # of the configuration and the source files: equal means nothing to redo
+    schema_fingerprint: str
+    data: DataConfig
+    features: FeatureSchema
+    sources: dict[str, list[str]]  # table -> files
+    as_of: str  # ISO-8601; events after it were rejected
+    first_event: str | None
+    last_event: str | None
+    counts: Counts
+
+
+class MutualInformation(_Written):
+    """Between the item features, in nats; [features, features] in the schema's order."""
+
+    features: tuple[str, ...]
+    raw: tuple[tuple[float, ...], ...]
+    normalised: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """What is known of each query; every column is jagged, with one row a query, of item indices.
+
+    `train`, `validation` and `test` hold the distinct items of the query's events in that split.
+    The histories, oldest first, are what the query tower may see when the query's validation (test)
+    items are ranked; for queries without any, they are the latest known.
+    """
+
+    train: Jagged
+    validation: Jagged
+    test: Jagged
+    validation_history: Jagged
+    test_history: Jagged
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def held_out(self, split: str) -> Jagged:
+        """The items to be found in `validation` or `test`."""
+        return self.validation if split == "validation" else self.test
+
+    def history(self, split: str) -> Jagged:
+        """The history to find them with."""
+        return self.validation_history if split == "validation" else self.test_history
+
+    def excluded(self, split: str) -> Jagged:
+        """Items that are not recommended again: of training, and at test also of validation."""
+        if split == "validation":
+            return self.train
+        parents = np.concatenate([self.train.row_of_value(), self.validation.row_of_value()])
+        values = np.concatenate([self.train.values, self.validation.values])
+        order = np.argsort(parents, kind="stable")
+        return Jagged.from_lengths(values[order], self.train.lengths + self.validation.lengths)
+
+    def save(self, path: Path) -> None:
+        """Writes an Arrow IPC file."""
+        write_columns(path, {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "QueryState":
+        """Memory-maps what `save` wrote."""
+        return cls(**read_columns(path))  # type: ignore[arg-type]
+
+
+class Prepared:
+    """Reads a prepared directory; tables are memory-mapped when they are first needed.
+
+    Args:
+        directory: As written by `prepare`.
+
+    Raises:
+        UserError: There is no finished directory.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        manifest = read_manifest(self.directory, PreparedManifest)
+        if manifest is None:
+            raise UserError(f"{self.directory} holds no prepared data; run `recsys prepare` first.")
+        self.manifest = manifest
+        self.features = manifest.features
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue."""
+        return self.manifest.counts.items
+
+    @property
+    def num_queries(self) -> int:
+        """Queries of the catalogue."""
+        return self.manifest.counts.queries
+
+    @cached_property
+    def item_encoder(self) -> SideEncoder:
+        """Vocabularies of the items; `.ids.tokens[i]` is the id of item i."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "item")
+
+    @cached_property
+    def query_encoder(self) -> SideEncoder:
+        """Vocabularies of the queries."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "query")
+
+    def encoder(self, side: Side) -> SideEncoder:
+        """The encoder of one side."""
+        return self.item_encoder if side == "item" else self.query_encoder
+
+    @cached_property
+    def item_columns(self) -> dict[str, Column]:
+        """By feature name, row = item index."""
+        return read_columns(self.directory / "items" / "features.arrow")
+
+    @cached_property
+    def query_columns(self) -> dict[str, Column]:
+        """By feature name, row = query index."""
+        return read_columns(self.directory / "queries" / "features.arrow")
+
+    @cached_property
+    def query_state(self) -> QueryState:
+        """Items and histories of each query."""
+        return QueryState.load(self.directory / "queries" / "state.arrow")
+
+    @cached_property
+    def item_frequency(self) -> npt.NDArray[np.int64]:
+        """Training events of each item, [items]."""
+        table = pq.read_table(self.directory / "statistics" / "item_frequency.parquet")
+        return table["train"].to_numpy()
+
+    @cached_property
+    def mutual_information(self) -> MutualInformation:
+        """Between item features."""
+        path = self.directory / "statistics" / "mutual_information.json"
+        return MutualInformation.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def examples(self, split: str) -> list[Path]:
+        """The Parquet files of a split's examples, in order."""
+        return sorted((self.directory / split).glob("part-*.parquet"))
