@@ -1,0 +1,265 @@
+"""The two-tower model. It does not know that its tables may be sharded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedTensor
+
+from feature_store.encoding import SideEncoder
+from feature_store.schema import Feature, VectorFeature, is_sparse, qualified
+from recsys.batch import Batch
+from recsys.config import ModelConfig
+
+Pooling = Literal["mean", "last"]
+
+
+@dataclass(frozen=True)
+class FeatureInput:
+    """How one feature enters a tower.
+
+    Attributes:
+        name: Such as `item.genres`.
+        dim: Columns of its embedding.
+        num_embeddings: Rows of its table; 0 for a dense feature.
+        width: Numbers of a dense feature; 0 for a sparse one.
+    """
+
+    name: str
+    dim: int
+    num_embeddings: int
+    width: int
+
+    @property
+    def table(self) -> str:
+        """The name of its table or projection; a dot cannot be part of a module's name."""
+        return self.name.replace("%", "%25").replace(".", "%2E")
+
+
+def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
+    """The inputs of one side, in the schema's order."""
+    return tuple(_feature_input(feature, encoder) for feature in encoder.features)
+
+
+def _feature_input(feature: Feature, encoder: SideEncoder) -> FeatureInput:
+    name = qualified(encoder.side, feature)
+    if is_sparse(feature):
+        return FeatureInput(name, feature.dim, encoder.num_embeddings(feature), 0)  # type: ignore[arg-type]
+    width = feature.length if isinstance(feature, VectorFeature) else 1
+    return FeatureInput(name, feature.dim, 0, width)
+
+
+class SideInputs(nn.Module):
+    """Joins the embeddings of one side's features; absent ones become a learned default.
+
+    Args:
+        features: Of the side.
+        device: Of the parameters.
+    """
+
+    def __init__(self, features: Sequence[FeatureInput], device: torch.device) -> None:
+        super().__init__()
+        self.features = tuple(features)
+        self.dim = sum(feature.dim for feature in features)
+        self.sparse_keys = [feature.name for feature in features if feature.num_embeddings]
+        self.projections = nn.ModuleDict(
+            {f.table: nn.Linear(f.width, f.dim, device=device) for f in features if f.width}
+        )
+        self.default = nn.Parameter(torch.empty(self.dim, device=device).normal_(std=0.05))
+
+    def forward(self, sparse: dict[str, Tensor], present: Tensor, dense: Tensor) -> Tensor:
+        """Embeddings side by side, [rows, dim].
+
+        Args:
+            sparse: By feature name, pooled embeddings [rows, feature.dim].
+            present: [rows, features] bool, in the schema's order.
+            dense: [rows, width] the dense features' numbers, side by side.
+        """
+        columns, start = [], 0
+        for feature in self.features:
+            if feature.width:
+                numbers = dense[:, start : start + feature.width]
+                columns.append(self.projections[feature.table](numbers))
+                start += feature.width
+            else:
+                columns.append(sparse[feature.name])
+        repeats = torch.tensor([f.dim for f in self.features], device=present.device).long()
+        mask = present.repeat_interleave(repeats, dim=1, output_size=self.dim)
+        return torch.where(mask, torch.cat(columns or [dense], dim=1), self.default)
+
+
+class Tower(nn.Module):
+    """Hidden layers with ReLU and dropout, then a projection to an L2-normalised vector.
+
+    Args:
+        width: Of the input.
+        hidden: Widths of the hidden layers.
+        dim: Of the output.
+        dropout: Of the input and of each hidden layer.
+        device: Of the parameters.
+    """
+
+    def __init__(
+        self, width: int, hidden: Sequence[int], dim: int, dropout: float, device: torch.device
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Dropout(dropout), nn.Linear(width, size, device=device), nn.ReLU()]
+            width = size
+        self.layers = nn.Sequential(
+            *layers, nn.Dropout(dropout), nn.Linear(width, dim, device=device)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[rows, width] to [rows, dim]."""
+        return F.normalize(self.layers(inputs), dim=1)
+
+
+class QueryInputs(nn.Module):
+    """A query's own features joined with its pooled history.
+
+    Args:
+        poolings: How the history is read; each adds one item-sized input.
+    """
+
+    def __init__(self, poolings: Sequence[Pooling]) -> None:
+        super().__init__()
+        self.poolings = tuple(poolings)
+
+    def forward(
+        self, own: Tensor, items: Tensor, history: Tensor, offsets: Tensor, default: Tensor
+    ) -> Tensor:
+        """[queries, own + poolings x items] inputs of the query tower.
+
+        Args:
+            own: [queries, dim] of the queries' own features.
+            items: [items, dim] inputs of the items that histories are made of.
+            history: [total] rows of `items`, oldest first.
+            offsets: [queries + 1].
+            default: [dim] stands for an empty history.
+        """
+        is_empty = (offsets[1:] == offsets[:-1])[:, None]
+        columns = [own]
+        for pooling in self.poolings:
+            if pooling == "mean":
+                pooled = F.embedding_bag(
+                    history, items, offsets, mode="mean", include_last_offset=True
+                )
+            else:
+                # An empty history has no last item: row 0 of the padded list stands in for it.
+                last = F.pad(history, (1, 0))[offsets[1:]]
+                pooled = items[last]
+            columns.append(torch.where(is_empty, default, pooled))
+        return torch.cat(columns, dim=1)
+
+
+@dataclass
+class Encoded:
+    """L2-normalised outputs, [B, dim] and [S, dim]."""
+
+    queries: Tensor
+    items: Tensor
+    view_a: Tensor
+    view_b: Tensor
+
+
+class TwoTower(nn.Module):
+    """Query tower and item tower over shared tables.
+
+    Args:
+        items: Inputs of the item features.
+        queries: Inputs of the query features.
+        settings: Sizes.
+        table_device: `meta` leaves the tables to the sharding.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[FeatureInput],
+        queries: Sequence[FeatureInput],
+        settings: ModelConfig,
+        table_device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        device = torch.device("cpu")
+        self.tables = EmbeddingBagCollection(
+            device=table_device or device,
+            is_weighted=True,  # The weights turn sums into means.
+            tables=[
+                EmbeddingBagConfig(
+                    name=feature.table,
+                    embedding_dim=feature.dim,
+                    num_embeddings=feature.num_embeddings,
+                    feature_names=[feature.name],
+                )
+                for feature in (*items, *queries)
+                if feature.num_embeddings
+            ],
+        )
+        self.item_inputs = SideInputs(items, device)
+        self.own_inputs = SideInputs(queries, device)
+        self.query_inputs = QueryInputs(settings.history_pooling)
+        query_width = self.own_inputs.dim + len(settings.history_pooling) * self.item_inputs.dim
+        self.item_tower = Tower(
+            self.item_inputs.dim, settings.item_tower, settings.dim, settings.dropout, device
+        )
+        self.query_tower = Tower(
+            query_width, settings.query_tower, settings.dim, settings.dropout, device
+        )
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Encodes a batch with one sparse forward."""
+        examples, views = batch.num_examples, batch.num_views
+        pooled: KeyedTensor = self.tables(batch.sparse)
+        by_name = pooled.to_dict()
+        present = _present_by_name(batch.sparse)
+        items = self.item_inputs(
+            by_name,
+            _stack_presence(self.item_inputs, present, batch.item_dense_present),
+            batch.item_dense,
+        )
+        own = self.own_inputs(
+            {name: by_name[name][:examples] for name in self.own_inputs.sparse_keys},
+            _stack_presence(self.own_inputs, present, batch.query_dense_present),
+            batch.query_dense,
+        )
+        inputs = self.query_inputs(
+            own,
+            items[examples + 2 * views :],
+            batch.history,
+            batch.history_offsets,
+            self.item_inputs.default,
+        )
+        encoded = self.item_tower(items[: examples + 2 * views])
+        return Encoded(
+            queries=self.query_tower(inputs),
+            items=encoded[:examples],
+            view_a=encoded[examples : examples + views],
+            view_b=encoded[examples + views :],
+        )
+
+
+def _present_by_name(sparse: KeyedJaggedTensor) -> dict[str, Tensor]:
+    """[rows] bool by key: whether the bag has a value."""
+    present = sparse.lengths().view(len(sparse.keys()), -1) > 0
+    return dict(zip(sparse.keys(), present, strict=True))
+
+
+def _stack_presence(side: SideInputs, sparse: dict[str, Tensor], dense_present: Tensor) -> Tensor:
+    """[rows, features] in the schema's order."""
+    rows = len(dense_present)
+    columns, dense = [], 0
+    for feature in side.features:
+        if feature.width:
+            columns.append(dense_present[:, dense])
+            dense += 1
+        else:
+            columns.append(sparse[feature.name][:rows])
+    if not columns:
+        return dense_present.new_zeros((rows, 0), dtype=torch.bool)
+    return torch.stack(columns, dim=1)
