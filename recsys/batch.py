@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
@@ -109,6 +110,14 @@ class Batch(Pipelineable):
         return replace(
             self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)}
         )
+
+
+def agreed_batch(arrays: Arrays, keys: list[str], device: torch.device) -> Batch:
+    """A batch as large as that of every other rank, on the device; a collective call."""
+    rows = torch.tensor(history_rows(arrays), device=device)
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(rows, op=dist.ReduceOp.MAX)
+    return Batch.from_arrays(arrays, keys, int(rows)).to(device)
 
 
 def history_rows(arrays: Arrays) -> int:

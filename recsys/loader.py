@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ _PREFETCH = 4
 
 def local_arrays(
     plan: TrainingPlan, builder: BatchBuilder, rank: int, world_size: int, from_step: int
-) -> Iterator[Arrays]:
+) -> Generator[Arrays, None, None]:
     """One rank's arrays from `from_step` on, built ahead by a thread.
 
     An error of the thread is raised here.
@@ -64,7 +64,7 @@ def ray_arrays(
     rank: int,
     world_size: int,
     from_step: int,
-) -> Iterator[Arrays]:
+) -> Generator[Arrays, None, None]:
     """As `local_arrays`, built by Ray Data tasks that stream from Parquet.
 
     One execution serves the whole training, for starting one costs seconds. Ray Data keeps the

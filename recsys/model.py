@@ -12,6 +12,7 @@ from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from feature_store.encoding import SideEncoder
 from feature_store.schema import Feature, VectorFeature, is_sparse, qualified
+from pipelines.prepared import Prepared
 from recsys.batch import Batch
 from recsys.config import ModelConfig
 
@@ -43,6 +44,14 @@ class FeatureInput:
 def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
     """The inputs of one side, in the schema's order."""
     return tuple(_feature_input(feature, encoder) for feature in encoder.features)
+
+
+def build_model(
+    prepared: Prepared, settings: ModelConfig, table_device: torch.device | None = None
+) -> "TwoTower":
+    """A model for the features of prepared data; see `TwoTower`."""
+    items, queries = feature_inputs(prepared.item_encoder), feature_inputs(prepared.query_encoder)
+    return TwoTower(items, queries, settings, table_device)
 
 
 def _feature_input(feature: Feature, encoder: SideEncoder) -> FeatureInput:
@@ -187,6 +196,7 @@ class TwoTower(nn.Module):
     ) -> None:
         super().__init__()
         device = torch.device("cpu")
+        self.dim = settings.dim
         self.tables = EmbeddingBagCollection(
             device=table_device or device,
             is_weighted=True,  # The weights turn sums into means.

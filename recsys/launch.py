@@ -1,0 +1,97 @@
+"""Starts the ranks of a training: in this process, or as workers of Ray Train."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from feature_store.errors import UserError
+from recsys.config import TrainingConfig
+from recsys.loop import Job, train_on_rank, use_cores
+
+# Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
+_WORKER_CPUS = 0.5
+
+
+def launch(job: Job, settings: TrainingConfig) -> None:
+    """Runs `train_on_rank` on every rank, and returns when all are done.
+
+    Raises:
+        UserError: A rank raised one, or a worker failed.
+    """
+    if settings.launcher == "local":
+        device = _device(settings, local_rank=0)
+        use_cores(1)
+        with _single_process_group(device):
+            train_on_rank(job, device)
+    else:
+        _launch_ray(job, settings)
+
+
+def _device(settings: TrainingConfig, local_rank: int) -> torch.device:
+    if settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("training.device is cuda, but torch finds no GPU here; set it to auto.")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def _single_process_group(device: torch.device) -> Iterator[None]:
+    """TorchRec needs a process group even for one rank."""
+    if dist.is_initialized():
+        raise UserError(
+            "launcher local needs a process without a torch.distributed group; "
+            "destroy it, or set training.launcher: ray."
+        )
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _launch_ray(job: Job, settings: TrainingConfig) -> None:
+    import ray.train
+    from pipelines.ray_session import ensure_ray
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    ensure_ray()
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    use_gpu = settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config={"job": job, "settings": settings.model_dump_json()},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": _WORKER_CPUS, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="train", storage_path=os.path.join(job.work_dir, "ray")
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.v2.api.exceptions.WorkerGroupError as error:
+        causes = list(error.worker_failures.values())
+        raise next((c for c in causes if isinstance(c, UserError)), error) from error
+
+
+def _ray_worker(options: dict[str, Any]) -> None:
+    from ray.train import get_context
+
+    settings = TrainingConfig.model_validate_json(options["settings"])
+    context = get_context()
+    use_cores(context.get_local_world_size())
+    train_on_rank(options["job"], _device(settings, context.get_local_rank()))

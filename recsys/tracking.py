@@ -1,0 +1,167 @@
+"""One MLflow run for each training; evaluation and export add to it."""
+
+import logging
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from recsys.config import Config
+
+# MLflow's limits on one request.
+_PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
+
+
+class Run:
+    """An MLflow run.
+
+    Args:
+        client: Of the tracking store.
+        run_id: Of an existing run.
+    """
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self._client = client
+        self.run_id = run_id
+
+    def log(self, lines: list[dict[str, float]]) -> None:
+        """Logs lines of metrics, each with its `step`."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(_valid_name(name), value, now, int(line["step"]))
+            for line in lines
+            for name, value in line.items()
+            if name != "step" and value is not None
+        ]
+        for start in range(0, len(metrics), _METRICS_AT_ONCE):
+            part = metrics[start : start + _METRICS_AT_ONCE]
+            self._client.log_batch(self.run_id, metrics=part)
+
+    def save(self, path: Path, directory: str | None = None) -> None:
+        """Keeps a copy of a file with the run."""
+        self._client.log_artifact(self.run_id, str(path), directory)
+
+    def tag(self, **tags: str) -> None:
+        """Sets tags."""
+        for name, value in tags.items():
+            self._client.set_tag(self.run_id, name, value)
+
+    def end(self, status: str) -> None:
+        """`FINISHED`, `FAILED` or `KILLED`."""
+        self._client.set_terminated(self.run_id, status)
+
+
+def tracking_uri(config: Config) -> str:
+    """Where runs are kept: the configuration's, the environment's, or SQLite beside the output."""
+    default = f"sqlite:///{Path(config.output).resolve()}/mlflow.db"
+    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+def start_run(config: Config, name: str) -> Run:
+    """A new run with the configuration as its parameters."""
+    from mlflow.entities import Param, RunTag
+
+    client = _client(config)
+    experiment = _experiment(client, config)
+    tags = {
+        "mlflow.runName": name,
+        "mlflow.source.name": "recsys train",
+        "recsys.version": version("recsys"),
+        **_code_version(),
+    }
+    run_id = client.create_run(
+        experiment, run_name=name, tags=tags, start_time=int(time.time() * 1000)
+    ).info.run_id
+    params = [
+        Param(_valid_name(key), str(value)[:_PARAM_LENGTH])
+        for key, value in _flat(config.model_dump(mode="json"), "")
+    ]
+    for start in range(0, len(params), _PARAMS_AT_ONCE):
+        part = params[start : start + _PARAMS_AT_ONCE]
+        client.log_batch(run_id, params=part, tags=[RunTag("recsys.output", config.output)])
+    return Run(client, run_id)
+
+
+def open_run(config: Config, run_id: str) -> Run | None:
+    """An earlier run, set running again; None where the store does not have it."""
+    from mlflow.exceptions import MlflowException
+
+    client = _client(config)
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        return None
+    return Run(client, run_id)
+
+
+def _valid_name(name: str) -> str:
+    """`recall@10` becomes `recall_at_10`: MLflow allows few characters."""
+    return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
+
+
+def _client(config: Config) -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # The migrations of a new SQLite file log a page of lines, which tell a user nothing.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(config)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: Any, config: Config) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(config.tracking.experiment)
+    if found is not None:
+        return found.experiment_id
+    uri = tracking_uri(config)
+    location = None
+    if uri.startswith("sqlite:///"):  # By default MLflow would take the working directory.
+        location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    try:
+        return client.create_experiment(config.tracking.experiment, artifact_location=location)
+    except MlflowException:  # Another training was faster.
+        found = client.get_experiment_by_name(config.tracking.experiment)
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+def _code_version() -> dict[str, str]:
+    """The commit of the code, where it runs from a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        is_changed = bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "recsys.code_changed": str(is_changed).lower()}
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Leaves of a nested configuration: `training.epochs`, `features.item.genres.dim`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for entry in value:
+            yield prefix + "." + str(entry["name"]), entry
+    else:
+        yield prefix, value
