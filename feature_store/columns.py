@@ -10,6 +10,7 @@ absent.
 A dense feature is a matrix with a presence mask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,12 @@ class Jagged:
     def from_lengths(cls, values: Ints, lengths: Ints) -> "Jagged":
         """From the bags' lengths, [rows]."""
         return cls(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+    @classmethod
+    def concatenate(cls, columns: Sequence["Jagged"]) -> "Jagged":
+        """The rows of all columns, one column after the other."""
+        values = np.concatenate([column.values for column in columns])
+        return cls.from_lengths(values, np.concatenate([column.lengths for column in columns]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -74,6 +81,14 @@ class Dense:
 
     values: Floats
     present: Bools
+
+    @classmethod
+    def concatenate(cls, columns: Sequence["Dense"]) -> "Dense":
+        """The rows of all columns, one column after the other."""
+        return cls(
+            np.concatenate([column.values for column in columns]),
+            np.concatenate([column.present for column in columns]),
+        )
 
     def __len__(self) -> int:
         return len(self.values)

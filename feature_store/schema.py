@@ -34,7 +34,10 @@ class _TokenFeature(_Feature):
     @model_validator(mode="after")
     def _one_encoding(self) -> "_TokenFeature":
         if self.hash_buckets is not None:
-            for key in {"min_count", "max_vocabulary"} & self.model_fields_set:
+            for key in ("min_count", "max_vocabulary"):
+                # Manifests list every key, so a default may be given.
+                if getattr(self, key) == type(self).model_fields[key].default:
+                    continue
                 raise ValueError(
                     f"{key} has no effect on the hashed feature {self.name!r}; "
                     f"remove {key} or hash_buckets"

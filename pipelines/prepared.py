@@ -8,7 +8,7 @@ queries/state.arrow                  each query's items by split and its history
 train/ validation/ test/ part-*.parquet      shuffled examples, see EXAMPLE_SCHEMA
 statistics/item_frequency.parquet    item_id, train, validation, test: events of each item
 statistics/mutual_information.json   see `MutualInformation`
-rejected/part-*.parquet              every dropped row as strings, with its reason
+rejected/<table>/part-*.parquet      every dropped row as it was in its table, and a reason
 """
 
 from dataclasses import dataclass, fields

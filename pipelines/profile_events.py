@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from feature_store.errors import UserError
 from pipelines.sampling import ParquetTable
+from pipelines.timestamps import Unit, to_microseconds
 
 # Events read at most, with only the columns of query, item and time.
 _MAX_EVENTS = 2_000_000
@@ -22,9 +22,6 @@ _CUTS = (0.8, 0.9)
 # Shares of queries say nothing with fewer queries than this.
 _MIN_QUERIES = 10
 
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-Unit = Literal["s", "ms", "us", "ns"]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -93,42 +90,6 @@ class EventsProfile:
     median: float
     p90: float
     time: TimeProfile | None
-
-
-def timestamp_unit(column: pa.Array) -> Unit:
-    """The unit of integer timestamps, by magnitude: seconds have ten digits."""
-    numbers = pc.cast(column.drop_null(), pa.float64(), safe=False).to_numpy()
-    finite = numbers[np.isfinite(numbers)]
-    middle = abs(float(np.median(finite))) if len(finite) else 0.0
-    limits: list[tuple[float, Unit]] = [(1e11, "s"), (1e14, "ms"), (1e17, "us")]
-    return next((unit for limit, unit in limits if middle < limit), "ns")
-
-
-def to_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
-    """Timestamps of any accepted type as int64 microseconds since 1970; no time zone means UTC.
-
-    Args:
-        column: Whole numbers in `unit`, Arrow timestamps, dates, or ISO-8601 strings.
-        unit: The unit of numbers.
-
-    Raises:
-        pyarrow.ArrowInvalid: A string is not ISO-8601, or a number is too large.
-        pyarrow.ArrowNotImplementedError: The type is another.
-    """
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        finite = pc.if_else(pc.is_finite(column), column, None)
-        numbers = pc.cast(finite, pa.int64(), safe=False)
-        factor = 1_000_000 / _PER_SECOND[unit]
-        if factor >= 1:
-            return pc.multiply_checked(numbers, int(factor))
-        return pc.divide(numbers, int(1 / factor))
-    if pa.types.is_string(column.type):
-        try:
-            column = pc.cast(column, pa.timestamp("us"))
-        except pa.ArrowInvalid:  # With a time zone in every string, or not ISO-8601.
-            column = pc.cast(column, pa.timestamp("us", "UTC"))
-    time_zone = column.type.tz if pa.types.is_timestamp(column.type) else None
-    return pc.cast(pc.cast(column, pa.timestamp("us", time_zone), safe=False), pa.int64())
 
 
 def profile_events(

@@ -121,7 +121,9 @@ def agreed_batch(arrays: Arrays, keys: list[str], device: torch.device) -> Batch
 
 
 def history_rows(arrays: Arrays) -> int:
-    """U of one rank, before ranks agree on the largest."""
-    return len(arrays["item_dense"]) - (
-        len(arrays["history_offsets"]) - 1 + 2 * len(arrays["view_items"])
-    )
+    """U of one rank, before ranks agree on the largest.
+
+    At least 1, so that there is a row to read where every history is empty.
+    """
+    examples = len(arrays["history_offsets"]) - 1
+    return max(1, len(arrays["item_dense"]) - examples - 2 * len(arrays["view_items"]))

@@ -227,6 +227,11 @@ def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Int
     order = np.argsort(columns, kind="stable")
     ordered = columns[order]
     items = known.take(query)
+    # Most known items are in no column: a small table of hashes sorts them out before the search.
+    buckets = 8 << len(columns).bit_length()
+    is_used = np.zeros(buckets, bool)
+    is_used[columns % buckets] = True
+    items = items.keep(is_used[items.values % buckets])
     first = np.searchsorted(ordered, items.values, side="left")
     counts = np.searchsorted(ordered, items.values, side="right") - first
     found = Jagged.from_lengths(np.zeros(0, np.int64), counts)

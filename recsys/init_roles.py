@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from feature_store.encoding import id_strings
 from feature_store.errors import UserError
-from pipelines.profile_events import Unit, is_clock, timestamp_unit, to_microseconds
+from pipelines.profile_events import is_clock
 from pipelines.sampling import ParquetTable
+from pipelines.timestamps import Unit, timestamp_unit, to_microseconds
 
 Side = Literal["query", "item"]
 

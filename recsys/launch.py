@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from feature_store.errors import UserError
 from recsys.config import TrainingConfig
+from recsys.loader import local_arrays, ray_arrays
 from recsys.loop import Job, train_on_rank, use_cores
 
 # Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
@@ -27,7 +28,7 @@ def launch(job: Job, settings: TrainingConfig) -> None:
         device = _device(settings, local_rank=0)
         use_cores(1)
         with _single_process_group(device):
-            train_on_rank(job, device)
+            train_on_rank(job, device, local_arrays)
     else:
         _launch_ray(job, settings)
 
@@ -94,4 +95,4 @@ def _ray_worker(options: dict[str, Any]) -> None:
     settings = TrainingConfig.model_validate_json(options["settings"])
     context = get_context()
     use_cores(context.get_local_world_size())
-    train_on_rank(options["job"], _device(settings, context.get_local_rank()))
+    train_on_rank(options["job"], _device(settings, context.get_local_rank()), ray_arrays)

@@ -2,9 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from pipelines.prepared import Prepared
@@ -13,17 +12,21 @@ from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.plan import Chunk, TrainingPlan, read_chunk
 
+# Yields a rank's arrays, from a step on: (plan, config, rank, world_size, from_step).
+ArraySource = Callable[[TrainingPlan, Config, int, int, int], Generator[Arrays, None, None]]
+
 # Batches that are built ahead of training.
 _PREFETCH = 4
 
 
 def local_arrays(
-    plan: TrainingPlan, builder: BatchBuilder, rank: int, world_size: int, from_step: int
+    plan: TrainingPlan, config: Config, rank: int, world_size: int, from_step: int
 ) -> Generator[Arrays, None, None]:
     """One rank's arrays from `from_step` on, built ahead by a thread.
 
     An error of the thread is raised here.
     """
+    builder = BatchBuilder(Prepared(config.prepared_dir), config)
     ready: queue.Queue[Arrays | BaseException | None] = queue.Queue(_PREFETCH)
     stopped = threading.Event()
 
@@ -58,12 +61,7 @@ def local_arrays(
 
 
 def ray_arrays(
-    plan: TrainingPlan,
-    prepared_dir: Path,
-    config: Config,
-    rank: int,
-    world_size: int,
-    from_step: int,
+    plan: TrainingPlan, config: Config, rank: int, world_size: int, from_step: int
 ) -> Generator[Arrays, None, None]:
     """As `local_arrays`, built by Ray Data tasks that stream from Parquet.
 
@@ -75,7 +73,7 @@ def ray_arrays(
     document = config.model_dump_json()
 
     def build(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        builder = _builder(str(prepared_dir), document)
+        builder = _builder(document)
         for window in read_chunk(row["item"]):
             yield dict(builder.training(window, rank, world_size))
 
@@ -90,6 +88,7 @@ def ray_arrays(
 
 
 @lru_cache(maxsize=1)
-def _builder(prepared_dir: str, document: str) -> BatchBuilder:
+def _builder(document: str) -> BatchBuilder:
     """A worker process keeps its tables mapped between tasks."""
-    return BatchBuilder(Prepared(prepared_dir), Config.model_validate_json(document))
+    config = Config.model_validate_json(document)
+    return BatchBuilder(Prepared(config.prepared_dir), config)

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.evaluation import validation_metrics
-from recsys.loader import local_arrays, ray_arrays
+from recsys.loader import ArraySource
 from recsys.model import build_model
 from recsys.objective import TwoTowerObjective
 from recsys.plan import TrainingPlan, plan_training
@@ -66,27 +66,35 @@ def training_plan(prepared: Prepared, config: Config) -> TrainingPlan:
     )
 
 
-def train_on_rank(job: Job, device: torch.device) -> None:
+def train_on_rank(job: Job, device: torch.device, source: ArraySource) -> None:
     """Trains to the end, or to the end of patience, from the latest checkpoint if there is one.
 
     Needs a process group. Leaves checkpoints, of which one is the best, and lines of metrics under
     the job's directory.
+
+    Args:
+        job: What to train.
+        device: Of this rank.
+        source: Of this rank's batches.
 
     Raises:
         UserError: The loss is no longer finite.
     """
     _silence_torchrec()
     config = Config.model_validate_json(job.config)
-    _Rank(config, Path(job.work_dir), device).run()
+    _Rank(config, Path(job.work_dir), device, source).run()
 
 
 class _Rank:
     """The state of one rank's training."""
 
-    def __init__(self, config: Config, work_dir: Path, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, work_dir: Path, device: torch.device, source: ArraySource
+    ) -> None:
         self.config = config
         self.work_dir = work_dir
         self.device = device
+        self.source = source
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.prepared = Prepared(config.prepared_dir)
         self.builder = BatchBuilder(self.prepared, config)
@@ -120,23 +128,18 @@ class _Rank:
         interval = -(-self.plan.steps_per_epoch // self.config.training.validations_per_epoch)
         if step >= total or self._is_out_of_patience():
             return
-        with closing(self._arrays(step)) as source:
-            for arrays in source:
+        arrays_from = self.source(self.plan, self.config, self.rank, self.world_size, step)
+        with closing(arrays_from) as batches:
+            for arrays in batches:
                 self._step(step, arrays)
                 step += 1
-                if step % _LOG_STEPS == 0 or step == total:
-                    self._log(step)
-                if step % interval == 0 or step == total:
+                is_validated = step % interval == 0 or step == total
+                if step % _LOG_STEPS == 0 or is_validated:
+                    self._log(step)  # Also at checkpoints, so that a resumed run's lines are equal.
+                if is_validated:
                     self._validate(step)
                     if self._is_out_of_patience():
                         break
-
-    def _arrays(self, step: int) -> Generator[Arrays, None, None]:
-        if self.config.training.launcher == "ray":
-            return ray_arrays(
-                self.plan, self.config.prepared_dir, self.config, self.rank, self.world_size, step
-            )
-        return local_arrays(self.plan, self.builder, self.rank, self.world_size, step)
 
     def _step(self, step: int, arrays: Arrays) -> None:
         batch = agreed_batch(arrays, self.builder.keys(), self.device)
@@ -210,7 +213,7 @@ class _MetricsFile:
             kept = [line for line in old if json.loads(line)["step"] <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
-    def append(self, step: int, values: dict[str, float]) -> None:
+    def append(self, step: int, values: Mapping[str, float | None]) -> None:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")

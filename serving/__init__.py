@@ -1,1 +1,32 @@
-"""From a checkpoint to answers: the bundle, its index and its HTTP server."""
+"""From a checkpoint to answers: the bundle, its index and its HTTP server.
+
+    serving.export(config)
+    recommender = serving.load("runs/bundle")
+    recommender.recommend("42", k=10)
+
+Answering imports neither torchrec nor an engine: a bundle is all it needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.bundle import load
+    from serving.exporting import export
+    from serving.job import run
+    from serving.server import serve
+
+__all__ = ["export", "load", "run", "serve"]
+
+_HOME = {
+    "export": "serving.exporting",
+    "load": "serving.bundle",
+    "run": "serving.job",
+    "serve": "serving.server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -178,7 +178,9 @@ def _run_workers(
         f"{ranks} ({config.training.launcher})"
         + (f", from the checkpoint at step {step}" if step else "")
     )
-    job = Job(config.model_dump_json(), str(work_dir.resolve()))
+    # Workers may have another working directory.
+    absolute = config.model_copy(update={"output": str(Path(config.output).resolve())})
+    job = Job(absolute.model_dump_json(), str(work_dir.resolve()))
     progress = TrainingProgress(
         console, step, plan.total_steps, plan.steps_per_epoch, config.evaluation.select_by
     )

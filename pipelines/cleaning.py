@@ -1,0 +1,142 @@
+"""Which events are put aside and why, and the columns of those that stay."""
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.encoding import id_strings
+from feature_store.vocabulary import Vocabulary
+from pipelines.prepared import SPLITS
+from pipelines.settings import DataConfig, GivenSplit
+from pipelines.timestamps import microseconds, parse_microseconds
+
+Bools = npt.NDArray[np.bool_]
+
+NULL_ID = "null id"
+REPEATED_ID = "repeated id"
+DUPLICATE = "duplicate"
+
+
+class Rejections:
+    """The first reason against each row of a table.
+
+    Args:
+        rows: Of the table.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.reasons: list[str] = []
+        self._code = np.full(rows, -1, np.int16)
+
+    def reject(self, where: Any, reason: str) -> None:
+        """Rejects the rows where a mask (Arrow or NumPy, null counts as false) is true."""
+        if isinstance(where, pa.Array | pa.ChunkedArray):
+            where = pc.fill_null(where, False).to_numpy(zero_copy_only=False)
+        self._code[where & (self._code < 0)] = len(self.reasons)
+        self.reasons.append(reason)
+
+    @property
+    def kept(self) -> Bools:
+        """[rows]."""
+        return self._code < 0
+
+    def counts(self) -> dict[str, int]:
+        """Rows by reason, without zeros."""
+        counts = np.bincount(self._code[self._code >= 0], minlength=len(self.reasons))
+        return {reason: int(n) for reason, n in zip(self.reasons, counts, strict=True) if n}
+
+    def table(self) -> pa.Table:
+        """The rejected rows: columns row (int32) and reason (string)."""
+        rows = np.flatnonzero(self._code >= 0).astype(np.int32)
+        reasons = pa.array(self.reasons, pa.string()).take(pa.array(self._code[rows]))
+        return pa.table({"row": pa.array(rows), "reason": reasons})
+
+
+def event_columns(data: DataConfig) -> list[str]:
+    """The columns of the events that the configuration uses, each once."""
+    names = [data.columns.query_id, data.columns.item_id, data.columns.timestamp]
+    names += [data.columns.rating, data.columns.weight]
+    if isinstance(data.split, GivenSplit):
+        names.append(data.split.column)
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def clean_events(
+    raw: pa.Table, data: DataConfig, as_of: datetime, items: Vocabulary | None
+) -> tuple[pa.Table, Rejections]:
+    """Checks each event on its own.
+
+    Args:
+        raw: The columns of `event_columns`.
+        data: Says which column is what.
+        as_of: Later events are of the future.
+        items: The catalogue; None where it is made of the events.
+
+    Returns:
+        The events that stay, with columns query and item (string ids), time (int64 microseconds, 0
+        where the log has no time), weight (float32), split (int8 index into `SPLITS`, -1 where it
+        is not given) and row (int32, of `raw`); and the others' reasons.
+    """
+    columns = data.columns
+    rejections = Rejections(raw.num_rows)
+    query, item = id_strings(raw[columns.query_id]), id_strings(raw[columns.item_id])
+    rejections.reject(query.is_null(), "null query id")
+    rejections.reject(item.is_null(), "null item id")
+    time = _times(raw, data, as_of, rejections)
+    if data.min_rating is not None:
+        rating = _numbers(raw[columns.rating])
+        rejections.reject(np.isnan(rating), "null rating")
+        rejections.reject(rating < data.min_rating, "rating below min_rating")
+    weight = np.ones(raw.num_rows, np.float64)
+    if columns.weight is not None:
+        weight = _numbers(raw[columns.weight])
+        rejections.reject(~(np.isfinite(weight) & (weight >= 0)), "invalid weight")
+    split = np.full(raw.num_rows, -1, np.int8)
+    if isinstance(data.split, GivenSplit):
+        found = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
+        split = pc.fill_null(found, -1).to_numpy().astype(np.int8)
+        rejections.reject(split < 0, "unknown split")
+    if items is not None:
+        rejections.reject(~_is_known(item, items), "unknown item")
+    rows = pa.array(np.flatnonzero(rejections.kept).astype(np.int32))
+    events = pa.table(
+        {
+            "query": query,
+            "item": item,
+            "time": time,
+            "weight": pa.array(weight.astype(np.float32)),
+            "split": pa.array(split),
+        }
+    ).take(rows)
+    return events.append_column("row", rows), rejections
+
+
+def _times(raw: pa.Table, data: DataConfig, as_of: datetime, rejections: Rejections) -> pa.Array:
+    name = data.columns.timestamp
+    if name is None:
+        return pa.array(np.zeros(raw.num_rows, np.int64))
+    column = raw[name].combine_chunks() if raw[name].num_chunks != 1 else raw[name].chunk(0)
+    time = parse_microseconds(column, data.columns.timestamp_unit)
+    rejections.reject(column.is_null(), "null timestamp")
+    rejections.reject(time.is_null(), "invalid timestamp")
+    rejections.reject(pc.greater(time, microseconds(as_of)), "future timestamp")
+    return pc.fill_null(time, 0)
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    numbers = pc.cast(column, pa.float64(), safe=False)
+    return pc.fill_null(numbers, np.nan).to_numpy()
+
+
+def _is_known(ids: pa.Array, vocabulary: Vocabulary) -> Bools:
+    """[rows]; each distinct id is looked up once."""
+    encoded = ids.dictionary_encode()
+    if not len(encoded.dictionary):
+        return np.zeros(len(ids), bool)
+    known = vocabulary.rows(encoded.dictionary) >= 0
+    codes = pc.fill_null(encoded.indices, 0).to_numpy()
+    return known[codes]

@@ -1,0 +1,27 @@
+"""One Ray session for a process: a cluster where one is named, else a small one on this machine."""
+
+import logging
+import os
+
+# Of plasma, which holds blocks on their way from task to task; Ray would take a third of memory.
+_LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
+
+
+def ensure_ray() -> None:
+    """Connects to the cluster at RAY_ADDRESS, or starts Ray on this machine; once in a process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # Importing ray.data sets its logger's.
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not os.environ.get("RAY_ADDRESS"):
+        # Only this process' children connect, over loopback.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
+        }
+    ray.init(**options)

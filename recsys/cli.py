@@ -1,0 +1,197 @@
+"""The command line: each command parses, calls one public function and prints.
+
+The only file that imports from every folder. It imports inside the commands, for the engines take
+seconds, which `recsys --help` and a mistyped path need not wait for. Progress goes to standard
+error, results to standard output.
+"""
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from feature_store.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Trains and serves large-scale two-tower recommenders from Parquet logs.",
+)
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A configuration, as `recsys init` writes one.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value: training.epochs=3."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(help="Reject events after this UTC time, as if it were now.", metavar="DATE"),
+]
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Such as movielens-100k.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+) -> None:
+    """Download a public data set into the log layout."""
+    from pipelines.fetch import fetch as fetch_data
+
+    fetch_data(name, output, _progress().print)
+
+
+@app.command()
+def init(
+    events: Annotated[str, typer.Option(help="Parquet file, directory, glob or URL.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The YAML file to write.")],
+    items: Annotated[str | None, typer.Option(help="Items and their features.")] = None,
+    queries: Annotated[str | None, typer.Option(help="Queries and their features.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Look at a log and write a configuration that fits it, with the reasons."""
+    from recsys.init import init_config
+
+    config = init_config(events, items, queries, output, overwrite=overwrite)
+    _progress().print(
+        f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "
+        f"and {len(config.features.query)} query features, ssl {config.ssl.method}",
+        soft_wrap=True,
+    )
+    print(f"next: recsys run {output}")
+
+
+@app.command()
+def prepare(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Logs to examples, item and query tables, vocabularies and statistics."""
+    from recsys.config_file import load_config
+    from recsys.preparation import prepare as prepare_stage
+
+    manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=_progress())
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Examples to the best checkpoint, tracked in MLflow."""
+    from recsys.config_file import load_config
+    from recsys.training import train as train_stage
+
+    manifest = train_stage(load_config(config, overrides or ()), console=_progress())
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Exact full-corpus metrics by slice, with confidence intervals and baselines."""
+    from recsys.config_file import load_config
+    from recsys.evaluation import evaluate as evaluate_stage
+    from recsys.results import print_table
+
+    loaded = load_config(config, overrides or ())
+    result = evaluate_stage(loaded, console=_progress())
+    if as_json:
+        print((loaded.evaluation_dir / "metrics.json").read_text(encoding="utf-8"), end="")
+        return
+    print_table(result, Console())
+    print(f"report: {loaded.evaluation_dir / 'report.html'}")
+
+
+@app.command()
+def export(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Checkpoint to a sealed bundle: towers, vectors, ANN index, id maps."""
+    from recsys.config_file import load_config
+    from serving.exporting import export as export_stage
+
+    loaded = load_config(config, overrides or ())
+    manifest = export_stage(loaded, console=_progress())
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+    else:
+        print(f"bundle: {loaded.bundle_dir}")
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare, train, evaluate and export; what is already done is skipped."""
+    from recsys.config_file import load_config
+    from serving.job import print_summary
+    from serving.job import run as run_job
+
+    loaded = load_config(config, overrides or ())
+    result = run_job(loaded, as_of=as_of, console=_progress())
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+    else:
+        print_summary(loaded, result, Console())
+
+
+@app.command()
+def query(
+    bundle: Annotated[Path, typer.Argument(help="A directory, as `recsys export` writes one.")],
+    query_id: Annotated[str, typer.Option(help="Whom to recommend to.")],
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to one query, from the bundle alone."""
+    from serving.bundle import load
+    from serving.display import print_recommendations
+
+    recommender = load(bundle)
+    found = recommender.recommend(query_id, k)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        print_recommendations(found, recommender.liked(query_id, k), Console())
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A directory, as `recsys export` writes one.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8000,
+) -> None:
+    """Answer POST /recommend and GET /healthz over HTTP."""
+    from serving.server import serve as serve_bundle
+
+    serve_bundle(bundle, host=host, port=port)
+
+
+def main() -> None:
+    """The `recsys` command; a mistake of the user's is one sentence and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"recsys: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _progress() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The `evaluate` stage: exact full-corpus metrics by slice, beside baselines, and a report."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.columns import Floats, Ints, Jagged
+from feature_store.storage import (
+    directory_written_atomically,
+    fingerprint,
+    read_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from pipelines.prepared import Prepared, QueryState
+from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
+from recsys.collate import BatchBuilder
+from recsys.config import Config
+from recsys.encode import encode_items, encode_queries
+from recsys.metrics import METRICS, RANKED, Measured, item_slices, measure, overall_ratios, ranks_of
+from recsys.ranking import Scorer, top_items, vector_scorer
+from recsys.report import Example, example_queries, render_report
+from recsys.results import METHOD_TITLES, MODEL, EvaluationResult
+from recsys.tracking import open_run
+
+if TYPE_CHECKING:
+    from recsys.model import TwoTower
+    from recsys.training import TrainManifest
+
+METRICS_JSON = "metrics.json"
+REPORT = "report.html"
+
+_SPLIT = "test"
+
+
+class EvaluationManifest(BaseModel):
+    """Marks the evaluation as finished."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = 1
+    fingerprint: str  # of the training, the prepared data and the settings of the evaluation
+    training_fingerprint: str
+    schema_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be found, by whom; every column is jagged, with one row a query.
+
+    Attributes:
+        queries: [queries] indices of those with something to find.
+        held_out: Items to find.
+        excluded: Items that are not ranked.
+        already_seen: Held-out pairs that were left out because the query excludes the item.
+    """
+
+    queries: Ints
+    held_out: Jagged
+    excluded: Jagged
+    already_seen: int
+
+    @classmethod
+    def of(cls, state: QueryState, split: str) -> "Task":
+        """All queries of a split."""
+        excluded = state.excluded(split)
+        held_out = not_excluded(state.held_out(split), excluded)
+        queries = np.flatnonzero(held_out.lengths)
+        already_seen = len(state.held_out(split).values) - len(held_out.values)
+        return cls(queries, held_out.take(queries), excluded.take(queries), already_seen)
+
+
+def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
+    """Measures the trained model on the test split, or returns at once where that is already done.
+
+    Args:
+        config: The prepared data and the training must be there.
+        console: For progress.
+
+    Returns:
+        What `metrics.json` in `config.evaluation_dir` holds, beside `report.html`.
+
+    Raises:
+        UserError: There is no trained model, or it is of other data than is prepared.
+    """
+    # The training loop validates with this module, so it cannot be imported at the top.
+    from recsys.training import TrainManifest, load_model
+
+    console = console or Console()
+    prepared = Prepared(config.prepared_dir)
+    trained = read_manifest(config.train_dir, TrainManifest)
+    done = read_manifest(config.evaluation_dir, EvaluationManifest)
+    if trained and done and done.fingerprint == _fingerprint(config, prepared, trained):
+        console.print(f"evaluate: {config.evaluation_dir} is up to date")
+        path = config.evaluation_dir / METRICS_JSON
+        return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    model, trained = load_model(config)
+    task = Task.of(prepared.query_state, _SPLIT)
+    if not len(task.queries):
+        console.print(
+            f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
+            "metrics; choose another data.split"
+        )
+    top, measured = _measure_all(config, prepared, model, task, console)
+    result = EvaluationResult(
+        **measured.pop(MODEL).model_dump(),
+        baselines=measured,
+        counts={
+            "queries": len(task.queries),
+            "held_out": len(task.held_out.values),
+            "already_seen": task.already_seen,
+            "items": prepared.num_items,
+        },
+        split=prepared.manifest.data.split.kind,
+        history=prepared.manifest.data.history.kind,
+        prepared_fingerprint=prepared.manifest.fingerprint,
+        training_fingerprint=trained.fingerprint,
+        mlflow_run_id=trained.mlflow_run_id,
+    )
+    examples = example_queries(
+        config,
+        prepared,
+        queries=task.queries,
+        held_out=task.held_out,
+        history=prepared.query_state.history(_SPLIT).take(task.queries),
+        top=top,
+    )
+    _write(config, prepared, trained, result, examples)
+    console.print(f"evaluate: wrote {config.evaluation_dir}")
+    return result
+
+
+def validation_metrics(
+    query_vectors: Floats, item_vectors: Floats, prepared: Prepared, queries: Ints
+) -> dict[str, float | None]:
+    """Ranks the whole corpus for the queries' validation items.
+
+    Args:
+        query_vectors: [queries, dim].
+        item_vectors: [items, dim].
+        prepared: The prepared data.
+        queries: [queries] indices.
+
+    Returns:
+        The metrics of `recsys.metrics.METRICS`; None where nothing is held out.
+
+    Raises:
+        UserError: A vector is not finite.
+    """
+    state = prepared.query_state
+    excluded = state.excluded("validation").take(queries)
+    held_out = not_excluded(state.validation.take(queries), excluded)
+    top = top_items(
+        vector_scorer(query_vectors, item_vectors),
+        num_items=len(item_vectors),
+        excluded=excluded,
+        k=RANKED,
+    )
+    return overall_ratios(ranks_of(held_out, top)).values()
+
+
+def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
+    """Held-out items that can be found: those that the same query does not exclude."""
+    width = 1 + max(held_out.values.max(initial=0), excluded.values.max(initial=0))
+    keys, seen = (
+        column.row_of_value() * np.int64(width) + column.values for column in (held_out, excluded)
+    )
+    return held_out.keep(~np.isin(keys, seen))
+
+
+def _measure_all(
+    config: Config, prepared: Prepared, model: "TwoTower", task: Task, console: Console
+) -> tuple[Ints, dict[str, Measured]]:
+    """The model's rankings, [queries, RANKED], and the figures of the model and the baselines."""
+    slices = item_slices(prepared.item_frequency)
+    top: dict[str, Ints] = {}
+    measured: dict[str, Measured] = {}
+    console.print(
+        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
+    )
+    for name, build in _methods(config, prepared, model, task).items():
+        started = time.monotonic()
+        top[name] = top_items(
+            build(), num_items=prepared.num_items, excluded=task.excluded, k=RANKED
+        )
+        ranks = ranks_of(task.held_out, top[name])
+        samples = config.evaluation.bootstrap_samples
+        measured[name] = measure(ranks, slices, bootstrap_samples=samples)
+        seconds = time.monotonic() - started
+        console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
+    return top[MODEL], measured
+
+
+def _methods(
+    config: Config, prepared: Prepared, model: "TwoTower", task: Task
+) -> dict[str, Callable[[], Scorer]]:
+    state, cpu = prepared.query_state, torch.device("cpu")
+
+    def two_tower() -> Scorer:
+        builder = BatchBuilder(prepared, config)
+        history = state.history(_SPLIT).take(task.queries)
+        queries = encode_queries(model, builder, task.queries, history, cpu)
+        return vector_scorer(queries, encode_items(model, builder, cpu))
+
+    def popularity() -> Scorer:
+        return popularity_scorer(prepared.item_frequency)
+
+    def item_knn() -> Scorer:
+        neighbours = config.evaluation.knn_neighbours
+        return item_knn_scorer(
+            task.excluded, item_similarity(state.train, prepared.num_items, neighbours)
+        )
+
+    return {MODEL: two_tower, "popularity": popularity, "item_knn": item_knn}
+
+
+def _write(
+    config: Config,
+    prepared: Prepared,
+    trained: "TrainManifest",
+    result: EvaluationResult,
+    examples: list[Example],
+) -> None:
+    """Writes the directory, and adds it to the training's run."""
+    lines = (config.train_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    report = render_report(
+        result,
+        prepared,
+        trained.config,
+        best_step=trained.best_step,
+        curves=[json.loads(line) for line in lines],
+        examples=examples,
+    )
+    with directory_written_atomically(config.evaluation_dir) as directory:
+        write_text(directory / REPORT, report)
+        write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
+        run = open_run(config, trained.mlflow_run_id)
+        if run is not None:  # Else the training was tracked elsewhere.
+            run.log([{"step": trained.best_step, **_tracked(result)}])
+            run.save(directory / METRICS_JSON, "evaluation")
+            run.save(directory / REPORT, "evaluation")
+        manifest = EvaluationManifest(
+            fingerprint=_fingerprint(config, prepared, trained),
+            training_fingerprint=trained.fingerprint,
+            schema_fingerprint=trained.schema_fingerprint,
+        )
+        write_manifest(directory, manifest)
+
+
+def _tracked(result: EvaluationResult) -> dict[str, float]:
+    """`test.recall@10`, `test.tail.recall@10`, `test.popularity.recall@10` and so on."""
+    groups = {
+        "test": result.overall,
+        **{f"test.{name}": figures for name, figures in result.slices.items()},
+        **{f"test.{name}": method.overall for name, method in result.baselines.items()},
+    }
+    return {
+        f"{group}.{name}": value
+        for group, figures in groups.items()
+        for name, value in figures.items()
+        if name in METRICS and isinstance(value, float)
+    }
+
+
+def _fingerprint(config: Config, prepared: Prepared, trained: "TrainManifest") -> str:
+    """Of all that the evaluation depends on; a repeated training has another run."""
+    settings = config.evaluation.model_dump(mode="json", exclude={"select_by"})
+    parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
+    return fingerprint([*parts, settings])

@@ -1,0 +1,60 @@
+"""What people call the items."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.encoding import id_strings, plain_array
+from feature_store.schema import TextFeature
+from pipelines.logs import open_parquet, parquet_files, plain_type, read_schema
+from pipelines.prepared import Prepared
+from recsys.config import Config
+
+_TITLE_COLUMNS = ("title", "name")
+
+
+def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
+    """Display names of the items, from the raw items file.
+
+    The column is the one called title or name, else the first text feature's.
+
+    Args:
+        config: Says where the items are.
+        prepared: Of the same items.
+
+    Returns:
+        [items] strings in the order of item indices, the id where an item has no title; None where
+        no column holds titles.
+
+    Raises:
+        UserError: The items file is no longer there, or is not Parquet.
+    """
+    if config.data.items is None:
+        return None
+    files = parquet_files(config.data.items)
+    column = _title_column(config, read_schema(files, "items"))
+    if column is None:
+        return None
+    id_column = config.data.columns.item_id
+    ids = prepared.item_encoder.ids.tokens
+    titles = np.array(ids.to_pylist(), object)
+    for file in files:
+        with open_parquet(file) as parquet:
+            table = parquet.read(columns=[id_column, column])
+        found = plain_array(table[column]).cast(pa.string())
+        rows = prepared.item_encoder.ids.rows(id_strings(table[id_column]))
+        has_title = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(found), ""), False)
+        kept = has_title.to_numpy(zero_copy_only=False) & (rows >= 0)
+        titles[rows[kept]] = found.filter(pa.array(kept)).to_pylist()
+    return pa.array(titles, pa.string())
+
+
+def _title_column(config: Config, schema: pa.Schema) -> str | None:
+    strings = [f.name for f in schema if pa.types.is_string(plain_type(f.type))]
+    named = [name for title in _TITLE_COLUMNS for name in strings if name.lower() == title]
+    texts = [
+        feature.name
+        for feature in config.features.item
+        if isinstance(feature, TextFeature) and feature.name in strings
+    ]
+    return next(iter(named + texts), None)

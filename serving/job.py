@@ -1,0 +1,118 @@
+"""All stages in order, for a scheduler or a newcomer.
+
+It stands here because imports go downwards only, and the last stage is serving's.
+"""
+
+import shlex
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from pipelines.prepared import Prepared, PreparedManifest
+from recsys.config import Config
+from recsys.evaluation import evaluate
+from recsys.preparation import prepare
+from recsys.results import EvaluationResult, print_table
+from recsys.training import TrainManifest, train
+from serving.bundle import load
+from serving.display import print_recommendations
+from serving.exporting import export
+from serving.seal import BundleManifest
+
+# Items of the example's history and of its recommendations.
+_SHOWN = 10
+
+
+class RunResult(BaseModel):
+    """What each stage made.
+
+    Attributes:
+        output: The directory that holds it all.
+        prepared: See `pipelines.prepared`.
+        trained: Of the best checkpoint.
+        evaluation: What metrics.json holds.
+        bundle: The sealed bundle.
+        seconds: Of the whole run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output: str
+    prepared: PreparedManifest
+    trained: TrainManifest
+    evaluation: EvaluationResult
+    bundle: BundleManifest
+    seconds: float
+
+
+def run(
+    config: Config, *, as_of: datetime | None = None, console: Console | None = None
+) -> RunResult:
+    """Prepares, trains, evaluates and exports; a stage that has nothing to do is skipped.
+
+    A run that was interrupted goes on where it was.
+
+    Args:
+        config: Of the system.
+        as_of: Later events are rejected as future ones; None: now.
+        console: For progress.
+
+    Raises:
+        UserError: As the stages do; what was finished before stays.
+    """
+    started = time.monotonic()
+    console = console or Console()
+    prepared = prepare(config, as_of=as_of, console=console)
+    trained = train(config, console=console)
+    evaluation = evaluate(config, console=console)
+    bundle = export(config, console=console)
+    return RunResult(
+        output=config.output,
+        prepared=prepared,
+        trained=trained,
+        evaluation=evaluation,
+        bundle=bundle,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def print_summary(config: Config, result: RunResult, console: Console) -> None:
+    """Prints the metrics, an example, where everything is, and what to try next."""
+    print_table(result.evaluation, console)
+    example = _example_query(Prepared(config.prepared_dir))
+    recommender = load(config.bundle_dir)
+    print_recommendations(
+        recommender.recommend(example, _SHOWN), recommender.liked(example, _SHOWN), console
+    )
+    bundle = shlex.quote(_shown(config.bundle_dir))
+    lines = [
+        f"MLflow run   {result.trained.mlflow_run_id}",
+        f"             mlflow ui --backend-store-uri {shlex.quote(result.trained.mlflow_uri)}",
+        f"report       {_shown(config.evaluation_dir / 'report.html')}",
+        f"bundle       {_shown(config.bundle_dir)}",
+        f"time         {result.seconds:.0f} s",
+        "",
+        f"next: recsys query {bundle} --query-id {shlex.quote(example)} -k 20",
+        f"      recsys serve {bundle}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _example_query(prepared: Prepared) -> str:
+    """The first query with a history of about the median length, or the first of all."""
+    lengths = prepared.query_state.test_history.lengths
+    typical = np.flatnonzero(lengths >= np.median(lengths))
+    return str(prepared.query_encoder.ids.tokens[int(typical[0]) if len(typical) else 0])
+
+
+def _shown(path: Path) -> str:
+    """As seen from here, where that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,136 @@
+"""Runs a tower that was written by torch.export."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from feature_store.columns import Column, Dense, Floats, Ints, Jagged
+from feature_store.errors import UserError
+from feature_store.schema import Feature
+
+# Of each sparse feature its values and its bags' offsets; numbers and presence of the dense ones;
+# for queries also the history's items and offsets.
+Inputs = tuple[list[Tensor] | Tensor, ...]
+
+# torch.export fixes sizes of 0 and 1 in the program. Every call therefore has two more rows with
+# one value in each of their bags, so that no size is ever less than 2; they are cut off afterwards.
+_PADDING = 2
+
+
+class TowerProgram:
+    """An exported tower.
+
+    Args:
+        path: Of the `.pt2` file.
+        features: Of its side, in the schema's order.
+
+    Raises:
+        UserError: The file holds pickled Python objects, which could run any code.
+    """
+
+    def __init__(self, path: Path, features: tuple[Feature, ...]) -> None:
+        _refuse_pickles(path)
+        self._features = features
+        # Its `__call__` would check the inputs' sizes with symbolic arithmetic, three quarters of
+        # the time of one query, and they are always those of `tower_inputs`.
+        self._run = torch.export.load(path).module().forward
+
+    def __call__(
+        self, columns: dict[str, Column], rows: int, history: Jagged | None = None
+    ) -> Floats:
+        """L2-normalised vectors, [rows, dim].
+
+        Args:
+            columns: Encoded features by name, [rows]; absent ones become their default embedding.
+            rows: How many.
+            history: [rows] items, oldest first; of queries alone.
+        """
+        inputs = tower_inputs(self._features, columns, rows, history)
+        with torch.no_grad():
+            return self._run(*inputs)[:rows].numpy()
+
+
+def tower_inputs(
+    features: tuple[Feature, ...],
+    columns: dict[str, Column],
+    rows: int,
+    history: Jagged | None = None,
+) -> Inputs:
+    """The padded inputs of a tower; see `TowerProgram`.
+
+    Returns:
+        values: Of each sparse feature, [total + 2] int64 rows of its table.
+        offsets: Of each sparse feature, [rows + 3] int64.
+        dense: [rows + 2, width] float32, the dense features side by side.
+        dense_present: [rows + 2, dense features] bool.
+        history: [total + 2] int64 items, and offsets, [rows + 3]; where there is a history.
+    """
+    bags: list[tuple[Tensor, Tensor]] = []
+    dense: list[npt.NDArray[np.float32]] = [np.empty((rows, 0), np.float32)]
+    present: list[npt.NDArray[np.bool_]] = [np.empty((rows, 0), np.bool_)]
+    for feature in features:
+        column = columns[feature.name]
+        if isinstance(column, Dense):
+            dense.append(column.values)
+            present.append(column.present[:, None])
+        else:
+            bags.append(_padded_bags(column))
+    padding = ((0, _PADDING), (0, 0))
+    inputs: Inputs = (
+        [values for values, _ in bags],
+        [offsets for _, offsets in bags],
+        torch.from_numpy(np.pad(np.concatenate(dense, axis=1), padding)),
+        torch.from_numpy(np.pad(np.concatenate(present, axis=1), padding)),
+    )
+    return inputs if history is None else (*inputs, *_padded_bags(history))
+
+
+def take_or_absent(column: Column, rows: Ints) -> Column:
+    """The given rows of a column, in that order; row -1 is an absent value."""
+    known = rows >= 0
+    if isinstance(column, Jagged):
+        found = column.take(rows[known])
+        lengths = np.zeros(len(rows), np.int64)
+        lengths[known] = found.lengths
+        return Jagged.from_lengths(found.values, lengths)
+    values = np.zeros((len(rows), column.values.shape[1]), np.float32)
+    present = np.zeros(len(rows), np.bool_)
+    values[known], present[known] = column.values[rows[known]], column.present[rows[known]]
+    return Dense(values, present)
+
+
+def take_rows(columns: dict[str, Column], rows: Ints) -> dict[str, Column]:
+    """`take_or_absent` of every column."""
+    return {name: take_or_absent(column, rows) for name, column in columns.items()}
+
+
+def _padded_bags(column: Jagged) -> tuple[Tensor, Tensor]:
+    values = np.pad(column.values.astype(np.int64), (0, _PADDING))
+    ends = column.offsets[-1] + 1 + np.arange(_PADDING)
+    offsets = np.concatenate([column.offsets, ends]).astype(np.int64)
+    return torch.from_numpy(values), torch.from_numpy(offsets)
+
+
+def _refuse_pickles(path: Path) -> None:
+    """torch.export.load would unpickle a tensor subclass, an object or an example input."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if info.file_size]
+            configs = [
+                json.loads(archive.read(name)) for name in names if name.endswith("_config.json")
+            ]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is not a program of torch.export; export the model again."
+        ) from error
+    payloads = [payload for config in configs for payload in config["config"].values()]
+    has_example = any("/sample_inputs/" in name for name in names)
+    if has_example or any(payload["use_pickle"] for payload in payloads):
+        raise UserError(
+            f"{path} holds pickled Python objects, which a bundle must not; export the model again."
+        )

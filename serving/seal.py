@@ -1,0 +1,166 @@
+"""The bundle's manifest, and the seal that says that its files are those of one export.
+
+manifest.json                        written last: what the bundle is, and the SHA-256 of each file
+schema.json                          the feature schema
+query_tower.pt2, item_tower.pt2      torch.export programs
+item_vectors/part-*.parquet          item_id and vector, for other systems
+index.faiss                          see `ItemIndex`
+vocabulary/                          see `SideEncoder.save`
+items/features.arrow                 encoded features, row = item index; an id that no training
+                                     event had is absent, as it is to the towers
+items/titles.arrow                   title; only where items have one
+queries/features.arrow               encoded features, row = query index
+queries/state.arrow                  history (oldest first) and excluded: item indices
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feature_store.errors import UserError
+from feature_store.storage import MANIFEST, fingerprint, sha256_of, write_manifest
+from serving.index import IndexReport
+
+# Of the layout; a reader refuses others.
+VERSION = 1
+
+SCHEMA = "schema.json"
+QUERY_TOWER, ITEM_TOWER = "query_tower.pt2", "item_tower.pt2"
+INDEX = "index.faiss"
+VOCABULARY = "vocabulary"
+ITEM_VECTORS = "item_vectors"
+ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
+QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataWindow(_Written):
+    """ISO-8601 times of the log; None where it has no time."""
+
+    first_event: str | None
+    last_event: str | None
+    as_of: str
+
+
+class Gate(_Written):
+    """What was measured before the bundle was written.
+
+    Attributes:
+        item_difference: Largest difference between a number of an item's vector from the exported
+            tower and from the trained one.
+        query_difference: The same of queries.
+    """
+
+    item_difference: float
+    query_difference: float
+
+
+class BundleManifest(_Written):
+    """What a bundle is.
+
+    Attributes:
+        version: Of the layout.
+        fingerprint: Of the training and the export's settings: the version of the model.
+        schema_fingerprint: Of the features.
+        training_fingerprint: Of the training.
+        mlflow_run_id: Of the training.
+        items: Of the catalogue.
+        queries: In the snapshot.
+        dim: Of the vectors.
+        data_window: Of the log.
+        metrics: Overall, by split: `validation`, and `test` where it had been evaluated.
+        index: How it was built.
+        gate: How exported and trained towers agree.
+        files: SHA-256 by path.
+        seal: Of everything above.
+    """
+
+    version: int = VERSION
+    fingerprint: str
+    schema_fingerprint: str
+    training_fingerprint: str
+    mlflow_run_id: str
+    items: int
+    queries: int
+    dim: int
+    data_window: DataWindow
+    metrics: dict[str, dict[str, float]]
+    index: IndexReport
+    gate: Gate
+    files: dict[str, str] = {}
+    seal: str = ""
+
+
+def seal(directory: Path, manifest: BundleManifest) -> BundleManifest:
+    """Adds the hashes of all files to the manifest and writes it."""
+    files = {name: sha256_of(directory / name) for name in sorted(_files_of(directory))}
+    with_files = manifest.model_copy(update={"files": files})
+    sealed = with_files.model_copy(update={"seal": _seal_of(with_files)})
+    write_manifest(directory, sealed)
+    return sealed
+
+
+def verify(directory: Path) -> BundleManifest:
+    """Reads the manifest and compares every file with it.
+
+    Raises:
+        UserError: It is no bundle, it is of another version, or a file is missing, was changed, or
+            does not belong to it.
+    """
+    manifest = _read(directory)
+    present = _files_of(directory)
+    for name in manifest.files:
+        if name not in present:
+            raise UserError(f"the bundle {directory} lacks {name}; copy it whole or export again.")
+    for name in sorted(present):
+        if name not in manifest.files:
+            raise UserError(
+                f"the bundle {directory} has a file that does not belong to it: {name}; remove it "
+                "or export again."
+            )
+        if sha256_of(directory / name) != manifest.files[name]:
+            raise UserError(
+                f"{name} of the bundle {directory} is not the one that was exported with it; copy "
+                "the bundle whole or export again."
+            )
+    return manifest
+
+
+def _read(directory: Path) -> BundleManifest:
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{directory} is not a bundle: it has no {MANIFEST}; give a directory that "
+            "`recsys export` wrote."
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["version"]
+        if version == VERSION:
+            manifest = BundleManifest.model_validate(document)
+    except (ValueError, ValidationError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not a bundle's manifest; export the model again.") from error
+    if version != VERSION:
+        raise UserError(
+            f"{directory} is a bundle of version {version!r}, expected {VERSION}; export the model "
+            "again with this version of recsys."
+        )
+    if manifest.seal != _seal_of(manifest):
+        raise UserError(f"{path} was changed after the export; export the model again.")
+    return manifest
+
+
+def _seal_of(manifest: BundleManifest) -> str:
+    return fingerprint(manifest.model_dump(mode="json", exclude={"seal"}))
+
+
+def _files_of(directory: Path) -> set[str]:
+    return {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if not path.is_dir() and path != directory / MANIFEST
+    }

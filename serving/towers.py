@@ -1,0 +1,167 @@
+"""The trained towers as plain torch modules, which torch.export can write down.
+
+They reuse the trained submodules, and replace TorchRec's collection by one plain table a feature.
+This module is for the export alone: it imports torchrec, and answering never does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from feature_store.columns import Column, Jagged
+from feature_store.schema import IdFeature
+from pipelines.prepared import Prepared
+from recsys.model import SideInputs, TwoTower
+from serving.programs import Inputs, take_or_absent, take_rows, tower_inputs
+from serving.seal import ITEM_TOWER, QUERY_TOWER
+
+# Items of one forward.
+_BLOCK = 8192
+
+
+class SideLookup(nn.Module):
+    """Looks up and joins one side's features: what goes into its tower, before the tower.
+
+    Args:
+        inputs: Of the side; trained.
+        model: Whose tables it reads.
+    """
+
+    def __init__(self, inputs: SideInputs, model: TwoTower) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.tables = nn.ParameterList(
+            model.tables.embedding_bags[feature.table].weight
+            for feature in inputs.features
+            if feature.num_embeddings
+        )
+
+    def forward(
+        self,
+        values: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        dense: Tensor,
+        dense_present: Tensor,
+    ) -> Tensor:
+        """Embeddings side by side, [rows, dim]; see `serving.programs.tower_inputs`."""
+        bags = iter(zip(values, offsets, self.tables, strict=True))
+        sparse, present, dense_features = {}, [], 0
+        for feature in self.inputs.features:
+            if feature.width:
+                present.append(dense_present[:, dense_features])
+                dense_features += 1
+                continue
+            rows, ends, table = next(bags)
+            # Training weighs each value by one over the bag's length: a mean.
+            sparse[feature.name] = F.embedding_bag(
+                rows, table, ends, mode="mean", include_last_offset=True
+            )
+            present.append(ends[1:] > ends[:-1])
+        mask = torch.stack(present, dim=1) if present else dense_present
+        return self.inputs(sparse, mask, dense)
+
+
+class ItemTower(nn.Module):
+    """Item features to item vectors.
+
+    Args:
+        model: Trained, on the CPU.
+    """
+
+    def __init__(self, model: TwoTower) -> None:
+        super().__init__()
+        self.lookup = SideLookup(model.item_inputs, model)
+        self.tower = model.item_tower
+
+    def forward(
+        self, values: list[Tensor], offsets: list[Tensor], dense: Tensor, dense_present: Tensor
+    ) -> Tensor:
+        """L2-normalised, [rows, dim]."""
+        return self.tower(self.lookup(values, offsets, dense, dense_present))
+
+
+class QueryTower(nn.Module):
+    """Query features and history to query vectors.
+
+    It carries the joined features of every item of the catalogue, so that a history is one pooled
+    look-up rather than one for each feature of each of its items.
+
+    Args:
+        model: Trained, on the CPU.
+        items: [items, dim] what `SideLookup` gives for each item of the catalogue.
+    """
+
+    items: Tensor
+
+    def __init__(self, model: TwoTower, items: Tensor) -> None:
+        super().__init__()
+        self.lookup = SideLookup(model.own_inputs, model)
+        self.inputs = model.query_inputs
+        self.tower = model.query_tower
+        self.register_buffer("items", items)
+        self.register_buffer("default", model.item_inputs.default.detach())
+
+    def forward(
+        self,
+        values: list[Tensor],
+        offsets: list[Tensor],
+        dense: Tensor,
+        dense_present: Tensor,
+        history: Tensor,
+        history_offsets: Tensor,
+    ) -> Tensor:
+        """L2-normalised, [rows, dim]; history holds item indices, oldest first."""
+        own = self.lookup(values, offsets, dense, dense_present)
+        return self.tower(self.inputs(own, self.items, history, history_offsets, self.default))
+
+
+def visible_item_columns(prepared: Prepared) -> dict[str, Column]:
+    """Item features as the towers see them: an id that was never trained is absent."""
+    columns = dict(prepared.item_columns)
+    for feature in prepared.features.item:
+        if isinstance(feature, IdFeature):
+            frequency = prepared.item_frequency
+            rows = np.where(frequency > 0, np.arange(len(frequency)), -1)
+            columns[feature.name] = take_or_absent(columns[feature.name], rows)
+    return columns
+
+
+def write_towers(directory: Path, model: TwoTower, prepared: Prepared) -> None:
+    """Writes `item_tower.pt2` and `query_tower.pt2`.
+
+    Args:
+        directory: Of the bundle.
+        model: Trained, unsharded, on the CPU.
+        prepared: What it was trained on.
+    """
+    features, columns = prepared.features.item, visible_item_columns(prepared)
+    nothing = np.full(2, -1)  # Rows without a value are example enough.
+    items = tower_inputs(features, take_rows(columns, nothing), len(nothing))
+    _write_program(ItemTower(model), items, directory / ITEM_TOWER)
+    history = Jagged(nothing[:0], np.zeros(len(nothing) + 1, np.int64))
+    own = take_rows(prepared.query_columns, nothing)
+    queries = tower_inputs(prepared.features.query, own, len(nothing), history)
+    lookup = SideLookup(model.item_inputs, model)
+    parts = []
+    for start in range(0, prepared.num_items, _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, prepared.num_items))
+        with torch.no_grad():
+            inputs = tower_inputs(features, take_rows(columns, rows), len(rows))
+            parts.append(lookup(*inputs)[: len(rows)])
+    _write_program(QueryTower(model, torch.cat(parts)), queries, directory / QUERY_TOWER)
+
+
+def _write_program(module: nn.Module, example: Inputs, path: Path) -> None:
+    """Traces a tower for any number of rows and values, and writes the program."""
+    sizes = pytree.tree_map(lambda _: {0: Dim.DYNAMIC}, example)
+    with torch.no_grad():
+        program = torch.export.export(module.eval(), example, dynamic_shapes=sizes)
+    # The example would be written as a pickle, and of pickles a bundle has none.
+    program.example_inputs = None
+    torch.export.save(program, path)

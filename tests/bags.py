@@ -1,0 +1,20 @@
+"""Jagged columns for tests."""
+
+import numpy as np
+
+from feature_store.columns import Jagged
+
+
+def jagged(bags):
+    """From a list of lists of items."""
+    values = np.array([item for bag in bags for item in bag], np.int32)
+    return Jagged.from_lengths(values, np.array([len(bag) for bag in bags], np.int64))
+
+
+def random_bags(rng, rows, items, most):
+    """Distinct items in each row."""
+    return [rng.choice(items, rng.integers(0, most + 1), replace=False) for _ in range(rows)]
+
+
+def bag(column, row):
+    return column.values[column.offsets[row] : column.offsets[row + 1]].tolist()

@@ -1,0 +1,47 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.ray_session import ensure_ray
+from recsys.config import Config
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray for all tests that need it: starting it takes seconds."""
+    import ray
+
+    ensure_ray()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One tracking store for all tests that train: creating it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def planted(
+    tmp_path_factory: pytest.TempPathFactory, tracking_uri: str, ray_session: None
+) -> Config:
+    """The configuration of a prepared log whose answer is known; see `planted`."""
+    from planted import planted_config, write_planted_log
+
+    from recsys.preparation import prepare
+
+    directory: Path = tmp_path_factory.mktemp("planted")
+    write_planted_log(directory / "log")
+    config = planted_config(directory / "log", directory / "out", tracking={"uri": tracking_uri})
+    prepare(config)
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained(planted: Config):
+    """The manifest of a model of the planted log."""
+    from recsys.training import train
+
+    return train(planted)

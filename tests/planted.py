@@ -1,0 +1,94 @@
+"""A log whose answer is known: queries like the items of one group, and features name the group."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.config import Config
+from recsys.config_file import parse_config
+
+GROUPS, ITEMS_IN_GROUP, QUERIES, EVENTS_OF_QUERY = 12, 12, 240, 9
+
+
+def write_planted_log(directory: Path, *, shuffled: bool = False, seed: int = 0) -> None:
+    """Writes events, items and queries; `shuffled` gives each event another event's item."""
+    random = np.random.default_rng(seed)
+    items = GROUPS * ITEMS_IN_GROUP
+    query = np.repeat(np.arange(QUERIES), EVENTS_OF_QUERY)
+    item = np.concatenate(
+        [
+            (q % GROUPS) * ITEMS_IN_GROUP
+            + random.choice(ITEMS_IN_GROUP, EVENTS_OF_QUERY, replace=False)
+            for q in range(QUERIES)
+        ]
+    )
+    if shuffled:
+        item = random.permutation(item)
+    group = np.arange(items) // ITEMS_IN_GROUP
+    directory.mkdir(parents=True, exist_ok=True)
+    pq.write_table(
+        pa.table(
+            {
+                "query_id": [f"q{q}" for q in query],
+                "item_id": [f"i{i}" for i in item],
+                "timestamp": 1_500_000_000 + random.integers(0, 10**6, len(query)),
+            }
+        ),
+        directory / "events.parquet",
+    )
+    pq.write_table(
+        pa.table(
+            {
+                "item_id": [f"i{i}" for i in range(items)],
+                "group": [f"g{g}" for g in group],
+                "tags": [[f"t{g}", f"u{i % 5}"] for i, g in enumerate(group)],
+                "words": [f"Item number {i} of group {g}" for i, g in enumerate(group)],
+                "price": random.normal(size=items),
+            }
+        ),
+        directory / "items.parquet",
+    )
+    pq.write_table(
+        pa.table(
+            {
+                "query_id": [f"q{q}" for q in range(QUERIES)],
+                "country": [f"c{q % 4}" for q in range(QUERIES)],
+            }
+        ),
+        directory / "queries.parquet",
+    )
+
+
+def planted_config(directory: Path, output: Path, **sections: dict[str, Any]) -> Config:
+    """Of the log that `write_planted_log` wrote; `sections` overrides keys of the sections."""
+    document: dict[str, Any] = {
+        "output": str(output),
+        "data": {
+            "events": str(directory / "events.parquet"),
+            "items": str(directory / "items.parquet"),
+            "queries": str(directory / "queries.parquet"),
+            "split": {"kind": "random_hash"},
+            "history": {"kind": "others", "max_length": 8},
+        },
+        "features": {
+            "item": [
+                {"name": "item_id", "kind": "id", "dim": 16},
+                {"name": "group", "kind": "categorical", "dim": 8},
+                {"name": "tags", "kind": "multi_valued", "dim": 8},
+                {"name": "words", "kind": "text", "dim": 8},
+                {"name": "price", "kind": "numeric", "dim": 4},
+            ],
+            "query": [{"name": "country", "kind": "categorical", "dim": 4}],
+        },
+        "model": {"dim": 16, "item_tower": [32], "query_tower": [32], "dropout": 0.1},
+        "loss": {"history_dropout": 0.2},
+        "ssl": {"method": "cfm", "alpha": 0.1},
+        "training": {"epochs": 8, "batch_size": 128, "patience": 8, "row_wise_from": 100},
+        "evaluation": {"select_by": "recall@10"},
+    }
+    for name, keys in sections.items():
+        document[name] = {**document.get(name, {}), **keys}
+    return parse_config(document)

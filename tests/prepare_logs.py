@@ -1,0 +1,122 @@
+"""Small invented logs for the tests of `prepare`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from feature_store.errors import UserError
+from feature_store.schema import FeatureSchema
+from pipelines.prepare import prepare
+from pipelines.prepared import SPLITS, Prepared
+from pipelines.settings import DataConfig
+
+FEATURES = FeatureSchema.model_validate(
+    {
+        "item": [
+            {"name": "item_id", "kind": "id", "dim": 4},
+            {"name": "genre", "kind": "categorical", "dim": 4},
+            {"name": "tags", "kind": "multi_valued", "dim": 4},
+            {"name": "title", "kind": "text", "dim": 4},
+            {"name": "brand", "kind": "categorical", "dim": 4, "hash_buckets": 7},
+            {"name": "price", "kind": "numeric", "dim": 4},
+            {"name": "image", "kind": "vector", "dim": 4, "length": 3},
+        ],
+        "query": [
+            {"name": "query_id", "kind": "id", "dim": 4},
+            {"name": "country", "kind": "categorical", "dim": 4},
+        ],
+    }
+)
+IDS_ONLY = FeatureSchema.model_validate({"item": [{"name": "item_id", "kind": "id", "dim": 4}]})
+
+
+def random_events(seed: int, *, queries: int = 25, items: int = 60, rows: int = 600) -> pa.Table:
+    """Events with many ties in time and many duplicates."""
+    random = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "query_id": [f"q{i}" for i in random.integers(0, queries, rows)],
+            "item_id": [f"i{i}" for i in random.integers(0, items, rows)],
+            "timestamp": 1_500_000_000 + random.integers(0, 12, rows),
+            "weight": random.integers(1, 4, rows).astype(np.float32),
+        }
+    )
+
+
+def items_table(items: int = 60) -> pa.Table:
+    """Items with every kind of feature, some of them absent."""
+    vectors = np.random.default_rng(0).integers(-9, 9, (items, 3)).tolist()
+    return pa.table(
+        {
+            "item_id": [f"i{i}" for i in range(items)],
+            "genre": [f"g{i % 4}" if i % 5 else None for i in range(items)],
+            "tags": [[f"t{j}" for j in range(i % 4)] for i in range(items)],
+            "title": [f"The {'red' if i % 2 else 'blue'} item no. {i % 6}" for i in range(items)],
+            "brand": [f"b{i % 9}" for i in range(items)],
+            "price": pa.array([float(i) if i % 7 else None for i in range(items)]),
+            "image": pa.array(vectors, pa.list_(pa.float32(), 3)),
+        }
+    )
+
+
+def queries_table(queries: int = 20) -> pa.Table:
+    """Queries; events may have others, too."""
+    return pa.table(
+        {
+            "query_id": [f"q{i}" for i in range(queries)],
+            "country": [f"c{i % 3}" for i in range(queries)],
+        }
+    )
+
+
+def write_log(directory: Path, **tables: pa.Table) -> dict[str, str]:
+    """One file for each table; their paths by table, as `data` has them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        pq.write_table(table, directory / f"{name}.parquet")
+    return {name: str(directory / f"{name}.parquet") for name in tables}
+
+
+def run(
+    output: Path, features: FeatureSchema = FEATURES, as_of: Any = None, **data: Any
+) -> Prepared:
+    """Prepares without a word."""
+    config = DataConfig.model_validate(data)
+    prepare(config, features, output, as_of=as_of, console=Console(quiet=True))
+    return Prepared(output)
+
+
+def refusal(directory: Path, features: FeatureSchema = FEATURES, **data: Any) -> str:
+    """The one sentence against bad input, after which nothing is left."""
+    output = directory / "prepared"
+    with pytest.raises(UserError) as error:
+        run(output, features, **data)
+    assert not output.exists()
+    assert not list(directory.glob(".prepared*"))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def examples(prepared: Prepared) -> list[dict[str, Any]]:
+    """All examples with ids in place of indices, and their split; in no order that means much."""
+    items = prepared.item_encoder.ids.tokens.to_pylist()
+    queries = prepared.query_encoder.ids.tokens.to_pylist()
+    found: list[dict[str, Any]] = []
+    for split in SPLITS:
+        for file in prepared.examples(split):
+            for row in pq.read_table(file).to_pylist():
+                row |= {"query": queries[row["query"]], "item": items[row["item"]], "split": split}
+                row["history"] = [items[item] for item in row["history"]]
+                found.append(row)
+    return found
+
+
+def rejected_rows(prepared: Prepared, table: str) -> list[dict[str, Any]]:
+    """The rows put aside."""
+    files = sorted((prepared.directory / "rejected" / table).glob("part-*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]

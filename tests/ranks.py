@@ -1,0 +1,58 @@
+"""Trains on several gloo ranks, each a process of its own, without Ray."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+import torch.multiprocessing as mp
+
+from recsys.checkpoint import latest_checkpoint
+from recsys.config import Config
+from recsys.loader import local_arrays
+from recsys.loop import CHECKPOINTS, Job, train_on_rank
+
+
+def train_on_ranks(
+    config: Config, work_dir: Path, ranks: int, *, killed_at: int | None = None
+) -> None:
+    """Runs the loop to its end on `ranks` processes; `killed_at` kills them before that step."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    training = config.training.model_copy(update={"workers": ranks, "launcher": "ray"})
+    job = Job(config.model_copy(update={"training": training}).model_dump_json(), str(work_dir))
+    store = work_dir / "store"
+    store.unlink(missing_ok=True)
+    mp.spawn(_run, args=(job, ranks, str(store), killed_at), nprocs=ranks)
+
+
+def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+
+    def source(*arguments: Any) -> Iterator[Any]:
+        for step, arrays in enumerate(local_arrays(*arguments), start=arguments[-1]):
+            if step == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield arrays
+
+    train_on_rank(job, torch.device("cpu"), source)
+    dist.destroy_process_group()
+
+
+def saved_tensors(work_dir: Path) -> dict[str, torch.Tensor]:
+    """Everything in the latest checkpoint, unsharded: weights and optimizers' state."""
+    found = latest_checkpoint(work_dir / CHECKPOINTS)
+    assert found is not None
+    path, _ = found
+    metadata = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    state: dict[str, Any] = {
+        name: torch.zeros(entry.size, dtype=entry.properties.dtype)
+        for name, entry in metadata.items()
+        if hasattr(entry, "size")
+    }
+    dcp.load(state, checkpoint_id=path, no_dist=True)
+    return state

@@ -1,0 +1,92 @@
+"""Hand-made prepared data in memory, small enough to check every value of a batch."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from feature_store.columns import Dense, Jagged
+from feature_store.schema import (
+    CategoricalFeature,
+    FeatureSchema,
+    IdFeature,
+    MultiValuedFeature,
+    NumericFeature,
+)
+from pipelines.prepared import MutualInformation
+from recsys.collate import Window
+from recsys.config import Config
+from recsys.config_file import parse_config
+
+ITEMS, QUERIES, TAGS = 30, 12, 6
+NEVER_TRAINED = 25  # Items from here on have no training event.
+FEATURES = FeatureSchema(
+    item=(
+        IdFeature(name="item_id", dim=4),
+        CategoricalFeature(name="kind", dim=4),
+        MultiValuedFeature(name="tags", dim=4),
+        NumericFeature(name="price", dim=4),
+    ),
+    query=(CategoricalFeature(name="country", dim=4),),
+)
+
+
+def config(**sections) -> Config:
+    document = {
+        "output": "unused",
+        "data": {"events": "unused"},
+        "features": FEATURES.model_dump(),
+        "ssl": {"method": "cfm", "value_dropout": 0.0},
+        "loss": {"id_dropout": 0.0},
+        "training": {"batch_size": 8},
+    }
+    for name, keys in sections.items():
+        base = {} if keys.get("method") == "none" else document.get(name, {})
+        document[name] = {**base, **keys}
+    return parse_config(document)
+
+
+def ones(rows):
+    return np.ones(rows, np.int64)
+
+
+def prepared(information=None):
+    rng = np.random.default_rng(0)
+    bags = [np.sort(rng.choice(100, TAGS, replace=False)) for _ in range(ITEMS)]
+    known = [rng.choice(NEVER_TRAINED, 4, replace=False) for _ in range(QUERIES)]
+    if information is None:  # price tells most about kind, tags most about the id.
+        information = [[3.0, 0.2, 0.9, 0.1], [0.2, 1, 0.1, 0.8], [0.9, 0.1, 2, 0], [0.1, 0.8, 0, 1]]
+    frequency = np.bincount(np.concatenate(known), minlength=ITEMS)
+    frequency[:NEVER_TRAINED] += 1
+    return SimpleNamespace(
+        features=FEATURES,
+        item_columns={
+            "item_id": Jagged.from_lengths(np.arange(ITEMS), ones(ITEMS)),
+            "kind": Jagged.from_lengths(1 + np.arange(ITEMS) % 3, ones(ITEMS)),
+            "tags": Jagged.from_lengths(np.concatenate(bags), TAGS * ones(ITEMS)),
+            "price": Dense(
+                rng.normal(size=(ITEMS, 1)).astype(np.float32), np.arange(ITEMS) % 5 != 0
+            ),
+        },
+        query_columns={"country": Jagged.from_lengths(np.arange(QUERIES) % 4, ones(QUERIES))},
+        query_state=SimpleNamespace(
+            train=Jagged.from_lengths(np.concatenate(known), 4 * ones(QUERIES))
+        ),
+        item_frequency=frequency,
+        mutual_information=MutualInformation(
+            features=tuple(f.name for f in FEATURES.item),
+            raw=tuple(map(tuple, information)),
+            normalised=tuple(map(tuple, information)),
+        ),
+    )
+
+
+def window(step, size=8):
+    rng = np.random.default_rng(step)
+    history = [rng.choice(NEVER_TRAINED, 3, replace=False) for _ in range(size)]
+    return Window(
+        step,
+        rng.integers(0, QUERIES, size),
+        rng.integers(0, NEVER_TRAINED, size),
+        Jagged.from_lengths(np.concatenate(history), 3 * ones(size)),
+        np.ones(size, np.float32),
+    )

@@ -1,0 +1,121 @@
+"""The configuration is closed and typed, and its errors name the key and what to do."""
+
+import pytest
+import yaml
+
+from feature_store.errors import UserError
+from recsys.config import Config
+from recsys.config_file import load_config, parse_config
+
+DOCUMENT = {
+    "output": "runs/x",
+    "data": {"events": "events.parquet", "split": {"kind": "random_hash"}},
+    "features": {
+        "item": [
+            {"name": "item_id", "kind": "id", "dim": 16},
+            {"name": "genres", "kind": "multi_valued", "dim": 8},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(DOCUMENT))
+    return file
+
+
+def changed(**sections):
+    document = yaml.safe_load(yaml.safe_dump(DOCUMENT))
+    for name, keys in sections.items():
+        document.setdefault(name, {}).update(keys)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"training": {"epoch": 3}}, "unknown key training.epoch (did you mean epochs?"),
+        ({"ssl": {"method": "cfm", "alfa": 1}}, "unknown key ssl.alfa (did you mean alpha?"),
+        ({"ssl": {"method": "none", "alpha": 1}}, "unknown key ssl.alpha"),
+        ({"data": {"split": {"kind": "time"}}}, "data.split.validation_from is missing; add it"),
+        ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to"),
+        ({"training": {"workers": 2}}, "launcher local runs one worker"),
+        ({"data": {"min_rating": 4}}, "min_rating needs data.columns.rating"),
+        ({"features": {"item": [{"name": "a", "kind": "id", "dim": 8}]}}, "ssl needs at least two"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_key(sections, expected):
+    with pytest.raises(UserError) as error:
+        parse_config(changed(**sections), source="config.yaml")
+    assert str(error.value).startswith("config.yaml: ")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_section_names_the_nearest(path):
+    path.write_text(yaml.safe_dump({**DOCUMENT, "trainning": {}}))
+    with pytest.raises(UserError, match=r"unknown key trainning \(did you mean training\?"):
+        load_config(path)
+
+
+def test_paths_are_relative_to_the_file_and_urls_stay(path, tmp_path):
+    config = load_config(path)
+    assert config.data.events == str(tmp_path / "events.parquet")
+    assert config.output == str(tmp_path / "runs/x")
+    assert load_config(path, ["data.events=s3://bucket/log"]).data.events == "s3://bucket/log"
+
+
+def test_overrides(path):
+    config = load_config(
+        path,
+        [
+            "training.epochs=3",
+            "ssl.method=none",
+            "features.item.genres.dim=32",
+            "data.history={kind: others, max_length: 7}",
+        ],
+    )
+    assert config.training.epochs == 3
+    assert config.ssl.method == "none"
+    assert config.features.item[1].dim == 32
+    assert config.data.history.max_length == 7
+
+
+def test_another_kind_drops_the_keys_that_only_the_old_one_has(path):
+    overrides = ["ssl={method: cfm, alpha: 0.5, mutual_information: normalised}", "ssl.method=rfm"]
+    ssl = load_config(path, overrides).ssl
+    assert (ssl.method, ssl.alpha) == ("rfm", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs", "is not of the form key.path=value"),
+        ("training.epochs=[", "the value is not YAML"),
+        ("output.x=1", "output has no keys"),
+        ("features.item.title.dim=8", "no entry 'title'; the list has item_id, genres"),
+        ("training.epochz=3", "did you mean epochs"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(path, override, expected):
+    with pytest.raises(UserError, match=expected.replace(".", r"\.")):
+        load_config(path, [override])
+
+
+def test_a_missing_file_or_bad_yaml(tmp_path):
+    with pytest.raises(UserError, match="write one with `recsys init`"):
+        load_config(tmp_path / "absent.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [1\n")
+    with pytest.raises(UserError, match="is not YAML"):
+        load_config(bad)
+    bad.write_text("just text")
+    with pytest.raises(UserError, match="holds no configuration"):
+        load_config(bad)
+
+
+def test_a_configuration_survives_json():
+    config = parse_config(DOCUMENT)
+    assert Config.model_validate_json(config.model_dump_json()) == config

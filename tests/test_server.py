@@ -1,0 +1,183 @@
+"""The HTTP server, over a real socket."""
+
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from tiny_bundle import export_untrained, write_prepared
+
+import serving
+from feature_store.errors import UserError
+from serving.server import create_app, serve
+
+
+@contextmanager
+def running(app):
+    """A server in a thread; its port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    config = write_prepared(tmp_path_factory.mktemp("tiny"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_untrained(config, patch)
+    return config.bundle_dir
+
+
+@pytest.fixture(scope="module")
+def recommender(bundle):
+    return serving.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def port(recommender):
+    with running(create_app(recommender)) as port:
+        yield port
+
+
+def request(port, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        connection.request(method, path, raw, sent)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def recommend(port, body):
+    return request(port, "POST", "/recommend", body)
+
+
+def test_an_answer_is_the_recommenders(port, recommender):
+    status, answer = recommend(port, {"query_id": "3", "k": 4})
+    assert status == 200
+    expected = recommender.recommend("3", 4)
+    assert answer == {
+        **expected.model_dump(mode="json"),
+        "model": {
+            "version": recommender.manifest.fingerprint,
+            "schema_fingerprint": recommender.manifest.schema_fingerprint,
+        },
+    }
+    assert answer["items"][0].keys() == {"item_id", "score", "title"}
+    assert answer["fallback"] is False
+
+
+def test_an_integer_id_is_the_same_id_and_k_is_ten_by_default(port):
+    assert recommend(port, {"query_id": 3}) == recommend(port, {"query_id": "3", "k": 10})
+
+
+def test_an_unknown_query_gets_a_flagged_answer(port):
+    status, answer = recommend(port, {"query_id": "nobody", "k": 3})
+    assert status == 200
+    assert answer["fallback"] is True
+    assert len(answer["items"]) == 3
+
+
+def test_health_names_the_model(port, recommender):
+    status, answer = request(port, "GET", "/healthz")
+    assert status == 200
+    assert answer["status"] == "ok"
+    assert answer["model"]["version"] == recommender.manifest.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({}, "query_id: field required"),
+        ({"query_id": ""}, "query_id: string should have at least 1 character"),
+        ({"query_id": "x" * 257}, "query_id: string should have at most 256 characters"),
+        ({"query_id": None}, "query_id: input should be a valid string"),
+        ({"query_id": True}, "query_id: input should be a valid string"),
+        ({"query_id": 1.5}, "query_id: input should be a valid string"),
+        ({"query_id": ["3"]}, "query_id: input should be a valid string"),
+        ({"query_id": "3", "k": 0}, "k: input should be greater than or equal to 1"),
+        ({"query_id": "3", "k": 1001}, "k: input should be less than or equal to 1000"),
+        ({"query_id": "3", "k": "10"}, "k: input should be a valid integer"),
+        ({"query_id": "3", "n": 10}, "n: extra inputs are not permitted"),
+        ([], "the body: "),
+        (None, "the body: "),
+        (b"{", "the body: JSON decode error"),
+        (b"\xff\xfe", "the body: "),
+    ],
+)
+def test_a_bad_body_is_refused_in_one_sentence(port, body, where):
+    status, answer = recommend(port, body)
+    assert status in (400, 422)
+    assert answer.keys() == {"error"}
+    assert answer["error"].startswith(where)
+    assert "\n" not in answer["error"]
+
+
+def test_a_large_body_is_refused_whatever_its_announced_length(port):
+    large = b'{"query_id": "' + b"x" * 20_000 + b'"}'
+    status, answer = recommend(port, large)
+    assert status == 413
+    assert answer["error"].startswith("the body is larger than 16384 bytes")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    pieces = [large[start : start + 1000] for start in range(0, len(large), 1000)]
+    connection.request("POST", "/recommend", iter(pieces), encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_other_paths_and_methods_say_what_there_is(port):
+    for method, path, status in (("GET", "/recommend", 405), ("GET", "/nothing", 404)):
+        found, answer = request(port, method, path)
+        assert found == status
+        assert "POST /recommend" in answer["error"]
+
+
+def test_an_error_of_ours_is_json_without_details():
+    class Broken:
+        def __init__(self, manifest):
+            self.manifest = manifest
+
+        def recommend(self, query_id, k):
+            raise RuntimeError("secret")
+
+    class Manifest:
+        fingerprint = schema_fingerprint = "f"
+
+    with running(create_app(Broken(Manifest()))) as port:
+        status, answer = recommend(port, {"query_id": "3"})
+    assert status == 500
+    assert "secret" not in answer["error"]
+
+
+def test_many_clients_at_once_get_their_own_answers(port, recommender):
+    queries = [str(i % 25) for i in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda q: recommend(port, {"query_id": q, "k": 5})[1], queries))
+    for query, answer in zip(queries, answers, strict=True):
+        expected = recommender.recommend(query, 5).items
+        assert answer["query_id"] == query
+        assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected]
+
+
+def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, bundle, port):
+    with pytest.raises(UserError, match="is not a bundle"):
+        serve(tmp_path)
+    with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
+        serve(bundle, port=port)

@@ -1,0 +1,127 @@
+"""Training learns, is the same on any number of ranks, and survives being killed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from planted import planted_config, write_planted_log
+from ranks import saved_tensors, train_on_ranks
+from torch.multiprocessing import ProcessExitedException
+
+from feature_store.errors import UserError
+from pipelines.prepared import Prepared
+from recsys.loader import local_arrays, ray_arrays
+from recsys.loop import METRICS_FILE, training_plan
+from recsys.preparation import prepare
+
+SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
+
+
+def short(config, **training):
+    """A config of few steps over the same prepared data."""
+    keys = {"epochs": 2, "patience": 50, **training}
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update=SAME_ON_ALL_RANKS),
+            "training": config.training.model_copy(update=keys),
+        }
+    )
+
+
+def losses(work_dir: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (work_dir / METRICS_FILE).read_text().splitlines()]
+    for line in lines:
+        line.pop("examples_per_second", None)
+    return lines
+
+
+def test_two_ranks_equal_one(planted, tmp_path):
+    config = short(planted)
+    for ranks in (1, 2):
+        train_on_ranks(config, tmp_path / str(ranks), ranks)
+    one, two = (saved_tensors(tmp_path / str(ranks)) for ranks in (1, 2))
+    assert one.keys() == two.keys()
+    assert any("embedding_bags" in name and "momentum" in name for name in one)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=2e-5, msg=name)
+    for first, second in zip(*(losses(tmp_path / str(ranks)) for ranks in (1, 2)), strict=True):
+        assert second == pytest.approx(first, rel=1e-4)
+
+
+def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path):
+    config = short(planted)
+    steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
+    train_on_ranks(config, tmp_path / "whole", 1)
+    with pytest.raises(ProcessExitedException):
+        train_on_ranks(config, tmp_path / "killed", 1, killed_at=steps + 3)
+    train_on_ranks(config, tmp_path / "killed", 1)
+    whole, killed = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+
+
+def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
+    train_on_ranks(short(planted, epochs=1), tmp_path, 2)
+    plan = (tmp_path / "sharding.txt").read_text()
+    assert "row_wise" in plan
+    assert "table_wise" in plan
+
+
+def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session):
+    config = short(planted, workers=2, launcher="ray")
+    plan = training_plan(Prepared(config.prepared_dir), config)
+    start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
+    local = list(local_arrays(plan, config, 1, 2, start))
+    streamed = list(ray_arrays(plan, config, 1, 2, start))
+    assert len(local) == len(streamed) == plan.total_steps - start
+    for expected, found in zip(local, streamed, strict=True):
+        assert expected.keys() == found.keys()
+        for name in expected:
+            assert (expected[name] == found[name]).all(), name
+
+
+def test_every_example_is_read_once_an_epoch(planted):
+    config = short(planted, batch_size=16)
+    plan = training_plan(Prepared(config.prepared_dir), config)
+    total = sum(rows for _, rows in plan.files)
+    from recsys.plan import read_chunk
+
+    for epoch in range(2):
+        seen = [
+            pair
+            for chunk in plan.chunks(epoch * plan.steps_per_epoch)
+            for window in read_chunk(chunk)
+            if window.step // plan.steps_per_epoch == epoch
+            for pair in zip(window.query.tolist(), window.item.tolist(), strict=True)
+        ]
+        assert len(seen) == len(set(seen)) == total - total % 16
+
+
+def test_planted_structure_is_learnt(planted, trained):
+    assert trained.validation["recall@10"] > 0.95
+    assert trained.best_step <= trained.steps
+
+
+def test_a_loss_that_is_not_finite_is_an_error(planted, tmp_path):
+    config = short(planted, sparse_learning_rate=1e30, dense_learning_rate=1e30)
+    with pytest.raises(Exception, match="the loss is not finite at step") as error:
+        train_on_ranks(config, tmp_path, 1)
+    assert UserError.__name__ in str(error.value)
+
+
+def test_shuffled_labels_are_not_learnt(tmp_path, tracking_uri):
+    write_planted_log(tmp_path / "log", shuffled=True)
+    config = planted_config(
+        tmp_path / "log",
+        tmp_path / "out",
+        tracking={"uri": tracking_uri},
+        training={"epochs": 4, "batch_size": 128, "row_wise_from": 100},
+    )
+    prepare(config)
+    from recsys.training import train
+
+    found = train(config).validation["recall@10"]
+    # Of 144 items about 7 are known: chance is 10 of 137.
+    assert found < 2.5 * 10 / 137
