@@ -38,8 +38,11 @@ def prepare(
 ) -> PreparedManifest:
     """Makes the prepared directory, or returns at once where exactly that is already there.
 
-    What it holds is a function of the log's rows and the configuration alone, and of the earlier
-    directory at `output`, whose vocabularies are appended to where it is of the same features.
+    What it holds is a function of the log's rows and the configuration alone, not of how the rows
+    lie in files; and of the earlier directory at `output`, whose vocabularies are appended to where
+    it is of the same features. Events may be more than memory holds: they are shuffled through
+    files in `output`, which all of Ray's machines must see. The catalogues, and the items of each
+    query, are held in memory.
 
     Args:
         data: Where the log is, and how it becomes examples.
@@ -78,6 +81,7 @@ def prepare(
 
 def _run(job: Job, identity: str, previous: dict[str, SideEncoder]) -> PreparedManifest:
     """The steps, in order."""
+    steps.start_ray(job)
     items = steps.read_catalogue(job, "item")
     queries = steps.read_catalogue(job, "query")
     scan = steps.scan_events(job, items)

@@ -20,6 +20,7 @@ from pipelines import mutual_information as information
 from pipelines.cleaning import DUPLICATE
 from pipelines.job import Job
 from pipelines.prepared import SPLITS, QueryState
+from pipelines.ray_session import ensure_ray
 from pipelines.sources import Source
 from pipelines.tasks import run_tasks
 
@@ -77,6 +78,15 @@ class Examples:
     buckets: int
     counts: Ints
     duplicates: Ints
+
+
+def start_ray(job: Job) -> None:
+    """Starts Ray where it is not running yet, which takes seconds."""
+    import ray
+
+    if not ray.is_initialized():
+        job.progress.begin("starting Ray")
+        ensure_ray()
 
 
 def read_catalogue(job: Job, side: Side) -> Catalogue:
@@ -146,7 +156,7 @@ def scan_events(job: Job, items: Catalogue) -> Scan:
 
 
 def complete_catalogue(job: Job, found: Catalogue) -> Catalogue:
-    """Adds ids that only the events have; items need not be there where there is a table."""
+    """Adds ids that only the events have: of all queries, and of items without a table."""
     if found.side == "item" and found.source is not None:
         return found
     folder = job.folder("events")
@@ -167,9 +177,9 @@ def encode_catalogue(job: Job, found: Catalogue, previous: SideEncoder | None) -
     side, source = found.side, found.source
     features = job.features.side(side)
     table = "items" if side == "item" else "queries"
-    job.progress.begin(f"encoding {_count(len(features), 'feature')} of {table}")
     folder = job.folder(side)
     ids = catalogue.grow_ids(found.ids, previous.ids if previous is not None else None)
+    job.progress.begin(f"encoding {len(ids):,} {table}, {_count(len(features), 'feature')}")
     has_columns = any(not isinstance(feature, IdFeature) for feature in features)
     pieces = source.pieces if source is not None and has_columns else ()
     count_tasks = [

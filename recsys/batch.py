@@ -1,17 +1,15 @@
 """One training step's input for one rank."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
-Arrays = dict[str, npt.NDArray[Any]]
+from recsys.collate import Arrays
 
 
 @dataclass

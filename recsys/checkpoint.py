@@ -6,6 +6,7 @@ seed and the step.
 """
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def restore(path: Path, sharded: DistributedModelParallel, optimizer: CombinedOp
 def load_weights(path: Path, module: nn.Module) -> None:
     """Loads only the weights, into the unsharded module, in this process alone."""
     state = {"model": module.state_dict()}
-    dcp.load(state, checkpoint_id=path, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(state, checkpoint_id=path, no_dist=True)
     module.load_state_dict(state["model"])
 
 

@@ -5,6 +5,7 @@ a step is the same whatever the number of ranks, and whether or not training was
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,12 @@ from feature_store.columns import Column, Dense, Ints, Jagged
 from feature_store.history import hash64, hash_uniform
 from feature_store.schema import Feature, IdFeature, is_sparse, qualified, takes_several_values
 from pipelines.prepared import Prepared
-from recsys.batch import Arrays
 from recsys.config import Config, NoSelfSupervision
 from recsys.masking import build_masking
 
 Bools = npt.NDArray[np.bool_]
+# By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
+Arrays = dict[str, npt.NDArray[Any]]
 
 _ID_DROPOUT, _HISTORY_DROPOUT, _VALUE_DROPOUT, _VIEW_ITEMS = 11, 12, 13, 14
 

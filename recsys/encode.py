@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from feature_store.columns import Ints, Jagged
-from recsys.batch import Arrays, agreed_batch
-from recsys.collate import BatchBuilder
+from recsys.batch import agreed_batch
+from recsys.collate import Arrays, BatchBuilder
 from recsys.losses import gather
 from recsys.model import Encoded, TwoTower
 

@@ -25,9 +25,10 @@ from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
+from recsys.example_queries import Example, example_queries
 from recsys.metrics import METRICS, RANKED, Measured, item_slices, measure, overall_ratios, ranks_of
 from recsys.ranking import Scorer, top_items, vector_scorer
-from recsys.report import Example, example_queries, render_report
+from recsys.report import render_report
 from recsys.results import METHOD_TITLES, MODEL, EvaluationResult
 from recsys.tracking import open_run
 

@@ -1,4 +1,4 @@
-"""Where a rank's batches come from: a Ray Data pipeline, or a thread of this process."""
+"""Where a rank's batches come from: a Ray Data pipeline, or this process itself."""
 
 import queue
 import threading
@@ -7,69 +7,88 @@ from functools import lru_cache
 from typing import Any
 
 from pipelines.prepared import Prepared
-from recsys.batch import Arrays
-from recsys.collate import BatchBuilder
+from recsys.collate import Arrays, BatchBuilder
 from recsys.config import Config
 from recsys.plan import Chunk, TrainingPlan, read_chunk
-
-# Yields a rank's arrays, from a step on: (plan, config, rank, world_size, from_step).
-ArraySource = Callable[[TrainingPlan, Config, int, int, int], Generator[Arrays, None, None]]
 
 # Batches that are built ahead of training.
 _PREFETCH = 4
 
 
-def local_arrays(
-    plan: TrainingPlan, config: Config, rank: int, world_size: int, from_step: int
-) -> Generator[Arrays, None, None]:
-    """One rank's arrays from `from_step` on, built ahead by a thread.
+class Prefetched(Iterator[Arrays]):
+    """Runs a source ahead in a thread, from the moment it is made; its errors are raised here.
 
-    An error of the thread is raised here.
+    Args:
+        source: Is run, and closed, in the thread alone.
     """
-    builder = BatchBuilder(Prepared(config.prepared_dir), config)
-    ready: queue.Queue[Arrays | BaseException | None] = queue.Queue(_PREFETCH)
-    stopped = threading.Event()
 
-    def put(entry: Arrays | BaseException | None) -> None:
-        while not stopped.is_set():
+    def __init__(self, source: Generator[Arrays, None, None]) -> None:
+        self._ready: queue.Queue[Arrays | BaseException | None] = queue.Queue(_PREFETCH)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(source,), name="loader", daemon=True
+        )
+        self._thread.start()
+
+    def __next__(self) -> Arrays:
+        if self._stopped.is_set():
+            raise StopIteration
+        entry = self._ready.get()
+        if isinstance(entry, dict):
+            return entry
+        self._stopped.set()
+        raise StopIteration if entry is None else entry
+
+    def close(self) -> None:
+        """Ends the thread; what it has built is dropped."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self, source: Generator[Arrays, None, None]) -> None:
+        try:
+            for arrays in source:
+                self._put(arrays)
+                if self._stopped.is_set():
+                    break
+            source.close()
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, entry: Arrays | BaseException | None) -> None:
+        while not self._stopped.is_set():
             try:
-                return ready.put(entry, timeout=0.1)
+                return self._ready.put(entry, timeout=0.1)
             except queue.Full:
                 continue
 
-    def build() -> None:
-        try:
-            for chunk in plan.chunks(from_step):
-                for window in read_chunk(chunk):
-                    put(builder.training(window, rank, world_size))
-                    if stopped.is_set():
-                        return
-            put(None)
-        except BaseException as error:
-            put(error)
 
-    thread = threading.Thread(target=build, name="loader", daemon=True)
-    thread.start()
-    try:
-        while (entry := ready.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry
-    finally:
-        stopped.set()
-        thread.join()
+# Yields a rank's arrays, from a step on: (plan, config, rank, world_size, from_step).
+ArraySource = Callable[[TrainingPlan, Config, int, int, int], Prefetched]
+
+
+def local_arrays(
+    plan: TrainingPlan, config: Config, rank: int, world_size: int, from_step: int
+) -> Prefetched:
+    """One rank's arrays from `from_step` on, built in this process."""
+
+    def build() -> Generator[Arrays, None, None]:
+        builder = BatchBuilder(Prepared(config.prepared_dir), config)
+        for chunk in plan.chunks(from_step):
+            for window in read_chunk(chunk):
+                yield builder.training(window, rank, world_size)
+
+    return Prefetched(build())
 
 
 def ray_arrays(
     plan: TrainingPlan, config: Config, rank: int, world_size: int, from_step: int
-) -> Generator[Arrays, None, None]:
+) -> Prefetched:
     """As `local_arrays`, built by Ray Data tasks that stream from Parquet.
 
     One execution serves the whole training, for starting one costs seconds. Ray Data keeps the
     order and cannot resume in the middle, so the position is the plan's.
     """
-    import ray.data
-
     document = config.model_dump_json()
 
     def build(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -77,14 +96,19 @@ def ray_arrays(
         for window in read_chunk(row["item"]):
             yield dict(builder.training(window, rank, world_size))
 
-    chunks: list[Chunk] = list(plan.chunks(from_step))
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    # Small blocks: training begins when the first one is ready.
-    context.target_max_block_size = 8 * 2**20
-    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).flat_map(build)
-    yield from dataset.iter_rows()
+    def stream() -> Generator[Arrays, None, None]:
+        import ray.data
+
+        chunks: list[Chunk] = list(plan.chunks(from_step))
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        # Small blocks: training begins when the first one is ready.
+        context.target_max_block_size = 8 * 2**20
+        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).flat_map(build)
+        yield from dataset.iter_rows()
+
+    return Prefetched(stream())
 
 
 @lru_cache(maxsize=1)

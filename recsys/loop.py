@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from feature_store.errors import UserError
 from feature_store.history import hash64
 from feature_store.storage import write_text
 from pipelines.prepared import Prepared
-from recsys.batch import Arrays, agreed_batch
+from recsys.batch import agreed_batch
 from recsys.checkpoint import CheckpointManifest, latest_checkpoint, restore, save_checkpoint
-from recsys.collate import BatchBuilder
+from recsys.collate import Arrays, BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.evaluation import validation_metrics
@@ -80,27 +80,55 @@ def train_on_rank(job: Job, device: torch.device, source: ArraySource) -> None:
     Raises:
         UserError: The loss is no longer finite.
     """
-    _silence_torchrec()
-    config = Config.model_validate_json(job.config)
-    _Rank(config, Path(job.work_dir), device, source).run()
+    silence_torchrec()
+    config, work_dir = Config.model_validate_json(job.config), Path(job.work_dir)
+    prepared = Prepared(config.prepared_dir)
+    plan = training_plan(prepared, config)
+    found = _agreed_checkpoint(work_dir)
+    progress = found[1] if found is not None else _BEGINNING
+    if progress.step >= plan.total_steps or progress.stale >= config.training.patience:
+        return
+    # Batches are built while the model is.
+    arrays_from = source(plan, config, dist.get_rank(), dist.get_world_size(), progress.step)
+    with closing(arrays_from) as batches:
+        rank = _Rank(config, work_dir, device, prepared, plan, progress)
+        if found is not None:
+            restore(found[0], rank.sharded, rank.optimizer)
+        rank.run(batches)
+
+
+_BEGINNING = CheckpointManifest(step=0, best_step=0, best_value=None, stale=0)
+
+
+def _agreed_checkpoint(work_dir: Path) -> tuple[Path, CheckpointManifest] | None:
+    """The latest one, as rank 0 sees it."""
+    found: list[Any] = [latest_checkpoint(work_dir / CHECKPOINTS)]
+    dist.broadcast_object_list(found)
+    return found[0]
 
 
 class _Rank:
     """The state of one rank's training."""
 
     def __init__(
-        self, config: Config, work_dir: Path, device: torch.device, source: ArraySource
+        self,
+        config: Config,
+        work_dir: Path,
+        device: torch.device,
+        prepared: Prepared,
+        plan: TrainingPlan,
+        progress: CheckpointManifest,
     ) -> None:
         self.config = config
         self.work_dir = work_dir
         self.device = device
-        self.source = source
+        self.prepared = prepared
+        self.plan = plan
+        self.progress = progress
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.prepared = Prepared(config.prepared_dir)
-        self.builder = BatchBuilder(self.prepared, config)
-        self.plan = training_plan(self.prepared, config)
+        self.builder = BatchBuilder(prepared, config)
         torch.manual_seed(config.training.seed)  # The towers start equal on all ranks.
-        model = build_model(self.prepared, config.model, torch.device("meta"))
+        model = build_model(prepared, config.model, torch.device("meta"))
         objective = TwoTowerObjective(model, config.loss, config.ssl)
         self.sharded = shard(objective, model, config.training, device)
         self.model = model
@@ -109,37 +137,23 @@ class _Rank:
         )
         self.losses: list[dict[str, Tensor]] = []
         self.clock = time.perf_counter()
-        self.progress = self._resume()
-        self.metrics = _MetricsFile(work_dir / METRICS_FILE, self.rank, self.progress.step)
+        self.metrics = _MetricsFile(work_dir / METRICS_FILE, self.rank, progress.step)
         if self.rank == 0:
             write_text(work_dir / SHARDING_FILE, f"{self.sharded.plan}\n")
 
-    def _resume(self) -> CheckpointManifest:
-        found: list[Any] = [latest_checkpoint(self.work_dir / CHECKPOINTS)]
-        dist.broadcast_object_list(found)
-        if found[0] is None:
-            return CheckpointManifest(step=0, best_step=0, best_value=None, stale=0)
-        path, manifest = found[0]
-        restore(path, self.sharded, self.optimizer)
-        return manifest
-
-    def run(self) -> None:
+    def run(self, batches: Iterable[Arrays]) -> None:
         step, total = self.progress.step, self.plan.total_steps
         interval = -(-self.plan.steps_per_epoch // self.config.training.validations_per_epoch)
-        if step >= total or self._is_out_of_patience():
-            return
-        arrays_from = self.source(self.plan, self.config, self.rank, self.world_size, step)
-        with closing(arrays_from) as batches:
-            for arrays in batches:
-                self._step(step, arrays)
-                step += 1
-                is_validated = step % interval == 0 or step == total
-                if step % _LOG_STEPS == 0 or is_validated:
-                    self._log(step)  # Also at checkpoints, so that a resumed run's lines are equal.
-                if is_validated:
-                    self._validate(step)
-                    if self._is_out_of_patience():
-                        break
+        for arrays in batches:
+            self._step(step, arrays)
+            step += 1
+            is_validated = step % interval == 0 or step == total
+            if step % _LOG_STEPS == 0 or is_validated:
+                self._log(step)  # Also at checkpoints, so that a resumed run's lines are equal.
+            if is_validated:
+                self._validate(step)
+                if self.progress.stale >= self.config.training.patience:
+                    break
 
     def _step(self, step: int, arrays: Arrays) -> None:
         batch = agreed_batch(arrays, self.builder.keys(), self.device)
@@ -192,9 +206,6 @@ class _Rank:
         save_checkpoint(self.work_dir / CHECKPOINTS, self.sharded, self.optimizer, self.progress)
         self.clock = time.perf_counter()  # Validation is no part of the training's speed.
 
-    def _is_out_of_patience(self) -> bool:
-        return self.progress.stale >= self.config.training.patience
-
 
 def _next_progress(last: CheckpointManifest, step: int, value: float | None) -> CheckpointManifest:
     """What is known after a validation; without any to choose by, the latest is the best."""
@@ -220,7 +231,7 @@ class _MetricsFile:
                 file.flush()
 
 
-def _silence_torchrec() -> None:
+def silence_torchrec() -> None:
     """Its planner and deprecations write pages that a user can do nothing about."""
     for name in ("torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)

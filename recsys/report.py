@@ -2,84 +2,23 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-import numpy as np
-
-from feature_store.columns import Ints, Jagged
 from pipelines.prepared import MutualInformation, Prepared, PreparedManifest
 from recsys.charts import heat_table, line_chart, slice_bars
 from recsys.config import Config
+from recsys.example_queries import SHOWN_ITEMS, Example
 from recsys.metrics import METRICS, Figures
 from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval, number
-from recsys.titles import item_titles
 
-_EXAMPLES, _SHOWN_ITEMS = 6, 10
 # What the training's lines hold beside losses and validation.
 _NO_LOSSES = ("step", "examples_per_second")
 _CLASS_OF_MODEL = ' class="model"'
 _TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
-
-
-@dataclass(frozen=True)
-class Example:
-    """One query, in words.
-
-    Attributes:
-        query: Its id.
-        liked: The latest items that it is known to have, latest first where there is an order.
-        recommended: The first items of its ranking, and whether each was held out.
-        held_out: How many items were to be found.
-    """
-
-    query: str
-    liked: list[str]
-    recommended: list[tuple[str, bool]]
-    held_out: int
-
-
-def example_queries(
-    config: Config,
-    prepared: Prepared,
-    *,
-    queries: Ints,
-    held_out: Jagged,
-    history: Jagged,
-    top: Ints,
-) -> list[Example]:
-    """A few queries, evenly spaced, so that they are not chosen by how well they are answered.
-
-    Args:
-        config: Says where the items' titles are.
-        prepared: Of the ids.
-        queries: [queries] indices of the evaluated queries.
-        held_out: [queries] items to find.
-        history: [queries] items, oldest first.
-        top: [queries, k] ranked items, best first, -1 where there are fewer.
-    """
-    ids = prepared.item_encoder.ids.tokens
-    titles = item_titles(config, prepared)
-    names = ids if titles is None else titles
-    query_ids = prepared.query_encoder.ids.tokens
-    places = np.unique(np.linspace(0, len(queries) - 1, min(_EXAMPLES, len(queries))).astype(int))
-    examples = []
-    for place in places:
-        wanted = set(held_out.take(np.array([place])).values.tolist())
-        known = history.take(np.array([place])).values[::-1][:_SHOWN_ITEMS]
-        ranked = [item for item in top[place, :_SHOWN_ITEMS].tolist() if item >= 0]
-        examples.append(
-            Example(
-                query=query_ids[int(queries[place])].as_py(),
-                liked=[names[item].as_py() for item in known.tolist()],
-                recommended=[(names[item].as_py(), item in wanted) for item in ranked],
-                held_out=len(wanted),
-            )
-        )
-    return examples
 
 
 def render_report(
@@ -140,8 +79,8 @@ def _results(result: EvaluationResult) -> str:
         "Means over queries; beneath each its 95 % interval, from a bootstrap over queries. Items "
         "that the query is known to have are not ranked."
     )
-    headings = ["Method", *(_TITLES[name] for name in METRICS)]
-    return f"<p>{_summary(result)}</p>" + _table("Metrics", note, headings, rows)
+    table = _table("Metrics", note, ["Method"], [_TITLES[name] for name in METRICS], rows)
+    return f"<p>{_summary(result)}</p>{table}"
 
 
 def _summary(result: EvaluationResult) -> str:
@@ -183,7 +122,7 @@ def _slices(result: EvaluationResult) -> str:
         "held-out items that are found; NDCG and MAP are means over the queries that have any."
     )
     bars = "".join(slice_bars(result, name) for name in ("recall@10", "recall@50"))
-    table = _table("Metrics by slice", note, ["Slice", "Method", *SHOWN.values()], rows)
+    table = _table("Metrics by slice", note, ["Slice", "Method"], list(SHOWN.values()), rows)
     return f'<div class="two">{bars}</div>{table}'
 
 
@@ -195,9 +134,10 @@ def _cells(figures: Figures, metrics: Iterable[str]) -> str:
     )
 
 
-def _table(name: str, note: str, headings: Iterable[str], rows: Iterable[str]) -> str:
-    """Scrolls sideways on a small screen, by keyboard too."""
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+def _table(name: str, note: str, texts: list[str], numbers: list[str], rows: list[str]) -> str:
+    """With headings of columns of text and of numbers; scrolls sideways, by keyboard too."""
+    head = "".join(f'<th scope="col" class="text">{escape(heading)}</th>' for heading in texts)
+    head += "".join(f'<th scope="col">{escape(heading)}</th>' for heading in numbers)
     return (
         f'<p class="soft">{escape(note)}</p>'
         f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
@@ -241,13 +181,13 @@ def _examples(examples: list[Example], history: str) -> str:
         )
         parts.append(
             f'<div class="example"><h3>Query {escape(example.query)}: {hits} of '
-            f'{example.held_out} held-out items found</h3><div class="two">'
+            f'{example.held_out} held-out items in the first {SHOWN_ITEMS}</h3><div class="two">'
             f"<div><p class='soft'>{liked}</p><ul>{known or '<li>nothing yet</li>'}</ul></div>"
             f"<div><p class='soft'>Recommended</p><ol>{ranked}</ol></div></div></div>"
         )
     note = (
         "Evenly spaced over the evaluated queries, not chosen by result. "
-        f"Up to {_SHOWN_ITEMS} items each."
+        f"Up to {SHOWN_ITEMS} items each."
     )
     return f'<p class="soft">{note}</p>{"".join(parts)}'
 
@@ -266,13 +206,12 @@ def _data(manifest: PreparedManifest) -> str:
         "Rows rejected": rejected,
     }
     body = _definitions({name: f"{value:,}" for name, value in tiles.items()}, "tiles")
-    first, last = manifest.first_event, manifest.last_event
     body += _definitions(
         {
-            "Events from": first or "no time in the log",
-            "Events to": last or "no time in the log",
-            "Prepared as of": manifest.as_of,
-            "Sources": ", ".join(f"{t}: {len(f):,} files" for t, f in manifest.sources.items()),
+            "Events from": _minute(manifest.first_event),
+            "Events to": _minute(manifest.last_event),
+            "Prepared as of": _minute(manifest.as_of),
+            "Files": ", ".join(f"{len(f):,} of {table}" for table, f in manifest.sources.items()),
         },
         "wide",
     )
@@ -285,9 +224,17 @@ def _data(manifest: PreparedManifest) -> str:
     return body + _table(
         "Rejected rows",
         "Rows that were put aside, with the reason.",
-        ["Table and reason", "Rows"],
+        ["Table and reason"],
+        ["Rows"],
         rows,
     )
+
+
+def _minute(time: str | None) -> str:
+    """`2024-05-06 07:08 UTC`."""
+    if time is None:
+        return "no time in the log"
+    return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _features(information: MutualInformation) -> str:

@@ -22,7 +22,14 @@ from pipelines.prepared import Prepared
 from recsys.checkpoint import checkpoint_path, latest_checkpoint, load_weights
 from recsys.config import Config
 from recsys.launch import launch
-from recsys.loop import CHECKPOINTS, METRICS_FILE, SHARDING_FILE, Job, training_plan
+from recsys.loop import (
+    CHECKPOINTS,
+    METRICS_FILE,
+    SHARDING_FILE,
+    Job,
+    silence_torchrec,
+    training_plan,
+)
 from recsys.model import TwoTower, build_model
 from recsys.objective import TwoTowerObjective
 from recsys.progress import TrainingProgress, Watcher
@@ -137,6 +144,7 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
             f"{config.train_dir} was trained on other data than {config.prepared_dir} holds; "
             "run `recsys train` again."
         )
+    silence_torchrec()
     model = build_model(prepared, manifest.config.model)
     objective = TwoTowerObjective(model, manifest.config.loss, manifest.config.ssl)
     load_weights(config.train_dir / "checkpoint", objective)

@@ -1,6 +1,5 @@
 """The `export` stage: a trained model to a sealed bundle, if it passes the gate."""
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from feature_store.storage import (
     MANIFEST,
     directory_written_atomically,
     fingerprint,
+    read_manifest,
     write_atomically,
     write_parquet,
     write_text,
@@ -26,6 +26,7 @@ from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.evaluation import METRICS_JSON
 from recsys.model import TwoTower
+from recsys.results import EvaluationResult
 from recsys.tracking import open_run
 from recsys.training import TrainManifest, load_model
 from serving.bundle import read_snapshot
@@ -94,18 +95,16 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
         UserError: There is no finished training, or the gate is not passed.
     """
     console = console or Console()
-    model, manifest = load_model(config)
-    identity = fingerprint(
-        [VERSION, manifest.fingerprint, config.export.model_dump(mode="json")],
-    )
     done = _intact(config.bundle_dir)
-    if done is not None and done.fingerprint == identity:
+    finished = read_manifest(config.train_dir, TrainManifest)
+    if done and finished and done.fingerprint == _fingerprint(config, finished):
         console.print(f"export: {config.bundle_dir} is up to date")
         return done
+    model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
     with directory_written_atomically(config.bundle_dir) as directory:
-        bundle = _write(directory, trained, identity)
-    _track(config, bundle)
+        bundle = _write(directory, trained)
+        _track(config, directory, bundle)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
@@ -121,7 +120,13 @@ def _intact(directory: Path) -> BundleManifest | None:
         return None
 
 
-def _write(directory: Path, trained: _Trained, identity: str) -> BundleManifest:
+def _fingerprint(config: Config, trained: TrainManifest) -> str:
+    """Of all that a bundle depends on; a repeated training has another run."""
+    settings = config.export.model_dump(mode="json")
+    return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
+
+
+def _write(directory: Path, trained: _Trained) -> BundleManifest:
     """Fills the directory, and takes it through the gate."""
     # TorchRec asks whether it is traced, in a way that torch warns of.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -141,7 +146,7 @@ def _write(directory: Path, trained: _Trained, identity: str) -> BundleManifest:
     return seal(
         directory,
         BundleManifest(
-            fingerprint=identity,
+            fingerprint=_fingerprint(trained.config, trained.manifest),
             schema_fingerprint=log.schema_fingerprint,
             training_fingerprint=trained.manifest.fingerprint,
             mlflow_run_id=trained.manifest.mlflow_run_id,
@@ -247,15 +252,15 @@ def _metrics(trained: _Trained) -> dict[str, dict[str, float]]:
     metrics = {"validation": trained.manifest.validation}
     path = trained.config.evaluation_dir / METRICS_JSON
     if path.exists():
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result["training_fingerprint"] == trained.manifest.fingerprint:
-            figures = result["overall"].items()
+        result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+        if result.mlflow_run_id == trained.manifest.mlflow_run_id:
+            figures = result.overall.items()
             metrics["test"] = {n: v for n, v in figures if isinstance(v, int | float)}
     return metrics
 
 
-def _track(config: Config, bundle: BundleManifest) -> None:
+def _track(config: Config, directory: Path, bundle: BundleManifest) -> None:
     run = open_run(config, bundle.mlflow_run_id)
-    if run is not None:
-        run.save(config.bundle_dir / MANIFEST, "bundle")
+    if run is not None:  # Else the training was tracked elsewhere.
+        run.save(directory / MANIFEST, "bundle")
         run.tag(**{"recsys.bundle": str(config.bundle_dir.resolve())})

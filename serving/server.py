@@ -103,7 +103,10 @@ def serve(path: str | Path, *, host: str = "127.0.0.1", port: int = 8000) -> Non
     # A request is too small to share, and threads that wait for each other lengthen the tail.
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    app = create_app(load(path))
+    recommender = load(path)
+    # The first answer builds the table of ids: no client should wait for it.
+    recommender.recommend("")
+    app = create_app(recommender)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, access_log=False))
     try:
         server.run()

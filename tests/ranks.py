@@ -33,13 +33,13 @@ def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
 
-    def source(*arguments: Any) -> Iterator[Any]:
+    def until_killed(*arguments: Any) -> Iterator[Any]:
         for step, arrays in enumerate(local_arrays(*arguments), start=arguments[-1]):
             if step == killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield arrays
 
-    train_on_rank(job, torch.device("cpu"), source)
+    train_on_rank(job, torch.device("cpu"), until_killed)
     dist.destroy_process_group()
 
 

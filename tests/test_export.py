@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
+from recsys.results import EvaluationResult
 from serving import exporting
 from serving.index import build_index
 
@@ -41,21 +43,23 @@ def assert_answers_are_exact(config: Config, model, trained_config, queries):
     items = encode_items(model, builder, CPU)
     vectors = encode_queries(model, builder, queries, state.history("test").take(queries), CPU)
     recommender = serving.load(config.bundle_dir)
-    item_ids = prepared.item_encoder.ids.tokens.to_pylist()
+    index_of = {name: i for i, name in enumerate(prepared.item_encoder.ids.tokens.to_pylist())}
     query_ids = [prepared.query_encoder.ids.tokens[int(q)].as_py() for q in queries]
-    batch = recommender.recommend_batch(query_ids, 10).to_pylist()
+    batch = defaultdict(list)
+    for line in recommender.recommend_batch(query_ids, 10).to_pylist():
+        batch[line["query_id"]].append(line)
     excluded = state.excluded("test").take(queries)
     for row, query_id in enumerate(query_ids):
         seen = excluded.values[excluded.offsets[row] : excluded.offsets[row + 1]]
         top, scores = exact_top(vectors[row], items, seen)
         found = recommender.recommend(query_id, 10)
         assert not found.fallback
-        indices = [item_ids.index(item.item_id) for item in found.items]
+        indices = [index_of[item.item_id] for item in found.items]
         assert len(indices) == len(top)
         for expected, index, item in zip(top, indices, found.items, strict=True):
             assert item.score == pytest.approx(scores[index], abs=1e-5)
             assert expected == index or abs(scores[expected] - scores[index]) < 1e-6
-        lines = [line for line in batch if line["query_id"] == query_id]
+        lines = batch[query_id]
         assert [line["item_id"] for line in lines] == [item.item_id for item in found.items]
         assert [line["rank"] for line in lines] == list(range(1, len(lines) + 1))
         scores_alone = [item.score for item in found.items]
@@ -72,6 +76,14 @@ def exported(tmp_path_factory):
 
 def test_every_querys_answer_is_the_models_exact_top_ten(exported):
     config, _ = exported
+    model, manifest = untrained(config)
+    assert_answers_are_exact(config, model, manifest.config, np.arange(QUERIES))
+
+
+def test_a_graphs_answers_are_exact_where_the_gate_asks_for_all(tmp_path, monkeypatch):
+    config = write_prepared(tmp_path, export={"min_ann_recall": 1.0})
+    monkeypatch.setattr(exporting, "build_index", partial(build_index, exact_up_to=10))
+    assert export_untrained(config, monkeypatch).index.kind == "hnsw"
     model, manifest = untrained(config)
     assert_answers_are_exact(config, model, manifest.config, np.arange(QUERIES))
 
@@ -200,10 +212,19 @@ def test_other_settings_are_another_bundle(tmp_path, monkeypatch):
 def test_test_metrics_are_those_of_the_same_training(tmp_path, monkeypatch):
     config = write_prepared(tmp_path)
     _, trained = untrained(config)
-    overall = {"recall@10": 0.5, "recall@10_ci": [0.4, 0.6], "ndcg@10": None}
-    document = {"overall": overall, "training_fingerprint": trained.fingerprint}
+    result = EvaluationResult(
+        overall={"recall@10": 0.5, "recall@10_ci": (0.4, 0.6), "ndcg@10": None},
+        slices={},
+        counts={},
+        baselines={},
+        split="leave_last_out",
+        history="past",
+        prepared_fingerprint=trained.prepared_fingerprint,
+        training_fingerprint=trained.fingerprint,
+        mlflow_run_id=trained.mlflow_run_id,
+    )
     config.evaluation_dir.mkdir()
-    write_json(config.evaluation_dir / "metrics.json", document)
+    write_json(config.evaluation_dir / "metrics.json", result.model_dump(mode="json"))
     manifest = export_untrained(config, monkeypatch)
     assert manifest.metrics == {"validation": {"recall@10": 0.25}, "test": {"recall@10": 0.5}}
     assert set(export_untrained(config, monkeypatch, seed=1).metrics) == {"validation"}

@@ -16,8 +16,9 @@ from feature_store.schema import FeatureSchema, IdFeature, TextFeature
 from feature_store.vocabulary import Vocabulary
 from pipelines.prepared import Counts, MutualInformation, PreparedManifest
 from recsys.config_file import parse_config
+from recsys.example_queries import Example, example_queries
 from recsys.metrics import METRICS, SLICES, Measured
-from recsys.report import Example, example_queries, render_report
+from recsys.report import render_report
 from recsys.results import EvaluationResult, print_table
 from recsys.titles import item_titles
 
@@ -141,6 +142,8 @@ def test_the_report_holds_the_figures_and_is_well_formed():
         "3.17",
         "A & B ✓ held out",
         "Query q<1>: 1 of 3",
+        "2020-01-02 03:04 UTC",
+        "2 of events",
         "run-1",
     ):
         assert expected in text

@@ -120,6 +120,9 @@ def test_health_names_the_model(port, recommender):
         (None, "the body: "),
         (b"{", "the body: JSON decode error"),
         (b"\xff\xfe", "the body: "),
+        (b'{"query_id": "\\ud800"}', "query_id: input should be a valid string"),
+        (b'{"query_id": ' + b"1" * 300 + b"}", "query_id: string should have at most 256"),
+        (b'{"query_id": ' + b"1" * 5000 + b"}", "POST /recommend: "),
     ],
 )
 def test_a_bad_body_is_refused_in_one_sentence(port, body, where):

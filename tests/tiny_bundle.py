@@ -92,7 +92,7 @@ def untrained(config: Config, seed: int = 0) -> tuple[TwoTower, TrainManifest]:
         validation={"recall@10": 0.25},
         seconds=1.0,
         mlflow_uri="",
-        mlflow_run_id="run",
+        mlflow_run_id=f"run{seed}",
     )
     return build_model(prepared, config.model).eval(), manifest
 
@@ -102,6 +102,7 @@ def export_untrained(
 ) -> BundleManifest:
     """Exports without a checkpoint and without MLflow."""
     made, manifest = untrained(config, seed)
+    patch.setattr(exporting, "read_manifest", lambda *_: manifest)
     patch.setattr(exporting, "load_model", lambda _: (model or made, manifest))
     patch.setattr(exporting, "open_run", lambda *_: None)
     return exporting.export(config)
