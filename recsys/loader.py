@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ from recsys.plan import Chunk, TrainingPlan, read_chunk
 
 # Batches that are built ahead of training.
 _PREFETCH = 4
+# Between two steps of Ray Data's control loop.
+_STEP_SECONDS = 0.05
 
 
 class Prefetched(Iterator[Arrays]):
@@ -105,10 +108,26 @@ def ray_arrays(
         context.enable_progress_bars = False
         # Small blocks: training begins when the first one is ready.
         context.target_max_block_size = 8 * 2**20
+        context.custom_execution_callback_classes = [_pacing()]
         dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).flat_map(build)
         yield from dataset.iter_rows()
 
     return Prefetched(stream())
+
+
+def _pacing() -> type:
+    """Slows Ray Data's control loop down to a few steps a second.
+
+    While finished blocks wait to be read, as they do wherever loading is faster than training, the
+    loop of Ray 2.60 spins without a pause and keeps the interpreter from the thread that trains.
+    """
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class Pacing(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:
+            time.sleep(_STEP_SECONDS)
+
+    return Pacing
 
 
 @lru_cache(maxsize=1)

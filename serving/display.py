@@ -20,7 +20,7 @@ def print_recommendations(found: Recommendations, liked: Sequence[Item], console
         )
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
-    table.add_column(f"query {escape(found.query_id)} had (latest first)", max_width=44)
+    table.add_column(f"query {escape(found.query_id)} liked (latest first)", max_width=44)
     table.add_column("is recommended", max_width=44)
     table.add_column("score", justify="right")
     for rank, (had, item) in enumerate(zip_longest(liked, found.items), start=1):
