@@ -8,7 +8,7 @@ from recsys.results import METHOD_TITLES, SHOWN, EvaluationResult, number
 
 # The plot within a line chart, in SVG units.
 _WIDTH, _HEIGHT = 480, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 26
 
 
 def slice_bars(result: EvaluationResult, metric: str) -> str:

@@ -91,7 +91,7 @@ class TrainingConfig(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     sparse_learning_rate: float = Field(0.05, gt=0, description="Of row-wise Adagrad.")
-    dense_learning_rate: float = Field(0.001, gt=0, description="Of AdamW.")
+    dense_learning_rate: float = Field(0.002, gt=0, description="Of AdamW.")
     weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
     row_wise_from: int = Field(
         10_000, ge=1, description="Tables of at least so many rows are sharded row-wise."
