@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.fetch import fetch
     from recsys.config import Config
     from recsys.config_file import load_config
     from recsys.evaluation import evaluate
@@ -21,11 +22,21 @@ if TYPE_CHECKING:
     from recsys.preparation import prepare
     from recsys.training import load_model, train
 
-__all__ = ["Config", "evaluate", "init_config", "load_config", "load_model", "prepare", "train"]
+__all__ = [
+    "Config",
+    "evaluate",
+    "fetch",
+    "init_config",
+    "load_config",
+    "load_model",
+    "prepare",
+    "train",
+]
 
 _HOME = {
     "Config": "recsys.config",
     "evaluate": "recsys.evaluation",
+    "fetch": "pipelines.fetch",
     "init_config": "recsys.init",
     "load_config": "recsys.config_file",
     "load_model": "recsys.training",

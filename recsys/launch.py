@@ -61,8 +61,9 @@ def _single_process_group(device: torch.device) -> Iterator[None]:
 
 def _launch_ray(job: Job, settings: TrainingConfig) -> None:
     import ray.train
-    from pipelines.ray_session import ensure_ray
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from pipelines.ray_session import ensure_ray
 
     ensure_ray()
     for name in ("ray.train", "ray.data"):

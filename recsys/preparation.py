@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from pipelines.prepare import prepare as prepare_log
 from rich.console import Console
 
+from pipelines.prepare import prepare as prepare_log
 from pipelines.prepared import PreparedManifest
 from recsys.config import Config
 

@@ -4,6 +4,8 @@ It stands here because imports go downwards only, and the last stage is serving'
 """
 
 import shlex
+import shutil
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -89,15 +91,18 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
         recommender.recommend(example, _SHOWN), recommender.liked(example, _SHOWN), console
     )
     bundle = shlex.quote(_shown(config.bundle_dir))
+    # A newcomer need not have activated the environment.
+    programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"
+    store = shlex.quote(result.trained.mlflow_uri)
     lines = [
         f"MLflow run   {result.trained.mlflow_run_id}",
-        f"             mlflow ui --backend-store-uri {shlex.quote(result.trained.mlflow_uri)}",
+        f"             {programs}mlflow ui --backend-store-uri {store}",
         f"report       {_shown(config.evaluation_dir / 'report.html')}",
         f"bundle       {_shown(config.bundle_dir)}",
         f"time         {result.seconds:.0f} s",
         "",
-        f"next: recsys query {bundle} --query-id {shlex.quote(example)} -k 20",
-        f"      recsys serve {bundle}",
+        f"next: {programs}recsys query {bundle} --query-id {shlex.quote(example)} -k 20",
+        f"      {programs}recsys serve {bundle}",
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -11,11 +11,13 @@ import pytest
 import yaml
 from planted import planted_config, write_planted_log
 
+import recsys
+import serving
 from recsys import cli
 
 
 @pytest.fixture
-def recsys(monkeypatch, capsys):
+def command(monkeypatch, capsys):
     """Runs a command in this process: (exit status, standard output, standard error)."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -74,27 +76,32 @@ def with_lists_as_ids(path: Path) -> None:
     ],
 )
 def test_a_bad_log_is_one_sentence_and_leaves_nothing(
-    recsys, config_file, tmp_path, damage, expected
+    command, config_file, tmp_path, damage, expected
 ):
     damage(tmp_path / "log" / "events.parquet")
-    for command in ("prepare", "run"):
-        assert_one_sentence(*recsys(command, config_file), expected)
+    for name in ("prepare", "run"):
+        assert_one_sentence(*command(name, config_file), expected)
         assert not (tmp_path / "out").exists()
 
 
-def test_a_bad_configuration_is_one_sentence(recsys, config_file, tmp_path):
-    assert_one_sentence(*recsys("train", tmp_path / "absent.yaml"), "write one with `recsys init`")
+def test_a_bad_configuration_is_one_sentence(command, config_file, tmp_path):
+    assert_one_sentence(*command("train", tmp_path / "absent.yaml"), "write one with `recsys init`")
     assert_one_sentence(
-        *recsys("prepare", config_file, "--set", "training.epoch=3"), "did you mean epochs?"
+        *command("prepare", config_file, "--set", "training.epoch=3"), "did you mean epochs?"
     )
-    assert_one_sentence(*recsys("train", config_file), "run `recsys prepare` first")
-    assert_one_sentence(*recsys("query", tmp_path, "--query-id", "1"), "recsys export")
-    assert_one_sentence(*recsys("fetch", "movielens-100", "-o", tmp_path / "x"), "movielens-100k")
+    assert_one_sentence(*command("train", config_file), "run `recsys prepare` first")
+    assert_one_sentence(*command("query", tmp_path, "--query-id", "1"), "recsys export")
+    assert_one_sentence(*command("fetch", "movielens-100", "-o", tmp_path / "x"), "movielens-100k")
     assert_one_sentence(
-        *recsys("init", "--events", tmp_path / "absent", "-o", tmp_path / "c.yaml"),
+        *command("init", "--events", tmp_path / "absent", "-o", tmp_path / "c.yaml"),
         "does not exist",
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "log"]
+
+
+def test_every_public_name_is_there():
+    for package in (recsys, serving):
+        assert all(callable(getattr(package, name)) for name in package.__all__)
 
 
 def test_help_imports_no_engine():
@@ -107,10 +114,10 @@ def test_help_imports_no_engine():
 
 
 @pytest.mark.slow
-def test_run_from_parquet_to_an_answer(recsys, config_file, tmp_path, tracking_uri, ray_session):
+def test_run_from_parquet_to_an_answer(command, config_file, tmp_path, tracking_uri, ray_session):
     settings = ["training.epochs=2", f"tracking.uri={tracking_uri}"]
     options = [part for setting in settings for part in ("--set", setting)]
-    status, out, err = recsys("run", config_file, *options)
+    status, out, err = command("run", config_file, *options)
     assert status == 0, err
     for text in ("Recall@10", "popularity", "item-kNN", "tail", "cold", "report.html", "next: "):
         assert text in out
@@ -121,13 +128,13 @@ def test_run_from_parquet_to_an_answer(recsys, config_file, tmp_path, tracking_u
 
     manifests = ["prepared", "train", "evaluation", "bundle"]
     written = [(tmp_path / "out" / name / "manifest.json").stat().st_mtime_ns for name in manifests]
-    status, out, err = recsys("run", config_file, *options, "--json")
+    status, out, err = command("run", config_file, *options, "--json")
     assert json.loads(out)["trained"]["steps"] > 0
     assert err.count("is up to date") == 4
     again = [(tmp_path / "out" / name / "manifest.json").stat().st_mtime_ns for name in manifests]
     assert written == again
 
-    status, out, err = recsys("query", tmp_path / "out/bundle", "--query-id", "q7", "--json")
+    status, out, err = command("query", tmp_path / "out/bundle", "--query-id", "q7", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
     assert len(found["items"]) == 10
