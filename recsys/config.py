@@ -94,7 +94,7 @@ class TrainingConfig(Settings):
     dense_learning_rate: float = Field(0.002, gt=0, description="Of AdamW.")
     weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
     row_wise_from: int = Field(
-        10_000, ge=1, description="Tables of at least so many rows are sharded row-wise."
+        1_000, ge=1, description="Tables of at least so many rows are sharded row-wise."
     )
     validations_per_epoch: int = Field(1, ge=1)
     patience: int = Field(3, ge=1, description="Validations without gain before training stops.")

@@ -37,8 +37,12 @@ class FeatureInput:
 
     @property
     def table(self) -> str:
-        """The name of its table or projection; a dot cannot be part of a module's name."""
-        return self.name.replace("%", "%25").replace(".", "%2E")
+        """The name of its table or projection, such as `item/genres`.
+
+        A dot cannot be part of a module's name.
+        """
+        side, _, feature = self.name.partition(".")
+        return f"{side}/{feature.replace('%', '%25').replace('.', '%2E')}"
 
 
 def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:

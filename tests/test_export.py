@@ -113,7 +113,7 @@ def test_the_id_of_an_item_that_was_never_trained_has_no_influence(exported, tmp
     config, _ = exported
     model, _ = untrained(config)
     with torch.no_grad():
-        table = model.tables.embedding_bags["item%2Eitem_id"].weight
+        table = model.tables.embedding_bags["item/item_id"].weight
         table[NEVER_TRAINED:] += 100.0
     changed = config.model_copy(update={"output": str(tmp_path)})
     (tmp_path / "prepared").symlink_to(config.prepared_dir)
