@@ -14,6 +14,10 @@ from recsys.plan import Chunk, TrainingPlan, read_chunk
 
 # Batches that are built ahead of training.
 _PREFETCH = 4
+# Tasks that build batches of one rank at a time.
+_LOADER_TASKS = 2
+# Of a block that they hand over; small, for training begins when the first one is there.
+_BLOCK_BYTES = 8 * 2**20
 # Between two steps of Ray Data's control loop.
 _STEP_SECONDS = 0.05
 
@@ -106,11 +110,13 @@ def ray_arrays(
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        # Small blocks: training begins when the first one is ready.
-        context.target_max_block_size = 8 * 2**20
+        context.target_max_block_size = _BLOCK_BYTES
         context.custom_execution_callback_classes = [_pacing()]
-        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).flat_map(build)
-        yield from dataset.iter_rows()
+        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
+        # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
+        # waits until its batches are read, the other ranks' cannot start, and that rank waits for
+        # theirs.
+        yield from dataset.flat_map(build, num_cpus=0, concurrency=_LOADER_TASKS).iter_rows()
 
     return Prefetched(stream())
 
