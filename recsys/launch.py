@@ -27,7 +27,7 @@ def launch(job: Job, settings: TrainingConfig) -> None:
     if settings.launcher == "local":
         device = _device(settings, local_rank=0)
         use_cores(1)
-        with _single_process_group(device):
+        with single_process_group(device):
             train_on_rank(job, device, local_arrays)
     else:
         _launch_ray(job, settings)
@@ -44,7 +44,7 @@ def _device(settings: TrainingConfig, local_rank: int) -> torch.device:
 
 
 @contextmanager
-def _single_process_group(device: torch.device) -> Iterator[None]:
+def single_process_group(device: torch.device) -> Iterator[None]:
     """TorchRec needs a process group even for one rank."""
     if dist.is_initialized():
         raise UserError(

@@ -22,6 +22,8 @@ from feature_store.history import hash_uniform
 from recsys.config import TrainingConfig
 from recsys.model import TwoTower
 
+# Part of the name of every table's parameter.
+_TABLES = ".embedding_bags."
 # Rows that are initialised at once, which bounds the memory that it takes.
 _INIT_ROWS = 65_536
 
@@ -93,9 +95,9 @@ def plan_sharding(
 def dense_optimizer(
     sharded: DistributedModelParallel, settings: TrainingConfig
 ) -> KeyedOptimizerWrapper:
-    """AdamW over every parameter that the fused optimizer does not update."""
-    fused = set(sharded.fused_optimizer.params)
-    dense = {name: p for name, p in sharded.named_parameters() if name not in fused}
+    """AdamW over every parameter but the tables, which the fused optimizer updates."""
+    # By name: a rank also lists tables that are on other ranks, and no optimizer of its own has.
+    dense = {name: p for name, p in sharded.named_parameters() if _TABLES not in name}
     return KeyedOptimizerWrapper(
         dense,
         lambda parameters: torch.optim.AdamW(
@@ -110,9 +112,9 @@ def initialise_tables(module: nn.Module, seed: int) -> None:
     So a row's first value is the same under any sharding, and when the table has grown.
     """
     for name, weight in module.state_dict().items():
-        if ".embedding_bags." not in name:
+        if _TABLES not in name:
             continue
-        table = zlib.crc32(name.split(".embedding_bags.")[1].encode())
+        table = zlib.crc32(name.split(_TABLES)[1].encode())
         for part, first_row in _local_parts(weight):
             _fill(part, seed, table, first_row)
 

@@ -13,10 +13,14 @@ from torch.multiprocessing import ProcessExitedException
 from feature_store.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.evaluation import evaluate
+from recsys.launch import single_process_group
 from recsys.loader import local_arrays, ray_arrays
 from recsys.loop import METRICS_FILE, training_plan
+from recsys.model import build_model
+from recsys.objective import TwoTowerObjective
 from recsys.plan import read_chunk
 from recsys.preparation import prepare
+from recsys.sharding import dense_optimizer, shard
 from recsys.training import train
 
 SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
@@ -59,17 +63,32 @@ def test_two_ranks_equal_one(planted, tmp_path):
     assert_same_lines(losses(tmp_path / "2"), losses(tmp_path / "1"))
 
 
-def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
     config = short(planted)
     steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
-    train_on_ranks(config, tmp_path / "whole", 1)
+    train_on_ranks(config, tmp_path / "whole", ranks)
     with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", 1, killed_at=steps + 3)
-    train_on_ranks(config, tmp_path / "killed", 1)
+        train_on_ranks(config, tmp_path / "killed", ranks, killed_at=steps + 3)
+    train_on_ranks(config, tmp_path / "killed", ranks)
     whole, killed = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+
+
+def test_every_parameter_has_exactly_one_optimizer(planted):
+    device = torch.device("cpu")
+    with single_process_group(device):
+        model = build_model(Prepared(planted.prepared_dir), planted.model, torch.device("meta"))
+        objective = TwoTowerObjective(model, planted.loss, planted.ssl)
+        sharded = shard(objective, model, planted.training, device)
+        fused = set(sharded.fused_optimizer.params)
+        dense = set(dense_optimizer(sharded, planted.training).params)
+        everything = {name for name, _ in sharded.named_parameters()}
+    assert fused.isdisjoint(dense)
+    assert fused | dense == everything
+    assert len(fused) == 5
 
 
 def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
