@@ -116,4 +116,5 @@ def interval(bounds: Value) -> str:
 
 
 def _is_less(value: Value, other: Value) -> bool:
-    return isinstance(value, float) and isinstance(other, float) and value < other
+    """By more than the digits that are shown."""
+    return isinstance(value, float) and isinstance(other, float) and other - value >= 0.0005
