@@ -90,8 +90,8 @@ class QueryTower(nn.Module):
     """Query features and history to query vectors.
 
     It carries the joined features of every item of the catalogue, so that a history is one pooled
-    look-up rather than one for each feature of each of its items: four times as fast with 16 item
-    features and histories of up to 100 items, for as many numbers an item as its tower has inputs.
+    look-up rather than one for each feature of each of its items, for as many numbers an item as
+    its tower has inputs.
 
     Args:
         model: Trained, on the CPU.
