@@ -19,6 +19,10 @@ Bools = npt.NDArray[np.bool_]
 NULL_ID = "null id"
 REPEATED_ID = "repeated id"
 DUPLICATE = "duplicate"
+LOW_RATING = "rating below min_rating"
+OTHER_TYPE = "type not in event_types"
+# The configuration leaves these out; there is nothing wrong with them.
+LEFT_OUT = (LOW_RATING, OTHER_TYPE)
 
 
 class Rejections:
@@ -59,7 +63,7 @@ class Rejections:
 def event_columns(data: DataConfig) -> list[str]:
     """The columns of the events that the configuration uses, each once."""
     names = [data.columns.query_id, data.columns.item_id, data.columns.timestamp]
-    names += [data.columns.rating, data.columns.weight]
+    names += [data.columns.rating, data.columns.weight, data.columns.event_type]
     if isinstance(data.split, GivenSplit):
         names.append(data.split.column)
     return list(dict.fromkeys(name for name in names if name is not None))
@@ -90,11 +94,17 @@ def clean_events(
     if data.min_rating is not None:
         rating = _numbers(raw[columns.rating])
         rejections.reject(np.isnan(rating), "null rating")
-        rejections.reject(rating < data.min_rating, "rating below min_rating")
+        rejections.reject(rating < data.min_rating, LOW_RATING)
     weight = np.ones(raw.num_rows, np.float64)
     if columns.weight is not None:
         weight = _numbers(raw[columns.weight])
         rejections.reject(~(np.isfinite(weight) & (weight >= 0)), "invalid weight")
+    if data.event_types is not None:
+        types = pa.array(data.event_types, pa.string())
+        found = pc.index_in(id_strings(raw[columns.event_type]), value_set=types)
+        rejections.reject(found.is_null(), OTHER_TYPE)
+        of_type = np.array(list(data.event_types.values()))
+        weight = weight * of_type[pc.fill_null(found, 0).to_numpy()]
     split = np.full(raw.num_rows, -1, np.int8)
     if isinstance(data.split, GivenSplit):
         found = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))

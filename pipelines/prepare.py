@@ -18,6 +18,7 @@ from feature_store.storage import (
     write_manifest,
 )
 from pipelines import steps
+from pipelines.cleaning import LEFT_OUT
 from pipelines.job import Job, Progress, print_line
 from pipelines.prepared import Counts, Prepared, PreparedManifest
 from pipelines.settings import DataConfig
@@ -92,6 +93,7 @@ def _run(job: Job, identity: str, previous: dict[str, SideEncoder]) -> PreparedM
     built = steps.build_examples(job, scan)
     rejected = steps.keep_rejected(job, [items, queries], scan, built)
     _require_training(job.sources, int(built.counts[0].sum()), rejected)
+    _require_quality(job, int(built.counts.sum()), rejected)
     steps.merge_examples(job, built)
     steps.write_query_state(job, len(query_ids))
     in_training = steps.write_item_frequency(job, item_ids)
@@ -145,13 +147,37 @@ def _previous_encoders(
 def _require_training(sources: Sources, examples: int, rejected: dict[str, int]) -> None:
     if examples:
         return
-    counts = Counter(rejected)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common())
     raise UserError(
         f"no training example is left of {sources.events.rows:,} events "
-        f"(rejected rows: {reasons or 'none'}); mend the log, or change data.columns, "
+        f"(rejected rows: {_by_reason(rejected)}); mend the log, or change data.columns, "
         "data.min_rating or data.split."
     )
+
+
+def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
+    """The log is what `data.quality` asks for."""
+    quality, read = job.data.quality, job.sources.events.rows
+    if events < quality.min_events:
+        raise UserError(
+            f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
+            "mend the log, or lower data.quality.min_events."
+        )
+    left_out = {f"events: {reason}" for reason in LEFT_OUT}
+    faulty = {
+        reason: n
+        for reason, n in rejected.items()
+        if reason.startswith("events: ") and reason not in left_out
+    }
+    if sum(faulty.values()) > quality.max_rejected_fraction * read:
+        raise UserError(
+            f"{sum(faulty.values()) / read:.2%} of {read:,} events were rejected "
+            f"({_by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; mend "
+            "the log, or raise data.quality.max_rejected_fraction."
+        )
+
+
+def _by_reason(rejected: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in Counter(rejected).most_common()) or "none"
 
 
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:

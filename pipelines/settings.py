@@ -19,6 +19,9 @@ class Columns(Settings):
     )
     rating: str | None = Field(None, description="Read only where min_rating is set.")
     weight: str | None = Field(None, description="Weight of an example in the main loss.")
+    event_type: str | None = Field(
+        None, description="Such as view or purchase. Read only where event_types is set."
+    )
 
 
 class LeaveLastOut(Settings):
@@ -81,6 +84,19 @@ class History(Settings):
     max_length: int = Field(50, ge=1, le=1000)
 
 
+class Quality(Settings):
+    """What a log must be like; a run on another one fails and leaves the earlier result."""
+
+    max_rejected_fraction: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Of all events, those that are faulty; not those that min_rating or "
+        "event_types leave out.",
+    )
+    min_events: int = Field(1, ge=1, description="Events that stay, of all splits.")
+
+
 class DataConfig(Settings):
     """Where the log is and how it becomes examples."""
 
@@ -91,8 +107,14 @@ class DataConfig(Settings):
     min_rating: float | None = Field(
         None, description="Events rated lower are no positives: they are put aside and counted."
     )
+    event_types: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        None,
+        min_length=1,
+        description="Weight of an event by its type; events of other types are put aside.",
+    )
     split: Split = LeaveLastOut()
     history: History = History()
+    quality: Quality = Quality()
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "DataConfig":
@@ -102,6 +124,8 @@ class DataConfig(Settings):
             raise ValueError(
                 "columns.rating has no effect without data.min_rating; set it, or rating to null"
             )
+        if (self.event_types is None) != (self.columns.event_type is None):
+            raise ValueError("event_types and columns.event_type need each other; set both or none")
         if self.columns.timestamp is None:
             if self.history.kind == "past":
                 raise ValueError("history.kind past needs data.columns.timestamp; use others")

@@ -195,6 +195,8 @@ def _check_events(events: Source, data: DataConfig) -> None:
         _check(events, columns.rating, "data.columns.rating", _is_number, "a number")
     if columns.weight is not None:
         _check(events, columns.weight, "data.columns.weight", _is_number, "a number")
+    if columns.event_type is not None:
+        _check(events, columns.event_type, "data.columns.event_type", _is_id, "string or integer")
     if isinstance(data.split, GivenSplit):
         _check(events, data.split.column, "data.split.column", pa.types.is_string, "string")
 

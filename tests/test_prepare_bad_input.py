@@ -220,6 +220,40 @@ def test_duplicates_without_time_are_equal_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -> None:
+    events = pa.table(
+        {
+            "query_id": ["a", "a", "b", "b", "b"],
+            "item_id": ["x", "y", "x", "y", "z"],
+            "timestamp": [1, 2, 3, 4, 5],
+            "weight": [1.0, 2.0, 1.0, 1.0, 1.0],
+            "what": ["view", "buy", "scroll", None, "view"],
+        }
+    )
+    prepared = run(
+        tmp_path / "out",
+        IDS_ONLY,
+        **write_log(tmp_path, events=events),
+        columns={"event_type": "what", "weight": "weight"},
+        event_types={"view": 0.5, "buy": 4.0},
+        quality={"max_rejected_fraction": 0.0},  # What is left out is no fault.
+    )
+    assert prepared.manifest.counts.rejected == {"events: type not in event_types": 2}
+    weights = {(row["query"], row["item"]): row["weight"] for row in examples(prepared)}
+    assert weights == {("a", "x"): 0.5, ("a", "y"): 8.0, ("b", "z"): 0.5}
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_log_below_its_thresholds_is_refused(tmp_path: Path, log: dict[str, str]) -> None:
+    few = refusal(tmp_path, **log, quality={"min_events": 601})
+    assert few.endswith("mend the log, or lower data.quality.min_events.")
+    assert "of 600 events are left, expected at least 601" in few
+    bad = refusal(tmp_path, **log, quality={"max_rejected_fraction": 0.001})
+    assert "of 600 events were rejected (events: duplicate " in bad
+    assert "expected at most 0.10%; mend the log" in bad
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_nothing_left_says_why(tmp_path: Path, log: dict[str, str]) -> None:
     events = random_events(0)
     unknown = pa.array([f"other {i}" if i else None for i in range(600)])

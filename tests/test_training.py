@@ -77,6 +77,16 @@ def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
     assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
 
 
+def test_a_killed_run_goes_on_with_another_number_of_ranks(planted, tmp_path):
+    config = short(planted)
+    steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
+    train_on_ranks(config, tmp_path / "whole", 1)
+    with pytest.raises(ProcessExitedException):
+        train_on_ranks(config, tmp_path / "killed", 2, killed_at=steps + 3)
+    train_on_ranks(config, tmp_path / "killed", 1)
+    assert_same_lines(losses(tmp_path / "killed"), losses(tmp_path / "whole"))
+
+
 def test_every_parameter_has_exactly_one_optimizer(planted):
     device = torch.device("cpu")
     with single_process_group(device):
