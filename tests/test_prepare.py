@@ -338,3 +338,18 @@ def test_a_failed_run_keeps_the_earlier_directory(tmp_path: Path) -> None:
         "queries.parquet",
     ]
     shutil.rmtree(output)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_partitioned_directories_and_urls_are_read(tmp_path: Path) -> None:
+    events = random_events(3)
+    for day in range(3):
+        folder = tmp_path / "log" / f"date=2026-11-{day + 20}"
+        folder.mkdir(parents=True)
+        pq.write_table(events.slice(200 * day, 200), folder / "part-0.parquet")
+    whole = write_log(tmp_path, events=events)
+    expected = run(tmp_path / "whole", IDS_ONLY, **whole)
+    for name, path in (("path", f"{tmp_path}/log"), ("url", f"file://{tmp_path}/log")):
+        found = run(tmp_path / name, IDS_ONLY, events=path)
+        assert examples(found) == examples(expected)
+        assert len(found.manifest.sources["events"]) == 3
