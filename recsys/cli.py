@@ -49,6 +49,22 @@ def fetch(
 
 
 @app.command()
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    events: Annotated[int, typer.Option(help="Rows of the log.", min=1)],
+    items: Annotated[int, typer.Option(help="Of the catalogue.", min=1)],
+    queries: Annotated[int, typer.Option(help="That the events are of.", min=1)],
+    seed: Annotated[int, typer.Option(help="Another one is another log.", min=0)] = 0,
+) -> None:
+    """Write an invented log of any size, for benchmarks and trials."""
+    from pipelines.generate import generate as generate_log
+
+    generate_log(
+        output, events=events, items=items, queries=queries, seed=seed, progress=_progress().print
+    )
+
+
+@app.command()
 def init(
     events: Annotated[str, typer.Option(help="Parquet file, directory, glob or URL.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The YAML file to write.")],
