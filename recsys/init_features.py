@@ -19,6 +19,8 @@ from pipelines.profile import ColumnProfile, NumberSummary, TokenCounts, profile
 from pipelines.sampling import ParquetTable
 from recsys import init_rules as rules
 
+# Last words of the names of text, though it may repeat.
+_TITLES = (["title"], ["headline"], ["description"], ["summary"])
 # Numbers that name things: with these as a word of the column's name they are categories.
 _CODE_WORD = re.compile(
     "brand|categor(y|ies)|class|cluster|codes?|cohort|decade|genre|group|id|kind|label|month|postal"
@@ -144,8 +146,14 @@ def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
     is_long = (
         column.words_per_value >= rules.LONG_TEXT_WORDS and unique >= rules.LONG_TEXT_UNIQUE_FROM
     )
+    # Titles that repeat, of editions or of sellers of the same thing, are titles all the same.
+    is_title = (
+        _words_of(column.name)[-1:] in _TITLES
+        and column.words_per_value >= rules.WORDS_FROM
+        and values.distinct > rules.CATEGORIES_UP_TO
+    )
     is_joined = column.joined >= rules.JOINED_FROM
-    if column.words is not None and (has_words or is_long or is_joined):
+    if column.words is not None and (has_words or is_long or is_title or is_joined):
         return _text(column, column.words, is_joined)
     return _key(column, values) or _categorical(column, values)
 
@@ -179,8 +187,12 @@ def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 
 def _is_named_like_code(name: str) -> bool:
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)
-    return any(_CODE_WORD.fullmatch(word.lower()) for word in words)
+    return any(_CODE_WORD.fullmatch(word) for word in _words_of(name))
+
+
+def _words_of(name: str) -> list[str]:
+    """`movieTitle` and `movie_title` are movie and title."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
 
 
 def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:

@@ -122,3 +122,11 @@ def test_any_column_name_survives(tmp_path: Path, names: list[str]) -> None:
     assert [feature.name for feature in config.features.item] == ["item_id", *names]
     document = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert [entry["name"] for entry in document["features"]["item"]] == ["item_id", *names]
+
+
+def test_titles_that_repeat_are_text_and_other_names_are_not(tmp_path: Path) -> None:
+    values = [f"red thing {i % 150}" for i in range(600)]
+    items = {"item_id": np.arange(600), "productTitle": values, "brand_name": values}
+    config = init(tmp_path, log(items=600), items)
+    kinds = {feature.name: feature.kind for feature in config.features.item}
+    assert kinds == {"item_id": "id", "productTitle": "text", "brand_name": "categorical"}
