@@ -26,7 +26,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # uv does not read the system's certificates unless told to; pip does.
 export UV_SYSTEM_CERTS := 1
-# Every worker process of Ray imports its engines anew: without bytecode that takes twice as long.
+# Every worker process of Ray imports its engines anew, which takes longer without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install quickstart test lint types unit format lock clean

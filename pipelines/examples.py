@@ -38,6 +38,7 @@ class Bucket:
         index: Of the bucket.
         scans: The directory of `scan_events`.
         data: The configuration.
+        vocabulary: The directory of the catalogues' ids.
         ranges: Into how many ranges of the shuffle's hash each split is cut.
         pieces: How many the events have.
         directory: For `examples-*`, `state-*`, `frequency-*` and `duplicates-*` of the bucket.
@@ -199,7 +200,7 @@ class Merge:
 
     Attributes:
         directory: Of `build_bucket`.
-    buckets: How many.
+        buckets: How many.
         partitions: Consecutive ones.
         path: Of the part.
     """

@@ -181,6 +181,8 @@ def _by_reason(rejected: dict[str, int]) -> str:
 
 
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
+    if counts.rejected:
+        print_line(console, f"put aside in rejected/: {_by_reason(counts.rejected)}")
     print_line(
         console,
         f"{counts.train:,} training, {counts.validation:,} validation, "

@@ -89,7 +89,7 @@ def start_run(config: Config, name: str) -> Run:
 
 
 def open_run(config: Config, run_id: str) -> Run | None:
-    """An earlier run, set running again; None where the store does not have it."""
+    """An earlier run, whatever its status; None where the store does not have it."""
     from mlflow.exceptions import MlflowException
 
     client = _client(config)

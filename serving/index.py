@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from feature_store.columns import Floats, Ints, Jagged
 from feature_store.errors import UserError
 
-# Exact search of one query takes a quarter of a millisecond at this size, with dim 64.
+# Larger catalogues are searched in a graph.
 EXACT_UP_TO = 50_000
 
 # Neighbours of a graph node, and candidates looked at when it is added.

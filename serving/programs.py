@@ -36,8 +36,8 @@ class TowerProgram:
     def __init__(self, path: Path, features: tuple[Feature, ...]) -> None:
         _refuse_pickles(path)
         self._features = features
-        # Its `__call__` would check the inputs' sizes with symbolic arithmetic, three quarters of
-        # the time of one query, and they are always those of `tower_inputs`.
+        # Its `__call__` would check the inputs' sizes with symbolic arithmetic, which takes time
+        # on every request, and they are always those of `tower_inputs`.
         self._run = torch.export.load(path).module().forward
 
     def __call__(
