@@ -2,8 +2,14 @@
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from feature_store.columns import Ints, Jagged
+
+# A history of distinct items looks back over so many times as many events at most.
+_MAX_STRETCH = 8
+
+_NO_BYTES = np.zeros(0, np.uint8)
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -31,6 +37,27 @@ def hash_uniform(seed: int, *keys: Ints | int) -> npt.NDArray[np.float64]:
     return (hash64(seed, *keys) >> np.uint64(11)).astype(np.float64) / float(2**53)
 
 
+def hash_strings(seed: int, strings: pa.Array) -> Ints:
+    """A hash of each string's bytes, [strings] uint64, without a loop over them.
+
+    Multilinear (Lemire and Kaser 2014): every place has a multiplier of its own, and the products
+    are added modulo 2^64; then mixed by `hash64`. Null hashes as the empty string.
+    """
+    array = strings.fill_null("").cast(pa.large_string())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
+    if not len(array):
+        return np.zeros(0, np.uint64)
+    lengths = np.diff(offsets)
+    content = array.buffers()[2]
+    data = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]] if content else _NO_BYTES
+    place = np.arange(len(data)) - np.repeat(offsets[:-1] - offsets[0], lengths)
+    multipliers = hash64(seed, np.arange(int(lengths.max())))
+    sums = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum(multipliers[place] * (data.astype(np.uint64) + np.uint64(1)), out=sums[1:])
+    ends = offsets - offsets[0]
+    return hash64(seed, sums[ends[1:]] - sums[ends[:-1]], lengths)
+
+
 def past_history(
     *,
     query: Ints,
@@ -40,6 +67,7 @@ def past_history(
     target_rank: Ints,
     target_item: Ints,
     max_length: int,
+    distinct: bool = False,
 ) -> Jagged:
     """The latest events strictly before each target, oldest first.
 
@@ -51,46 +79,113 @@ def past_history(
         target_rank: [targets]; only events with a lower rank are seen.
         target_item: [targets]; never in its own history. -1 for no target.
         max_length: Of the window of events; those of the target's own item are taken out of it.
+        distinct: An item that repeats is kept only where it came last. The window is then as much
+            longer as it needs to be, up to 8 times, for `max_length` of them.
+    """
+    first, end = seen_before(query, rank, target_query, target_rank)
+    if distinct:
+        return _distinct_past(query, item, first, end, target_item, max_length)
+    start = np.maximum(first, end - max_length)
+    windows = _windows(start, end - start)
+    return _without_target(Jagged(item[windows.values], windows.offsets), target_item)
+
+
+def seen_before(
+    query: Ints, rank: Ints, target_query: Ints, target_rank: Ints
+) -> tuple[Ints, Ints]:
+    """From where to where the events of each target's query lie that are strictly before it.
+
+    Arguments as of `past_history`.
     """
     width = int(max(rank.max(initial=0), target_rank.max(initial=0))) + 1
     keys = query.astype(np.int64) * width + rank
     targets = target_query.astype(np.int64) * width
     first = np.searchsorted(keys, targets, side="left")
-    end = np.searchsorted(keys, targets + target_rank, side="left")
-    start = np.maximum(first, end - max_length)
-    windows = _windows(start, end - start)
-    return _without_target(Jagged(item[windows.values], windows.offsets), target_item)
+    return first, np.searchsorted(keys, targets + target_rank, side="left")
+
+
+def _distinct_past(
+    query: Ints, item: Ints, first: Ints, end: Ints, target_item: Ints, max_length: int
+) -> Jagged:
+    """As `past_history`, of the events from `first` to `end` of each target."""
+    following = _following(query, item)
+    found: list[Jagged] = []
+    rows: list[Ints] = []
+    left = np.arange(len(end))
+    length = max_length
+    while len(left):
+        start = np.maximum(first[left], end[left] - length)
+        windows = _windows(start, end[left] - start)
+        # An event is the last of its item where the next one is not in the window.
+        windows = windows.keep(following[windows.values] >= end[left][windows.row_of_value()])
+        history = Jagged(item[windows.values], windows.offsets)
+        history = _without_target(history, target_item[left])
+        is_done = (history.lengths >= max_length) | (start == first[left])
+        is_done |= length >= _MAX_STRETCH * max_length
+        done = np.flatnonzero(is_done)
+        found.append(_latest(history.take(done), max_length))
+        rows.append(left[done])
+        left = left[~is_done]
+        length *= 2
+    place = np.empty(len(end), np.int64)
+    place[np.concatenate([*rows, left])] = np.arange(len(end))
+    empty = Jagged(np.zeros(0, item.dtype), np.zeros(1, np.int64))
+    return Jagged.concatenate([empty, *found]).take(place)
+
+
+def _following(query: Ints, item: Ints) -> Ints:
+    """The position of the query's next event of the same item; past the end where there is none."""
+    order = np.lexsort((np.arange(len(item)), item, query))
+    following = np.full(len(item), len(item))
+    is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
+    following[order[:-1][is_same]] = order[1:][is_same]
+    return following
+
+
+def _latest(bags: Jagged, length: int) -> Jagged:
+    """The last values of each bag, `length` at most."""
+    start = np.maximum(bags.offsets[:-1], bags.offsets[1:] - length)
+    windows = _windows(start, bags.offsets[1:] - start)
+    return Jagged(bags.values[windows.values], windows.offsets)
 
 
 def others_history(
     *,
     query: Ints,
     item: Ints,
+    key: Ints,
     target_query: Ints,
     target_item: Ints,
+    target_key: Ints,
     max_length: int,
-    seed: int,
+    distinct: bool = False,
 ) -> Jagged:
     """A pseudo-random choice of the query's other events, for logs whose order means nothing.
 
-    Events lie on a circle in hash order, and a target sees those that follow its own place, so that
-    every event is seen equally often and no target sees itself.
+    Events lie on a circle in the order of their keys, and a target sees those that follow its own
+    place, so that every event is seen equally often and no target sees itself.
 
     Args:
         query: [events] of training events, sorted by query.
         item: [events].
+        key: [events] a hash of the event's query and item.
         target_query: [targets].
         target_item: [targets]; never in its own history. -1 for no target.
+        target_key: [targets] the same hash of the target.
         max_length: Of the history.
-        seed: Of the hash.
+        distinct: An item that repeats counts as one event.
     """
-    place = hash64(seed, query, item)
-    order = np.lexsort((item, place, query))
-    query, item, place = query[order], item[order], place[order]
+    order = np.lexsort((item, key, query))
+    if distinct:
+        pairs = np.stack([query[order], item[order]])
+        is_new = np.ones(len(order), bool)
+        is_new[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
+        order = order[is_new]
+    query, item, place = query[order], item[order], key[order]
     first = np.searchsorted(query, target_query, side="left")
     end = np.searchsorted(query, target_query, side="right")
     size = end - first
-    own = hash64(seed, target_query, target_item)
+    own = target_key
     # Position of the target on its query's circle: one sort of events and targets together.
     merged = np.lexsort(
         (

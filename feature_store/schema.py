@@ -1,10 +1,13 @@
-"""The feature schema: which columns of items and queries are features, and of what kind."""
+"""The feature schema: what of items, queries and events is a feature, and of what kind."""
 
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from feature_store.storage import fingerprint
+
+_LONGEST_NGRAM = 10
 
 
 class Settings(BaseModel):
@@ -28,21 +31,26 @@ class _TokenFeature(_Feature):
     min_count: int = Field(1, ge=1, description="Rarer tokens share the out-of-vocabulary row.")
     max_vocabulary: int = Field(1_000_000, ge=1, description="Only the most frequent tokens.")
     hash_buckets: int | None = Field(
-        None, ge=2, description="Hash tokens into this many rows instead of a vocabulary."
+        None,
+        ge=2,
+        description="Hash tokens into this many rows, which they may share; no vocabulary.",
     )
 
     @model_validator(mode="after")
     def _one_encoding(self) -> "_TokenFeature":
         if self.hash_buckets is not None:
-            for key in ("min_count", "max_vocabulary"):
-                # Manifests list every key, so a default may be given.
-                if getattr(self, key) == type(self).model_fields[key].default:
-                    continue
-                raise ValueError(
-                    f"{key} has no effect on the hashed feature {self.name!r}; "
-                    f"remove {key} or hash_buckets"
-                )
+            self._refuse(
+                ("min_count", "max_vocabulary"),
+                f"on the hashed feature {self.name!r}; remove it or hash_buckets",
+            )
         return self
+
+    def _refuse(self, keys: tuple[str, ...], why: str) -> None:
+        """Of keys that have no effect."""
+        for key in keys:
+            # Manifests list every key, so a default may be given.
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no effect {why}")
 
 
 class CategoricalFeature(_TokenFeature):
@@ -57,18 +65,68 @@ class MultiValuedFeature(_TokenFeature):
     kind: Literal["multi_valued"] = "multi_valued"
 
 
+class SequenceFeature(_TokenFeature):
+    """A list of values of a set, the oldest first; order counts, and so does repetition.
+
+    A max_length of 1 makes it the last value.
+    """
+
+    kind: Literal["sequence"] = "sequence"
+    max_length: int = Field(50, ge=1, le=10_000, description="Only the last values.")
+    pooling: Literal["recency", "mean"] = Field(
+        "recency", description="Whether later values weigh more, or all the same."
+    )
+    half_life: float = Field(
+        8.0, gt=0, le=10_000, description="recency: a value so many places earlier weighs half."
+    )
+
+    @model_validator(mode="after")
+    def _one_pooling(self) -> "SequenceFeature":
+        if self.max_length == 1:
+            why = f"on the sequence {self.name!r} of one value; remove it or max_length"
+            self._refuse(("pooling", "half_life"), why)
+        if self.pooling == "mean":
+            why = f"on the mean of the sequence {self.name!r}; remove it or pooling"
+            self._refuse(("half_life",), why)
+        return self
+
+
 class TextFeature(_TokenFeature):
-    """Free text, split into distinct lower-case words."""
+    """Free text in lower case, as the set of its words or of their parts.
+
+    Parts are runs of characters of the words between marks, `<word>` (Bojanowski et al. 2017), so
+    that words which are spelt alike share rows: with 3 to 4 characters `cat` is <ca, cat, at>,
+    <cat and cat>. A word too short for any is kept whole, as `<a>`.
+    """
 
     kind: Literal["text"] = "text"
+    tokens: Literal["words", "character_ngrams", "words_and_ngrams"] = Field(
+        "words", description="words_and_ngrams: also each word whole, as `<word>`."
+    )
+    ngrams: tuple[int, int] = Field((3, 5), description="Characters of a part, from and to.")
+
+    @model_validator(mode="after")
+    def _ngrams_are_a_range(self) -> "TextFeature":
+        if self.tokens == "words":
+            why = f"on the words of the text {self.name!r}; remove it or set tokens"
+            self._refuse(("ngrams",), why)
+        smallest, largest = self.ngrams
+        if not 1 <= smallest <= largest <= _LONGEST_NGRAM:
+            raise ValueError(
+                f"ngrams of the text {self.name!r} are from {smallest} to {largest}; expected from "
+                f"1 or more to {_LONGEST_NGRAM} or less"
+            )
+        return self
 
 
 class NumericFeature(_Feature):
-    """A number, standardised with the mean and deviation of the catalogue."""
+    """A number, scaled by what the catalogue's numbers are like."""
 
     kind: Literal["numeric"] = "numeric"
-    scaling: Literal["standard", "log"] = Field(
-        "standard", description="log: sign(x) log(1 + |x|) before it is standardised."
+    scaling: Literal["standard", "log", "quantile"] = Field(
+        "standard",
+        description="standard: mean 0 and deviation 1; log: the same of sign(x) log(1 + |x|); "
+        "quantile: its rank, from -1 to 1.",
     )
 
 
@@ -79,58 +137,134 @@ class VectorFeature(_Feature):
     length: int = Field(ge=1, le=16_384)
 
 
+class PositionFeature(_TokenFeature):
+    """Where the item was shown: a rank or the name of a place.
+
+    Training alone knows it, and hides it now and then (`loss.context_dropout`), so that the model
+    learns apart what is clicked for its place and what for the query (Zhao et al. 2019, section
+    4.4). It is absent wherever items are ranked.
+    """
+
+    kind: Literal["position"] = "position"
+
+
+class TimeFeature(_Feature):
+    """The event's time: its hour or its weekday, or how long ago the event before it was.
+
+    Of recency a logarithm is taken, so that no scaling is to be learnt.
+    """
+
+    kind: Literal["time"] = "time"
+    part: Literal["hour", "weekday", "recency"] = Field(
+        description="recency: since the latest event that the query's history may show."
+    )
+    zone: str = Field("UTC", description="Time zone of hour and weekday, such as Europe/Paris.")
+
+    @model_validator(mode="after")
+    def _zone_is_known(self) -> "TimeFeature":
+        if self.part == "recency" and self.zone != "UTC":
+            raise ValueError(f"zone has no effect on the recency {self.name!r}; remove it")
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"zone {self.zone!r} of {self.name!r} is no time zone; expected a name such as "
+                "Europe/Paris"
+            ) from None
+        return self
+
+
 Feature = Annotated[
     IdFeature
     | CategoricalFeature
     | MultiValuedFeature
+    | SequenceFeature
     | TextFeature
     | NumericFeature
     | VectorFeature,
     Field(discriminator="kind"),
 ]
-TokenFeature = CategoricalFeature | MultiValuedFeature | TextFeature
-SparseFeature = IdFeature | CategoricalFeature | MultiValuedFeature | TextFeature
+ColumnFeature = (
+    CategoricalFeature
+    | MultiValuedFeature
+    | SequenceFeature
+    | TextFeature
+    | PositionFeature
+    | NumericFeature
+    | VectorFeature
+)
+ContextFeature = Annotated[ColumnFeature | TimeFeature, Field(discriminator="kind")]
+TokenFeature = (
+    CategoricalFeature | MultiValuedFeature | SequenceFeature | TextFeature | PositionFeature
+)
 DenseFeature = NumericFeature | VectorFeature
+AnyFeature = IdFeature | ColumnFeature | TimeFeature
 
 Side = Literal["item", "query"]
+FeatureGroup = Literal["item", "query", "context"]
 
 
-def is_sparse(feature: Feature) -> bool:
+def is_sparse(feature: AnyFeature) -> bool:
     """Whether a feature is looked up in an embedding table (and not projected from numbers)."""
+    if isinstance(feature, TimeFeature):
+        return feature.part != "recency"
     return not isinstance(feature, NumericFeature | VectorFeature)
 
 
-def takes_several_values(feature: Feature) -> bool:
+def takes_several_values(feature: AnyFeature) -> bool:
     """Whether one row can hold several values, so that value dropout applies."""
-    return isinstance(feature, MultiValuedFeature | TextFeature)
+    return isinstance(feature, MultiValuedFeature | SequenceFeature | TextFeature)
+
+
+def half_life_of(feature: AnyFeature) -> float | None:
+    """Places back at which a value of a bag weighs half; None where all weigh the same."""
+    if isinstance(feature, SequenceFeature) and feature.pooling == "recency":
+        return feature.half_life
+    return None
 
 
 class FeatureSchema(Settings):
-    """The features of both sides; their order here is their order everywhere."""
+    """The features of both sides, and of the moment of asking; their order is the same everywhere.
+
+    The context is what is known of an event beside its query and its item, already when the query
+    is asked: a device, the hour. What only comes out afterwards, such as a rating, is none: it
+    would tell the model the answer in training, and be missing when it is asked.
+    """
 
     item: tuple[Feature, ...] = Field(min_length=1)
     query: tuple[Feature, ...] = ()
+    context: tuple[ContextFeature, ...] = Field((), description="Of the events.")
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "FeatureSchema":
-        for side in ("item", "query"):
-            names = [feature.name for feature in self.side(side)]
+        groups: tuple[FeatureGroup, ...] = ("item", "query", "context")
+        for group in groups:
+            names = [feature.name for feature in self.of(group)]
             for name in names:
                 if names.count(name) > 1:
-                    raise ValueError(f"the {side} feature {name!r} is listed twice; remove one")
-            if sum(isinstance(feature, IdFeature) for feature in self.side(side)) > 1:
-                raise ValueError(f"{side} has more than one feature of kind id; keep one")
+                    raise ValueError(f"the {group} feature {name!r} is listed twice; remove one")
+            if sum(isinstance(feature, IdFeature) for feature in self.of(group)) > 1:
+                raise ValueError(f"{group} has more than one feature of kind id; keep one")
         return self
 
     def side(self, side: Side) -> tuple[Feature, ...]:
         """The features of one side, in order."""
         return self.item if side == "item" else self.query
 
+    def of(self, group: FeatureGroup) -> tuple[AnyFeature, ...]:
+        """The features of a side, or the context, in order."""
+        return self.context if group == "context" else self.side(group)
+
+    @property
+    def context_columns(self) -> tuple[ColumnFeature, ...]:
+        """The context features that are columns of the events."""
+        return tuple(f for f in self.context if not isinstance(f, TimeFeature))
+
     def fingerprint(self) -> str:
         """Identifies the schema in manifests, checkpoints and bundles."""
         return fingerprint(self.model_dump(mode="json"))
 
 
-def qualified(side: Side, feature: Feature) -> str:
+def qualified(group: FeatureGroup, feature: AnyFeature) -> str:
     """The name of a feature's table and vocabulary, such as `item.genres`."""
-    return f"{side}.{feature.name}"
+    return f"{group}.{feature.name}"

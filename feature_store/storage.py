@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
@@ -62,9 +64,30 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
+def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
     """Writes one zstd Parquet file atomically."""
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+
+    write_atomically(path, write)
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Writes one NumPy file atomically."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    write_atomically(path, write)
+
+
+def sync_tree(directory: Path) -> None:
+    """Flushes a directory and all below it to the disk."""
+    for file in directory.rglob("*"):
+        _sync(file)
+    _sync(directory)
 
 
 @contextmanager
@@ -78,9 +101,7 @@ def directory_written_atomically(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
+        sync_tree(temporary)
         if path.exists():
             old = temporary_sibling(path)
             path.rename(old)

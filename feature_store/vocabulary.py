@@ -18,7 +18,7 @@ class Vocabulary:
     """Tokens and their rows in an embedding table.
 
     Args:
-        tokens: [n] strings; token i has row `first_row + i`.
+        tokens: [n] strings; token i has row `first_row + i`. Null where a token was forgotten.
         counts: [n] occurrences when the token was last counted.
         first_row: 0 for ids; 1 where row 0 is shared by all out-of-vocabulary tokens.
     """
@@ -41,10 +41,11 @@ class Vocabulary:
         """[n] int32 rows of the tokens; -1 where a token is unknown."""
         if len(tokens) <= _SMALL_LOOKUP:
             if self._rows is None:
-                self._rows = {token: row for row, token in enumerate(self.tokens.to_pylist())}
+                rows = enumerate(self.tokens.to_pylist())
+                self._rows = {token: row for row, token in rows if token is not None}
             found = np.array([self._rows.get(t, -1) for t in tokens.to_pylist()], np.int32)
         else:
-            positions = pc.index_in(tokens, value_set=self.tokens)
+            positions = pc.index_in(tokens, value_set=self.tokens, skip_nulls=True)
             found = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False)
         return np.where(found < 0, found, found + self.first_row).astype(np.int32)
 
@@ -84,6 +85,7 @@ def grow_vocabulary(
     previous: Vocabulary | None = None,
     min_count: int = 0,
     max_size: int | None = None,
+    clear_unused: bool = False,
 ) -> Vocabulary:
     """Appends new tokens, the most frequent first, ties in code-point order; old rows never move.
 
@@ -93,6 +95,7 @@ def grow_vocabulary(
         previous: The vocabulary of the previous run; its tokens stay, whatever their count now.
         min_count: Rarer new tokens are left out.
         max_size: New tokens are added only up to this many tokens in all.
+        clear_unused: Earlier tokens that this run does not have become null.
     """
     old = previous.tokens if previous is not None else pa.array([], pa.string())
     is_new = pc.invert(pc.is_in(counts["token"], value_set=old))
@@ -101,6 +104,9 @@ def grow_vocabulary(
     if max_size is not None:
         new = new.slice(0, max(0, max_size - len(old)))
     tokens = pa.concat_arrays([old, *new["token"].cast(pa.string()).chunks])
-    where = pc.index_in(tokens, value_set=counts["token"].combine_chunks())
+    current = counts["token"].combine_chunks()
+    where = pc.index_in(tokens, value_set=current, skip_nulls=True)
     found = pc.fill_null(pc.take(counts["count"].combine_chunks(), where), 0)
+    if clear_unused:
+        tokens = pc.if_else(pc.is_null(where), None, tokens)
     return Vocabulary(tokens, found.cast(pa.int64()), first_row)

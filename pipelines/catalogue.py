@@ -4,9 +4,10 @@ Ids, vocabularies and encoded features of a side are held in memory while they a
 the rows of its table are read and encoded by tasks, a piece at a time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +16,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Column, Dense, Floats, Ints, Jagged, read_columns, write_columns
-from feature_store.encoding import (
-    Scaling,
-    SideEncoder,
-    dense_moments,
-    id_strings,
-    tokens_of,
-)
+from feature_store.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
+from feature_store.encoding import SideEncoder
+from feature_store.fitting import fit_scaling, fit_vocabulary, hash_collisions, partial_counts
+from feature_store.forgotten import Forgotten
+from feature_store.hashing import collision_warning
+from feature_store.raw import id_strings
+from feature_store.scaling import Scaling
 from feature_store.schema import (
+    AnyFeature,
     Feature,
+    FeatureGroup,
     FeatureSchema,
     IdFeature,
     NumericFeature,
     Side,
     TokenFeature,
     VectorFeature,
+    qualified,
 )
-from feature_store.vocabulary import Vocabulary, count_tokens, grow_vocabulary, merge_counts
-from pipelines.cleaning import NULL_ID, REPEATED_ID, Rejections
+from feature_store.storage import write_json, write_parquet
+from feature_store.vocabulary import Vocabulary, grow_vocabulary
+from pipelines.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
 from pipelines.sources import Piece, read_piece
+from pipelines.summaries import Summary, summarise
 
 Bools = npt.NDArray[np.bool_]
+# Of a feature, by its place: `partial_counts` of all pieces.
+Counted = Callable[[int], Iterable[pa.Table]]
 
 
 @lru_cache(maxsize=8)
@@ -57,7 +64,7 @@ class ReadIds:
 def read_ids(task: ReadIds) -> None:
     """Writes one string column, null where the table has null."""
     ids = id_strings(read_piece(task.piece, [task.column])[task.column])
-    pq.write_table(pa.table({"id": ids}), task.path)
+    write_parquet(task.path, pa.table({"id": ids}))
 
 
 def rows_file(directory: Path, piece: int) -> Path:
@@ -65,21 +72,45 @@ def rows_file(directory: Path, piece: int) -> Path:
     return directory / f"rows-{piece:05d}.npy"
 
 
-def kept_rows(parts: list[pa.Array]) -> list[Rejections]:
-    """By piece, in order, the rejected rows: null ids, and all but the first row of an id."""
-    ids = pa.concat_arrays(parts)
-    codes = pc.fill_null(ids.dictionary_encode().indices, -1).to_numpy()
-    is_first = np.zeros(len(ids), bool)
+def kept_rows(parts: list[pa.Array], side: Side, forgotten: Forgotten) -> list[Rejections]:
+    """By piece, in order, the rejected rows.
+
+    They are null ids, ids to be forgotten, and all but the first row of an id.
+    """
+    encoded = pa.concat_arrays(parts).dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    is_first = np.zeros(len(codes), bool)
     is_first[np.unique(codes, return_index=True)[1]] = True
+    is_forgotten = np.append(forgotten.contains(side, encoded.dictionary), False)[codes]
     found: list[Rejections] = []
     start = 0
     for part in parts:
         rejections = Rejections(len(part))
+        end = start + len(part)
         rejections.reject(part.is_null(), NULL_ID)
-        rejections.reject(~is_first[start : start + len(part)], REPEATED_ID)
+        rejections.reject(is_forgotten[start:end], FORGOTTEN)
+        rejections.reject(~is_first[start:end], REPEATED_ID)
         found.append(rejections)
-        start += len(part)
+        start = end
     return found
+
+
+def without_forgotten(
+    encoder: SideEncoder, side: Side, forgotten: Forgotten
+) -> tuple[SideEncoder, bool]:
+    """An earlier run's encoder with null in place of ids to be forgotten; and whether it had any.
+
+    Their rows stay, so that others do not move.
+    """
+    ids = encoder.ids
+    is_forgotten = forgotten.contains(side, ids.tokens)
+    if not is_forgotten.any():
+        return encoder, False
+    tokens = pc.if_else(pa.array(is_forgotten), None, ids.tokens)
+    cleared = Vocabulary(tokens, ids.counts, ids.first_row)
+    return SideEncoder(
+        side, encoder.features, cleared, encoder.vocabularies, encoder.scalings
+    ), True
 
 
 def grow_ids(ids: pa.Array, previous: Vocabulary | None) -> Vocabulary:
@@ -95,13 +126,13 @@ def grow_ids(ids: pa.Array, previous: Vocabulary | None) -> Vocabulary:
 
 @dataclass(frozen=True)
 class CountFeatures:
-    """A task: count tokens and moments of a piece of a side's table.
+    """A task: count what encoding learns from, in a piece of a side's table.
 
     Attributes:
         piece: Of the table.
         features: Of the side.
         rows: Of the piece, those that are kept; a file of NumPy.
-        directory: For a file of token counts for each feature.
+        directory: For the files of `counts_file`.
     """
 
     piece: Piece
@@ -111,49 +142,77 @@ class CountFeatures:
 
 
 def counts_file(directory: Path, feature: int, piece: int) -> Path:
-    """Token counts of the side's feature number `feature`, in a piece."""
+    """Of the side's feature number `feature` in a piece; see `partial_counts`."""
     return directory / f"counts-{feature:03d}-{piece:05d}.parquet"
 
 
-def count_features(task: CountFeatures) -> dict[str, Floats]:
-    """Writes token counts, and returns the moments of dense features by name."""
+def read_counts(counted: list[CountFeatures], feature: int) -> Iterator[pa.Table]:
+    """Of one feature, by piece; `count_features` is done."""
+    for task in counted:
+        yield pq.read_table(counts_file(task.directory, feature, task.piece.index))
+
+
+def count_features(task: CountFeatures) -> Summary:
+    """Writes a file for each feature but the id, and sums up the columns."""
     table = _kept_table(task.piece, task.features, task.rows)
-    moments: dict[str, Floats] = {}
     for index, feature in enumerate(task.features):
-        if isinstance(feature, NumericFeature | VectorFeature):
-            moments[feature.name] = dense_moments(feature, table[feature.name])
-        elif isinstance(feature, TokenFeature) and feature.hash_buckets is None:
-            counts = count_tokens(tokens_of(feature, table[feature.name])[0])
-            pq.write_table(counts, counts_file(task.directory, index, task.piece.index))
-    return moments
+        if not isinstance(feature, IdFeature):
+            counts = partial_counts(feature, table[feature.name])
+            write_parquet(counts_file(task.directory, index, task.piece.index), counts)
+    return summarise(table)
 
 
 def build_encoder(
-    side: Side,
-    features: tuple[Feature, ...],
+    side: FeatureGroup,
+    features: tuple[AnyFeature, ...],
     ids: Vocabulary,
-    counted: list[CountFeatures],
-    moments: list[dict[str, Floats]],
+    counted: Counted,
     previous: SideEncoder | None,
+    *,
+    clear_unused: bool = False,
 ) -> SideEncoder:
-    """Grows the vocabularies and scalings of a side from what `count_features` found."""
+    """Grows the vocabularies and scalings of a side or the context from what was counted.
+
+    With `clear_unused`, tokens that are no longer in use are cleared: they may be of a row that is
+    to be forgotten.
+    """
     vocabularies: dict[str, Vocabulary] = {}
     scalings: dict[str, Scaling] = {}
     for index, feature in enumerate(features):
         if isinstance(feature, NumericFeature | VectorFeature):
-            scalings[feature.name] = Scaling.from_moments(
-                np.sum([part[feature.name] for part in moments], axis=0)
-            )
+            scalings[feature.name] = fit_scaling(feature, counted(index))
         elif isinstance(feature, TokenFeature) and feature.hash_buckets is None:
-            files = [counts_file(task.directory, index, task.piece.index) for task in counted]
-            vocabularies[feature.name] = grow_vocabulary(
-                merge_counts([pq.read_table(file) for file in files]),
-                first_row=1,
-                previous=previous.vocabularies[feature.name] if previous is not None else None,
-                min_count=feature.min_count,
-                max_size=feature.max_vocabulary,
+            vocabularies[feature.name] = fit_vocabulary(
+                feature,
+                counted(index),
+                previous.vocabularies[feature.name] if previous is not None else None,
+                clear_unused=clear_unused,
             )
     return SideEncoder(side, features, ids, vocabularies, scalings)
+
+
+def write_hashing_statistics(
+    path: Path, side: FeatureGroup, features: tuple[AnyFeature, ...], counted: Counted
+) -> list[str]:
+    """Writes how many tokens of each hashed feature share a row, where a side has such features.
+
+    Args:
+        path: For JSON: by `<side>.<feature>` the fields of `Collisions`.
+        side: Which.
+        features: Of the side, or the context.
+        counted: What was counted.
+
+    Returns:
+        A sentence for each feature with many collisions.
+    """
+    found = {
+        qualified(side, feature): hash_collisions(feature, counted(index))
+        for index, feature in enumerate(features)
+        if isinstance(feature, TokenFeature) and feature.hash_buckets is not None
+    }
+    if found:
+        write_json(path, {name: asdict(collisions) for name, collisions in found.items()})
+    return [text for text in starmap(collision_warning, found.items()) if text is not None]
 
 
 @dataclass(frozen=True)
@@ -179,7 +238,7 @@ class EncodeFeatures:
 
 def encode_features(task: EncodeFeatures) -> None:
     """Writes the encoded features, one row a kept row."""
-    encoder = _load_encoder(task.vocabulary, task.schema.model_dump_json(), task.side)
+    encoder = load_encoder(task.vocabulary, task.schema.model_dump_json(), task.side)
     table = _kept_table(task.piece, encoder.features, task.rows)
     write_columns(task.path, encoder.encode(table))
 
@@ -211,12 +270,13 @@ def join_features(
     return columns
 
 
-@lru_cache(maxsize=2)
-def _load_encoder(vocabulary: Path, schema: str, side: Side) -> SideEncoder:
+@lru_cache(maxsize=4)
+def load_encoder(vocabulary: Path, schema: str, side: FeatureGroup) -> SideEncoder:
+    """As it was saved; a worker process keeps it between tasks."""
     return SideEncoder.load(vocabulary, FeatureSchema.model_validate_json(schema), side)
 
 
-def _kept_table(piece: Piece, features: Sequence[Feature], rows: Path) -> pa.Table:
+def _kept_table(piece: Piece, features: Sequence[AnyFeature], rows: Path) -> pa.Table:
     """The features' raw values in the kept rows; the catalogue itself knows the ids."""
     names = [feature.name for feature in features if not isinstance(feature, IdFeature)]
     return read_piece(piece, names).take(pa.array(np.load(rows)))

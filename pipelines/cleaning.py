@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.encoding import id_strings
-from feature_store.vocabulary import Vocabulary
+from feature_store.context import raw_values
+from feature_store.raw import id_strings
+from feature_store.schema import ColumnFeature, Side, qualified
 from pipelines.prepared import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.timestamps import microseconds, parse_microseconds
@@ -19,10 +20,13 @@ Bools = npt.NDArray[np.bool_]
 NULL_ID = "null id"
 REPEATED_ID = "repeated id"
 DUPLICATE = "duplicate"
+FORGOTTEN = "forgotten"
+FUTURE = "future timestamp"
+UNKNOWN_ITEM = "unknown item"
 LOW_RATING = "rating below min_rating"
 OTHER_TYPE = "type not in event_types"
 # The configuration leaves these out; there is nothing wrong with them.
-LEFT_OUT = (LOW_RATING, OTHER_TYPE)
+LEFT_OUT = (LOW_RATING, OTHER_TYPE, FORGOTTEN)
 
 
 class Rejections:
@@ -54,43 +58,55 @@ class Rejections:
         return {reason: int(n) for reason, n in zip(self.reasons, counts, strict=True) if n}
 
     def table(self) -> pa.Table:
-        """The rejected rows: columns row (int32) and reason (string)."""
-        rows = np.flatnonzero(self._code >= 0).astype(np.int32)
+        """The rejected rows but for the forgotten: columns row (int32) and reason (string)."""
+        is_kept = self._code >= 0
+        if FORGOTTEN in self.reasons:
+            is_kept &= self._code != self.reasons.index(FORGOTTEN)
+        rows = np.flatnonzero(is_kept).astype(np.int32)
         reasons = pa.array(self.reasons, pa.string()).take(pa.array(self._code[rows]))
         return pa.table({"row": pa.array(rows), "reason": reasons})
 
 
-def event_columns(data: DataConfig) -> list[str]:
+def event_columns(data: DataConfig, context: tuple[ColumnFeature, ...] = ()) -> list[str]:
     """The columns of the events that the configuration uses, each once."""
     names = [data.columns.query_id, data.columns.item_id, data.columns.timestamp]
     names += [data.columns.rating, data.columns.weight, data.columns.event_type]
     if isinstance(data.split, GivenSplit):
         names.append(data.split.column)
+    names += [feature.name for feature in context]
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def clean_events(
-    raw: pa.Table, data: DataConfig, as_of: datetime, items: Vocabulary | None
-) -> tuple[pa.Table, Rejections]:
+    raw: pa.Table,
+    ids: dict[Side, pa.Array],
+    data: DataConfig,
+    as_of: datetime,
+    forgotten: Bools,
+    context: tuple[ColumnFeature, ...] = (),
+) -> tuple[pa.Table, Rejections, int | None]:
     """Checks each event on its own.
 
     Args:
         raw: The columns of `event_columns`.
+        ids: By side, [rows] strings.
         data: Says which column is what.
         as_of: Later events are of the future.
-        items: The catalogue; None where it is made of the events.
+        forgotten: [rows] which ones are dropped without a trace.
+        context: Features of the events.
 
     Returns:
         The events that stay, with columns query and item (string ids), time (int64 microseconds, 0
         where the log has no time), weight (float32), split (int8 index into `SPLITS`, -1 where it
-        is not given) and row (int32, of `raw`); and the others' reasons.
+        is not given), the context's `raw_values` as `context.<feature>`, and row (int32, of `raw`);
+        the others' reasons; and the time of the earliest event that is of the future.
     """
     columns = data.columns
     rejections = Rejections(raw.num_rows)
-    query, item = id_strings(raw[columns.query_id]), id_strings(raw[columns.item_id])
-    rejections.reject(query.is_null(), "null query id")
-    rejections.reject(item.is_null(), "null item id")
-    time = _times(raw, data, as_of, rejections)
+    rejections.reject(forgotten, FORGOTTEN)
+    rejections.reject(ids["query"].is_null(), "null query id")
+    rejections.reject(ids["item"].is_null(), "null item id")
+    time = _times(raw, data, rejections)
     if data.min_rating is not None:
         rating = _numbers(raw[columns.rating])
         rejections.reject(np.isnan(rating), "null rating")
@@ -110,22 +126,25 @@ def clean_events(
         found = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
         split = pc.fill_null(found, -1).to_numpy().astype(np.int8)
         rejections.reject(split < 0, "unknown split")
-    if items is not None:
-        rejections.reject(~_is_known(item, items), "unknown item")
+    # Last, so that the other reasons do not depend on the moment.
+    is_future = rejections.kept & (time.to_numpy() > microseconds(as_of))
+    rejections.reject(is_future, FUTURE)
+    earliest = int(time.to_numpy()[is_future].min()) if is_future.any() else None
     rows = pa.array(np.flatnonzero(rejections.kept).astype(np.int32))
     events = pa.table(
         {
-            "query": query,
-            "item": item,
+            "query": ids["query"],
+            "item": ids["item"],
             "time": time,
             "weight": pa.array(weight.astype(np.float32)),
             "split": pa.array(split),
+            **{qualified("context", f): raw_values(f, raw[f.name]) for f in context},
         }
     ).take(rows)
-    return events.append_column("row", rows), rejections
+    return events.append_column("row", rows), rejections, earliest
 
 
-def _times(raw: pa.Table, data: DataConfig, as_of: datetime, rejections: Rejections) -> pa.Array:
+def _times(raw: pa.Table, data: DataConfig, rejections: Rejections) -> pa.Array:
     name = data.columns.timestamp
     if name is None:
         return pa.array(np.zeros(raw.num_rows, np.int64))
@@ -133,20 +152,9 @@ def _times(raw: pa.Table, data: DataConfig, as_of: datetime, rejections: Rejecti
     time = parse_microseconds(column, data.columns.timestamp_unit)
     rejections.reject(column.is_null(), "null timestamp")
     rejections.reject(time.is_null(), "invalid timestamp")
-    rejections.reject(pc.greater(time, microseconds(as_of)), "future timestamp")
     return pc.fill_null(time, 0)
 
 
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     numbers = pc.cast(column, pa.float64(), safe=False)
     return pc.fill_null(numbers, np.nan).to_numpy()
-
-
-def _is_known(ids: pa.Array, vocabulary: Vocabulary) -> Bools:
-    """[rows]; each distinct id is looked up once."""
-    encoded = ids.dictionary_encode()
-    if not len(encoded.dictionary):
-        return np.zeros(len(ids), bool)
-    known = vocabulary.rows(encoded.dictionary) >= 0
-    codes = pc.fill_null(encoded.indices, 0).to_numpy()
-    return known[codes]

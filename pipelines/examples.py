@@ -4,30 +4,37 @@ A bucket holds all events of some queries. Everything here is a pure function of
 so that neither the files' partitioning nor the number of buckets shows in the result.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from feature_store.columns import Column, Ints, Jagged, read_columns, to_arrow, write_columns
-from feature_store.history import hash64
-from pipelines.catalogue import load_ids
-from pipelines.cleaning import DUPLICATE
-from pipelines.histories import Events, example_history, query_state
-from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, QueryState
-from pipelines.scan import events_file
+from feature_store.columns import Column, Ints, Jagged, to_arrow, write_columns
+from feature_store.history import hash64, hash_strings
+from feature_store.schema import FeatureSchema, qualified
+from feature_store.storage import write_array, write_parquet
+from pipelines.bucket_rows import (
+    Rows,
+    load_inventory,
+    query_index,
+    read_bucket,
+    without_duplicates,
+)
+from pipelines.catalogue import load_encoder, load_ids
+from pipelines.cleaning import DUPLICATE, UNKNOWN_ITEM
+from pipelines.contexts import Context
+from pipelines.histories import Events, example_history, query_state, questions
+from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, QueryState, context_lists, example_schema
 from pipelines.settings import DataConfig
-from pipelines.splits import assign_splits
-from pipelines.tasks import read_partitions, write_partitions
+from pipelines.splits import TEST, assign_splits
+from pipelines.tasks import Partitioned, read_partitions, write_partitions
 
-# Key of the shuffle's hash; it is part of what a configuration means.
-_SHUFFLE = 1
+# Keys of the shuffle's hash and the ids'; they are part of what a configuration means.
+_SHUFFLE, _IDS = 1, 5
 
-_ROW_GROUP_ROWS = 32_768
+_ROW_GROUP_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -36,20 +43,21 @@ class Bucket:
 
     Attributes:
         index: Of the bucket.
-        scans: The directory of `scan_events`.
+        inventory: File of the `Inventory`, as JSON; too large to be sent with every task.
         data: The configuration.
-        vocabulary: The directory of the catalogues' ids.
+        features: Of which the context is used.
         ranges: Into how many ranges of the shuffle's hash each split is cut.
-        pieces: How many the events have.
-        directory: For `examples-*`, `state-*`, `frequency-*` and `duplicates-*` of the bucket.
+        slice_rows: Examples that are made at a time, for histories are large.
+        directory: For `examples-*`, `state-*`, `context-*`, `latest-*`, `frequency-*` and
+            `rejected-*` of the bucket.
     """
 
     index: int
-    scans: Path
+    inventory: Path
     data: DataConfig
-    vocabulary: Path
+    features: FeatureSchema
     ranges: int
-    pieces: int
+    slice_rows: int
     directory: Path
 
 
@@ -58,12 +66,12 @@ class Built:
     """What became of a bucket.
 
     Attributes:
-        examples: [splits, ranges].
-        duplicates: [pieces] rows dropped as such.
+        examples: By split and range, one split after the other.
+        rejected: By reason, the rows of each piece that were put aside.
     """
 
-    examples: Ints
-    duplicates: Ints
+    examples: list[int]
+    rejected: dict[str, dict[int, int]]
 
 
 def examples_file(directory: Path, bucket: int) -> Path:
@@ -73,52 +81,81 @@ def examples_file(directory: Path, bucket: int) -> Path:
 
 def build_bucket(task: Bucket) -> Built:
     """Makes the examples of a bucket."""
-    scans = [events_file(task.scans, piece) for piece in range(task.pieces)]
-    events, duplicates = _sorted_events(read_partitions(scans, [task.index]), task)
-    data = task.data
-    counts = np.zeros((len(SPLITS), task.ranges), np.int64)
-    examples = _examples(events, data)
-    place = examples["place"].to_numpy()
-    ranges = ((place >> np.uint64(32)) * np.uint64(task.ranges) >> np.uint64(32)).astype(np.int64)
-    partition = events.split * task.ranges + ranges
-    np.add.at(counts.reshape(-1), partition, 1)
+    inventory = load_inventory(task.inventory)
+    bucket = read_bucket(inventory, task.index, task.features)
+    rows, item_ids, query_ids = bucket.rows, bucket.item_ids, bucket.query_ids
+    known = np.load(inventory.known)
+    item_index = load_ids(inventory.items).rows(item_ids)
+    is_known = (item_index >= 0) & known[item_index] if len(known) else item_index >= 0
+    unknown = ~is_known[rows.item]
+    kept, duplicates = without_duplicates(rows.take(np.flatnonzero(~unknown)))
+    put_aside = {UNKNOWN_ITEM: rows.take(np.flatnonzero(unknown)), DUPLICATE: duplicates}
+    indices = query_index(inventory, task.index, query_ids)
+    events = _events(kept, task.data, item_ids, item_index, query_ids, indices)
+    document = task.features.model_dump_json()
+    context = Context(load_encoder(inventory.vocabulary, document, "context"), bucket.context)
+    counts = np.zeros(len(SPLITS) * task.ranges, np.int64)
+
+    def slices() -> Iterator[Partitioned]:
+        for index, encoded in enumerate(context.of_events(events, task.slice_rows)):
+            chosen = slice(index * task.slice_rows, (index + 1) * task.slice_rows)
+            examples = _examples(events, chosen, task.data)
+            for feature in task.features.context:
+                lists = context_lists(encoded[feature.name])
+                examples = examples.append_column(qualified("context", feature), lists)
+            place = examples["place"].to_numpy() >> np.uint64(32)
+            ranges = (place * np.uint64(task.ranges) >> np.uint64(32)).astype(np.int64)
+            partition = events.split[chosen] * task.ranges + ranges
+            np.add.at(counts, partition, 1)
+            yield examples, partition
+
+    write_partitions(examples_file(task.directory, task.index), slices(), len(counts))
     name = f"{task.index:05d}"
-    write_partitions(examples_file(task.directory, task.index), examples, partition, counts.size)
-    _write_state(task.directory / f"state-{name}.arrow", *query_state(events, data.history))
+    _write_state(task.directory / f"state-{name}.arrow", *query_state(events, task.data.history))
+    _write_context(task, events, context)
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
-    np.save(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
-    if len(duplicates.row):
-        reasons = pa.array([DUPLICATE]).take(pa.array(np.zeros(len(duplicates.row), np.int8)))
-        table = pa.table({"row": pa.array(duplicates.row), "reason": reasons})
-        path = task.directory / f"duplicates-{name}.arrow"
-        write_partitions(path, table, duplicates.piece, task.pieces)
-    return Built(counts, np.bincount(duplicates.piece, minlength=task.pieces))
+    write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
+    rejected = _write_rejected(task, put_aside, len(inventory.scans))
+    return Built(counts.tolist(), rejected)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of events by the ranks of their ids, which are in code-point order; all [rows]."""
+def _write_rejected(
+    task: Bucket, put_aside: dict[str, Rows], pieces: int
+) -> dict[str, dict[int, int]]:
+    rejected: dict[str, dict[int, int]] = {}
+    parts: list[Partitioned] = []
+    for reason, rows in put_aside.items():
+        if not len(rows.row):
+            continue
+        piece, n = np.unique(rows.piece, return_counts=True)
+        rejected[reason] = dict(zip(piece.tolist(), n.tolist(), strict=True))
+        table = pa.table({"row": pa.array(rows.row), "reason": [reason] * len(rows.row)})
+        parts.append((table, rows.piece))
+    if parts:
+        write_partitions(task.directory / f"rejected-{task.index:05d}.arrow", parts, pieces)
+    return rejected
 
-    query: Ints
-    item: Ints
-    time: Ints
-    weight: npt.NDArray[np.float32]
-    split: Ints
-    piece: Ints
-    row: Ints
 
-    def take(self, rows: Ints) -> "_Rows":
-        return _Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
+def _events(
+    rows: Rows,
+    data: DataConfig,
+    item_ids: pa.Array,
+    item_index: Ints,
+    query_ids: pa.Array,
+    query_index: Ints,
+) -> Events:
+    """The events of sorted rows, split, in the order of the queries' indices.
 
-
-def _sorted_events(table: pa.Table, task: Bucket) -> tuple[Events, _Rows]:
-    """A bucket's events, sorted and split, and its duplicates."""
-    query, query_ids = _codes(table["query"])
-    item, item_ids = _codes(table["item"])
-    others = (table[name].to_numpy() for name in ("time", "weight", "split", "piece", "row"))
-    rows, duplicates = _without_duplicates(_Rows(query, item, *others))
+    Args:
+        rows: Sorted by (query, time, item).
+        data: Its split is used.
+        item_ids: In code-point order.
+        item_index: Of each of them.
+        query_ids: In code-point order.
+        query_index: Of each of them.
+    """
     split = assign_splits(
-        task.data.split,
+        data.split,
         query=rows.query,
         query_ids=query_ids,
         item=rows.item,
@@ -126,50 +163,39 @@ def _sorted_events(table: pa.Table, task: Bucket) -> tuple[Events, _Rows]:
         time=rows.time,
         given=rows.split,
     )
-    query = load_ids(task.vocabulary / "query_id.parquet").rows(query_ids)[rows.query]
-    item = load_ids(task.vocabulary / "item_id.parquet").rows(item_ids)[rows.item]
+    query = query_index[rows.query]
     # Queries in the order of their ids need not be in the order of their indices.
     order = np.argsort(query, kind="stable")
-    events = Events(
-        query=query[order].astype(np.int64),
-        item=item[order].astype(np.int64),
-        time=rows.time[order],
-        rank=np.unique(rows.time, return_inverse=True)[1][order],
-        weight=rows.weight[order],
-        split=split[order].astype(np.int64),
-    )
-    return events, duplicates
-
-
-def _without_duplicates(rows: _Rows) -> tuple[_Rows, _Rows]:
-    """Sorts by (query, time, item); of equal events the heaviest stays, and the rest is second."""
-    keys = (rows.row, rows.piece, rows.split, -rows.weight, rows.item, rows.time, rows.query)
-    order = np.lexsort(keys)
     rows = rows.take(order)
-    repeats = np.zeros(len(order), bool)
-    repeats[1:] = (
-        (rows.query[1:] == rows.query[:-1])
-        & (rows.time[1:] == rows.time[:-1])
-        & (rows.item[1:] == rows.item[:-1])
+    return Events(
+        query=query[order].astype(np.int64),
+        item=item_index[rows.item].astype(np.int64),
+        time=rows.time,
+        rank=np.unique(rows.time, return_inverse=True)[1],
+        weight=rows.weight,
+        split=split[order].astype(np.int64),
+        query_key=hash_strings(_IDS, query_ids)[rows.query],
+        item_key=hash_strings(_IDS, item_ids)[rows.item],
+        place=rows.place,
     )
-    return rows.take(np.flatnonzero(~repeats)), rows.take(np.flatnonzero(repeats))
 
 
-def _examples(events: Events, data: DataConfig) -> pa.Table:
-    """[events] with the columns of `EXAMPLE_SCHEMA` and `place`, the key of the shuffle."""
-    history = example_history(events, data.history)
+def _examples(events: Events, rows: slice, data: DataConfig) -> pa.Table:
+    """[rows] with the columns of `EXAMPLE_SCHEMA` and `place`, the key of the shuffle."""
+    query, item, time = events.query[rows], events.item[rows], events.time[rows]
+    history = example_history(events, rows, data.history)
     has_time = data.columns.timestamp is not None
-    time = pa.array(events.time) if has_time else pa.nulls(len(events), pa.int64())
+    times = pa.array(time) if has_time else pa.nulls(len(time), pa.int64())
     table = pa.table(
         {
-            "query": pa.array(events.query, pa.int32()),
-            "item": pa.array(events.item, pa.int32()),
+            "query": pa.array(query, pa.int32()),
+            "item": pa.array(item, pa.int32()),
             "history": to_arrow({"history": history})["history"],
-            "timestamp": time.cast(pa.timestamp("us", "UTC")),
-            "weight": pa.array(events.weight),
+            "timestamp": times.cast(pa.timestamp("us", "UTC")),
+            "weight": pa.array(events.weight[rows]),
         }
     ).cast(EXAMPLE_SCHEMA)
-    place = hash64(_SHUFFLE, events.query, events.item, events.time)
+    place = hash64(_SHUFFLE, events.query_key[rows], events.item_key[rows], time)
     return table.append_column("place", pa.array(place))
 
 
@@ -179,19 +205,18 @@ def _write_state(path: Path, queries: Ints, state: QueryState) -> None:
     write_columns(path, columns)
 
 
-def read_state(path: Path) -> dict[str, Jagged]:
-    """The columns of a bucket's `QueryState`, and `query`: the index of each row."""
-    columns = read_columns(path)
-    return {name: column for name, column in columns.items() if isinstance(column, Jagged)}
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """[rows] positions in the distinct values, and these in code-point order."""
-    encoded = column.combine_chunks().dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary).to_numpy()
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order))
+def _write_context(task: Bucket, events: Events, context: Context) -> None:
+    """`context-<split>-*`, and `latest-*`: of each query its index and its latest event's time."""
+    if not task.features.context:
+        return
+    queries = np.unique(events.query)
+    for split, encoded in context.of_questions(events).items():
+        columns = {qualified("context", f): encoded[f.name] for f in task.features.context}
+        columns["query"] = Jagged(queries, np.arange(len(queries) + 1))
+        write_columns(task.directory / f"context-{split}-{task.index:05d}.arrow", columns)
+    if context.shows_recency:
+        latest = np.stack([queries, questions(events, TEST).previous])
+        write_array(task.directory / f"latest-{task.index:05d}.npy", latest)
 
 
 @dataclass(frozen=True)
@@ -200,22 +225,29 @@ class Merge:
 
     Attributes:
         directory: Of `build_bucket`.
+        features: Of which the context is used.
         buckets: How many.
         partitions: Consecutive ones.
+        count: Partitions of each bucket.
         path: Of the part.
     """
 
     directory: Path
+    features: FeatureSchema
     buckets: int
     partitions: tuple[int, ...]
+    count: int
     path: Path
 
 
 def merge_examples(task: Merge) -> None:
     """Writes a part of a split."""
-    files = [examples_file(task.directory, bucket) for bucket in range(task.buckets)]
-    table = read_partitions(files, task.partitions)
+    batches: list[pa.RecordBatch] = []
+    for bucket in range(task.buckets):
+        path = examples_file(task.directory, bucket)
+        batches.extend(read_partitions(path, task.partitions, task.count))
+    table = pa.Table.from_batches(batches).combine_chunks()
     order = np.argsort(table["place"].to_numpy(), kind="stable")
-    table = table.take(pa.array(order)).select(EXAMPLE_SCHEMA.names).cast(EXAMPLE_SCHEMA)
-    task.path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, task.path, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
+    schema = example_schema(task.features)
+    table = table.take(pa.array(order)).select(schema.names).cast(schema)
+    write_parquet(task.path, table, row_group_size=_ROW_GROUP_ROWS)

@@ -6,23 +6,30 @@ log is the same however it is cut into blocks, and only one block is in memory a
 
 import math
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.columns import Ints
 from feature_store.errors import UserError
-from feature_store.history import hash_uniform
 from feature_store.storage import directory_written_atomically
+from pipelines.generate_catalogue import (
+    GROUP_EXPONENT,
+    ITEM_EXPONENT,
+    ITEMS,
+    QUERIES,
+    Log,
+    id_column,
+    items_block,
+    power_law,
+    preferred_groups,
+    queries_block,
+)
 
-Floats = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
 
 BLOCK = 1_000_000
@@ -32,29 +39,9 @@ START = 1_704_067_200  # 2024-01-01T00:00:00Z
 DAY = 86_400
 DAYS = 366
 
-MAX_GROUPS = 64
-ITEM_EXPONENT = 0.9
-GROUP_EXPONENT = 0.5
 QUERY_EXPONENT = 0.5
 PREFERRED_SHARE = 0.8
 FIRST_GROUP_SHARE = 0.6  # of the events in a preferred group
-
-BRANDS_PER_GROUP = 8
-OWN_BRAND_SHARE = 0.8
-MISSING_SHARE = 0.05
-WORDS_PER_SLOT = 4
-GENERIC_WORDS = 40
-TAG_SHARE = 0.6  # each of five tags is there or not, so that one item in a hundred has none
-# fmt: off
-COUNTRIES = (
-    "US", "IN", "BR", "DE", "JP", "GB", "FR", "MX", "ID", "TR", "IT", "ES", "PL", "CA", "NL", "KR",
-    "AU", "SE", "CH", "NO",
-)
-SYLLABLES = (
-    "ba", "ce", "do", "fi", "gu", "ha", "je", "ko", "li", "mu", "na", "pe", "ro", "si", "tu", "va",
-    "we", "xo", "yi", "zu",
-)
-# fmt: on
 
 EVENTS = pa.schema(
     [
@@ -63,59 +50,6 @@ EVENTS = pa.schema(
         pa.field("timestamp", pa.int64(), nullable=False),
     ]
 )
-ITEMS = pa.schema(
-    [
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
-        pa.field("brand", pa.string()),
-        pa.field("tags", pa.list_(pa.string()), nullable=False),
-        pa.field("price", pa.float64(), nullable=False),
-    ]
-)
-QUERIES = pa.schema(
-    [
-        pa.field("query_id", pa.string(), nullable=False),
-        pa.field("country", pa.string(), nullable=False),
-        pa.field("age", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Log:
-    """What a made log depends on.
-
-    Item `i` is in group `i % groups`, where it is the `i // groups`-th to arrive, so that lower
-    numbers are older. Group `g` is in category `g % categories`.
-    """
-
-    events: int
-    items: int
-    queries: int
-    seed: int = 0
-
-    @property
-    def groups(self) -> int:
-        """Groups of items of one taste, which `title`, `brand`, `tags` and `price` tell of."""
-        return max(1, min(MAX_GROUPS, self.items // 4))
-
-    @property
-    def categories(self) -> int:
-        """Categories, each the parent of about four groups."""
-        return max(1, self.groups // 4)
-
-    def group_size(self, group: Ints) -> Ints:
-        """Items of each group, whether they have arrived or not."""
-        return self.items // self.groups + (group < self.items % self.groups).astype(np.int64)
-
-    def uniform(self, what: str, number: Ints) -> Floats:
-        """A draw in [0, 1) for each number, independent of the draws for any other `what`."""
-        return hash_uniform(self.seed, zlib.crc32(what.encode()), number)
-
-    def below(self, what: str, number: Ints, size: Ints | int) -> Ints:
-        """Like `uniform`, an integer in [0, size)."""
-        return (self.uniform(what, number) * size).astype(np.int64)
 
 
 def generate(
@@ -125,6 +59,7 @@ def generate(
     items: int,
     queries: int,
     seed: int = 0,
+    by_date: bool = False,
     progress: Progress = print,
 ) -> Path:
     """Writes a made log to the directory `output`, whole or not at all.
@@ -139,6 +74,8 @@ def generate(
         items: Rows of `items.parquet`; those of the tail may have no event.
         queries: Rows of `queries.parquet`, likewise.
         seed: Another seed gives another log of the same kind.
+        by_date: Whether the events of each day lie in a directory of their own,
+            `events/date=2024-01-01/part-*.parquet`.
         progress: Called with one line at a time.
 
     Returns:
@@ -159,7 +96,7 @@ def generate(
         with directory_written_atomically(output) as directory:
             _write_table(directory / "items.parquet", ITEMS, items, log, items_block)
             _write_table(directory / "queries.parquet", QUERIES, queries, log, queries_block)
-            _write_events(directory / "events", log, progress)
+            _write_events(directory / "events", log, by_date, progress)
     except OSError as error:
         raise UserError(f"cannot write {output} ({error}); choose another -o.") from error
     progress(
@@ -177,16 +114,26 @@ def _write_table(
             writer.write_table(block(log, np.arange(first, min(first + BLOCK, rows))))
 
 
-def _write_events(directory: Path, log: Log, progress: Progress) -> None:
-    directory.mkdir()
+def _write_events(directory: Path, log: Log, by_date: bool, progress: Progress) -> None:
     start = time.monotonic()
     for part, first in enumerate(range(0, log.events, BLOCK)):
         end = min(first + BLOCK, log.events)
-        path = directory / f"part-{part:05d}.parquet"
-        pq.write_table(events_block(log, np.arange(first, end)), path, compression="zstd")
+        events = events_block(log, np.arange(first, end))
+        for folder, rows in _by_date(events) if by_date else [("", events)]:
+            path = directory / folder / f"part-{part:05d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(rows, path, compression="zstd")
         if (part + 1) % BLOCKS_PER_LINE == 0:
             rate = end / (time.monotonic() - start)
             progress(f"{end:,} of {log.events:,} events ({rate:,.0f} a second)")
+
+
+def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The events of each day, which are in the order of time, and the name of its directory."""
+    day = events["timestamp"].to_numpy() // DAY
+    bounds = [0, *(np.flatnonzero(np.diff(day)) + 1).tolist(), len(day)]
+    for first, end in pairwise(bounds):
+        yield f"date={np.datetime64(int(day[first]), 'D')}", events.slice(first, end - first)
 
 
 def events_block(log: Log, event: Ints) -> pa.Table:
@@ -209,22 +156,9 @@ def events_block(log: Log, event: Ints) -> pa.Table:
     wanted = (_scattered(rank, size) + shift) % size
     place = arrived(log, group, wanted, arrivals(size, second // DAY))
     return pa.table(
-        [_ids("q", query), _ids("i", place * log.groups + group), START + second], schema=EVENTS
+        [id_column("q", query), id_column("i", place * log.groups + group), START + second],
+        schema=EVENTS,
     )
-
-
-def power_law(uniform: Floats, size: Ints | int, exponent: float) -> Ints:
-    """Ranks in [0, size) with a density of about (rank + 1) ** -exponent, by inverse transform.
-
-    Args:
-        uniform: [draws] in [0, 1).
-        size: [draws], or one size for all.
-        exponent: Above 0, not 1.
-    """
-    power = 1.0 - exponent
-    top = np.power(np.asarray(size, np.float64) + 1.0, power)
-    value = np.power(1.0 + uniform * (top - 1.0), 1.0 / power)
-    return np.minimum(value.astype(np.int64) - 1, np.asarray(size) - 1)
 
 
 def _scattered(rank: Ints, size: Ints | np.int64) -> Ints:
@@ -280,103 +214,3 @@ def arrived(log: Log, group: Ints, place: Ints, count: Ints) -> Ints:
         place[missing] = log.below("item stand-in", item, place[missing])
         missing = missing[place[missing] >= count[missing]]
     return place
-
-
-def preferred_groups(log: Log, query: Ints) -> tuple[Ints, Ints]:
-    """The two groups that a query prefers, [queries] each; different if there are two."""
-    first = power_law(log.uniform("query first group", query), log.groups, GROUP_EXPONENT)
-    step = 1 + log.below("query second group", query, max(1, log.groups - 1))
-    return first, (first + step) % log.groups
-
-
-def items_block(log: Log, item: Ints) -> pa.Table:
-    """The items of these numbers, with the schema ITEMS."""
-    group = item % log.groups
-    category = group % log.categories
-    brand_group = np.where(
-        log.uniform("brand is own", item) < OWN_BRAND_SHARE,
-        group,
-        log.below("brand group", item, log.groups),
-    )
-    rank = power_law(log.uniform("brand rank", item), BRANDS_PER_GROUP, ITEM_EXPONENT)
-    brand = brand_group * BRANDS_PER_GROUP + rank
-    has_no_brand = log.uniform("brand missing", item) < MISSING_SHARE
-
-    group_level = 1.0 + 3.0 * log.uniform("price group", group)
-    noise = log.uniform("price a", item) + log.uniform("price b", item) - 1.0
-    price = np.exp(group_level + 0.8 * log.uniform("price brand", brand) + noise)
-    return pa.table(
-        [
-            _ids("i", item),
-            _titles(log, item, group, category),
-            _words("line", log.categories).take(category),
-            _words("brand", log.groups * BRANDS_PER_GROUP).take(pa.array(brand, mask=has_no_brand)),
-            _tags(log, item, group, category),
-            np.round(price, 2),
-        ],
-        schema=ITEMS,
-    )
-
-
-def _titles(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
-    """A word of any item, one of the group's and one of the category's."""
-    words = [
-        _words("", GENERIC_WORDS).take(log.below("title any", item, GENERIC_WORDS)),
-        _slot_words("g", log, "title group", item, group, log.groups),
-        _slot_words("c", log, "title category", item, category, log.categories),
-    ]
-    return pc.binary_join_element_wise(*words, " ")
-
-
-def _tags(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
-    """Up to five different tags: two of the group, two of the category, one of any item."""
-    slots = [
-        _slot_words("group-a-", log, "tag 0", item, group, log.groups),
-        _slot_words("group-b-", log, "tag 1", item, group, log.groups),
-        _slot_words("category-a-", log, "tag 2", item, category, log.categories),
-        _slot_words("category-b-", log, "tag 3", item, category, log.categories),
-        _words("any-", GENERIC_WORDS).take(log.below("tag 4", item, GENERIC_WORDS)),
-    ]
-    has = np.stack([log.uniform(f"has tag {k}", item) < TAG_SHARE for k in range(len(slots))], 1)
-    rows, columns = np.nonzero(has)
-    values = pa.concat_arrays(slots).take(columns * len(item) + rows)
-    offsets = np.concatenate([[0], np.cumsum(has.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values)
-
-
-def queries_block(log: Log, query: Ints) -> pa.Table:
-    """The queries of these numbers, with the schema QUERIES."""
-    first_group, second_group = preferred_groups(log, query)
-    country = np.where(
-        log.uniform("country is of group", query) < 0.5,
-        log.below("country of group", first_group, len(COUNTRIES)),
-        power_law(log.uniform("country", query), len(COUNTRIES), ITEM_EXPONENT),
-    )
-    noise = log.uniform("age a", query) + log.uniform("age b", query) - 1.0
-    age = 26 + log.below("age of group", second_group, 40) + np.round(10 * noise).astype(np.int64)
-    has_no_age = log.uniform("age missing", query) < MISSING_SHARE
-    return pa.table(
-        [_ids("q", query), pa.array(COUNTRIES).take(country), pa.array(age, mask=has_no_age)],
-        schema=QUERIES,
-    )
-
-
-def _ids(prefix: str, number: Ints) -> pa.Array:
-    return pc.binary_join_element_wise(prefix, pc.cast(pa.array(number), pa.string()), "")
-
-
-def _words(prefix: str, count: int) -> pa.Array:
-    """Different made words."""
-    return pa.array([prefix + _word(number) for number in range(count)])
-
-
-def _word(number: int) -> str:
-    base = len(SYLLABLES)
-    head, last = divmod(number, base)
-    return (_word(head) if head >= base else SYLLABLES[head]) + SYLLABLES[last]
-
-
-def _slot_words(prefix: str, log: Log, what: str, item: Ints, owner: Ints, owners: int) -> pa.Array:
-    """For each item one of the few words of its owner (a group or a category)."""
-    rank = log.below(what, item, WORDS_PER_SLOT)
-    return _words(prefix, owners * WORDS_PER_SLOT).take(owner * WORDS_PER_SLOT + rank)

@@ -4,36 +4,58 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from feature_store.errors import UserError
+from pipelines.columns import Partition, named_columns, partition_of, plain_type
+from pipelines.filesystems import (
+    file_state,
+    is_url,
+    list_files,
+    open_parquet,
+    reading,
+    real_path,
+    shown,
+    split_options,
+)
 
 _SHOWN_NAMES = 5
+_READERS = 16
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What the end of a Parquet file says of it."""
+    """What is known of a Parquet file without its rows.
+
+    Attributes:
+        schema: Of its columns.
+        metadata: Of its row groups.
+        state: As `file_state` gives it.
+        partition: The columns that its directories give, but for those that it has itself.
+    """
 
     schema: pa.Schema
     metadata: pq.FileMetaData
+    state: tuple[int, str]
+    partition: Partition
 
 
 def parquet_files(path: str) -> list[str]:
-    """The Parquet files of a file, a directory, a glob or a remote directory, sorted.
+    """The Parquet files of a file, a directory, a glob or a URL of one of these, sorted.
 
     In directories and globs only `*.parquet` counts; directories are read recursively, and names
-    that begin with a dot or an underscore are ignored, as Spark and Hive do.
+    that begin with a dot or an underscore are ignored, as Spark and Hive do, but for a partition
+    such as `_date=2026-11-22`.
 
     Raises:
         UserError: There is no such path, or nothing in it is Parquet.
     """
-    if "://" in path:
+    if is_url(path):
         files, others = _remote_files(path)
     elif os.path.isfile(path):
         return [path]
@@ -48,30 +70,18 @@ def parquet_files(path: str) -> list[str]:
         )
     if not files:
         raise UserError(
-            f"{path} holds no *.parquet files ({_listing(others)}); "
+            f"{shown(path)} holds no *.parquet files ({_listing(others)}); "
             "give a Parquet file, a directory of them or a glob."
         )
     return sorted(set(files))
 
 
-def read_schema(files: Sequence[str], what: str) -> pa.Schema:
-    """The schema that all files share.
-
-    Args:
-        files: As from `parquet_files`.
-        what: Names the table in errors, such as `events`.
-
-    Raises:
-        UserError: A file is missing or corrupt, files do not match, or there is no row in any.
-    """
-    return common_schema(files, [read_footer(file, what) for file in files], what)
-
-
 def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) -> pa.Schema:
     """The schema of the first file with rows, after a check that the others agree with it.
 
-    Two files agree when their columns have the same names and types; their order, their nullability
-    and how a type is stored (dictionary, large) may differ.
+    Two files agree when their columns have the same names and types, and their directories give the
+    same columns; their order, their nullability and how a type is stored (dictionary, large) may
+    differ.
 
     Raises:
         UserError: Files do not match, or there is no row in any.
@@ -82,25 +92,37 @@ def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) ->
     schema = footers[first].schema
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
-        raise UserError(f"{what}: {files[first]} has two columns {repeated[0]!r}; rename one.")
-    expected = _plain_types(schema)
+        raise UserError(
+            f"{what}: {shown(files[first])} has two columns {repeated[0]!r}; rename one."
+        )
+    expected, keys = _plain_types(schema), dict(footers[first].partition).keys()
     for file, footer in zip(files, footers, strict=True):
+        if not footer.metadata.num_rows:
+            continue
         found = _plain_types(footer.schema)
-        if footer.metadata.num_rows and found != expected:
+        if found != expected:
             difference = _difference(expected, found)
             raise UserError(
-                f"{what}: {file} does not match {files[first]}: {difference}; "
+                f"{what}: {shown(file)} does not match {shown(files[first])}: {difference}; "
                 "give all files the same columns."
+            )
+        if dict(footer.partition).keys() != keys:
+            raise UserError(
+                f"{what}: the directories of {shown(file)} give {_keys(dict(footer.partition))}, "
+                f"those of {shown(files[first])} give {_keys(keys)}; expected the same "
+                "name=value directories for all files."
             )
     return schema
 
 
-def open_parquet(file: str) -> pq.ParquetFile:
-    """Opens a local file or a URL."""
-    if "://" in file:
-        filesystem, path = fs.FileSystem.from_uri(file)
-        return pq.ParquetFile(filesystem.open_input_file(path))
-    return pq.ParquetFile(file)
+def read_footers(files: Sequence[str], what: str) -> list[Footer]:
+    """Reads the ends of files, several at a time: those of remote files take their time.
+
+    Raises:
+        UserError: As `read_footer` does.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda file: read_footer(file, what), files))
 
 
 def read_footer(file: str, what: str) -> Footer:
@@ -109,33 +131,19 @@ def read_footer(file: str, what: str) -> Footer:
     Raises:
         UserError: It is missing or not Parquet.
     """
-    try:
-        with open_parquet(file) as parquet:
-            return Footer(parquet.schema_arrow, parquet.metadata)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"{what}: cannot read {file} as Parquet ({reason}); write it again or take it away."
-        ) from error
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, whatever way they are stored: `dictionary<string>` is `string`."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(pa.field("element", plain_type(kind.value_type)), kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(pa.field("element", plain_type(kind.value_type)))
-    return kind
+    with reading(file, what), open_parquet(file) as parquet:
+        schema, metadata, state = parquet.schema_arrow, parquet.metadata, file_state(file)
+    own = named_columns(schema).names
+    partition = tuple(pair for pair in partition_of(real_path(file)) if pair[0] not in own)
+    return Footer(schema, metadata, state, partition)
 
 
 def _plain_types(schema: pa.Schema) -> dict[str, pa.DataType]:
     return {field.name: plain_type(field.type) for field in schema}
+
+
+def _keys(partition: Iterable[str]) -> str:
+    return f"the columns {', '.join(map(repr, partition))}" if partition else "no column"
 
 
 def _difference(expected: dict[str, pa.DataType], found: dict[str, pa.DataType]) -> str:
@@ -149,7 +157,7 @@ def _difference(expected: dict[str, pa.DataType], found: dict[str, pa.DataType])
 
 
 def _is_ignored(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _walk(directory: str) -> Iterator[str]:
@@ -166,39 +174,34 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _remote_files(url: str) -> tuple[list[str], list[str]]:
-    base, question, options = url.partition("?")
-    try:
-        filesystem, root = fs.FileSystem.from_uri(url)
-        information = filesystem.get_file_info(root)
-        if information.type == fs.FileType.File:
-            return [url], []
-        found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"cannot list {url} ({reason}); give the URL of a Parquet file or directory."
-        ) from error
-    start = len(root.rstrip("/"))
-    below = [entry.path[start:] for entry in found if entry.type == fs.FileType.File]
-    visible = [name for name in below if not any(map(_is_ignored, name.split("/")))]
-    return _split_by_suffix(base.rstrip("/") + name + question + options for name in visible)
+    files, names = list_files(url)
+    if names == [""]:
+        return files, []
+    pairs = zip(files, names, strict=True)
+    return _split_by_suffix(
+        file for file, name in pairs if not any(map(_is_ignored, name.split("/")))
+    )
 
 
 def _split_by_suffix(names: Iterator[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     others: list[str] = []
     for name in names:
-        plain = name.partition("?")[0] if "://" in name else name
-        (files if plain.endswith(".parquet") else others).append(name)
+        (files if _without_options(name).endswith(".parquet") else others).append(name)
     return files, others
+
+
+def _without_options(name: str) -> str:
+    return split_options(name)[0] if is_url(name) else name
 
 
 def _listing(names: list[str]) -> str:
     if not names:
         return "it has no files"
-    shown = [os.path.basename(name) for name in sorted(names)[:_SHOWN_NAMES]]
-    return f"it has {', '.join(shown)}{', ...' if len(names) > _SHOWN_NAMES else ''}"
+    some = [os.path.basename(_without_options(name)) for name in sorted(names)[:_SHOWN_NAMES]]
+    return f"it has {', '.join(some)}{', ...' if len(names) > _SHOWN_NAMES else ''}"
 
 
 def _some(files: Sequence[str]) -> str:
-    return files[0] if len(files) == 1 else f"all of {len(files)} files such as {files[0]}"
+    first = shown(files[0])
+    return first if len(files) == 1 else f"all of {len(files)} files such as {first}"

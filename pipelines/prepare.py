@@ -1,6 +1,5 @@
 """The `prepare` stage: a Parquet log to the prepared directory, on Ray Data."""
 
-import shutil
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -10,23 +9,22 @@ from rich.console import Console
 
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
+from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
-from feature_store.storage import (
-    directory_written_atomically,
-    fingerprint,
-    read_manifest,
-    write_manifest,
-)
-from pipelines import steps
+from feature_store.storage import fingerprint, read_manifest, write_manifest
+from pipelines import catalogue_steps, event_steps, query_steps, statistics_steps
 from pipelines.cleaning import LEFT_OUT
-from pipelines.job import Job, Progress, print_line
+from pipelines.job import Job, Progress, Run, print_line
 from pipelines.prepared import Counts, Prepared, PreparedManifest
+from pipelines.quality import read_quality
+from pipelines.ray_session import ensure_ray
 from pipelines.settings import DataConfig
 from pipelines.sources import Sources, open_sources, source_state
-from pipelines.timestamps import as_utc, moment_of
+from pipelines.timestamps import as_utc
+from pipelines.workspace import Workspace
 
 # Of what the stage makes: raise it when the same log and configuration give other content.
-_VERSION = 1
+_VERSION = 3
 
 
 def prepare(
@@ -35,6 +33,7 @@ def prepare(
     output: Path,
     *,
     as_of: datetime | None = None,
+    forgotten: Forgotten | None = None,
     console: Console | None = None,
 ) -> PreparedManifest:
     """Makes the prepared directory, or returns at once where exactly that is already there.
@@ -42,14 +41,20 @@ def prepare(
     What it holds is a function of the log's rows and the configuration alone, not of how the rows
     lie in files; and of the earlier directory at `output`, whose vocabularies are appended to where
     it is of the same features. Events may be more than memory holds: they are shuffled through
-    files in `output`, which all of Ray's machines must see. The catalogues, and the items of each
-    query, are held in memory.
+    files in `<output>.work`, which all of Ray's machines must see. The catalogues, and the items of
+    each query, are held in memory.
+
+    A call that was killed is gone on with by the next one: what its tasks had finished is used.
+    Files of events that were read by an earlier call are not read again; what the examples are
+    made of is kept in `<output>.work`, see `pipelines.workspace`.
 
     Args:
         data: Where the log is, and how it becomes examples.
-        features: Of items and queries.
+        features: Of items, queries and events.
         output: The directory; an earlier one is replaced when all is done, and kept on failure.
         as_of: Later events are rejected; none means now. No time zone means UTC.
+        forgotten: Ids whose rows are dropped without a trace; the rows of their embeddings stay
+            free.
         console: For progress.
 
     Returns:
@@ -57,58 +62,75 @@ def prepare(
 
     Raises:
         UserError: The log is missing, corrupt or not what the configuration says, or nothing in it
-            can be trained on.
+            can be trained on, or another process is preparing the same directory.
     """
     console = console or Console()
+    forgotten = forgotten or Forgotten()
     started = time.monotonic()
-    identity = _fingerprint(data, features, as_of)
-    earlier = read_manifest(output, PreparedManifest)
-    if earlier is not None and earlier.fingerprint == identity:
-        print_line(console, f"{output} is up to date")
-        return earlier
+    identity = _fingerprint(data, features, as_of, forgotten)
+    done = _up_to_date(output, identity, console)
+    if done is not None:
+        return done
     sources = open_sources(data, features)
-    moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
-    with (
-        directory_written_atomically(output.absolute()) as directory,
-        Progress(console) as progress,
-    ):
-        job = Job(data, features, sources, moment, directory, progress)
-        manifest = _run(job, identity, _previous_encoders(earlier, output, features))
-        shutil.rmtree(job.scratch)
-        write_manifest(directory, manifest)
+    workspace = Workspace(output)
+    with workspace.locked():
+        done = _up_to_date(output, identity, console)  # It may have been all but finished.
+        if done is not None:
+            return done
+        earlier = read_manifest(output, PreparedManifest)
+        moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
+        with Progress(console) as progress:
+            job = Job(data, features, sources, moment, forgotten, progress)
+            manifest = _run(job, workspace, identity, earlier)
     _print_summary(console, manifest.counts, time.monotonic() - started)
     return manifest
 
 
-def _run(job: Job, identity: str, previous: dict[str, SideEncoder]) -> PreparedManifest:
+def _up_to_date(output: Path, identity: str, console: Console) -> PreparedManifest | None:
+    found = read_manifest(output, PreparedManifest)
+    if found is None or found.fingerprint != identity:
+        return None
+    print_line(console, f"{output} is up to date")
+    return found
+
+
+def _run(
+    job: Job, workspace: Workspace, identity: str, earlier: PreparedManifest | None
+) -> PreparedManifest:
     """The steps, in order."""
-    steps.start_ray(job)
-    items = steps.read_catalogue(job, "item")
-    queries = steps.read_catalogue(job, "query")
-    scan = steps.scan_events(job, items)
-    items = steps.complete_catalogue(job, items)
-    queries = steps.complete_catalogue(job, queries)
-    item_ids = steps.encode_catalogue(job, items, previous.get("item"))
-    query_ids = steps.encode_catalogue(job, queries, previous.get("query"))
-    built = steps.build_examples(job, scan)
-    rejected = steps.keep_rejected(job, [items, queries], scan, built)
+    _start_ray(job)
+    scans = event_steps.scan_events(job, workspace)
+    contents = [scanned.content for scanned in scans.scanned]
+    inputs = fingerprint([identity, earlier.fingerprint if earlier else None, contents])
+    run = Run(job, workspace.build(inputs))
+    previous = _previous_encoders(earlier, workspace.output, job.features)
+    items = catalogue_steps.read_catalogue(run, "item")
+    queries = catalogue_steps.read_catalogue(run, "query")
+    items = catalogue_steps.complete_catalogue(items, scans.tasks)
+    queries = catalogue_steps.complete_catalogue(queries, scans.tasks)
+    item_ids, of_items = catalogue_steps.encode_catalogue(run, items, previous.get("item"))
+    query_ids, of_queries = catalogue_steps.encode_catalogue(run, queries, previous.get("query"))
+    query_steps.fit_context(run, scans.tasks, previous)
+    built = event_steps.build_examples(run, scans, item_ids, query_ids)
+    rejected = event_steps.keep_rejected(run, [items, queries], scans, built)
     _require_training(job.sources, int(built.counts[0].sum()), rejected)
     _require_quality(job, int(built.counts.sum()), rejected)
-    steps.merge_examples(job, built)
-    steps.write_query_state(job, len(query_ids))
-    in_training = steps.write_item_frequency(job, item_ids)
-    steps.write_mutual_information(job)
+    event_steps.merge_examples(run, built)
+    query_steps.write_query_state(run, len(query_ids))
+    in_training = statistics_steps.write_item_frequency(run, item_ids)
+    statistics_steps.write_mutual_information(run)
     train, validation, test = (int(n) for n in built.counts.sum(axis=1))
     has_time = job.data.columns.timestamp is not None
-    return PreparedManifest(
+    first, last = scans.moments()
+    manifest = PreparedManifest(
         fingerprint=identity,
         schema_fingerprint=job.features.fingerprint(),
         data=job.data,
         features=job.features,
         sources=job.sources.files(),
         as_of=job.as_of.isoformat(),
-        first_event=moment_of(scan.first).isoformat() if has_time else None,
-        last_event=moment_of(scan.last).isoformat() if has_time else None,
+        first_event=first.isoformat() if has_time else None,
+        last_event=last.isoformat() if has_time else None,
         counts=Counts(
             events_read=job.sources.events.rows,
             train=train,
@@ -120,9 +142,27 @@ def _run(job: Job, identity: str, previous: dict[str, SideEncoder]) -> PreparedM
             rejected=rejected,
         ),
     )
+    summaries = {"events": scans.summary(), "items": of_items, "queries": of_queries}
+    before = read_quality(workspace.output) if earlier is not None else None
+    statistics_steps.write_quality_report(run, manifest, summaries, before)
+    write_manifest(run.directory, manifest)
+    workspace.publish(run.build)
+    event_steps.discard_other_scans(workspace, scans)
+    return manifest
 
 
-def _fingerprint(data: DataConfig, features: FeatureSchema, as_of: datetime | None) -> str:
+def _start_ray(job: Job) -> None:
+    """Starts Ray where it is not running yet, which takes seconds."""
+    import ray
+
+    if not ray.is_initialized():
+        job.progress.begin("starting Ray")
+        ensure_ray()
+
+
+def _fingerprint(
+    data: DataConfig, features: FeatureSchema, as_of: datetime | None, forgotten: Forgotten
+) -> str:
     return fingerprint(
         {
             "version": _VERSION,
@@ -130,6 +170,7 @@ def _fingerprint(data: DataConfig, features: FeatureSchema, as_of: datetime | No
             "features": features.model_dump(mode="json"),
             "sources": source_state(data),
             "as_of": as_utc(as_of).isoformat() if as_of is not None else None,
+            "forgotten": forgotten.fingerprint,
         }
     )
 
@@ -141,7 +182,11 @@ def _previous_encoders(
     if earlier is None or earlier.schema_fingerprint != features.fingerprint():
         return {}
     prepared = Prepared(output)
-    return {"item": prepared.item_encoder, "query": prepared.query_encoder}
+    return {
+        "item": prepared.item_encoder,
+        "query": prepared.query_encoder,
+        "context": prepared.context_encoder,
+    }
 
 
 def _require_training(sources: Sources, examples: int, rejected: dict[str, int]) -> None:

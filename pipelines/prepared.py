@@ -5,12 +5,18 @@ vocabulary/                          see `SideEncoder.save`
 items/features.arrow                 encoded features, row = item index
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  each query's items by split and its history, see QueryState
-train/ validation/ test/ part-*.parquet      shuffled examples, see EXAMPLE_SCHEMA
+queries/context-<split>.arrow        encoded context of each query's question, see `context_of`;
+                                     where there are context features
+queries/latest.npy                   time of each query's latest event, see `latest_event`; where a
+                                     feature is the recency
+train/ validation/ test/ part-*.parquet      shuffled examples, see `example_schema`
 statistics/item_frequency.parquet    item_id, train, validation, test: events of each item
 statistics/mutual_information.json   see `MutualInformation`
+statistics/<side>.hashing.json       see `Collisions`; of a side with hashed features
 rejected/<table>/part-*.parquet      every dropped row as it was in its table, and a reason
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +27,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Column, Jagged, read_columns, write_columns
+from feature_store.columns import (
+    Column,
+    Dense,
+    Ints,
+    Jagged,
+    read_columns,
+    write_columns,
+)
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
-from feature_store.schema import FeatureSchema, Side
+from feature_store.scaling import dense_width
+from feature_store.schema import (
+    ContextFeature,
+    DenseFeature,
+    FeatureSchema,
+    Side,
+    TimeFeature,
+    is_sparse,
+)
 from feature_store.storage import read_manifest
 from pipelines.settings import DataConfig
 
 SPLITS = ("train", "validation", "test")
+
+# Before the name of a context feature, in the names of columns.
+CONTEXT = "context."
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -39,6 +63,52 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),
     ]
 )
+
+
+def example_schema(features: FeatureSchema) -> pa.Schema:
+    """Of the examples' files: `EXAMPLE_SCHEMA` and the encoded context; see `context_lists`."""
+    schema = EXAMPLE_SCHEMA
+    for feature in features.context:
+        kind = pa.list_(pa.int32() if is_sparse(feature) else pa.float32())
+        schema = schema.append(pa.field(f"{CONTEXT}{feature.name}", kind, nullable=False))
+    return schema
+
+
+def context_lists(column: Column) -> pa.Array:
+    """An encoded feature as the examples' files keep it, for Parquet has no other lists with nulls.
+
+    An absent value is an empty list, and that of a dense feature a list of its numbers.
+    """
+    if isinstance(column, Jagged):
+        return pa.LargeListArray.from_arrays(column.offsets, pa.array(column.values, pa.int32()))
+    lengths = column.present * column.values.shape[1]
+    numbers = pa.array(column.values[column.present].reshape(-1), pa.float32())
+    return pa.LargeListArray.from_arrays(Jagged.from_lengths(numbers, lengths).offsets, numbers)
+
+
+def context_columns(
+    features: tuple[ContextFeature, ...], lists: Mapping[str, Jagged], rows: int
+) -> dict[str, Column]:
+    """The encoded context by feature name; the inverse of `context_lists`.
+
+    Args:
+        features: The context.
+        lists: By feature name, [rows]; nothing of no rows.
+        rows: How many.
+    """
+    columns: dict[str, Column] = {}
+    for feature in features:
+        empty = Jagged(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
+        bags = lists.get(feature.name, empty)
+        if is_sparse(feature):
+            columns[feature.name] = bags
+            continue
+        assert isinstance(feature, DenseFeature | TimeFeature)
+        present = bags.lengths > 0
+        values = np.zeros((rows, dense_width(feature)), np.float32)
+        values[present] = bags.values.reshape(-1, values.shape[1])
+        columns[feature.name] = Dense(values, present)
+    return columns
 
 
 class _Written(BaseModel):
@@ -73,12 +143,20 @@ class PreparedManifest(_Written):
     counts: Counts
 
 
-class MutualInformation(_Written):
-    """Between the item features, in nats; [features, features] in the schema's order."""
+class InformationMatrices(_Written):
+    """See `pipelines.mutual_information`; each [features, features], symmetric."""
 
-    features: tuple[str, ...]
     raw: tuple[tuple[float, ...], ...]
     normalised: tuple[tuple[float, ...], ...]
+    corrected: tuple[tuple[float, ...], ...]
+
+
+class MutualInformation(_Written):
+    """Between the item features, in the schema's order, in nats but for `normalised`."""
+
+    features: tuple[str, ...]
+    items: InformationMatrices  # every item counts the same
+    interactions: InformationMatrices  # an item counts by its training events
 
 
 @dataclass(frozen=True)
@@ -182,6 +260,43 @@ class Prepared:
     def query_state(self) -> QueryState:
         """Items and histories of each query."""
         return QueryState.load(self.directory / "queries" / "state.arrow")
+
+    @cached_property
+    def context_encoder(self) -> SideEncoder:
+        """Vocabularies of the context."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "context")
+
+    def context_of(self, queries: Ints, split: str) -> dict[str, Column]:
+        """The encoded context in which queries are asked for their held-out items of a split.
+
+        It is that of the earliest of these items' events; a query without any has none. What only
+        training knows is absent.
+
+        Args:
+            queries: [queries] indices.
+            split: `validation` or `test`.
+
+        Returns:
+            By feature name, [queries].
+        """
+        if not self.features.context:
+            return {}
+        columns = read_columns(self.directory / "queries" / f"context-{split}.arrow")
+        return {f.name: columns[f"{CONTEXT}{f.name}"].take(queries) for f in self.features.context}
+
+    @cached_property
+    def latest_event(self) -> Ints | None:
+        """[queries] time of the latest event of the history of the test, microseconds since 1970.
+
+        `NO_TIME` where there is none; None where no feature asks for it.
+        """
+        path = self.directory / "queries" / "latest.npy"
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+    @cached_property
+    def is_current_item(self) -> npt.NDArray[np.bool_]:
+        """[items]: which ones the log still has; the others are no answers."""
+        return self.item_encoder.ids.counts.to_numpy() > 0
 
     @cached_property
     def item_frequency(self) -> npt.NDArray[np.int64]:

@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.encoding import tokens_of
-from feature_store.errors import UserError
 from feature_store.schema import TextFeature
+from feature_store.tokens import tokens_of
 from pipelines.sampling import ParquetTable
 
 # Text is split into words, and vectors are measured, on so many rows.
@@ -40,12 +39,21 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class NumberSummary:
-    """The finite numbers of a column."""
+    """The finite numbers of a column.
+
+    Args:
+        smallest: Of them.
+        largest: Of them.
+        are_whole: Whether all are integers.
+        skewness: Of the numbers.
+        log_skewness: Of sign(x) log(1 + |x|).
+    """
 
     smallest: float
     largest: float
     are_whole: bool
     skewness: float
+    log_skewness: float
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,6 @@ class ColumnProfile:
         leading_zero: Whether a string of digits begins with 0, as codes do.
         numbers: Of numbers, and of strings that are all numbers.
         length: Of vectors.
-        unreadable: Whether the column holds nulls of fixed-size lists, which Arrow can write to
-            Parquet but not read (its issue 35692).
     """
 
     name: str
@@ -82,7 +88,6 @@ class ColumnProfile:
     leading_zero: bool = False
     numbers: NumberSummary | None = None
     length: int | None = None
-    unreadable: bool = False
 
 
 def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
@@ -91,13 +96,7 @@ def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
     shape = _shape(kind)
     if shape == "other":
         return ColumnProfile(name, str(kind), shape, table.rows, True, table.rows)
-    try:
-        array, exact = table.read(name, _MAX_VECTORS) if shape == "vector" else table.read(name)
-    except UserError:
-        if not pa.types.is_fixed_size_list(kind):
-            raise
-        rows = table.rows
-        return ColumnProfile(name, str(kind), "other", rows, True, rows, unreadable=True)
+    array, exact = table.read(name, _MAX_VECTORS) if shape == "vector" else table.read(name)
     share = 1.0 if exact else len(array) / table.rows
     basis = ColumnProfile(name, str(kind), shape, len(array), exact, len(array) - array.null_count)
     fields = dict(vars(basis))
@@ -151,14 +150,19 @@ def _summary(numbers: Numbers) -> NumberSummary | None:
     finite = numbers[np.isfinite(numbers)]
     if not len(finite):
         return None
-    centred = finite - finite.mean()
-    deviation = float(np.sqrt((centred**2).mean()))
     return NumberSummary(
         smallest=float(finite.min()),
         largest=float(finite.max()),
         are_whole=bool((finite == np.floor(finite)).all()),
-        skewness=float((centred**3).mean()) / deviation**3 if deviation > 0 else 0.0,
+        skewness=_skewness(finite),
+        log_skewness=_skewness(np.sign(finite) * np.log1p(np.abs(finite))),
     )
+
+
+def _skewness(numbers: Numbers) -> float:
+    centred = numbers - numbers.mean()
+    deviation = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean()) / deviation**3 if deviation > 0 else 0.0
 
 
 def _constant_length(array: pa.Array) -> int | None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError
+from pipelines.profile_order import OrderProfile, profile_order
 from pipelines.sampling import ParquetTable
 from pipelines.timestamps import Unit, to_microseconds
 
@@ -57,6 +58,7 @@ class TimeProfile:
             time is the order of their item ids.
         clock: First and last time, where the timestamps can be dates of our age.
         cut: None where there is no clock, or where no cut leaves all three parts some events.
+        order: What neighbours say of it; None where queries were not read whole.
     """
 
     same_start: float
@@ -65,6 +67,7 @@ class TimeProfile:
     by_item: float
     clock: tuple[datetime, datetime] | None
     cut: TimeCut | None
+    order: OrderProfile | None
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ def _profile_time(queries: Ints, items: Ints, times: Ints, share: float) -> Time
         by_item=_share_by_item(queries, items, times),
         clock=clock,
         cut=_cut(queries, times, share) if clock is not None else None,
+        order=profile_order(queries, items, times) if share == 1 else None,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.storage import write_parquet
 from pipelines.sources import Piece, read_piece
 from pipelines.tasks import read_partitions
 
@@ -17,27 +18,29 @@ class Keep:
     Attributes:
         piece: Of a table.
         found: Files with columns row and reason.
-        duplicates: Directory of such files, `duplicates-*`, that are partitioned by piece.
+        buckets: Directory of such files, `rejected-*`, that are partitioned by piece.
+        pieces: How many the table has.
         path: For the rows.
     """
 
     piece: Piece
     found: tuple[Path, ...]
-    duplicates: Path | None
+    buckets: Path | None
+    pieces: int
     path: Path
 
 
 def keep_rejected(task: Keep) -> None:
     """Writes all columns of the rows and a last column, `reason`."""
     tables = [pq.read_table(file) for file in task.found]
-    if task.duplicates is not None:
-        files = sorted(task.duplicates.glob("duplicates-*"))
-        tables.append(read_partitions(files, [task.piece.index]))
+    if task.buckets is not None:
+        for file in sorted(task.buckets.glob("rejected-*")):
+            batches = read_partitions(file, [task.piece.index], task.pieces)
+            tables.append(pa.Table.from_batches(batches))
     rejected = pa.concat_tables(tables).sort_by("row")
     rows = read_piece(task.piece).take(rejected["row"])
     name = "reason"
     while name in rows.column_names:  # The log's own column of that name stays what it is.
         name = f"_{name}"
-    task.path.parent.mkdir(parents=True, exist_ok=True)
     kept = rows.append_column(name, rejected["reason"])
-    pq.write_table(kept, task.path, compression="zstd")
+    write_parquet(task.path, kept)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
-from pipelines.logs import common_schema, open_parquet, parquet_files, plain_type, read_footer
+from pipelines.columns import Partition, named_columns, stored_columns, take_columns, widths
+from pipelines.filesystems import open_rows, reading
+from pipelines.logs import common_schema, parquet_files, read_footers
 
 # Row groups that a sample is taken from, spread evenly over the table.
 _SAMPLE_GROUPS = 32
@@ -27,6 +26,7 @@ class _Group:
     file: str
     index: int
     rows: int
+    partition: Partition
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ParquetTable:
     Args:
         what: Names it in errors: `events`, `items` or `queries`.
         path: As the user gave it.
-        schema: Its columns, with `plain_type`s.
+        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
+        partition: Those of them that the directories of the files give.
         files: How many files it has.
         rows: Its rows; an estimate where `rows_are_exact` is false.
     """
@@ -44,6 +45,7 @@ class ParquetTable:
     what: str
     path: str
     schema: pa.Schema
+    partition: tuple[str, ...]
     files: int
     rows: int
     rows_are_exact: bool
@@ -84,32 +86,23 @@ class ParquetTable:
         return array, self.rows_are_exact and len(array) == self.rows
 
     def _read(self, group: _Group, columns: Sequence[str], quota: int) -> pa.Table:
-        try:
-            return self._read_group(group, columns, quota)
-        except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise UserError(
-                f"{self.what}: cannot read {', '.join(map(repr, columns))} of {group.file} "
-                f"({reason}); write the file again."
-            ) from error
-
-    def _read_group(self, group: _Group, columns: Sequence[str], quota: int) -> pa.Table:
         names = list(columns)
         schema = pa.schema([self.schema.field(name) for name in names])
-        parts: list[pa.RecordBatch] = []
+        parts: list[pa.Table] = []
         missing, size = min(quota, group.rows), 0
-        with open_parquet(group.file) as file:
+        with reading(group.file, self.what), open_rows(group.file) as (file, schema_of_file):
             for batch in file.iter_batches(
-                batch_size=min(quota, 1 << 16), row_groups=[group.index], columns=names
+                batch_size=min(quota, 1 << 16),
+                row_groups=[group.index],
+                columns=stored_columns(file, names),
             ):
-                # By name: to read `a` also reads a column whose name is `a.b`.
-                arrays = [pc.cast(batch[field.name], field.type) for field in schema]
-                parts.append(pa.record_batch(arrays, schema).slice(0, missing))
+                found = take_columns(batch, names, schema_of_file, group.partition)
+                parts.append(found.slice(0, missing))
                 missing -= len(parts[-1])
                 size += parts[-1].nbytes
                 if missing <= 0 or size > _MAX_MEMORY:
                     break
-        return pa.Table.from_batches(parts, schema)
+        return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _spread(groups: tuple[_Group, ...]) -> tuple[_Group, ...]:
@@ -131,36 +124,24 @@ def open_table(path: str, what: str) -> ParquetTable:
     if len(files) > _MAX_FOOTERS:
         positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
         looked_at = [files[i] for i in positions]
-    footers = [read_footer(file, what) for file in looked_at]
+    footers = read_footers(looked_at, what)
     schema = common_schema(looked_at, footers, what)
     groups = tuple(
-        _Group(file, index, footer.metadata.row_group(index).num_rows)
+        _Group(file, index, footer.metadata.row_group(index).num_rows, footer.partition)
         for file, footer in zip(looked_at, footers, strict=True)
         for index in range(footer.metadata.num_row_groups)
     )
     rows = sum(group.rows for group in groups)
-    largest = max(footers, key=lambda footer: footer.metadata.num_rows).metadata
+    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
+    largest = max(footers, key=lambda footer: footer.metadata.num_rows)
     return ParquetTable(
         what=what,
         path=path,
-        schema=pa.schema([(field.name, plain_type(field.type)) for field in schema]),
+        schema=named_columns(schema, partition),
+        partition=tuple(dict(partition)),
         files=len(files),
         rows=round(rows * len(files) / len(looked_at)),
         rows_are_exact=len(files) == len(looked_at),
         groups=tuple(group for group in groups if group.rows),
-        bytes_per_row=_bytes_per_row(largest),
+        bytes_per_row=widths(largest.schema, largest.metadata),
     )
-
-
-def _bytes_per_row(metadata: pq.FileMetaData) -> dict[str, float]:
-    """Uncompressed bytes of each top-level column, by its first row group."""
-    group = metadata.row_group(0)
-    sizes: dict[str, float] = {}
-    names = metadata.schema.to_arrow_schema().names
-    for i in range(group.num_columns):
-        column = group.column(i)
-        for name in names:
-            if column.path_in_schema == name or column.path_in_schema.startswith(f"{name}."):
-                bytes_per_row = column.total_uncompressed_size / max(1, group.num_rows)
-                sizes[name] = sizes.get(name, 0.0) + bytes_per_row
-    return sizes

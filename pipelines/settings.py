@@ -3,13 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
-from feature_store.schema import Settings
+from feature_store.schema import FeatureSchema, Settings, Side, TimeFeature
+from pipelines.filesystems import shown
+
+# Manifests and experiments do not show the secrets of a URL.
+Location = Annotated[str, PlainSerializer(shown, when_used="json")]
 
 
 class Columns(Settings):
-    """Which column of the log is what."""
+    """Which column of the log is what.
+
+    `item.id` is the column `id` inside the struct `item`; a directory `date=2026-11-22` gives the
+    column `date`.
+    """
 
     query_id: str = "query_id"
     item_id: str = "item_id"
@@ -22,6 +30,10 @@ class Columns(Settings):
     event_type: str | None = Field(
         None, description="Such as view or purchase. Read only where event_types is set."
     )
+
+    def id_of(self, side: Side) -> str:
+        """The column of the items' or the queries' ids."""
+        return self.item_id if side == "item" else self.query_id
 
 
 class LeaveLastOut(Settings):
@@ -82,6 +94,11 @@ class History(Settings):
         "events, for logs whose order means nothing.",
     )
     max_length: int = Field(50, ge=1, le=1000)
+    distinct: bool = Field(
+        False,
+        description="An item that repeats is kept only where it came last, of the latest "
+        "8 max_length events.",
+    )
 
 
 class Quality(Settings):
@@ -100,9 +117,9 @@ class Quality(Settings):
 class DataConfig(Settings):
     """Where the log is and how it becomes examples."""
 
-    events: str = Field(description="Parquet file, directory or glob.")
-    items: str | None = Field(None, description="null: items are those of the events.")
-    queries: str | None = Field(None, description="null: queries are those of the events.")
+    events: Location = Field(description="Parquet file, directory, glob or URL.")
+    items: Location | None = Field(None, description="null: items are those of the events.")
+    queries: Location | None = Field(None, description="null: queries are those of the events.")
     columns: Columns = Columns()
     min_rating: float | None = Field(
         None, description="Events rated lower are no positives: they are put aside and counted."
@@ -132,3 +149,25 @@ class DataConfig(Settings):
             if self.split.kind in ("leave_last_out", "time"):
                 raise ValueError(f"split.kind {self.split.kind} needs data.columns.timestamp")
         return self
+
+
+def context_fault(data: DataConfig, features: FeatureSchema) -> str | None:
+    """Why the context cannot be of this log, in words; None: it can."""
+    answers = (data.columns.item_id, data.columns.rating)
+    for feature in features.context:
+        if isinstance(feature, TimeFeature):
+            if data.columns.timestamp is None:
+                return (
+                    f"features.context.{feature.name} needs data.columns.timestamp, which is null"
+                )
+            if feature.part == "recency" and data.history.kind != "past":
+                return (
+                    f"features.context.{feature.name} needs data.history.kind past, for others "
+                    "knows no event before"
+                )
+        elif feature.name in answers:
+            return (
+                f"features.context.{feature.name} is not known when a query is asked: it is what "
+                "the model is to find"
+            )
+    return None

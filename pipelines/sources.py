@@ -1,28 +1,27 @@
 """The log's three tables: their files, checked columns, and the pieces that tasks read."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
-from feature_store.encoding import plain_array
 from feature_store.errors import UserError
-from feature_store.schema import Feature, FeatureSchema, IdFeature, Side
-from pipelines.logs import (
-    Footer,
-    common_schema,
-    open_parquet,
-    parquet_files,
+from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
+from feature_store.storage import fingerprint
+from pipelines.columns import (
+    Partition,
+    append_partition,
+    named_columns,
     plain_type,
-    read_footer,
+    stored_columns,
+    take_columns,
 )
-from pipelines.settings import DataConfig, GivenSplit
+from pipelines.filesystems import file_state, open_rows, reading, shown, without_user
+from pipelines.logs import Footer, common_schema, parquet_files, read_footers
+from pipelines.settings import DataConfig, GivenSplit, context_fault
 
 Fits = Callable[[pa.DataType], bool]
 
@@ -41,6 +40,8 @@ class Piece:
         file: Path or URL.
         groups: Row groups.
         rows: In all of them.
+        state: Size of the file, and its modification time or another mark of its version.
+        partition: Columns that the names of the file's directories give, and their values.
     """
 
     table: str
@@ -48,6 +49,14 @@ class Piece:
     file: str
     groups: tuple[int, ...]
     rows: int
+    state: tuple[int, str]
+    partition: Partition
+
+
+def piece_identity(piece: Piece) -> str:
+    """Tells whether a piece is what it was: of its file, the row groups and the partition."""
+    file = without_user(piece.file)
+    return fingerprint([piece.table, file, piece.state, piece.groups, piece.partition])
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Source:
     Attributes:
         table: `events`, `items` or `queries`.
         files: Paths or URLs, sorted.
-        schema: Its columns, with `plain_type`s.
+        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
         pieces: Of all files, in order.
     """
 
@@ -85,9 +94,9 @@ class Sources:
         return self.items if side == "item" else self.queries
 
     def files(self) -> dict[str, list[str]]:
-        """By table."""
+        """By table, without the secrets of URLs."""
         found = [source for source in (self.events, self.items, self.queries) if source]
-        return {source.table: list(source.files) for source in found}
+        return {source.table: [shown(file) for file in source.files] for source in found}
 
 
 def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
@@ -96,10 +105,15 @@ def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
     Raises:
         UserError: A file is missing, empty or corrupt, or a column is missing or of a wrong type.
     """
-    events = _open(data.events, "events")
-    items = _open(data.items, "items") if data.items is not None else None
-    queries = _open(data.queries, "queries") if data.queries is not None else None
+    fault = context_fault(data, features)
+    if fault is not None:
+        raise UserError(f"{fault}; change it, or remove the feature.")
+    events = open_source(data.events, "events")
+    items = open_source(data.items, "items") if data.items is not None else None
+    queries = open_source(data.queries, "queries") if data.queries is not None else None
     _check_events(events, data)
+    for feature in features.context_columns:
+        _check_feature(events, feature, "features.context")
     _check_side("item", items, data.columns.item_id, features)
     _check_side("query", queries, data.columns.query_id, features)
     return Sources(events, items, queries)
@@ -113,10 +127,19 @@ def source_state(data: DataConfig) -> dict[str, list[tuple[str, int, str]]]:
     """
     paths = {"events": data.events, "items": data.items, "queries": data.queries}
     return {
-        table: [_file_state(file) for file in parquet_files(path)]
+        table: _states(parquet_files(path), table)
         for table, path in paths.items()
         if path is not None
     }
+
+
+def _states(files: list[str], table: str) -> list[tuple[str, int, str]]:
+    def state(file: str) -> tuple[str, int, str]:
+        with reading(file, table):
+            return without_user(file), *file_state(file)
+
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(state, files))
 
 
 def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
@@ -125,47 +148,43 @@ def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
     Raises:
         UserError: The file cannot be read, or is not what it was.
     """
-    try:
-        with open_parquet(piece.file) as parquet:
-            table = parquet.read_row_groups(list(piece.groups), columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"{piece.table}: cannot read {piece.file} as Parquet ({reason}); "
-            "write it again or take it away."
-        ) from error
+    with reading(piece.file, piece.table), open_rows(piece.file) as (parquet, schema):
+        stored = stored_columns(parquet, columns) if columns is not None else None
+        try:
+            table = parquet.read_row_groups(list(piece.groups), columns=stored)
+        except pa.ArrowNotImplementedError:  # Of several groups with dictionaries inside lists.
+            groups = [parquet.read_row_group(group, columns=stored) for group in piece.groups]
+            table = pa.concat_tables(groups)
+        if file_state(piece.file) != piece.state:
+            raise UserError(
+                f"{piece.table}: {shown(piece.file)} was written again while it was read; "
+                "run the command again when it is complete."
+            )
     if columns is None:
-        return table
-    # By name: to read `a` also reads a column whose name is `a.b`.
-    arrays = [plain_array(table[name]) for name in columns]
-    return pa.table(
-        {
-            name: pc.cast(array, plain_type(array.type))
-            for name, array in zip(columns, arrays, strict=True)
-        }
-    )
+        return append_partition(table.replace_schema_metadata(), piece.partition)
+    return take_columns(table, columns, schema, piece.partition)
 
 
-def _file_state(file: str) -> tuple[str, int, str]:
-    if "://" in file:
-        filesystem, path = fs.FileSystem.from_uri(file)
-        information = filesystem.get_file_info(path)
-        return file, information.size, str(information.mtime_ns)
-    status = os.stat(file)
-    return file, status.st_size, str(status.st_mtime_ns)
+def open_source(path: str, table: str) -> Source:
+    """Finds the files of a table and reads their footers.
 
+    Args:
+        path: File, directory, glob or URL.
+        table: `events`, `items` or `queries`.
 
-def _open(path: str, table: str) -> Source:
+    Raises:
+        UserError: A file is missing, empty or corrupt, or files do not match.
+    """
     files = parquet_files(path)
-    with ThreadPoolExecutor(16) as pool:  # The footers of remote files take their time.
-        footers = list(pool.map(lambda file: read_footer(file, table), files))
+    footers = read_footers(files, table)
     schema = common_schema(files, footers, table)
     pieces: list[Piece] = []
     for file, footer in zip(files, footers, strict=True):
         for groups, rows in _cut(footer):
-            pieces.append(Piece(table, len(pieces), file, groups, rows))
-    plain = pa.schema([(field.name, plain_type(field.type)) for field in schema])
-    return Source(table, tuple(files), plain, tuple(pieces))
+            index = len(pieces)
+            pieces.append(Piece(table, index, file, groups, rows, footer.state, footer.partition))
+    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
+    return Source(table, tuple(files), named_columns(schema, partition), tuple(pieces))
 
 
 def _cut(footer: Footer) -> list[tuple[tuple[int, ...], int]]:
@@ -216,13 +235,15 @@ def _check_side(side: Side, source: Source | None, id_column: str, features: Fea
         _check_feature(source, feature, f"features.{side}")
 
 
-def _check_feature(source: Source, feature: Feature, key: str) -> None:
+def _check_feature(source: Source, feature: AnyFeature, key: str) -> None:
     kinds: dict[str, tuple[Fits, str]] = {
         "categorical": (_is_token, "string, integer or boolean"),
         "multi_valued": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
+        "sequence": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
         "text": (pa.types.is_string, "string"),
         "numeric": (_is_number, "a number"),
         "vector": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
+        "position": (_is_token, "string, integer or boolean"),
     }
     fits, expected = kinds[feature.kind]
     _check(source, feature.name, key, fits, f"{expected} for kind {feature.kind}")
@@ -263,6 +284,7 @@ def _is_time(kind: pa.DataType) -> bool:
     return (
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
         or pa.types.is_timestamp(kind)
         or pa.types.is_date(kind)
         or pa.types.is_string(kind)

@@ -13,7 +13,8 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_DATE = r"^\d{4}-\d{2}-\d{2}"
+_DATE = r"^\d{4}-\d{2}-\d{2}|^\d{8}$"
+_DAY = r"^(\d{4})(\d{2})(\d{2})$"
 _ZONE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 
 
@@ -30,39 +31,51 @@ def to_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
     """Timestamps of any accepted type as int64 microseconds since 1970; no time zone means UTC.
 
     Args:
-        column: Whole numbers in `unit`, Arrow timestamps, dates, or ISO-8601 strings.
+        column: Numbers in `unit`, whole or not, Arrow timestamps, dates, or ISO-8601 strings.
         unit: The unit of numbers.
 
     Raises:
         pyarrow.ArrowInvalid: A string is not ISO-8601, or a number is too large.
         pyarrow.ArrowNotImplementedError: The type is another.
     """
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        finite = pc.if_else(pc.is_finite(column), column, None)
-        numbers = pc.cast(finite, pa.int64(), safe=False)
-        factor = 1_000_000 / _PER_SECOND[unit]
+    factor = 1_000_000 / _PER_SECOND[unit]
+    if pa.types.is_integer(column.type):
+        numbers = pc.cast(column, pa.int64())
         if factor >= 1:
             return pc.multiply_checked(numbers, int(factor))
         return pc.divide(numbers, int(1 / factor))
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        numbers = pc.cast(column, pa.float64(), safe=False)
+        finite = pc.if_else(pc.is_finite(numbers), numbers, None)
+        return pc.cast(pc.round(pc.multiply(finite, factor)), pa.int64())
     if pa.types.is_string(column.type):
-        try:
-            column = pc.cast(column, pa.timestamp("us"))
-        except pa.ArrowInvalid:  # With a time zone in every string, or not ISO-8601.
-            column = pc.cast(column, pa.timestamp("us", "UTC"))
+        column = _from_text(column)
     time_zone = column.type.tz if pa.types.is_timestamp(column.type) else None
     return pc.cast(pc.cast(column, pa.timestamp("us", time_zone), safe=False), pa.int64())
+
+
+def _from_text(column: pa.Array) -> pa.Array:
+    """Strings as Arrow timestamps; those without a time zone are in UTC."""
+    in_utc = pa.timestamp("us", "UTC")
+    for kind in (pa.timestamp("us"), in_utc):  # None has a time zone, or all have.
+        try:
+            return pc.cast(column, kind)
+        except pa.ArrowInvalid:
+            continue
+    text = pc.replace_substring_regex(column, _DAY, r"\1-\2-\3")
+    text = pc.replace_substring_regex(text, " UTC$", "Z")
+    has_zone = pc.match_substring_regex(text, _ZONE)
+    with_zone = pc.cast(pc.if_else(has_zone, text, None), in_utc)
+    without = pc.cast(pc.if_else(has_zone, None, text), pa.timestamp("us"))
+    return pc.coalesce(with_zone, pc.cast(without, in_utc))
 
 
 def parse_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
     """As `to_microseconds`, with null in place of every value that is no time."""
     if pa.types.is_string(column.type):
         is_date = pc.match_substring_regex(column, _DATE)
-        has_zone = pc.match_substring_regex(column, _ZONE)
-        with_zone = pc.if_else(pc.and_(is_date, has_zone), column, None)
-        without = pc.if_else(pc.and_(is_date, pc.invert(has_zone)), column, None)
-        parts = (_parse(pc.cast(part, pa.string()), unit) for part in (with_zone, without))
-        return pc.coalesce(*parts)
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        return _parse(pc.if_else(is_date, column, None), unit)
+    if not pa.types.is_temporal(column.type):
         largest = 2.0**62 / 1_000_000 * _PER_SECOND[unit]
         fits = pc.less_equal(pc.abs(pc.cast(column, pa.float64(), safe=False)), largest)
         column = pc.if_else(fits, column, None)

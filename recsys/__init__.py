@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from recsys.config_file import load_config
     from recsys.evaluation import evaluate
     from recsys.init import init_config
-    from recsys.preparation import prepare
+    from recsys.preparation import forget, prepare
     from recsys.training import load_model, train
 
 __all__ = [
     "Config",
     "evaluate",
     "fetch",
+    "forget",
     "init_config",
     "load_config",
     "load_model",
@@ -37,6 +38,7 @@ _HOME = {
     "Config": "recsys.config",
     "evaluate": "recsys.evaluation",
     "fetch": "pipelines.fetch",
+    "forget": "recsys.preparation",
     "init_config": "recsys.init",
     "load_config": "recsys.config_file",
     "load_model": "recsys.training",

@@ -16,25 +16,31 @@ from recsys.collate import Arrays
 class Batch(Pipelineable):
     """Stacked rows, so that one sparse forward looks everything up.
 
+    All ranks have as many rows. Where a global batch cannot be shared out equally, the last ranks
+    have rows of padding: item -1, no query, and weight 0; they are hits of every row.
+
                    examples B   view A S   view B S   history U
         item.f     positive     item       item       distinct items of all histories
         query.f    query        -          -          -
+        context.f  query        -          -          -
 
     Attributes:
-        sparse: Keys `item.<feature>` and `query.<feature>`, stride B + 2S + U; the weights of a bag
-            make its weighted sum a mean. An empty bag is an absent or masked value.
+        sparse: Keys `item.<feature>`, `query.<feature>` and `context.<feature>`, stride B + 2S + U;
+            the weights of a bag sum to 1. An empty bag is an absent or masked value.
         item_dense: [rows, width] float32, the dense item features side by side.
         item_dense_present: [rows, dense item features] bool.
         query_dense: [B, width] float32.
         query_dense_present: [B, dense query features] bool.
+        context_dense: [B, width] float32.
+        context_dense_present: [B, dense context features] bool.
         history: [total] int64, history items as rows of the history block.
         history_offsets: [B + 1] int64.
         items: [B] int64, the positives' indices.
         log_q: [B] float32, log-probability that a training example's item is this one.
-        weight: [B] float32.
+        weight: [B] float32; where there is padding, the others are scaled up to make up for it.
         hits: [n, 2] int64: example, and column among the global batch's examples, of the pairs that
-            are positives in training but are not this example's own target.
-        view_items: [S] int64.
+            are positives in training, or padding, but are not this example's own target.
+        view_items: [S] int64; -1 is padding.
     """
 
     sparse: KeyedJaggedTensor
@@ -42,6 +48,8 @@ class Batch(Pipelineable):
     item_dense_present: Tensor
     query_dense: Tensor
     query_dense_present: Tensor
+    context_dense: Tensor
+    context_dense_present: Tensor
     history: Tensor
     history_offsets: Tensor
     items: Tensor

@@ -89,7 +89,8 @@ def heat_table(information: MutualInformation) -> str:
     names = information.features
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     rows = []
-    for name, raw, shades in zip(names, information.raw, information.normalised, strict=True):
+    matrices = information.items
+    for name, raw, shades in zip(names, matrices.raw, matrices.normalised, strict=True):
         cells = "".join(
             f'<td style="--share: {min(1.0, max(0.0, shade)):.3f}">{value:.2f}</td>'
             for value, shade in zip(raw, shades, strict=True)

@@ -26,7 +26,8 @@ class CheckpointManifest(BaseModel):
     """Where a training was.
 
     Attributes:
-        step: Steps done.
+        step: Steps done: with the plan, all that the loader needs to go on.
+        plan: Identity of the order of examples that the steps are counted in.
         best_step: The step of the best validation so far.
         best_value: Its metric; None where no validation had one.
         stale: Validations since then.
@@ -35,6 +36,7 @@ class CheckpointManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int
+    plan: str
     best_step: int
     best_value: float | None
     stale: int

@@ -55,12 +55,21 @@ def generate(
     items: Annotated[int, typer.Option(help="Of the catalogue.", min=1)],
     queries: Annotated[int, typer.Option(help="That the events are of.", min=1)],
     seed: Annotated[int, typer.Option(help="Another one is another log.", min=0)] = 0,
+    by_date: Annotated[
+        bool, typer.Option("--by-date", help="Events of a day in events/date=YYYY-MM-DD/.")
+    ] = False,
 ) -> None:
     """Write an invented log of any size, for benchmarks and trials."""
     from pipelines.generate import generate as generate_log
 
     generate_log(
-        output, events=events, items=items, queries=queries, seed=seed, progress=_progress().print
+        output,
+        events=events,
+        items=items,
+        queries=queries,
+        seed=seed,
+        by_date=by_date,
+        progress=_progress().print,
     )
 
 
@@ -96,6 +105,38 @@ def prepare(
     from recsys.preparation import prepare as prepare_stage
 
     manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=_progress())
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def forget(
+    config: ConfigPath,
+    query_id: Annotated[
+        list[str] | None, typer.Option("--query-id", help="Whom to forget; repeatable.")
+    ] = None,
+    item_id: Annotated[
+        list[str] | None, typer.Option("--item-id", help="What to forget; repeatable.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Drop all rows of some queries or items from the next `prepare` on."""
+    from recsys.config_file import load_config
+    from recsys.preparation import forget as forget_ids
+
+    loaded = load_config(config, overrides or ())
+    added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
+    print(f"{added} new on the list {loaded.forgotten_path}")
+    print(f"next: recsys run {config}, so that no output holds them")
+
+
+@app.command()
+def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Prepared data to the feature store: snapshots, and the latest features for serving."""
+    from recsys.config_file import load_config
+    from recsys.materialization import materialize as materialize_stage
+
+    manifest = materialize_stage(load_config(config, overrides or ()), console=_progress())
     if as_json:
         _print_json(manifest.model_dump(mode="json"))
 
@@ -166,14 +207,25 @@ def query(
     bundle: Annotated[Path, typer.Argument(help="A directory, as `recsys export` writes one.")],
     query_id: Annotated[str, typer.Option(help="Whom to recommend to.")],
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A context feature, the value in YAML."),
+    ] = None,
+    at: Annotated[
+        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to one query, from the bundle alone."""
+    from recsys.config_file import parse_assignment
     from serving.bundle import load
     from serving.display import print_recommendations
+    from serving.recommender import Asking
 
+    given = [parse_assignment("--context", text, "name=value") for text in context or ()]
+    asking = Asking(dict(given), at)
     recommender = load(bundle)
-    found = recommender.recommend(query_id, k)
+    found = recommender.recommend(query_id, k, asking)
     if as_json:
         _print_json(found.model_dump(mode="json"))
     else:

@@ -4,16 +4,28 @@ Every random choice is a hash of the seed, the step and the row's place in the g
 a step is the same whatever the number of ranks, and whether or not training was interrupted.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from feature_store.columns import Column, Dense, Ints, Jagged
 from feature_store.history import hash64, hash_uniform
-from feature_store.schema import Feature, IdFeature, is_sparse, qualified, takes_several_values
-from pipelines.prepared import Prepared
+from feature_store.pooling import bag_weights
+from feature_store.schema import (
+    AnyFeature,
+    ContextFeature,
+    Feature,
+    IdFeature,
+    half_life_of,
+    is_sparse,
+    qualified,
+    takes_several_values,
+)
+from pipelines.prepared import Prepared, context_columns
 from recsys.config import Config, NoSelfSupervision
 from recsys.masking import build_masking
 
@@ -21,12 +33,12 @@ Bools = npt.NDArray[np.bool_]
 # By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
 Arrays = dict[str, npt.NDArray[Any]]
 
-_ID_DROPOUT, _HISTORY_DROPOUT, _VALUE_DROPOUT, _VIEW_ITEMS = 11, 12, 13, 14
+_ID_DROPOUT, _HISTORY_DROPOUT, _VALUE_DROPOUT, _VIEW_ITEMS, _CONTEXT_DROPOUT = 11, 12, 13, 14, 15
 
 
 @dataclass(frozen=True)
-class Window:
-    """The examples of one global batch.
+class Share:
+    """One rank's examples of a global batch; the last ranks may have fewer, or none.
 
     Attributes:
         step: Counted from 0 over the whole training.
@@ -34,6 +46,8 @@ class Window:
         item: [rows] int32.
         history: [rows] items, oldest first.
         weight: [rows] float32.
+        columns: Items of the whole global batch, int32.
+        context: [rows] by feature name, as of `context_lists`.
     """
 
     step: int
@@ -41,13 +55,15 @@ class Window:
     item: Ints
     history: Jagged
     weight: npt.NDArray[np.float32]
+    columns: Ints
+    context: dict[str, Jagged] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Views:
     """Rows of the two views: `group` [features] is hidden in A, the rest in B."""
 
-    items: Ints
+    items: Ints  # -1 is padding
     places: Ints  # in the global batch
     group: Bools
     step: int
@@ -67,9 +83,11 @@ class BatchBuilder:
     def __init__(self, prepared: Prepared, config: Config) -> None:
         self._item_features = prepared.features.item
         self._query_features = prepared.features.query
+        self._context_features = prepared.features.context
         self._item_columns = prepared.item_columns
         self._query_columns = prepared.query_columns
         self._known = prepared.query_state.train
+        self._current = np.flatnonzero(prepared.is_current_item)
         self._loss = config.loss
         self._ssl = config.ssl
         self._seed = config.training.seed
@@ -87,36 +105,48 @@ class BatchBuilder:
 
     def keys(self) -> list[str]:
         """Of the sparse features, in the order of the arrays."""
-        return sparse_keys(self._item_features, self._query_features)
+        return sparse_keys(self._item_features, self._query_features, self._context_features)
 
-    def training(self, window: Window, rank: int, world_size: int) -> Arrays:
-        """One rank's share of a global batch."""
-        rows = len(window.query) // world_size
+    def training(self, share: Share, rank: int, world_size: int) -> Arrays:
+        """One rank's share of a global batch, padded to as many rows as every rank has.
+
+        What is padding has no query, item or history, weighs nothing, and is nobody's negative. The
+        other weights make up for it, so that the mean over all rows is that over the examples.
+        """
+        size, count = len(share.columns), len(share.query)
+        rows = -(-size // world_size)
         own = np.arange(rank * rows, (rank + 1) * rows)
-        query, item = window.query[own], window.item[own]
-        history = window.history.take(own)
+        history = _padded(share.history, rows)
         if self._loss.history_dropout:
             place, position = _places(history, own)
-            draws = hash_uniform(self._seed, _HISTORY_DROPOUT, window.step, place, position)
+            draws = hash_uniform(self._seed, _HISTORY_DROPOUT, share.step, place, position)
             history = history.keep(draws >= self._loss.history_dropout)
-        draws = hash_uniform(self._seed, _ID_DROPOUT, window.step, own)
+        draws = hash_uniform(self._seed, _ID_DROPOUT, share.step, own)
         shows_id = draws >= self._loss.id_dropout
-        views = self._views(window.step, rank, world_size)
-        arrays = self._arrays(item, query, history, shows_id, views)
-        arrays["weight"] = window.weight[own]
-        arrays["hits"] = accidental_hits(self._known, query, window.item, own)
+        views = self._views(share.step, rank, world_size)
+        nobody = np.full(rows - count, -1)
+        item, query = np.append(share.item, nobody), np.append(share.query, nobody)
+        context = self._training_context(share, own)
+        arrays = self._arrays(item, query, history, context, shows_id, views)
+        scale = np.float32(rows * world_size / size)
+        arrays["weight"] = np.pad(share.weight * scale, (0, rows - count))
+        hits = accidental_hits(self._known, share.query, share.columns, own[:count])
+        padding = _outer(own, np.arange(size, rows * world_size))
+        arrays["hits"] = np.concatenate([hits, padding])
         return arrays
 
     def items(self, items: Ints) -> Arrays:
         """To encode items: each is an example's positive, and there are no queries."""
         nobody = np.full(len(items), -1)
         empty = Jagged(_NO_ITEMS, np.zeros(len(items) + 1, np.int64))
-        return self._arrays(items, nobody, empty, np.ones(len(items), bool), None)
+        context = context_columns(self._context_features, {}, len(items))
+        return self._arrays(items, nobody, empty, context, np.ones(len(items), bool), None)
 
-    def queries(self, queries: Ints, history: Jagged) -> Arrays:
-        """To encode queries: the examples have no positives."""
+    def queries(self, queries: Ints, history: Jagged, context: Mapping[str, Column]) -> Arrays:
+        """To encode queries: the examples have no positives; all [queries]."""
         nothing = np.full(len(queries), -1)
-        return self._arrays(nothing, queries, history, np.ones(len(queries), bool), None)
+        shows_id = np.ones(len(queries), bool)
+        return self._arrays(nothing, queries, history, context, shows_id, None)
 
     def view_items(self, step: int) -> Ints:
         """The global batch's items of the self-supervised task, uniform over the catalogue."""
@@ -124,20 +154,40 @@ class BatchBuilder:
             return _NO_ITEMS
         count = self._ssl.batch_size or self._batch_size
         draws = hash64(self._seed, _VIEW_ITEMS, step, np.arange(count))
-        return (draws % np.uint64(self.num_items)).astype(np.int64)
+        return self._current[(draws % np.uint64(len(self._current))).astype(np.int64)]
+
+    def _training_context(self, share: Share, own: Ints) -> dict[str, Column]:
+        """Each feature hidden now and then, padded to the places `own` in the global batch."""
+        count = len(share.query)
+        if not count:
+            return context_columns(self._context_features, {}, len(own))
+        columns = context_columns(self._context_features, share.context, count)
+        rows = np.pad(np.arange(count), (0, len(own) - count), constant_values=-1)
+        for index, (name, column) in enumerate(columns.items()):
+            draws = hash_uniform(self._seed, _CONTEXT_DROPOUT, share.step, index, own)
+            visible = (rows >= 0) & (draws >= self._loss.context_dropout)
+            columns[name] = _take(column, rows, visible)
+        return columns
 
     def _views(self, step: int, rank: int, world_size: int) -> _Views | None:
         if self._masking is None:
             return None
         items = self.view_items(step)
-        size = len(items) // world_size
+        size = -(-len(items) // world_size)
         own = np.arange(rank * size, (rank + 1) * size)
+        items = np.append(items, np.full(size * world_size - len(items), -1))
         return _Views(items[own], own, self._masking.group(step), step)
 
     def _arrays(
-        self, items: Ints, queries: Ints, history: Jagged, shows_id: Bools, views: _Views | None
+        self,
+        items: Ints,
+        queries: Ints,
+        history: Jagged,
+        context: Mapping[str, Column],
+        shows_id: Bools,
+        views: _Views | None,
     ) -> Arrays:
-        distinct, inverse = np.unique(history.values, return_inverse=True)
+        distinct, inverse = _distinct(history.values)
         view_items = views.items if views is not None else _NO_ITEMS
         rows = np.concatenate([items, view_items, view_items, distinct]).astype(np.int64)
         bags: list[tuple[Ints, npt.NDArray[np.float32], Ints]] = []
@@ -150,24 +200,27 @@ class BatchBuilder:
                 continue
             if views is not None and takes_several_values(feature):
                 column = self._drop_values(index, column, len(items), views)
-            bags.append(_weighted(column, len(rows)))
-        query_dense: list[Dense] = []
+            bags.append(_weighted(feature, column, len(rows)))
+        query_dense, context_dense = [], []
         for feature in self._query_features:
             column = _take(self._query_columns[feature.name], queries, queries >= 0)
             if isinstance(column, Dense):
                 query_dense.append(column)
             else:
-                bags.append(_weighted(column, len(rows)))
+                bags.append(_weighted(feature, column, len(rows)))
+        for of_context in self._context_features:
+            column = context[of_context.name]
+            if isinstance(column, Dense):
+                context_dense.append(column)
+            else:
+                bags.append(_weighted(of_context, column, len(rows)))
         return {
             "values": np.concatenate([bag[0] for bag in bags]).astype(np.int64),
             "weights": np.concatenate([bag[1] for bag in bags]),
             "lengths": np.concatenate([bag[2] for bag in bags]).astype(np.int32),
-            "item_dense": _side_by_side([column.values for column in dense], len(rows)),
-            "item_dense_present": _side_by_side([c.present[:, None] for c in dense], len(rows)),
-            "query_dense": _side_by_side([c.values for c in query_dense], len(queries)),
-            "query_dense_present": _side_by_side(
-                [c.present[:, None] for c in query_dense], len(queries)
-            ),
+            **_dense_arrays("item", dense, len(rows)),
+            **_dense_arrays("query", query_dense, len(queries)),
+            **_dense_arrays("context", context_dense, len(queries)),
             "history": inverse.astype(np.int64),
             "history_offsets": history.offsets.astype(np.int64),
             "items": items.astype(np.int64),
@@ -188,8 +241,9 @@ class BatchBuilder:
             visible[:examples] &= shows_id
         if views is not None:  # To the paper's letter: every item of the corpus shows its id.
             middle, end = examples + len(views.items), examples + 2 * len(views.items)
-            visible[examples:middle] = not views.group[index]
-            visible[middle:end] = views.group[index]
+            is_item = views.items >= 0
+            visible[examples:middle] = is_item & (not views.group[index])
+            visible[middle:end] = is_item & views.group[index]
         return visible
 
     def _drop_values(self, index: int, column: Jagged, examples: int, views: _Views) -> Jagged:
@@ -210,10 +264,16 @@ class BatchBuilder:
         return column.keep(kept)
 
 
-def sparse_keys(items: tuple[Feature, ...], queries: tuple[Feature, ...]) -> list[str]:
-    """Keys of the sparse features of both sides."""
-    return [qualified("item", feature) for feature in items if is_sparse(feature)] + [
-        qualified("query", feature) for feature in queries if is_sparse(feature)
+def sparse_keys(
+    items: tuple[Feature, ...],
+    queries: tuple[Feature, ...],
+    context: tuple[ContextFeature, ...] = (),
+) -> list[str]:
+    """Keys of the sparse features of both sides and of the context."""
+    return [
+        *(qualified("item", feature) for feature in items if is_sparse(feature)),
+        *(qualified("query", feature) for feature in queries if is_sparse(feature)),
+        *(qualified("context", feature) for feature in context if is_sparse(feature)),
     ]
 
 
@@ -226,22 +286,48 @@ def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Int
         columns: [columns] items of the global batch.
         own: [rows] each row's own column, which is never a hit.
     """
-    order = np.argsort(columns, kind="stable")
-    ordered = columns[order]
-    items = known.take(query)
-    # Most known items are in no column: a small table of hashes sorts them out before the search.
+    # Columns lie in buckets by a hash of their items, for most known items are in none of them.
     buckets = 8 << len(columns).bit_length()
-    is_used = np.zeros(buckets, bool)
-    is_used[columns % buckets] = True
-    items = items.keep(is_used[items.values % buckets])
-    first = np.searchsorted(ordered, items.values, side="left")
-    counts = np.searchsorted(ordered, items.values, side="right") - first
-    found = Jagged.from_lengths(np.zeros(0, np.int64), counts)
-    row = np.repeat(items.row_of_value(), counts)
-    steps = np.arange(len(row)) - np.repeat(found.offsets[:-1], counts)
-    column = order[np.repeat(first, counts) + steps]
-    is_hit = column != own[row]
+    bucket = columns & (buckets - 1)
+    order = np.argsort(bucket, kind="stable")
+    counts = np.bincount(bucket, minlength=buckets)
+    starts = np.cumsum(counts) - counts
+    begin, end = known.offsets[query], known.offsets[query + 1]
+    bags = [known.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
+    values = np.concatenate([_NO_ITEMS.astype(known.values.dtype), *bags])
+    bucket = values & (buckets - 1)
+    found = np.flatnonzero((counts > 0)[bucket])
+    row = np.repeat(np.arange(len(query), dtype=np.int32), end - begin)[found]
+    values, bucket = values[found], bucket[found]
+    in_bucket = counts[bucket]
+    # Each of them against all columns of its bucket.
+    shift = starts[bucket] - (np.cumsum(in_bucket) - in_bucket)
+    column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
+    row = np.repeat(row, in_bucket)
+    is_hit = (columns[column] == np.repeat(values, in_bucket)) & (column != own[row])
     return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
+
+
+def _outer(own: Ints, columns: Ints) -> Ints:
+    """Every row with each of the columns, but for its own; [n, 2] as of `accidental_hits`."""
+    row, column = np.repeat(np.arange(len(own)), len(columns)), np.tile(columns, len(own))
+    is_other = column != own[row]
+    return np.stack([row[is_other], column[is_other]], axis=1)
+
+
+def _distinct(values: Ints) -> tuple[Ints, Ints]:
+    """As `np.unique` with the inverse; by hashing, which is several times as fast as sorting."""
+    encoded = pa.array(values).dictionary_encode()
+    distinct = encoded.dictionary.to_numpy()
+    order = np.argsort(distinct)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return distinct[order], rank[encoded.indices.to_numpy()]
+
+
+def _padded(column: Jagged, rows: int) -> Jagged:
+    """With empty rows at the end."""
+    return Jagged(column.values, np.pad(column.offsets, (0, rows - len(column)), mode="edge"))
 
 
 def _places(column: Jagged, rows: Ints) -> tuple[Ints, Ints]:
@@ -256,14 +342,31 @@ def _take(column: Column, rows: Ints, visible: Bools) -> Column:
         dense = column.take(rows)
         present = dense.present & visible
         return Dense(np.where(present[:, None], dense.values, np.float32(0)), present)
-    lengths = np.where(visible, column.lengths[rows], 0)
-    return Jagged.from_lengths(column.take(rows[visible]).values, lengths)
+    starts = column.offsets[rows]
+    lengths = np.where(visible, column.offsets[rows + 1] - starts, 0)
+    ends = np.cumsum(lengths)
+    if lengths.max(initial=0) <= 1:
+        positions = starts[lengths > 0]
+    else:
+        positions = np.repeat(starts - (ends - lengths), lengths)
+        positions += np.arange(len(positions))
+    return Jagged(column.values[positions], np.concatenate([[0], ends]))
 
 
-def _weighted(column: Jagged, rows: int) -> tuple[Ints, npt.NDArray[np.float32], Ints]:
-    """Values, their weights (1 over the bag's length) and lengths, padded to [rows]."""
-    weights = (1.0 / column.lengths[column.row_of_value()]).astype(np.float32)
+def _weighted(
+    feature: AnyFeature, column: Jagged, rows: int
+) -> tuple[Ints, npt.NDArray[np.float32], Ints]:
+    """Values, their weights, which sum to 1 in each bag, and lengths, padded to [rows]."""
+    weights = bag_weights(column, half_life_of(feature))
     return column.values, weights, np.pad(column.lengths, (0, rows - len(column)))
+
+
+def _dense_arrays(group: str, columns: list[Dense], rows: int) -> Arrays:
+    """Side by side: the numbers, and which columns have some."""
+    return {
+        f"{group}_dense": _side_by_side([column.values for column in columns], rows),
+        f"{group}_dense_present": _side_by_side([c.present[:, None] for c in columns], rows),
+    }
 
 
 def _side_by_side(columns: list[npt.NDArray[np.generic]], rows: int) -> npt.NDArray[np.generic]:

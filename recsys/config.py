@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from feature_store.schema import FeatureSchema, Settings
-from pipelines.settings import DataConfig
+from feature_store.settings import FeatureStoreConfig
+from pipelines.settings import DataConfig, context_fault
 
 
 class ModelConfig(Settings):
@@ -34,12 +35,42 @@ class LossConfig(Settings):
     logq_strength: float = Field(
         1.0, ge=0, le=1, description="How much of log Q(item) is taken off the training logits."
     )
+    logq: Literal["exact", "streaming"] = Field(
+        "exact",
+        description="Q by counts of training events, or by an estimate that follows the stream.",
+    )
+    logq_learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Of the streaming estimate, for each event; null: 0.01."
+    )
+    logq_buckets: int | None = Field(
+        None,
+        ge=16,
+        description="Counters of the streaming estimate, shared by hash; null: one an item.",
+    )
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="How often a positive hides its id, so that cold items work."
     )
     history_dropout: float = Field(
         0.0, ge=0, lt=1, description="How often each history item is left out in training."
     )
+
+    context_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="How often training hides each context feature, so that the model can do "
+        "without.",
+    )
+
+    @model_validator(mode="after")
+    def _logq_has_effect(self) -> "LossConfig":
+        if self.logq == "exact":
+            for name in ("logq_learning_rate", "logq_buckets"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no effect with logq: exact; set logq: streaming")
+        elif self.logq_strength == 0:
+            raise ValueError("logq: streaming has no effect with logq_strength: 0")
+        return self
 
 
 class NoSelfSupervision(Settings):
@@ -69,8 +100,13 @@ class CorrelatedMasking(_MaskingConfig):
     """CFM: a seed feature and its most correlated features are masked together."""
 
     method: Literal["cfm"] = "cfm"
-    mutual_information: Literal["raw", "normalised"] = Field(
-        "raw", description="raw is the paper's; normalised divides by the smaller entropy."
+    mutual_information: Literal["raw", "normalised", "corrected"] = Field(
+        "raw",
+        description="raw is the paper's; normalised divides by the smaller entropy; corrected "
+        "leaves out what many values share by chance.",
+    )
+    weighting: Literal["items", "interactions"] = Field(
+        "items", description="How an item counts: once, as in the paper, or by its training events."
     )
 
 
@@ -103,8 +139,8 @@ class TrainingConfig(Settings):
     def _workers_fit(self) -> "TrainingConfig":
         if self.launcher == "local" and self.workers != 1:
             raise ValueError("launcher local runs one worker; set launcher: ray or workers: 1")
-        if self.batch_size % self.workers:
-            raise ValueError("batch_size must be a multiple of workers")
+        if self.batch_size < self.workers:
+            raise ValueError("batch_size must be at least as many as workers")
         return self
 
 
@@ -148,6 +184,7 @@ class Config(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
+    feature_store: FeatureStoreConfig = FeatureStoreConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
@@ -158,12 +195,28 @@ class Config(Settings):
                 "model.history_pooling last has no meaning with data.history.kind others; "
                 "use [mean]"
             )
+        fault = context_fault(self.data, self.features)
+        if fault is not None:
+            raise ValueError(f"{fault}; change it, or remove the feature")
+        default = LossConfig.model_fields["context_dropout"].default
+        if not self.features.context and self.loss.context_dropout != default:
+            raise ValueError("loss.context_dropout has no effect without features.context")
         return self
 
     @property
     def prepared_dir(self) -> Path:
         """Where `prepare` writes."""
         return Path(self.output) / "prepared"
+
+    @property
+    def forgotten_path(self) -> Path:
+        """The list of ids that `prepare` drops."""
+        return Path(self.output) / "forgotten.json"
+
+    @property
+    def feature_store_dir(self) -> Path:
+        """Where `materialize` writes; a repository of Feast."""
+        return Path(self.output) / "feature_store"
 
     @property
     def train_dir(self) -> Path:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from feature_store.errors import UserError
+from pipelines.filesystems import is_url
 from recsys.config import Config
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
@@ -69,18 +70,29 @@ def _resolve_paths(document: dict[str, Any], base: Path) -> None:
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str(base / section[key]) if "://" not in section[key] else section[key]
+            section[key] = section[key] if is_url(section[key]) else str(base / section[key])
+
+
+def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
+    """The name, and the value in YAML, of an option such as `--set training.epochs=3`.
+
+    Raises:
+        UserError: It is not of the form, or the value is not YAML.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise UserError(f"{option} {text!r} is not of the form {form}.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{option} {text!r}: the value is not YAML; quote it.") from error
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    keys = name.strip().split(".")
-    if not separator or not all(keys):
+    name, value = parse_assignment("--set", override, "key.path=value")
+    keys = name.split(".")
+    if not all(keys):
         raise UserError(f"--set {override!r} is not of the form key.path=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override!r}: the value is not YAML; quote it.") from error
     section: Any = document
     for depth, key in enumerate(keys[:-1]):
         if isinstance(section, list):

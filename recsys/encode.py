@@ -1,6 +1,6 @@
 """Vectors of all items and of queries, by one process or by all ranks together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from feature_store.columns import Ints, Jagged
+from feature_store.columns import Column, Ints, Jagged
 from recsys.batch import agreed_batch
 from recsys.collate import Arrays, BatchBuilder
 from recsys.losses import gather
@@ -32,7 +32,12 @@ def encode_items(model: TwoTower, builder: BatchBuilder, device: torch.device) -
 
 
 def encode_queries(
-    model: TwoTower, builder: BatchBuilder, queries: Ints, history: Jagged, device: torch.device
+    model: TwoTower,
+    builder: BatchBuilder,
+    queries: Ints,
+    history: Jagged,
+    context: Mapping[str, Column],
+    device: torch.device,
 ) -> Floats:
     """L2-normalised vectors of queries, [queries, dim]; collective as `encode_items`.
 
@@ -41,11 +46,13 @@ def encode_queries(
         builder: Of batches.
         queries: [queries] indices.
         history: [queries] items, oldest first.
+        context: [queries] by feature name, in which they are asked.
         device: Of the model.
     """
 
     def build(rows: Ints) -> Arrays:
-        return builder.queries(queries[rows], history.take(rows))
+        asked = {name: column.take(rows) for name, column in context.items()}
+        return builder.queries(queries[rows], history.take(rows), asked)
 
     return _encode(model, len(queries), build, lambda encoded: encoded.queries, builder, device)
 

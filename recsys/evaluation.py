@@ -118,7 +118,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
             "queries": len(task.queries),
             "held_out": len(task.held_out.values),
             "already_seen": task.already_seen,
-            "items": prepared.num_items,
+            "items": int(prepared.is_current_item.sum()),
         },
         split=prepared.manifest.data.split.kind,
         history=prepared.manifest.data.history.kind,
@@ -164,6 +164,7 @@ def validation_metrics(
         num_items=len(item_vectors),
         excluded=excluded,
         k=RANKED,
+        is_candidate=prepared.is_current_item,
     )
     return overall_ratios(ranks_of(held_out, top)).values()
 
@@ -190,7 +191,11 @@ def _measure_all(
     for name, build in _methods(config, prepared, model, task).items():
         started = time.monotonic()
         top[name] = top_items(
-            build(), num_items=prepared.num_items, excluded=task.excluded, k=RANKED
+            build(),
+            num_items=prepared.num_items,
+            excluded=task.excluded,
+            k=RANKED,
+            is_candidate=prepared.is_current_item,
         )
         ranks = ranks_of(task.held_out, top[name])
         samples = config.evaluation.bootstrap_samples
@@ -208,7 +213,8 @@ def _methods(
     def two_tower() -> Scorer:
         builder = BatchBuilder(prepared, config)
         history = state.history(_SPLIT).take(task.queries)
-        queries = encode_queries(model, builder, task.queries, history, cpu)
+        context = prepared.context_of(task.queries, _SPLIT)
+        queries = encode_queries(model, builder, task.queries, history, context, cpu)
         return vector_scorer(queries, encode_items(model, builder, cpu))
 
     def popularity() -> Scorer:

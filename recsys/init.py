@@ -7,15 +7,17 @@ from pathlib import Path
 import pyarrow.compute as pc
 import yaml
 
-from feature_store.encoding import id_strings
 from feature_store.errors import UserError
+from feature_store.raw import id_strings
 from feature_store.storage import write_text
+from pipelines.filesystems import is_url, shown
 from pipelines.profile import profile_column
 from pipelines.profile_events import EventsProfile, profile_events
 from pipelines.sampling import ParquetTable, open_table
 from recsys import init_rules as rules
 from recsys.config import Config
 from recsys.config_file import load_config, parse_config
+from recsys.init_context import propose_context
 from recsys.init_document import Findings, document
 from recsys.init_features import Choice, choose_features, id_choice, number
 from recsys.init_roles import Roles, find_roles, normalised
@@ -99,6 +101,7 @@ def find_out(events: str, items: str | None, queries: str | None, directory: Pat
         split=split,
         item_choices=_item_choices(items_table, roles.item, corpus),
         query_choices=_query_choices(queries_table, roles.query, profile, split),
+        context=propose_context(events_table, roles, profile, split),
         size=rules.Size(profile.rows, split.training_events, corpus),
         repeated_ids={
             table.what: _repeats(table, column)
@@ -146,7 +149,7 @@ def _rating_range(events: ParquetTable, roles: Roles) -> tuple[float, float] | N
 
 def relative_path(path: str, directory: Path) -> str:
     """The path as seen from a directory; a URL stays as it is."""
-    if "://" in path:
+    if is_url(path):
         return path
     lexical = os.path.relpath(path, directory)
     physical = os.path.realpath(directory)
@@ -158,7 +161,7 @@ def relative_path(path: str, directory: Path) -> str:
 
 def data_name(events: str) -> str:
     """A name for the data: of its directory, without what every log is called."""
-    parts = re.split(r"[/\\]", events if "://" in events else os.path.abspath(events))
+    parts = re.split(r"[/\\]", shown(events) if is_url(events) else os.path.abspath(events))
     for part in reversed([part for part in parts if part and not re.search(r"[*?\[\]=:]", part)]):
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", part.removesuffix(".parquet")).strip(".-_")
         if name and normalised(name) not in _PLAIN_NAMES and not name.startswith("part-"):

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.schema import Feature
+from feature_store.schema import AnyFeature
 from pipelines.profile_events import EventsProfile
 from pipelines.sampling import ParquetTable
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys import init_rules as rules
 from recsys.config import CorrelatedMasking, EvaluationConfig, LossConfig, TrainingConfig
+from recsys.init_context import Proposed
 from recsys.init_features import Choice, features_of, number
 from recsys.init_roles import Roles
 from recsys.init_split import SplitChoice
-from recsys.init_yaml import Entry, Note, Row, Section, Setting, scalar
+from recsys.init_yaml import Entry, Note, Proposal, Row, Section, Setting, scalar
 
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
@@ -24,6 +25,7 @@ class Findings:
     Args:
         name: Of the data, for the output and the experiment.
         paths: Of events, items and queries, relative to the configuration.
+        context: Features that could be of use.
         repeated_ids: Rows of items and of queries whose id occurs before.
         rating_range: Smallest and largest rating, where there is a rating.
     """
@@ -38,6 +40,7 @@ class Findings:
     split: SplitChoice
     item_choices: list[Choice]
     query_choices: list[Choice]
+    context: list[Proposed]
     size: rules.Size
     repeated_ids: dict[str, int]
     rating_range: tuple[float, float] | None
@@ -189,7 +192,8 @@ def _features(found: Findings) -> list[Entry]:
     smallest, largest = rules.SMALLEST_DIM, rules.LARGEST_DIM
     rule = (
         f"dim is about 6 x (distinct values)^(1/4), between {smallest} and {largest} (item id: "
-        f"{rules.SMALLEST_ITEM_ID_DIM} and {largest}). With min_count, rarer values share one row."
+        f"{rules.SMALLEST_ITEM_ID_DIM} and {largest}). With min_count, rarer values share one row. "
+        "Lists are taken as sets; kind sequence reads one in its order, the oldest value first."
     )
     notes: list[Entry] = [Note(rule)]
     large = [t for t in (found.items, found.queries) if t is not None and t.is_large]
@@ -200,6 +204,7 @@ def _features(found: Findings) -> list[Entry]:
         *notes,
         *_side("item", found.item_choices),
         *_side("query", found.query_choices),
+        *_context(found),
     ]
 
 
@@ -217,7 +222,21 @@ def _side(side: str, choices: list[Choice]) -> list[Entry]:
     return [Section(side, [*rows, *left_out])]
 
 
-def _values(feature: Feature) -> dict[str, Any]:
+def _context(found: Findings) -> list[Entry]:
+    """Commented out: whether a value is known beforehand, only the reader knows."""
+    if not found.context:
+        return []
+    text = (
+        "The context of an event may be a feature, too, where it is known already when the query "
+        "is asked: a device, the hour. Never take what only comes out afterwards (a rating, a "
+        "purchase, seconds watched): it would tell the model the answer. A position is used in "
+        "training alone. Keep what is known beforehand of these, without the #:"
+    )
+    rows = [Row(_values(proposed.feature), proposed.why) for proposed in found.context]
+    return [Note(text), Proposal([Section("context", rows)])]
+
+
+def _values(feature: AnyFeature) -> dict[str, Any]:
     rest = {key: getattr(feature, key) for key in type(feature).model_fields}
     head = {key: rest.pop(key) for key in ("name", "kind", "dim")}
     return head | {key: value for key, value in rest.items() if key in feature.model_fields_set}

@@ -58,9 +58,6 @@ def choose(column: ColumnProfile) -> Choice:
         return Choice(column.name, None, "a column without a name")
     if not column.present or column.type == "null":
         return Choice(column.name, None, "no row has a value")
-    if column.unreadable:
-        why = "pyarrow cannot read nulls of fixed-size lists from Parquet; write plain lists"
-        return Choice(column.name, None, why)
     if column.shape == "other":
         return Choice(column.name, None, f"{column.type} is not supported")
     if column.shape == "vector":
@@ -93,20 +90,27 @@ def _choose_number(column: ColumnProfile) -> Choice:
     numbers = column.numbers
     if numbers is None or numbers.smallest == numbers.largest:
         return Choice(column.name, None, "the same number in every row that has one")
+    keys, shape = _scaling(numbers)
+    feature = NumericFeature(name=column.name, dim=rules.NUMBER_DIM, **keys)
     why = f"{number(numbers.smallest)} to {number(numbers.largest)}"
-    if _is_skewed(numbers):
-        feature = NumericFeature(name=column.name, dim=rules.NUMBER_DIM, scaling="log")
-        return Choice(column.name, feature, f"{why}, skewed{_filled(column)}")
-    feature = NumericFeature(name=column.name, dim=rules.NUMBER_DIM)
-    return Choice(column.name, feature, f"{why}{_filled(column)}")
+    return Choice(column.name, feature, f"{why}{shape}{_filled(column)}")
 
 
-def _is_skewed(numbers: NumberSummary) -> bool:
-    if numbers.smallest < 0:
-        return False
+def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
+    """The scaling, where it is not the default, and the reason.
+
+    Ranks bound what is skewed in any way, but distances within it are lost: a logarithm that mends
+    the skewness keeps them. It does not mend shares far below 1, numbers that are mostly 0, and
+    long tails on the lower side.
+    """
     smallest = max(numbers.smallest, 1.0)
     magnitudes = math.log10(max(numbers.largest, smallest) / smallest)
-    return numbers.skewness >= rules.SKEWNESS_FROM or magnitudes >= rules.ORDERS_OF_MAGNITUDE_FROM
+    is_wide = numbers.smallest >= 0 and magnitudes >= rules.ORDERS_OF_MAGNITUDE_FROM
+    if abs(numbers.skewness) < rules.SKEWNESS_FROM and not is_wide:
+        return {}, ""
+    if numbers.smallest >= 0 and abs(numbers.log_skewness) < rules.SKEWNESS_FROM:
+        return {"scaling": "log"}, ", skewed"
+    return {"scaling": "quantile"}, ", skewed in log too"
 
 
 def _choose_list(column: ColumnProfile, values: TokenCounts) -> Choice:
@@ -148,7 +152,7 @@ def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
     )
     # Titles that repeat, of editions or of sellers of the same thing, are titles all the same.
     is_title = (
-        _words_of(column.name)[-1:] in _TITLES
+        words_of(column.name)[-1:] in _TITLES
         and column.words_per_value >= rules.WORDS_FROM
         and values.distinct > rules.CATEGORIES_UP_TO
     )
@@ -187,10 +191,10 @@ def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 
 def _is_named_like_code(name: str) -> bool:
-    return any(_CODE_WORD.fullmatch(word) for word in _words_of(name))
+    return any(_CODE_WORD.fullmatch(word) for word in words_of(name))
 
 
-def _words_of(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """`movieTitle` and `movie_title` are movie and title."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.encoding import id_strings
 from feature_store.errors import UserError
+from feature_store.raw import id_strings
 from pipelines.profile_events import is_clock
 from pipelines.sampling import ParquetTable
 from pipelines.timestamps import Unit, timestamp_unit, to_microseconds
@@ -27,7 +27,7 @@ _ID_NAMES: dict[Side, str] = {
 }
 _TIME_NAMES = (
     "timestamp ts time datetime date eventtime eventtimestamp unixreviewtime unixtime createdat "
-    "occurredat timestampms reviewtime visittime clicktime eventdate day"
+    "occurredat timestampms reviewtime visittime clicktime eventdate day dt ds"
 )
 _RATING_NAMES = "rating ratings stars star score overall reviewscore"
 _WEIGHT_NAMES = "weight sampleweight exampleweight"
@@ -91,10 +91,19 @@ def normalised(name: str) -> str:
 
 
 def _named(columns: Iterable[str], names: str) -> list[str]:
-    """The columns that have one of the names, the most preferred first."""
+    """The columns that have one of the names, the most preferred first.
+
+    A column inside others, such as `payload.user.id`, also has the names `user.id` and `id`.
+    """
     order = names.split()
-    known = [name for name in columns if normalised(name) in order]
-    return sorted(known, key=lambda name: order.index(normalised(name)))
+    places: dict[str, tuple[int, int]] = {}
+    for name in columns:
+        parts = name.split(".")
+        known = [normalised(".".join(parts[depth:])) for depth in range(len(parts))]
+        found = [(depth, order.index(k)) for depth, k in enumerate(known) if k in order]
+        if found:
+            places[name] = found[0]
+    return sorted(places, key=lambda name: places[name])
 
 
 def _can_be_id(table: ParquetTable, name: str) -> bool:
@@ -209,7 +218,7 @@ def _best_match(
 def _only_one_left(
     side: Side, events: ParquetTable, free: list[str], guesses: dict[str, str]
 ) -> str | None:
-    left = [name for name in free if _can_be_id(events, name)]
+    left = [n for n in free if n not in events.partition and _can_be_id(events, n)]
     if len(left) != 1:
         return None
     guesses[side] = "not a known name, but no other column can be it"
@@ -223,7 +232,19 @@ def _glance(events: ParquetTable, name: str) -> pa.Array:
 def _find_timestamp(
     events: ParquetTable, free: list[str], guesses: dict[str, str]
 ) -> tuple[str | None, Unit]:
-    for name in _named(free, _TIME_NAMES):
+    # The date of a directory is coarser than any time inside its files.
+    inside = [name for name in free if name not in events.partition]
+    for names in (inside, [name for name in free if name in events.partition]):
+        found = _timestamp_among(events, names, guesses)
+        if found is not None:
+            return found
+    return None, "s"
+
+
+def _timestamp_among(
+    events: ParquetTable, names: list[str], guesses: dict[str, str]
+) -> tuple[str, Unit] | None:
+    for name in _named(names, _TIME_NAMES):
         times = _microseconds(events, name)
         if times is not None:
             return name, times[1]
@@ -232,13 +253,13 @@ def _find_timestamp(
             "numbers, Arrow timestamps, dates or ISO-8601 text"
         )
     dated: list[tuple[str, Unit]] = []
-    for name in free:
+    for name in names:
         times = _microseconds(events, name)
         # Long numbers in finer units are ids more often than times.
         if times is not None and times[1] in ("s", "ms") and is_clock(times[0]):
             dated.append((name, times[1]))
     if len(dated) != 1:
-        return None, "s"
+        return None
     guesses["timestamp"] = "not a known name, but the only column that holds dates"
     return dated[0]
 
@@ -250,7 +271,7 @@ def _microseconds(events: ParquetTable, name: str) -> tuple[np.ndarray, Unit] | 
         return None
     column = _glance(events, name)
     try:
-        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        is_number = not (pa.types.is_temporal(kind) or pa.types.is_string(kind))
         unit = timestamp_unit(column) if is_number else "s"
         times = to_microseconds(column, unit).drop_null().to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

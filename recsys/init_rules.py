@@ -29,6 +29,7 @@ SINGLES_UP_TO = 0.9
 RARE_FROM, RARE_SHARE_FROM, RARE_MIN_COUNT = 500, 0.5, 2
 MAX_VOCABULARY = 1_000_000
 HASHED_FROM, HASH_BUCKETS = 2_000_000, 2_097_152
+# Numbers that are this skewed, or that span so many powers of ten, are not scaled linearly.
 SKEWNESS_FROM, ORDERS_OF_MAGNITUDE_FROM = 2.0, 3
 LONGEST_VECTOR = 16_384
 # Training events that a query needs (in the median) for an embedding of its own.
@@ -39,6 +40,9 @@ QUERY_ID_EVENTS_FROM = 5
 ITEM_ORDER_FROM = 0.95
 TIES_FROM, TIES_WARNED_FROM = 0.9, 0.1
 SYNTHETIC_FROM = 0.8
+# Without a real clock: neighbours in the same order in more than this share of queries are in an
+# order of the items' own. Both tests of neighbours are at this probability of error.
+SAME_ORDER_FROM, ORDER_P = 0.95, 1e-4
 KNOWN_QUERIES_FROM = 0.5
 LEAVE_LAST_OUT_EVENTS_FROM = 3
 SHORTEST_HISTORY, LONGEST_HISTORY, UNKNOWN_HISTORY = 10, 100, 50

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines.profile_events import EventsProfile, TimeCut, TimeProfile
+from pipelines.profile_order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
 from recsys import init_rules as rules
 from recsys.init_features import number, percent
@@ -69,7 +70,32 @@ def _why_meaningless(time: TimeProfile) -> str | None:
             f"The order is unknown: {percent(time.ties)} of events have the timestamp of the event "
             "of the same query before them."
         )
+    if time.order is None or not (_is_synthetic(time) or time.clock is None):
+        return None
+    return _why_order_meaningless(time.order)
+
+
+def _why_order_meaningless(order: OrderProfile) -> str | None:
+    """By the neighbours; see `OrderProfile`."""
+    if order.is_fixed(rules.SAME_ORDER_FROM, rules.ORDER_P):
+        return (
+            "The timestamps carry no time: where two items are neighbours in several queries "
+            f"({order.returns:,} times), {percent(order.share_of_same_order)} are in the same "
+            "order, as only an order of the items' own would be. If it is the order in which one "
+            "goes through them, such as episodes, set columns.timestamp, split.kind: "
+            "leave_last_out and history.kind: past."
+        )
+    if order.is_shuffled(rules.ORDER_P):
+        return (
+            "The timestamps carry no time: two items are neighbours in several queries "
+            f"{order.returns:,} times, no more often than where the events of each query are "
+            f"shuffled ({number(round(order.shuffled_returns))} times)."
+        )
     return None
+
+
+def _is_synthetic(time: TimeProfile) -> bool:
+    return min(time.same_start, time.same_step) >= rules.SYNTHETIC_FROM
 
 
 def _is_cut_usable(cut: TimeCut | None) -> bool:
@@ -79,15 +105,16 @@ def _is_cut_usable(cut: TimeCut | None) -> bool:
 
 def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, list[str]]:
     """For logs in which at least the order within a query may mean something."""
-    if min(time.same_start, time.same_step) >= rules.SYNTHETIC_FROM:
+    if _is_synthetic(time):
         why = (
             f"The clock is not real: {percent(time.same_start)} of queries begin at the same time "
-            f"and {percent(time.same_step)} of steps are equal. The order within a query may be "
-            "real; if it is not (ask whoever wrote the log), set split.kind: random_hash, "
-            "history.kind: others and model.history_pooling: [mean]."
+            f"and {percent(time.same_step)} of steps are equal. {_what_order(time.order)}"
         )
     elif time.clock is None:
-        why = "The timestamps are no dates: events of one query can be put in order, and no others."
+        why = (
+            "The timestamps are no dates: events of one query can be put in order, and no others. "
+            f"{_what_order(time.order)}"
+        )
     else:
         why = f"Real time, {time.clock[0]:%Y-%m-%d} to {time.clock[1]:%Y-%m-%d}."
         if time.cut is None:
@@ -109,6 +136,19 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
             "of the event before"
         )
     return LeaveLastOut(), [why, f"{last}."]
+
+
+def _what_order(order: OrderProfile | None) -> str:
+    if order is None or not order.is_like_time(rules.ORDER_P):
+        return (
+            "The order within a query may be real; if it is not (ask whoever wrote the log), set "
+            "split.kind: random_hash, history.kind: others and model.history_pooling: [mean]."
+        )
+    return (
+        "The order within a query looks real: two items are neighbours in several queries "
+        f"{order.returns:,} times ({number(round(order.shuffled_returns))} times where events are "
+        f"shuffled), and {percent(order.share_of_same_order)} are in the same order."
+    )
 
 
 def _time_split(cut: TimeCut) -> Split:

@@ -46,7 +46,14 @@ class Section:
     entries: "Sequence[Entry]"
 
 
-Entry = Setting | Row | Note | Section
+@dataclass(frozen=True)
+class Proposal:
+    """Entries that are commented out: without the `# ` they are part of the document."""
+
+    entries: "Sequence[Entry]"
+
+
+Entry = Setting | Row | Note | Section | Proposal
 
 
 def render(entries: Sequence[Entry]) -> str:
@@ -87,6 +94,9 @@ def _lines(entries: Sequence[Entry], indent: str) -> list[str]:
         if isinstance(entry, Section):
             lines.append(f"{indent}{scalar(entry.key)}:")
             lines += _lines(entry.entries, indent + _INDENT)
+        elif isinstance(entry, Proposal):
+            proposed = _lines(entry.entries, indent)
+            lines += [f"{indent}# {line.removeprefix(indent)}" for line in proposed]
         else:
             lines += _comment(entry.text, indent) if entry.text else [""]
     return lines + _aligned(block, indent)

@@ -1,21 +1,29 @@
 """Where a rank's batches come from: a Ray Data pipeline, or this process itself."""
 
+import pickle
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 from pipelines.prepared import Prepared
 from recsys.collate import Arrays, BatchBuilder
 from recsys.config import Config
-from recsys.plan import Chunk, TrainingPlan, read_chunk
+from recsys.lanes import read_steps
+from recsys.plan import TrainingPlan
 
-# Batches that are built ahead of training.
-_PREFETCH = 4
+# Batches that are built ahead of training: time enough to fill all lanes when an epoch begins.
+_PREFETCH = 8
 # Tasks that build batches of one rank at a time.
 _LOADER_TASKS = 2
+# Row groups of each lane that a task reads.
+_TASK_WINDOWS = 2
+# Ray takes 1 ms to plan each, before the first one starts.
+_MAX_TASKS = 1_000
+# Of all blocks that wait to be read; without it a task would build all batches before their turn.
+_WAITING_BYTES = 256 * 2**20
 # Of a block that they hand over; small, for training begins when the first one is there.
 _BLOCK_BYTES = 8 * 2**20
 # Between two steps of Ray Data's control loop.
@@ -70,6 +78,25 @@ class Prefetched(Iterator[Arrays]):
                 continue
 
 
+class Awaited(Iterator[Arrays]):
+    """The same batches, and how long they were waited for.
+
+    Attributes:
+        seconds: Spent in waiting; the reader may set it back.
+    """
+
+    def __init__(self, batches: Iterable[Arrays]) -> None:
+        self._batches = iter(batches)
+        self.seconds = 0.0
+
+    def __next__(self) -> Arrays:
+        started = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
 # Yields a rank's arrays, from a step on: (plan, config, rank, world_size, from_step).
 ArraySource = Callable[[TrainingPlan, Config, int, int, int], Prefetched]
 
@@ -81,9 +108,8 @@ def local_arrays(
 
     def build() -> Generator[Arrays, None, None]:
         builder = BatchBuilder(Prepared(config.prepared_dir), config)
-        for chunk in plan.chunks(from_step):
-            for window in read_chunk(chunk):
-                yield builder.training(window, rank, world_size)
+        for share in read_steps(plan, from_step, plan.total_steps, rank, world_size):
+            yield builder.training(share, rank, world_size)
 
     return Prefetched(build())
 
@@ -97,26 +123,38 @@ def ray_arrays(
     order and cannot resume in the middle, so the position is the plan's.
     """
     document = config.model_dump_json()
+    stop = plan.total_steps
+    # A task reads again what the one before has read of a row group.
+    steps = _TASK_WINDOWS * plan.window_rows * plan.lanes // plan.batch_size
+    steps = max(1, steps, (stop - from_step) // _MAX_TASKS)
 
     def build(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         builder = _builder(document)
-        for window in read_chunk(row["item"]):
-            yield dict(builder.training(window, rank, world_size))
+        first = row["item"]
+        for share in read_steps(plan, first, min(first + steps, stop), rank, world_size):
+            # As bytes: Ray takes longer over a column for each array than over the copy.
+            arrays = builder.training(share, rank, world_size)
+            yield {"arrays": pickle.dumps(arrays, pickle.HIGHEST_PROTOCOL)}
 
     def stream() -> Generator[Arrays, None, None]:
         import ray.data
 
-        chunks: list[Chunk] = list(plan.chunks(from_step))
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = ray.data.ExecutionResources(
+            object_store_memory=_WAITING_BYTES
+        )
         context.enable_progress_bars = False
         context.target_max_block_size = _BLOCK_BYTES
         context.custom_execution_callback_classes = [_pacing()]
-        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
+        firsts = list(range(from_step, stop, steps))
+        dataset = ray.data.from_items(firsts, override_num_blocks=len(firsts))
         # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
         # waits until its batches are read, the other ranks' cannot start, and that rank waits for
         # theirs.
-        yield from dataset.flat_map(build, num_cpus=0, concurrency=_LOADER_TASKS).iter_rows()
+        tasks = min(_LOADER_TASKS, len(firsts))
+        for row in dataset.flat_map(build, num_cpus=0, concurrency=tasks).iter_rows():
+            yield pickle.loads(row["arrays"])
 
     return Prefetched(stream())
 

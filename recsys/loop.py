@@ -27,7 +27,8 @@ from recsys.collate import Arrays, BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.evaluation import validation_metrics
-from recsys.loader import ArraySource
+from recsys.frequency import build_frequency
+from recsys.loader import ArraySource, Awaited
 from recsys.model import build_model
 from recsys.objective import TwoTowerObjective
 from recsys.plan import TrainingPlan, plan_training
@@ -85,7 +86,12 @@ def train_on_rank(job: Job, device: torch.device, source: ArraySource) -> None:
     prepared = Prepared(config.prepared_dir)
     plan = training_plan(prepared, config)
     found = _agreed_checkpoint(work_dir)
-    progress = found[1] if found is not None else _BEGINNING
+    progress = found[1] if found is not None else _beginning(plan)
+    if progress.plan != plan.identity:
+        raise UserError(
+            f"{work_dir} holds a training on other examples than those of {config.prepared_dir}; "
+            "expected the ones that it began with: remove the directory to start over."
+        )
     if progress.step >= plan.total_steps or progress.stale >= config.training.patience:
         return
     # Batches are built while the model is.
@@ -97,7 +103,8 @@ def train_on_rank(job: Job, device: torch.device, source: ArraySource) -> None:
         rank.run(batches)
 
 
-_BEGINNING = CheckpointManifest(step=0, best_step=0, best_value=None, stale=0)
+def _beginning(plan: TrainingPlan) -> CheckpointManifest:
+    return CheckpointManifest(step=0, plan=plan.identity, best_step=0, best_value=None, stale=0)
 
 
 def _agreed_checkpoint(work_dir: Path) -> tuple[Path, CheckpointManifest] | None:
@@ -129,7 +136,8 @@ class _Rank:
         self.builder = BatchBuilder(prepared, config)
         torch.manual_seed(config.training.seed)  # The towers start equal on all ranks.
         model = build_model(prepared, config.model, torch.device("meta"))
-        objective = TwoTowerObjective(model, config.loss, config.ssl)
+        frequency = build_frequency(config.loss, prepared.num_items)
+        objective = TwoTowerObjective(model, config.loss, config.ssl, frequency)
         self.sharded = shard(objective, model, config.training, device)
         self.model = model
         self.optimizer = CombinedOptimizer(
@@ -137,6 +145,7 @@ class _Rank:
         )
         self.losses: list[dict[str, Tensor]] = []
         self.clock = time.perf_counter()
+        self.batches = Awaited([])
         self.metrics = _MetricsFile(work_dir / METRICS_FILE, self.rank, progress.step)
         if self.rank == 0:
             write_text(work_dir / SHARDING_FILE, f"{self.sharded.plan}\n")
@@ -144,7 +153,8 @@ class _Rank:
     def run(self, batches: Iterable[Arrays]) -> None:
         step, total = self.progress.step, self.plan.total_steps
         interval = -(-self.plan.steps_per_epoch // self.config.training.validations_per_epoch)
-        for arrays in batches:
+        self.batches = Awaited(batches)
+        for arrays in self.batches:
             self._step(step, arrays)
             step += 1
             is_validated = step % interval == 0 or step == total
@@ -179,10 +189,17 @@ class _Rank:
                 f"the loss is not finite at step {step}; lower training.sparse_learning_rate or "
                 "training.dense_learning_rate, or raise loss.temperature."
             )
-        rate = steps * self.plan.batch_size / (now - self.clock)
-        self.clock = now
+        seconds = now - self.clock
+        # Of the rank that waited longest: the others waited for it.
+        waited = torch.tensor(self.batches.seconds / seconds, device=self.device)
+        dist.all_reduce(waited, op=dist.ReduceOp.MAX)
+        speed = {
+            "examples_per_second": self.plan.examples(step - steps, step) / seconds,
+            "loader_wait": float(waited),
+        }
+        self._restart_clock()
         values = dict(zip(names, means.tolist(), strict=True))
-        self.metrics.append(step, {"examples_per_second": rate, **values})
+        self.metrics.append(step, {**speed, **values})
 
     def _validate(self, step: int) -> None:
         """Ranks the whole corpus, then saves a checkpoint."""
@@ -195,6 +212,7 @@ class _Rank:
             self.builder,
             queries,
             state.validation_history.take(queries),
+            self.prepared.context_of(queries, "validation"),
             self.device,
         )
         if self.rank == 0:
@@ -204,13 +222,18 @@ class _Rank:
         dist.broadcast_object_list(value)
         self.progress = _next_progress(self.progress, step, value[0])
         save_checkpoint(self.work_dir / CHECKPOINTS, self.sharded, self.optimizer, self.progress)
-        self.clock = time.perf_counter()  # Validation is no part of the training's speed.
+        self._restart_clock()  # Validation is no part of the training's speed.
+
+    def _restart_clock(self) -> None:
+        self.clock = time.perf_counter()
+        self.batches.seconds = 0.0
 
 
 def _next_progress(last: CheckpointManifest, step: int, value: float | None) -> CheckpointManifest:
     """What is known after a validation; without any to choose by, the latest is the best."""
     if value is None or last.best_value is None or value > last.best_value:
-        return CheckpointManifest(step=step, best_step=step, best_value=value, stale=0)
+        update = {"step": step, "best_step": step, "best_value": value, "stale": 0}
+        return last.model_copy(update=update)
     return last.model_copy(update={"step": step, "stale": last.stale + 1})
 
 

@@ -44,13 +44,15 @@ def mask_hits(logits: Tensor, *, hits: Tensor) -> Tensor:
 def mask_equal(logits: Tensor, *, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
     """Minus infinity where row and column are the same item, but at the row's own target.
 
+    So are columns of padding, which is item -1.
+
     Args:
         logits: [rows, columns].
         left: [rows] items.
         right: [columns] items.
         targets: [rows] columns.
     """
-    equal = left[:, None] == right[None, :]
+    equal = (left[:, None] == right[None, :]) | (right < 0)
     equal[torch.arange(len(left), device=left.device), targets] = False
     return logits.masked_fill(equal, float("-inf"))
 

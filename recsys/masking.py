@@ -81,6 +81,5 @@ def build_masking(
         return None
     if isinstance(settings, RandomMasking):
         return RandomFeatureMasking(len(information.features), seed)
-    kind = settings.mutual_information
-    matrix = information.raw if kind == "raw" else information.normalised
+    matrix = getattr(getattr(information, settings.weighting), settings.mutual_information)
     return CorrelatedFeatureMasking(np.array(matrix, np.float64), seed)

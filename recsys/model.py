@@ -11,7 +11,15 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from feature_store.encoding import SideEncoder
-from feature_store.schema import Feature, VectorFeature, is_sparse, qualified
+from feature_store.scaling import dense_width
+from feature_store.schema import (
+    AnyFeature,
+    DenseFeature,
+    TimeFeature,
+    half_life_of,
+    is_sparse,
+    qualified,
+)
 from pipelines.prepared import Prepared
 from recsys.batch import Batch
 from recsys.config import ModelConfig
@@ -28,12 +36,14 @@ class FeatureInput:
         dim: Columns of its embedding.
         num_embeddings: Rows of its table; 0 for a dense feature.
         width: Numbers of a dense feature; 0 for a sparse one.
+        half_life: Of the weights of its bags' values; see `bag_weights`.
     """
 
     name: str
     dim: int
     num_embeddings: int
     width: int
+    half_life: float | None = None
 
     @property
     def table(self) -> str:
@@ -46,7 +56,7 @@ class FeatureInput:
 
 
 def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
-    """The inputs of one side, in the schema's order."""
+    """The inputs of one side, or of the context, in the schema's order."""
     return tuple(_feature_input(feature, encoder) for feature in encoder.features)
 
 
@@ -55,22 +65,24 @@ def build_model(
 ) -> "TwoTower":
     """A model for the features of prepared data; see `TwoTower`."""
     items, queries = feature_inputs(prepared.item_encoder), feature_inputs(prepared.query_encoder)
-    return TwoTower(items, queries, settings, table_device)
+    context = feature_inputs(prepared.context_encoder)
+    return TwoTower(items, queries, context, settings, table_device)
 
 
-def _feature_input(feature: Feature, encoder: SideEncoder) -> FeatureInput:
+def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
     name = qualified(encoder.side, feature)
     if is_sparse(feature):
-        return FeatureInput(name, feature.dim, encoder.num_embeddings(feature), 0)  # type: ignore[arg-type]
-    width = feature.length if isinstance(feature, VectorFeature) else 1
-    return FeatureInput(name, feature.dim, 0, width)
+        num_embeddings = encoder.num_embeddings(feature)
+        return FeatureInput(name, feature.dim, num_embeddings, 0, half_life_of(feature))
+    assert isinstance(feature, DenseFeature | TimeFeature)
+    return FeatureInput(name, feature.dim, 0, dense_width(feature))
 
 
 class SideInputs(nn.Module):
-    """Joins the embeddings of one side's features; absent ones become a learned default.
+    """Joins the embeddings of a side's or the context's features; absent ones: a learned default.
 
     Args:
-        features: Of the side.
+        features: Of the side, or of the context.
         device: Of the parameters.
     """
 
@@ -134,7 +146,7 @@ class Tower(nn.Module):
 
 
 class QueryInputs(nn.Module):
-    """A query's own features joined with its pooled history.
+    """A query's own features and its context joined with its pooled history.
 
     Args:
         poolings: How the history is read; each adds one item-sized input.
@@ -145,19 +157,26 @@ class QueryInputs(nn.Module):
         self.poolings = tuple(poolings)
 
     def forward(
-        self, own: Tensor, items: Tensor, history: Tensor, offsets: Tensor, default: Tensor
+        self,
+        own: Tensor,
+        context: Tensor,
+        items: Tensor,
+        history: Tensor,
+        offsets: Tensor,
+        default: Tensor,
     ) -> Tensor:
-        """[queries, own + poolings x items] inputs of the query tower.
+        """[queries, own + context + poolings x items] inputs of the query tower.
 
         Args:
             own: [queries, dim] of the queries' own features.
+            context: [queries, dim] of the moment's.
             items: [items, dim] inputs of the items that histories are made of.
             history: [total] rows of `items`, oldest first.
             offsets: [queries + 1].
             default: [dim] stands for an empty history.
         """
         is_empty = (offsets[1:] == offsets[:-1])[:, None]
-        columns = [own]
+        columns = [own, context]
         for pooling in self.poolings:
             if pooling == "mean":
                 pooled = F.embedding_bag(
@@ -187,6 +206,7 @@ class TwoTower(nn.Module):
     Args:
         items: Inputs of the item features.
         queries: Inputs of the query features.
+        context: Inputs of the context features.
         settings: Sizes.
         table_device: `meta` leaves the tables to the sharding.
     """
@@ -195,6 +215,7 @@ class TwoTower(nn.Module):
         self,
         items: Sequence[FeatureInput],
         queries: Sequence[FeatureInput],
+        context: Sequence[FeatureInput],
         settings: ModelConfig,
         table_device: torch.device | None = None,
     ) -> None:
@@ -203,7 +224,7 @@ class TwoTower(nn.Module):
         self.dim = settings.dim
         self.tables = EmbeddingBagCollection(
             device=table_device or device,
-            is_weighted=True,  # The weights turn sums into means.
+            is_weighted=True,  # The weights of a bag sum to 1: equal, or more for what is recent.
             tables=[
                 EmbeddingBagConfig(
                     name=feature.table,
@@ -211,14 +232,16 @@ class TwoTower(nn.Module):
                     num_embeddings=feature.num_embeddings,
                     feature_names=[feature.name],
                 )
-                for feature in (*items, *queries)
+                for feature in (*items, *queries, *context)
                 if feature.num_embeddings
             ],
         )
         self.item_inputs = SideInputs(items, device)
         self.own_inputs = SideInputs(queries, device)
+        self.context_inputs = SideInputs(context, device)
         self.query_inputs = QueryInputs(settings.history_pooling)
-        query_width = self.own_inputs.dim + len(settings.history_pooling) * self.item_inputs.dim
+        query_width = self.own_inputs.dim + self.context_inputs.dim
+        query_width += len(settings.history_pooling) * self.item_inputs.dim
         self.item_tower = Tower(
             self.item_inputs.dim, settings.item_tower, settings.dim, settings.dropout, device
         )
@@ -242,8 +265,14 @@ class TwoTower(nn.Module):
             _stack_presence(self.own_inputs, present, batch.query_dense_present),
             batch.query_dense,
         )
+        context = self.context_inputs(
+            {name: by_name[name][:examples] for name in self.context_inputs.sparse_keys},
+            _stack_presence(self.context_inputs, present, batch.context_dense_present),
+            batch.context_dense,
+        )
         inputs = self.query_inputs(
             own,
+            context,
             items[examples + 2 * views :],
             batch.history,
             batch.history_offsets,

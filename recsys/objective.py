@@ -1,11 +1,11 @@
 """The training objective: the main task plus alpha times the self-supervised task."""
 
-import torch
 from torch import Tensor, nn
 
 from recsys import losses
 from recsys.batch import Batch
 from recsys.config import LossConfig, NoSelfSupervision, SelfSupervisionConfig
+from recsys.frequency import StreamingFrequency
 from recsys.model import Encoded, TwoTower
 
 
@@ -16,11 +16,20 @@ class TwoTowerObjective(nn.Module):
         model: The towers.
         loss: Settings of the main task.
         ssl: Settings of the self-supervised task.
+        frequency: Estimates Q where the settings ask for a streaming one; see `build_frequency`.
     """
 
-    def __init__(self, model: TwoTower, loss: LossConfig, ssl: SelfSupervisionConfig) -> None:
+    def __init__(
+        self,
+        model: TwoTower,
+        loss: LossConfig,
+        ssl: SelfSupervisionConfig,
+        frequency: StreamingFrequency | None = None,
+    ) -> None:
         super().__init__()
+        assert (frequency is not None) == (loss.logq == "streaming")
         self.model = model
+        self.frequency = frequency
         self._loss = loss
         self._ssl = ssl
 
@@ -45,10 +54,19 @@ class TwoTowerObjective(nn.Module):
             encoded.queries, losses.gather(encoded.items), temperature=self._loss.temperature
         )
         logits = losses.correct_for_sampling(
-            logits, log_q=losses.gather(batch.log_q), strength=self._loss.logq_strength
+            logits, log_q=self._log_q(batch), strength=self._loss.logq_strength
         )
         logits = losses.mask_hits(logits, hits=batch.hits)
         return losses.weighted_cross_entropy(logits, targets=targets, weight=batch.weight)
+
+    def _log_q(self, batch: Batch) -> Tensor:
+        """Of the global batch's items."""
+        if self.frequency is None:
+            return losses.gather(batch.log_q)
+        items = losses.gather(batch.items)
+        if self.training:
+            self.frequency.update(items[items >= 0])
+        return self.frequency.log_q(items.clamp(min=0))  # Padding's is never used.
 
     def self_supervised_loss(self, encoded: Encoded, batch: Batch) -> Tensor:
         """Batch softmax of view A against view B (Yao et al. 2021, eq. 3)."""
@@ -57,12 +75,10 @@ class TwoTowerObjective(nn.Module):
         logits = losses.scaled_similarities(
             encoded.view_a, losses.gather(encoded.view_b), temperature=self._ssl.temperature
         )
-        logits = losses.mask_equal(
-            logits,
-            left=batch.view_items,
-            right=losses.gather(batch.view_items),
-            targets=targets,
-        )
+        items = losses.gather(batch.view_items)
+        logits = losses.mask_equal(logits, left=batch.view_items, right=items, targets=targets)
+        # Weights make up for padding, so that the mean over all rows is that over the items.
+        weight = (batch.view_items >= 0) * (len(items) / (items >= 0).sum())
         return losses.weighted_cross_entropy(
-            logits, targets=targets, weight=torch.ones_like(targets, dtype=logits.dtype)
+            logits, targets=targets, weight=weight.to(logits.dtype)
         )

@@ -1,22 +1,38 @@
-"""In which order a training reads its examples: a pure function of the seed, not of the workers."""
+"""In which order a training reads its examples: a pure function of the seed, not of the workers.
 
-from collections.abc import Iterator
+An epoch's order is all files in random order, begun at a random row. It is cut into lanes of equal
+length that are read side by side: a global batch is the next few rows of every lane. So a rank that
+trains on the first half of every batch reads the first half of the lanes, and no others.
+
+    order      |----- lane 0 -----|----- lane 1 -----|----- lane 2 -----|----- lane 3 -----|
+    batch 0    |##                |##                |##                |##                |
+    batch 1    |  ##              |  ##              |  ##              |  ##              |
+    rank       |        0         |        0         |        1         |        1         |
+"""
+
+from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import Jagged, jagged_from_arrow
 from feature_store.errors import UserError
 from feature_store.history import hash64
-from recsys.collate import Window
+from feature_store.storage import fingerprint
+from pipelines.prepared import CONTEXT
 
-# Rows that are read and shuffled together; shards are already in random order on disk.
-_CHUNK_ROWS = 131_072
-_SHARD_ORDER, _ROTATION, _ROW_ORDER = 21, 22, 23
+_SHARD_ORDER, _ROTATION = 21, 22
+
+# Examples that a lane adds to a batch, at least; with fewer the lanes' bookkeeping would show.
+_LANE_ROWS = 64
+_MAX_LANES = 64
+# Each lane holds a row group in memory; all of them at most so much.
+_WINDOW_BYTES = 256 * 2**20
+# Of an example, beside its history and its context.
+_ROW_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -29,73 +45,75 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Examples that are read and shuffled together, and cut into global batches.
-
-    Attributes:
-        first_step: Of its first batch.
-        skip: Batches that an earlier run has already trained on.
-        batch_size: Examples in each batch.
-        pieces: Where its rows are.
-        key: Of its shuffle.
-    """
-
-    first_step: int
-    skip: int
-    batch_size: int
-    pieces: tuple[Piece, ...]
-    key: tuple[int, int, int]  # seed, epoch, chunk
-
-
-@dataclass(frozen=True)
 class TrainingPlan:
     """All epochs' batches.
 
+    Every example of an epoch is in exactly one of its batches. Their sizes differ by less than
+    twice the number of lanes, and are `batch_size` at most.
+
     Attributes:
         files: Of the examples, in order, with their rows.
-        batch_size: Examples in each global batch.
-        steps_per_epoch: Whole batches; which examples are left over differs from epoch to epoch.
+        batch_size: Examples in a global batch, at most.
+        lanes: How many; of the data and the batch size alone, so that batches are the same whatever
+            the number of ranks.
+        window_rows: Of a row group, in which a lane's rows are shuffled.
         epochs: Number of epochs.
         seed: Of the order.
     """
 
     files: tuple[tuple[str, int], ...]
     batch_size: int
-    steps_per_epoch: int
+    lanes: int
+    window_rows: int
     epochs: int
     seed: int
+
+    @cached_property
+    def rows(self) -> int:
+        """Examples of an epoch."""
+        return sum(rows for _, rows in self.files)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return -(-self.rows // (self.batch_size - self.batch_size % self.lanes))
 
     @property
     def total_steps(self) -> int:
         """Over all epochs."""
         return self.epochs * self.steps_per_epoch
 
-    def chunks(self, from_step: int = 0) -> Iterator[Chunk]:
-        """Chunks that hold the steps from `from_step` on."""
-        chunk_steps = max(1, _CHUNK_ROWS // self.batch_size)
-        for epoch in range(from_step // self.steps_per_epoch, self.epochs):
-            order = self._epoch(epoch)
-            for index, first in enumerate(range(0, self.steps_per_epoch, chunk_steps)):
-                steps = min(chunk_steps, self.steps_per_epoch - first)
-                first_step = epoch * self.steps_per_epoch + first
-                if first_step + steps <= from_step:
-                    continue
-                pieces = _cut(order, first * self.batch_size, (first + steps) * self.batch_size)
-                yield Chunk(
-                    first_step=first_step,
-                    skip=max(0, from_step - first_step),
-                    batch_size=self.batch_size,
-                    pieces=tuple(pieces),
-                    key=(self.seed, epoch, index),
-                )
+    @cached_property
+    def identity(self) -> str:
+        """Of the order: where it is another, a position in it means nothing."""
+        files = [(Path(file).name, rows) for file, rows in self.files]
+        return fingerprint([files, self.batch_size, self.lanes, self.window_rows, self.seed])
 
-    def _epoch(self, epoch: int) -> list[Piece]:
-        """All rows of an epoch: shards in random order, begun at a random row."""
+    def examples(self, start: int, stop: int) -> int:
+        """In the steps from `start` to `stop`."""
+
+        def before(step: int) -> int:
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            return epoch * self.rows + sum(self.lane_row(i, batch) for i in range(self.lanes))
+
+        return before(stop) - before(start)
+
+    def lane_row(self, lane: int, batch: int) -> int:
+        """How many of the lane's rows are in the epoch's batches before `batch`.
+
+        An epoch's first batch takes one more of each lane that is longer by a row.
+        """
+        rows, longer = divmod(self.rows, self.lanes)
+        return batch * rows // self.steps_per_epoch + int(batch > 0 and lane < longer)
+
+    def epoch_lanes(self, epoch: int) -> list[list[Piece]]:
+        """The rows of each lane."""
         order = np.argsort(hash64(self.seed, _SHARD_ORDER, epoch, np.arange(len(self.files))))
-        pieces = [Piece(self.files[i][0], 0, self.files[i][1]) for i in order]
-        total = sum(rows for _, rows in self.files)
-        start = int(hash64(self.seed, _ROTATION, epoch)) % total
-        return [*_cut(pieces, start, total), *_cut(pieces, 0, start)]
+        files = [Piece(self.files[i][0], 0, self.files[i][1]) for i in order]
+        start = int(hash64(self.seed, _ROTATION, epoch)) % self.rows
+        pieces = [*_cut(files, [start, self.rows])[0], *_cut(files, [0, start])[0]]
+        lengths = [self.lane_row(lane, self.steps_per_epoch) for lane in range(self.lanes)]
+        return _cut(pieces, [0, *accumulate(lengths)])
 
 
 def plan_training(
@@ -109,54 +127,49 @@ def plan_training(
     counted = tuple((str(file), pq.read_metadata(file).num_rows) for file in files)
     counted = tuple((file, rows) for file, rows in counted if rows)
     total = sum(rows for _, rows in counted)
-    if total < batch_size:  # One batch of everything, which ranks can share equally.
-        batch_size = total - total % workers
-    if batch_size < 2:
+    if total < max(2, workers):
         raise UserError(
             f"{total} training examples are too few for {workers} workers; expected at least "
             f"{max(2, workers)}: give a larger log."
         )
-    return TrainingPlan(counted, batch_size, total // batch_size, epochs, seed)
+    # Examples are in random order on disk, so that one file tells what all are like.
+    window_rows, window_bytes = _row_group(pq.read_metadata(counted[0][0]))
+    most = min(_MAX_LANES, batch_size // _LANE_ROWS, _WINDOW_BYTES // window_bytes)
+    lanes = 1 << max(0, most.bit_length() - 1)
+    return TrainingPlan(counted, batch_size, lanes, window_rows, epochs, seed)
 
 
-def read_chunk(chunk: Chunk) -> Iterator[Window]:
-    """Reads and shuffles a chunk, and cuts it into batches."""
-    table = pa.concat_tables([_read(piece) for piece in chunk.pieces])
-    query, item, weight = (table[name].to_numpy() for name in ("query", "item", "weight"))
-    history: Jagged = jagged_from_arrow(table["history"])
-    order = np.argsort(hash64(chunk.key[0], _ROW_ORDER, *chunk.key[1:], np.arange(len(query))))
-    for batch in range(chunk.skip, len(query) // chunk.batch_size):
-        rows = order[batch * chunk.batch_size : (batch + 1) * chunk.batch_size]
-        yield Window(
-            chunk.first_step + batch, query[rows], item[rows], history.take(rows), weight[rows]
-        )
+def rank_rows(size: int, rank: int, world_size: int) -> tuple[int, int]:
+    """From where to where a rank's rows of a global batch are.
+
+    Each rank has `size / world_size` rows, rounded up; the last ones have fewer, or none.
+    """
+    share = -(-size // world_size)
+    return min(rank * share, size), min((rank + 1) * share, size)
 
 
-def _cut(pieces: list[Piece], start: int, stop: int) -> Iterator[Piece]:
-    """Rows `start` to `stop` of the pieces' concatenation."""
-    begin = 0
-    for piece in pieces:
-        rows = piece.stop - piece.start
-        first, last = max(start - begin, 0), min(stop - begin, rows)
-        if first < last:
-            yield Piece(piece.file, piece.start + first, piece.start + last)
-        begin += rows
+def _cut(pieces: list[Piece], bounds: list[int]) -> list[list[Piece]]:
+    """The rows of the pieces' concatenation between each two bounds, which ascend."""
+    ends = list(accumulate(piece.stop - piece.start for piece in pieces))
+    parts: list[list[Piece]] = []
+    for start, stop in pairwise(bounds):
+        part: list[Piece] = []
+        index = bisect_right(ends, start)
+        while start < stop:
+            shift = pieces[index].stop - ends[index]
+            end = min(stop, ends[index])
+            part.append(Piece(pieces[index].file, start + shift, end + shift))
+            start = end
+            index += 1
+        parts.append(part)
+    return parts
 
 
-@lru_cache(maxsize=256)
-def _footer(file: str) -> pq.FileMetaData:
-    return pq.read_metadata(file)
-
-
-def _read(piece: Piece) -> pa.Table:
-    """Reads only the row groups that hold the piece."""
-    footer = _footer(piece.file)
-    ends = np.cumsum([footer.row_group(i).num_rows for i in range(footer.num_row_groups)])
-    first = int(np.searchsorted(ends, piece.start, side="right"))
-    last = int(np.searchsorted(ends, piece.stop, side="left"))
-    groups = list(range(first, last + 1))
-    columns = ["query", "item", "history", "weight"]
-    with pq.ParquetFile(piece.file) as parquet:
-        table = parquet.read_row_groups(groups, columns=columns)
-    skipped = int(ends[first - 1]) if first else 0
-    return table.slice(piece.start - skipped, piece.stop - piece.start)
+def _row_group(footer: pq.FileMetaData) -> tuple[int, int]:
+    """Rows of the largest row group, and its bytes in memory."""
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    largest = max(groups, key=lambda group: group.num_rows)
+    values = [largest.column(i) for i in range(largest.num_columns)]
+    lists = ("history.", CONTEXT)
+    listed = sum(c.num_values for c in values if c.path_in_schema.startswith(lists))
+    return largest.num_rows, 4 * listed + _ROW_BYTES * largest.num_rows

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 _POLL_SECONDS = 0.5
 # Between two plain lines.
 _LINE_SECONDS = 10.0
+# What a line of losses holds beside them.
+_NO_LOSSES = ("step", "examples_per_second", "loader_wait")
 
 Line = dict[str, float]
 
@@ -134,7 +136,7 @@ class TrainingProgress:
         key = f"validation.{self._metric}"
         for line in lines:
             if "examples_per_second" in line:
-                losses = {k: v for k, v in line.items() if k not in ("step", "examples_per_second")}
+                losses = {k: v for k, v in line.items() if k not in _NO_LOSSES}
                 text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 self._losses = f"{line['examples_per_second']:,.0f} examples/s  {text}"
             elif line.get(key) is not None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from feature_store.columns import Floats, Ints, Jagged
+from feature_store.columns import Bools, Floats, Ints, Jagged
 from feature_store.errors import UserError
 
 # Scores of items [start, stop), [rows, stop - start], of queries that were chosen before.
@@ -59,6 +59,7 @@ def top_items(
     num_items: int,
     excluded: Jagged,
     k: int,
+    is_candidate: Bools | None = None,
     query_block: int = QUERY_BLOCK,
     item_block: int = ITEM_BLOCK,
 ) -> npt.NDArray[np.int64]:
@@ -69,6 +70,7 @@ def top_items(
         num_items: Of the corpus.
         excluded: [queries] items that are not candidates.
         k: How many.
+        is_candidate: [items] which ones are ranked; None: all.
         query_block: Queries at a time.
         item_block: Items at a time; the blocks change memory and speed alone.
 
@@ -76,10 +78,11 @@ def top_items(
         [queries, k] item indices, -1 where there are fewer candidates.
     """
     top = np.full((len(excluded), k), -1, np.int64)
+    hidden = None if is_candidate is None else torch.from_numpy(~is_candidate)
 
     def rank(start: int) -> None:
         rows = np.arange(start, min(start + query_block, len(excluded)))
-        best = _best(scorer(rows), num_items, excluded.take(rows), k, item_block)
+        best = _best(scorer(rows), num_items, excluded.take(rows), hidden, k, item_block)
         items = torch.where(best == _EXCLUDED, -1, _LAST_INDEX - (best & _LAST_INDEX))
         top[rows, : items.shape[1]] = items.numpy()
 
@@ -105,7 +108,14 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(count)
 
 
-def _best(scores: ItemScores, num_items: int, excluded: Jagged, k: int, item_block: int) -> Tensor:
+def _best(
+    scores: ItemScores,
+    num_items: int,
+    excluded: Jagged,
+    hidden: Tensor | None,
+    k: int,
+    item_block: int,
+) -> Tensor:
     """Keys of the best items, [rows, min(k, items)], best first."""
     rows = torch.from_numpy(excluded.row_of_value())
     items = torch.from_numpy(excluded.values.astype(np.int64))
@@ -115,6 +125,8 @@ def _best(scores: ItemScores, num_items: int, excluded: Jagged, k: int, item_blo
         keys = _keys(scores(start, stop), start)
         is_here = (items >= start) & (items < stop)
         keys[rows[is_here], items[is_here] - start] = _EXCLUDED
+        if hidden is not None:
+            keys[:, hidden[start:stop]] = _EXCLUDED
         found = keys.topk(min(k, keys.shape[1]), dim=1).values
         both = torch.cat([best, found], dim=1)
         best = both.topk(min(k, both.shape[1]), dim=1).values

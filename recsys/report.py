@@ -16,7 +16,7 @@ from recsys.metrics import METRICS, Figures
 from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval, number
 
 # What the training's lines hold beside losses and validation.
-_NO_LOSSES = ("step", "examples_per_second")
+_NO_LOSSES = ("step", "examples_per_second", "loader_wait")
 _CLASS_OF_MODEL = ' class="model"'
 _TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
 
@@ -253,6 +253,8 @@ def _configuration(config: Config, result: EvaluationResult) -> str:
         "History": f"{config.data.history.kind}, up to {config.data.history.max_length} items",
         "Item features": ", ".join(f"{f.name} ({f.kind})" for f in config.features.item),
         "Query features": ", ".join(f"{f.name} ({f.kind})" for f in config.features.query)
+        or "none",
+        "Context features": ", ".join(f"{f.name} ({f.kind})" for f in config.features.context)
         or "none",
         "Vectors": f"{config.model.dim} numbers",
         "Self-supervision": config.ssl.method,

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.encoding import id_strings, plain_array
+from feature_store.raw import id_strings
 from feature_store.schema import TextFeature
-from pipelines.logs import open_parquet, parquet_files, plain_type, read_schema
 from pipelines.prepared import Prepared
+from pipelines.sources import open_source, read_piece
 from recsys.config import Config
 
 _TITLE_COLUMNS = ("title", "name")
@@ -31,17 +31,16 @@ def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
     """
     if config.data.items is None:
         return None
-    files = parquet_files(config.data.items)
-    column = _title_column(config, read_schema(files, "items"))
+    source = open_source(config.data.items, "items")
+    column = _title_column(config, source.schema)
     if column is None:
         return None
     id_column = config.data.columns.item_id
     ids = prepared.item_encoder.ids.tokens
     titles = np.array(ids.to_pylist(), object)
-    for file in files:
-        with open_parquet(file) as parquet:
-            table = parquet.read(columns=[id_column, column])
-        found = plain_array(table[column]).cast(pa.string())
+    for piece in source.pieces:
+        table = read_piece(piece, [id_column, column])
+        found = table[column].combine_chunks()
         rows = prepared.item_encoder.ids.rows(id_strings(table[id_column]))
         has_title = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(found), ""), False)
         kept = has_title.to_numpy(zero_copy_only=False) & (rows >= 0)
@@ -50,7 +49,7 @@ def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
 
 
 def _title_column(config: Config, schema: pa.Schema) -> str | None:
-    strings = [f.name for f in schema if pa.types.is_string(plain_type(f.type))]
+    strings = [field.name for field in schema if pa.types.is_string(field.type)]
     named = [name for title in _TITLE_COLUMNS for name in strings if name.lower() == title]
     texts = [
         feature.name

@@ -21,6 +21,7 @@ from feature_store.storage import (
 from pipelines.prepared import Prepared
 from recsys.checkpoint import checkpoint_path, latest_checkpoint, load_weights
 from recsys.config import Config
+from recsys.frequency import build_frequency
 from recsys.launch import launch
 from recsys.loop import (
     CHECKPOINTS,
@@ -146,7 +147,8 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
         )
     silence_torchrec()
     model = build_model(prepared, manifest.config.model)
-    objective = TwoTowerObjective(model, manifest.config.loss, manifest.config.ssl)
+    frequency = build_frequency(manifest.config.loss, prepared.num_items)
+    objective = TwoTowerObjective(model, manifest.config.loss, manifest.config.ssl, frequency)
     load_weights(config.train_dir / "checkpoint", objective)
     return model.eval(), manifest
 
@@ -182,8 +184,8 @@ def _run_workers(
     step = found[1].step if found is not None else 0
     ranks = f"{config.training.workers} rank{'s' if config.training.workers > 1 else ''}"
     console.print(
-        f"train: {config.ssl.method}, {plan.total_steps} steps of {plan.batch_size} examples on "
-        f"{ranks} ({config.training.launcher})"
+        f"train: {config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
+        f"examples on {ranks} ({config.training.launcher})"
         + (f", from the checkpoint at step {step}" if step else "")
     )
     # Workers may have another working directory.

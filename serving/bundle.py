@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from feature_store.columns import Jagged, read_columns
+from feature_store.encoding import SideEncoder
 from feature_store.schema import FeatureSchema
 from feature_store.vocabulary import Vocabulary
 from serving.index import ItemIndex
@@ -14,6 +16,7 @@ from serving.seal import (
     INDEX,
     ITEM_TITLES,
     QUERY_FEATURES,
+    QUERY_LATEST,
     QUERY_STATE,
     QUERY_TOWER,
     SCHEMA,
@@ -37,13 +40,16 @@ def load(path: str | Path) -> Recommender:
     directory = Path(path)
     manifest = verify(directory)
     schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
+    item_ids = Vocabulary.load(directory / VOCABULARY / "item_id.parquet")
     return Recommender(
         manifest,
         query_ids=Vocabulary.load(directory / VOCABULARY / "query_id.parquet"),
-        item_ids=Vocabulary.load(directory / VOCABULARY / "item_id.parquet").tokens,
+        item_ids=item_ids.tokens,
+        indexed=np.flatnonzero(item_ids.counts.to_numpy()),
         titles=_titles(directory / ITEM_TITLES),
         snapshot=read_snapshot(directory),
-        query_tower=TowerProgram(directory / QUERY_TOWER, schema.query),
+        query_tower=TowerProgram(directory / QUERY_TOWER, schema.query, schema.context),
+        context_encoder=SideEncoder.load(directory / VOCABULARY, schema, "context"),
         index=ItemIndex.read(directory / INDEX),
     )
 
@@ -54,7 +60,13 @@ def read_snapshot(directory: Path) -> QuerySnapshot:
     history, excluded = state["history"], state["excluded"]
     assert isinstance(history, Jagged)
     assert isinstance(excluded, Jagged)
-    return QuerySnapshot(read_columns(directory / QUERY_FEATURES), history, excluded)
+    latest = directory / QUERY_LATEST
+    return QuerySnapshot(
+        read_columns(directory / QUERY_FEATURES),
+        history,
+        excluded,
+        np.load(latest, mmap_mode="r") if latest.exists() else None,
+    )
 
 
 def _titles(path: Path) -> pa.Array | None:

@@ -16,6 +16,7 @@ from feature_store.storage import (
     directory_written_atomically,
     fingerprint,
     read_manifest,
+    write_array,
     write_atomically,
     write_parquet,
     write_text,
@@ -39,6 +40,7 @@ from serving.seal import (
     ITEM_TOWER,
     ITEM_VECTORS,
     QUERY_FEATURES,
+    QUERY_LATEST,
     QUERY_STATE,
     QUERY_TOWER,
     SCHEMA,
@@ -136,10 +138,12 @@ def _write(directory: Path, trained: _Trained) -> BundleManifest:
     _require_finite(vectors, "item")
     _write_features(directory, trained)
     write_towers(directory, trained.model, prepared)
-    _write_vectors(directory, prepared.item_encoder.ids.tokens, vectors)
+    indexed = np.flatnonzero(prepared.is_current_item)
+    ids = prepared.item_encoder.ids.tokens.take(pa.array(indexed))
+    _write_vectors(directory, ids, vectors[indexed])
     query_vectors, gate = _compare_towers(directory, trained, builder, vectors)
     index, report = build_index(
-        vectors, query_vectors, min_recall=trained.config.export.min_ann_recall
+        vectors[indexed], query_vectors, min_recall=trained.config.export.min_ann_recall
     )
     index.write(directory / INDEX)
     log = prepared.manifest
@@ -150,7 +154,7 @@ def _write(directory: Path, trained: _Trained) -> BundleManifest:
             schema_fingerprint=log.schema_fingerprint,
             training_fingerprint=trained.manifest.fingerprint,
             mlflow_run_id=trained.manifest.mlflow_run_id,
-            items=prepared.num_items,
+            items=len(indexed),
             queries=prepared.num_queries,
             dim=trained.model.dim,
             data_window=DataWindow(
@@ -166,7 +170,7 @@ def _write(directory: Path, trained: _Trained) -> BundleManifest:
 def _write_features(directory: Path, trained: _Trained) -> None:
     prepared = trained.prepared
     write_text(directory / SCHEMA, prepared.features.model_dump_json(indent=2) + "\n")
-    for encoder in (prepared.item_encoder, prepared.query_encoder):
+    for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
         encoder.save(directory / VOCABULARY)
     write_columns(directory / ITEM_FEATURES, visible_item_columns(prepared))
     write_columns(directory / QUERY_FEATURES, prepared.query_columns)
@@ -175,6 +179,8 @@ def _write_features(directory: Path, trained: _Trained) -> None:
         directory / QUERY_STATE,
         {"history": state.history("test"), "excluded": state.excluded("test")},
     )
+    if prepared.latest_event is not None:
+        write_array(directory / QUERY_LATEST, prepared.latest_event)
     titles = _titles(trained)
     if titles is not None:
         _write_titles(directory / ITEM_TITLES, titles)
@@ -219,10 +225,11 @@ def _compare_towers(
     queries = trained.sample(trained.prepared.num_queries)
     snapshot = read_snapshot(directory)
     history = snapshot.history.take(queries)
-    expected = encode_queries(trained.model, builder, queries, history, _CPU)
+    context = trained.prepared.context_of(queries, "test")
+    expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
     _require_finite(expected, "query")
-    tower = TowerProgram(directory / QUERY_TOWER, schema.query)
-    found = tower(take_rows(snapshot.columns, queries), len(queries), history)
+    tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
+    found = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
     query_difference = _difference(found, expected, "query")
     return expected, Gate(item_difference=item_difference, query_difference=query_difference)
 

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from feature_store.columns import Column, Dense, Floats, Ints, Jagged
 from feature_store.errors import UserError
-from feature_store.schema import Feature
+from feature_store.schema import AnyFeature
 
 # Of each sparse feature its values and its bags' offsets; numbers and presence of the dense ones;
-# for queries also the history's items and offsets.
+# for queries also the same of the context, and the history's items and offsets.
 Inputs = tuple[list[Tensor] | Tensor, ...]
 
 # torch.export fixes sizes of 0 and 1 in the program. Every call therefore has two more rows with
@@ -28,20 +29,28 @@ class TowerProgram:
     Args:
         path: Of the `.pt2` file.
         features: Of its side, in the schema's order.
+        context: Of queries alone.
 
     Raises:
         UserError: The file holds pickled Python objects, which could run any code.
     """
 
-    def __init__(self, path: Path, features: tuple[Feature, ...]) -> None:
+    def __init__(
+        self, path: Path, features: tuple[AnyFeature, ...], context: tuple[AnyFeature, ...] = ()
+    ) -> None:
         _refuse_pickles(path)
         self._features = features
+        self._context = context
         # Its `__call__` would check the inputs' sizes with symbolic arithmetic, which takes time
         # on every request, and they are always those of `tower_inputs`.
         self._run = torch.export.load(path).module().forward
 
     def __call__(
-        self, columns: dict[str, Column], rows: int, history: Jagged | None = None
+        self,
+        columns: Mapping[str, Column],
+        rows: int,
+        history: Jagged | None = None,
+        context: Mapping[str, Column] | None = None,
     ) -> Floats:
         """L2-normalised vectors, [rows, dim].
 
@@ -49,17 +58,29 @@ class TowerProgram:
             columns: Encoded features by name, [rows]; absent ones become their default embedding.
             rows: How many.
             history: [rows] items, oldest first; of queries alone.
+            context: As `columns`; of queries alone.
         """
-        inputs = tower_inputs(self._features, columns, rows, history)
+        inputs = tower_inputs(self._features, columns, rows)
+        if history is not None:
+            inputs += query_inputs(self._context, context or {}, rows, history)
         with torch.no_grad():
             return self._run(*inputs)[:rows].numpy()
 
 
+def query_inputs(
+    features: tuple[AnyFeature, ...], context: Mapping[str, Column], rows: int, history: Jagged
+) -> Inputs:
+    """What the query tower takes after the `tower_inputs` of the queries' own features.
+
+    Returns:
+        context: `tower_inputs` of the context.
+        history: [total + 2] int64 items, and offsets, [rows + 3].
+    """
+    return (*tower_inputs(features, context, rows), *_padded_bags(history))
+
+
 def tower_inputs(
-    features: tuple[Feature, ...],
-    columns: dict[str, Column],
-    rows: int,
-    history: Jagged | None = None,
+    features: tuple[AnyFeature, ...], columns: Mapping[str, Column], rows: int
 ) -> Inputs:
     """The padded inputs of a tower; see `TowerProgram`.
 
@@ -68,7 +89,6 @@ def tower_inputs(
         offsets: Of each sparse feature, [rows + 3] int64.
         dense: [rows + 2, width] float32, the dense features side by side.
         dense_present: [rows + 2, dense features] bool.
-        history: [total + 2] int64 items, and offsets, [rows + 3]; where there is a history.
     """
     bags: list[tuple[Tensor, Tensor]] = []
     dense: list[npt.NDArray[np.float32]] = [np.empty((rows, 0), np.float32)]
@@ -81,13 +101,12 @@ def tower_inputs(
         else:
             bags.append(_padded_bags(column))
     padding = ((0, _PADDING), (0, 0))
-    inputs: Inputs = (
+    return (
         [values for values, _ in bags],
         [offsets for _, offsets in bags],
         torch.from_numpy(np.pad(np.concatenate(dense, axis=1), padding)),
         torch.from_numpy(np.pad(np.concatenate(present, axis=1), padding)),
     )
-    return inputs if history is None else (*inputs, *_padded_bags(history))
 
 
 def take_or_absent(column: Column, rows: Ints) -> Column:

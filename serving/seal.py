@@ -11,6 +11,8 @@ items/features.arrow                 encoded features, row = item index; an id t
 items/titles.arrow                   title; only where items have one
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  history (oldest first) and excluded: item indices
+queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
+                                     `NO_TIME`; only where a feature is the recency
 """
 
 import json
@@ -32,6 +34,7 @@ VOCABULARY = "vocabulary"
 ITEM_VECTORS = "item_vectors"
 ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
+QUERY_LATEST = "queries/latest.npy"
 
 
 class _Written(BaseModel):

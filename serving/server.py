@@ -1,6 +1,7 @@
 """The HTTP server: POST /recommend and GET /healthz."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.errors import UserError
 from serving.bundle import load
-from serving.recommender import MAX_K, Recommendation, Recommender
+from serving.recommender import MAX_K, Asking, Recommendation, Recommender
 
 _MAX_ID_LENGTH = 256
 _MAX_BODY_BYTES = 16_384
@@ -32,12 +33,14 @@ class _Closed(BaseModel):
 
 
 class RecommendRequest(_Closed):
-    """The body of POST /recommend."""
+    """The body of POST /recommend; see `Asking` for what is optional."""
 
     query_id: Annotated[
         str, Field(min_length=1, max_length=_MAX_ID_LENGTH), BeforeValidator(_id_string)
     ]
     k: int = Field(10, ge=1, le=MAX_K, strict=True)
+    context: dict[str, Any] = {}
+    at: datetime | None = None
 
 
 class Model(_Closed):
@@ -69,6 +72,7 @@ def create_app(recommender: Recommender) -> FastAPI:
     app.add_middleware(_BodyLimit)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(UserError, _refused_value)
     app.add_exception_handler(Exception, _failed)
     model = Model(
         version=recommender.manifest.fingerprint,
@@ -77,7 +81,8 @@ def create_app(recommender: Recommender) -> FastAPI:
 
     @app.post("/recommend")
     def recommend(request: RecommendRequest) -> RecommendResponse:
-        found = recommender.recommend(request.query_id, request.k)
+        asking = Asking(request.context, request.at)
+        found = recommender.recommend(request.query_id, request.k, asking)
         return RecommendResponse(
             query_id=found.query_id, items=found.items, fallback=found.fallback, model=model
         )
@@ -170,6 +175,11 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
         error.status_code,
         f"{path}: {error.detail}; this server has POST /recommend and GET /healthz.",
     )
+
+
+def _refused_value(request: Request, error: Exception) -> JSONResponse:
+    """A value that only the model can tell to be wrong."""
+    return _error(422, str(error))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

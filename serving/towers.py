@@ -4,10 +4,12 @@ They reuse the trained submodules, and replace TorchRec's collection by one plai
 This module is for the export alone: it imports torchrec, and answering never does.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,11 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from feature_store.columns import Column, Jagged
+from feature_store.pooling import decay_rate
 from feature_store.schema import IdFeature
 from pipelines.prepared import Prepared
 from recsys.model import SideInputs, TwoTower
-from serving.programs import Inputs, take_or_absent, take_rows, tower_inputs
+from serving.programs import Inputs, query_inputs, take_or_absent, take_rows, tower_inputs
 from serving.seal import ITEM_TOWER, QUERY_TOWER
 
 # Items of one forward.
@@ -26,10 +29,10 @@ _BLOCK = 8192
 
 
 class SideLookup(nn.Module):
-    """Looks up and joins one side's features: what goes into its tower, before the tower.
+    """Looks up and joins a side's or the context's features: what goes into a tower.
 
     Args:
-        inputs: Of the side; trained.
+        inputs: Of the side, or of the context; trained.
         model: Whose tables it reads.
     """
 
@@ -58,13 +61,26 @@ class SideLookup(nn.Module):
                 dense_features += 1
                 continue
             rows, ends, table = next(bags)
-            # Training weighs each value by one over the bag's length: a mean.
-            sparse[feature.name] = F.embedding_bag(
-                rows, table, ends, mode="mean", include_last_offset=True
-            )
+            sparse[feature.name] = _pooled(rows, ends, table, feature.half_life)
             present.append(ends[1:] > ends[:-1])
         mask = torch.stack(present, dim=1) if present else dense_present
         return self.inputs(sparse, mask, dense)
+
+
+def _pooled(rows: Tensor, ends: Tensor, table: Tensor, half_life: float | None) -> Tensor:
+    """The weighted sums of bags, as in training; see `bag_weights`."""
+    if half_life is None:
+        return F.embedding_bag(rows, table, ends, mode="mean", include_last_offset=True)
+    rate = decay_rate(half_life)
+    place = torch.arange(rows.shape[0], device=rows.device)
+    bag = torch.searchsorted(ends[1:], place, right=True)
+    end = ends[1:][bag]
+    lengths = (end - ends[:-1][bag]).double()
+    weights = torch.exp(-rate * (end - 1 - place).double()) / torch.expm1(-rate * lengths)
+    weights = (math.expm1(-rate) * weights).to(table.dtype)
+    return F.embedding_bag(
+        rows, table, ends, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
 
 
 class ItemTower(nn.Module):
@@ -87,7 +103,7 @@ class ItemTower(nn.Module):
 
 
 class QueryTower(nn.Module):
-    """Query features and history to query vectors.
+    """Query features, context and history to query vectors.
 
     It carries the joined features of every item of the catalogue, so that a history is one pooled
     look-up rather than one for each feature of each of its items, for as many numbers an item as
@@ -103,6 +119,7 @@ class QueryTower(nn.Module):
     def __init__(self, model: TwoTower, items: Tensor) -> None:
         super().__init__()
         self.lookup = SideLookup(model.own_inputs, model)
+        self.context = SideLookup(model.context_inputs, model)
         self.inputs = model.query_inputs
         self.tower = model.query_tower
         self.register_buffer("items", items)
@@ -114,12 +131,21 @@ class QueryTower(nn.Module):
         offsets: list[Tensor],
         dense: Tensor,
         dense_present: Tensor,
+        context_values: list[Tensor],
+        context_offsets: list[Tensor],
+        context_dense: Tensor,
+        context_dense_present: Tensor,
         history: Tensor,
         history_offsets: Tensor,
     ) -> Tensor:
         """L2-normalised, [rows, dim]; history holds item indices, oldest first."""
         own = self.lookup(values, offsets, dense, dense_present)
-        return self.tower(self.inputs(own, self.items, history, history_offsets, self.default))
+        context = self.context(
+            context_values, context_offsets, context_dense, context_dense_present
+        )
+        return self.tower(
+            self.inputs(own, context, self.items, history, history_offsets, self.default)
+        )
 
 
 def visible_item_columns(prepared: Prepared) -> dict[str, Column]:
@@ -147,7 +173,9 @@ def write_towers(directory: Path, model: TwoTower, prepared: Prepared) -> None:
     _write_program(ItemTower(model), items, directory / ITEM_TOWER)
     history = Jagged(nothing[:0], np.zeros(len(nothing) + 1, np.int64))
     own = take_rows(prepared.query_columns, nothing)
-    queries = tower_inputs(prepared.features.query, own, len(nothing), history)
+    queries = tower_inputs(prepared.features.query, own, len(nothing))
+    context = prepared.context_encoder.encode(pa.table({"": pa.nulls(len(nothing))}))
+    queries += query_inputs(prepared.features.context, context, len(nothing), history)
     lookup = SideLookup(model.item_inputs, model)
     parts = []
     for start in range(0, prepared.num_items, _BLOCK):

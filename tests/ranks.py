@@ -1,11 +1,13 @@
 """Trains on several gloo ranks, each a process of its own, without Ray."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -13,14 +15,20 @@ import torch.multiprocessing as mp
 
 from recsys.checkpoint import latest_checkpoint
 from recsys.config import Config
+from recsys.lanes import read_steps
 from recsys.loader import local_arrays
 from recsys.loop import CHECKPOINTS, Job, train_on_rank
+from recsys.plan import TrainingPlan
 
 
 def train_on_ranks(
     config: Config, work_dir: Path, ranks: int, *, killed_at: int | None = None
 ) -> None:
-    """Runs the loop to its end on `ranks` processes; `killed_at` kills them before that step."""
+    """Runs the loop to its end on `ranks` processes; `killed_at` kills them before that step.
+
+    `seen-*.jsonl` in the directory has a line of step and (query, item) pairs for each batch of a
+    rank, written before it is trained on.
+    """
     work_dir.mkdir(parents=True, exist_ok=True)
     training = config.training.model_copy(update={"workers": ranks, "launcher": "ray"})
     job = Job(config.model_copy(update={"training": training}).model_dump_json(), str(work_dir))
@@ -33,11 +41,19 @@ def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
 
-    def until_killed(*arguments: Any) -> Iterator[Any]:
-        for step, arrays in enumerate(local_arrays(*arguments), start=arguments[-1]):
-            if step == killed_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield arrays
+    def until_killed(plan: TrainingPlan, config: Config, *position: int) -> Iterator[Any]:
+        _, _, from_step = position
+        shares = read_steps(plan, from_step, plan.total_steps, rank, ranks)
+        path = Path(store).with_name(f"seen-from-{from_step}-rank-{rank}.jsonl")
+        with path.open("w") as file:
+            for share, arrays in zip(shares, local_arrays(plan, config, *position), strict=True):
+                if share.step == killed_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                assert (arrays["items"][: len(share.item)] == share.item).all()
+                pairs = np.stack([share.query, share.item], axis=1).tolist()
+                file.write(json.dumps([share.step, pairs]) + "\n")
+                file.flush()
+                yield arrays
 
     train_on_rank(job, torch.device("cpu"), until_killed)
     dist.destroy_process_group()
@@ -56,3 +72,14 @@ def saved_tensors(work_dir: Path) -> dict[str, torch.Tensor]:
     }
     dcp.load(state, checkpoint_id=path, no_dist=True)
     return state
+
+
+def seen_pairs(work_dir: Path, start: int, stop: int) -> list[tuple[int, int]]:
+    """What all ranks of the training that began at step `start` were given before step `stop`."""
+    return [
+        (query, item)
+        for path in work_dir.glob(f"seen-from-{start}-rank-*.jsonl")
+        for step, pairs in map(json.loads, path.read_text().splitlines())
+        if step < stop
+        for query, item in pairs
+    ]

@@ -12,10 +12,11 @@ from feature_store.schema import (
     MultiValuedFeature,
     NumericFeature,
 )
-from pipelines.prepared import MutualInformation
-from recsys.collate import Window
+from pipelines.prepared import InformationMatrices, MutualInformation
+from recsys.collate import Share
 from recsys.config import Config
 from recsys.config_file import parse_config
+from recsys.plan import rank_rows
 
 ITEMS, QUERIES, TAGS = 30, 12, 6
 NEVER_TRAINED = 25  # Items from here on have no training event.
@@ -49,6 +50,11 @@ def ones(rows):
     return np.ones(rows, np.int64)
 
 
+def _matrices(raw):
+    matrix = tuple(map(tuple, raw))
+    return InformationMatrices(raw=matrix, normalised=matrix, corrected=matrix)
+
+
 def prepared(information=None):
     rng = np.random.default_rng(0)
     bags = [np.sort(rng.choice(100, TAGS, replace=False)) for _ in range(ITEMS)]
@@ -72,21 +78,26 @@ def prepared(information=None):
             train=Jagged.from_lengths(np.concatenate(known), 4 * ones(QUERIES))
         ),
         item_frequency=frequency,
+        is_current_item=np.ones(len(frequency), bool),
         mutual_information=MutualInformation(
             features=tuple(f.name for f in FEATURES.item),
-            raw=tuple(map(tuple, information)),
-            normalised=tuple(map(tuple, information)),
+            items=_matrices(information),
+            interactions=_matrices(information),
         ),
     )
 
 
-def window(step, size=8):
+def share(step, size=8, rank=0, world_size=1):
+    """A rank's part of a global batch of `size` rows."""
     rng = np.random.default_rng(step)
     history = [rng.choice(NEVER_TRAINED, 3, replace=False) for _ in range(size)]
-    return Window(
+    query, item = rng.integers(0, QUERIES, size), rng.integers(0, NEVER_TRAINED, size)
+    own = np.arange(*rank_rows(size, rank, world_size))
+    return Share(
         step,
-        rng.integers(0, QUERIES, size),
-        rng.integers(0, NEVER_TRAINED, size),
-        Jagged.from_lengths(np.concatenate(history), 3 * ones(size)),
-        np.ones(size, np.float32),
+        query[own],
+        item[own],
+        Jagged.from_lengths(np.concatenate(history), 3 * ones(size)).take(own),
+        np.ones(len(own), np.float32),
+        item,
     )

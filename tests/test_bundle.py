@@ -5,13 +5,17 @@ import json
 import shutil
 import zipfile
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_bundle import export_untrained, write_prepared
+from tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
 
 import serving
 from feature_store.errors import UserError
 from feature_store.storage import fingerprint, sha256_of
+from feature_store.vocabulary import Vocabulary
 from serving.programs import TowerProgram
 from serving.seal import verify
 
@@ -47,6 +51,29 @@ def test_a_copied_bundle_answers(bundle, two_bundles):
     assert serving.load(str(bundle)).recommend("3") != serving.load(two_bundles[1]).recommend("3")
 
 
+def test_items_that_are_gone_are_never_recommended(tmp_path, monkeypatch):
+    config = write_prepared(tmp_path)
+    path = config.prepared_dir / "vocabulary" / "item_id.parquet"
+    before = Vocabulary.load(path)
+    gone = [0, 7, 40]
+    tokens = [None if i in gone else token for i, token in enumerate(before.tokens.to_pylist())]
+    counts = [0 if i in gone else 1 for i in range(ITEMS)]
+    Vocabulary(pa.array(tokens), pa.array(counts), 0).save(path)
+    assert export_untrained(config, monkeypatch).items == ITEMS - len(gone)
+    recommender = serving.load(config.bundle_dir)
+    exact = {str(query): recommender.encode([str(query)])[0] for query in range(QUERIES)}
+    vectors = pq.read_table(config.bundle_dir / "item_vectors")
+    matrix = np.array(vectors["vector"].to_pylist())
+    excluded = recommender._snapshot.excluded
+    for row, (query, vector) in enumerate(exact.items()):
+        found = [item.item_id for item in recommender.recommend(query, ITEMS).items]
+        known = excluded.take(np.array([row])).values.tolist()
+        expected = {tokens[i] for i in range(ITEMS) if i not in known and i not in gone}
+        assert set(found) == expected
+        scores = dict(zip(vectors["item_id"].to_pylist(), matrix @ vector, strict=True))
+        assert [scores[item] for item in found] == sorted((scores[i] for i in found), reverse=True)
+
+
 def test_the_layout_is_the_documented_one(bundle):
     manifest = verify(bundle)
     assert set(manifest.files) == {
@@ -60,7 +87,7 @@ def test_the_layout_is_the_documented_one(bundle):
         "queries/features.arrow",
         "queries/state.arrow",
         *(f"vocabulary/{side}_id.parquet" for side in ("item", "query")),
-        *(f"vocabulary/{side}.scaling.json" for side in ("item", "query")),
+        *(f"vocabulary/{group}.scaling.json" for group in ("item", "query", "context")),
         *(f"vocabulary/{name}.parquet" for name in ("item.group", "item.tags", "query.country")),
     }
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import chisquare
-from small_batches import ITEMS, NEVER_TRAINED, QUERIES, TAGS, config, prepared, window
+from small_batches import ITEMS, NEVER_TRAINED, QUERIES, TAGS, config, prepared, share
 
 from recsys.collate import BatchBuilder, accidental_hits
 
@@ -22,7 +22,7 @@ def test_views_are_complementary_and_look_each_feature_up_once():
     builder = BatchBuilder(data, config())
     seen_groups = set()
     for step in range(40):
-        arrays = builder.training(window(step), 0, 1)
+        arrays = builder.training(share(step), 0, 1)
         bags = bags_by_feature(builder, arrays)
         examples, views = 8, len(arrays["view_items"])
         hidden_in_a = []
@@ -54,7 +54,7 @@ def test_views_are_complementary_and_look_each_feature_up_once():
 
 
 def test_a_dense_feature_that_is_hidden_leaves_no_number_behind():
-    arrays = BatchBuilder(prepared(), config()).training(window(3), 0, 1)
+    arrays = BatchBuilder(prepared(), config()).training(share(3), 0, 1)
     absent = ~arrays["item_dense_present"][:, 0]
     assert absent.any()
     assert not arrays["item_dense"][absent].any()
@@ -67,7 +67,7 @@ def test_value_dropout_differs_between_the_views():
     builder = BatchBuilder(data, settings)
     kept = {"a": [], "b": []}
     for step in range(200):
-        arrays = builder.training(window(step), 0, 1)
+        arrays = builder.training(share(step), 0, 1)
         bags = bags_by_feature(builder, arrays)["item.tags"]
         views = len(arrays["view_items"])
         for i, item in enumerate(arrays["view_items"]):
@@ -79,7 +79,7 @@ def test_value_dropout_differs_between_the_views():
         assert np.mean(kept[view]) == pytest.approx(0.5 / (1 - 0.5**TAGS), abs=0.05)
         assert np.ptp(np.mean(kept[view], axis=0)) < 0.15
     same = BatchBuilder(data, settings)
-    again = [same.training(window(5), 0, 1)["values"] for _ in range(2)]
+    again = [same.training(share(5), 0, 1)["values"] for _ in range(2)]
     assert np.array_equal(*again)
 
 
@@ -103,7 +103,7 @@ def test_the_same_values_are_dropped_independently_in_each_view():
 def test_examples_and_history_keep_all_values():
     data = prepared()
     builder = BatchBuilder(data, config(ssl={"value_dropout": 0.9}))
-    arrays = builder.training(window(1), 0, 1)
+    arrays = builder.training(share(1), 0, 1)
     bags = bags_by_feature(builder, arrays)["item.tags"]
     rows = [*range(8), *range(8 + 2 * len(arrays["view_items"]), len(bags))]
     assert {len(bags[row]) for row in rows} == {TAGS}
@@ -119,8 +119,8 @@ def test_view_items_are_uniform_over_the_corpus_including_items_never_trained():
 
 def test_ranks_share_the_global_batch():
     builder = BatchBuilder(prepared(), config(loss={"history_dropout": 0.3, "id_dropout": 0.3}))
-    whole = builder.training(window(4), 0, 1)
-    parts = [builder.training(window(4), rank, 2) for rank in range(2)]
+    whole = builder.training(share(4), 0, 1)
+    parts = [builder.training(share(4, rank=rank, world_size=2), rank, 2) for rank in range(2)]
     for name in ("items", "log_q", "weight", "view_items"):
         assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts]))
     shifted = [part["hits"] + [4 * rank, 0] for rank, part in enumerate(parts)]
@@ -131,6 +131,42 @@ def test_ranks_share_the_global_batch():
         for key in ("item.item_id", "item.tags"):
             for i in range(4):
                 assert np.array_equal(own[key][i], bags[key][4 * rank + i])
+
+
+@pytest.mark.parametrize(("size", "world_size"), [(7, 2), (7, 3), (2, 4)])
+def test_shares_are_padded_with_rows_that_count_for_nothing(size, world_size):
+    builder = BatchBuilder(prepared(), config(loss={"history_dropout": 0.3}, ssl={"batch_size": 5}))
+    whole = builder.training(share(4, size), 0, 1)
+    rows, views = -(-size // world_size), -(-5 // world_size)
+    columns = rows * world_size
+    hits, items, sampled, weight = [], [], [], []
+    for rank in range(world_size):
+        part = builder.training(share(4, size, rank, world_size), rank, world_size)
+        assert len(part["history_offsets"]) == rows + 1
+        assert len(part["view_items"]) == views
+        items += part["items"].tolist()
+        sampled += part["view_items"].tolist()
+        weight += part["weight"].tolist()
+        hits += [(row + rank * rows, column) for row, column in part["hits"].tolist()]
+        bags = bags_by_feature(builder, part)
+        nothing = [i for i, item in enumerate(part["items"]) if item < 0]
+        nothing += [
+            first + i
+            for i, item in enumerate(part["view_items"])
+            for first in (rows, rows + views)
+            if item < 0
+        ]
+        assert not any(len(bag[i]) for bag in bags.values() for i in nothing)
+    padding = range(size, columns)
+    assert items == [*whole["items"], *(-1 for _ in padding)]
+    assert sampled[:5] == whole["view_items"].tolist()
+    assert set(sampled[5:]) <= {-1}
+    assert weight == pytest.approx([columns / size] * size + [0] * len(padding))
+    assert set(hits) == {
+        *map(tuple, whole["hits"].tolist()),
+        *((row, column) for row in range(columns) for column in padding if row != column),
+    }
+    assert len(set(hits)) == len(hits)
 
 
 def test_items_without_training_events_hide_their_id_when_they_are_encoded():

@@ -6,12 +6,28 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prepare_logs import FEATURES, items_table
 
 from feature_store.columns import Column, Dense, Jagged, read_columns, write_columns
-from feature_store.encoding import OOV_ROW, Scaling, SideEncoder, dense_moments, tokens_of
-from feature_store.schema import FeatureSchema, NumericFeature, TextFeature, VectorFeature
-from feature_store.vocabulary import count_tokens, grow_vocabulary, merge_counts
+from feature_store.encoding import OOV_ROW, SideEncoder, has_vocabulary
+from feature_store.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.schema import FeatureSchema, IdFeature, is_sparse
+from feature_store.vocabulary import count_tokens, grow_vocabulary
+
+HASHED_PARTS = {"tokens": "character_ngrams", "hash_buckets": 40}
+CHOSEN = FeatureSchema.model_validate(
+    {
+        "item": [
+            {"name": "item_id", "kind": "id", "dim": 4},
+            {"name": "tags", "kind": "sequence", "dim": 4, "max_length": 2},
+            {"name": "title", "kind": "text", "dim": 4, "tokens": "words_and_ngrams"},
+            {"name": "genre", "kind": "text", "dim": 4, **HASHED_PARTS},
+            {"name": "price", "kind": "numeric", "dim": 4, "scaling": "quantile"},
+        ],
+    }
+)
 
 
 def encoder_of(table: pa.Table, pieces: int = 1, features: FeatureSchema = FEATURES) -> SideEncoder:
@@ -21,13 +37,13 @@ def encoder_of(table: pa.Table, pieces: int = 1, features: FeatureSchema = FEATU
     ids = grow_vocabulary(count_tokens(table["item_id"]), first_row=0)
     vocabularies, scalings = {}, {}
     for feature in features.item:
-        columns = [part[feature.name] for part in parts]
-        if isinstance(feature, NumericFeature | VectorFeature):
-            moments = np.sum([dense_moments(feature, column) for column in columns], axis=0)
-            scalings[feature.name] = Scaling.from_moments(moments)
-        elif feature.name in ("genre", "tags", "title"):
-            counts = [count_tokens(tokens_of(feature, column)[0]) for column in columns]
-            vocabularies[feature.name] = grow_vocabulary(merge_counts(counts), first_row=1)
+        if isinstance(feature, IdFeature):
+            continue
+        counts = [partial_counts(feature, part[feature.name]) for part in parts]
+        if not is_sparse(feature):
+            scalings[feature.name] = fit_scaling(feature, counts)
+        elif has_vocabulary(feature):
+            vocabularies[feature.name] = fit_vocabulary(feature, counts)
     return SideEncoder("item", features.item, ids, vocabularies, scalings)
 
 
@@ -45,23 +61,25 @@ def assert_equal(first: dict[str, Column], second: dict[str, Column]) -> None:
             np.testing.assert_array_equal(column.values, other.values)
 
 
-def concatenated(parts: list[dict[str, Column]]) -> dict[str, Column]:
-    return {
-        name: type(c).concatenate([part[name] for part in parts]) for name, c in parts[0].items()
-    }
-
-
-@pytest.mark.parametrize("size", [1, 7, 60])
-def test_pieces_equal_the_whole(size: int) -> None:
+@pytest.mark.parametrize("features", [FEATURES, CHOSEN])
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 59), max_size=8), min_size=1, max_size=4))
+def test_a_row_is_encoded_alike_whatever_rows_come_with_it(
+    features: FeatureSchema, batches: list[list[int]]
+) -> None:
     table = items_table()
-    encoder = encoder_of(table)
-    parts = [encoder.encode(table.slice(start, size)) for start in range(0, len(table), size)]
-    assert_equal(concatenated(parts), encoder.encode(table))
+    encoder = encoder_of(table, features=features)
+    whole = encoder.encode(table)
+    for rows in batches:
+        expected = {name: column.take(np.array(rows, int)) for name, column in whole.items()}
+        assert_equal(encoder.encode(table.take(pa.array(rows, pa.int64()))), expected)
 
 
-def test_fitting_in_pieces_equals_fitting_the_whole() -> None:
+@pytest.mark.parametrize("features", [FEATURES, CHOSEN])
+def test_fitting_in_pieces_equals_fitting_the_whole(features: FeatureSchema) -> None:
     table = items_table()
-    assert_equal(encoder_of(table, pieces=5).encode(table), encoder_of(table).encode(table))
+    parts = encoder_of(table, pieces=5, features=features)
+    assert_equal(parts.encode(table), encoder_of(table, features=features).encode(table))
 
 
 def test_storage_does_not_change_what_is_encoded() -> None:
@@ -73,13 +91,16 @@ def test_storage_does_not_change_what_is_encoded() -> None:
     assert_equal(encoder.encode(stored), encoder.encode(table))
 
 
-def test_a_saved_encoder_and_saved_columns_come_back_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("features", [FEATURES, CHOSEN])
+def test_a_saved_encoder_and_saved_columns_come_back_equal(
+    tmp_path: Path, features: FeatureSchema
+) -> None:
     table = items_table()
-    encoder = encoder_of(table)
+    encoder = encoder_of(table, features=features)
     encoded = encoder.encode(table)
     encoder.save(tmp_path)
     write_columns(tmp_path / "features.arrow", encoded)
-    assert_equal(SideEncoder.load(tmp_path, FEATURES, "item").encode(table), encoded)
+    assert_equal(SideEncoder.load(tmp_path, features, "item").encode(table), encoded)
     assert_equal(read_columns(tmp_path / "features.arrow"), encoded)
 
 
@@ -123,13 +144,6 @@ def test_numbers_are_standardised() -> None:
     known = price.values[price.present]
     assert known.mean() == pytest.approx(0, abs=1e-6)
     assert known.std() == pytest.approx(1, abs=1e-6)
-
-
-def test_text_is_distinct_lower_case_words() -> None:
-    feature = TextFeature(name="title", dim=4)
-    tokens, lengths = tokens_of(feature, pa.array(["Été, été! 3-D", None, "--", "a b a"]))
-    assert tokens.to_pylist() == ["été", "3", "d", "a", "b"]
-    assert lengths.tolist() == [3, 0, 0, 2]
 
 
 def test_vocabularies_only_append() -> None:

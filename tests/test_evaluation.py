@@ -49,7 +49,10 @@ def test_validation_metrics_equal_a_naive_ranking():
     catalogue = rng.integers(-2, 3, (items, 4)).astype(np.float32)
     chosen = np.flatnonzero(state.validation.lengths)
     found = validation_metrics(
-        vectors[chosen], catalogue, SimpleNamespace(query_state=state), chosen
+        vectors[chosen],
+        catalogue,
+        SimpleNamespace(query_state=state, is_current_item=np.ones(items, bool)),
+        chosen,
     )
     recalls, reciprocals = [], []
     for query in chosen:
@@ -71,7 +74,7 @@ def test_validation_without_anything_held_out_has_no_metrics():
     found = validation_metrics(
         np.zeros((0, 4), np.float32),
         np.ones((3, 4), np.float32),
-        SimpleNamespace(query_state=state),
+        SimpleNamespace(query_state=state, is_current_item=np.ones(3, bool)),
         np.zeros(0, np.int64),
     )
     assert found == dict.fromkeys(METRICS)

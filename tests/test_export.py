@@ -41,7 +41,7 @@ def assert_answers_are_exact(config: Config, model, trained_config, queries):
     state = prepared.query_state
     builder = BatchBuilder(prepared, trained_config)
     items = encode_items(model, builder, CPU)
-    vectors = encode_queries(model, builder, queries, state.history("test").take(queries), CPU)
+    vectors = encode_queries(model, builder, queries, state.history("test").take(queries), {}, CPU)
     recommender = serving.load(config.bundle_dir)
     index_of = {name: i for i, name in enumerate(prepared.item_encoder.ids.tokens.to_pylist())}
     query_ids = [prepared.query_encoder.ids.tokens[int(q)].as_py() for q in queries]
@@ -96,7 +96,7 @@ def test_exported_towers_equal_the_models(exported):
     recommender = serving.load(config.bundle_dir)
     queries = np.arange(QUERIES)
     history = prepared.query_state.history("test")
-    expected = encode_queries(model, builder, queries, history, CPU)
+    expected = encode_queries(model, builder, queries, history, {}, CPU)
     found = recommender.encode([str(q) for q in queries])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     one_by_one = [recommender.encode([str(q)])[0] for q in queries]

@@ -16,7 +16,9 @@ import pytest
 from feature_store.errors import UserError
 from feature_store.storage import sha256_of
 from pipelines import fetch as module
-from pipelines.fetch import FILES, Source, Tables, fetch, fetch_movielens_100k
+from pipelines import movielens
+from pipelines.fetch import FILES, Source, fetch, fetch_movielens_100k
+from pipelines.movielens import Tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "movielens-100k"
@@ -70,7 +72,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def source(path: Path, sha256: str | None = None, name: str = "a test's file") -> Source:
-    return Source(name, sha256 or sha256_of(path), lambda _: path, module.read_archive)
+    return Source(name, sha256 or sha256_of(path), lambda _: path, movielens.read_archive)
 
 
 def quiet(_: str) -> None:
@@ -137,7 +139,7 @@ def test_a_query_is_whole_in_its_part_and_in_order(archive: Path, tmp_path: Path
         rows = [(r["query_id"], r["timestamp"], r["item_id"]) for r in part.to_pylist()]
         assert rows == sorted(rows)
         assert {zlib.crc32(query.encode()) % 4 for query, _, _ in rows} <= {number}
-        assert part.schema.equals(module.EVENTS)
+        assert part.schema.equals(movielens.EVENTS)
         assert pq.ParquetFile(file).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
@@ -218,7 +220,8 @@ def test_a_killed_fetch_leaves_nothing_under_the_name(archive: Path, tmp_path: P
         import os
         import pyarrow.parquet as pq
         from pathlib import Path
-        from pipelines.fetch import Source, fetch_movielens_100k, read_archive
+        from pipelines.fetch import Source, fetch_movielens_100k
+        from pipelines.movielens import read_archive
 
         write = pq.write_table
         def write_and_die(table, path, **options):
@@ -251,7 +254,7 @@ def served(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         monkeypatch.setattr(module, "ARCHIVE_URL", url)
-        yield Source("a server", sha256_of(archive), module._download_url, module.read_archive)
+        yield Source("a server", sha256_of(archive), module._download_url, movielens.read_archive)
         server.shutdown()
 
 
@@ -303,7 +306,7 @@ def test_the_wheel_equals_the_shared_copy(wheel_tables: Tables) -> None:
     assert wheel_tables.queries.to_pylist() == queries.to_pylist()
     assert in_order(wheel_tables.events).equals(in_order(read_events(SHARED)))
     for part, file in zip(
-        module.partition_events(wheel_tables.events),
+        movielens.partition_events(wheel_tables.events),
         sorted((SHARED / "events").iterdir()),
         strict=True,
     ):

@@ -11,14 +11,16 @@ from pipelines.generate import (
     DAY,
     DAYS,
     EVENTS,
-    ITEMS,
-    QUERIES,
     START,
-    Log,
     arrivals,
     events_block,
     first_day,
     generate,
+)
+from pipelines.generate_catalogue import (
+    ITEMS,
+    QUERIES,
+    Log,
     items_block,
     power_law,
     preferred_groups,
@@ -95,6 +97,36 @@ def test_events_are_in_the_order_of_time_within_the_year(events: dict[str, np.nd
     assert START + (DAYS - 1) * DAY < timestamp[-1] < START + DAYS * DAY
 
 
+def test_the_last_of_a_billion_events_are_made_without_the_others() -> None:
+    log = Log(events=1_000_000_000, items=50_000_000, queries=100_000_000, seed=1)
+    table = events_block(log, np.arange(log.events - 5_000, log.events))
+    item, query = numbers(table["item_id"]), numbers(table["query_id"])
+    assert table["timestamp"].to_numpy().min() > START + DAYS * DAY - 600
+    assert item.min() >= 0
+    assert log.items // 2 < item.max() < log.items
+    assert query.min() >= 0
+    assert log.queries // 2 < query.max() < log.queries
+
+
+def test_by_date_the_same_events_lie_in_a_directory_for_each_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make(tmp_path / "whole")[0]
+    monkeypatch.setattr(module, "BLOCK", 1_000)
+    output = tmp_path / "days"
+    generate(output, events=2_500, items=130, queries=90, seed=3, by_date=True, progress=str)
+    days = sorted(path.name for path in (output / "events").iterdir())
+    assert days == [f"date={np.datetime64('2024-01-01') + day}" for day in range(DAYS)]
+    parts = []
+    for day in days:
+        files = sorted((output / "events" / day).iterdir())
+        events = pa.concat_tables([pq.ParquetFile(file).read() for file in files])
+        dates = np.unique(events["timestamp"].to_numpy() // DAY).astype("datetime64[D]")
+        assert [f"date={date}" for date in dates] == [day]
+        parts.append(events)
+    assert pa.concat_tables(parts).combine_chunks().equals(whole.combine_chunks())
+
+
 def test_no_event_is_on_an_item_before_its_first_day(events: dict[str, np.ndarray]) -> None:
     day = (events["timestamp"] - START) // DAY
     assert (day >= first_day(LOG, events["item"])).all()
@@ -162,12 +194,18 @@ def test_features_tell_of_the_groups_and_some_are_missing() -> None:
     items, queries = items_block(log, number).to_pydict(), queries_block(log, number).to_pydict()
     group = list(number % log.groups)
     shuffled = list(np.random.default_rng(0).permutation(group))
+    group_tag, category_tag = (
+        [next((tag for tag in tags if tag.startswith(kind)), "none") for tags in items["tags"]]
+        for kind in ("group", "category")
+    )
     last_word = [title.split()[-1] for title in items["title"]]
     price = list(np.log2(items["price"]).round())
     first, second = preferred_groups(log, number)
     for feature, of, at_least in (
         (items["brand"], group, 2.0),
         (last_word, group, 2.0),
+        (group_tag, group, 2.0),
+        (category_tag, items["category"], 1.0),
         (price, group, 0.5),
         (items["category"], group, 2.5),
         (queries["country"], list(first), 0.3),

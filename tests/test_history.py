@@ -1,10 +1,13 @@
 """What examples and queries know, against loops over random logs with ties and duplicates."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_store.columns import Jagged
+from feature_store.history import hash64, hash_strings
 from pipelines.histories import Events, example_history, query_state
 from pipelines.settings import History
 from pipelines.splits import TEST, TRAIN, VALIDATION
@@ -19,7 +22,16 @@ def logs(draw: st.DrawFn) -> Events:
     query, time, item = (np.array([row[i] for row in rows], np.int64) for i in range(3))
     rank = np.unique(time, return_inverse=True)[1]
     weight = np.ones(len(rows), np.float32)
-    return Events(query * 7, item, time, rank, weight, np.array(split, np.int64))
+    keys = (hash64(8, query), hash64(9, item))
+    place = np.arange(len(rows))
+    return Events(query * 7, item, time, rank, weight, np.array(split, np.int64), *keys, place)
+
+
+def whole_history(events: Events, settings: History) -> Jagged:
+    """Of all examples, made in slices."""
+    empty = Jagged(np.zeros(0, np.int32), np.zeros(1, np.int64))
+    slices = [slice(start, start + 7) for start in range(0, len(events), 7)]
+    return Jagged.concatenate([empty, *(example_history(events, s, settings) for s in slices)])
 
 
 def bag(column, row: int) -> list[int]:
@@ -38,7 +50,7 @@ def known(events: Events, query: int, splits: tuple[int, ...], before: float) ->
 @given(logs(), st.integers(1, 6))
 @settings(max_examples=200, deadline=None)
 def test_past_is_the_latest_earlier_events(events: Events, max_length: int) -> None:
-    history = example_history(events, History(kind="past", max_length=max_length))
+    history = whole_history(events, History(kind="past", max_length=max_length))
     assert len(history) == len(events)
     for row in range(len(events)):
         splits = (TRAIN, VALIDATION) if events.split[row] == TEST else (TRAIN,)
@@ -46,10 +58,42 @@ def test_past_is_the_latest_earlier_events(events: Events, max_length: int) -> N
         assert bag(history, row) == [item for item in earlier if item != events.item[row]]
 
 
+@given(logs(), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_a_distinct_past_has_each_item_where_it_came_last(events: Events, max_length: int) -> None:
+    history = whole_history(events, History(kind="past", max_length=max_length, distinct=True))
+    for row in range(len(events)):
+        splits = (TRAIN, VALIDATION) if events.split[row] == TEST else (TRAIN,)
+        earlier = known(events, events.query[row], splits, events.time[row])[-8 * max_length :]
+        latest = dict.fromkeys(item for item in earlier[::-1] if item != events.item[row])
+        assert bag(history, row) == list(latest)[:max_length][::-1]
+
+
+@given(logs(), st.integers(1, 6))
+@settings(max_examples=200, deadline=None)
+def test_distinct_others_repeat_nothing(events: Events, max_length: int) -> None:
+    history = whole_history(events, History(kind="others", max_length=max_length, distinct=True))
+    for row in range(len(events)):
+        training = set(known(events, events.query[row], (TRAIN,), np.inf))
+        found = bag(history, row)
+        assert len(found) == len(set(found))
+        assert set(found) <= training - {events.item[row]}
+        assert len(found) >= min(len(training - {events.item[row]}), max_length - 1)
+
+
+@given(st.lists(st.text(max_size=6) | st.none(), max_size=8))
+def test_a_string_hashes_alike_wherever_it_stands(texts: list[str | None]) -> None:
+    hashes = hash_strings(3, pa.array(texts, pa.string()))
+    alone = [hash_strings(3, pa.array([text], pa.string()))[0] for text in texts]
+    assert hashes.tolist() == alone
+    assert hash_strings(3, pa.array(["x", *texts], pa.string())[1:]).tolist() == alone
+    assert len(set(hashes.tolist())) == len({text or "" for text in texts})
+
+
 @given(logs(), st.integers(1, 6))
 @settings(max_examples=200, deadline=None)
 def test_others_are_other_training_events(events: Events, max_length: int) -> None:
-    history = example_history(events, History(kind="others", max_length=max_length))
+    history = whole_history(events, History(kind="others", max_length=max_length))
     assert len(history) == len(events)
     for row in range(len(events)):
         training = known(events, events.query[row], (TRAIN,), np.inf)

@@ -21,7 +21,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
     ("name", "split", "history", "length", "query_id"),
     [
         ("movielens-100k", "leave_last_out", "past", 100, True),
-        ("movielens-1m", "leave_last_out", "past", 100, True),
+        ("movielens-1m", "random_hash", "others", 100, True),
         ("wikispeedia", "random_hash", "others", 51, True),
         ("amazon-beauty", "leave_last_out", "past", 14, False),
     ],
@@ -118,7 +118,7 @@ def test_a_log_without_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", ["positions", "steps", "bursts"])
 def test_time_without_a_common_clock_leaves_the_last_out(tmp_path: Path, times: str) -> None:
-    events = log(queries=200)
+    events = in_phases(log(queries=200))
     position = np.tile(np.arange(10), 200)
     first = START + 86_400 * np.repeat(np.arange(200), 10)
     events["timestamp"] = {
@@ -128,9 +128,41 @@ def test_time_without_a_common_clock_leaves_the_last_out(tmp_path: Path, times: 
     }[times]
     config = init(tmp_path, events)
     assert (config.data.split.kind, config.data.history.kind) == ("leave_last_out", "past")
-    text = (tmp_path / "config.yaml").read_text()
+    text = reasons(tmp_path)
     wanted = {"positions": "no dates", "steps": "not real", "bursts": "only 0 %"}[times]
     assert wanted in text
+    assert ("looks real" in text) == (times != "bursts")
+
+
+def reasons(directory: Path) -> str:
+    """What is written, with the comments on one line each."""
+    return " ".join((directory / "config.yaml").read_text().replace("#", "").split())
+
+
+def in_phases(events: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every query turns from one group of items to the next after five events."""
+    group = events["query_id"] % 6 + np.arange(len(events["query_id"])) // 5 % 2
+    return {**events, "item_id": events["item_id"] // 6 + 10 * (group % 6)}
+
+
+@pytest.mark.parametrize("why", ["shuffled", "rotated"])
+def test_order_that_the_neighbours_belie(tmp_path: Path, why: str) -> None:
+    """Shuffled, or an unknown order of the items that begins elsewhere in every query."""
+    events = log(queries=200)
+    rng = np.random.default_rng(1)
+    key = rng.random(len(events["item_id"]))
+    if why == "rotated":
+        key = (rng.permutation(60)[events["item_id"]] / 60 + np.repeat(rng.random(200), 10)) % 1
+    order = np.lexsort((key, events["query_id"]))
+    events = {name: column[order] for name, column in events.items()}
+    events["timestamp"] = 1_500_000_000 + 86_400 * np.tile(np.arange(10), 200)
+    config = init(tmp_path, events)
+    assert (config.data.split.kind, config.data.history.kind) == ("random_hash", "others")
+    assert config.data.columns.timestamp is None
+    text = reasons(tmp_path)
+    assert {"shuffled": "no more often than", "rotated": "as only an order of the items"}[
+        why
+    ] in text
 
 
 @pytest.mark.parametrize("why", ["item order", "one moment", "short"])

@@ -62,7 +62,7 @@ def test_numbers_and_others(tmp_path: Path) -> None:
         used=[True, False] * 30,
         embedding=pa.FixedSizeListArray.from_arrays(vectors.ravel(), 12),
         image=[[0.1] * 6, None] * 30,
-        broken=pa.array([[0.1] * 6, None] * 30, pa.list_(pa.float32(), 6)),
+        absent_at_times=pa.array([[0.1] * 6, None] * 30, pa.list_(pa.float32(), 6)),
         ragged=[[0.1] * (1 + i % 2) for i in range(60)],
         tags=[["x", "y"], ["y"], []] * 20,
         codes=[[1, 2], [2, 3, 4]] * 30,
@@ -79,12 +79,35 @@ def test_numbers_and_others(tmp_path: Path) -> None:
         "used": "categorical",
         "embedding": "vector",
         "image": "vector",
+        "absent_at_times": "vector",
         "tags": "multi_valued",
         "codes": "multi_valued",
     }
     assert (found["price"].scaling, found["height"].scaling) == ("log", "standard")
-    assert "broken is left out: pyarrow cannot" in (tmp_path / "config.yaml").read_text()
     assert (found["embedding"].length, found["image"].length) == (12, 6)
+
+
+def test_scaling_follows_the_shape_of_the_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    counts = np.exp(3 * rng.normal(size=60))
+    found = item_features(
+        tmp_path,
+        height=rng.normal(170.5, 9, 60),
+        counts=counts,
+        shares=counts / counts.sum() / 100,
+        mostly_zero=np.where(np.arange(60) < 55, 0.0, counts),
+        balance=counts * np.where(np.arange(60) == counts.argmax(), -1, 0.1),
+        percentage_done=100 - np.minimum(counts / 30, 99),
+    )
+    scalings = {name: f.scaling for name, f in found.items() if f.kind == "numeric"}
+    assert scalings == {
+        "height": "standard",
+        "counts": "log",
+        "shares": "quantile",
+        "mostly_zero": "quantile",
+        "balance": "quantile",
+        "percentage_done": "quantile",
+    }
 
 
 def test_rare_tokens_share_a_row(tmp_path: Path) -> None:

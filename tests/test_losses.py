@@ -67,6 +67,13 @@ def test_the_self_supervised_loss_equals_a_naive_loop_and_masks_the_same_item():
     assert abs(float(found) - expected) < 1e-12
 
 
+def test_padding_is_nobodys_negative():
+    items = torch.tensor([7, 2, -1, -1])
+    logits = losses.mask_equal(torch.zeros(4, 4), left=items, right=items, targets=torch.arange(4))
+    assert torch.equal(logits[:2] == 0, torch.tensor([[True, True, False, False]] * 2))
+    assert torch.equal(logits.diagonal(), torch.zeros(4))
+
+
 def test_a_popular_items_training_logit_goes_down():
     logits = torch.zeros(2, 3, dtype=torch.float64)
     log_q = torch.log(torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64))

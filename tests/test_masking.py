@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.masking import CorrelatedFeatureMasking, RandomFeatureMasking, correlated_group
+from pipelines.prepared import InformationMatrices, MutualInformation
+from recsys.config import CorrelatedMasking
+from recsys.masking import (
+    CorrelatedFeatureMasking,
+    RandomFeatureMasking,
+    build_masking,
+    correlated_group,
+)
 
 # Feature 0 tells most about 3, then 1; feature 2 is alone.
 INFORMATION = np.array(
@@ -58,3 +65,23 @@ def test_random_masking_hides_half_of_the_features_in_each_view():
     groups = np.stack([masking.group(step) for step in range(3000)])
     assert set(groups.sum(axis=1)) == {3}
     assert np.allclose(groups.mean(axis=0), 3 / 7, atol=0.04)
+
+
+@pytest.mark.parametrize("weighting", ["items", "interactions"])
+@pytest.mark.parametrize("kind", ["raw", "normalised", "corrected"])
+def test_the_configuration_picks_the_matrix(weighting, kind):
+    def matrix(is_wanted):
+        rows = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.4], [0.0, 0.4, 1.0]])
+        return tuple(map(tuple, rows if is_wanted else rows[[1, 0, 2]][:, [1, 0, 2]]))
+
+    def matrices(name):
+        kinds = ("raw", "normalised", "corrected")
+        return InformationMatrices(**{k: matrix((name, k) == (weighting, kind)) for k in kinds})
+
+    information = MutualInformation(
+        features=("a", "b", "c"), items=matrices("items"), interactions=matrices("interactions")
+    )
+    settings = CorrelatedMasking(mutual_information=kind, weighting=weighting)
+    masking = build_masking(settings, information, seed=0)
+    groups = {tuple(np.flatnonzero(masking.group(step))) for step in range(50)}
+    assert groups == {(0, 1), (1, 2)}  # In the others, features 0 and 2 belong together.

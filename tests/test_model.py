@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from small_batches import NEVER_TRAINED, config, prepared, window
+from small_batches import NEVER_TRAINED, config, prepared, share
 
 from feature_store.columns import Jagged
 from recsys.batch import Batch, history_rows
@@ -23,7 +23,7 @@ QUERY_INPUTS = (FeatureInput("query.country", 4, 4, 0),)
 def tiny_model(**settings):
     torch.manual_seed(0)
     settings = {"dim": 8, "item_tower": [16], "query_tower": [16], **settings}
-    return TwoTower(ITEM_INPUTS, QUERY_INPUTS, ModelConfig(**settings))
+    return TwoTower(ITEM_INPUTS, QUERY_INPUTS, [], ModelConfig(**settings))
 
 
 def batch_of(builder, arrays):
@@ -32,7 +32,7 @@ def batch_of(builder, arrays):
 
 def training_batch(settings, step=2):
     builder = BatchBuilder(prepared(), settings)
-    return batch_of(builder, builder.training(window(step), 0, 1))
+    return batch_of(builder, builder.training(share(step), 0, 1))
 
 
 def test_outputs_are_normalised_and_views_of_an_item_differ():
@@ -88,7 +88,7 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
     data.item_frequency[0] = 1000
     corrected, plain = config(), config(loss={"logq_strength": 0.0})
     builder = BatchBuilder(data, corrected)
-    arrays = builder.training(window(6), 0, 1)
+    arrays = builder.training(share(6), 0, 1)
     arrays["items"][0], arrays["hits"] = 0, np.zeros((0, 2), np.int64)
     arrays["log_q"] = builder._log_q[arrays["items"]]
     arrays["weight"][0] = 0.0
@@ -111,7 +111,7 @@ def test_an_empty_history_is_the_default_for_every_pooling():
     history = Jagged.from_lengths(np.array([3, 1]), np.array([0, 2]))
     seen = []
     model.query_inputs.register_forward_hook(lambda _, __, output: seen.append(output))
-    model(batch_of(builder, builder.queries(np.array([1, 1]), history)))
+    model(batch_of(builder, builder.queries(np.array([1, 1]), history, {})))
     empty, full = seen[0]
     own = model.own_inputs.dim
     assert torch.equal(empty[own:], model.item_inputs.default.repeat(2))

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from feature_store.columns import Dense
 from pipelines import job
 from pipelines.prepare import prepare
 from pipelines.prepared import SPLITS, Prepared
+from pipelines.quality import read_quality
 from pipelines.settings import DataConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -41,12 +41,13 @@ def log(directory: Path, seed: int = 0) -> dict[str, str]:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """Every file but the manifest and the rejected rows, which lie as their sources do."""
+    """Every file but the rejected rows, which lie as their sources do, and what has the time."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     return {
         str(file.relative_to(directory)): file.read_bytes()
         for file in files
-        if file.name != "manifest.json" and "rejected" not in file.parts
+        if file.name not in ("manifest.json", "quality.json", "quality.html")
+        and "rejected" not in file.parts
     }
 
 
@@ -155,6 +156,15 @@ def test_the_same_log_in_other_files_gives_the_same_content(tmp_path: Path) -> N
     assert first.keys() == second.keys()
     for name in first:
         assert first[name] == second[name], name
+    reports = [read_quality(prepared.directory) for prepared in (one, five)]
+    counted = [
+        [(table.name, table.rejected, c.name, c.nulls, c.distinct, c.top, c.quantiles)]
+        for report in reports
+        if report is not None
+        for table in report.tables
+        for c in table.columns
+    ]
+    assert counted[: len(counted) // 2] == counted[len(counted) // 2 :] != []
 
 
 def scatter(path: Path, directory: Path) -> str:
@@ -335,9 +345,9 @@ def test_a_failed_run_keeps_the_earlier_directory(tmp_path: Path) -> None:
         "events.parquet",
         "items.parquet",
         "out",
+        "out.work",
         "queries.parquet",
     ]
-    shutil.rmtree(output)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -80,6 +80,19 @@ def test_too_few_candidates_are_filled_with_minus_one():
     assert found.tolist() == [[1, -1, -1, -1, -1]]
 
 
+def test_only_candidates_are_ranked():
+    scores = np.arange(12.0).reshape(2, 6)
+    found = top_items(
+        of_matrix(scores),
+        num_items=6,
+        excluded=jagged([[5], []]),
+        k=3,
+        is_candidate=np.array([1, 0, 1, 0, 0, 1], bool),
+        item_block=2,
+    )
+    assert found.tolist() == [[2, 0, -1], [5, 2, 0]]
+
+
 def test_vectors_that_are_not_finite_are_refused():
     broken = np.array([[1.0, np.nan]], np.float32)
     with pytest.raises(UserError, match="item vectors are not finite"):

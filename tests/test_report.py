@@ -14,7 +14,12 @@ from rich.console import Console
 
 from feature_store.schema import FeatureSchema, IdFeature, TextFeature
 from feature_store.vocabulary import Vocabulary
-from pipelines.prepared import Counts, MutualInformation, PreparedManifest
+from pipelines.prepared import (
+    Counts,
+    InformationMatrices,
+    MutualInformation,
+    PreparedManifest,
+)
 from recsys.config_file import parse_config
 from recsys.example_queries import Example, example_queries
 from recsys.metrics import METRICS, SLICES, Measured
@@ -65,6 +70,7 @@ def result(value=0.4321, counts=(600, 300, 80, 20)):
 
 def prepared():
     names = tuple(feature.name for feature in FEATURES.item)
+    zeros = ((0.0, 0.0), (0.0, 0.0))
     return SimpleNamespace(
         manifest=PreparedManifest(
             fingerprint="abc",
@@ -87,7 +93,13 @@ def prepared():
             ),
         ),
         mutual_information=MutualInformation(
-            features=names, raw=((9.42, 3.17), (3.17, 5.03)), normalised=((1, 0.63), (0.63, 1))
+            features=names,
+            items=InformationMatrices(
+                raw=((9.42, 3.17), (3.17, 5.03)),
+                normalised=((1, 0.63), (0.63, 1)),
+                corrected=zeros,
+            ),
+            interactions=InformationMatrices(raw=zeros, normalised=zeros, corrected=zeros),
         ),
     )
 

@@ -2,23 +2,24 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from planted import planted_config, write_planted_log
-from ranks import saved_tensors, train_on_ranks
+from ranks import saved_tensors, seen_pairs, train_on_ranks
 from torch.multiprocessing import ProcessExitedException
 
 from feature_store.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.evaluation import evaluate
+from recsys.lanes import read_steps
 from recsys.launch import single_process_group
 from recsys.loader import local_arrays, ray_arrays
 from recsys.loop import METRICS_FILE, training_plan
 from recsys.model import build_model
 from recsys.objective import TwoTowerObjective
-from recsys.plan import read_chunk
 from recsys.preparation import prepare
 from recsys.sharding import dense_optimizer, shard
 from recsys.training import train
@@ -40,7 +41,9 @@ def short(config, **training):
 def losses(work_dir: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (work_dir / METRICS_FILE).read_text().splitlines()]
     for line in lines:
-        line.pop("examples_per_second", None)
+        if "examples_per_second" in line:
+            assert line.pop("examples_per_second") > 0
+            assert 0 <= line.pop("loader_wait") <= 1
     return lines
 
 
@@ -63,6 +66,18 @@ def test_two_ranks_equal_one(planted, tmp_path):
     assert_same_lines(losses(tmp_path / "2"), losses(tmp_path / "1"))
 
 
+@pytest.mark.slow
+def test_three_ranks_equal_one_though_batches_cannot_be_shared_out_equally(planted, tmp_path):
+    config = short(planted, epochs=1, batch_size=100)
+    config = config.model_copy(update={"ssl": config.ssl.model_copy(update={"batch_size": 50})})
+    for ranks in (1, 3):
+        train_on_ranks(config, tmp_path / str(ranks), ranks)
+    one, three = (saved_tensors(tmp_path / str(ranks)) for ranks in (1, 3))
+    for name in one:
+        torch.testing.assert_close(three[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert_same_lines(losses(tmp_path / "3"), losses(tmp_path / "1"))
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
     config = short(planted)
@@ -77,14 +92,27 @@ def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
     assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
 
 
-def test_a_killed_run_goes_on_with_another_number_of_ranks(planted, tmp_path):
-    config = short(planted)
-    steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 3, marks=pytest.mark.slow)])
+def test_a_run_killed_mid_epoch_goes_on_with_another_number_of_ranks(
+    planted, tmp_path, before, after
+):
+    config = short(planted, validations_per_epoch=2)
+    plan = training_plan(Prepared(config.prepared_dir), config)
     train_on_ranks(config, tmp_path / "whole", 1)
+    interval = -(-plan.steps_per_epoch // 2)
+    saved = (plan.steps_per_epoch // interval + 1) * interval
+    assert saved % plan.steps_per_epoch
     with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", 2, killed_at=steps + 3)
-    train_on_ranks(config, tmp_path / "killed", 1)
+        train_on_ranks(config, tmp_path / "killed", before, killed_at=saved + 2)
+    train_on_ranks(config, tmp_path / "killed", after)
     assert_same_lines(losses(tmp_path / "killed"), losses(tmp_path / "whole"))
+    # Steps after the checkpoint are lost with the model, and done again.
+    seen = seen_pairs(tmp_path / "killed", 0, saved)
+    seen += seen_pairs(tmp_path / "killed", saved, plan.total_steps)
+    every = Counter(seen_pairs(tmp_path / "whole", 0, plan.total_steps))
+    assert len(every) == plan.rows
+    assert set(every.values()) == {plan.epochs}
+    assert Counter(seen) == every
 
 
 def test_every_parameter_has_exactly_one_optimizer(planted):
@@ -108,12 +136,13 @@ def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
     assert "table_wise" in plan
 
 
-def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session):
+def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session, monkeypatch):
     config = short(planted, workers=2, launcher="ray")
     plan = training_plan(Prepared(config.prepared_dir), config)
     start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
-    local = list(local_arrays(plan, config, 1, 2, start))
-    streamed = list(ray_arrays(plan, config, 1, 2, start))
+    monkeypatch.setattr("recsys.loader._TASK_WINDOWS", 0)  # A task for each step.
+    local = list(local_arrays(plan, config, 1, 3, start))
+    streamed = list(ray_arrays(plan, config, 1, 3, start))
     assert len(local) == len(streamed) == plan.total_steps - start
     for expected, found in zip(local, streamed, strict=True):
         assert expected.keys() == found.keys()
@@ -124,16 +153,14 @@ def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session):
 def test_every_example_is_read_once_an_epoch(planted):
     config = short(planted, batch_size=16)
     plan = training_plan(Prepared(config.prepared_dir), config)
-    total = sum(rows for _, rows in plan.files)
+    steps = plan.steps_per_epoch
     for epoch in range(2):
         seen = [
             pair
-            for chunk in plan.chunks(epoch * plan.steps_per_epoch)
-            for window in read_chunk(chunk)
-            if window.step // plan.steps_per_epoch == epoch
-            for pair in zip(window.query.tolist(), window.item.tolist(), strict=True)
+            for share in read_steps(plan, epoch * steps, (epoch + 1) * steps, 0, 1)
+            for pair in zip(share.query.tolist(), share.item.tolist(), strict=True)
         ]
-        assert len(seen) == len(set(seen)) == total - total % 16
+        assert len(seen) == len(set(seen)) == plan.rows
 
 
 def test_planted_structure_is_learnt(planted, trained):

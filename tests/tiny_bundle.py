@@ -9,11 +9,20 @@ import pytest
 import torch
 
 from feature_store.columns import Jagged, write_columns
-from feature_store.encoding import Scaling, SideEncoder, dense_moments, has_vocabulary, tokens_of
-from feature_store.schema import Side, is_sparse
+from feature_store.context import NO_TIME
+from feature_store.encoding import NO_IDS, SideEncoder, has_vocabulary
+from feature_store.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.schema import FeatureGroup, TimeFeature, is_sparse
 from feature_store.storage import write_manifest
-from feature_store.vocabulary import Vocabulary, count_tokens, grow_vocabulary
-from pipelines.prepared import Counts, MutualInformation, Prepared, PreparedManifest, QueryState
+from feature_store.vocabulary import Vocabulary
+from pipelines.prepared import (
+    Counts,
+    InformationMatrices,
+    MutualInformation,
+    Prepared,
+    PreparedManifest,
+    QueryState,
+)
 from recsys.config import Config
 from recsys.config_file import parse_config
 from recsys.model import TwoTower, build_model
@@ -23,6 +32,8 @@ from serving.seal import BundleManifest
 
 ITEMS, QUERIES = 60, 25
 NEVER_TRAINED = 50  # Items from here on have no training event.
+# Of each query's latest event, microseconds since 1970; query 0 has none.
+LATEST = np.where(np.arange(QUERIES), 1_600_000_000_000_000 + np.arange(QUERIES) * 10**9, NO_TIME)
 
 
 def write_prepared(directory: Path, **sections: dict) -> Config:
@@ -36,8 +47,16 @@ def write_prepared(directory: Path, **sections: dict) -> Config:
         "item": _encoder(config, "item", items),
         "query": _encoder(config, "query", queries),
     }
-    for encoder in encoders.values():
+    ranks = pa.array([str(q % 4) for q in range(QUERIES)])
+    context = _encoder(config, "context", raw_context().append_column("rank", ranks))
+    for encoder in (*encoders.values(), context):
         encoder.save(target / "vocabulary")
+    encoded = context.encode(raw_context())
+    for split in ("validation", "test") if encoded else ():
+        columns = {f"context.{name}": column for name, column in encoded.items()}
+        write_columns(target / "queries" / f"context-{split}.arrow", columns)
+    if any(isinstance(f, TimeFeature) and f.part == "recency" for f in config.features.context):
+        np.save(target / "queries" / "latest.npy", LATEST)
     write_columns(target / "items" / "features.arrow", encoders["item"].encode(items))
     write_columns(target / "queries" / "features.arrow", encoders["query"].encode(queries))
     state = _state()
@@ -49,7 +68,8 @@ def write_prepared(directory: Path, **sections: dict) -> Config:
     size = len(config.features.item)
     square = tuple(tuple(float(v) for v in row) for row in np.eye(size))
     names = tuple(feature.name for feature in config.features.item)
-    information = MutualInformation(features=names, raw=square, normalised=square)
+    matrices = InformationMatrices(raw=square, normalised=square, corrected=square)
+    information = MutualInformation(features=names, items=matrices, interactions=matrices)
     path = target / "statistics" / "mutual_information.json"
     path.write_text(information.model_dump_json())
     write_manifest(
@@ -165,17 +185,33 @@ def _raw_queries() -> pa.Table:
     )
 
 
-def _encoder(config: Config, side: Side, table: pa.Table) -> SideEncoder:
-    features = config.features.side(side)
-    ids = table[f"{side}_id"].combine_chunks()
+def raw_context() -> pa.Table:
+    """Of each query's question, some of it absent; what may be given in a request."""
+    return pa.table(
+        {
+            "device": [f"d{q % 3}" if q % 5 else None for q in range(QUERIES)],
+            "load": pa.array([None if q % 4 == 0 else 1.5 * q for q in range(QUERIES)]),
+            "pages": [[f"p{j}" for j in range(q % 3)] for q in range(QUERIES)],
+            "vector": pa.array(
+                [[q, 1, 2] if q % 6 else None for q in range(QUERIES)], pa.list_(pa.float64())
+            ),
+        }
+    )
+
+
+def _encoder(config: Config, side: FeatureGroup, table: pa.Table) -> SideEncoder:
+    features = config.features.of(side)
+    ids = table[f"{side}_id"].combine_chunks() if side != "context" else NO_IDS.tokens
     vocabularies, scalings = {}, {}
     for feature in features:
+        if feature.name not in table.column_names or isinstance(feature, TimeFeature):
+            continue
         if has_vocabulary(feature):
-            counts = count_tokens(tokens_of(feature, table[feature.name])[0])
-            vocabularies[feature.name] = grow_vocabulary(counts, first_row=1)
+            counts = partial_counts(feature, table[feature.name])
+            vocabularies[feature.name] = fit_vocabulary(feature, [counts])
         elif not is_sparse(feature):
-            moments = dense_moments(feature, table[feature.name])
-            scalings[feature.name] = Scaling.from_moments(moments)
+            counts = partial_counts(feature, table[feature.name])
+            scalings[feature.name] = fit_scaling(feature, [counts])
     catalogue = Vocabulary(ids, pa.array(np.ones(len(ids), np.int64)), 0)
     return SideEncoder(side, features, catalogue, vocabularies, scalings)
 

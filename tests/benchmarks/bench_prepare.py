@@ -1,84 +1,153 @@
-"""Rows a second of `prepare`, beside a plain pyarrow scan of the same columns in the same run.
+"""Speed, memory and output of `prepare`, beside a plain pyarrow scan of the same log.
 
-python tests/benchmarks/bench_prepare.py --events /path [--items I] [--history past]
-python tests/benchmarks/bench_prepare.py --rows 10000000
+python tests/benchmarks/bench_prepare.py --events 2000000 20000000
+python tests/benchmarks/bench_prepare.py --log ../shared/data/movielens-1m
+
+A log of N events has N / 40 queries and N / 100 items, as `recsys generate` invents them, with the
+features that `recsys init` finds. Each run is a process of its own. Memory is what its processes
+hold for themselves (USS), looked at ten times a second; blocks in Ray's object store are shared and
+counted as such.
 """
 
 import argparse
-import resource
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
+import psutil
 import pyarrow.dataset
-import pyarrow.parquet as pq
-from rich.console import Console
 
-from feature_store.schema import FeatureSchema
-from pipelines.logs import parquet_files
-from pipelines.prepare import prepare
-from pipelines.ray_session import ensure_ray
-from pipelines.settings import DataConfig
+from pipelines.generate import generate
+from recsys.config_file import load_config
+from recsys.init import init_config
 
-_FILE_ROWS = 2_000_000
+_SECONDS = 0.1
+_MIB = 2**20
 
 
-def write_events(directory: Path, rows: int) -> str:
-    """A log of `rows` events of about 50 a query, with popular and rare items, in random order."""
-    directory.mkdir()
-    random = np.random.default_rng(0)
-    queries, items = max(1, rows // 50), max(1, rows // 100)
-    for index, start in enumerate(range(0, rows, _FILE_ROWS)):
-        size = min(_FILE_ROWS, rows - start)
-        item = (items * random.random(size) ** 3).astype(np.int64)
-        table = pa.table(
-            {
-                "query_id": random.integers(0, queries, size),
-                "item_id": item,
-                "timestamp": 1_500_000_000 + random.integers(0, 10**8, size),
-            }
-        )
-        pq.write_table(table, directory / f"part-{index:05d}.parquet", row_group_size=500_000)
-    return str(directory)
+class Memory:
+    """The peak of each kind of process below this one, in bytes.
+
+    Attributes:
+        peaks: By kind: of the largest process, and of all of them together.
+        total: Of all kinds together.
+    """
+
+    def __init__(self, root: int) -> None:
+        self.peaks: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        self.total = 0
+        self._root = psutil.Process(root)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SECONDS):
+            sizes: dict[str, list[int]] = defaultdict(list)
+            shared = 0
+            try:
+                processes = [self._root, *self._root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            for process in processes:
+                try:
+                    memory = process.memory_full_info()
+                    sizes[_kind(process, self._root)].append(memory.uss)
+                    shared = max(shared, memory.shared)
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+            sizes["object store"] = [shared]
+            self.total = max(self.total, sum(map(sum, sizes.values())))
+            for kind, found in sizes.items():
+                largest, together = self.peaks[kind]
+                self.peaks[kind] = max(largest, *found), max(together, sum(found))
+
+
+def _kind(process: psutil.Process, root: psutil.Process) -> str:
+    if process == root:
+        return "driver"
+    title = " ".join(process.cmdline())
+    return "worker" if "ray::" in title else f"Ray's {process.name()[:15]}"
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _scan(log: Path) -> tuple[int, float]:
+    """Rows, and seconds to read them all."""
+    started = time.perf_counter()
+    batches = pyarrow.dataset.dataset(str(log / "events")).to_batches()
+    return sum(len(batch) for batch in batches), time.perf_counter() - started
+
+
+def measure(log: Path, scratch: Path, rounds: int) -> None:
+    """Prints the medians of some runs on one log."""
+    path = scratch / "config.yaml"
+    tables = {name: log / f"{name}.parquet" for name in ("items", "queries")}
+    has = {name: str(file) for name, file in tables.items() if file.exists()}
+    init_config(str(log / "events"), has.get("items"), has.get("queries"), path, overwrite=True)
+    prepared = load_config(path).prepared_dir
+    work = prepared.with_name("prepared.work")
+    seconds, scans = [], []
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    for _ in range(rounds):
+        rows, scan = _scan(log)
+        scans.append(scan)
+        subprocess.run(["rm", "-rf", str(prepared), str(work)], check=True)
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "recsys.cli", "prepare", str(path)]
+        process = subprocess.Popen(command, env=environment)
+        memory = Memory(process.pid)
+        if process.wait():
+            sys.exit(process.returncode)
+        seconds.append(time.perf_counter() - started)
+        memory.stop()
+    middle = statistics.median(seconds)
+    scan = statistics.median(scans)
+    print(f"{rows:,} events: {middle:.1f} s, {rows / middle:,.0f} events/s")
+    print(
+        f"  pyarrow scan of all columns: {scan:.2f} s, {middle / scan:.0f} times as fast as prepare"
+    )
+    print(f"  log {_size(log) / _MIB:,.0f} MiB, prepared {_size(prepared) / _MIB:,.0f} MiB,")
+    print(f"  kept for the next run {_size(work) / _MIB:,.0f} MiB")
+    print(f"  peak memory of all processes {memory.total / _MIB:,.0f} MiB, in the last round")
+    for kind, (largest, together) in sorted(memory.peaks.items()):
+        print(f"    {kind}: {largest / _MIB:,.0f} MiB, together {together / _MIB:,.0f} MiB")
 
 
 def main() -> None:
-    """Prints both speeds."""
+    """Runs the logs that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", help="Parquet file or directory with the default columns")
-    parser.add_argument("--items", help="its items; those of the events where left out")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of an invented log")
-    parser.add_argument("--history", choices=["past", "others"], default="past")
+    parser.add_argument("--events", type=int, nargs="*", default=[], help="of generated logs")
+    parser.add_argument("--log", type=Path, nargs="*", default=[], help="directories of logs")
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        events = arguments.events or write_events(scratch / "events", arguments.rows)
-        files = parquet_files(events)
-        columns = ["query_id", "item_id", "timestamp"]
-        started = time.perf_counter()
-        batches = pyarrow.dataset.dataset(files).to_batches(columns=columns)
-        rows = sum(len(batch) for batch in batches)
-        scan = time.perf_counter() - started
-        print(f"pyarrow scan: {rows:,} rows in {scan:.2f} s, {rows / scan:,.0f} rows/s")
-        started = time.perf_counter()
-        ensure_ray()
-        print(f"ray.init: {time.perf_counter() - started:.1f} s")
-        data = DataConfig.model_validate(
-            {"events": events, "items": arguments.items, "history": {"kind": arguments.history}}
-        )
-        features = {"item": [{"name": "item_id", "kind": "id", "dim": 8}]}
-        started = time.perf_counter()
-        schema = FeatureSchema.model_validate(features)
-        prepare(data, schema, scratch / "prepared", console=Console())
-        seconds = time.perf_counter() - started
-        print(f"prepare: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
-        print(f"driver's peak memory: {_peak_gib(resource.RUSAGE_SELF):.2f} GiB")
-
-
-def _peak_gib(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / 2**20
+        logs = list(arguments.log)
+        for events in arguments.events:
+            logs.append(Path(name) / str(events))
+            generate(
+                logs[-1],
+                events=events,
+                items=max(100, events // 100),
+                queries=max(100, events // 40),
+                seed=0,
+            )
+        for index, log in enumerate(logs):
+            scratch = Path(name) / f"run-{index}"
+            scratch.mkdir()
+            measure(log.resolve(), scratch, arguments.rounds)
 
 
 if __name__ == "__main__":

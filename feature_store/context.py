@@ -1,0 +1,195 @@
+"""The context of an event: raw values in one type whatever the log's, and features of its time."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.columns import Column, Dense, Ints, Jagged
+from feature_store.errors import UserError
+from feature_store.raw import plain_array
+from feature_store.schema import (
+    AnyFeature,
+    CategoricalFeature,
+    ColumnFeature,
+    DenseFeature,
+    IdFeature,
+    NumericFeature,
+    PositionFeature,
+    TextFeature,
+    TimeFeature,
+    VectorFeature,
+)
+
+# Of a raw time that is not known.
+NO_TIME = np.iinfo(np.int64).min
+
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000  # Microseconds.
+# Time zones change at whole quarters of an hour.
+_QUARTER = _HOUR // 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What Python's dates hold, with a day to spare for the zone.
+_FIRST, _LAST = (
+    (moment - _EPOCH) // timedelta(microseconds=1)
+    for moment in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+)
+
+
+def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column of the events in the one type that a feature's values are kept in.
+
+    So the pieces of a log agree, and a request's values are those of the log: the position 3 is
+    "3", as the category 3 is, and all numbers are float64.
+    """
+    return plain_array(column).cast(_raw_type(feature), safe=False)
+
+
+def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
+    """The raw values of a feature of time: microseconds, null where they are not known.
+
+    Args:
+        feature: Which part of the time.
+        time: [rows] of the event, microseconds since 1970; or `NO_TIME`.
+        previous: [rows] of the event before it.
+    """
+    if feature.part != "recency":
+        return pa.array(time, mask=time == NO_TIME)
+    is_unknown = (time == NO_TIME) | (previous == NO_TIME)
+    return pa.array(
+        np.where(is_unknown, 0, time - np.where(is_unknown, 0, previous)), mask=is_unknown
+    )
+
+
+def encode_time(feature: TimeFeature, values: pa.ChunkedArray | pa.Array) -> Column:
+    """Encodes what `time_values` gives.
+
+    Hours are rows 0 to 23, and weekdays 0 (Monday) to 6. Recency is log(1 + seconds), divided by
+    that of a day, less 1: from -1 for the same moment to 0 for a day and about 0.5 for a year.
+    """
+    array = plain_array(values)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+    if feature.part == "recency":
+        seconds = pc.fill_null(array, 0).to_numpy() / 1e6
+        numbers = np.log1p(np.maximum(seconds, 0.0)) / np.log1p(_DAY / 1e6) - 1
+        return Dense(np.where(present, numbers, 0.0).astype(np.float32)[:, None], present)
+    local = _local(array.drop_null().to_numpy(), feature.zone)
+    # The first of January 1970 was a Thursday.
+    rows = local // _HOUR % 24 if feature.part == "hour" else (local // _DAY + 3) % 7
+    return Jagged.from_lengths(rows.astype(np.int32), present.astype(np.int64))
+
+
+def time_rows(feature: TimeFeature) -> int:
+    """Rows of its table; 0 for recency, which has none."""
+    return {"hour": 24, "weekday": 7, "recency": 0}[feature.part]
+
+
+def request_table(
+    features: tuple[AnyFeature, ...], values: Mapping[str, Any], time: int, previous: Ints
+) -> pa.Table:
+    """The raw context of requests that are made at one moment, as an encoder takes it.
+
+    Args:
+        features: The context.
+        values: By feature name, as JSON has them; null and what is left out is absent.
+        time: Microseconds since 1970.
+        previous: [rows] time of each query's latest event, or `NO_TIME`.
+
+    Raises:
+        UserError: A name is none of a feature that can be given, or a value is of another kind.
+    """
+    _refuse_unknown(features, values)
+    rows = len(previous)
+    columns: dict[str, pa.Array] = {"": pa.nulls(rows)}  # So that there are rows.
+    for feature in features:
+        assert not isinstance(feature, IdFeature)
+        if isinstance(feature, TimeFeature):
+            columns[feature.name] = time_values(feature, np.full(rows, time), previous)
+        elif values.get(feature.name) is not None:
+            columns[feature.name] = _given_values(feature, values[feature.name], rows)
+    return pa.table(columns)
+
+
+def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any]) -> None:
+    kinds = {feature.name: feature for feature in features}
+    given = [f.name for f in features if not isinstance(f, PositionFeature | TimeFeature)]
+    expected = f"expected some of {', '.join(given)}" if given else "this model takes none"
+    for name in values:
+        if name in given:
+            continue
+        if isinstance(kinds.get(name), TimeFeature):
+            raise UserError(f"context {name!r} is taken from the time of asking; leave it out.")
+        if isinstance(kinds.get(name), PositionFeature):
+            raise UserError(f"context {name!r} is only known in training; leave it out.")
+        close = get_close_matches(name, given, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "leave it out."
+        raise UserError(f"context has no {name!r}, {expected}; {hint}")
+
+
+def _given_values(feature: ColumnFeature, value: Any, rows: int) -> pa.Array:
+    """A value of JSON, over and over, in the type of a feature's raw values."""
+    is_list = isinstance(value, list | tuple)
+    if isinstance(feature, NumericFeature):
+        fits, expected = _is_number(value), "a number"
+    elif isinstance(feature, VectorFeature):
+        fits = is_list and len(value) == feature.length and all(map(_is_number, value))
+        expected = f"a list of {feature.length} numbers"
+    elif isinstance(feature, TextFeature):
+        fits, expected = isinstance(value, str), "a string"
+    elif isinstance(feature, CategoricalFeature | PositionFeature):
+        fits, expected = _is_token(value), "a string, a whole number or a boolean"
+    else:
+        fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
+    wrong = UserError(f"context {feature.name!r} is {value!r}; expected {expected}.")
+    if not fits:
+        raise wrong
+    if not isinstance(feature, DenseFeature):
+        value = [_token(each) for each in value] if is_list else _token(value)
+    try:
+        return pa.array([value] * rows, _raw_type(feature))
+    except (pa.ArrowException, OverflowError, UnicodeError) as error:
+        raise wrong from error
+
+
+def _token(value: str | int | bool) -> str:
+    """As Arrow writes the same value of a log."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str | int)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _raw_type(feature: ColumnFeature) -> pa.DataType:
+    if isinstance(feature, NumericFeature):
+        return pa.float64()
+    if isinstance(feature, VectorFeature):
+        return pa.list_(pa.float64())
+    if isinstance(feature, CategoricalFeature | PositionFeature | TextFeature):
+        return pa.string()
+    return pa.list_(pa.string())
+
+
+def _local(times: Ints, zone: str) -> Ints:
+    """Microseconds since 1970 by the clocks of a zone."""
+    if zone == "UTC":
+        return times
+    quarters, place = np.unique(np.clip(times, _FIRST, _LAST) // _QUARTER, return_inverse=True)
+    offset_at = partial(_offset, ZoneInfo(zone))
+    offsets = np.array([offset_at(quarter) for quarter in quarters.tolist()], np.int64)
+    return times + offsets[place]
+
+
+def _offset(zone: ZoneInfo, quarter: int) -> int:
+    """How far a zone's clocks are ahead of UTC, in microseconds."""
+    moment = (_EPOCH + timedelta(microseconds=quarter * _QUARTER)).astimezone(zone)
+    return (moment.utcoffset() or timedelta()) // timedelta(microseconds=1)

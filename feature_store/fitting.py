@@ -1,0 +1,114 @@
+"""What encoding learns from the catalogue: partial results of its pieces, and what they make.
+
+A partial result is a small table, which a task writes to a file. However the catalogue is cut into
+pieces, the same is learnt; of the moments of dense features, up to the rounding of sums.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.columns import Ints
+from feature_store.hashing import Collisions, DigestCounts, collisions, token_digests
+from feature_store.raw import plain_array
+from feature_store.scaling import (
+    Moments,
+    NumberCounts,
+    Numbers,
+    Quantiles,
+    Scaling,
+    Standardisation,
+    dense_values,
+)
+from feature_store.schema import DenseFeature, NumericFeature, TokenFeature, VectorFeature
+from feature_store.tokens import tokens_of
+from feature_store.vocabulary import Vocabulary, count_tokens, grow_vocabulary, merge_counts
+
+_DROPPED_BITS = b"dropped_bits"
+
+
+def partial_counts(
+    feature: TokenFeature | DenseFeature, column: pa.ChunkedArray | pa.Array
+) -> pa.Table:
+    """What a piece contributes; the columns depend on the feature.
+
+    Args:
+        feature: Any but the id.
+        column: Its raw values in the rows of the piece.
+    """
+    if isinstance(feature, NumericFeature | VectorFeature):
+        numbers, present = dense_values(feature, column)
+        if not _is_ranked(feature):
+            return pa.table(vars(Moments.of(numbers, present)))
+        counted = NumberCounts.of(numbers[present, 0], np.ones(int(present.sum()), np.int64))
+        table = pa.table({"number": counted.numbers, "count": counted.counts})
+        return table.replace_schema_metadata({_DROPPED_BITS: str(counted.dropped_bits)})
+    counts = count_tokens(tokens_of(feature, column)[0])
+    if feature.hash_buckets is None:
+        return counts
+    digests = token_digests(plain_array(counts["token"]))
+    hashed = DigestCounts.of(digests, _numpy(counts, "count"))
+    return pa.table({"digest": hashed.digests, "count": hashed.counts})
+
+
+def fit_vocabulary(
+    feature: TokenFeature,
+    parts: Iterable[pa.Table],
+    previous: Vocabulary | None = None,
+    *,
+    clear_unused: bool = False,
+) -> Vocabulary:
+    """The vocabulary of a feature that has one.
+
+    Args:
+        feature: Not hashed.
+        parts: Of `partial_counts`, at least one.
+        previous: Of the earlier run; its tokens keep their rows.
+        clear_unused: As in `grow_vocabulary`.
+    """
+    return grow_vocabulary(
+        merge_counts(list(parts)),
+        first_row=1,
+        previous=previous,
+        min_count=feature.min_count,
+        max_size=feature.max_vocabulary,
+        clear_unused=clear_unused,
+    )
+
+
+def fit_scaling(feature: DenseFeature, parts: Iterable[pa.Table]) -> Scaling:
+    """The scaling of a dense feature, from `partial_counts` of one piece at least."""
+    if _is_ranked(feature):
+        return Quantiles.from_counts(NumberCounts.merged(map(_number_counts, parts)))
+    moments = (
+        Moments(*(_numbers(part, name) for name in ("count", "total", "squares"))) for part in parts
+    )
+    return Standardisation.from_moments(Moments.merged(moments))
+
+
+def hash_collisions(feature: TokenFeature, parts: Iterable[pa.Table]) -> Collisions:
+    """How many tokens of a hashed feature share a row, from `partial_counts`."""
+    assert feature.hash_buckets is not None
+    counted = (
+        DigestCounts(_numpy(part, "digest").astype(np.uint64), _numpy(part, "count"))
+        for part in parts
+    )
+    return collisions(DigestCounts.merged(counted), feature.hash_buckets)
+
+
+def _is_ranked(feature: DenseFeature) -> bool:
+    return isinstance(feature, NumericFeature) and feature.scaling == "quantile"
+
+
+def _number_counts(part: pa.Table) -> NumberCounts:
+    dropped_bits = int(part.schema.metadata[_DROPPED_BITS])
+    return NumberCounts(_numbers(part, "number"), _numpy(part, "count"), dropped_bits)
+
+
+def _numbers(table: pa.Table, name: str) -> Numbers:
+    return np.asarray(_numpy(table, name), np.float64)
+
+
+def _numpy(table: pa.Table, name: str) -> Ints:
+    return table[name].to_numpy()

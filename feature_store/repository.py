@@ -1,0 +1,174 @@
+"""Feast's repository, generated from the features: entities, views, registry.
+
+    feature_store.yaml     Feast's configuration
+    definitions.py         for `feast apply`: the same views, from views.json
+    views.json             the views' columns
+    registry.db            Feast's registry
+
+`feast -c <directory> feature-views list` and `FeatureStore(repo_path=directory)` work on it. Feast
+is imported inside the functions, for it takes seconds.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from feature_store.errors import UserError
+from feature_store.recent import HISTORY_SCHEMA
+from feature_store.settings import FeatureStoreConfig
+from feature_store.storage import fingerprint, write_json, write_text
+from feature_store.views import EVENT_TIME, ID_COLUMN, SIDES, FeatureView
+
+PROJECT = "recsys"
+
+_APPLIED = "applied.json"
+_DEFINITIONS = '''"""The views of this directory, for Feast. Written by `recsys materialize`."""
+
+from pathlib import Path
+
+from feature_store.repository import definitions
+
+globals().update(definitions(Path(__file__).parent))
+'''
+
+
+def apply_repository(
+    directory: Path, views: Sequence[FeatureView], settings: FeatureStoreConfig
+) -> bool:
+    """Writes the repository and registers its views; does nothing where that is done.
+
+    Args:
+        directory: Of the repository.
+        views: With one column or more each.
+        settings: Where the online store is.
+
+    Returns:
+        Whether anything was to be done.
+    """
+    directory = directory.absolute()
+    columns = {view.side: view.columns.serialize().to_pybytes().hex() for view in views}
+    configuration = _configuration(directory, settings)
+    # Feast keeps absolute paths: a directory that was moved is applied again.
+    identity = fingerprint([str(directory), columns, configuration, _DEFINITIONS])
+    applied = directory / _APPLIED
+    if applied.exists() and (directory / "registry.db").exists():
+        if json.loads(applied.read_text(encoding="utf-8"))["fingerprint"] == identity:
+            return False
+        applied.unlink()
+    write_json(directory / "views.json", columns)
+    write_text(directory / "definitions.py", _DEFINITIONS)
+    write_text(directory / "feature_store.yaml", yaml.safe_dump(configuration, sort_keys=False))
+    (directory / "registry.db").unlink(missing_ok=True)  # Feast does not write it atomically.
+    feast_store(directory).apply(list(definitions(directory).values()))
+    write_json(applied, {"fingerprint": identity})
+    return True
+
+
+def feast_store(directory: Path) -> Any:
+    """Feast's `FeatureStore` of a repository.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not (directory / "feature_store.yaml").exists():
+        raise UserError(f"{directory} is no feature store; run `recsys materialize` first.")
+    from feast import FeatureStore
+
+    return FeatureStore(repo_path=str(directory))
+
+
+def read_views(directory: Path) -> list[FeatureView]:
+    """The views of a repository.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = directory / "views.json"
+    if not path.exists():
+        raise UserError(f"{directory} is no feature store; run `recsys materialize` first.")
+    columns = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        FeatureView(side, pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(columns[side]))))
+        for side in SIDES
+        if side in columns
+    ]
+
+
+def definitions(directory: Path) -> dict[str, Any]:
+    """Feast's objects by name: two entities, a view for each side, and the queries' history."""
+    from feast import Entity, ValueType
+
+    directory = directory.absolute()
+    entities = {
+        side: Entity(name=side, join_keys=[ID_COLUMN[side]], value_type=ValueType.STRING)
+        for side in SIDES
+    }
+    objects: dict[str, Any] = {f"{side}_entity": entity for side, entity in entities.items()}
+    for view in read_views(directory):
+        names = {view.feast_names[field.name]: field.type for field in view.columns}
+        objects |= _view(directory, view.name, entities[view.side], view.id_column, names)
+    names = {field.name: field.type for field in HISTORY_SCHEMA}
+    objects |= _view(directory, "query_history", entities["query"], ID_COLUMN["query"], names)
+    return objects
+
+
+def _view(
+    directory: Path, name: str, entity: Any, id_column: str, types: dict[str, pa.DataType]
+) -> dict[str, Any]:
+    """A view and its source, by name."""
+    from feast import FeatureView, FileSource
+    from feast.data_format import ParquetFormat
+
+    source = FileSource(
+        name=f"{name}_snapshots",
+        path=str(directory / "offline" / name / "*.parquet"),
+        file_format=ParquetFormat(),
+        timestamp_field=EVENT_TIME,
+    )
+    schema = _fields(id_column, types)
+    view = FeatureView(name=name, entities=[entity], schema=schema, source=source, ttl=None)
+    return {source.name: source, name: view}
+
+
+def _fields(id_column: str, types: dict[str, pa.DataType]) -> list[Any]:
+    from feast import Field
+    from feast.types import String
+
+    features = [Field(name=name, dtype=feast_type(kind)) for name, kind in types.items()]
+    return [Field(name=id_column, dtype=String), *features]
+
+
+def feast_type(kind: pa.DataType) -> Any:
+    """Feast's type of a raw column; it has fewer, so values are widened."""
+    from feast import types
+
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return types.Array(feast_type(kind.value_type))
+    if pa.types.is_boolean(kind):
+        return types.Bool
+    if pa.types.is_integer(kind):
+        fits = kind.bit_width < 32 or kind == pa.int32()
+        return types.Int32 if fits else types.Int64
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return types.Float32
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return types.Float64
+    if pa.types.is_timestamp(kind):
+        return types.UnixTimestamp
+    return types.String
+
+
+def _configuration(directory: Path, settings: FeatureStoreConfig) -> dict[str, Any]:
+    online = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        "project": PROJECT,
+        "provider": "local",
+        "registry": {"path": str(directory / "registry.db"), "cache_ttl_seconds": 60},
+        "offline_store": {"type": "duckdb"},
+        "online_store": {"type": "feature_store.feast_online.RowOnlineStore", "settings": online},
+        "entity_key_serialization_version": 3,
+    }

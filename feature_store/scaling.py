@@ -1,0 +1,240 @@
+"""Dense features: raw values to numbers, and what these are scaled by."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.columns import Bools, Ints
+from feature_store.raw import plain_array
+from feature_store.schema import DenseFeature, NumericFeature, TimeFeature, VectorFeature
+
+Numbers = npt.NDArray[np.float64]
+
+# So many distinct numbers are counted apart, in 1 MB a feature.
+_MAX_NUMBERS = 65_536
+# Knots at so many ranks, and beside the values that are more frequent than the ranks are apart.
+_RANKS = 128
+# The difference of two larger numbers could be infinite.
+_LARGEST = 1e300
+
+
+def dense_width(feature: DenseFeature | TimeFeature) -> int:
+    """Numbers of one row."""
+    return feature.length if isinstance(feature, VectorFeature) else 1
+
+
+def dense_values(
+    feature: DenseFeature, column: pa.ChunkedArray | pa.Array
+) -> tuple[Numbers, Bools]:
+    """Unscaled numbers, [rows, width], 0 where absent; and which rows have a value, [rows].
+
+    Null, NaN, infinity and wrong lengths count as absent.
+    """
+    array = plain_array(column)
+    width = dense_width(feature)
+    if isinstance(feature, NumericFeature):
+        numbers = pc.cast(array, pa.float64(), safe=False)
+        matrix = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)[:, None]
+        if feature.scaling == "log":
+            matrix = np.sign(matrix) * np.log1p(np.abs(matrix))
+    else:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        fits = lengths == width
+        flat = plain_array(pc.list_flatten(array.filter(pa.array(fits))))
+        matrix = np.full((len(array), width), np.nan)
+        numbers = pc.fill_null(pc.cast(flat, pa.float64(), safe=False), np.nan)
+        matrix[fits] = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
+    present = np.isfinite(matrix).all(axis=1)
+    return np.where(present[:, None], matrix, 0.0), present
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the rows that have a value, each [width].
+
+    Attributes:
+        count: Rows.
+        total: Of the numbers.
+        squares: Of their squares.
+    """
+
+    count: Numbers
+    total: Numbers
+    squares: Numbers
+
+    @classmethod
+    def of(cls, numbers: Numbers, present: Bools) -> "Moments":
+        """Of what `dense_values` gives."""
+        count = np.full(numbers.shape[1], present.sum(), np.float64)
+        return cls(count, numbers.sum(axis=0), (numbers**2).sum(axis=0))
+
+    @classmethod
+    def merged(cls, parts: Iterable["Moments"]) -> "Moments":
+        """Of all parts together, of which there is one at least."""
+        return reduce(
+            lambda a, b: cls(a.count + b.count, a.total + b.total, a.squares + b.squares), parts
+        )
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and deviation of each number, [width] float32."""
+
+    mean: npt.NDArray[np.float32]
+    deviation: npt.NDArray[np.float32]
+
+    @classmethod
+    def from_moments(cls, moments: Moments) -> "Standardisation":
+        """A constant number gets deviation 1."""
+        count = np.maximum(moments.count, 1.0)
+        mean = moments.total / count
+        variance = np.maximum(moments.squares / count - mean**2, 0.0)
+        deviation = np.where(variance > 1e-12, np.sqrt(variance), 1.0)
+        return cls(mean.astype(np.float32), deviation.astype(np.float32))
+
+    def scale(self, numbers: Numbers) -> Numbers:
+        """[rows, width] to [rows, width]."""
+        return (numbers - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class NumberCounts:
+    """How often each number occurs.
+
+    Where there are too many, numbers are rounded towards zero to fewer bits, to as many as leave
+    few enough distinct ones. Rounding to fewer bits later gives the same as at once, so parts may
+    round as they must and still add up to what the whole would give, however it was cut.
+
+    Attributes:
+        numbers: [n] ascending.
+        counts: [n] int64.
+        dropped_bits: Of the 64 of a number, the lowest, that were set to 0.
+    """
+
+    numbers: Numbers
+    counts: Ints
+    dropped_bits: int
+
+    @classmethod
+    def of(
+        cls, numbers: Numbers, counts: Ints, dropped_bits: int = 0, limit: int = _MAX_NUMBERS
+    ) -> "NumberCounts":
+        """Adds up equal numbers, and rounds them until at most `limit` are distinct.
+
+        Args:
+            numbers: [n] finite.
+            counts: [n] of each.
+            dropped_bits: At least so many.
+            limit: Of distinct numbers.
+        """
+        order = np.argsort(numbers, kind="stable")
+        rounded = rounded_to_zero(numbers[order], dropped_bits)
+        while (starts := _starts_of_runs(rounded)).size > limit:
+            dropped_bits += 1
+            rounded = rounded_to_zero(rounded, dropped_bits)
+        if not len(starts):
+            return cls(rounded, counts[:0], dropped_bits)
+        return cls(rounded[starts], np.add.reduceat(counts[order], starts), dropped_bits)
+
+    @classmethod
+    def merged(cls, parts: Iterable["NumberCounts"], limit: int = _MAX_NUMBERS) -> "NumberCounts":
+        """Of all parts together; at most two of them are in memory."""
+
+        def merge(first: NumberCounts, second: NumberCounts) -> NumberCounts:
+            return cls.of(
+                np.concatenate([first.numbers, second.numbers]),
+                np.concatenate([first.counts, second.counts]),
+                max(first.dropped_bits, second.dropped_bits),
+                limit,
+            )
+
+        return reduce(merge, parts, cls(np.empty(0), np.empty(0, np.int64), 0))
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """The rank of a number among those of the catalogue, from -1 to 1.
+
+    Equal numbers have the rank of their middle, so that the mean is 0 whatever the ties. Between
+    knots ranks are interpolated; no number of the catalogue is then more than 2 / 128 of all
+    numbers away from its rank. Beyond the knots the rank stays that of the last one.
+
+    Uniform ranks, and not the normal scores that one could make of them: they are bounded, so an
+    outlier weighs no more in the projection than any other number, they are of the order of a
+    standardised feature, and they are exact where many values are tied, where scores would not be
+    normal anyway.
+
+    Attributes:
+        numbers: [knots] ascending.
+        levels: [knots] of these numbers.
+        dropped_bits: See `NumberCounts`; a number is rounded before it is looked up, so that it
+            finds the knot it was counted for.
+    """
+
+    numbers: Numbers
+    levels: Numbers
+    dropped_bits: int
+
+    @classmethod
+    def from_counts(cls, counted: NumberCounts) -> "Quantiles":
+        """Without any number there is nothing to learn, and every rank is 0."""
+        if not len(counted.numbers):
+            return cls(np.zeros(1), np.zeros(1), 0)
+        total = counted.counts.sum()
+        ends = np.cumsum(counted.counts)
+        at_ranks = np.searchsorted(ends, np.arange(_RANKS + 1) / _RANKS * total)
+        frequent = np.flatnonzero(counted.counts > total / _RANKS)
+        # Else the numbers next to a frequent one would be drawn to the middle of its ranks.
+        chosen = np.concatenate([at_ranks, frequent - 1, frequent + 1])
+        knots = np.unique(np.clip(chosen, 0, len(ends) - 1))
+        middles = (ends - counted.counts / 2) / total
+        return cls(counted.numbers[knots], 2 * middles[knots] - 1, counted.dropped_bits)
+
+    def scale(self, numbers: Numbers) -> Numbers:
+        """[rows, 1] to [rows, 1]."""
+        if len(self.numbers) == 1:
+            return np.full(numbers.shape, self.levels[0])
+        known = rounded_to_zero(numbers, self.dropped_bits)
+        known = np.clip(known, self.numbers[0], self.numbers[-1])
+        left = np.searchsorted(self.numbers, known, side="right") - 1
+        left = np.minimum(left, len(self.numbers) - 2)
+        start, end = self.numbers[left], self.numbers[left + 1]
+        low, high = self.levels[left], self.levels[left + 1]
+        return np.minimum(low + (known - start) / (end - start) * (high - low), high)
+
+
+Scaling = Standardisation | Quantiles
+
+
+def scaling_to_json(scaling: Scaling) -> dict[str, Any]:
+    """What `scaling_from_json` reads."""
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(scaling).items()
+    }
+
+
+def scaling_from_json(value: dict[str, Any]) -> Scaling:
+    """The same scaling, to the bit."""
+    if "mean" in value:
+        mean, deviation = (np.array(value[key], np.float32) for key in ("mean", "deviation"))
+        return Standardisation(mean, deviation)
+    numbers, levels = (np.array(value[key], np.float64) for key in ("numbers", "levels"))
+    return Quantiles(numbers, levels, int(value["dropped_bits"]))
+
+
+def rounded_to_zero(numbers: Numbers, dropped_bits: int) -> Numbers:
+    """Without the lowest bits; equal numbers stay equal, and their order stays."""
+    bits = np.ascontiguousarray(np.clip(numbers, -_LARGEST, _LARGEST), np.float64).view(np.int64)
+    kept = bits & np.int64(-1 << dropped_bits)
+    return kept.view(np.float64) + 0.0  # There is but one zero.
+
+
+def _starts_of_runs(ordered: Numbers) -> Ints:
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])

@@ -1,0 +1,48 @@
+"""The `feature_store` section of the configuration."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from feature_store.schema import Settings
+
+PASSWORD_VARIABLE = "RECSYS_REDIS_PASSWORD"
+
+
+class FeatureStoreConfig(Settings):
+    """Where the latest features and histories are kept for serving."""
+
+    online: Literal["sqlite", "redis"] = Field(
+        "sqlite", description="sqlite: files beside the output; redis: a server."
+    )
+    redis_url: str | None = Field(
+        None,
+        description="redis://host:6379/0, rediss://, or unix:///path; the password is read from "
+        f"{PASSWORD_VARIABLE}.",
+    )
+    redis_prefix: str = Field(
+        "recsys", min_length=1, description="Of all keys; two systems on a server need two."
+    )
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "FeatureStoreConfig":
+        if self.online == "sqlite":
+            for key in ("redis_url", "redis_prefix"):
+                # Manifests list every key, so a default may be given.
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(
+                        f"{key} has no effect with online sqlite; remove it or set online: redis"
+                    )
+            return self
+        if self.redis_url is None:
+            raise ValueError("online redis needs redis_url, such as redis://localhost:6379/0")
+        parts = urlsplit(self.redis_url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("redis_url begins with redis://, rediss:// or unix://")
+        if parts.password is not None or "password=" in parts.query:
+            raise ValueError(
+                f"redis_url holds a password, which would be written into manifests; set "
+                f"{PASSWORD_VARIABLE} in the environment instead"
+            )
+        return self

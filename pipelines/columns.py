@@ -1,0 +1,201 @@
+"""The columns of a log as the configuration names them, however a file stores them.
+
+A column inside a struct is named by a path, `item.id`, and so is one inside a list of structs,
+`genres.name`; a column whose own name is `item.id` comes first. Directories such as
+`date=2026-11-22` give columns too, unless the file has one of that name.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+Partition = tuple[tuple[str, str | None], ...]
+
+_PARTITION = re.compile(r"([^=]+)=(.*)")
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A column that can be named.
+
+    Attributes:
+        path: Of field names, from the file's column down.
+        type: Of its values, a `plain_type`.
+        stored: Numbers of the Parquet columns that hold it.
+    """
+
+    path: tuple[str, ...]
+    type: pa.DataType
+    stored: range
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, whatever way they are stored: `dictionary<string>` is `string`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(pa.field("element", plain_type(kind.value_type)), kind.list_size)
+    if _is_list(kind):
+        return pa.list_(pa.field("element", plain_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, plain_type(field.type)) for field in kind])
+    return kind
+
+
+def partition_of(path: str) -> Partition:
+    """The columns that the directories of a path give, as Hive and Spark write them.
+
+    Names and values are URL-decoded, values are strings, and the default partition is null.
+    """
+    found: dict[str, str | None] = {}
+    for directory in path.split("/")[:-1]:
+        match = _PARTITION.fullmatch(directory)
+        if match:
+            value = None if match[2] == _NULL_PARTITION else unquote(match[2])
+            found[unquote(match[1])] = value
+    return tuple(found.items())
+
+
+def named_columns(schema: pa.Schema, partition: Partition = ()) -> pa.Schema:
+    """All columns that can be named, with `plain_type`s, in the order of the file.
+
+    Args:
+        schema: Of the file.
+        partition: As `partition_of` gives it.
+    """
+    fields = {name: leaf.type for name, leaf in _leaves(schema).items()}
+    fields |= {key: pa.string() for key, _ in partition if key not in fields}
+    return pa.schema(list(fields.items()))
+
+
+def stored_columns(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """What to read of a file, as pyarrow names it, for `take_columns` to find these columns."""
+    leaves = _leaves(parquet.schema_arrow)
+    numbers = [number for name in names if name in leaves for number in leaves[name].stored]
+    return [parquet.schema.column(number).path for number in numbers]
+
+
+def widths(schema: pa.Schema, metadata: pq.FileMetaData) -> dict[str, float]:
+    """By column that can be named, uncompressed bytes of a row, by a file's first row group."""
+    group = metadata.row_group(0)
+    return {
+        name: sum(group.column(number).total_uncompressed_size for number in leaf.stored)
+        / max(1, group.num_rows)
+        for name, leaf in _leaves(schema).items()
+    }
+
+
+def take_columns(
+    batch: pa.Table | pa.RecordBatch,
+    names: Sequence[str],
+    schema: pa.Schema,
+    partition: Partition = (),
+) -> pa.Table:
+    """The columns of these names, each as one chunk with its `plain_type`.
+
+    Args:
+        batch: What was read, at least of the `stored_columns`.
+        names: Of `named_columns`.
+        schema: Of the file.
+        partition: As `partition_of` gives it.
+
+    Raises:
+        KeyError: There is no such column.
+    """
+    leaves, values = _leaves(schema), dict(partition)
+    arrays: list[pa.Array] = []
+    for name in names:
+        leaf = leaves.get(name)
+        if leaf is None:
+            arrays.append(_repeated(values[name], batch.num_rows))
+            continue
+        column = batch.column(leaf.path[0])
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        plain = [pc.cast(_follow(chunk, leaf.path[1:]), leaf.type) for chunk in chunks]
+        arrays.append(pa.concat_arrays(plain) if plain else pa.array([], leaf.type))
+    return pa.table(dict(zip(names, arrays, strict=True)))
+
+
+def append_partition(table: pa.Table, partition: Partition) -> pa.Table:
+    """A whole file's table with the columns of its partition that the file itself has not."""
+    for key, value in partition:
+        if key not in table.column_names:
+            table = table.append_column(key, _repeated(value, table.num_rows))
+    return table
+
+
+def _repeated(value: str | None, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _leaves(schema: pa.Schema) -> dict[str, _Leaf]:
+    """By name; of equal names the one that is less deep, and then the first."""
+    found: list[_Leaf] = []
+    number = 0
+    for field in schema:
+        found.extend(_leaves_of(field.type, (field.name,), number))
+        number += _stored_columns(field.type)
+    leaves: dict[str, _Leaf] = {}
+    for leaf in found:
+        name = ".".join(leaf.path)
+        if name not in leaves or len(leaf.path) < len(leaves[name].path):
+            leaves[name] = leaf
+    return leaves
+
+
+def _leaves_of(kind: pa.DataType, path: tuple[str, ...], number: int) -> Iterator[_Leaf]:
+    """Of a field whose first Parquet column is `number`."""
+    struct = kind.value_type if _is_list(kind) else kind
+    if not pa.types.is_struct(struct):
+        yield _Leaf(path, plain_type(kind), range(number, number + _stored_columns(kind)))
+        return
+    for field in struct:
+        for leaf in _leaves_of(field.type, (*path, field.name), number):
+            listed = pa.list_(pa.field("element", leaf.type))
+            yield _Leaf(leaf.path, listed if _is_list(kind) else leaf.type, leaf.stored)
+        number += _stored_columns(field.type)
+
+
+def _stored_columns(kind: pa.DataType) -> int:
+    """How many Parquet columns hold a type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _stored_columns(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return sum(_stored_columns(field.type) for field in kind)
+    if pa.types.is_map(kind):
+        return _stored_columns(kind.key_type) + _stored_columns(kind.item_type)
+    return _stored_columns(kind.value_type) if _is_list(kind) else 1
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list or types.is_list_view(kind) or types.is_large_list_view(kind))
+
+
+def _follow(array: pa.Array, path: tuple[str, ...]) -> pa.Array:
+    """The values at a path of fields, lists of them where a list is on the way."""
+    if isinstance(array, pa.ExtensionArray):
+        return _follow(array.storage, path)
+    if not path:
+        return array
+    if not _is_list(array.type):
+        field = [array.type.get_field_index(path[0])]
+        return _follow(pc.struct_field(array, field), path[1:])
+    values = _follow(pc.list_flatten(array), path)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=array.is_null())

@@ -1,0 +1,80 @@
+"""Which items and queries have a value of which feature."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.columns import Bools, Column, Dense, Ints, read_columns
+from feature_store.encoding import OOV_ROW, has_vocabulary
+from feature_store.schema import Feature, FeatureSchema, IdFeature, Side
+
+
+class Coverage(BaseModel):
+    """Who has a value of a feature.
+
+    Attributes:
+        rows: Share of the items (queries) of this run.
+        with_events: Share of those that have events.
+        by_events: Share of the events whose item (query) has one.
+        out_of_vocabulary: Share of the values that share the out-of-vocabulary row; None where
+            there is no vocabulary.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    side: Side
+    feature: str
+    kind: str
+    rows: float
+    with_events: float
+    by_events: float
+    out_of_vocabulary: float | None
+
+
+def coverage(
+    directory: Path, schema: FeatureSchema, side: Side, current: Bools, events: Ints
+) -> list[Coverage]:
+    """Of each feature of a side but its id, which everything has.
+
+    Args:
+        directory: Prepared.
+        schema: Of the features.
+        side: Which.
+        current: [rows] whether an item (query) is of this run.
+        events: [rows] of each.
+    """
+    features = [feature for feature in schema.side(side) if not isinstance(feature, IdFeature)]
+    if not features:
+        return []
+    folder = "items" if side == "item" else "queries"
+    columns = read_columns(directory / folder / "features.arrow")
+    events = events[current]
+    found: list[Coverage] = []
+    for feature in features:
+        column = columns[feature.name]
+        present = column.present if isinstance(column, Dense) else column.lengths > 0
+        present = present[current]
+        found.append(
+            Coverage(
+                side=side,
+                feature=feature.name,
+                kind=feature.kind,
+                rows=_share(present.sum(), len(present)),
+                with_events=_share((present & (events > 0)).sum(), (events > 0).sum()),
+                by_events=_share(events[present].sum(), events.sum()),
+                out_of_vocabulary=_out_of_vocabulary(feature, column, current),
+            )
+        )
+    return found
+
+
+def _out_of_vocabulary(feature: Feature, column: Column, current: Bools) -> float | None:
+    if isinstance(column, Dense) or not has_vocabulary(feature):
+        return None
+    values = column.values if current.all() else column.take(np.flatnonzero(current)).values
+    return _share((values == OOV_ROW).sum(), len(values))
+
+
+def _share(some: float, total: float) -> float:
+    return float(some / total) if total else 0.0

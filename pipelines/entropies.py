@@ -1,0 +1,186 @@
+"""Entropies of features that take several values at once, and mutual information from them.
+
+Items are the probability space. An item with several values of a feature takes each with equal
+probability, independently of its other features, so it adds 1/(|V_i| |V_j|) of its mass to each of
+its pairs of values. An item that lacks a feature takes a value of its own, "absent": so each item
+has its whole mass in every table, the tables' marginals agree, and lacking two features together
+(typical of values that come from one source) counts as the correlation that it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from feature_store.columns import Column, Dense, Ints, Jagged
+from feature_store.history import hash64
+
+Floats = npt.NDArray[np.float64]
+
+# Products that are in memory at a time.
+_MAX_PRODUCTS = 1 << 24
+# Items whose table is added up at a time.
+_CHUNK = 1 << 17
+_CELLS = 16
+_VECTOR_BITS = 4  # 2^4 cells
+_DIRECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Values:
+    """A feature whose values are numbered.
+
+    Attributes:
+        bags: The values of given rows; an absent feature has none.
+        size: Values, with "absent" as the last one.
+        mean_length: Of a bag.
+    """
+
+    bags: Callable[[Ints], Jagged]
+    size: int
+    mean_length: float
+
+    def membership(self, rows: Ints) -> sparse.csr_matrix:
+        """[rows, size]: the probability of each value given the row; every row sums to 1.
+
+        A value that a row repeats counts as often.
+        """
+        bags = self.bags(rows)
+        lengths = bags.lengths
+        filled = np.maximum(lengths, 1)
+        values = np.full(int(filled.sum()), self.size - 1, np.int64)
+        values[np.repeat(lengths > 0, filled)] = bags.values
+        row = np.repeat(np.arange(len(bags)), filled)
+        probability = np.repeat(1.0 / filled, filled)
+        # Repeated values of a row add up.
+        return sparse.coo_matrix((probability, (row, values)), (len(bags), self.size)).tocsr()
+
+
+def discrete(column: Column, known: Ints) -> Values:
+    """A column's values by number.
+
+    Numbers fall into 16 quantile bins. Vectors fall into 16 cells, by the signs of 4 pseudo-random
+    projections of the centred vectors, which keep vectors that point the same way together.
+
+    Args:
+        column: Of any kind.
+        known: Rows by which the quantiles and the centre are taken.
+    """
+    if isinstance(column, Jagged):
+        mean_length = float(column.lengths[known].mean()) if len(known) else 0.0
+        return Values(column.take, int(column.values.max(initial=-1)) + 2, mean_length)
+    codes = _cells(column, known) if column.values.shape[1] > 1 else _bins(column, known)
+
+    def bags(rows: Ints) -> Jagged:
+        taken = column.take(rows)
+        return Jagged.from_lengths(codes(taken)[taken.present], taken.present.astype(np.int64))
+
+    return Values(bags, _CELLS + 1, 1.0)
+
+
+def _bins(column: Dense, known: Ints) -> Callable[[Dense], Ints]:
+    taken = column.take(known)
+    numbers = taken.values[taken.present, 0]
+    shares = np.arange(1, _CELLS) / _CELLS
+    edges = np.unique(np.quantile(numbers, shares)) if len(numbers) else numbers
+    return lambda rows: np.searchsorted(edges, rows.values[:, 0], side="left")
+
+
+def _cells(column: Dense, known: Ints) -> Callable[[Dense], Ints]:
+    width = column.values.shape[1]
+    bits = hash64(_DIRECTIONS, np.arange(width)[:, None], np.arange(_VECTOR_BITS)) & np.uint64(1)
+    directions = 2.0 * bits - 1.0
+    taken = column.take(known)
+    centre = taken.values[taken.present].mean(axis=0) if taken.present.any() else 0.0
+    places = 1 << np.arange(_VECTOR_BITS)
+    return lambda rows: ((rows.values - centre) @ directions > 0) @ places
+
+
+@dataclass(frozen=True)
+class Entropies:
+    """Of two features and of both together, in nats."""
+
+    first: float
+    second: float
+    joint: float
+
+    @property
+    def information(self) -> float:
+        """Mutual information; rounding can leave independent features a little below zero."""
+        found = self.first + self.second - self.joint
+        return max(0.0, min(found, self.first, self.second))
+
+    @property
+    def smaller(self) -> float:
+        """The most that the features can have in common."""
+        return min(self.first, self.second)
+
+
+def entropies(first: sparse.csr_matrix, second: sparse.csr_matrix, mass: Floats) -> Entropies:
+    """Of the values of the same items.
+
+    The table of pairs is made in blocks of the first feature's values, each of at most
+    `_MAX_PRODUCTS` products (or one value's), so that it need not fit into memory.
+
+    Args:
+        first: [items, values] `Values.membership`.
+        second: [items, values] the same of another feature.
+        mass: [items] their weights.
+    """
+    by_value = sparse.diags(mass).dot(first).T.tocsr()
+    # Products of each value: the values of the second feature that its items have.
+    products = (first != 0).T @ np.diff(second.indptr)
+    block = np.cumsum(products) // _MAX_PRODUCTS
+    total = float(mass.sum())
+    joint = 0.0
+    for start, end in _runs(block):
+        joint += entropy_of((by_value[start:end] @ second).data, total)
+    return Entropies(
+        first=entropy_of(first.T @ mass, total),
+        second=entropy_of(second.T @ mass, total),
+        joint=joint,
+    )
+
+
+def entropies_in_chunks(
+    first: Values, second: Values, first_rows: Ints, second_rows: Ints, mass: Floats
+) -> Entropies:
+    """As `entropies`, of any number of items, for features whose table of pairs fits into memory.
+
+    Args:
+        first: A feature.
+        second: Another.
+        first_rows: [items] rows of the first feature.
+        second_rows: [items] rows of the second one that they are paired with.
+        mass: [items] weights of the pairs.
+    """
+    table = np.zeros((first.size, second.size))
+    for start in range(0, len(mass), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        weighted = sparse.diags(mass[part]).dot(first.membership(first_rows[part]))
+        table += (weighted.T @ second.membership(second_rows[part])).toarray()
+    total = float(mass.sum())
+    return Entropies(
+        first=entropy_of(table.sum(axis=1), total),
+        second=entropy_of(table.sum(axis=0), total),
+        joint=entropy_of(table.ravel(), total),
+    )
+
+
+def without_empty_columns(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The same probabilities, of the values that occur."""
+    distinct, codes = np.unique(matrix.indices, return_inverse=True)
+    return sparse.csr_matrix((matrix.data, codes, matrix.indptr), (matrix.shape[0], len(distinct)))
+
+
+def entropy_of(mass: Floats, total: float) -> float:
+    """In nats, of a distribution that sums to `total`."""
+    share = mass[mass > 0] / total
+    return float(-(share * np.log(share)).sum())
+
+
+def _runs(block: Ints) -> list[tuple[int, int]]:
+    starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(block)], strict=True))

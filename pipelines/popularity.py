@@ -1,0 +1,98 @@
+"""How unevenly events lie on items and queries."""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.columns import Ints
+
+# Of the slices by training events, see `item_slices`.
+_MOST_OF_TAIL = 5
+_HEAD_QUANTILE = 0.8
+_PERCENTS = (0, 10, 25, 50, 75, 90, 99, 100)
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Popularity(_Written):
+    """How events are shared out.
+
+    Attributes:
+        rows: Items or queries.
+        events: Of all.
+        without_events: Rows.
+        gini: 0 where all have the same, towards 1 where one has all.
+        quantiles: Events of a row; by share in percent, p0, p10, p25, p50, p75, p90, p99, p100.
+        curve: (share of the rows, the most popular first; share of the events that they have).
+    """
+
+    rows: int
+    events: int
+    without_events: int
+    gini: float
+    quantiles: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
+
+
+class Slice(_Written):
+    """Items of a slice, and the events that they have in each split."""
+
+    items: int
+    train: int
+    validation: int
+    test: int
+
+
+def popularity(counts: Ints) -> Popularity:
+    """Of the events of each row, [rows]."""
+    rows, total = len(counts), int(counts.sum())
+    descending = np.sort(counts)[::-1].astype(np.float64)
+    quantiles = {
+        f"p{percent}": float(np.percentile(counts, percent, method="inverted_cdf")) if rows else 0.0
+        for percent in _PERCENTS
+    }
+    curve: list[tuple[float, float]] = [(0.0, 0.0)]
+    gini = 0.0
+    if total:
+        # The head is where the curve bends.
+        places = np.unique(np.rint([*np.geomspace(1, rows, 40), *np.linspace(1, rows, 41)]))
+        shares = np.cumsum(descending)[places.astype(np.int64) - 1] / total
+        curve += zip((places / rows).tolist(), shares.tolist(), strict=True)
+        ascending_rank = np.arange(rows, 0, -1)
+        gini = float(2 * (ascending_rank @ descending) / (rows * total) - (rows + 1) / rows)
+    return Popularity(
+        rows=rows,
+        events=total,
+        without_events=int((counts == 0).sum()),
+        gini=max(0.0, gini),
+        quantiles=quantiles,
+        curve=tuple(curve),
+    )
+
+
+def item_slices(by_split: Ints) -> dict[str, Slice]:
+    """Items by their training events: cold 0, tail 1 to 5, torso to the 80th percentile, head more.
+
+    The percentile is over the items that have training events, as in the metrics.
+
+    Args:
+        by_split: [items, 3] events for training, validation and test.
+    """
+    train = by_split[:, 0]
+    trained = train[train > 0]
+    border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
+    is_rare = train <= _MOST_OF_TAIL
+    members = {
+        "head": ~is_rare & (train > border),
+        "torso": ~is_rare & (train <= border),
+        "tail": is_rare & (train > 0),
+        "cold": train == 0,
+    }
+    found = {}
+    for name, is_member in members.items():
+        events = by_split[is_member].sum(axis=0).tolist()
+        found[name] = Slice(
+            items=int(is_member.sum()), train=events[0], validation=events[1], test=events[2]
+        )
+    return found

@@ -1,0 +1,139 @@
+"""Where `prepare` keeps what it has done, beside the prepared directory.
+
+    prepared.work/
+      lock                  held while a process prepares
+      plan.json             see `Workspace.buckets`
+      scans/                of each piece of the events, as long as the piece is what it was
+      build/<inputs>/       of one run, until it is finished
+        done/               the summary of each finished task
+        scratch/            what its tasks hand each other
+        prepared/           the directory to be
+
+Every file here is written under a temporary name and renamed, and a task's summary is written after
+all that the task makes. So a run that was killed at any moment goes on with what is finished.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.errors import UserError
+from feature_store.storage import MANIFEST, sync_tree, write_json
+
+# A bucket may grow so many times as large as planned, or shrink, before all events are cut anew.
+_DRIFT = 4
+
+
+@dataclass(frozen=True)
+class Build:
+    """The directories of one run."""
+
+    root: Path
+
+    @property
+    def done(self) -> Path:
+        """Of the summaries of finished tasks."""
+        return self.root / "done"
+
+    @property
+    def scratch(self) -> Path:
+        """Of what tasks hand each other."""
+        return self.root / "scratch"
+
+    @property
+    def prepared(self) -> Path:
+        """The prepared directory to be."""
+        return self.root / "prepared"
+
+
+class Workspace:
+    """The working directory of a prepared directory.
+
+    Args:
+        output: The prepared directory.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output.absolute()
+        self.root = self.output.with_name(f"{self.output.name}.work")
+
+    @property
+    def scans(self) -> Path:
+        """Of the pieces of the events."""
+        return self.root / "scans"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out, and finishes what a killed one had all but finished.
+
+        The lock is the operating system's and ends with the process, however that ends.
+
+        Raises:
+            UserError: Another process prepares this directory.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is preparing {self.output}; wait for it, or choose another "
+                    "output."
+                ) from None
+            self._recover()
+            yield
+
+    def build(self, inputs: str) -> Build:
+        """The run of these inputs; unfinished ones of others are thrown away."""
+        root = self.root / "build" / inputs
+        for other in root.parent.glob("*"):
+            if other != root:
+                shutil.rmtree(other)
+        build = Build(root)
+        for directory in (build.done, build.scratch, build.prepared):
+            directory.mkdir(parents=True, exist_ok=True)
+        return build
+
+    def buckets(self, wanted: int) -> int:
+        """Into how many buckets the events are cut: as before, unless the log is another by far."""
+        path = self.root / "plan.json"
+        if path.exists():
+            before = int(json.loads(path.read_text(encoding="utf-8"))["buckets"])
+            if wanted <= _DRIFT * before and before <= _DRIFT * wanted:
+                return before
+        write_json(path, {"buckets": wanted})
+        return wanted
+
+    def publish(self, build: Build) -> None:
+        """Puts a build with its manifest in the place of the earlier directory.
+
+        Two renames are not one: where a process ends between them, `locked` does the second.
+        """
+        sync_tree(build.prepared)
+        if self.output.exists():
+            self._replaced.mkdir(parents=True, exist_ok=True)
+            self.output.rename(self._replaced / "prepared")
+        build.prepared.rename(self.output)
+        self._recover()
+
+    @property
+    def _replaced(self) -> Path:
+        return self.root / "replaced"
+
+    def _recover(self) -> None:
+        if not self.output.exists():
+            for manifest in sorted(self.root.glob(f"build/*/prepared/{MANIFEST}")):
+                manifest.parent.rename(self.output)
+                break
+            else:
+                if (self._replaced / "prepared").exists():
+                    (self._replaced / "prepared").rename(self.output)
+        if self.output.exists():
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            for build in self.root.glob("build/*"):
+                if not (build / "prepared").exists():  # Published.
+                    shutil.rmtree(build)

@@ -1,0 +1,49 @@
+"""A real redis-server for tests and benchmarks: on a free loopback port, with its own directory."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MISSING = "redis-server is not installed (on Debian and Ubuntu: apt-get install redis-server)"
+
+
+def is_installed() -> bool:
+    return shutil.which("redis-server") is not None
+
+
+@contextmanager
+def redis_server(directory: Path, password: str | None = None) -> Iterator[str]:
+    """Its URL; the server ends with the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {"port": port, "bind": "127.0.0.1", "dir": directory, "save": "", "appendonly": "no"}
+    if password is not None:
+        options["requirepass"] = password
+    command = ["redis-server", "--daemonize", "no"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    with (directory / "redis.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            _wait(process, port, directory / "redis.log")
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            raise RuntimeError(f"redis-server ended: {log.read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"redis-server does not answer: {log.read_text()}")

@@ -1,0 +1,126 @@
+"""A model learns what the context tells, and uses that of the moment at which it is asked."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.prepared import Prepared
+from recsys.collate import BatchBuilder
+from recsys.config import Config
+from recsys.config_file import parse_config
+from recsys.evaluation import evaluate
+from recsys.lanes import read_steps
+from recsys.loop import training_plan
+from recsys.preparation import prepare
+from recsys.training import train
+
+DEVICES, ITEMS_OF_DEVICE, QUERIES, EVENTS_OF_QUERY = 8, 8, 150, 10
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def write_events(directory: Path) -> None:
+    """The device of an event says which eighth of the items it is of, and nothing else does."""
+    random = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for query in range(QUERIES):
+        left = [random.permutation(ITEMS_OF_DEVICE).tolist() for _ in range(DEVICES)]
+        for event in range(EVENTS_OF_QUERY):
+            device = int(random.integers(DEVICES))
+            if left[device]:
+                item = device * ITEMS_OF_DEVICE + left[device].pop()
+                time = 1_500_000_000 + 1000 * event
+                names = {"query_id": f"q{query}", "item_id": f"i{item}", "device": f"d{device}"}
+                rows.append({**names, "timestamp": time, "shown": int(random.integers(5))})
+    pq.write_table(pa.Table.from_pylist(rows), directory / "events.parquet")
+
+
+def config_of(directory: Path, tracking_uri: str, context: list[dict[str, Any]]) -> Config:
+    return parse_config(
+        {
+            "output": str(directory / f"out{len(context)}"),
+            "data": {"events": str(directory / "events.parquet")},
+            "features": {
+                "item": [{"name": "item_id", "kind": "id", "dim": 16}],
+                "context": context,
+            },
+            "model": {"dim": 16, "item_tower": [32], "query_tower": [32]},
+            "loss": {"id_dropout": 0.0},
+            "ssl": {"method": "none"},
+            "training": {"epochs": 8, "batch_size": 64, "patience": 8},
+            "evaluation": {"select_by": "recall@10"},
+            "tracking": {"uri": tracking_uri},
+        }
+    )
+
+
+CONTEXT = [
+    {"name": "device", "kind": "categorical", "dim": 8},
+    {"name": "shown", "kind": "position", "dim": 4},
+]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("devices")
+    write_events(path)
+    return path
+
+
+def test_a_model_with_the_context_finds_what_one_without_cannot(directory, tracking_uri):
+    found = {}
+    for context in ([], CONTEXT):
+        config = config_of(directory, tracking_uri, context)
+        prepare(config)
+        manifest = train(config)
+        test = evaluate(config).overall["recall@10"]
+        found[len(context)] = manifest.validation["recall@10"], test
+    for with_context, without in zip(found[2], found[0], strict=True):
+        assert with_context > 0.9
+        assert without < 0.4
+
+
+def test_dropout_hides_each_feature_of_the_context_as_often_as_asked(directory, tracking_uri):
+    config = config_of(directory, tracking_uri, CONTEXT)
+    prepare(config)
+    prepared = Prepared(config.prepared_dir)
+    loss = config.loss.model_copy(update={"context_dropout": 0.3})
+    builder = BatchBuilder(prepared, config.model_copy(update={"loss": loss}))
+    plan = training_plan(prepared, config)
+    shown: list[np.ndarray] = []
+    for share in read_steps(plan, 0, plan.total_steps, 0, 1):
+        arrays = builder.training(share, 0, 1)
+        lengths = arrays["lengths"].reshape(3, -1)[1:, : len(share.query)]
+        assert (arrays["lengths"].reshape(3, -1)[1:, len(share.query) :] == 0).all()
+        shown.append(lengths)
+        # Two ranks are given what one is.
+        halves = [builder.training(share_of(share, rank), rank, 2) for rank in (0, 1)]
+        rows = len(halves[0]["items"])
+        parts = [half["lengths"].reshape(3, -1)[1:, :rows] for half in halves]
+        joined = np.concatenate(parts, axis=1)[:, : len(share.query)]
+        np.testing.assert_array_equal(joined, lengths)
+    shares = np.concatenate(shown, axis=1).mean(axis=1)
+    assert shares == pytest.approx([0.7, 0.7], abs=0.02)
+    both = np.concatenate(shown, axis=1).prod(axis=0).mean()
+    assert both == pytest.approx(0.49, abs=0.02)
+
+
+def share_of(share, rank):
+    """One of two ranks' examples."""
+    from dataclasses import replace
+
+    from recsys.plan import rank_rows
+
+    own = np.arange(*rank_rows(len(share.columns), rank, 2))
+    return replace(
+        share,
+        query=share.query[own],
+        item=share.item[own],
+        history=share.history.take(own),
+        weight=share.weight[own],
+        context={name: column.take(own) for name, column in share.context.items()},
+    )
