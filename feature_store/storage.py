@@ -1,5 +1,7 @@
 """Atomic files and directories: nothing is ever half-written under its final name."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from feature_store.errors import UserError
 
 MANIFEST = "manifest.json"
+_TEMPORARY = ".tmp"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -34,7 +37,13 @@ def _sync(path: Path) -> None:
 
 def temporary_sibling(path: Path) -> Path:
     """A new hidden name beside `path`, on the same file system, so that a rename is atomic."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY}")
+
+
+def remove_temporary_files(directory: Path) -> None:
+    """What writers that were killed left anywhere below; none must be at work."""
+    for file in directory.rglob(f".*{_TEMPORARY}"):
+        file.unlink()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -91,12 +100,39 @@ def sync_tree(directory: Path) -> None:
 
 
 @contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Keeps other processes out while the block runs.
+
+    The lock is the operating system's and ends with the process, however that ends.
+
+    Args:
+        path: Of an empty file that stays.
+        refusal: The sentence for a process that comes while the lock is held.
+
+    Raises:
+        UserError: Another process holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(refusal) from None
+        yield
+
+
+@contextmanager
 def directory_written_atomically(path: Path) -> Iterator[Path]:
     """A temporary directory that takes the place of `path` when the block ends without an error.
 
-    An existing `path` is kept aside until the new one is in place, then removed.
+    An existing `path` is kept aside until the new one is in place, then removed. Where there is a
+    `path`, what killed processes left under temporary names is removed; else it may be the only
+    copy.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = temporary_sibling(path)
     temporary.mkdir()
     try:

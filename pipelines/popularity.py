@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Ints
+from feature_store.columns import Bools, Ints
 
 # Of the slices by training events, see `item_slices`.
 _MOST_OF_TAIL = 5
@@ -71,26 +71,35 @@ def popularity(counts: Ints) -> Popularity:
     )
 
 
-def item_slices(by_split: Ints) -> dict[str, Slice]:
-    """Items by their training events: cold 0, tail 1 to 5, torso to the 80th percentile, head more.
+def item_slices(frequency: Ints) -> dict[str, Bools]:
+    """Which items are in which slice, by their training events.
 
-    The percentile is over the items that have training events, as in the metrics.
+    cold has none, tail 1 to 5, torso more, up to the 80th percentile, and head more than that. The
+    percentile is over the items that have training events: the smallest frequency that at least
+    80 % of them do not exceed. Where it is 5 or less there is no torso.
+
+    Args:
+        frequency: [items] training events of each item.
+    """
+    trained = frequency[frequency > 0]
+    border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
+    is_rare = frequency <= _MOST_OF_TAIL
+    return {
+        "head": ~is_rare & (frequency > border),
+        "torso": ~is_rare & (frequency <= border),
+        "tail": is_rare & (frequency > 0),
+        "cold": frequency == 0,
+    }
+
+
+def events_by_slice(by_split: Ints) -> dict[str, Slice]:
+    """What each of `item_slices` has.
 
     Args:
         by_split: [items, 3] events for training, validation and test.
     """
-    train = by_split[:, 0]
-    trained = train[train > 0]
-    border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
-    is_rare = train <= _MOST_OF_TAIL
-    members = {
-        "head": ~is_rare & (train > border),
-        "torso": ~is_rare & (train <= border),
-        "tail": is_rare & (train > 0),
-        "cold": train == 0,
-    }
     found = {}
-    for name, is_member in members.items():
+    for name, is_member in item_slices(by_split[:, 0]).items():
         events = by_split[is_member].sum(axis=0).tolist()
         found[name] = Slice(
             items=int(is_member.sum()), train=events[0], validation=events[1], test=events[2]

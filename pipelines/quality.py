@@ -15,7 +15,7 @@ from feature_store.schema import Side
 from feature_store.storage import write_json, write_text
 from pipelines.coverage import Coverage, coverage
 from pipelines.drift import Drift, by_severity, drift, rejected_drift
-from pipelines.popularity import Popularity, Slice, item_slices, popularity
+from pipelines.popularity import Popularity, Slice, events_by_slice, popularity
 from pipelines.prepared import SPLITS, PreparedManifest, QueryState
 from pipelines.summaries import ColumnSummary, Summary, iso_time
 
@@ -150,7 +150,7 @@ def quality(
         tables=tuple(_table(name, summary, manifest) for name, summary in summaries.items()),
         activity=_activity(summaries["events"], manifest.data.columns.timestamp),
         items=popularity(per_item[items]),
-        slices=item_slices(by_split[items]),
+        slices=events_by_slice(by_split[items]),
         queries=popularity(per_query[queries]),
         coverage=(
             *coverage(directory, manifest.features, "item", items, per_item),

@@ -13,7 +13,6 @@ Every file here is written under a temporary name and renamed, and a task's summ
 all that the task makes. So a run that was killed at any moment goes on with what is finished.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_store.errors import UserError
-from feature_store.storage import MANIFEST, sync_tree, write_json
+from feature_store.storage import MANIFEST, locked, remove_temporary_files, sync_tree, write_json
 
 # A bucket may grow so many times as large as planned, or shrink, before all events are cut anew.
 _DRIFT = 4
@@ -70,20 +68,13 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Keeps other processes out, and finishes what a killed one had all but finished.
 
-        The lock is the operating system's and ends with the process, however that ends.
-
         Raises:
             UserError: Another process prepares this directory.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process is preparing {self.output}; wait for it, or choose another "
-                    "output."
-                ) from None
+        refusal = (
+            f"another process is preparing {self.output}; wait for it, or choose another output."
+        )
+        with locked(self.root / "lock", refusal):
             self._recover()
             yield
 
@@ -113,6 +104,7 @@ class Workspace:
 
         Two renames are not one: where a process ends between them, `locked` does the second.
         """
+        remove_temporary_files(build.prepared)
         sync_tree(build.prepared)
         if self.output.exists():
             self._replaced.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,14 @@ from feature_store.storage import (
     write_manifest,
     write_text,
 )
+from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared, QueryState
 from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.example_queries import Example, example_queries
-from recsys.metrics import METRICS, RANKED, Measured, item_slices, measure, overall_ratios, ranks_of
+from recsys.metrics import METRICS, RANKED, Measured, measure, overall_ratios, ranks_of
 from recsys.ranking import Scorer, top_items, vector_scorer
 from recsys.report import render_report
 from recsys.results import METHOD_TITLES, MODEL, EvaluationResult

@@ -1,11 +1,8 @@
 """The `materialize` stage: prepared data to the feature store's snapshots and its online rows."""
 
-import fcntl
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +11,6 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.errors import UserError
 from feature_store.forgotten import Forgotten
 from feature_store.online import (
     Contents,
@@ -28,7 +24,13 @@ from feature_store.online import (
 )
 from feature_store.repository import apply_repository
 from feature_store.schema import Side
-from feature_store.storage import fingerprint, read_manifest, write_manifest
+from feature_store.storage import (
+    fingerprint,
+    locked,
+    read_manifest,
+    remove_temporary_files,
+    write_manifest,
+)
 from feature_store.views import SIDES, FeatureView
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps
@@ -86,7 +88,10 @@ def materialize(config: Config, *, console: Console | None = None) -> Materializ
     directory = config.feature_store_dir.absolute()
     store = open_online_store(config.feature_store, directory)
     try:
-        with _locked(directory):
+        refusal = (
+            f"another process materializes into {directory}; wait for it, or choose another output."
+        )
+        with locked(directory / ".lock", refusal):
             manifest = _materialize(config, prepared, forgotten, directory, store, console)
             cut = microseconds(
                 datetime.fromisoformat(prepared.manifest.last_event or prepared.manifest.as_of)
@@ -105,8 +110,7 @@ def _materialize(
     store: OnlineStore,
     console: Console,
 ) -> Materialization:
-    for file in directory.rglob(".*.tmp"):  # Of killed runs; they may hold what is forgotten.
-        file.unlink()
+    remove_temporary_files(directory)  # Of killed runs; they may hold what is forgotten.
     identity = _fingerprint(config, prepared, forgotten)
     earlier = read_manifest(directory, Materialization)
     current = store.contents()
@@ -182,20 +186,6 @@ def _keeper(forgotten: Forgotten, cut: int) -> Keep:
         return not (is_forgotten("query", query_id) or is_forgotten("item", item_id))
 
     return keep
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process materializes into {directory}; wait for it, or choose another "
-                "output."
-            ) from None
-        yield
 
 
 def _print(console: Console, text: str) -> None:

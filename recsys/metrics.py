@@ -26,8 +26,6 @@ RANKED = 50  # Items of a ranking that any metric reads.
 _AT = 10
 
 SLICES = ("head", "torso", "tail", "cold")
-_MOST_OF_TAIL = 5
-_HEAD_QUANTILE = 0.8
 
 _CONFIDENCE = 0.95
 _BOOTSTRAP_SEED = 0
@@ -126,33 +124,12 @@ def slice_ratios(ranks: Ranks, members: Bools) -> Ratios:
     return Ratios(numerator, denominator, len(within.item))
 
 
-def item_slices(frequency: Ints) -> dict[str, Bools]:
-    """Which items are in which slice, by their training events.
-
-    cold has none, tail 1 to 5, torso more, up to the 80th percentile, and head more than that. The
-    percentile is over the items that have training events: the smallest frequency that at least
-    80 % of them do not exceed. Where it is 5 or less there is no torso.
-
-    Args:
-        frequency: [items] training events of each item.
-    """
-    trained = frequency[frequency > 0]
-    border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
-    is_rare = frequency <= _MOST_OF_TAIL
-    return {
-        "head": ~is_rare & (frequency > border),
-        "torso": ~is_rare & (frequency <= border),
-        "tail": is_rare & (frequency > 0),
-        "cold": frequency == 0,
-    }
-
-
 def measure(ranks: Ranks, slices: dict[str, Bools], *, bootstrap_samples: int) -> Measured:
     """All metrics, overall and by slice, with bootstrap intervals.
 
     Args:
         ranks: Of every held-out item.
-        slices: As from `item_slices`.
+        slices: As from `pipelines.popularity.item_slices`.
         bootstrap_samples: How often the queries are resampled.
     """
     overall = overall_ratios(ranks)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from bags import jagged, random_bags
 
+from pipelines.popularity import item_slices
 from recsys.metrics import (
     METRICS,
     RANKED,
     Ratios,
     bootstrap,
-    item_slices,
     measure,
     overall_ratios,
     ranks_of,

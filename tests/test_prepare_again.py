@@ -301,3 +301,4 @@ def test_killed_again_and_again_it_finishes_with_the_same_result(tmp_path: Path)
         ]
         assert tables[0].equals(tables[1])
     assert not list(Workspace(output).root.glob("build/*"))
+    assert not list(tmp_path.rglob("*.tmp"))
