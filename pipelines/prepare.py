@@ -13,7 +13,7 @@ from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
 from feature_store.storage import fingerprint, read_manifest, write_manifest
 from pipelines import catalogue_steps, event_steps, query_steps, statistics_steps
-from pipelines.cleaning import LEFT_OUT
+from pipelines.cleaning import FORGOTTEN, LEFT_OUT
 from pipelines.job import Job, Progress, Run, print_line
 from pipelines.prepared import Counts, Prepared, PreparedManifest
 from pipelines.quality import read_quality
@@ -226,8 +226,12 @@ def _by_reason(rejected: dict[str, int]) -> str:
 
 
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
-    if counts.rejected:
-        print_line(console, f"put aside in rejected/: {_by_reason(counts.rejected)}")
+    gone = {reason: n for reason, n in counts.rejected.items() if reason.endswith(f": {FORGOTTEN}")}
+    kept = {reason: n for reason, n in counts.rejected.items() if reason not in gone}
+    if kept:
+        print_line(console, f"put aside in rejected/: {_by_reason(kept)}")
+    if gone:
+        print_line(console, f"dropped: {_by_reason(gone)}")
     print_line(
         console,
         f"{counts.train:,} training, {counts.validation:,} validation, "
