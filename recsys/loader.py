@@ -16,8 +16,8 @@ from recsys.plan import TrainingPlan
 
 # Batches that are built ahead of training: time enough to fill all lanes when an epoch begins.
 _PREFETCH = 8
-# Tasks that build batches of one rank at a time.
-_LOADER_TASKS = 2
+# Executions, each with one task at a time, that build a rank's batches in turn.
+_STREAMS = 2
 # Row groups of each lane that a task reads.
 _TASK_WINDOWS = 2
 # Ray takes 1 ms to plan each, before the first one starts.
@@ -121,7 +121,9 @@ def ray_arrays(
     """As `local_arrays`, built by Ray Data tasks that stream from Parquet.
 
     One execution serves the whole training, for starting one costs seconds. Ray Data keeps the
-    order and cannot resume in the middle, so the position is the plan's.
+    order and cannot resume in the middle, so the position is the plan's. To keep the order it also
+    has tasks wait for the ones before; so there are several executions that build the steps in
+    turn, each with one task at a time. All of them read everything, which is the smaller part.
     """
     document = config.model_dump_json()
     stop = plan.total_steps
@@ -129,13 +131,25 @@ def ray_arrays(
     steps = _TASK_WINDOWS * plan.window_rows * plan.lanes // plan.batch_size
     steps = max(1, steps, (stop - from_step) // _MAX_TASKS)
 
-    def build(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def build(row: dict[str, Any], turn: int) -> Iterator[dict[str, Any]]:
         builder = _builder(document)
         first = row["item"]
         for share in read_steps(plan, first, min(first + steps, stop), rank, world_size):
-            # As bytes: Ray takes longer over a column for each array than over the copy.
-            arrays = builder.training(share, rank, world_size)
-            yield {"arrays": pickle.dumps(arrays, pickle.HIGHEST_PROTOCOL)}
+            if share.step % _STREAMS == turn:
+                # As bytes: Ray takes longer over a column for each array than over the copy.
+                arrays = builder.training(share, rank, world_size)
+                yield {"arrays": pickle.dumps(arrays, pickle.HIGHEST_PROTOCOL)}
+
+    def rows(turn: int) -> Iterator[dict[str, Any]]:
+        import ray.data
+
+        firsts = list(range(from_step, stop, steps))
+        dataset = ray.data.from_items(firsts, override_num_blocks=len(firsts))
+        # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
+        # waits until its batches are read, the other ranks' cannot start, and that rank waits for
+        # theirs.
+        built = dataset.flat_map(build, fn_kwargs={"turn": turn}, num_cpus=0, concurrency=1)
+        return iter(built.iter_rows())
 
     def stream() -> Generator[Arrays, None, None]:
         import ray.data
@@ -143,19 +157,14 @@ def ray_arrays(
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources(
-            object_store_memory=_WAITING_BYTES
+            object_store_memory=_WAITING_BYTES // _STREAMS
         )
         context.enable_progress_bars = False
         context.target_max_block_size = _BLOCK_BYTES
         context.custom_execution_callback_classes = [_pacing()]
-        firsts = list(range(from_step, stop, steps))
-        dataset = ray.data.from_items(firsts, override_num_blocks=len(firsts))
-        # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
-        # waits until its batches are read, the other ranks' cannot start, and that rank waits for
-        # theirs.
-        tasks = min(_LOADER_TASKS, len(firsts))
-        for row in dataset.flat_map(build, num_cpus=0, concurrency=tasks).iter_rows():
-            yield pickle.loads(row["arrays"])
+        streams = [rows(turn) for turn in range(_STREAMS)]
+        for step in range(from_step, stop):
+            yield pickle.loads(next(streams[step % _STREAMS])["arrays"])
 
     return Prefetched(stream())
 
