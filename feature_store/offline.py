@@ -16,20 +16,17 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Ints
+from feature_store.columns import Bools, Ints
 from feature_store.errors import UserError
 from feature_store.forgotten import Forgotten
 from feature_store.online import hash_of_ids
 from feature_store.rows import encode_rows
 from feature_store.storage import write_parquet
 from feature_store.views import EVENT_TIME, ID_COLUMN, IS_CURRENT, FeatureView
-
-Bools = npt.NDArray[np.bool_]
 
 TIME_TYPE = pa.timestamp("us", "UTC")
 

@@ -19,9 +19,10 @@ import yaml
 
 from feature_store.errors import UserError
 from feature_store.recent import HISTORY_SCHEMA
+from feature_store.schema import SIDES
 from feature_store.settings import FeatureStoreConfig
 from feature_store.storage import fingerprint, write_json, write_text
-from feature_store.views import EVENT_TIME, ID_COLUMN, SIDES, FeatureView
+from feature_store.views import EVENT_TIME, ID_COLUMN, FeatureView
 
 PROJECT = "recsys"
 

@@ -201,6 +201,7 @@ DenseFeature = NumericFeature | VectorFeature
 AnyFeature = IdFeature | ColumnFeature | TimeFeature
 
 Side = Literal["item", "query"]
+SIDES: tuple[Side, ...] = ("item", "query")
 FeatureGroup = Literal["item", "query", "context"]
 
 

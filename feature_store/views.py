@@ -8,8 +8,6 @@ import pyarrow as pa
 
 from feature_store.schema import FeatureSchema, IdFeature, Side
 
-SIDES: tuple[Side, ...] = ("item", "query")
-
 ID_COLUMN: dict[Side, str] = {"item": "item_id", "query": "query_id"}
 EVENT_TIME = "event_timestamp"
 IS_CURRENT = "is_current"

@@ -11,12 +11,11 @@ from itertools import starmap
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
+from feature_store.columns import Bools, Column, Dense, Ints, Jagged, read_columns, write_columns
 from feature_store.encoding import SideEncoder
 from feature_store.fitting import fit_scaling, fit_vocabulary, hash_collisions, partial_counts
 from feature_store.forgotten import Forgotten
@@ -41,7 +40,6 @@ from pipelines.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
 from pipelines.sources import Piece, read_piece
 from pipelines.summaries import Summary, summarise
 
-Bools = npt.NDArray[np.bool_]
 # Of a feature, by its place: `partial_counts` of all pieces.
 Counted = Callable[[int], Iterable[pa.Table]]
 

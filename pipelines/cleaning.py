@@ -8,14 +8,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.columns import Bools
 from feature_store.context import raw_values
 from feature_store.raw import id_strings
 from feature_store.schema import ColumnFeature, Side, qualified
 from pipelines.prepared import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.timestamps import microseconds, parse_microseconds
-
-Bools = npt.NDArray[np.bool_]
 
 NULL_ID = "null id"
 REPEATED_ID = "repeated id"

@@ -16,6 +16,7 @@ from feature_store.vocabulary import Vocabulary
 from pipelines import examples, rejected, scan
 from pipelines.bucket_rows import Inventory
 from pipelines.catalogue_steps import Catalogue
+from pipelines.cleaning import FORGOTTEN
 from pipelines.job import Job, Run, count_of
 from pipelines.prepared import SPLITS
 from pipelines.splits import crc32
@@ -168,7 +169,7 @@ def keep_rejected(
     late = np.sum(list(built.rejected.values()), axis=0) if built.rejected else None
     tasks: list[rejected.Keep] = []
     for index, (task, scanned) in enumerate(zip(scans.tasks, scans.scanned, strict=True)):
-        found = (task.rejected,) if scanned.rejected else ()
+        found = (task.rejected,) if scanned.rejected.keys() - {FORGOTTEN} else ()
         buckets = run.folder("examples") if late is not None and late[index] else None
         if found or buckets:
             path = _part(run.directory / "rejected" / "events", index)
@@ -182,7 +183,8 @@ def keep_rejected(
             path = _part(run.directory / "rejected" / table, index)
             tasks.append(rejected.Keep(pieces[index], (file,), None, len(pieces), path))
     if tasks:
-        run.job.progress.begin(f"putting {count_of(sum(counts.values()), 'rejected row')} aside")
+        kept = sum(n for reason, n in counts.items() if not reason.endswith(f": {FORGOTTEN}"))
+        run.job.progress.begin(f"putting {count_of(kept, 'rejected row')} aside")
     run.tasks("rejected", rejected.keep_rejected, tasks)
     return dict(sorted(counts.items()))
 

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.columns import Ints, Jagged
+from feature_store.columns import Bools, Ints, Jagged
 from feature_store.context import NO_TIME
 from feature_store.history import hash64, others_history, past_history, seen_before
 from pipelines.prepared import SPLITS, QueryState
 from pipelines.settings import History
 from pipelines.splits import TEST, TRAIN, VALIDATION
-
-Bools = npt.NDArray[np.bool_]
 
 # Of the choice of `others`; it is part of what a configuration means.
 _SEED = 2

@@ -24,7 +24,6 @@ _CUTS = (0.8, 0.9)
 _MIN_QUERIES = 10
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

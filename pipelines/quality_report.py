@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
-from string import Template
 
 from pipelines.coverage import Coverage
 from pipelines.drift import MIN_ROWS, THRESHOLDS, Drift
 from pipelines.popularity import Popularity
 from pipelines.quality import Activity, ColumnQuality, Quality, TableQuality
 from pipelines.quality_charts import activity_chart, share_cell, share_of, tail_chart
+from pipelines.report_page import render_page
 
 _UNITS = {"h": "hour", "D": "day", "M": "month", "Y": "year", "1000Y": "millennium"}
 _SHOWN_VALUES = 5
@@ -29,30 +29,25 @@ def render_quality(quality: Quality) -> str:
             for table in quality.tables
         ),
     ]
-    page = Template((files("pipelines") / "quality_report.html").read_text(encoding="utf-8"))
-    return page.substitute(
+    return render_page(
         title="Quality of the log",
         subtitle=f"Prepared as of {_minute(quality.as_of)}",
-        navigation="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections),
-        warnings=_warning(quality.shifts),
-        sections="\n".join(
-            f'<section id="{key}" aria-labelledby="{key}-title">'
-            f'<h2 id="{key}-title">{title}</h2>{body}</section>'
-            for key, title, body in sections
-        ),
+        warnings=_warnings(quality.shifts),
+        sections=sections,
+        style=(files("pipelines") / "quality_report.css").read_text(encoding="utf-8"),
     )
 
 
-def _warning(shifts: tuple[Drift, ...]) -> str:
+def _warnings(shifts: tuple[Drift, ...]) -> list[str]:
     large = [found for found in shifts if found.verdict == "large shift"]
     if not large:
-        return ""
+        return []
     worst = large[0]
     more = f", and {len(large) - 1} more" if len(large) > 1 else ""
-    return (
-        '<p class="warning" role="note"><strong>Large shift since the run before:</strong> '
-        f'{escape(worst.name)}: {escape(worst.sentence)}{more}; see <a href="#drift">Drift</a>.</p>'
-    )
+    return [
+        "<strong>Large shift since the run before:</strong> "
+        f'{escape(worst.name)}: {escape(worst.sentence)}{more}; see <a href="#drift">Drift</a>.'
+    ]
 
 
 def _rows(quality: Quality) -> str:

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from feature_store.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
 from feature_store.context import NO_TIME
 from feature_store.encoding import NO_IDS, SideEncoder
-from feature_store.schema import qualified
+from feature_store.schema import SIDES, qualified
 from feature_store.storage import write_array
 from pipelines import catalogue
 from pipelines.job import Run, count_of
 from pipelines.prepared import SPLITS, QueryState
-from pipelines.scan import SIDES, Scan
+from pipelines.scan import Scan
 
 
 def fit_context(run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEncoder]) -> None:

@@ -8,27 +8,23 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.columns import Bools
 from feature_store.fitting import partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.raw import id_strings
-from feature_store.schema import ColumnFeature, Side, qualified
+from feature_store.schema import SIDES, ColumnFeature, Side, qualified
 from feature_store.storage import fingerprint, write_parquet
-from pipelines.cleaning import FUTURE, clean_events, event_columns
+from pipelines.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.sources import Piece, piece_identity, read_piece
 from pipelines.splits import crc32
 from pipelines.summaries import Summary, summarise_events
 from pipelines.tasks import write_partitions
 from pipelines.timestamps import microseconds
-
-Bools = npt.NDArray[np.bool_]
-
-SIDES: tuple[Side, ...] = ("query", "item")
 
 # Of what a scan makes: raise it when the same piece and configuration give other content.
 _VERSION = 3
@@ -145,7 +141,7 @@ def scan_events(task: Scan) -> Scanned:
     encoded = events.set_column(column, "query", queries)
     summary = summarise_events(encoded, task.data, task.context)
     rejected = rejections.counts()
-    if rejected:
+    if rejected.keys() - {FORGOTTEN}:
         write_parquet(task.rejected, rejections.table())
     times = events["time"].to_numpy()
     first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)

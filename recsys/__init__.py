@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recsys.config_file import load_config
     from recsys.evaluation import evaluate
     from recsys.init import init_config
+    from recsys.materialization import materialize
     from recsys.preparation import forget, prepare
     from recsys.training import load_model, train
 
@@ -30,6 +31,7 @@ __all__ = [
     "init_config",
     "load_config",
     "load_model",
+    "materialize",
     "prepare",
     "train",
 ]
@@ -42,6 +44,7 @@ _HOME = {
     "init_config": "recsys.init",
     "load_config": "recsys.config_file",
     "load_model": "recsys.training",
+    "materialize": "recsys.materialization",
     "prepare": "recsys.preparation",
     "train": "recsys.training",
 }

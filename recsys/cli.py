@@ -127,7 +127,7 @@ def forget(
     loaded = load_config(config, overrides or ())
     added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
     print(f"{added} new on the list {loaded.forgotten_path}")
-    print(f"next: recsys run {config}, so that no output holds them")
+    print(f"next: recsys run {config}, and recsys materialize where there is a feature store")
 
 
 @app.command()

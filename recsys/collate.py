@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.columns import Column, Dense, Ints, Jagged
+from feature_store.columns import Bools, Column, Dense, Ints, Jagged
 from feature_store.history import hash64, hash_uniform
 from feature_store.pooling import bag_weights
 from feature_store.schema import (
@@ -27,9 +27,9 @@ from feature_store.schema import (
 )
 from pipelines.prepared import Prepared, context_columns
 from recsys.config import Config, NoSelfSupervision
+from recsys.hits import accidental_hits, padding_hits
 from recsys.masking import build_masking
 
-Bools = npt.NDArray[np.bool_]
 # By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -131,7 +131,7 @@ class BatchBuilder:
         scale = np.float32(rows * world_size / size)
         arrays["weight"] = np.pad(share.weight * scale, (0, rows - count))
         hits = accidental_hits(self._known, share.query, share.columns, own[:count])
-        padding = _outer(own, np.arange(size, rows * world_size))
+        padding = padding_hits(own, np.arange(size, rows * world_size))
         arrays["hits"] = np.concatenate([hits, padding])
         return arrays
 
@@ -275,44 +275,6 @@ def sparse_keys(
         *(qualified("query", feature) for feature in queries if is_sparse(feature)),
         *(qualified("context", feature) for feature in context if is_sparse(feature)),
     ]
-
-
-def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Ints:
-    """The in-batch negatives that are the query's own training positives, [n, 2] row and column.
-
-    Args:
-        known: Training items of every query.
-        query: [rows] this rank's queries.
-        columns: [columns] items of the global batch.
-        own: [rows] each row's own column, which is never a hit.
-    """
-    # Columns lie in buckets by a hash of their items, for most known items are in none of them.
-    buckets = 8 << len(columns).bit_length()
-    bucket = columns & (buckets - 1)
-    order = np.argsort(bucket, kind="stable")
-    counts = np.bincount(bucket, minlength=buckets)
-    starts = np.cumsum(counts) - counts
-    begin, end = known.offsets[query], known.offsets[query + 1]
-    bags = [known.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-    values = np.concatenate([_NO_ITEMS.astype(known.values.dtype), *bags])
-    bucket = values & (buckets - 1)
-    found = np.flatnonzero((counts > 0)[bucket])
-    row = np.repeat(np.arange(len(query), dtype=np.int32), end - begin)[found]
-    values, bucket = values[found], bucket[found]
-    in_bucket = counts[bucket]
-    # Each of them against all columns of its bucket.
-    shift = starts[bucket] - (np.cumsum(in_bucket) - in_bucket)
-    column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
-    row = np.repeat(row, in_bucket)
-    is_hit = (columns[column] == np.repeat(values, in_bucket)) & (column != own[row])
-    return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
-
-
-def _outer(own: Ints, columns: Ints) -> Ints:
-    """Every row with each of the columns, but for its own; [n, 2] as of `accidental_hits`."""
-    row, column = np.repeat(np.arange(len(own)), len(columns)), np.tile(columns, len(own))
-    is_other = column != own[row]
-    return np.stack([row[is_other], column[is_other]], axis=1)
 
 
 def _distinct(values: Ints) -> tuple[Ints, Ints]:

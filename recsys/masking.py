@@ -5,11 +5,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.columns import Bools
 from feature_store.history import hash64
 from pipelines.prepared import MutualInformation
 from recsys.config import CorrelatedMasking, NoSelfSupervision, RandomMasking
 
-Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _SEED_FEATURE, _RANDOM_SPLIT = 1, 2

@@ -23,7 +23,7 @@ from feature_store.online import (
     schema_in_hex,
 )
 from feature_store.repository import apply_repository
-from feature_store.schema import Side
+from feature_store.schema import SIDES, Side
 from feature_store.storage import (
     fingerprint,
     locked,
@@ -31,7 +31,7 @@ from feature_store.storage import (
     remove_temporary_files,
     write_manifest,
 )
-from feature_store.views import SIDES, FeatureView
+from feature_store.views import FeatureView
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config

@@ -10,12 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Ints
+from feature_store.columns import Bools, Ints
 from feature_store.encoding import id_strings
 from feature_store.forgotten import Forgotten
 from feature_store.history import hash64, hash_strings
@@ -29,8 +28,6 @@ from feature_store.vocabulary import Vocabulary
 from pipelines.settings import History
 from pipelines.sources import Piece, read_piece
 from pipelines.tasks import read_partitions, write_partitions
-
-Bools = npt.NDArray[np.bool_]
 
 # Of the choice among more events than a history of `others` holds.
 _SEED = 6

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 from pipelines.prepared import MutualInformation, Prepared, PreparedManifest
+from pipelines.report_page import render_page
 from recsys.charts import heat_table, line_chart, slice_bars
 from recsys.config import Config
 from recsys.example_queries import SHOWN_ITEMS, Example
@@ -49,23 +49,14 @@ def render_report(
         ("features", "Features", _features(prepared.mutual_information)),
         ("configuration", "Configuration", _configuration(config, result)),
     ]
-    page = Template((files("recsys") / "report.html").read_text(encoding="utf-8"))
-    return page.substitute(
+    counts = result.counts
+    return render_page(
         title="Evaluation of a two-tower model",
-        subtitle=escape(
-            f"{result.counts['items']:,} items ranked for {result.counts['queries']:,} queries of "
-            f"the test split ({result.split}); MLflow run {result.mlflow_run_id}"
-        ),
-        navigation="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections),
-        warnings="".join(
-            f'<p class="warning" role="note"><strong>Warning:</strong> {escape(warning)}</p>'
-            for warning in result.warnings()
-        ),
-        sections="\n".join(
-            f'<section id="{key}" aria-labelledby="{key}-title">'
-            f'<h2 id="{key}-title">{title}</h2>{body}</section>'
-            for key, title, body in sections
-        ),
+        subtitle=f"{counts['items']:,} items ranked for {counts['queries']:,} queries of the test "
+        f"split ({result.split}); MLflow run {result.mlflow_run_id}",
+        warnings=[f"<strong>Warning:</strong> {escape(text)}" for text in result.warnings()],
+        sections=sections,
+        style=(files("recsys") / "report.css").read_text(encoding="utf-8"),
     )
 
 

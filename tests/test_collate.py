@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import chisquare
 from small_batches import ITEMS, NEVER_TRAINED, QUERIES, TAGS, config, prepared, share
 
-from recsys.collate import BatchBuilder, accidental_hits
+from recsys.collate import BatchBuilder
+from recsys.hits import accidental_hits
 
 
 def bags_by_feature(builder, arrays):

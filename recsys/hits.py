@@ -1,0 +1,48 @@
+"""Which items of the global batch are no negatives of which example."""
+
+import numpy as np
+
+from feature_store.columns import Ints, Jagged
+
+
+def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Ints:
+    """The in-batch negatives that are the query's own training positives, [n, 2] row and column.
+
+    Args:
+        known: Training items of every query.
+        query: [rows] this rank's queries.
+        columns: [columns] items of the global batch.
+        own: [rows] each row's own column, which is never a hit.
+    """
+    # Columns lie in buckets by a hash of their items, for most known items are in none of them.
+    buckets = 8 << len(columns).bit_length()
+    bucket = columns & (buckets - 1)
+    order = np.argsort(bucket, kind="stable")
+    counts = np.bincount(bucket, minlength=buckets)
+    starts = np.cumsum(counts) - counts
+    begin, end = known.offsets[query], known.offsets[query + 1]
+    bags = [known.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
+    values = np.concatenate([known.values[:0], *bags])
+    bucket = values & (buckets - 1)
+    found = np.flatnonzero((counts > 0)[bucket])
+    row = np.repeat(np.arange(len(query), dtype=np.int32), end - begin)[found]
+    values, bucket = values[found], bucket[found]
+    in_bucket = counts[bucket]
+    # Each of them against all columns of its bucket.
+    shift = starts[bucket] - (np.cumsum(in_bucket) - in_bucket)
+    column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
+    row = np.repeat(row, in_bucket)
+    is_hit = (columns[column] == np.repeat(values, in_bucket)) & (column != own[row])
+    return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
+
+
+def padding_hits(own: Ints, columns: Ints) -> Ints:
+    """The columns of padding, which are negatives of no row, [n, 2] as of `accidental_hits`.
+
+    Args:
+        own: [rows] each row's own column.
+        columns: Of padding.
+    """
+    row, column = np.repeat(np.arange(len(own)), len(columns)), np.tile(columns, len(own))
+    is_other = column != own[row]
+    return np.stack([row[is_other], column[is_other]], axis=1)
