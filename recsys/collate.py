@@ -26,9 +26,10 @@ from feature_store.schema import (
     takes_several_values,
 )
 from pipelines.prepared import Prepared, context_columns
-from recsys.config import Config, NoSelfSupervision
+from recsys.config import Config
 from recsys.hits import accidental_hits, padding_hits
 from recsys.masking import build_masking
+from recsys.ssl_settings import NoSelfSupervision
 
 # By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
 Arrays = dict[str, npt.NDArray[Any]]

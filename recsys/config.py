@@ -1,147 +1,17 @@
 """The whole configuration of a system, closed and typed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from feature_store.schema import FeatureSchema, Settings
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, context_fault
-
-
-class ModelConfig(Settings):
-    """The two towers."""
-
-    dim: int = Field(64, ge=2, le=4096, description="Length of query and item vectors.")
-    item_tower: tuple[int, ...] = Field((128,), description="Widths of its hidden layers.")
-    query_tower: tuple[int, ...] = Field((128,), description="Widths of its hidden layers.")
-    history_pooling: tuple[Literal["mean", "last"], ...] = Field(
-        ("mean",), description="How a query reads its history's item features; several are joined."
-    )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Of the towers' inputs and hidden layers.")
-
-    @model_validator(mode="after")
-    def _poolings_are_distinct(self) -> "ModelConfig":
-        if len(set(self.history_pooling)) != len(self.history_pooling):
-            raise ValueError("history_pooling lists the same pooling twice")
-        return self
-
-
-class LossConfig(Settings):
-    """The main task: batch softmax over the items of the global batch."""
-
-    temperature: float = Field(0.07, gt=0)
-    logq_strength: float = Field(
-        1.0, ge=0, le=1, description="How much of log Q(item) is taken off the training logits."
-    )
-    logq: Literal["exact", "streaming"] = Field(
-        "exact",
-        description="Q by counts of training events, or by an estimate that follows the stream.",
-    )
-    logq_learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Of the streaming estimate, for each event; null: 0.01."
-    )
-    logq_buckets: int | None = Field(
-        None,
-        ge=16,
-        description="Counters of the streaming estimate, shared by hash; null: one an item.",
-    )
-    id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="How often a positive hides its id, so that cold items work."
-    )
-    history_dropout: float = Field(
-        0.0, ge=0, lt=1, description="How often each history item is left out in training."
-    )
-
-    context_dropout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="How often training hides each context feature, so that the model can do "
-        "without.",
-    )
-
-    @model_validator(mode="after")
-    def _logq_has_effect(self) -> "LossConfig":
-        if self.logq == "exact":
-            for name in ("logq_learning_rate", "logq_buckets"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} has no effect with logq: exact; set logq: streaming")
-        elif self.logq_strength == 0:
-            raise ValueError("logq: streaming has no effect with logq_strength: 0")
-        return self
-
-
-class NoSelfSupervision(Settings):
-    """The main task alone."""
-
-    method: Literal["none"] = "none"
-
-
-class _MaskingConfig(Settings):
-    alpha: float = Field(0.1, gt=0, description="Weight of the self-supervised loss.")
-    temperature: float = Field(0.1, gt=0)
-    batch_size: int | None = Field(
-        None, ge=2, description="Uniformly sampled items a step; null: as many as examples."
-    )
-    value_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Of each value of a multi-valued feature, in each view."
-    )
-
-
-class RandomMasking(_MaskingConfig):
-    """RFM: a random half of the features is masked in view A, the other half in view B."""
-
-    method: Literal["rfm"] = "rfm"
-
-
-class CorrelatedMasking(_MaskingConfig):
-    """CFM: a seed feature and its most correlated features are masked together."""
-
-    method: Literal["cfm"] = "cfm"
-    mutual_information: Literal["raw", "normalised", "corrected"] = Field(
-        "raw",
-        description="raw is the paper's; normalised divides by the smaller entropy; corrected "
-        "leaves out what many values share by chance.",
-    )
-    weighting: Literal["items", "interactions"] = Field(
-        "items", description="How an item counts: once, as in the paper, or by its training events."
-    )
-
-
-SelfSupervisionConfig = Annotated[
-    NoSelfSupervision | RandomMasking | CorrelatedMasking, Field(discriminator="method")
-]
-
-
-class TrainingConfig(Settings):
-    """The loop, its optimizers and its workers."""
-
-    seed: int = Field(0, ge=0)
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(1024, ge=2, description="Examples a step, over all workers.")
-    workers: int = Field(1, ge=1)
-    launcher: Literal["ray", "local"] = Field(
-        "local", description="ray: Ray Train, any number of workers; local: in-process, one."
-    )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    sparse_learning_rate: float = Field(0.05, gt=0, description="Of row-wise Adagrad.")
-    dense_learning_rate: float = Field(0.002, gt=0, description="Of AdamW.")
-    weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
-    row_wise_from: int = Field(
-        1_000, ge=1, description="Tables of at least so many rows are sharded row-wise."
-    )
-    validations_per_epoch: int = Field(1, ge=1)
-    patience: int = Field(3, ge=1, description="Validations without gain before training stops.")
-
-    @model_validator(mode="after")
-    def _workers_fit(self) -> "TrainingConfig":
-        if self.launcher == "local" and self.workers != 1:
-            raise ValueError("launcher local runs one worker; set launcher: ray or workers: 1")
-        if self.batch_size < self.workers:
-            raise ValueError("batch_size must be at least as many as workers")
-        return self
+from recsys.loss_settings import LossConfig
+from recsys.model_settings import ModelConfig
+from recsys.ssl_settings import CorrelatedMasking, SelfSupervisionConfig
+from recsys.training_settings import TrainingConfig
 
 
 class EvaluationConfig(Settings):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from recsys.config import LossConfig
+from recsys.loss_settings import LossConfig
 
 # Of an event; the estimate's standard deviation is then about 7 % of the frequency.
 LEARNING_RATE = 0.01

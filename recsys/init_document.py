@@ -8,12 +8,15 @@ from pipelines.profile_events import EventsProfile
 from pipelines.sampling import ParquetTable
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys import init_rules as rules
-from recsys.config import CorrelatedMasking, EvaluationConfig, LossConfig, TrainingConfig
+from recsys.config import EvaluationConfig
 from recsys.init_context import Proposed
 from recsys.init_features import Choice, features_of, number
 from recsys.init_roles import Roles
 from recsys.init_split import SplitChoice
 from recsys.init_yaml import Entry, Note, Proposal, Row, Section, Setting, scalar
+from recsys.loss_settings import LossConfig
+from recsys.ssl_settings import CorrelatedMasking
+from recsys.training_settings import TrainingConfig
 
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 

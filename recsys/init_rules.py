@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from recsys.config import LossConfig, TrainingConfig
+from recsys.loss_settings import LossConfig
+from recsys.training_settings import TrainingConfig
 
 # Features.
 

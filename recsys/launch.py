@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 
 from feature_store.errors import UserError
-from recsys.config import TrainingConfig
 from recsys.loader import local_arrays, ray_arrays
 from recsys.loop import Job, train_on_rank, use_cores
+from recsys.training_settings import TrainingConfig
 
 # Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
 _WORKER_CPUS = 0.5

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from feature_store.columns import Bools
 from feature_store.history import hash64
 from pipelines.prepared import MutualInformation
-from recsys.config import CorrelatedMasking, NoSelfSupervision, RandomMasking
+from recsys.ssl_settings import CorrelatedMasking, NoSelfSupervision, RandomMasking
 
 Floats = npt.NDArray[np.float64]
 

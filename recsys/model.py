@@ -22,7 +22,7 @@ from feature_store.schema import (
 )
 from pipelines.prepared import Prepared
 from recsys.batch import Batch
-from recsys.config import ModelConfig
+from recsys.model_settings import ModelConfig
 
 Pooling = Literal["mean", "last"]
 

@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 from recsys import losses
 from recsys.batch import Batch
-from recsys.config import LossConfig, NoSelfSupervision, SelfSupervisionConfig
 from recsys.frequency import StreamingFrequency
+from recsys.loss_settings import LossConfig
 from recsys.model import Encoded, TwoTower
+from recsys.ssl_settings import NoSelfSupervision, SelfSupervisionConfig
 
 
 class TwoTowerObjective(nn.Module):

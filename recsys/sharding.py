@@ -19,8 +19,8 @@ from torchrec.distributed.types import ShardingEnv, ShardingPlan, ShardingType
 from torchrec.optim.keyed import KeyedOptimizerWrapper
 
 from feature_store.history import hash_uniform
-from recsys.config import TrainingConfig
 from recsys.model import TwoTower
+from recsys.training_settings import TrainingConfig
 
 # Part of the name of every table's parameter.
 _TABLES = ".embedding_bags."

@@ -11,8 +11,8 @@ from feature_store.columns import Column, Dense, Jagged
 from feature_store.schema import FeatureSchema, half_life_of, is_sparse
 from recsys.batch import Batch, history_rows
 from recsys.collate import BatchBuilder
-from recsys.config import ModelConfig
 from recsys.model import FeatureInput, TwoTower
+from recsys.model_settings import ModelConfig
 
 FEATURES = FeatureSchema.model_validate(
     {

@@ -10,9 +10,9 @@ from small_batches import config as small_config
 from torch.multiprocessing import ProcessExitedException
 
 from pipelines.prepared import Prepared
-from recsys.config import LossConfig
 from recsys.frequency import StreamingFrequency, build_frequency
 from recsys.loop import training_plan
+from recsys.loss_settings import LossConfig
 from recsys.model import Encoded
 from recsys.objective import TwoTowerObjective
 

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.prepared import InformationMatrices, MutualInformation
-from recsys.config import CorrelatedMasking
 from recsys.masking import (
     CorrelatedFeatureMasking,
     RandomFeatureMasking,
     build_masking,
     correlated_group,
 )
+from recsys.ssl_settings import CorrelatedMasking
 
 # Feature 0 tells most about 3, then 1; feature 2 is alone.
 INFORMATION = np.array(

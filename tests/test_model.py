@@ -7,8 +7,8 @@ from small_batches import NEVER_TRAINED, config, prepared, share
 from feature_store.columns import Jagged
 from recsys.batch import Batch, history_rows
 from recsys.collate import BatchBuilder
-from recsys.config import ModelConfig
 from recsys.model import FeatureInput, TwoTower
+from recsys.model_settings import ModelConfig
 from recsys.objective import TwoTowerObjective
 
 ITEM_INPUTS = (
