@@ -86,8 +86,8 @@ def past_history(
     if distinct:
         return _distinct_past(query, item, first, end, target_item, max_length)
     start = np.maximum(first, end - max_length)
-    windows = _windows(start, end - start)
-    return _without_target(Jagged(item[windows.values], windows.offsets), target_item)
+    seen = windows(start, end - start)
+    return _without_target(Jagged(item[seen.values], seen.offsets), target_item)
 
 
 def seen_before(
@@ -115,10 +115,10 @@ def _distinct_past(
     length = max_length
     while len(left):
         start = np.maximum(first[left], end[left] - length)
-        windows = _windows(start, end[left] - start)
+        seen = windows(start, end[left] - start)
         # An event is the last of its item where the next one is not in the window.
-        windows = windows.keep(following[windows.values] >= end[left][windows.row_of_value()])
-        history = Jagged(item[windows.values], windows.offsets)
+        seen = seen.keep(following[seen.values] >= end[left][seen.row_of_value()])
+        history = Jagged(item[seen.values], seen.offsets)
         history = _without_target(history, target_item[left])
         is_done = (history.lengths >= max_length) | (start == first[left])
         is_done |= length >= _MAX_STRETCH * max_length
@@ -145,8 +145,8 @@ def _following(query: Ints, item: Ints) -> Ints:
 def _latest(bags: Jagged, length: int) -> Jagged:
     """The last values of each bag, `length` at most."""
     start = np.maximum(bags.offsets[:-1], bags.offsets[1:] - length)
-    windows = _windows(start, bags.offsets[1:] - start)
-    return Jagged(bags.values[windows.values], windows.offsets)
+    seen = windows(start, bags.offsets[1:] - start)
+    return Jagged(bags.values[seen.values], seen.offsets)
 
 
 def others_history(
@@ -200,14 +200,14 @@ def others_history(
     position[merged[is_target] - len(query)] = events_before[is_target]
     position -= first
     lengths = np.minimum(size, max_length)
-    steps = _windows(np.zeros(len(own), np.int64), lengths)
+    steps = windows(np.zeros(len(own), np.int64), lengths)
     parents = steps.row_of_value()
     around = (position[parents] + steps.values) % np.maximum(size, 1)[parents]
     return _without_target(Jagged(item[first[parents] + around], steps.offsets), target_item)
 
 
-def _windows(start: Ints, lengths: Ints) -> Jagged:
-    """Bags of consecutive positions."""
+def windows(start: Ints, lengths: Ints) -> Jagged:
+    """Bags of consecutive positions: from each start so many."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     positions = np.arange(total) + np.repeat(start - (ends - lengths), lengths)

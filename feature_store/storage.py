@@ -1,5 +1,7 @@
 """Atomic files and directories: nothing is ever half-written under its final name."""
 
+import ctypes
+import errno
 import fcntl
 import glob
 import hashlib
@@ -8,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,11 @@ from feature_store.errors import UserError
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".tmp"
+_OLD = ".old"
+# Of renameat2(2).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# Times that a replacement is tried while readers put the old directory back.
+_RENAMES = 100
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -125,29 +132,67 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 def directory_written_atomically(path: Path) -> Iterator[Path]:
     """A temporary directory that takes the place of `path` when the block ends without an error.
 
-    An existing `path` is kept aside until the new one is in place, then removed. Where there is a
-    `path`, what killed processes left under temporary names is removed; else it may be the only
-    copy.
+    An existing `path` is exchanged for the new one in one act where the file system can, else by
+    two renames, of which `recover_directory` undoes the first where a process was killed between
+    them. What killed processes left under temporary names is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
-            shutil.rmtree(leftover, ignore_errors=True)
+    recover_directory(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(_aside(path), ignore_errors=True)
     temporary = temporary_sibling(path)
     temporary.mkdir()
     try:
         yield temporary
         sync_tree(temporary)
-        if path.exists():
-            old = temporary_sibling(path)
-            path.rename(old)
+        if not path.exists():
             temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        elif not _exchanged(temporary, path):
+            _replace_by_renames(temporary, path)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Puts the old directory back where a process was killed while it replaced it by renames."""
+    if not path.exists():
+        with suppress(OSError):  # There is none, or another process was faster.
+            _aside(path).rename(path)
+
+
+def _aside(path: Path) -> Path:
+    """Where a directory waits until the new one is in its place."""
+    return path.with_name(f".{path.name}{_OLD}")
+
+
+def _replace_by_renames(temporary: Path, path: Path) -> None:
+    aside = _aside(path)
+    for _ in range(_RENAMES):
+        path.rename(aside)
+        try:
+            temporary.rename(path)
+            break
+        except OSError as error:  # A reader has put the old one back.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                aside.rename(path)
+                raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Swaps two names in one act; False where the system or the file system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(second))
 
 
 def read_manifest(directory: Path, model: type[Model]) -> Model | None:
@@ -157,6 +202,7 @@ def read_manifest(directory: Path, model: type[Model]) -> Model | None:
         UserError: The manifest is there but is not what this version writes.
     """
     path = directory / MANIFEST
+    recover_directory(directory)
     if not path.is_file():
         return None
     try:

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from feature_store.columns import Ints
 from feature_store.storage import write_text
 from feature_store.vocabulary import Vocabulary
-from pipelines import examples, rejected, scan
+from pipelines import examples, rejected, scan, sequences
 from pipelines.bucket_rows import Inventory
 from pipelines.catalogue_steps import Catalogue
 from pipelines.cleaning import FORGOTTEN
 from pipelines.job import Job, Run, count_of
-from pipelines.prepared import SPLITS
+from pipelines.prepared import SEQUENCES, SPLITS
 from pipelines.splits import crc32
 from pipelines.summaries import Summary, merge
 from pipelines.tasks import run_tasks, write_partitions
@@ -66,11 +66,13 @@ class Examples:
     Attributes:
         buckets: How many.
         counts: [splits, ranges] examples.
+        sequences: [ranges] of the training's examples; all 0 where there are none.
         rejected: By reason, rows of each piece, [pieces].
     """
 
     buckets: int
     counts: Ints
+    sequences: Ints
     rejected: dict[str, Ints]
 
 
@@ -157,7 +159,11 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
         for reason, by_piece in part.rejected.items():
             total = put_aside.setdefault(reason, np.zeros(pieces, np.int64))
             total[list(by_piece)] += list(by_piece.values())
-    return Examples(scans.buckets, counts.reshape(len(SPLITS), ranges), put_aside)
+    in_sequences = np.zeros(ranges, np.int64)
+    for part in built:
+        in_sequences[: len(part.sequences)] += np.asarray(part.sequences, np.int64)
+    counts = counts.reshape(len(SPLITS), ranges)
+    return Examples(scans.buckets, counts, in_sequences, put_aside)
 
 
 def keep_rejected(
@@ -211,6 +217,27 @@ def merge_examples(run: Run, built: Examples) -> None:
                 )
             )
     run.tasks("merge", examples.merge_examples, tasks)
+
+
+def merge_sequences(run: Run, built: Examples) -> None:
+    """Writes the parts of the training examples in sequences, where they can be."""
+    total = int(built.sequences.sum())
+    if not total:
+        return
+    run.job.progress.begin(f"shuffling {count_of(total, 'sequence')}")
+    (run.directory / SEQUENCES).mkdir(exist_ok=True)
+    part_of = np.cumsum(built.sequences) // (run.job.rows_of_task + 1)
+    tasks = [
+        sequences.MergeSequences(
+            directory=run.folder("examples"),
+            buckets=built.buckets,
+            ranges=tuple(np.flatnonzero(part_of == part).tolist()),
+            count=len(built.sequences),
+            path=_part(run.directory / SEQUENCES, int(part)),
+        )
+        for part in np.unique(part_of)
+    ]
+    run.tasks("sequences", sequences.merge_sequences, tasks)
 
 
 def _part(directory: Path, index: int) -> Path:

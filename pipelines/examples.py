@@ -27,7 +27,8 @@ from pipelines.cleaning import DUPLICATE, UNKNOWN_ITEM
 from pipelines.contexts import Context
 from pipelines.histories import Events, example_history, query_state, questions
 from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, QueryState, context_lists, example_schema
-from pipelines.settings import DataConfig
+from pipelines.sequences import sequences_file, write_sequences
+from pipelines.settings import DataConfig, has_sequences
 from pipelines.splits import TEST, assign_splits
 from pipelines.tasks import Partitioned, read_partitions, write_partitions
 
@@ -48,8 +49,8 @@ class Bucket:
         features: Of which the context is used.
         ranges: Into how many ranges of the shuffle's hash each split is cut.
         slice_rows: Examples that are made at a time, for histories are large.
-        directory: For `examples-*`, `state-*`, `context-*`, `latest-*`, `frequency-*` and
-            `rejected-*` of the bucket.
+        directory: For `examples-*`, `sequences-*`, `state-*`, `context-*`, `latest-*`,
+            `frequency-*` and `rejected-*` of the bucket.
     """
 
     index: int
@@ -67,10 +68,12 @@ class Built:
 
     Attributes:
         examples: By split and range, one split after the other.
+        sequences: By range; none where examples cannot share a history.
         rejected: By reason, the rows of each piece that were put aside.
     """
 
     examples: list[int]
+    sequences: list[int]
     rejected: dict[str, dict[int, int]]
 
 
@@ -110,13 +113,17 @@ def build_bucket(task: Bucket) -> Built:
             yield examples, partition
 
     write_partitions(examples_file(task.directory, task.index), slices(), len(counts))
+    sequences: list[int] = []
+    if has_sequences(task.data, task.features):
+        path = sequences_file(task.directory, task.index)
+        sequences = write_sequences(path, events, task.data, task.ranges)
     name = f"{task.index:05d}"
     _write_state(task.directory / f"state-{name}.arrow", *query_state(events, task.data.history))
     _write_context(task, events, context)
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
     write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
     rejected = _write_rejected(task, put_aside, len(inventory.scans))
-    return Built(counts.tolist(), rejected)
+    return Built(counts.tolist(), sequences, rejected)
 
 
 def _write_rejected(

@@ -46,7 +46,7 @@ class Events:
         return len(self.query)
 
 
-def example_history(events: Events, rows: slice, settings: History) -> Jagged:
+def example_history(events: Events, rows: slice | Bools, settings: History) -> Jagged:
     """What some events' examples know of their queries, oldest first, [rows].
 
     With `past`, training and validation examples see training events, test examples also those of

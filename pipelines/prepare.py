@@ -24,7 +24,7 @@ from pipelines.timestamps import as_utc
 from pipelines.workspace import Workspace
 
 # Of what the stage makes: raise it when the same log and configuration give other content.
-_VERSION = 3
+_VERSION = 4
 
 
 def prepare(
@@ -116,6 +116,7 @@ def _run(
     _require_training(job.sources, int(built.counts[0].sum()), rejected)
     _require_quality(job, int(built.counts.sum()), rejected)
     event_steps.merge_examples(run, built)
+    event_steps.merge_sequences(run, built)
     query_steps.write_query_state(run, len(query_ids))
     in_training = statistics_steps.write_item_frequency(run, item_ids)
     statistics_steps.write_mutual_information(run)

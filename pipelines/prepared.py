@@ -51,6 +51,9 @@ from pipelines.settings import DataConfig
 
 SPLITS = ("train", "validation", "test")
 
+# The directory of the training examples in sequences.
+SEQUENCES = "train_sequences"
+
 # Before the name of a context feature, in the names of columns.
 CONTEXT = "context."
 
@@ -61,6 +64,20 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
         pa.field("timestamp", pa.timestamp("us", "UTC")),  # null where the log has no time
         pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
+
+
+# A query's training events in a row: examples that share a history. With histories of `past` and
+# without context alone.
+SEQUENCE_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int32(), nullable=False),
+        pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
+        pa.field("items", pa.list_(pa.int32()), nullable=False),  # of the examples
+        # How many items of the history each example sees, from the oldest on.
+        pa.field("seen", pa.list_(pa.int32()), nullable=False),
+        pa.field("weights", pa.list_(pa.float32()), nullable=False),
     ]
 )
 
@@ -313,3 +330,17 @@ class Prepared:
     def examples(self, split: str) -> list[Path]:
         """The Parquet files of a split's examples, in order."""
         return sorted((self.directory / split).glob("part-*.parquet"))
+
+    def sequences(self) -> list[Path]:
+        """The Parquet files of the training examples in sequences, in order.
+
+        Raises:
+            UserError: There are none.
+        """
+        files = sorted((self.directory / SEQUENCES).glob("part-*.parquet"))
+        if not files:
+            raise UserError(
+                f"{self.directory} holds no sequences, which need data.history.kind past and no "
+                "context features; set training.examples: events."
+            )
+        return files

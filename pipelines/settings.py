@@ -171,3 +171,8 @@ def context_fault(data: DataConfig, features: FeatureSchema) -> str | None:
                 "the model is to find"
             )
     return None
+
+
+def has_sequences(data: DataConfig, features: FeatureSchema) -> bool:
+    """Whether examples can share a history: it has an order, and nothing else belongs to it."""
+    return data.history.kind == "past" and not features.context

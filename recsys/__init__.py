@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recsys.materialization import materialize
     from recsys.preparation import forget, prepare
     from recsys.training import load_model, train
+    from recsys.tuning import tune
 
 __all__ = [
     "Config",
@@ -34,6 +35,7 @@ __all__ = [
     "materialize",
     "prepare",
     "train",
+    "tune",
 ]
 
 _HOME = {
@@ -47,6 +49,7 @@ _HOME = {
     "materialize": "recsys.materialization",
     "prepare": "recsys.preparation",
     "train": "recsys.training",
+    "tune": "recsys.tuning",
 }
 
 

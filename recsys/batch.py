@@ -19,13 +19,15 @@ class Batch(Pipelineable):
     All ranks have as many rows. Where a global batch cannot be shared out equally, the last ranks
     have rows of padding: item -1, no query, and weight 0; they are hits of every row.
 
-                   examples B   view A S   view B S   history U
-        item.f     positive     item       item       distinct items of all histories
-        query.f    query        -          -          -
-        context.f  query        -          -          -
+                   candidates K                 views V x S   history U
+        item.f     positives B, negatives N     item          distinct items of all histories
+        query.f    queries B, -                 -             -
+        context.f  queries B, -                 -             -
+
+    The candidates may be a share of the corpus instead, which holds the positives.
 
     Attributes:
-        sparse: Keys `item.<feature>`, `query.<feature>` and `context.<feature>`, stride B + 2S + U;
+        sparse: Keys `item.<feature>`, `query.<feature>` and `context.<feature>`, stride K + VS + U;
             the weights of a bag sum to 1. An empty bag is an absent or masked value.
         item_dense: [rows, width] float32, the dense item features side by side.
         item_dense_present: [rows, dense item features] bool.
@@ -34,13 +36,20 @@ class Batch(Pipelineable):
         context_dense: [B, width] float32.
         context_dense_present: [B, dense context features] bool.
         history: [total] int64, history items as rows of the history block.
-        history_offsets: [B + 1] int64.
+        history_offsets: [histories + 1] int64; of an example each, or of several.
+        read: [B] int64, the latest element of the histories that the example sees, -1 for none; see
+            `recsys.history_encoders`.
         items: [B] int64, the positives' indices.
-        log_q: [B] float32, log-probability that a training example's item is this one.
         weight: [B] float32; where there is padding, the others are scaled up to make up for it.
-        hits: [n, 2] int64: example, and column among the global batch's examples, of the pairs that
-            are positives in training, or padding, but are not this example's own target.
-        view_items: [S] int64; -1 is padding.
+        candidates: [K] int64, indices of the items that this rank encodes; see `recsys.negatives`.
+        log_q: [K] float32, log-probability that a training example's item is this one.
+        uniform: [2] float32, which share of all ranks' candidates was drawn uniformly, and how
+            probable each item is in such a draw.
+        targets: [B] int64, the column of the example's own item among all ranks' candidates.
+        hits: [n, 2] int64: example, and column of a candidate that is no negative of it, or that
+            is padding; never the target.
+        known: [n, 2] int64: example, and item that is no negative of it in the memory.
+        view_items: [V, S] int64, the items of self-supervision, alike in every view; -1 is padding.
     """
 
     sparse: KeyedJaggedTensor
@@ -52,21 +61,31 @@ class Batch(Pipelineable):
     context_dense_present: Tensor
     history: Tensor
     history_offsets: Tensor
+    read: Tensor
     items: Tensor
-    log_q: Tensor
     weight: Tensor
+    candidates: Tensor
+    log_q: Tensor
+    uniform: Tensor
+    targets: Tensor
     hits: Tensor
+    known: Tensor
     view_items: Tensor
 
     @property
     def num_examples(self) -> int:
         """B."""
-        return len(self.history_offsets) - 1
+        return len(self.read)
 
     @property
-    def num_views(self) -> int:
-        """S."""
-        return len(self.view_items)
+    def num_candidates(self) -> int:
+        """K."""
+        return len(self.candidates)
+
+    @property
+    def num_view_rows(self) -> int:
+        """V x S."""
+        return self.view_items.numel()
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, keys: list[str], history_rows: int) -> "Batch":
@@ -79,8 +98,7 @@ class Batch(Pipelineable):
             history_rows: U, padded with empty rows: ranks must agree on it, for gloo's collectives
                 need equal shapes.
         """
-        examples = len(arrays["history_offsets"]) - 1
-        rows = examples + 2 * len(arrays["view_items"]) + history_rows
+        rows = len(arrays["candidates"]) + arrays["view_items"].size + history_rows
         padding = rows - len(arrays["item_dense"])
         lengths = np.pad(arrays["lengths"].reshape(len(keys), -1), ((0, 0), (0, padding)))
         tensors = {
@@ -131,5 +149,5 @@ def history_rows(arrays: Arrays) -> int:
 
     At least 1, so that there is a row to read where every history is empty.
     """
-    examples = len(arrays["history_offsets"]) - 1
-    return max(1, len(arrays["item_dense"]) - examples - 2 * len(arrays["view_items"]))
+    others = len(arrays["candidates"]) + arrays["view_items"].size
+    return max(1, len(arrays["item_dense"]) - others)

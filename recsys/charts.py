@@ -1,10 +1,12 @@
 """Small charts of plain HTML and SVG, which follow the page's colours and need no script."""
 
+from collections.abc import Sequence
 from html import escape
 
-from pipelines.prepared import MutualInformation
 from recsys.metrics import Value
 from recsys.results import METHOD_TITLES, SHOWN, EvaluationResult, number
+
+Matrix = Sequence[Sequence[float]]
 
 # The plot within a line chart, in SVG units.
 _WIDTH, _HEIGHT = 480, 220
@@ -58,6 +60,9 @@ def line_chart(title: str, points: list[tuple[float, float]], best_step: int) ->
         share = (value - low) / span if span else 0.5
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
 
+    zero = ""
+    if low < 0 < high:
+        zero = f'<path class="axis" d="M{_LEFT},{y(0):.1f}H{_WIDTH - _RIGHT}"/>'
     line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
     dots = "".join(
         f'<circle class="dot" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>'
@@ -74,7 +79,7 @@ def line_chart(title: str, points: list[tuple[float, float]], best_step: int) ->
     return (
         f"<figure><h3>{escape(title)}</h3>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(spoken)}">'
-        f'<path class="axis" d="M{_LEFT},{_TOP}V{bottom}H{_WIDTH - _RIGHT}"/>{best}'
+        f'<path class="axis" d="M{_LEFT},{_TOP}V{bottom}H{_WIDTH - _RIGHT}"/>{zero}{best}'
         f'<polyline class="curve" points="{line}"/>{dots}'
         f'<text x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{_short(high)}</text>'
         f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">{_short(low)}</text>'
@@ -84,20 +89,37 @@ def line_chart(title: str, points: list[tuple[float, float]], best_step: int) ->
     )
 
 
-def heat_table(information: MutualInformation) -> str:
-    """A table whose cells are the darker, the more two features have in common."""
-    names = information.features
+def simple_bars(title: str, values: dict[str, int]) -> str:
+    """A bar for each name, with its number."""
+    longest = max([*values.values(), 1])
+    rows = "".join(
+        f'<div class="name">{escape(name)}</div>'
+        f'<div class="bar" style="--bar: var(--model); --share: {value / longest:.4f}">'
+        f"<i></i>{value:,}</div>"
+        for name, value in values.items()
+    )
+    return f'<figure><h3>{escape(title)}</h3><div class="bars">{rows}</div></figure>'
+
+
+def heat_table(label: str, names: Sequence[str], cells: Matrix, shades: Matrix) -> str:
+    """A table of pairs of features, whose cells are the darker, the higher their shade.
+
+    Args:
+        label: What is shown, for those who cannot see it.
+        names: Of the features.
+        cells: [features, features] numbers to show.
+        shades: [features, features] from 0 to 1.
+    """
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     rows = []
-    matrices = information.items
-    for name, raw, shades in zip(names, matrices.raw, matrices.normalised, strict=True):
-        cells = "".join(
+    for name, numbers, of_row in zip(names, cells, shades, strict=True):
+        row = "".join(
             f'<td style="--share: {min(1.0, max(0.0, shade)):.3f}">{value:.2f}</td>'
-            for value, shade in zip(raw, shades, strict=True)
+            for value, shade in zip(numbers, of_row, strict=True)
         )
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{row}</tr>')
     return (
-        '<div class="scroll" tabindex="0" role="group" aria-label="Mutual information">'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(label)}">'
         f'<table class="heat"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -108,5 +130,7 @@ def _share(value: Value) -> float:
 
 
 def _short(value: float) -> str:
-    """Four significant digits, without an exponent for large numbers."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    """Four significant digits where there is room, without an exponent for large numbers."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.2g}"

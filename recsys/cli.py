@@ -153,6 +153,79 @@ def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
 
 
 @app.command()
+def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Compare a configuration with the trained model: what fits, and what `train` would do."""
+    from recsys.config_file import load_config
+    from recsys.doctor import diagnose, print_diagnosis
+
+    found = diagnose(load_config(config, overrides or ()))
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        print_diagnosis(found, Console())
+    if found.verdict == "impossible":
+        sys.exit(1)
+
+
+@app.command()
+def tune(
+    config: ConfigPath,
+    trials: Annotated[
+        int | None, typer.Option(help="Settings to try; ask for more to go on.", min=1)
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of searching, at most.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at a time.", min=1)] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for better settings by validation: Optuna and early stopping on Ray Tune."""
+    from recsys.config_file import load_config
+    from recsys.tuning import tune as tune_stage
+
+    budget = {"trials": trials, "minutes": minutes, "concurrent": concurrent}
+    given = [f"tuning.{key}={value}" for key, value in budget.items() if value is not None]
+    result = tune_stage(load_config(config, [*(overrides or ()), *given]), console=_progress())
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+        return
+    print(f"best {result.metric}: {result.best.mean:.4f} of trial {result.best.trial}")
+    for path, value in result.best.values.items():
+        print(f"  {path}: {json.dumps(value)}")
+    print(f"next: recsys run {result.config}")
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    world_size: Annotated[int, typer.Option(help="Ranks in all.", min=1)],
+    device: Annotated[str, typer.Option(help="cuda or cpu.", metavar="DEVICE")] = "cuda",
+    hbm_gib: Annotated[float, typer.Option(help="Memory of each GPU.", min=0)] = 80.0,
+    ddr_gib: Annotated[
+        float, typer.Option(help="A machine's memory, for each of its ranks.", min=0)
+    ] = 128.0,
+    local_world_size: Annotated[
+        int | None, typer.Option(help="Ranks of a machine; all of up to 8.", min=1)
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE=ROWS", help="Of a table in the future; repeatable."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shard the tables on paper: placement, memory and time of ranks that are not there."""
+    from recsys.config_file import load_config
+    from recsys.hardware_plan import Hardware, format_hardware_plan, parse_rows, plan_hardware
+
+    hardware = Hardware.of(world_size, local_world_size, device, hbm_gib, ddr_gib)
+    found = plan_hardware(load_config(config, overrides or ()), hardware, parse_rows(rows or ()))
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        print(format_hardware_plan(found))
+
+
+@app.command()
 def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Exact full-corpus metrics by slice, with confidence intervals and baselines."""
     from recsys.config_file import load_config

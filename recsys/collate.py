@@ -5,7 +5,6 @@ a step is the same whatever the number of ranks, and whether or not training was
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.columns import Bools, Column, Dense, Ints, Jagged
-from feature_store.history import hash64, hash_uniform
+from feature_store.history import hash_uniform
 from feature_store.pooling import bag_weights
 from feature_store.schema import (
     AnyFeature,
@@ -27,47 +26,15 @@ from feature_store.schema import (
 )
 from pipelines.prepared import Prepared, context_columns
 from recsys.config import Config
-from recsys.hits import accidental_hits, padding_hits
-from recsys.masking import build_masking
-from recsys.ssl_settings import NoSelfSupervision
+from recsys.lanes import Share
+from recsys.negatives import CandidateBuilder, Candidates, only_items
+from recsys.views import ViewBuilder, Views, value_places
 
 # By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
 Arrays = dict[str, npt.NDArray[Any]]
 
-_ID_DROPOUT, _HISTORY_DROPOUT, _VALUE_DROPOUT, _VIEW_ITEMS, _CONTEXT_DROPOUT = 11, 12, 13, 14, 15
-
-
-@dataclass(frozen=True)
-class Share:
-    """One rank's examples of a global batch; the last ranks may have fewer, or none.
-
-    Attributes:
-        step: Counted from 0 over the whole training.
-        query: [rows] int32.
-        item: [rows] int32.
-        history: [rows] items, oldest first.
-        weight: [rows] float32.
-        columns: Items of the whole global batch, int32.
-        context: [rows] by feature name, as of `context_lists`.
-    """
-
-    step: int
-    query: Ints
-    item: Ints
-    history: Jagged
-    weight: npt.NDArray[np.float32]
-    columns: Ints
-    context: dict[str, Jagged] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Views:
-    """Rows of the two views: `group` [features] is hidden in A, the rest in B."""
-
-    items: Ints  # -1 is padding
-    places: Ints  # in the global batch
-    group: Bools
-    step: int
+# 13, 14 and 16 are the views'.
+_ID_DROPOUT, _HISTORY_DROPOUT, _CONTEXT_DROPOUT = 11, 12, 15
 
 
 _NO_ITEMS = np.zeros(0, np.int64)
@@ -87,17 +54,15 @@ class BatchBuilder:
         self._context_features = prepared.features.context
         self._item_columns = prepared.item_columns
         self._query_columns = prepared.query_columns
-        self._known = prepared.query_state.train
-        self._current = np.flatnonzero(prepared.is_current_item)
         self._loss = config.loss
-        self._ssl = config.ssl
         self._seed = config.training.seed
-        self._batch_size = config.training.batch_size
         frequency = prepared.item_frequency
         # An id that no training event has cannot have been learnt: its random row would be noise.
         self._has_learnt_id = frequency > 0
+        # An item without any counts as one: log 0 would leave it out of every softmax.
         self._log_q = np.log(np.maximum(frequency, 1) / max(1, frequency.sum())).astype(np.float32)
-        self._masking = build_masking(config.ssl, prepared.mutual_information, self._seed)
+        self.views = ViewBuilder(prepared, config)
+        self.candidates = CandidateBuilder(prepared, config)
 
     @property
     def num_items(self) -> int:
@@ -117,45 +82,60 @@ class BatchBuilder:
         size, count = len(share.columns), len(share.query)
         rows = -(-size // world_size)
         own = np.arange(rank * rows, (rank + 1) * rows)
-        history = _padded(share.history, rows)
-        if self._loss.history_dropout:
-            place, position = _places(history, own)
-            draws = hash_uniform(self._seed, _HISTORY_DROPOUT, share.step, place, position)
-            history = history.keep(draws >= self._loss.history_dropout)
-        draws = hash_uniform(self._seed, _ID_DROPOUT, share.step, own)
-        shows_id = draws >= self._loss.id_dropout
-        views = self._views(share.step, rank, world_size)
+        history, read = self._training_history(share, own)
+        views = self.views.share(share.step, share.columns, rank, world_size)
+        candidates = self.candidates.share(share, rank, world_size)
+        shown = self._shown(share.step, candidates.keys)
         nobody = np.full(rows - count, -1)
-        item, query = np.append(share.item, nobody), np.append(share.query, nobody)
+        query = np.append(share.query, nobody)
         context = self._training_context(share, own)
-        arrays = self._arrays(item, query, history, context, shows_id, views)
+        arrays = self._arrays(candidates, query, history, context, shown, views)
+        arrays["items"] = np.append(share.item, nobody).astype(np.int64)
         scale = np.float32(rows * world_size / size)
         arrays["weight"] = np.pad(share.weight * scale, (0, rows - count))
-        hits = accidental_hits(self._known, share.query, share.columns, own[:count])
-        padding = padding_hits(own, np.arange(size, rows * world_size))
-        arrays["hits"] = np.concatenate([hits, padding])
+        arrays["read"] = np.pad(read, (0, rows - len(read)), constant_values=-1)
         return arrays
 
     def items(self, items: Ints) -> Arrays:
-        """To encode items: each is an example's positive, and there are no queries."""
+        """To encode items: each is a candidate, and there are no queries."""
         nobody = np.full(len(items), -1)
         empty = Jagged(_NO_ITEMS, np.zeros(len(items) + 1, np.int64))
         context = context_columns(self._context_features, {}, len(items))
-        return self._arrays(items, nobody, empty, context, np.ones(len(items), bool), None)
+        shown = self._all_shown(items)
+        return self._arrays(only_items(items, len(items)), nobody, empty, context, shown)
 
     def queries(self, queries: Ints, history: Jagged, context: Mapping[str, Column]) -> Arrays:
-        """To encode queries: the examples have no positives; all [queries]."""
-        nothing = np.full(len(queries), -1)
-        shows_id = np.ones(len(queries), bool)
-        return self._arrays(nothing, queries, history, context, shows_id, None)
+        """To encode queries, without candidates; all [queries]."""
+        nothing = only_items(_NO_ITEMS, len(queries))
+        return self._arrays(nothing, queries, history, context, self._all_shown(_NO_ITEMS))
 
-    def view_items(self, step: int) -> Ints:
-        """The global batch's items of the self-supervised task, uniform over the catalogue."""
-        if isinstance(self._ssl, NoSelfSupervision):
-            return _NO_ITEMS
-        count = self._ssl.batch_size or self._batch_size
-        draws = hash64(self._seed, _VIEW_ITEMS, step, np.arange(count))
-        return self._current[(draws % np.uint64(len(self._current))).astype(np.int64)]
+    def _shown(self, step: int, keys: Ints) -> Bools:
+        """Which features each candidate shows, [features, candidates].
+
+        Negatives hide them as often as positives, or the model could tell them apart by that.
+        """
+        shown = self.views.shown_in_main(step, keys)
+        draws = hash_uniform(self._seed, _ID_DROPOUT, step, keys)
+        is_id = np.array([isinstance(feature, IdFeature) for feature in self._item_features])
+        shown[is_id] &= draws >= self._loss.id_dropout
+        return shown
+
+    def _all_shown(self, rows: Ints) -> Bools:
+        return np.ones((len(self._item_features), len(rows)), bool)
+
+    def _training_history(self, share: Share, own: Ints) -> tuple[Jagged, Ints]:
+        """Histories without what dropout takes, and what is read of them; see `Batch`."""
+        if share.reads is None:
+            history, places, read = _padded(share.history, len(own)), own, None
+        else:
+            history, places, read = share.history, share.reads.place, share.reads.element
+        if self._loss.history_dropout:
+            place, position = value_places(history, places)
+            draws = hash_uniform(self._seed, _HISTORY_DROPOUT, share.step, place, position)
+            kept = draws >= self._loss.history_dropout
+            read = None if read is None else _read_of_kept(history, read, kept)
+            history = history.keep(kept)
+        return history, _ends(history) if read is None else read
 
     def _training_context(self, share: Share, own: Ints) -> dict[str, Column]:
         """Each feature hidden now and then, padded to the places `own` in the global batch."""
@@ -170,37 +150,31 @@ class BatchBuilder:
             columns[name] = _take(column, rows, visible)
         return columns
 
-    def _views(self, step: int, rank: int, world_size: int) -> _Views | None:
-        if self._masking is None:
-            return None
-        items = self.view_items(step)
-        size = -(-len(items) // world_size)
-        own = np.arange(rank * size, (rank + 1) * size)
-        items = np.append(items, np.full(size * world_size - len(items), -1))
-        return _Views(items[own], own, self._masking.group(step), step)
-
     def _arrays(
         self,
-        items: Ints,
+        candidates: Candidates,
         queries: Ints,
         history: Jagged,
         context: Mapping[str, Column],
-        shows_id: Bools,
-        views: _Views | None,
+        shown: Bools,
+        views: Views | None = None,
     ) -> Arrays:
         distinct, inverse = _distinct(history.values)
-        view_items = views.items if views is not None else _NO_ITEMS
-        rows = np.concatenate([items, view_items, view_items, distinct]).astype(np.int64)
+        views = views or self.views.none()
+        items, view_items = candidates.items, views.matrix()
+        blocks = [items, view_items.reshape(-1), distinct]
+        spare = len(queries) - sum(map(len, blocks))  # Queries need rows too.
+        rows = np.concatenate([*blocks, np.full(max(0, spare), -1)]).astype(np.int64)
         bags: list[tuple[Ints, npt.NDArray[np.float32], Ints]] = []
         dense: list[Dense] = []
         for index, feature in enumerate(self._item_features):
-            visible = self._visible(index, feature, rows, shows_id, views)
+            visible = self._visible(index, feature, rows, shown[index], views)
             column = _take(self._item_columns[feature.name], rows, visible)
             if isinstance(column, Dense):
                 dense.append(column)
                 continue
-            if views is not None and takes_several_values(feature):
-                column = self._drop_values(index, column, len(items), views)
+            if takes_several_values(feature):
+                column = views.drop_values(index, column, len(items))
             bags.append(_weighted(feature, column, len(rows)))
         query_dense, context_dense = [], []
         for feature in self._query_features:
@@ -224,45 +198,31 @@ class BatchBuilder:
             **_dense_arrays("context", context_dense, len(queries)),
             "history": inverse.astype(np.int64),
             "history_offsets": history.offsets.astype(np.int64),
-            "items": items.astype(np.int64),
+            "read": _ends(history),
+            "items": np.full(len(queries), -1),
+            "weight": np.ones(len(queries), np.float32),
+            "candidates": items.astype(np.int64),
             "log_q": self._log_q[items],
-            "weight": np.ones(len(items), np.float32),
-            "hits": np.zeros((0, 2), np.int64),
-            "view_items": view_items,
+            "uniform": np.array(candidates.uniform, np.float32),
+            "targets": candidates.targets,
+            "hits": candidates.hits,
+            "known": candidates.known,
+            "view_items": view_items.astype(np.int64),
         }
 
     def _visible(
-        self, index: int, feature: Feature, rows: Ints, shows_id: Bools, views: _Views | None
+        self, index: int, feature: Feature, rows: Ints, shown: Bools, views: Views
     ) -> Bools:
         """Which rows show the feature, [rows]."""
         visible = rows >= 0
-        examples = len(shows_id)
+        candidates = len(shown)
         if isinstance(feature, IdFeature):
             visible &= self._has_learnt_id[rows]
-            visible[:examples] &= shows_id
-        if views is not None:  # To the paper's letter: every item of the corpus shows its id.
-            middle, end = examples + len(views.items), examples + 2 * len(views.items)
-            is_item = views.items >= 0
-            visible[examples:middle] = is_item & (not views.group[index])
-            visible[middle:end] = is_item & views.group[index]
+        visible[:candidates] &= shown
+        # To the paper's letter: every item of the corpus shows its id.
+        in_views = views.shows(index)
+        visible[candidates : candidates + len(in_views)] = in_views
         return visible
-
-    def _drop_values(self, index: int, column: Jagged, examples: int, views: _Views) -> Jagged:
-        """Value dropout, independently in each view."""
-        rate = 0.0 if isinstance(self._ssl, NoSelfSupervision) else self._ssl.value_dropout
-        size = len(views.items)
-        start, end = column.offsets[examples], column.offsets[examples + 2 * size]
-        if rate == 0.0 or start == end:
-            return column
-        # Place i of view A and of view B differ in the row that goes into the hash.
-        row, position = _places(
-            column.take(np.arange(examples, examples + 2 * size)),
-            np.concatenate([2 * views.places, 2 * views.places + 1]),
-        )
-        draws = hash_uniform(self._seed, _VALUE_DROPOUT, views.step, index, row, position)
-        kept = np.ones(len(column.values), bool)
-        kept[start:end] = draws >= rate
-        return column.keep(kept)
 
 
 def sparse_keys(
@@ -293,10 +253,17 @@ def _padded(column: Jagged, rows: int) -> Jagged:
     return Jagged(column.values, np.pad(column.offsets, (0, rows - len(column)), mode="edge"))
 
 
-def _places(column: Jagged, rows: Ints) -> tuple[Ints, Ints]:
-    """Of each value: its row's entry in `rows`, and its position within the bag."""
-    row = column.row_of_value()
-    return rows[row], np.arange(len(row)) - column.offsets[row]
+def _ends(column: Jagged) -> Ints:
+    """The last value of each bag, -1 where it is empty."""
+    return np.where(column.lengths > 0, column.offsets[1:] - 1, -1)
+
+
+def _read_of_kept(column: Jagged, read: Ints, kept: Bools) -> Ints:
+    """Of what bags are read up to, the latest value that is kept, after the others are gone."""
+    bag = np.searchsorted(column.offsets, read, side="right") - 1
+    before = np.concatenate([[0], np.cumsum(kept)])
+    left = before[read + 1] - 1
+    return np.where((read >= 0) & (left >= before[column.offsets[np.maximum(bag, 0)]]), left, -1)
 
 
 def _take(column: Column, rows: Ints, visible: Bools) -> Column:

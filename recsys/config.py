@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 
 from feature_store.schema import FeatureSchema, Settings
 from feature_store.settings import FeatureStoreConfig
-from pipelines.settings import DataConfig, context_fault
+from pipelines.settings import DataConfig, context_fault, has_sequences
 from recsys.loss_settings import LossConfig
 from recsys.model_settings import ModelConfig
-from recsys.ssl_settings import CorrelatedMasking, SelfSupervisionConfig
+from recsys.sharding_settings import ShardingConfig, sharding_fault
+from recsys.ssl_settings import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
 from recsys.training_settings import TrainingConfig
+from recsys.tuning_settings import TuningConfig
 
 
 class EvaluationConfig(Settings):
@@ -51,6 +53,8 @@ class Config(Settings):
     loss: LossConfig = LossConfig()
     ssl: SelfSupervisionConfig = CorrelatedMasking()
     training: TrainingConfig = TrainingConfig()
+    sharding: ShardingConfig = ShardingConfig()
+    tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -58,13 +62,28 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
-        if self.ssl.method != "none" and len(self.features.item) < 2:
-            raise ValueError("ssl needs at least two item features to split; set ssl.method: none")
-        if "last" in self.model.history_pooling and self.data.history.kind == "others":
+        fault = ssl_fault(self.ssl, self.features)
+        if fault is not None:
+            raise ValueError(fault)
+        ordered = [pooling for pooling in self.model.history_pooling if pooling != "mean"]
+        if ordered and self.data.history.kind == "others":
             raise ValueError(
-                "model.history_pooling last has no meaning with data.history.kind others; "
+                f"model.history_pooling {ordered[0]} has no meaning with data.history.kind others; "
                 "use [mean]"
             )
+        if self.model.norm == "batch" and self.ssl.method != "none":
+            raise ValueError(
+                "model.norm batch needs ssl.method none, for statistics of rows with masked "
+                "features are not those of serving; use layer"
+            )
+        if self.training.examples == "sequences" and not has_sequences(self.data, self.features):
+            raise ValueError(
+                "training.examples sequences needs data.history.kind past and no features.context, "
+                "for its examples share a history; use events"
+            )
+        fault = sharding_fault(self.sharding, self.features)
+        if fault is not None:
+            raise ValueError(fault)
         fault = context_fault(self.data, self.features)
         if fault is not None:
             raise ValueError(f"{fault}; change it, or remove the feature")
@@ -92,6 +111,11 @@ class Config(Settings):
     def train_dir(self) -> Path:
         """Where `train` writes checkpoints."""
         return Path(self.output) / "train"
+
+    @property
+    def tuning_dir(self) -> Path:
+        """Where `tune` writes its trials and the best configuration."""
+        return Path(self.output) / "tuning"
 
     @property
     def evaluation_dir(self) -> Path:

@@ -1,7 +1,7 @@
 """How a configuration is read from YAML and overridden, and what its errors say."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -88,27 +88,67 @@ def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
         raise UserError(f"{option} {text!r}: the value is not YAML; quote it.") from error
 
 
+def with_values(config: Config, values: Mapping[str, Any], *, source: str) -> Config:
+    """The configuration with other values at some paths, such as `training.epochs`.
+
+    As with `--set`, another kind of a section drops the keys that only the old kind has.
+
+    Raises:
+        UserError: A key is unknown, or a value does not fit; it begins with `source`.
+    """
+    document = config.model_dump(mode="json")
+    for path, value in values.items():
+        _set_value(document, path.split("."), value, source)
+    return parse_config(document, source=source)
+
+
 def _apply_override(document: dict[str, Any], override: str) -> None:
     name, value = parse_assignment("--set", override, "key.path=value")
     keys = name.split(".")
     if not all(keys):
         raise UserError(f"--set {override!r} is not of the form key.path=value.")
+    _set_value(document, keys, value, f"--set {override!r}")
+
+
+def changed_document(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set in the configuration, with other values, and paths that are valid anywhere.
+
+    Args:
+        config: As read from a file.
+        values: By path; they fit.
+    """
+    whole = config.model_dump(mode="json")
+    document = config.model_dump(mode="json", exclude_unset=True)
+    for path, value in values.items():
+        keys = path.split(".")
+        document.setdefault(keys[0], whole[keys[0]])  # Of which kind a section is must be there.
+        _set_value(document, keys, value, path)
+    _resolve_paths(document, Path.cwd())
+    return document
+
+
+def _set_value(document: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
     section: Any = document
     for depth, key in enumerate(keys[:-1]):
         if isinstance(section, list):
-            section = section[_list_position(section, key, override)]
+            section = section[_list_position(section, key, source)]
             continue
         if section.get(key) is None:
             section[key] = {}
         section = section[key]
         if not isinstance(section, dict | list):
-            raise UserError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} has no keys.")
+            raise UserError(f"{source}: {'.'.join(keys[: depth + 1])} has no keys.")
     if isinstance(section, list):
-        section[_list_position(section, keys[-1], override)] = value
+        section[_list_position(section, keys[-1], source)] = value
         return
-    if keys[-1] in _DISCRIMINATORS and section.get(keys[-1]) != value:
+    if is_discriminator(keys[-1]) and section.get(keys[-1]) != value:
         _forget_other_kind(section, keys[:-1], value)
     section[keys[-1]] = value
+
+
+def is_discriminator(key: str) -> bool:
+    """Whether a key's value selects one of several kinds of a section."""
+    return key in _DISCRIMINATORS
 
 
 def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -> None:
@@ -122,7 +162,7 @@ def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -
             del section[key]
 
 
-def _list_position(section: list[Any], key: str, override: str) -> int:
+def _list_position(section: list[Any], key: str, source: str) -> int:
     """A list's entry is named by its position, or by its `name` where entries have one."""
     for position, entry in enumerate(section):
         if key == str(position) or (isinstance(entry, dict) and entry.get("name") == key):
@@ -130,7 +170,7 @@ def _list_position(section: list[Any], key: str, override: str) -> int:
     names = [
         entry.get("name", str(i)) for i, entry in enumerate(section) if isinstance(entry, dict)
     ]
-    raise UserError(f"--set {override!r}: no entry {key!r}; the list has {', '.join(names)}.")
+    raise UserError(f"{source}: no entry {key!r}; the list has {', '.join(names)}.")
 
 
 def _problem(detail: dict[str, Any]) -> str:
@@ -156,19 +196,19 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation can hold, through unions, tuples and Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType, tuple):
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
         inner = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
         return [model for part in inner for model in _models(part)]
     return []
 
 
-def _tag(model: type[BaseModel]) -> str | None:
-    """The value that selects a model in a discriminated union (its kind or method)."""
+def _tag(model: type[BaseModel]) -> str:
+    """What selects a model in a discriminated union: its kind or method, or its name."""
     for key in _DISCRIMINATORS:
         field = model.model_fields.get(key)
         if field is not None and isinstance(field.default, str):
             return field.default
-    return None
+    return model.__name__
 
 
 def _is_union_tag(part: Any, location: Sequence[Any]) -> bool:
@@ -188,6 +228,8 @@ def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]
     if isinstance(step, int):
         return models
     fields = [model.model_fields[step] for model in models if step in model.model_fields]
+    if not fields:  # The key of a dictionary of models.
+        return models
     return [model for field in fields for model in _models(field.annotation)]
 
 

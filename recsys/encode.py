@@ -70,7 +70,7 @@ def _encode(
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_group else (0, 1)
     block = min(_BLOCK, -(-total // world_size))
     vectors = np.empty((total if rank == 0 else 0, model.dim), np.float32)
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for start in range(0, total, max(1, block * world_size)):
             rows = (start + rank * block + np.arange(block)) % total
             batch = agreed_batch(build(rows), builder.keys(), device)
@@ -81,7 +81,8 @@ def _encode(
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Without dropout, and without what else only training does."""
     was_training = model.training
     model.eval()
     try:

@@ -1,31 +1,31 @@
-"""Which items of the global batch are no negatives of which example."""
+"""Which candidates are no negatives of which example."""
 
 import numpy as np
 
 from feature_store.columns import Ints, Jagged
 
 
-def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Ints:
-    """The in-batch negatives that are the query's own training positives, [n, 2] row and column.
+def accidental_hits(masked: Jagged, bag: Ints, columns: Ints, own: Ints) -> Ints:
+    """The candidates that are in a row's bag, [n, 2] row and column.
 
     Args:
-        known: Training items of every query.
-        query: [rows] this rank's queries.
-        columns: [columns] items of the global batch.
+        masked: Bags of items that are no negatives.
+        bag: [rows] which bag is the row's.
+        columns: [columns] the candidates' items; -1 is padding.
         own: [rows] each row's own column, which is never a hit.
     """
-    # Columns lie in buckets by a hash of their items, for most known items are in none of them.
+    # Columns lie in buckets by a hash of their items, for most items of bags are in none of them.
     buckets = 8 << len(columns).bit_length()
     bucket = columns & (buckets - 1)
     order = np.argsort(bucket, kind="stable")
     counts = np.bincount(bucket, minlength=buckets)
     starts = np.cumsum(counts) - counts
-    begin, end = known.offsets[query], known.offsets[query + 1]
-    bags = [known.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-    values = np.concatenate([known.values[:0], *bags])
+    begin, end = masked.offsets[bag], masked.offsets[bag + 1]
+    bags = [masked.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
+    values = np.concatenate([masked.values[:0], *bags])
     bucket = values & (buckets - 1)
     found = np.flatnonzero((counts > 0)[bucket])
-    row = np.repeat(np.arange(len(query), dtype=np.int32), end - begin)[found]
+    row = np.repeat(np.arange(len(bag), dtype=np.int32), end - begin)[found]
     values, bucket = values[found], bucket[found]
     in_bucket = counts[bucket]
     # Each of them against all columns of its bucket.
@@ -33,6 +33,21 @@ def accidental_hits(known: Jagged, query: Ints, columns: Ints, own: Ints) -> Int
     column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
     row = np.repeat(row, in_bucket)
     is_hit = (columns[column] == np.repeat(values, in_bucket)) & (column != own[row])
+    return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
+
+
+def corpus_hits(masked: Jagged, bag: Ints, place: Ints, own: Ints) -> Ints:
+    """As `accidental_hits`, where each item has at most one column.
+
+    Args:
+        masked: Bags of items that are no negatives.
+        bag: [rows] which bag is the row's.
+        place: [items] the item's column; -1 for none.
+        own: [rows] each row's own column, which is never a hit.
+    """
+    bags = masked.take(bag)
+    row, column = bags.row_of_value(), place[bags.values]
+    is_hit = (column >= 0) & (column != own[row])
     return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
 
 

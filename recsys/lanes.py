@@ -1,20 +1,70 @@
 """Reads the batches of a plan from Parquet: one rank's examples, and the items of all."""
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.columns import Ints, Jagged, jagged_from_arrow
-from feature_store.history import hash64
+from feature_store.history import hash64, windows
 from pipelines.prepared import CONTEXT
-from recsys.collate import Share
 from recsys.plan import Piece, TrainingPlan, rank_rows
 
 _ROW_ORDER = 23
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What examples read of histories that they share; see `recsys.history_encoders`.
+
+    Attributes:
+        element: [rows] the latest of the histories' values that each sees; -1 for none.
+        place: [histories] in the global batch.
+    """
+
+    element: Ints
+    place: Ints
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's examples of a global batch; the last ranks may have fewer, or none.
+
+    Attributes:
+        step: Counted from 0 over the whole training.
+        query: [rows] int32.
+        item: [rows] int32.
+        history: [rows] items, oldest first; [histories], where `reads` says who reads which.
+        weight: [rows] float32.
+        columns: Items of the whole global batch, int32.
+        context: [rows] by feature name, as of `context_lists`.
+        reads: None: each example reads the history of its row to the end.
+    """
+
+    step: int
+    query: Ints
+    item: Ints
+    history: Jagged
+    weight: npt.NDArray[np.float32]
+    columns: Ints
+    context: dict[str, Jagged] = field(default_factory=dict)
+    reads: Reads | None = None
+
+    def seen(self) -> Jagged:
+        """The items that each example sees, [rows]."""
+        if self.reads is None:
+            return self.history
+        read = self.reads.element
+        history = np.searchsorted(self.history.offsets, read, side="right") - 1
+        start = np.where(read >= 0, self.history.offsets[np.maximum(history, 0)], 0)
+        seen = windows(start, read + 1 - start)
+        return Jagged(self.history.values[seen.values], seen.offsets)
 
 
 def read_steps(
@@ -22,10 +72,11 @@ def read_steps(
 ) -> Iterator[Share]:
     """One rank's share of the steps from `start` to `stop`, in order.
 
-    Other ranks' items can be negatives, so the item column is read of every lane; the other
-    columns, which are nearly all bytes, only of the lanes that the rank has rows of. A row group is
-    read once, but for those that `start` and the lanes' ends cut in two.
+    Other ranks' items can be negatives, so the items are read of every lane; the other columns,
+    which are nearly all bytes, only of the lanes that the rank has rows of. A row group is read
+    once, but for those that `start` and the lanes' ends cut in two.
     """
+    share_of = _share_of_sequences if plan.kind == "sequences" else _share_of_events
     lanes: list[_Lane] = []
     for step in range(start, stop):
         epoch, batch = divmod(step, plan.steps_per_epoch)
@@ -34,88 +85,102 @@ def read_steps(
                 _Lane(pieces, (plan.seed, epoch, index), plan.lane_row(index, batch))
                 for index, pieces in enumerate(plan.epoch_lanes(epoch))
             ]
-        counts = [
-            plan.lane_row(index, batch + 1) - plan.lane_row(index, batch)
-            for index in range(plan.lanes)
-        ]
-        first, last = rank_rows(sum(counts), rank, world_size)
-        own: list[_Examples] = []
-        items: list[Ints] = []
-        begin = 0
-        for lane, count in zip(lanes, counts, strict=True):
-            found = lane.read(count, max(0, first - begin), min(count, last - begin))
-            items += found[0]
-            own += found[1]
-            begin += count
-        examples = _concatenate(own)
-        yield Share(
-            step=step,
-            query=examples.query,
-            item=examples.item,
-            history=examples.history,
-            weight=examples.weight,
-            context=examples.context,
-            columns=np.concatenate(items),
-        )
+        parts: list[_Part] = []
+        for index, lane in enumerate(lanes):
+            parts += lane.read(plan.lane_row(index, batch + 1) - plan.lane_row(index, batch))
+        yield share_of(step, parts, rank, world_size)
 
 
-@dataclass(frozen=True)
-class _Examples:
-    """All [rows]."""
-
-    query: Ints
-    item: Ints
-    history: Jagged
-    weight: npt.NDArray[np.float32]
-    context: dict[str, Jagged]
-
-    def take(self, rows: Ints) -> "_Examples":
-        return _Examples(
-            self.query[rows],
-            self.item[rows],
-            self.history.take(rows),
-            self.weight[rows],
-            {name: column.take(rows) for name, column in self.context.items()},
-        )
-
-    def slice(self, start: int, stop: int) -> "_Examples":
-        """Views, without a copy."""
-        return _Examples(
-            self.query[start:stop],
-            self.item[start:stop],
-            _slice(self.history, start, stop),
-            self.weight[start:stop],
-            {name: _slice(column, start, stop) for name, column in self.context.items()},
-        )
-
-
-def _slice(column: Jagged, start: int, stop: int) -> Jagged:
-    offsets = column.offsets[start : stop + 1]
-    return Jagged(column.values[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-
-_NONE = _Examples(
-    np.zeros(0, np.int32),
-    np.zeros(0, np.int32),
-    Jagged(np.zeros(0, np.int32), np.zeros(1, np.int64)),
-    np.zeros(0, np.float32),
-    {},
-)
-
-
-def _concatenate(parts: Sequence[_Examples]) -> _Examples:
-    if not parts:
-        return _NONE
-    return _Examples(
-        np.concatenate([part.query for part in parts]),
-        np.concatenate([part.item for part in parts]),
-        Jagged.concatenate([part.history for part in parts]),
-        np.concatenate([part.weight for part in parts]),
-        {
-            name: Jagged.concatenate([part.context[name] for part in parts])
-            for name in parts[0].context
+def _share_of_events(step: int, parts: list["_Part"], rank: int, world_size: int) -> Share:
+    columns = np.concatenate([part.column("item") for part in parts])
+    own = _rows(parts, *rank_rows(len(columns), rank, world_size), _NO_EVENTS)
+    return Share(
+        step=step,
+        query=own["query"],
+        item=own["item"],
+        history=own["history"],
+        weight=own["weight"],
+        columns=columns,
+        context={
+            name.removeprefix(CONTEXT): column
+            for name, column in own.items()
+            if name.startswith(CONTEXT)
         },
     )
+
+
+def _share_of_sequences(step: int, parts: list["_Part"], rank: int, world_size: int) -> Share:
+    """Examples are shared out evenly; two ranks may have some of the same sequence."""
+    items = Jagged.concatenate([part.column("items") for part in parts])
+    first, last = rank_rows(len(items.values), rank, world_size)
+    begin = int(np.searchsorted(items.offsets, first, side="right")) - 1
+    end = int(np.searchsorted(items.offsets, last, side="left"))
+    own = _rows(parts, begin, end if first < last else begin, _NO_SEQUENCES)
+    shift = items.offsets[begin]
+    chosen = slice(first - shift, last - shift)
+    row, seen = own["items"].row_of_value()[chosen], own["seen"].values[chosen]
+    history = own["history"]
+    return Share(
+        step=step,
+        query=own["query"][row],
+        item=own["items"].values[chosen],
+        history=history,
+        weight=own["weights"].values[chosen],
+        columns=items.values,
+        reads=Reads(
+            element=np.where(seen > 0, history.offsets[row] + seen - 1, -1),
+            place=np.arange(begin, begin + len(history)),
+        ),
+    )
+
+
+# By name of the column: rows of a file.
+_Rows = dict[str, Any]
+
+_NO_BAGS = Jagged(np.zeros(0, np.int32), np.zeros(1, np.int64))
+_NO_INTS = np.zeros(0, np.int32)
+_NO_FLOATS: Any = np.zeros(0, np.float32)
+_NO_EVENTS: _Rows = {
+    "query": _NO_INTS,
+    "item": _NO_INTS,
+    "history": _NO_BAGS,
+    "weight": _NO_FLOATS,
+}
+_NO_SEQUENCES: _Rows = {
+    "query": _NO_INTS,
+    "history": _NO_BAGS,
+    "items": _NO_BAGS,
+    "seen": _NO_BAGS,
+    "weights": Jagged(_NO_FLOATS, _NO_BAGS.offsets),
+}
+
+
+def _rows(parts: list["_Part"], first: int, last: int, none: _Rows) -> _Rows:
+    """Rows from first to last of the parts' concatenation; `none` where there are none."""
+    found: list[_Rows] = []
+    begin = 0
+    for part in parts:
+        end = begin + len(part)
+        if max(begin, first) < min(end, last):
+            found.append(part.rows(max(begin, first) - begin, min(end, last) - begin))
+        begin = end
+    if not found:
+        return none
+    return {name: _concatenate([rows[name] for rows in found]) for name in found[0]}
+
+
+def _concatenate(columns: list[Any]) -> Any:
+    if isinstance(columns[0], Jagged):
+        return Jagged.concatenate(columns)
+    return np.concatenate(columns)
+
+
+def _slice(column: Any, start: int, stop: int) -> Any:
+    """A view, without a copy."""
+    if not isinstance(column, Jagged):
+        return column[start:stop]
+    offsets = column.offsets[start : stop + 1]
+    return Jagged(column.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
 class _Lane:
@@ -131,50 +196,79 @@ class _Lane:
         self._windows = _windows(pieces, row)
         self._key = key
         self._row = row
-        self._window: _Window | None = None
-        self._items: Ints | None = None
-        self._examples: _Examples | None = None
+        self._shuffled: _Shuffled | None = None
 
-    def read(self, count: int, first: int, last: int) -> tuple[list[Ints], list[_Examples]]:
-        """The items of the next `count` rows, and whole examples of those from first to last."""
-        items: list[Ints] = []
-        examples: list[_Examples] = []
+    def read(self, count: int) -> "list[_Part]":
+        """The next `count` rows."""
+        parts: list[_Part] = []
         end = self._row + count
-        first, last = self._row + first, self._row + last
         while self._row < end:
-            window = self._current()
+            if self._shuffled is None or self._shuffled.window.end == self._row:
+                self._shuffled = _Shuffled(next(self._windows), self._key)
+            window = self._shuffled.window
             stop = min(window.end, end)
-            items.append(self._window_items(window)[self._row - window.begin : stop - window.begin])
-            start_own, stop_own = max(self._row, first), min(stop, last)
-            if start_own < stop_own:
-                own = self._window_examples(window)
-                examples.append(own.slice(start_own - window.begin, stop_own - window.begin))
+            parts.append(_Part(self._shuffled, self._row - window.begin, stop - window.begin))
             self._row = stop
-        return items, examples
+        return parts
 
-    def _current(self) -> "_Window":
-        """The window that holds the next row."""
-        if self._window is None or self._window.end == self._row:
-            self._window = next(self._windows)
-            self._items = self._examples = None
-        return self._window
 
-    def _window_items(self, window: "_Window") -> Ints:
-        if self._examples is not None:
-            return self._examples.item
-        if self._items is None:
-            self._items = _read_items(window)[self._order(window)]
-        return self._items
+class _Shuffled:
+    """A window's rows in random order, read when they are asked for.
 
-    def _window_examples(self, window: "_Window") -> _Examples:
-        if self._examples is None:
-            self._examples = _read_examples(window).take(self._order(window))
-        return self._examples
+    Args:
+        window: Which.
+        key: Of the shuffle: seed, epoch, lane.
+    """
 
-    def _order(self, window: "_Window") -> Ints:
-        seed, epoch, lane = self._key
+    def __init__(self, window: "_Window", key: tuple[int, int, int]) -> None:
+        self.window = window
+        seed, epoch, lane = key
         rows = np.arange(window.end - window.begin)
-        return np.argsort(hash64(seed, _ROW_ORDER, epoch, lane, window.begin, rows))
+        self._order = np.argsort(hash64(seed, _ROW_ORDER, epoch, lane, window.begin, rows))
+        self._columns: _Rows = {}
+        self._is_whole = False
+
+    def column(self, name: str) -> Any:
+        """One column alone."""
+        if name not in self._columns:
+            self._columns |= self._read([name])
+        return self._columns[name]
+
+    def rows(self) -> _Rows:
+        """All of them."""
+        if not self._is_whole:
+            self._columns = self._read(None)
+            self._is_whole = True
+        return self._columns
+
+    def _read(self, names: list[str] | None) -> _Rows:
+        return {
+            name: column.take(self._order) if isinstance(column, Jagged) else column[self._order]
+            for name, column in _read_window(self.window, names).items()
+        }
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Consecutive rows of a shuffled window."""
+
+    shuffled: _Shuffled
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def column(self, name: str) -> Any:
+        return _slice(self.shuffled.column(name), self.start, self.stop)
+
+    def rows(self, start: int, stop: int) -> _Rows:
+        """From start to stop of the part's."""
+        begin = self.start
+        return {
+            name: _slice(column, begin + start, begin + stop)
+            for name, column in self.shuffled.rows().items()
+        }
 
 
 @dataclass(frozen=True)
@@ -221,24 +315,25 @@ def _row_groups(piece: Piece) -> Iterator[tuple[int, int, int]]:
         begin += rows
 
 
-@lru_cache(maxsize=256)
 def _footer(file: str) -> pq.FileMetaData:
+    """The next day's file may have the same name."""
+    return _footer_of(file, os.stat(file).st_ino)
+
+
+@lru_cache(maxsize=256)
+def _footer_of(file: str, inode: int) -> pq.FileMetaData:
     return pq.read_metadata(file)
 
 
-def _read_items(window: _Window) -> Ints:
+def _read_window(window: _Window, names: list[str] | None) -> _Rows:
+    """Columns of a window's rows; None: all that training needs."""
     with pq.ParquetFile(window.file, metadata=_footer(window.file)) as parquet:
-        table = parquet.read_row_group(window.group, columns=["item"])
-    return table["item"].to_numpy()[window.rows]
+        names = names or [name for name in parquet.schema_arrow.names if name != "timestamp"]
+        table = parquet.read_row_group(window.group, columns=names)
+    rows = window.rows
+    return {name: _slice(_column(table[name]), rows.start, rows.stop) for name in names}
 
 
-def _read_examples(window: _Window) -> _Examples:
-    with pq.ParquetFile(window.file, metadata=_footer(window.file)) as parquet:
-        names = parquet.schema_arrow.names
-        context = [name for name in names if name.startswith(CONTEXT)]
-        columns = ["query", "item", "history", "weight", *context]
-        table = parquet.read_row_group(window.group, columns=columns)
-    query, item, weight = (table[name].to_numpy() for name in ("query", "item", "weight"))
-    lists = {name.removeprefix(CONTEXT): jagged_from_arrow(table[name]) for name in context}
-    examples = _Examples(query, item, jagged_from_arrow(table["history"]), weight, lists)
-    return examples.slice(window.rows.start, window.rows.stop)
+def _column(values: pa.ChunkedArray) -> Any:
+    is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    return jagged_from_arrow(values) if is_list else values.to_numpy()

@@ -4,16 +4,21 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from feature_store.errors import UserError
+from feature_store.storage import write_text
 from recsys.loader import local_arrays, ray_arrays
-from recsys.loop import Job, train_on_rank, use_cores
+from recsys.loop import Job, train_on_rank
+from recsys.ranks import use_cores
 from recsys.training_settings import TrainingConfig
 
+# Under the job's directory: a mistake of the user's, which another attempt would only repeat.
+_MISTAKE_FILE = "mistake.txt"
 # Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
 _WORKER_CPUS = 0.5
 
@@ -25,7 +30,7 @@ def launch(job: Job, settings: TrainingConfig) -> None:
         UserError: A rank raised one, or a worker failed.
     """
     if settings.launcher == "local":
-        device = _device(settings, local_rank=0)
+        device = device_of(settings, local_rank=0)
         use_cores(1)
         with single_process_group(device):
             train_on_rank(job, device, local_arrays)
@@ -33,7 +38,12 @@ def launch(job: Job, settings: TrainingConfig) -> None:
         _launch_ray(job, settings)
 
 
-def _device(settings: TrainingConfig, local_rank: int) -> torch.device:
+def device_of(settings: TrainingConfig, local_rank: int) -> torch.device:
+    """Where a rank computes.
+
+    Raises:
+        UserError: The settings ask for CUDA, and there is none.
+    """
     if settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -69,7 +79,8 @@ def _launch_ray(job: Job, settings: TrainingConfig) -> None:
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     use_gpu = settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-
+    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    mistake.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"job": job, "settings": settings.model_dump_json()},
@@ -80,20 +91,30 @@ def _launch_ray(job: Job, settings: TrainingConfig) -> None:
             resources_per_worker={"CPU": _WORKER_CPUS, **({"GPU": 1} if use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(
-            name="train", storage_path=os.path.join(job.work_dir, "ray")
+            name="train",
+            storage_path=os.path.join(job.work_dir, "ray"),
+            # The workers are started again, and go on from the latest checkpoint.
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
         ),
     )
     try:
         trainer.fit()
-    except ray.train.v2.api.exceptions.WorkerGroupError as error:
-        causes = list(error.worker_failures.values())
-        raise next((c for c in causes if isinstance(c, UserError)), error) from error
+    finally:
+        if mistake.exists():
+            raise UserError(mistake.read_text(encoding="utf-8"))
 
 
 def _ray_worker(options: dict[str, Any]) -> None:
     from ray.train import get_context
 
     settings = TrainingConfig.model_validate_json(options["settings"])
-    context = get_context()
+    context, job = get_context(), options["job"]
     use_cores(context.get_local_world_size())
-    train_on_rank(options["job"], _device(settings, context.get_local_rank()), ray_arrays)
+    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    if mistake.exists():
+        return
+    try:
+        train_on_rank(job, device_of(settings, context.get_local_rank()), ray_arrays)
+    except UserError as error:
+        write_text(mistake, str(error))
+        raise

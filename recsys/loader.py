@@ -126,13 +126,14 @@ def ray_arrays(
     turn, each with one task at a time. All of them read everything, which is the smaller part.
     """
     document = config.model_dump_json()
+    data = Prepared(config.prepared_dir).manifest.fingerprint
     stop = plan.total_steps
     # A task reads again what the one before has read of a row group.
     steps = _TASK_WINDOWS * plan.window_rows * plan.lanes // plan.batch_size
     steps = max(1, steps, (stop - from_step) // _MAX_TASKS)
 
     def build(row: dict[str, Any], turn: int) -> Iterator[dict[str, Any]]:
-        builder = _builder(document)
+        builder = _builder(document, data)
         first = row["item"]
         for share in read_steps(plan, first, min(first + steps, stop), rank, world_size):
             if share.step % _STREAMS == turn:
@@ -185,7 +186,7 @@ def _pacing() -> type:
 
 
 @lru_cache(maxsize=1)
-def _builder(document: str) -> BatchBuilder:
-    """A worker process keeps its tables mapped between tasks."""
+def _builder(document: str, data: str) -> BatchBuilder:
+    """A worker process keeps its tables mapped between tasks, until there are other data."""
     config = Config.model_validate_json(document)
     return BatchBuilder(Prepared(config.prepared_dir), config)

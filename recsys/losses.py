@@ -6,29 +6,58 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float) -> Tensor:
+def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Dot products over the temperature, [rows, columns].
 
     Args:
         left: [rows, dim], L2-normalised.
         right: [columns, dim], L2-normalised.
-        temperature: Of the softmax.
+        temperature: Of the softmax; a scalar.
     """
-    return left @ right.T / temperature
+    return (left / temperature) @ right.T
 
 
-def correct_for_sampling(logits: Tensor, *, log_q: Tensor, strength: float) -> Tensor:
-    """Takes the log-probability of each in-batch item off its logit (Yi et al. 2019, eq. 3).
+def log_mixture(log_q: Tensor, *, uniform: Tensor) -> Tensor:
+    """Log-probability of items as candidates, where some are drawn uniformly (Yang et al. 2020).
 
-    Popular items are in the batch more often, and so are negatives more often; the correction makes
-    up for it. It belongs to training only: serving scores are not corrected.
+    Args:
+        log_q: [columns] log of the probability that an example's item is this one.
+        uniform: [2] the share of candidates that are drawn uniformly, the others being examples'
+            items, and the probability of each item in such a draw.
+    """
+    share, probability = uniform.to(log_q.dtype)
+    return torch.logaddexp(log_q + torch.log1p(-share), (share * probability).log())
+
+
+def sampling_correction(*, log_sampled: Tensor, log_q: Tensor, strength: float) -> Tensor:
+    """What `correct_for_sampling` takes off, [columns].
+
+    A candidate that is drawn w times as often as another is a negative w times as often, which
+    log w off its logit makes up for (Yi et al. 2019, eq. 3): logits are then those of a softmax
+    over the whole corpus. Of a strength below 1, a share of log Q(item) is added to the logits in
+    training and not in serving: what a model has learnt is then how much more probable the item is
+    than its popularity says.
+
+        in the batch        w = Q                        strength x log Q
+        mixed with uniform  w = the mixture              log w - (1 - strength) x log Q
+        the whole corpus    w = 1, nothing is sampled    - (1 - strength) x log Q
+
+    Args:
+        log_sampled: [columns] log of how often the item is a candidate, to a common factor.
+        log_q: [columns] log of the probability that an example's item is this one.
+        strength: 1 is the paper's; 0, in the batch, is none.
+    """
+    return log_sampled - (1 - strength) * log_q
+
+
+def correct_for_sampling(logits: Tensor, *, correction: Tensor) -> Tensor:
+    """Takes the correction off; it belongs to training only: serving scores are not corrected.
 
     Args:
         logits: [rows, columns].
-        log_q: [columns] log of the probability that an example's item is this one.
-        strength: 1 is the paper's; 0 is none.
+        correction: [columns] as of `sampling_correction`; infinite for no candidate at all.
     """
-    return logits - strength * log_q
+    return logits - correction
 
 
 def mask_hits(logits: Tensor, *, hits: Tensor) -> Tensor:

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.sparse.jagged_tensor import KeyedTensor
@@ -22,9 +20,9 @@ from feature_store.schema import (
 )
 from pipelines.prepared import Prepared
 from recsys.batch import Batch
+from recsys.history_encoders import Histories, HistoryEncoder
 from recsys.model_settings import ModelConfig
-
-Pooling = Literal["mean", "last"]
+from recsys.towers import Tower
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,14 @@ class FeatureInput:
 
     @property
     def table(self) -> str:
-        """The name of its table or projection, such as `item/genres`.
+        """The name of its table or projection."""
+        return table_name(self.name)
 
-        A dot cannot be part of a module's name.
-        """
-        side, _, feature = self.name.partition(".")
-        return f"{side}/{feature.replace('%', '%25').replace('.', '%2E')}"
+
+def table_name(feature: str) -> str:
+    """Such as `item/genres` of `item.genres`: a dot cannot be part of a module's name."""
+    side, _, name = feature.partition(".")
+    return f"{side}/{name.replace('%', '%25').replace('.', '%2E')}"
 
 
 def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
@@ -66,7 +66,8 @@ def build_model(
     """A model for the features of prepared data; see `TwoTower`."""
     items, queries = feature_inputs(prepared.item_encoder), feature_inputs(prepared.query_encoder)
     context = feature_inputs(prepared.context_encoder)
-    return TwoTower(items, queries, context, settings, table_device)
+    max_length = prepared.manifest.data.history.max_length
+    return TwoTower(items, queries, context, settings, max_length, table_device)
 
 
 def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
@@ -117,87 +118,21 @@ class SideInputs(nn.Module):
         return torch.where(mask, torch.cat(columns or [dense], dim=1), self.default)
 
 
-class Tower(nn.Module):
-    """Hidden layers with ReLU and dropout, then a projection to an L2-normalised vector.
-
-    Args:
-        width: Of the input.
-        hidden: Widths of the hidden layers.
-        dim: Of the output.
-        dropout: Of the input and of each hidden layer.
-        device: Of the parameters.
-    """
-
-    def __init__(
-        self, width: int, hidden: Sequence[int], dim: int, dropout: float, device: torch.device
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for size in hidden:
-            layers += [nn.Dropout(dropout), nn.Linear(width, size, device=device), nn.ReLU()]
-            width = size
-        self.layers = nn.Sequential(
-            *layers, nn.Dropout(dropout), nn.Linear(width, dim, device=device)
-        )
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[rows, width] to [rows, dim]."""
-        return F.normalize(self.layers(inputs), dim=1)
-
-
-class QueryInputs(nn.Module):
-    """A query's own features and its context joined with its pooled history.
-
-    Args:
-        poolings: How the history is read; each adds one item-sized input.
-    """
-
-    def __init__(self, poolings: Sequence[Pooling]) -> None:
-        super().__init__()
-        self.poolings = tuple(poolings)
-
-    def forward(
-        self,
-        own: Tensor,
-        context: Tensor,
-        items: Tensor,
-        history: Tensor,
-        offsets: Tensor,
-        default: Tensor,
-    ) -> Tensor:
-        """[queries, own + context + poolings x items] inputs of the query tower.
-
-        Args:
-            own: [queries, dim] of the queries' own features.
-            context: [queries, dim] of the moment's.
-            items: [items, dim] inputs of the items that histories are made of.
-            history: [total] rows of `items`, oldest first.
-            offsets: [queries + 1].
-            default: [dim] stands for an empty history.
-        """
-        is_empty = (offsets[1:] == offsets[:-1])[:, None]
-        columns = [own, context]
-        for pooling in self.poolings:
-            if pooling == "mean":
-                pooled = F.embedding_bag(
-                    history, items, offsets, mode="mean", include_last_offset=True
-                )
-            else:
-                # An empty history has no last item: row 0 of the padded list stands in for it.
-                last = F.pad(history, (1, 0))[offsets[1:]]
-                pooled = items[last]
-            columns.append(torch.where(is_empty, default, pooled))
-        return torch.cat(columns, dim=1)
-
-
 @dataclass
 class Encoded:
-    """L2-normalised outputs, [B, dim] and [S, dim]."""
+    """What the towers made of a batch.
+
+    Attributes:
+        queries: [B, dim], L2-normalised, as `items` and `views`.
+        items: [K, dim], of the candidates.
+        views: [V, S, dim].
+        item_inputs: [K + VS, width], of the towers that made `items` and `views`.
+    """
 
     queries: Tensor
     items: Tensor
-    view_a: Tensor
-    view_b: Tensor
+    views: Tensor
+    item_inputs: Tensor
 
 
 class TwoTower(nn.Module):
@@ -208,6 +143,7 @@ class TwoTower(nn.Module):
         queries: Inputs of the query features.
         context: Inputs of the context features.
         settings: Sizes.
+        max_length: Of a history.
         table_device: `meta` leaves the tables to the sharding.
     """
 
@@ -217,6 +153,7 @@ class TwoTower(nn.Module):
         queries: Sequence[FeatureInput],
         context: Sequence[FeatureInput],
         settings: ModelConfig,
+        max_length: int,
         table_device: torch.device | None = None,
     ) -> None:
         super().__init__()
@@ -239,19 +176,16 @@ class TwoTower(nn.Module):
         self.item_inputs = SideInputs(items, device)
         self.own_inputs = SideInputs(queries, device)
         self.context_inputs = SideInputs(context, device)
-        self.query_inputs = QueryInputs(settings.history_pooling)
-        query_width = self.own_inputs.dim + self.context_inputs.dim
-        query_width += len(settings.history_pooling) * self.item_inputs.dim
-        self.item_tower = Tower(
-            self.item_inputs.dim, settings.item_tower, settings.dim, settings.dropout, device
-        )
-        self.query_tower = Tower(
-            query_width, settings.query_tower, settings.dim, settings.dropout, device
-        )
+        self.history = HistoryEncoder(self.item_inputs.dim, settings, max_length, device)
+        query_width = self.own_inputs.dim + self.context_inputs.dim + self.history.dim
+        self.item_tower = Tower(self.item_inputs.dim, settings.item_tower, settings, device)
+        self.query_tower = Tower(query_width, settings.query_tower, settings, device)
 
-    def forward(self, batch: Batch) -> Encoded:
-        """Encodes a batch with one sparse forward."""
-        examples, views = batch.num_examples, batch.num_views
+    def forward(self, batch: Batch, view_tower: nn.Module | None = None) -> Encoded:
+        """Encodes a batch with one sparse forward; the views by the item tower or by their own."""
+        examples = batch.num_examples
+        candidates = batch.num_candidates
+        end = candidates + batch.num_view_rows
         pooled: KeyedTensor = self.tables(batch.sparse)
         by_name = pooled.to_dict()
         present = _present_by_name(batch.sparse)
@@ -270,21 +204,37 @@ class TwoTower(nn.Module):
             _stack_presence(self.context_inputs, present, batch.context_dense_present),
             batch.context_dense,
         )
-        inputs = self.query_inputs(
-            own,
-            context,
-            items[examples + 2 * views :],
-            batch.history,
-            batch.history_offsets,
-            self.item_inputs.default,
+        histories = Histories(batch.history, batch.history_offsets, batch.read)
+        history = self.history(items[end:], histories, self.item_inputs.default)
+        encoded, views = self.encode_items(
+            items[:end], candidates, view_tower, batch.candidates >= 0
         )
-        encoded = self.item_tower(items[: examples + 2 * views])
         return Encoded(
-            queries=self.query_tower(inputs),
-            items=encoded[:examples],
-            view_a=encoded[examples : examples + views],
-            view_b=encoded[examples + views :],
+            queries=self.query_tower(torch.cat([own, context, history], dim=1), batch.items >= 0),
+            items=encoded,
+            views=views.view(*batch.view_items.shape, self.dim),
+            item_inputs=items[:end],
         )
+
+    def encode_items(
+        self,
+        inputs: Tensor,
+        candidates: int,
+        view_tower: nn.Module | None = None,
+        is_item: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of the first `candidates` rows, which are items, and of the others, views.
+
+        Args:
+            inputs: [K + VS, width].
+            candidates: K.
+            view_tower: Of the views; None: the item tower, in the same pass.
+            is_item: [K] bool: not padding. Used by batch normalisation, which goes with no views.
+        """
+        if view_tower is None:
+            encoded = self.item_tower(inputs, is_item)
+            return encoded[:candidates], encoded[candidates:]
+        return self.item_tower(inputs[:candidates]), view_tower(inputs[candidates:])
 
 
 def _present_by_name(sparse: KeyedJaggedTensor) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,17 +23,17 @@ import pyarrow.parquet as pq
 from feature_store.errors import UserError
 from feature_store.history import hash64
 from feature_store.storage import fingerprint
-from pipelines.prepared import CONTEXT
 
 _SHARD_ORDER, _ROTATION = 21, 22
 
-# Examples that a lane adds to a batch, at least; with fewer the lanes' bookkeeping would show.
+# Rows that a lane adds to a batch, at least; with fewer the lanes' bookkeeping would show.
 _LANE_ROWS = 64
 _MAX_LANES = 64
 # Each lane holds a row group in memory; all of them at most so much.
 _WINDOW_BYTES = 256 * 2**20
-# Of an example, beside its history and its context.
-_ROW_BYTES = 20
+_VALUE_BYTES = 4
+# The column that only sequences have: the items of their examples.
+_TARGETS = "items."
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,19 @@ class Piece:
 class TrainingPlan:
     """All epochs' batches.
 
-    Every example of an epoch is in exactly one of its batches. Their sizes differ by less than
-    twice the number of lanes, and are `batch_size` at most.
+    Every row of an epoch is in exactly one of its batches. Their sizes differ by less than twice
+    the number of lanes, and are `batch_size` at most.
 
     Attributes:
         files: Of the examples, in order, with their rows.
-        batch_size: Examples in a global batch, at most.
+        batch_size: Rows in a global batch, at most.
         lanes: How many; of the data and the batch size alone, so that batches are the same whatever
             the number of ranks.
         window_rows: Of a row group, in which a lane's rows are shuffled.
         epochs: Number of epochs.
         seed: Of the order.
+        kind: Of the rows: events, which are an example each, or sequences of several.
+        examples_per_row: On average.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -67,10 +70,12 @@ class TrainingPlan:
     window_rows: int
     epochs: int
     seed: int
+    kind: Literal["events", "sequences"] = "events"
+    examples_per_row: float = 1.0
 
     @cached_property
     def rows(self) -> int:
-        """Examples of an epoch."""
+        """Of an epoch."""
         return sum(rows for _, rows in self.files)
 
     @cached_property
@@ -87,16 +92,17 @@ class TrainingPlan:
     def identity(self) -> str:
         """Of the order: where it is another, a position in it means nothing."""
         files = [(Path(file).name, rows) for file, rows in self.files]
-        return fingerprint([files, self.batch_size, self.lanes, self.window_rows, self.seed])
+        order = [files, self.batch_size, self.lanes, self.window_rows, self.seed]
+        return fingerprint([*order, self.kind])
 
     def examples(self, start: int, stop: int) -> int:
-        """In the steps from `start` to `stop`."""
+        """In the steps from `start` to `stop`; of sequences about so many."""
 
         def before(step: int) -> int:
             epoch, batch = divmod(step, self.steps_per_epoch)
             return epoch * self.rows + sum(self.lane_row(i, batch) for i in range(self.lanes))
 
-        return before(stop) - before(start)
+        return round((before(stop) - before(start)) * self.examples_per_row)
 
     def lane_row(self, lane: int, batch: int) -> int:
         """How many of the lane's rows are in the epoch's batches before `batch`.
@@ -121,22 +127,34 @@ def plan_training(
 ) -> TrainingPlan:
     """Plans from the files' footers.
 
+    Args:
+        files: Of examples, or of sequences: with these a batch has about `batch_size` examples, for
+            it has so many sequences as hold that many on average.
+        batch_size: Examples in a global batch.
+        workers: There must be as many rows.
+        epochs: Number of epochs.
+        seed: Of the order.
+
     Raises:
         UserError: There are fewer examples than workers.
     """
-    counted = tuple((str(file), pq.read_metadata(file).num_rows) for file in files)
-    counted = tuple((file, rows) for file, rows in counted if rows)
+    footers = {str(file): pq.read_metadata(file) for file in files}
+    counted = tuple((file, footer.num_rows) for file, footer in footers.items() if footer.num_rows)
     total = sum(rows for _, rows in counted)
     if total < max(2, workers):
         raise UserError(
             f"{total} training examples are too few for {workers} workers; expected at least "
             f"{max(2, workers)}: give a larger log."
         )
-    # Examples are in random order on disk, so that one file tells what all are like.
-    window_rows, window_bytes = _row_group(pq.read_metadata(counted[0][0]))
-    most = min(_MAX_LANES, batch_size // _LANE_ROWS, _WINDOW_BYTES // window_bytes)
+    # Rows are in random order on disk, so that one file tells what all are like.
+    window_rows, window_bytes = _row_group(footers[counted[0][0]])
+    examples = sum(_values(footer, _TARGETS) for footer in footers.values())
+    per_row = examples / total if examples else 1.0
+    rows = max(1, round(batch_size / per_row))
+    most = min(_MAX_LANES, rows // _LANE_ROWS, _WINDOW_BYTES // window_bytes)
     lanes = 1 << max(0, most.bit_length() - 1)
-    return TrainingPlan(counted, batch_size, lanes, window_rows, epochs, seed)
+    kind: Literal["events", "sequences"] = "sequences" if examples else "events"
+    return TrainingPlan(counted, rows, lanes, window_rows, epochs, seed, kind, per_row)
 
 
 def rank_rows(size: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -169,7 +187,15 @@ def _row_group(footer: pq.FileMetaData) -> tuple[int, int]:
     """Rows of the largest row group, and its bytes in memory."""
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     largest = max(groups, key=lambda group: group.num_rows)
-    values = [largest.column(i) for i in range(largest.num_columns)]
-    lists = ("history.", CONTEXT)
-    listed = sum(c.num_values for c in values if c.path_in_schema.startswith(lists))
-    return largest.num_rows, 4 * listed + _ROW_BYTES * largest.num_rows
+    values = sum(largest.column(i).num_values for i in range(largest.num_columns))
+    return largest.num_rows, _VALUE_BYTES * values
+
+
+def _values(footer: pq.FileMetaData, column: str) -> int:
+    """Of a column of lists, in the whole file; 0 where there is no such column."""
+    chunks = (
+        footer.row_group(group).column(index)
+        for group in range(footer.num_row_groups)
+        for index in range(footer.num_columns)
+    )
+    return sum(c.num_values for c in chunks if c.path_in_schema.startswith(column))

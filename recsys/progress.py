@@ -1,6 +1,7 @@
 """What a training shows while it runs: a bar on a terminal, plain lines in a log."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Watcher:
         self._after_step = after_step
         self._receivers = receivers
         self._offset = 0
+        self._inode: int | None = None
+        self._seen: set[tuple[int, frozenset[str]]] = set()
         self._error: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
@@ -75,14 +78,22 @@ class Watcher:
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
-            if self._path.stat().st_size < self._offset:  # It was cut back to a checkpoint.
-                self._offset = 0
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._inode:  # Cut back to a checkpoint, by workers that were restarted.
+                self._inode, self._offset = inode, 0
             file.seek(self._offset)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         lines = [json.loads(line) for line in whole.splitlines()]
-        return [line for line in lines if line["step"] > self._after_step]
+        return [line for line in lines if line["step"] > self._after_step and self._is_new(line)]
+
+    def _is_new(self, line: Line) -> bool:
+        """Steps that were lost with a worker are done again, and their lines are the same."""
+        key = (int(line["step"]), frozenset(line))
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
 
 
 class TrainingProgress:

@@ -11,6 +11,8 @@ from pipelines.prepared import MutualInformation, Prepared, PreparedManifest
 from pipelines.report_page import render_page
 from recsys.charts import heat_table, line_chart, slice_bars
 from recsys.config import Config
+from recsys.diagnostics import PREFIX
+from recsys.diagnostics_plots import diagnostics_sections
 from recsys.example_queries import SHOWN_ITEMS, Example
 from recsys.metrics import METRICS, Figures
 from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval, number
@@ -44,6 +46,7 @@ def render_report(
         ("results", "Results", _results(result)),
         ("slices", "By slice", _slices(result)),
         ("training", "Training", _training(curves, best_step)),
+        *diagnostics_sections(curves, prepared, config, best_step),
         ("examples", "Examples", _examples(examples, config.data.history.kind)),
         ("data", "Data", _data(prepared.manifest)),
         ("features", "Features", _features(prepared.mutual_information)),
@@ -141,7 +144,8 @@ def _training(curves: list[dict[str, float | None]], best_step: int) -> str:
     """Each loss, and the validation metrics that the tables show."""
     names = dict.fromkeys(name for line in curves for name in line)
     validation = [f"validation.{name}" for name in SHOWN]
-    losses = [n for n in names if n not in _NO_LOSSES and not n.startswith("validation.")]
+    others = ("validation.", PREFIX)
+    losses = [n for n in names if n not in _NO_LOSSES and not n.startswith(others)]
     charts = []
     for name in [*losses, *validation]:
         points = [
@@ -234,7 +238,11 @@ def _features(information: MutualInformation) -> str:
         "shade is the normalised value, which divides by the smaller entropy: features of one dark "
         "block tell the same, and are masked together by correlated feature masking."
     )
-    return f'<p class="soft">{escape(note)}</p>{heat_table(information)}'
+    matrices = information.items
+    table = heat_table(
+        "Mutual information", information.features, matrices.raw, matrices.normalised
+    )
+    return f'<p class="soft">{escape(note)}</p>{table}'
 
 
 def _configuration(config: Config, result: EvaluationResult) -> str:

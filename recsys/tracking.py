@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,15 @@ def tracking_uri(config: Config) -> str:
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
 
 
-def start_run(config: Config, name: str) -> Run:
-    """A new run with the configuration as its parameters."""
-    from mlflow.entities import Param, RunTag
+def start_run(
+    config: Config,
+    name: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Run:
+    """A new run with the configuration as its parameters, or others, and further tags."""
+    from mlflow.entities import Param
 
     client = _client(config)
     experiment = _experiment(client, config)
@@ -74,17 +80,17 @@ def start_run(config: Config, name: str) -> Run:
         "mlflow.source.name": "recsys train",
         "recsys.version": version("recsys"),
         **_code_version(),
+        "recsys.output": config.output,
+        **(tags or {}),
     }
     run_id = client.create_run(
         experiment, run_name=name, tags=tags, start_time=int(time.time() * 1000)
     ).info.run_id
-    params = [
-        Param(_valid_name(key), str(value)[:_PARAM_LENGTH])
-        for key, value in _flat(config.model_dump(mode="json"), "")
-    ]
-    for start in range(0, len(params), _PARAMS_AT_ONCE):
-        part = params[start : start + _PARAMS_AT_ONCE]
-        client.log_batch(run_id, params=part, tags=[RunTag("recsys.output", config.output)])
+    if params is None:
+        params = dict(_flat(config.model_dump(mode="json"), ""))
+    entries = [Param(_valid_name(k), str(v)[:_PARAM_LENGTH]) for k, v in params.items()]
+    for start in range(0, len(entries), _PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=entries[start : start + _PARAMS_AT_ONCE])
     return Run(client, run_id)
 
 

@@ -1,77 +1,56 @@
 """The `train` stage: examples to the best checkpoint, tracked in MLflow."""
 
 import json
+import os
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.errors import UserError
 from feature_store.storage import (
     directory_written_atomically,
-    fingerprint,
     read_manifest,
     write_json,
     write_manifest,
     write_text,
 )
 from pipelines.prepared import Prepared
-from recsys.checkpoint import checkpoint_path, latest_checkpoint, load_weights
+from recsys.checkpoint_manifest import (
+    checkpoint_path,
+    damage_of,
+    latest_checkpoint,
+    read_checkpoint,
+)
+from recsys.checkpoint_state import load_weights
+from recsys.comparison import compare
 from recsys.config import Config
-from recsys.frequency import build_frequency
+from recsys.diagnostics_plots import DIAGNOSTICS, write_diagnostics
 from recsys.launch import launch
 from recsys.loop import (
     CHECKPOINTS,
-    METRICS_FILE,
     SHARDING_FILE,
     Job,
-    silence_torchrec,
     training_plan,
 )
+from recsys.metrics_file import METRICS_FILE
 from recsys.model import TwoTower, build_model
-from recsys.objective import TwoTowerObjective
+from recsys.negatives import check_candidates
+from recsys.objective import build_objective
 from recsys.progress import TrainingProgress, Watcher
+from recsys.ranks import silence_torchrec
 from recsys.tracking import Run, open_run, start_run, tracking_uri
-
-_IDENTITY_FILE = "identity.json"
-
-# These change how a training runs, and not what it learns.
-_RUNTIME_KEYS = {"launcher", "workers", "device", "row_wise_from"}
-
-
-class TrainManifest(BaseModel):
-    """What a training made; written last.
-
-    Attributes:
-        version: Of this format.
-        fingerprint: Of everything that the result depends on.
-        prepared_fingerprint: Of the prepared data.
-        schema_fingerprint: Of the features.
-        config: As trained.
-        steps: Steps done.
-        best_step: The step of the checkpoint that was kept.
-        validation: Its validation metrics; empty without validation events.
-        seconds: From start to end, of the last process where a training was resumed.
-        mlflow_uri: The tracking store.
-        mlflow_run_id: The run.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: int = 1
-    fingerprint: str
-    prepared_fingerprint: str
-    schema_fingerprint: str
-    config: Config
-    steps: int
-    best_step: int
-    validation: dict[str, float]
-    seconds: float
-    mlflow_uri: str
-    mlflow_run_id: str
+from recsys.training_manifest import (
+    CHECKPOINT,
+    IDENTITY_FILE,
+    TrainManifest,
+    is_up_to_date,
+    training_fingerprint,
+    work_dir_of,
+)
 
 
 def train(config: Config, *, console: Console | None = None) -> TrainManifest:
@@ -97,19 +76,25 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
             f"{config.prepared_dir} was prepared with other features than the configuration's; "
             "run `recsys prepare` again."
         )
-    identity = training_fingerprint(config, prepared)
+    check_candidates(prepared, config.loss)
     done = read_manifest(config.train_dir, TrainManifest)
-    if done is not None and done.fingerprint == identity:
+    if done is not None and is_up_to_date(config, prepared, done):
         console.print(f"train: {config.train_dir} is up to date")
         return done
+    previous = done if config.training.start == "previous" else None
+    if previous is not None:
+        require_fit(config, prepared)
+    started_from = previous.fingerprint if previous is not None else None
+    identity = training_fingerprint(config, prepared, started_from)
     work_dir = _open_work_dir(config, identity)
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         # MLflow takes seconds to start; the workers need not wait for it.
         run = pool.submit(_open_run, config, work_dir)
         try:
-            _run_workers(config, prepared, work_dir, run, console)
-            manifest = _seal(config, prepared, work_dir, run.result(), time.monotonic() - started)
+            _run_workers(config, prepared, work_dir, started_from, run, console)
+            seconds = time.monotonic() - started
+            manifest = _seal(config, prepared, work_dir, started_from, run.result(), seconds)
         except BaseException as error:
             run.result().end("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
@@ -121,13 +106,15 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     return manifest
 
 
-def training_fingerprint(config: Config, prepared: Prepared) -> str:
-    """Identifies what a training learns: data, settings and seed, not launcher or workers."""
-    settings = config.model_dump(mode="json")
-    used = {key: settings[key] for key in ("features", "model", "loss", "ssl")}
-    used["training"] = {k: v for k, v in settings["training"].items() if k not in _RUNTIME_KEYS}
-    used["select_by"] = config.evaluation.select_by
-    return fingerprint([used, prepared.manifest.fingerprint])
+def require_fit(config: Config, prepared: Prepared) -> None:
+    """Raises a UserError where a training cannot begin with the model of `config.train_dir`."""
+    _, manifest = read_checkpoint(config.train_dir / CHECKPOINT)
+    for finding in compare(config, prepared, manifest):
+        if finding.kind == "impossible":
+            raise UserError(
+                f"training.start is previous, and {config.train_dir} does not fit: "
+                f"{finding.sentence()}; see `recsys doctor`, or set training.start: scratch."
+            )
 
 
 def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
@@ -147,16 +134,15 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
         )
     silence_torchrec()
     model = build_model(prepared, manifest.config.model)
-    frequency = build_frequency(manifest.config.loss, prepared.num_items)
-    objective = TwoTowerObjective(model, manifest.config.loss, manifest.config.ssl, frequency)
-    load_weights(config.train_dir / "checkpoint", objective)
+    objective = build_objective(model, manifest.config, prepared.num_items)
+    load_weights(config.train_dir / CHECKPOINT, objective)
     return model.eval(), manifest
 
 
 def _open_work_dir(config: Config, identity: str) -> Path:
     """The unfinished training's directory; one of another configuration is thrown away."""
-    work_dir = config.train_dir.with_name(f"{config.train_dir.name}.partial")
-    path = work_dir / _IDENTITY_FILE
+    work_dir = work_dir_of(config)
+    path = work_dir / IDENTITY_FILE
     if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["identity"] != identity:
         shutil.rmtree(work_dir, ignore_errors=True)
         write_json(path, {"identity": identity, "mlflow_run_id": None})
@@ -165,7 +151,7 @@ def _open_work_dir(config: Config, identity: str) -> Path:
 
 def _open_run(config: Config, work_dir: Path) -> Run:
     """A resumed training goes on with its run."""
-    path = work_dir / _IDENTITY_FILE
+    path = work_dir / IDENTITY_FILE
     identity = json.loads(path.read_text(encoding="utf-8"))
     if identity["mlflow_run_id"] is not None:
         found = open_run(config, identity["mlflow_run_id"])
@@ -177,35 +163,62 @@ def _open_run(config: Config, work_dir: Path) -> Run:
 
 
 def _run_workers(
-    config: Config, prepared: Prepared, work_dir: Path, run: Future[Run], console: Console
+    config: Config,
+    prepared: Prepared,
+    work_dir: Path,
+    started_from: str | None,
+    run: Future[Run],
+    console: Console,
 ) -> None:
     plan = training_plan(prepared, config)
-    found = latest_checkpoint(work_dir / CHECKPOINTS)
-    step = found[1].step if found is not None else 0
+    found = latest_checkpoint(work_dir / CHECKPOINTS, console.print)
+    begins = ", from the previous model" if started_from is not None else ""
+    step = found[1].progress.step if found is not None else 0
     ranks = f"{config.training.workers} rank{'s' if config.training.workers > 1 else ''}"
+    rows = "examples" if plan.kind == "events" else plan.kind
     console.print(
         f"train: {config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
-        f"examples on {ranks} ({config.training.launcher})"
-        + (f", from the checkpoint at step {step}" if step else "")
+        f"{rows} on {ranks} ({config.training.launcher})"
+        + (f", from the checkpoint at step {step}" if step else begins)
     )
     # Workers may have another working directory.
     absolute = config.model_copy(update={"output": str(Path(config.output).resolve())})
-    job = Job(absolute.model_dump_json(), str(work_dir.resolve()))
+    previous = str(absolute.train_dir / CHECKPOINT) if started_from is not None else None
+    job = Job(absolute.model_dump_json(), str(work_dir.resolve()), previous)
     progress = TrainingProgress(
         console, step, plan.total_steps, plan.steps_per_epoch, config.evaluation.select_by
     )
-    receivers = [progress.show, lambda lines: run.result().log(lines)]
+    show_sharding = _once(lambda: _print_sharding(work_dir, console))
+    receivers = [show_sharding, progress.show, lambda lines: run.result().log(lines)]
     with progress, Watcher(work_dir / METRICS_FILE, step, receivers):
         launch(job, config.training)
 
 
+def _once(action: Callable[[], None]) -> Callable[[object], None]:
+    """Of a receiver of lines, of which the first ones tell that the model has been built."""
+    waiting = [action]
+    return lambda _: waiting.pop()() if waiting else None
+
+
+def _print_sharding(work_dir: Path, console: Console) -> None:
+    console.print((work_dir / SHARDING_FILE).read_text(encoding="utf-8").rstrip())
+
+
 def _seal(
-    config: Config, prepared: Prepared, work_dir: Path, run: Run, seconds: float
+    config: Config,
+    prepared: Prepared,
+    work_dir: Path,
+    started_from: str | None,
+    run: Run,
+    seconds: float,
 ) -> TrainManifest:
     """Moves the best checkpoint to its place, with the manifest."""
     found = latest_checkpoint(work_dir / CHECKPOINTS)
     assert found is not None
-    progress = found[1]
+    progress = found[1].progress
+    best, kept = read_checkpoint(checkpoint_path(work_dir / CHECKPOINTS, progress.best_step))
+    if (damage := damage_of(best, kept)) is not None:
+        raise UserError(f"{best} is damaged ({damage}); remove {work_dir} and train again.")
     lines = [json.loads(line) for line in (work_dir / METRICS_FILE).read_text().splitlines()]
     validation = {
         name.removeprefix("validation."): value
@@ -215,10 +228,11 @@ def _seal(
         if name.startswith("validation.") and value is not None
     }
     manifest = TrainManifest(
-        fingerprint=training_fingerprint(config, prepared),
+        fingerprint=training_fingerprint(config, prepared, started_from),
         prepared_fingerprint=prepared.manifest.fingerprint,
         schema_fingerprint=prepared.manifest.schema_fingerprint,
         config=config,
+        started_from=started_from,
         steps=progress.step,
         best_step=progress.best_step,
         validation=validation,
@@ -227,15 +241,23 @@ def _seal(
         mlflow_run_id=run.run_id,
     )
     with directory_written_atomically(config.train_dir) as directory:
-        best = checkpoint_path(work_dir / CHECKPOINTS, progress.best_step)
-        shutil.copytree(best, directory / "checkpoint")
+        shutil.copytree(best, directory / CHECKPOINT, copy_function=_link)
         shutil.copy(work_dir / METRICS_FILE, directory / METRICS_FILE)
         shutil.copy(work_dir / SHARDING_FILE, directory / SHARDING_FILE)
+        write_diagnostics(directory / DIAGNOSTICS, lines, prepared, config, progress.best_step)
         write_text(directory / "config.json", config.model_dump_json(indent=2) + "\n")
         write_manifest(directory, manifest)
-    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json"):
+    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
         run.save(config.train_dir / name)
     run.log([{"step": progress.best_step, **{f"best.{k}": v for k, v in validation.items()}}])
     run.end("FINISHED")
     shutil.rmtree(work_dir)
     return manifest
+
+
+def _link(source: str, target: str) -> None:
+    """Tables are large, and the other name goes anyway; a copy where there are no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -20,6 +20,7 @@ from feature_store.columns import Column, Jagged
 from feature_store.pooling import decay_rate
 from feature_store.schema import IdFeature
 from pipelines.prepared import Prepared
+from recsys.history_encoders import Histories
 from recsys.model import SideInputs, TwoTower
 from serving.programs import Inputs, query_inputs, take_or_absent, take_rows, tower_inputs
 from serving.seal import ITEM_TOWER, QUERY_TOWER
@@ -120,7 +121,7 @@ class QueryTower(nn.Module):
         super().__init__()
         self.lookup = SideLookup(model.own_inputs, model)
         self.context = SideLookup(model.context_inputs, model)
-        self.inputs = model.query_inputs
+        self.history = model.history
         self.tower = model.query_tower
         self.register_buffer("items", items)
         self.register_buffer("default", model.item_inputs.default.detach())
@@ -143,9 +144,9 @@ class QueryTower(nn.Module):
         context = self.context(
             context_values, context_offsets, context_dense, context_dense_present
         )
-        return self.tower(
-            self.inputs(own, context, self.items, history, history_offsets, self.default)
-        )
+        histories = Histories(history, history_offsets)
+        pooled = self.history(self.items, histories, self.default)
+        return self.tower(torch.cat([own, context, pooled], dim=1))
 
 
 def visible_item_columns(prepared: Prepared) -> dict[str, Column]:

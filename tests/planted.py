@@ -86,7 +86,8 @@ def planted_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
         "model": {"dim": 16, "item_tower": [32], "query_tower": [32], "dropout": 0.1},
         "loss": {"history_dropout": 0.2},
         "ssl": {"method": "cfm", "alpha": 0.1},
-        "training": {"epochs": 8, "batch_size": 128, "patience": 8, "row_wise_from": 100},
+        "training": {"epochs": 8, "batch_size": 128, "patience": 8},
+        "sharding": {"row_wise_from": 100},
         "evaluation": {"select_by": "recall@10"},
     }
     for name, keys in sections.items():

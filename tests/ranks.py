@@ -1,9 +1,11 @@
 """Trains on several gloo ranks, each a process of its own, without Ray."""
 
 import json
+import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +13,49 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
+from torch.multiprocessing import start_processes
 
-from recsys.checkpoint import latest_checkpoint
+from recsys.checkpoint_manifest import latest_checkpoint
 from recsys.config import Config
 from recsys.lanes import read_steps
 from recsys.loader import local_arrays
 from recsys.loop import CHECKPOINTS, Job, train_on_rank
 from recsys.plan import TrainingPlan
 
+# They import torchrec once for all: that takes seconds.
+multiprocessing.set_forkserver_preload(["recsys.loop"])
+
+
+def start_ranks(function: Callable[..., None], ranks: int, *arguments: Any) -> None:
+    """Calls `function(rank, *arguments)` in a process for each rank; raises what one raises."""
+    start_processes(function, arguments, ranks, start_method="forkserver")
+
 
 def train_on_ranks(
-    config: Config, work_dir: Path, ranks: int, *, killed_at: int | None = None
+    config: Config,
+    work_dir: Path,
+    ranks: int,
+    *,
+    killed_at: int | None = None,
+    poisoned_at: int | None = None,
 ) -> None:
-    """Runs the loop to its end on `ranks` processes; `killed_at` kills them before that step.
+    """Runs the loop to its end on `ranks` processes.
 
-    `seen-*.jsonl` in the directory has a line of step and (query, item) pairs for each batch of a
-    rank, written before it is trained on.
+    `killed_at` kills them before that step, `poisoned_at` gives the step weights that are no
+    numbers. `seen-*.jsonl` in the directory has a line of step and (query, item) pairs for each
+    batch of a rank, written before it is trained on.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     training = config.training.model_copy(update={"workers": ranks, "launcher": "ray"})
     job = Job(config.model_copy(update={"training": training}).model_dump_json(), str(work_dir))
     store = work_dir / "store"
     store.unlink(missing_ok=True)
-    mp.spawn(_run, args=(job, ranks, str(store), killed_at), nprocs=ranks)
+    start_ranks(_run, ranks, job, ranks, str(store), killed_at, poisoned_at)
 
 
-def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> None:
+def _run(
+    rank: int, job: Job, ranks: int, store: str, killed_at: int | None, poisoned_at: int | None
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
 
@@ -48,7 +66,10 @@ def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> 
         with path.open("w") as file:
             for share, arrays in zip(shares, local_arrays(plan, config, *position), strict=True):
                 if share.step == killed_at:
+                    _wait_for_checkpoint(Path(store).with_name(CHECKPOINTS))
                     os.kill(os.getpid(), signal.SIGKILL)
+                if share.step == poisoned_at:
+                    arrays = {**arrays, "weight": arrays["weight"] * np.float32("nan")}
                 assert (arrays["items"][: len(share.item)] == share.item).all()
                 pairs = np.stack([share.query, share.item], axis=1).tolist()
                 file.write(json.dumps([share.step, pairs]) + "\n")
@@ -59,18 +80,29 @@ def _run(rank: int, job: Job, ranks: int, store: str, killed_at: int | None) -> 
     dist.destroy_process_group()
 
 
+def _wait_for_checkpoint(directory: Path) -> None:
+    """Until the one that is written beside the training is there."""
+    time.sleep(0.5)
+    while list(directory.glob(".step-*")):
+        time.sleep(0.01)
+
+
 def saved_tensors(work_dir: Path) -> dict[str, torch.Tensor]:
     """Everything in the latest checkpoint, unsharded: weights and optimizers' state."""
     found = latest_checkpoint(work_dir / CHECKPOINTS)
     assert found is not None
-    path, _ = found
-    metadata = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    return tensors_of(found[0])
+
+
+def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Everything in a checkpoint, unsharded."""
+    metadata = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     state: dict[str, Any] = {
         name: torch.zeros(entry.size, dtype=entry.properties.dtype)
         for name, entry in metadata.items()
         if hasattr(entry, "size")
     }
-    dcp.load(state, checkpoint_id=path, no_dist=True)
+    dcp.load(state, checkpoint_id=checkpoint, no_dist=True)
     return state
 
 

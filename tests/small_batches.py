@@ -41,7 +41,8 @@ def config(**sections) -> Config:
         "training": {"batch_size": 8},
     }
     for name, keys in sections.items():
-        base = {} if keys.get("method") == "none" else document.get(name, {})
+        is_other = keys.get("method", "cfm") not in ("cfm", "rfm")
+        base = {} if is_other else document.get(name, {})
         document[name] = {**base, **keys}
     return parse_config(document)
 

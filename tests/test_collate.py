@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import chisquare
-from small_batches import ITEMS, NEVER_TRAINED, QUERIES, TAGS, config, prepared, share
+from small_batches import ITEMS, NEVER_TRAINED, TAGS, config, prepared, share
 
 from recsys.collate import BatchBuilder
-from recsys.hits import accidental_hits
+
+NOBODY = np.zeros(0, np.int64)
 
 
 def bags_by_feature(builder, arrays):
@@ -25,10 +26,11 @@ def test_views_are_complementary_and_look_each_feature_up_once():
     for step in range(40):
         arrays = builder.training(share(step), 0, 1)
         bags = bags_by_feature(builder, arrays)
-        examples, views = 8, len(arrays["view_items"])
+        examples, view_items = 8, arrays["view_items"][0]
+        views = len(view_items)
         hidden_in_a = []
         for name in ("item_id", "kind", "tags"):
-            column = data.item_columns[name].take(arrays["view_items"])
+            column = data.item_columns[name].take(view_items)
             for i in range(views):
                 in_a, in_b = (
                     bags[f"item.{name}"][examples + i],
@@ -42,7 +44,7 @@ def test_views_are_complementary_and_look_each_feature_up_once():
             )
         shown_a = arrays["item_dense_present"][examples : examples + views, 0]
         shown_b = arrays["item_dense_present"][examples + views : examples + 2 * views, 0]
-        has_price = data.item_columns["price"].present[arrays["view_items"]]
+        has_price = data.item_columns["price"].present[view_items]
         assert np.array_equal(shown_a | shown_b, has_price)
         assert not (shown_a & shown_b).any()
         hidden_in_a.append(not shown_a.any())
@@ -70,8 +72,8 @@ def test_value_dropout_differs_between_the_views():
     for step in range(200):
         arrays = builder.training(share(step), 0, 1)
         bags = bags_by_feature(builder, arrays)["item.tags"]
-        views = len(arrays["view_items"])
-        for i, item in enumerate(arrays["view_items"]):
+        views = arrays["view_items"].shape[1]
+        for i, item in enumerate(arrays["view_items"][0]):
             whole = data.item_columns["tags"].values[item * TAGS : (item + 1) * TAGS]
             for view, row in (("a", 8 + i), ("b", 8 + views + i)):
                 if len(bags[row]):
@@ -89,11 +91,11 @@ def test_the_same_values_are_dropped_independently_in_each_view():
     builder = BatchBuilder(prepared(), settings)
     agreements = []
     for step in range(60):
-        views = builder._views(step, 0, 1)
+        views = builder.views.share(step, share(step).columns, 0, 1)
         size = len(views.items)
         both = np.concatenate([views.items, views.items])
         column = prepared().item_columns["tags"].take(both)
-        dropped = builder._drop_values(2, column, 0, views)
+        dropped = views.drop_values(2, column, 0)
         bags = np.split(dropped.values, dropped.offsets[1:-1])
         for i in range(size):
             whole = column.values[column.offsets[i] : column.offsets[i + 1]]
@@ -106,13 +108,13 @@ def test_examples_and_history_keep_all_values():
     builder = BatchBuilder(data, config(ssl={"value_dropout": 0.9}))
     arrays = builder.training(share(1), 0, 1)
     bags = bags_by_feature(builder, arrays)["item.tags"]
-    rows = [*range(8), *range(8 + 2 * len(arrays["view_items"]), len(bags))]
+    rows = [*range(8), *range(8 + arrays["view_items"].size, len(bags))]
     assert {len(bags[row]) for row in rows} == {TAGS}
 
 
 def test_view_items_are_uniform_over_the_corpus_including_items_never_trained():
     builder = BatchBuilder(prepared(), config())
-    drawn = np.concatenate([builder.view_items(step) for step in range(3000)])
+    drawn = np.concatenate([builder.views.items(step, NOBODY) for step in range(3000)])
     counts = np.bincount(drawn, minlength=ITEMS)
     assert counts[NEVER_TRAINED:].min() > 0
     assert chisquare(counts).pvalue > 0.001
@@ -122,8 +124,10 @@ def test_ranks_share_the_global_batch():
     builder = BatchBuilder(prepared(), config(loss={"history_dropout": 0.3, "id_dropout": 0.3}))
     whole = builder.training(share(4), 0, 1)
     parts = [builder.training(share(4, rank=rank, world_size=2), rank, 2) for rank in range(2)]
-    for name in ("items", "log_q", "weight", "view_items"):
+    for name in ("items", "log_q", "weight"):
         assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts]))
+    joined = np.concatenate([part["view_items"] for part in parts], axis=1)
+    assert np.array_equal(whole["view_items"], joined)
     shifted = [part["hits"] + [4 * rank, 0] for rank, part in enumerate(parts)]
     assert set(map(tuple, whole["hits"])) == set(map(tuple, np.concatenate(shifted)))
     bags = bags_by_feature(builder, whole)
@@ -144,23 +148,23 @@ def test_shares_are_padded_with_rows_that_count_for_nothing(size, world_size):
     for rank in range(world_size):
         part = builder.training(share(4, size, rank, world_size), rank, world_size)
         assert len(part["history_offsets"]) == rows + 1
-        assert len(part["view_items"]) == views
+        assert part["view_items"].shape == (2, views)
         items += part["items"].tolist()
-        sampled += part["view_items"].tolist()
+        sampled += part["view_items"][0].tolist()
         weight += part["weight"].tolist()
         hits += [(row + rank * rows, column) for row, column in part["hits"].tolist()]
         bags = bags_by_feature(builder, part)
         nothing = [i for i, item in enumerate(part["items"]) if item < 0]
         nothing += [
             first + i
-            for i, item in enumerate(part["view_items"])
+            for i, item in enumerate(part["view_items"][0])
             for first in (rows, rows + views)
             if item < 0
         ]
         assert not any(len(bag[i]) for bag in bags.values() for i in nothing)
     padding = range(size, columns)
     assert items == [*whole["items"], *(-1 for _ in padding)]
-    assert sampled[:5] == whole["view_items"].tolist()
+    assert sampled[:5] == whole["view_items"][0].tolist()
     assert set(sampled[5:]) <= {-1}
     assert weight == pytest.approx([columns / size] * size + [0] * len(padding))
     assert set(hits) == {
@@ -177,19 +181,3 @@ def test_items_without_training_events_hide_their_id_when_they_are_encoded():
     shown = np.array([len(bag) for bag in bags["item.item_id"]])
     assert np.array_equal(shown, np.arange(ITEMS) < NEVER_TRAINED)
     assert {len(bag) for bag in bags["item.kind"]} == {1}
-
-
-def test_accidental_hits_equal_a_naive_loop():
-    rng = np.random.default_rng(1)
-    known = prepared().query_state.train
-    query, columns = rng.integers(0, QUERIES, 10), rng.integers(0, NEVER_TRAINED, 20)
-    own = rng.choice(20, 10, replace=False)
-    found = {tuple(hit) for hit in accidental_hits(known, query, columns, own)}
-    expected = {
-        (row, column)
-        for row in range(10)
-        for column in range(20)
-        if column != own[row]
-        and columns[column] in known.values[4 * query[row] : 4 * query[row] + 4]
-    }
-    assert found == expected

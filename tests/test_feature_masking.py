@@ -64,7 +64,7 @@ def model() -> TwoTower:
         for feature in FEATURES.item
     ]
     settings = ModelConfig(dim=8, item_tower=[16], query_tower=[16])
-    return TwoTower(inputs, [FeatureInput("query.country", 4, 4, 0)], [], settings).eval()
+    return TwoTower(inputs, [FeatureInput("query.country", 4, 4, 0)], [], settings, 50).eval()
 
 
 @pytest.mark.parametrize("place", range(len(FEATURES.item)))
@@ -82,9 +82,10 @@ def test_a_hidden_feature_has_no_influence_on_its_view(place: int) -> None:
             batch = Batch.from_arrays(arrays, builder.keys(), history_rows(arrays))
             with torch.no_grad():
                 views.append(tower(batch))
-        is_hidden_in_a = bool(builders[0]._views(step, 0, 1).group[place])
-        in_a = torch.equal(views[0].view_a, views[1].view_a)
-        in_b = torch.equal(views[0].view_b, views[1].view_b)
+        drawn = builders[0].views.share(step, share(step).columns, 0, 1)
+        is_hidden_in_a = bool(drawn.hidden[0, place])
+        in_a = torch.equal(views[0].views[0], views[1].views[0])
+        in_b = torch.equal(views[0].views[1], views[1].views[1])
         assert (in_a, in_b) == (is_hidden_in_a, not is_hidden_in_a)
         hidden.append(is_hidden_in_a)
     assert len(set(hidden)) == 2  # Each view has hidden it.

@@ -1,5 +1,7 @@
 """The streaming estimate of item frequencies against loops, known streams and killed trainings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,7 @@ from pipelines.prepared import Prepared
 from recsys.frequency import StreamingFrequency, build_frequency
 from recsys.loop import training_plan
 from recsys.loss_settings import LossConfig
-from recsys.model import Encoded
-from recsys.objective import TwoTowerObjective
+from recsys.main_loss import MainLoss
 
 
 def by_loop(stream: list[int], rate: float) -> dict[int, float]:
@@ -141,37 +142,32 @@ def test_an_item_that_was_never_seen_is_rarer_than_all():
 def test_the_streaming_estimate_replaces_q_in_the_loss_with_the_same_sign():
     settings = small_config(loss={"logq": "streaming", "logq_learning_rate": 0.1})
     frequency = build_frequency(settings.loss, 5)
-    objective = TwoTowerObjective(torch.nn.Identity(), settings.loss, settings.ssl, frequency)
+    loss = MainLoss(settings.loss, frequency)
     follow(frequency, np.array([0, 0, 0, 1] * 50), 8)
-    exact = small_config().loss
     same = torch.ones(2, 4) / 2  # All logits are equal, so the loss is decided by Q.
-    encoded = Encoded(same, same, same[:0], same[:0])
+    encoded = SimpleNamespace(queries=same, items=same)
     batch = small_batch(items=[0, 1])
-    objective.eval()
-    found = objective.main_loss(encoded, batch)
+    loss.eval()
+    found = loss(encoded, batch)
     log_q = frequency.log_q(torch.tensor([0, 1]))
     assert log_q.exp().tolist() == pytest.approx([0.75, 0.25], rel=0.5)
     batch.log_q = log_q
-    by_hand = TwoTowerObjective(torch.nn.Identity(), exact, settings.ssl).main_loss(encoded, batch)
-    assert torch.equal(found, by_hand)
+    assert torch.equal(found, MainLoss(small_config().loss)(encoded, batch))
     popular, rare = torch.softmax(-log_q, dim=0)
     assert popular < rare
     assert found.item() == pytest.approx(float(-(popular.log() + rare.log()) / 2), rel=1e-5)
-    objective.train()
-    objective.main_loss(encoded, batch)
+    loss.train()
+    loss(encoded, batch)
     assert frequency.examples == 202
 
 
 def small_batch(items):
-    class Small:
-        pass
-
-    batch = Small()
-    batch.items = torch.tensor(items)
+    batch = SimpleNamespace()
+    batch.items = batch.candidates = torch.tensor(items)
     batch.log_q = torch.zeros(len(items))
     batch.weight = torch.ones(len(items))
+    batch.targets = torch.arange(len(items))
     batch.hits = torch.zeros((0, 2), dtype=torch.int64)
-    batch.num_examples = len(items)
     return batch
 
 
@@ -181,6 +177,7 @@ def small_batch(items):
         ({"logq_learning_rate": 0.1}, "logq_learning_rate has no effect with logq: exact"),
         ({"logq_buckets": 100}, "logq_buckets has no effect with logq: exact"),
         ({"logq": "streaming", "logq_strength": 0}, "streaming has no effect with logq_strength"),
+        ({"logq": "streaming", "candidates": "corpus"}, "streaming has no effect with candidates"),
     ],
 )
 def test_settings_without_effect_are_errors(keys, message):

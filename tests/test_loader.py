@@ -11,7 +11,7 @@ import torch
 from feature_store.errors import UserError
 from feature_store.storage import write_manifest
 from pipelines.prepared import Prepared
-from recsys.checkpoint import CheckpointManifest
+from recsys.checkpoint_manifest import CheckpointManifest, Progress
 from recsys.launch import single_process_group
 from recsys.loader import _PREFETCH, Awaited, Prefetched, local_arrays
 from recsys.loop import CHECKPOINTS, Job, train_on_rank, training_plan
@@ -65,7 +65,16 @@ def test_a_checkpoint_of_another_order_is_an_error(planted, tmp_path):
     checkpoint = tmp_path / CHECKPOINTS / "step-00000003"
     checkpoint.mkdir(parents=True)
     values = {"step": 3, "best_step": 3, "best_value": 0.5, "stale": 0}
-    write_manifest(checkpoint, CheckpointManifest(plan=plan.identity[::-1], **values))
+    manifest = CheckpointManifest(
+        progress=Progress(plan=plan.identity[::-1], **values),
+        world_size=1,
+        schema_fingerprint="",
+        config=planted,
+        tables={},
+        shapes={},
+        files={},
+    )
+    write_manifest(checkpoint, manifest)
     job = Job(planted.model_dump_json(), str(tmp_path))
     with (
         single_process_group(torch.device("cpu")),

@@ -1,8 +1,28 @@
+"""The transforms of logits against naive loops, hand arithmetic, and for their signs."""
+
 import math
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys import losses
+from recsys.temperature import LearnedTemperature
+
+
+def log_shares(parts):
+    """Log-probabilities in proportion to the parts, float64."""
+    return torch.tensor(parts, dtype=torch.float64).div(sum(parts)).log()
+
+
+def correction_of(candidates, log_q, strength, uniform=None):
+    """As `MainLoss` puts it together."""
+    if candidates == "mixed":
+        log_sampled = losses.log_mixture(log_q, uniform=uniform)
+    else:
+        log_sampled = log_q if candidates == "batch" else torch.zeros_like(log_q)
+    return losses.sampling_correction(log_sampled=log_sampled, log_q=log_q, strength=strength)
 
 
 def naive_main_loss(queries, items, *, temperature, log_q, strength, positives, weight):
@@ -30,7 +50,7 @@ def test_the_main_loss_equals_a_naive_loop():
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 0.0, 1.0], dtype=torch.float64)
     hits = torch.tensor([[0, 3], [0, 4], [2, 1]])
     logits = losses.scaled_similarities(queries, items, temperature=0.2)
-    logits = losses.correct_for_sampling(logits, log_q=log_q, strength=0.7)
+    logits = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.7))
     logits = losses.mask_hits(logits, hits=hits)
     found = losses.weighted_cross_entropy(logits, targets=torch.arange(6), weight=weight)
     positives = {0: {3, 4}, 1: set(), 2: {1}, 3: set(), 4: set(), 5: set()}
@@ -76,10 +96,110 @@ def test_padding_is_nobodys_negative():
 
 def test_a_popular_items_training_logit_goes_down():
     logits = torch.zeros(2, 3, dtype=torch.float64)
-    log_q = torch.log(torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64))
-    corrected = losses.correct_for_sampling(logits, log_q=log_q, strength=1.0)
-    assert corrected[0, 0] < corrected[0, 1] < corrected[0, 2]
-    assert torch.equal(losses.correct_for_sampling(logits, log_q=log_q, strength=0.0), logits)
+    log_q = log_shares([6, 3, 1])
+    for candidates in ("batch", "mixed"):
+        correction = correction_of(candidates, log_q, 1.0, torch.tensor([0.5, 1 / 3]))
+        corrected = losses.correct_for_sampling(logits, correction=correction)
+        assert corrected[0, 0] < corrected[0, 1] < corrected[0, 2]
+    none = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.0))
+    assert torch.equal(none, logits)
+    # Of all items none is a candidate too often; a lower strength lets popular ones count more.
+    assert torch.equal(correction_of("corpus", log_q, 1.0), torch.zeros(3, dtype=torch.float64))
+    popular = losses.correct_for_sampling(logits, correction=correction_of("corpus", log_q, 0.6))
+    assert popular[0, 0] > popular[0, 1] > popular[0, 2]
+
+
+def test_the_mixture_by_hand():
+    # Of 3 candidates 2 are examples' items and 1 is one of 4 items: 2/3 x 0.3 + 1/3 x 1/4.
+    log_q = torch.tensor([0.3, 0.0], dtype=torch.float64).log()
+    found = losses.log_mixture(log_q, uniform=torch.tensor([1 / 3, 1 / 4])).exp()
+    assert found.tolist() == pytest.approx([0.2 + 1 / 12, 1 / 12])
+    pure = losses.log_mixture(log_q, uniform=torch.tensor([0.0, 1 / 4]))
+    assert torch.equal(pure, log_q)
+
+
+@given(
+    st.lists(st.integers(1, 1000), min_size=2, max_size=12),
+    st.floats(0, 1),
+    st.floats(0, 0.99),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=150, deadline=None)
+def test_candidates_of_every_kind_expect_the_same_softmax(parts, strength, share, seed):
+    """Its denominator, in expectation over what is sampled, is the sum of Q^(1 - s) exp(score)."""
+    log_q = log_shares(parts)
+    scores = torch.randn(len(parts), generator=torch.Generator().manual_seed(seed)).double()
+    expected = (log_q * (1 - strength) + scores).exp().sum()
+    probability = 1 / len(parts)
+    uniform = torch.tensor([share, probability], dtype=torch.float64)
+    mixed = (1 - share) * log_q.exp() + share * probability
+    drawn = {"batch": log_q.exp(), "mixed": mixed, "corpus": torch.ones(len(parts)).double()}
+    for candidates, often in drawn.items():
+        correction = correction_of(candidates, log_q, strength, uniform)
+        logits = losses.correct_for_sampling(scores[None], correction=correction)
+        assert torch.allclose((often * logits.exp()).sum(), expected)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=12), st.floats(0.01, 0.99))
+@settings(max_examples=100, deadline=None)
+def test_uniform_negatives_bring_the_corrections_of_items_together(parts, share):
+    log_q = log_shares(parts)
+    uniform = torch.tensor([share, 1 / len(parts)], dtype=torch.float64)
+    plain, mixed = correction_of("batch", log_q, 1.0), correction_of("mixed", log_q, 1.0, uniform)
+    order = plain.argsort()
+    assert (mixed[order].diff() >= 0).all()  # Popular items still are corrected more, ...
+    assert mixed.max() - mixed.min() <= plain.max() - plain.min() + 1e-12  # ... but by less.
+
+
+def test_a_column_of_infinite_correction_is_no_candidate():
+    correction = torch.tensor([0.5, float("inf")])
+    logits = losses.correct_for_sampling(torch.zeros(1, 2), correction=correction)
+    assert losses.weighted_cross_entropy(
+        logits, targets=torch.tensor([0]), weight=torch.ones(1)
+    ) == pytest.approx(0.0)
+
+
+def test_weights_scale_the_examples_losses_and_are_not_normalised():
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]])
+    found = losses.weighted_cross_entropy(
+        logits, targets=torch.tensor([0, 0]), weight=torch.tensor([2.0, 0.5])
+    )
+    assert float(found) == pytest.approx((2 * math.log(4) + 0.5 * math.log(4 / 3)) / 2)
+
+
+def test_a_lower_temperature_tells_logits_further_apart():
+    left, right = unit_rows(3, 4, 1), unit_rows(5, 4, 2)
+    warm, cold = (losses.scaled_similarities(left, right, temperature=t) for t in (0.4, 0.1))
+    assert torch.allclose(cold, 4 * warm)
+    assert torch.allclose(warm * 0.4, left @ right.T)
+
+
+def steps_of(temperature, *, target, count):
+    """Learns only the temperature, on a query that one of two items is closer to."""
+    optimizer = torch.optim.SGD(temperature.parameters(), lr=0.05)
+    for _ in range(count):
+        logits = losses.scaled_similarities(
+            torch.tensor([[1.0, 0.0]]),
+            torch.tensor([[0.8, 0.6], [0.6, 0.8]]),
+            temperature=temperature(),
+        )
+        loss = losses.weighted_cross_entropy(
+            logits, targets=torch.tensor([target]), weight=torch.ones(1)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return temperature().item()
+
+
+def test_a_learned_temperature_falls_while_the_model_is_right_and_keeps_to_its_bounds():
+    temperature = LearnedTemperature(0.2, (0.1, 0.3))
+    assert temperature().item() == pytest.approx(0.2)
+    assert 0.1 < steps_of(temperature, target=0, count=1) < 0.2
+    assert steps_of(temperature, target=0, count=100) == pytest.approx(0.1)
+    # It does not stay at a bound: here it is out again after the first steps that lead away.
+    assert 0.1 < steps_of(temperature, target=1, count=2) < 0.3
+    assert steps_of(temperature, target=1, count=100) == pytest.approx(0.3)
 
 
 def test_a_lone_row_without_negatives_has_no_loss_and_a_finite_gradient():

@@ -2,15 +2,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
+from feature_store.schema import CategoricalFeature, IdFeature
 from pipelines.prepared import InformationMatrices, MutualInformation
 from recsys.masking import (
-    CorrelatedFeatureMasking,
-    RandomFeatureMasking,
+    CorrelatedGroups,
+    Masking,
+    RandomGroups,
     build_masking,
     correlated_group,
 )
-from recsys.ssl_settings import CorrelatedMasking
+from recsys.ssl_settings import CorrelatedMasking, RandomMasking
 
 # Feature 0 tells most about 3, then 1; feature 2 is alone.
 INFORMATION = np.array(
@@ -44,27 +47,91 @@ def test_groups_of_any_matrix(num_features, seed):
         assert matrix[seed_feature, chosen].min() >= matrix[seed_feature, left_out].max()
 
 
-def test_every_seed_feature_is_drawn_about_equally_often():
-    masking = CorrelatedFeatureMasking(np.eye(4) + 0.1 * INFORMATION, seed=5)
-    groups = [tuple(masking.group(step)) for step in range(4000)]
-    expected = {tuple(correlated_group(np.eye(4) + 0.1 * INFORMATION, f)) for f in range(4)}
-    assert set(groups) == expected
-    draws = np.unique(groups, axis=0, return_counts=True)[1]
-    assert draws.min() > 850  # Two seed features may share a group, none may be rare.
+def test_two_features_are_never_hidden_together():
+    assert correlated_group(np.ones((2, 2)), 1).tolist() == [False, True]
 
 
-def test_the_group_changes_from_batch_to_batch_and_is_reproducible():
-    for masking in (CorrelatedFeatureMasking(INFORMATION, 1), RandomFeatureMasking(4, 1)):
-        groups = [tuple(masking.group(step)) for step in range(50)]
-        assert len(set(groups)) > 1
-        assert groups == [tuple(masking.group(step)) for step in range(50)]
+@pytest.mark.parametrize(("size", "group"), [(1, {0}), (2, {0, 3}), (3, {0, 3, 1})])
+def test_the_size_of_a_group_counts_its_seed(size, group):
+    assert set(np.flatnonzero(correlated_group(INFORMATION, 0, size))) == group
 
 
-def test_random_masking_hides_half_of_the_features_in_each_view():
-    masking = RandomFeatureMasking(7, seed=3)
-    groups = np.stack([masking.group(step) for step in range(3000)])
-    assert set(groups.sum(axis=1)) == {3}
-    assert np.allclose(groups.mean(axis=0), 3 / 7, atol=0.04)
+def test_seed_features_are_uniform_and_independent_between_the_views():
+    groups = CorrelatedGroups(INFORMATION, seed=5)
+    seeds = [groups.seeds(np.arange(8000), view) for view in (0, 1)]
+    pairs = np.bincount(4 * seeds[0] + seeds[1], minlength=16)
+    assert chisquare(pairs).pvalue > 0.001
+    for seed, group in zip(seeds[1], groups.groups(np.arange(8000), 1), strict=True):
+        assert np.array_equal(group, correlated_group(INFORMATION, seed))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, 3), (5, 5)])
+def test_random_groups_have_their_size_and_every_feature_equally_often(size, expected):
+    groups = RandomGroups(7, seed=3, size=size)
+    drawn = [groups.groups(np.arange(3000), view) for view in (0, 1)]
+    for of_view in drawn:
+        assert set(of_view.sum(axis=1)) == {expected}
+        assert np.allclose(of_view.mean(axis=0), expected / 7, atol=0.04)
+    both = (drawn[0] & drawn[1]).mean(axis=0)
+    assert np.allclose(both, (expected / 7) ** 2, atol=0.04)  # Independent draws.
+
+
+@pytest.mark.parametrize("groups", [CorrelatedGroups(INFORMATION, 1), RandomGroups(4, 1)])
+def test_masks_depend_on_the_step_alone(groups):
+    steps = np.arange(50)
+    for view in (0, 1):
+        together = groups.groups(steps, view)
+        assert len(np.unique(together, axis=0)) > 1
+        alone = [groups.groups(np.array([step]), view)[0] for step in steps]
+        assert np.array_equal(together, alone)
+
+
+def masking(method=RandomMasking, **settings) -> Masking:
+    """Over an id and three categorical features."""
+    features = (
+        CategoricalFeature(name="a", dim=4),
+        IdFeature(name="id", dim=4),
+        CategoricalFeature(name="b", dim=4),
+        CategoricalFeature(name="c", dim=4),
+    )
+    matrix = tuple(map(tuple, INFORMATION))
+    matrices = InformationMatrices(raw=matrix, normalised=matrix, corrected=matrix)
+    information = MutualInformation(
+        features=tuple(feature.name for feature in features), items=matrices, interactions=matrices
+    )
+    return build_masking(method(**settings), features, information, seed=2)
+
+
+@pytest.mark.parametrize("method", [RandomMasking, CorrelatedMasking])
+def test_complementary_views_hide_each_feature_in_one_of_them(method):
+    hidden = masking(method).hidden(np.arange(200))
+    assert (hidden.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("method", [RandomMasking, CorrelatedMasking])
+def test_independent_views_draw_groups_of_the_same_size(method):
+    hidden = masking(method, views="independent", group_size=2).hidden(np.arange(500))
+    assert (hidden.sum(axis=2) == 2).all()
+    assert set(hidden.sum(axis=1).reshape(-1)) == {0, 1, 2}
+    complementary = masking(method, group_size=2).hidden(np.arange(500))
+    assert np.array_equal(hidden[:, 0], complementary[:, 0])
+
+
+@pytest.mark.parametrize("method", [RandomMasking, CorrelatedMasking])
+@pytest.mark.parametrize(("id_feature", "is_hidden"), [("hidden", True), ("shown", False)])
+def test_an_id_that_takes_no_part_is_alike_in_all_views(method, id_feature, is_hidden):
+    drawn = masking(method, id_feature=id_feature)
+    hidden = drawn.hidden(np.arange(300))
+    assert (hidden[:, :, 1] == is_hidden).all()
+    others = hidden[:, :, [0, 2, 3]]
+    assert (others.sum(axis=1) == 1).all()
+    assert others[:, 0].any(axis=0).all()
+    seeds = drawn.seeds(np.arange(300))
+    if method is RandomMasking:
+        assert seeds is None
+    else:
+        assert set(seeds) == {0, 2, 3}
+        assert hidden[np.arange(300), 0, seeds].all()
 
 
 @pytest.mark.parametrize("weighting", ["items", "interactions"])
@@ -82,6 +149,7 @@ def test_the_configuration_picks_the_matrix(weighting, kind):
         features=("a", "b", "c"), items=matrices("items"), interactions=matrices("interactions")
     )
     settings = CorrelatedMasking(mutual_information=kind, weighting=weighting)
-    masking = build_masking(settings, information, seed=0)
-    groups = {tuple(np.flatnonzero(masking.group(step))) for step in range(50)}
+    features = tuple(CategoricalFeature(name=name, dim=4) for name in "abc")
+    drawn = build_masking(settings, features, information, seed=0)
+    groups = {tuple(np.flatnonzero(group)) for group in drawn.hidden(np.arange(50))[:, 0]}
     assert groups == {(0, 1), (1, 2)}  # In the others, features 0 and 2 belong together.

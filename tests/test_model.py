@@ -23,7 +23,7 @@ QUERY_INPUTS = (FeatureInput("query.country", 4, 4, 0),)
 def tiny_model(**settings):
     torch.manual_seed(0)
     settings = {"dim": 8, "item_tower": [16], "query_tower": [16], **settings}
-    return TwoTower(ITEM_INPUTS, QUERY_INPUTS, [], ModelConfig(**settings))
+    return TwoTower(ITEM_INPUTS, QUERY_INPUTS, [], ModelConfig(**settings), 50)
 
 
 def batch_of(builder, arrays):
@@ -37,10 +37,10 @@ def training_batch(settings, step=2):
 
 def test_outputs_are_normalised_and_views_of_an_item_differ():
     encoded = tiny_model()(training_batch(config()))
-    for vectors in (encoded.queries, encoded.items, encoded.view_a, encoded.view_b):
+    for vectors in (encoded.queries, encoded.items, *encoded.views):
         assert vectors.shape == (8, 8)
         assert torch.allclose(vectors.norm(dim=1), torch.ones(8), atol=1e-5)
-    assert not torch.allclose(encoded.view_a, encoded.view_b)
+    assert not torch.allclose(*encoded.views)
 
 
 def test_masked_and_absent_features_become_the_learned_default():
@@ -50,7 +50,7 @@ def test_masked_and_absent_features_become_the_learned_default():
     model.item_inputs.register_forward_hook(lambda _, __, output: seen.append(output))
     model(batch)
     inputs, default = seen[0], model.item_inputs.default
-    examples, views = batch.num_examples, batch.num_views
+    examples, views = batch.num_examples, batch.view_items.shape[1]
     lengths = batch.sparse.lengths().view(len(batch.sparse.keys()), -1)
     for row in range(examples, examples + 2 * views):
         for position, name in enumerate(("item.item_id", "item.kind", "item.tags")):
@@ -66,7 +66,7 @@ def test_the_default_embedding_gets_a_gradient_from_the_self_supervised_loss():
     settings = config()
     objective = TwoTowerObjective(tiny_model(), settings.loss, settings.ssl)
     batch = training_batch(settings)
-    objective.self_supervised_loss(objective.model(batch), batch).backward()
+    objective.self_supervision(objective.model(batch).views, batch.view_items[0]).backward()
     gradient = objective.model.item_inputs.default.grad.view(4, 4)
     assert (gradient.abs().sum(dim=1) > 0).all()  # Every feature is masked in one of the views.
 
@@ -106,21 +106,25 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
 
 
 def test_an_empty_history_is_the_default_for_every_pooling():
-    model = tiny_model(history_pooling=["mean", "last"])
+    model = tiny_model(history_pooling=["mean", "last", "recent", "attention"]).eval()
     builder = BatchBuilder(prepared(), config(ssl={"method": "none"}))
     history = Jagged.from_lengths(np.array([3, 1]), np.array([0, 2]))
     seen = []
-    model.query_inputs.register_forward_hook(lambda _, __, output: seen.append(output))
+    model.history.register_forward_hook(lambda _, __, output: seen.append(output))
     model(batch_of(builder, builder.queries(np.array([1, 1]), history, {})))
-    empty, full = seen[0]
-    own = model.own_inputs.dim
-    assert torch.equal(empty[own:], model.item_inputs.default.repeat(2))
-    mean, last = full[own:].view(2, -1)
-    assert not torch.equal(mean, last)
+    empty, full = seen[0].split(1)
+    default = model.item_inputs.default
+    assert torch.equal(empty[0, : 3 * len(default)], default.repeat(3))
+    parts = full[0, : 3 * len(default)].view(3, -1)
+    assert len({tuple(part.tolist()) for part in parts}) == 3
+    attention = model.history.attention
+    no_items, nothing = torch.zeros(0, dtype=torch.long), torch.zeros(2, dtype=torch.long)
+    alone = attention(torch.zeros(0, len(default)), no_items, nothing, torch.tensor([-1]))
+    torch.testing.assert_close(empty[:, 3 * len(default) :], alone)
 
 
 def test_a_batch_in_which_every_history_is_empty():
-    model = tiny_model(history_pooling=["last", "mean"])
+    model = tiny_model(history_pooling=["last", "mean", "recent", "attention"])
     builder = BatchBuilder(prepared(), config(ssl={"method": "none"}))
     encoded = model(batch_of(builder, builder.items(np.arange(5))))
     assert encoded.items.isfinite().all()

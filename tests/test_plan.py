@@ -116,13 +116,13 @@ def test_a_rank_reads_its_lanes_alone(tmp_path, narrow_lanes, monkeypatch):
     plan = plan_of(write_examples(tmp_path, (512, 512), 16), 64, epochs=1)
     assert plan.lanes == 16
     read = Counter()
-    whole = lanes._read_examples
+    whole = lanes._read_window
 
-    def counted(window):
-        read[window.file, window.group] += 1
-        return whole(window)
+    def counted(window, names):
+        read[window.file, window.group] += names is None
+        return whole(window, names)
 
-    monkeypatch.setattr(lanes, "_read_examples", counted)
+    monkeypatch.setattr(lanes, "_read_window", counted)
     groups = 64
     for world_size in (1, 2, 4, 3):
         totals = []

@@ -2,12 +2,19 @@
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from feature_store.errors import UserError
-from feature_store.storage import directory_written_atomically, locked
+from feature_store.storage import (
+    directory_written_atomically,
+    locked,
+    read_manifest,
+    write_manifest,
+)
 
 
 def write(path: Path, text: str) -> None:
@@ -32,9 +39,48 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     killed += "c = directory_written_atomically(Path({!r})); c.__enter__(); os._exit(1)"
     subprocess.run([sys.executable, "-c", killed.format(str(path))], check=False)
     assert len(list(tmp_path.iterdir())) == 1
-    write(path, "first")  # What was left may be the only copy, while there is no other.
-    assert len(list(tmp_path.iterdir())) == 2
-    write(path, "second")
+    write(path, "first")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class _Written(BaseModel):
+    text: str
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("killed_at", range(8))
+def test_a_replaced_directory_is_never_missing(
+    tmp_path: Path, can_exchange: bool, killed_at: int
+) -> None:
+    """Killed before any rename or removal, a writer leaves the old directory or the new one."""
+    path = tmp_path / "out"
+    with directory_written_atomically(path) as directory:
+        write_manifest(directory, _Written(text="old"))
+    code = f"""
+        import itertools, os, shutil
+        from pathlib import Path
+        from feature_store import storage
+        calls = itertools.count()
+        def counted(function):
+            def call(*arguments, **options):
+                if next(calls) == {killed_at}:
+                    os._exit(1)
+                return function(*arguments, **options)
+            return call
+        exchanged = storage._exchanged if {can_exchange} else lambda first, second: False
+        storage._exchanged = counted(exchanged)
+        Path.rename = counted(Path.rename)
+        shutil.rmtree = counted(shutil.rmtree)
+        path = Path({str(path)!r})
+        with storage.directory_written_atomically(path) as directory:
+            storage.write_text(directory / storage.MANIFEST, '{{"text": "new"}}')
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    found = read_manifest(path, _Written)
+    assert found is not None
+    assert found.text in ("old", "new")
+    write(path, "next")
+    assert (path / "file").read_text() == "next"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -2,27 +2,30 @@
 
 import json
 import shutil
+import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+import torch.distributed as dist
 from planted import planted_config, write_planted_log
-from ranks import saved_tensors, seen_pairs, train_on_ranks
+from ranks import saved_tensors, seen_pairs, start_ranks, train_on_ranks
 from torch.multiprocessing import ProcessExitedException
 
 from feature_store.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.evaluation import evaluate
 from recsys.lanes import read_steps
-from recsys.launch import single_process_group
 from recsys.loader import local_arrays, ray_arrays
-from recsys.loop import METRICS_FILE, training_plan
-from recsys.model import build_model
-from recsys.objective import TwoTowerObjective
+from recsys.loop import Job, train_on_rank, training_plan
+from recsys.metrics_file import METRICS_FILE
 from recsys.preparation import prepare
-from recsys.sharding import dense_optimizer, shard
 from recsys.training import train
+from recsys.training_manifest import work_dir_of
 
 SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
 
@@ -115,20 +118,6 @@ def test_a_run_killed_mid_epoch_goes_on_with_another_number_of_ranks(
     assert Counter(seen) == every
 
 
-def test_every_parameter_has_exactly_one_optimizer(planted):
-    device = torch.device("cpu")
-    with single_process_group(device):
-        model = build_model(Prepared(planted.prepared_dir), planted.model, torch.device("meta"))
-        objective = TwoTowerObjective(model, planted.loss, planted.ssl)
-        sharded = shard(objective, model, planted.training, device)
-        fused = set(sharded.fused_optimizer.params)
-        dense = set(dense_optimizer(sharded, planted.training).params)
-        everything = {name for name, _ in sharded.named_parameters()}
-    assert fused.isdisjoint(dense)
-    assert fused | dense == everything
-    assert len(fused) == 5
-
-
 def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
     train_on_ranks(short(planted, epochs=1), tmp_path, 2)
     plan = (tmp_path / "sharding.txt").read_text()
@@ -175,13 +164,43 @@ def test_a_loss_that_is_not_finite_is_an_error(planted, tmp_path):
     assert UserError.__name__ in str(error.value)
 
 
+def test_the_checkpoint_before_a_loss_that_is_not_finite_is_gone_on_from(planted, tmp_path):
+    config = short(planted, checkpoint_every=4)
+    train_on_ranks(config, tmp_path / "whole", 2)
+    with pytest.raises(Exception, match="the loss is not finite at step 14"):
+        train_on_ranks(config, tmp_path / "poisoned", 2, poisoned_at=13)
+    assert all(v.isfinite().all() for v in saved_tensors(tmp_path / "poisoned").values())
+    train_on_ranks(config, tmp_path / "poisoned", 2)
+    whole, mended = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "poisoned")
+    assert all(torch.equal(whole[name], mended[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "poisoned")
+
+
+def train_differently(rank: int, configs: list[str], work_dir: Path) -> None:
+    store = dist.FileStore(str(work_dir / "store"), len(configs))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(configs))
+    try:
+        train_on_rank(Job(configs[rank], str(work_dir)), torch.device("cpu"), local_arrays)
+    except UserError as error:
+        (work_dir / f"rank-{rank}.txt").write_text(str(error))
+    dist.destroy_process_group()
+
+
+def test_ranks_that_are_told_different_things_all_say_so(planted, tmp_path):
+    configs = [short(planted), short(planted), short(planted, seed=1)]
+    start_ranks(train_differently, 3, [c.model_dump_json() for c in configs], tmp_path)
+    for rank in range(3):
+        text = (tmp_path / f"rank-{rank}.txt").read_text()
+        assert text.startswith("rank 2 has another configuration than rank 0")
+
+
 def test_a_model_of_shuffled_labels_is_not_better_than_popularity(tmp_path, tracking_uri):
     write_planted_log(tmp_path / "log", shuffled=True)
     config = planted_config(
         tmp_path / "log",
         tmp_path / "out",
         tracking={"uri": tracking_uri},
-        training={"epochs": 4, "batch_size": 128, "row_wise_from": 100},
+        training={"epochs": 4, "batch_size": 128},
     )
     prepare(config)
     train(config)
@@ -213,3 +232,36 @@ def test_an_error_in_a_worker_of_ray_is_the_users(planted, tmp_path, ray_session
     with pytest.raises(UserError, match="the loss is not finite at step"):
         train(config)
     assert not config.train_dir.exists()
+
+
+def kill_a_worker(metrics: Path, from_step: int, killed: list[int]) -> None:
+    """Waits for a line of metrics, then kills a process that Ray trains in."""
+    for _ in range(60_000):
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        if lines and json.loads(lines[-1])["step"] >= from_step:
+            break
+        time.sleep(0.002)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # Others end at the same time.
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                process.kill()
+                killed.append(process.pid)
+                return
+
+
+@pytest.mark.slow
+def test_a_worker_of_ray_that_is_killed_is_replaced(planted, tmp_path, ray_session):
+    """SIGKILL in the middle: by itself it ends as an unkilled training does."""
+    settings = {"workers": 2, "launcher": "ray", "epochs": 4, "checkpoint_every": 4}
+    config = short(own_output(planted, tmp_path / "ray"), max_failures=1, **settings)
+    train_on_ranks(config, tmp_path / "whole", 2)
+    killed: list[int] = []
+    metrics = work_dir_of(config) / METRICS_FILE
+    killer = threading.Thread(target=kill_a_worker, args=(metrics, 20, killed))
+    killer.start()
+    manifest = train(config)
+    killer.join()
+    assert killed
+    plan = training_plan(Prepared(config.prepared_dir), config)
+    assert manifest.steps == plan.total_steps
+    assert losses(config.train_dir) == losses(tmp_path / "whole")

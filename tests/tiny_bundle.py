@@ -113,6 +113,7 @@ def untrained(config: Config, seed: int = 0) -> tuple[TwoTower, TrainManifest]:
         seconds=1.0,
         mlflow_uri="",
         mlflow_run_id=f"run{seed}",
+        started_from=None,
     )
     return build_model(prepared, config.model).eval(), manifest
 

@@ -26,10 +26,12 @@ from recsys.collate import Arrays
 from recsys.config import Config
 from recsys.config_file import load_config
 from recsys.lanes import read_steps
-from recsys.launch import single_process_group, use_cores
+from recsys.launch import single_process_group
 from recsys.loader import ArraySource, local_arrays, ray_arrays
-from recsys.loop import METRICS_FILE, Job, train_on_rank, training_plan
+from recsys.loop import Job, train_on_rank, training_plan
+from recsys.metrics_file import METRICS_FILE
 from recsys.plan import TrainingPlan
+from recsys.ranks import use_cores
 
 _COLUMNS = ["query", "item", "history", "weight"]
 # Until lanes are open and workers are warm.

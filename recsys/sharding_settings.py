@@ -1,0 +1,129 @@
+"""The `sharding` section of a configuration."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from feature_store.schema import (
+    AnyFeature,
+    FeatureGroup,
+    FeatureSchema,
+    Settings,
+    is_sparse,
+    qualified,
+)
+
+ShardingKind = Literal[
+    "data_parallel",
+    "table_wise",
+    "row_wise",
+    "column_wise",
+    "table_row_wise",
+    "table_column_wise",
+    "grid_shard",
+]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class TableSharding(Settings):
+    """How one table is sharded, instead of by the rule."""
+
+    type: ShardingKind | None = Field(
+        None,
+        description="data_parallel: a copy on each rank; table_wise: whole on one; row_wise and "
+        "column_wise: in parts on all. table_row_wise, table_column_wise and grid_shard keep parts "
+        "on the ranks of one machine, and need GPUs. null: by the rule.",
+    )
+    precision: Precision | None = Field(None, description="null: sharding.precision.")
+    kernel: Literal["fused", "fused_uvm", "fused_uvm_caching"] | None = Field(
+        None,
+        description="Where a GPU's table is: in its memory (fused), in the machine's, or there "
+        "with a cache on the GPU. null: fused.",
+    )
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "TableSharding":
+        if self.type == "data_parallel" and self.kernel is not None:
+            raise ValueError("kernel has no effect with type data_parallel; remove it")
+        return self
+
+
+class ShardingConfig(Settings):
+    """Where the rows of the embedding tables are. It does not change what is learnt.
+
+    The exceptions are `precision`, and row-wise Adagrad on tables that are split by columns, where
+    each part of a row has a learning rate of its own.
+    """
+
+    row_wise_from: int = Field(
+        1_000,
+        ge=1,
+        description="The rule: tables of at least so many rows are split by rows over all ranks, "
+        "smaller ones are whole on one rank each.",
+    )
+    precision: Precision = Field("fp32", description="Of the tables' numbers; bf16 needs a GPU.")
+    tables: dict[str, TableSharding] = Field(
+        {}, description="By feature, such as item.genres: what differs from the rule."
+    )
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _flat(cls, tables: Any) -> Any:
+        """Names may be nested, so that `--set sharding.tables.item.genres.type=...` works."""
+        if not isinstance(tables, dict):
+            return tables
+        joined: dict[str, Any] = {}
+        for name, value in _flat(tables, ""):
+            earlier = joined.get(name)
+            if isinstance(value, dict) and isinstance(earlier, dict):
+                value = {**earlier, **value}
+            joined[name] = value
+        return joined
+
+    @field_validator("tables")
+    @classmethod
+    def _have_effect(cls, tables: dict[str, TableSharding]) -> dict[str, TableSharding]:
+        for name, table in tables.items():
+            if table == TableSharding():
+                raise ValueError(f"{name} sets nothing; set type, precision or kernel")
+        return tables
+
+    def table(self, feature: str) -> TableSharding:
+        """What the configuration says of a feature's table."""
+        return self.tables.get(feature, TableSharding())
+
+    def precision_of(self, feature: str) -> Precision:
+        """Of a feature's table."""
+        return self.table(feature).precision or self.precision
+
+
+def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tables.items():
+        is_nested = isinstance(value, dict) and any(isinstance(v, dict) for v in value.values())
+        if is_nested:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def sharding_fault(sharding: ShardingConfig, features: FeatureSchema) -> str | None:
+    """What is wrong with the names of tables, or None."""
+    sides: dict[FeatureGroup, Sequence[AnyFeature]] = {
+        "item": features.item,
+        "query": features.query,
+        "context": features.context,
+    }
+    tables = [
+        qualified(side, feature)
+        for side, entries in sides.items()
+        for feature in entries
+        if is_sparse(feature)
+    ]
+    for name in sharding.tables:
+        if name not in tables:
+            near = get_close_matches(name, tables, n=1, cutoff=0.0)
+            hint = f"; the nearest is {near[0]}" if near else ""
+            return f"sharding.tables.{name}: no feature with a table has this name{hint}"
+    return None

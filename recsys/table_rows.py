@@ -1,0 +1,87 @@
+"""Which row of an embedding table stands for what: without that, old weights mean nothing."""
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.columns import Ints
+from feature_store.encoding import SideEncoder
+from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified
+from feature_store.vocabulary import Vocabulary
+from pipelines.prepared import Prepared
+
+# Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample
+# tells little of who is in it.
+_SAMPLE, _BITS = 256, 16
+
+
+class TableRows(BaseModel):
+    """The rows of a feature's table.
+
+    Attributes:
+        rows: How many.
+        tokens: Of its vocabulary; 0 where rows are hashes or parts of the time.
+        sample: Hashes of tokens at even intervals; None where a token was forgotten.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int
+    tokens: int
+    sample: tuple[int | None, ...]
+
+
+def table_rows(prepared: Prepared) -> dict[str, TableRows]:
+    """Of every sparse feature, by its qualified name."""
+    return {
+        name: TableRows(
+            rows=encoder.num_embeddings(feature),
+            tokens=len(vocabulary) if vocabulary is not None else 0,
+            sample=_sample(vocabulary, len(vocabulary)) if vocabulary is not None else (),
+        )
+        for name, feature, encoder, vocabulary in _sparse(prepared)
+    }
+
+
+def moved_tables(before: dict[str, TableRows], prepared: Prepared) -> set[str]:
+    """Tables in which a row stands for another token than it did, or is gone."""
+    moved = set()
+    for name, _, _, vocabulary in _sparse(prepared):
+        old = before.get(name)
+        if old is None or vocabulary is None:
+            continue
+        pairs = zip(old.sample, _sample(vocabulary, old.tokens), strict=False)
+        is_gone = old.tokens > len(vocabulary)
+        if is_gone or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            moved.add(name)
+    return moved
+
+
+def forgotten_rows(prepared: Prepared) -> dict[str, Ints]:
+    """Rows whose token was forgotten, by the qualified name of tables that have any."""
+    return {
+        name: vocabulary.first_row + np.flatnonzero(vocabulary.tokens.is_null().to_numpy(False))
+        for name, _, _, vocabulary in _sparse(prepared)
+        if vocabulary is not None and vocabulary.tokens.null_count
+    }
+
+
+def _sparse(
+    prepared: Prepared,
+) -> Iterator[tuple[str, AnyFeature, SideEncoder, Vocabulary | None]]:
+    for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
+        for feature in encoder.features:
+            if is_sparse(feature):
+                is_id = isinstance(feature, IdFeature)
+                vocabulary = encoder.ids if is_id else encoder.vocabularies.get(feature.name)
+                yield qualified(encoder.side, feature), feature, encoder, vocabulary
+
+
+def _sample(vocabulary: Vocabulary, tokens: int) -> tuple[int | None, ...]:
+    """Of the first `tokens` tokens, or of all."""
+    tokens = min(tokens, len(vocabulary))
+    places = np.unique(np.linspace(0, max(0, tokens - 1), min(tokens, _SAMPLE)).astype(np.int64))
+    found = vocabulary.tokens.take(places).to_pylist()
+    return tuple(None if t is None else zlib.crc32(t.encode()) % 2**_BITS for t in found)

@@ -1,0 +1,158 @@
+"""The journal of a search: every event of every trial, a line of JSON each; it is all its state."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from feature_store.storage import write_text
+
+Status = Literal["running", "finished", "pruned", "stopped", "failed"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Started(_Event):
+    """A trial has begun.
+
+    Attributes:
+        trial: Its number, from 0.
+        values: By path of the configuration.
+        seed: Of its training.
+        confirms: The trial whose values these are, with another seed.
+        mlflow_run_id: Its run.
+    """
+
+    event: Literal["started"] = "started"
+    trial: int
+    values: dict[str, Any]
+    seed: int
+    confirms: int | None
+    mlflow_run_id: str
+
+
+class Validated(_Event):
+    """A trial was validated.
+
+    Attributes:
+        trial: Its number.
+        validation: From 1.
+        step: Steps done.
+        metrics: All of them.
+    """
+
+    event: Literal["validated"] = "validated"
+    trial: int
+    validation: int
+    step: int
+    metrics: dict[str, float | None]
+
+
+class Ended(_Event):
+    """A trial is over.
+
+    Attributes:
+        trial: Its number.
+        status: Why.
+        error: Of a failed one, in a sentence.
+        seconds: In the process that ended it.
+    """
+
+    event: Literal["ended"] = "ended"
+    trial: int
+    status: Literal["finished", "pruned", "stopped", "failed"]
+    error: str | None = None
+    seconds: float
+
+
+Event = Annotated[Started | Validated | Ended, Field(discriminator="event")]
+_EVENT: TypeAdapter[Started | Validated | Ended] = TypeAdapter(Event)
+
+
+@dataclass
+class Trial:
+    """What the journal knows of a trial.
+
+    Attributes:
+        started: How it began.
+        validations: In order.
+        ended: None while it runs, or where it was interrupted.
+    """
+
+    started: Started
+    validations: list[Validated] = field(default_factory=list)
+    ended: Ended | None = None
+
+    @property
+    def number(self) -> int:
+        """Counts searched and confirming trials alike."""
+        return self.started.trial
+
+    @property
+    def status(self) -> Status:
+        """Where it is."""
+        return self.ended.status if self.ended else "running"
+
+    def values_of(self, metric: str) -> list[float]:
+        """The best so far at each validation; of a failed trial none counts."""
+        best, found = 0.0, []
+        for validation in self.validations:
+            best = max(best, validation.metrics[metric] or 0.0)
+            found.append(best)
+        return found
+
+    def value(self, metric: str) -> float | None:
+        """Of the checkpoint that training keeps; None before the first validation, or if failed."""
+        if self.status == "failed" or not self.validations:
+            return None
+        return self.values_of(metric)[-1]
+
+
+class Journal:
+    """Trials by number, and the file that they are written to.
+
+    A line that a killed process left unfinished is dropped.
+
+    Args:
+        path: Need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trials: dict[int, Trial] = {}
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(path, whole)
+        for line in whole.splitlines():
+            self._apply(_EVENT.validate_json(line))
+
+    def write(self, event: Started | Validated | Ended) -> None:
+        """Appends an event, which is on the disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event.model_dump(mode="json"), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._apply(event)
+
+    @property
+    def searched(self) -> list[Trial]:
+        """Those of the search itself, in order."""
+        return [trial for trial in self.trials.values() if trial.started.confirms is None]
+
+    def confirming(self, number: int) -> list[Trial]:
+        """The repetitions of a trial with further seeds."""
+        return [trial for trial in self.trials.values() if trial.started.confirms == number]
+
+    def _apply(self, event: Started | Validated | Ended) -> None:
+        if isinstance(event, Started):
+            self.trials[event.trial] = Trial(event)
+        elif isinstance(event, Validated):
+            self.trials[event.trial].validations.append(event)
+        else:
+            self.trials[event.trial].ended = event

@@ -1,0 +1,116 @@
+"""What fits, what would be resized and what is impossible is said before anything starts."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.prepared import Prepared
+from recsys.checkpoint_manifest import read_checkpoint
+from recsys.comparison import compare
+from recsys.doctor import diagnose
+from recsys.table_rows import TableRows
+from recsys.training_manifest import CHECKPOINT, IDENTITY_FILE, work_dir_of
+
+
+def varied(config, **sections):
+    """Some keys of some sections are others."""
+    document = config.model_dump(mode="json")
+    for section, keys in sections.items():
+        document[section] = {**document[section], **keys}
+    return type(config).model_validate(document)
+
+
+def kinds(found):
+    return {finding.what: finding.kind for finding in found}
+
+
+def test_the_model_fits_its_own_configuration(planted, trained):
+    found = diagnose(planted)
+    assert found.verdict == "fits"
+    assert found.action == "nothing, as this training is done"
+    assert found.steps == trained.best_step
+    assert kinds(found.findings)["table item.item_id"] == "fits"
+    assert set(kinds(found.findings).values()) == {"fits"}
+    assert found.unfinished is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "what", "kind"),
+    [
+        ({"model": {"dim": 8}}, "model.dim", "impossible"),
+        ({"model": {"item_tower": [16]}}, "model.item_tower", "impossible"),
+        ({"model": {"dropout": 0.5}}, "model.dropout", "changed"),
+        ({"loss": {"temperature": 0.2}}, "loss.temperature", "changed"),
+        ({"ssl": {"alpha": 0.3}}, "ssl.alpha", "changed"),
+        ({"training": {"sparse_optimizer": "sgd"}}, "training.sparse_optimizer", "impossible"),
+        ({"training": {"epochs": 3}}, "training.epochs", "changed"),
+    ],
+)
+def test_a_setting_is_judged_by_what_it_does_to_the_tensors(planted, trained, sections, what, kind):
+    found = diagnose(varied(planted, **sections))
+    assert {k: v for k, v in kinds(found.findings).items() if v != "fits"} == {what: kind}
+    assert found.verdict == ("impossible" if kind == "impossible" else "fits")
+    assert found.action.startswith("begins from scratch; the model that is there stays")
+    previous = varied(
+        planted, **{**sections, "training": {**sections.get("training", {}), "start": "previous"}}
+    )
+    begins = "fails, as" if kind == "impossible" else "begins with the model of"
+    assert diagnose(previous).action.startswith(begins)
+
+
+def test_features_and_tables_are_compared_by_name(planted, trained):
+    prepared = Prepared(planted.prepared_dir)
+    _, manifest = read_checkpoint(planted.train_dir / CHECKPOINT)
+    document = planted.model_dump(mode="json")
+    item = document["features"]["item"]
+    changed = [{**f, "dim": 12} if f["name"] == "tags" else f for f in item[:-1]]
+    document["features"]["item"] = [*changed, {**item[-1], "name": "cost"}]
+    found = compare(type(planted).model_validate(document), prepared, manifest)
+    assert {k: v for k, v in kinds(found).items() if v == "impossible"} == {
+        "feature item.tags.dim": "impossible",
+        "feature item.price": "impossible",
+        "feature item.cost": "impossible",
+    }
+    smaller = TableRows(rows=3, tokens=2, sample=())
+    larger = TableRows(rows=99, tokens=98, sample=())
+    tables = {**manifest.tables, "query.country": smaller, "item.group": larger}
+    found = compare(planted, prepared, manifest.model_copy(update={"tables": tables}))
+    by_name = {finding.what: finding for finding in found}
+    assert by_name["table query.country"].kind == "resized"
+    assert by_name["table query.country"].sentence() == "table query.country: resized, from 3 to 5"
+    assert by_name["table item.group"].kind == "impossible"
+
+
+def test_an_unfinished_training_goes_on_or_says_why_not(planted, trained, tmp_path):
+    work_dir = work_dir_of(planted)
+    work_dir.mkdir()
+    try:
+        (work_dir / IDENTITY_FILE).write_text(json.dumps({"identity": trained.fingerprint}))
+        found = diagnose(planted).unfinished
+        assert found is not None
+        assert (found.goes_on, found.step) == (True, 0)
+        other = diagnose(varied(planted, training={"seed": 5})).unfinished
+        assert other is not None
+        assert not other.goes_on
+    finally:
+        (work_dir / IDENTITY_FILE).unlink()
+        work_dir.rmdir()
+
+
+def test_the_command_is_light_and_its_status_says_whether_it_fits(planted, trained, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(planted.model_dump_json())  # JSON is YAML.
+    code = "import sys; from recsys.cli import main; sys.argv = sys.argv[1:]; import atexit; "
+    code += "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
+    for extra, status, verdict in (([], 0, "fits"), (["--set", "model.dim=8"], 1, "impossible")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "recsys", "doctor", str(path), "--json", *extra],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert json.loads(done.stdout)["verdict"] == verdict
+        assert done.stderr.strip() == "False"
