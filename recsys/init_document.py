@@ -280,7 +280,9 @@ def _ssl(found: Findings) -> list[Entry]:
         return [Setting("method", "none", "masking needs two item features or more")]
     ssl = CorrelatedMasking()
     return [
-        Setting("method", ssl.method, "masks correlated features together; or rfm (random), none"),
+        Setting(
+            "method", ssl.method, "masks correlated features together; rfm: random ones; or none"
+        ),
         Setting("alpha", ssl.alpha, "its weight in the loss"),
         Setting("temperature", ssl.temperature),
         Setting("value_dropout", ssl.value_dropout, "of each value of a multi-valued feature"),

@@ -48,7 +48,9 @@ class ModelConfig(Settings):
         None, ge=1, description="Of the cross layers' matrices; null: full."
     )
     history_pooling: tuple[Pooling, ...] = Field(
-        ("mean",), description="How a query reads its history's item features; several are joined."
+        ("mean",),
+        min_length=1,
+        description="How a query reads its history's item features; several are joined.",
     )
     history_half_life: float | None = Field(
         None,
