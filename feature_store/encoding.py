@@ -30,6 +30,7 @@ from feature_store.schema import (
     VectorFeature,
     is_sparse,
     qualified,
+    shared_table,
 )
 from feature_store.storage import write_json
 from feature_store.tokens import tokens_of
@@ -49,6 +50,7 @@ class SideEncoder:
         ids: The catalogue: id to index; `NO_IDS` of the context.
         vocabularies: By feature name, for features encoded with one.
         scalings: By feature name, for dense features.
+        items: The items' encoder, where features share its tables.
     """
 
     def __init__(
@@ -58,15 +60,20 @@ class SideEncoder:
         ids: Vocabulary,
         vocabularies: dict[str, Vocabulary],
         scalings: dict[str, Scaling],
+        items: "SideEncoder | None" = None,
     ) -> None:
         self.side = side
         self.features = features
         self.ids = ids
         self.vocabularies = vocabularies
         self.scalings = scalings
+        self.items = items
 
     def num_embeddings(self, feature: AnyFeature) -> int:
         """Rows of a sparse feature's embedding table."""
+        owner, feature = self._owner(feature)
+        if owner is not self:
+            return owner.num_embeddings(feature)
         if isinstance(feature, IdFeature):
             return max(1, len(self.ids))
         if isinstance(feature, TimeFeature):
@@ -102,15 +109,32 @@ class SideEncoder:
         if feature.name not in table.column_names:
             return Jagged(np.empty(0, np.int32), np.zeros(rows + 1, np.int64))
         if isinstance(feature, IdFeature):
-            found = self.ids.rows(id_strings(table[feature.name]))
-            return Jagged.from_lengths(found[found >= 0], (found >= 0).astype(np.int64))
+            return present_rows(self.rows_of_ids(id_strings(table[feature.name])))
         tokens, lengths = tokens_of(feature, table[feature.name])
         encoded = tokens.dictionary_encode()
-        distinct = self._rows_of_tokens(feature, encoded.dictionary)
-        return Jagged.from_lengths(distinct[encoded.indices.to_numpy()], lengths)
+        owner, owning = self._owner(feature)
+        distinct = owner._rows_of_tokens(owning, encoded.dictionary)
+        rows = Jagged.from_lengths(distinct[encoded.indices.to_numpy()], lengths)
+        return rows.keep(rows.values >= 0) if isinstance(owning, IdFeature) else rows
 
-    def _rows_of_tokens(self, feature: TokenFeature, tokens: pa.Array) -> Ints:
-        """[tokens] int32."""
+    def rows_of_ids(self, ids: pa.Array) -> Ints:
+        """[ids] int32 rows of the id feature's table, -1 where an id is unknown."""
+        feature = next(f for f in self.features if isinstance(f, IdFeature))
+        return self._owner(feature)[0].ids.rows(ids)
+
+    def _owner(self, feature: AnyFeature) -> tuple["SideEncoder", AnyFeature]:
+        """Whose vocabulary a feature reads: its own, or that of the item feature it shares."""
+        shared = shared_table(feature)
+        if shared is None:
+            return self, feature
+        assert self.items is not None
+        return self.items, next(f for f in self.items.features if qualified("item", f) == shared)
+
+    def _rows_of_tokens(self, feature: AnyFeature, tokens: pa.Array) -> Ints:
+        """[tokens] int32, -1 of unknown ids."""
+        if isinstance(feature, IdFeature):
+            return self.ids.rows(tokens)
+        assert isinstance(feature, TokenFeature)
         if feature.hash_buckets is not None:
             return bucket_rows(token_digests(tokens), feature.hash_buckets)
         found = self.vocabularies[feature.name].rows(tokens)
@@ -138,7 +162,14 @@ class SideEncoder:
         scalings = {name: scaling_from_json(value) for name, value in raw.items()}
         has_ids = side != "context"
         ids = Vocabulary.load(directory / f"{side}_id.parquet") if has_ids else NO_IDS
-        return cls(side, features, ids, vocabularies, scalings)
+        is_shared = any(shared_table(feature) is not None for feature in features)
+        items = cls.load(directory, schema, "item") if is_shared else None
+        return cls(side, features, ids, vocabularies, scalings, items)
+
+
+def present_rows(rows: Ints) -> Jagged:
+    """One value a row, none where it is negative."""
+    return Jagged.from_lengths(rows[rows >= 0], (rows >= 0).astype(np.int64))
 
 
 def file_name(name: str) -> str:
@@ -147,9 +178,10 @@ def file_name(name: str) -> str:
 
 
 def has_vocabulary(feature: AnyFeature) -> bool:
-    """Whether a feature's tokens are kept in a vocabulary (and not hashed, nor the catalogue's)."""
+    """Whether it has a vocabulary of its own: it is not hashed, shared, nor the catalogue's."""
     return (
         is_sparse(feature)
+        and shared_table(feature) is None
         and not isinstance(feature, IdFeature | TimeFeature)
         and getattr(feature, "hash_buckets", None) is None
     )

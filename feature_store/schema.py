@@ -21,13 +21,26 @@ class _Feature(Settings):
     dim: int = Field(ge=4, le=1024, multiple_of=4, description="Columns of its embedding.")
 
 
-class IdFeature(_Feature):
-    """The item or query id itself: one row for each entry of the catalogue, in catalogue order."""
+class _TableFeature(_Feature):
+    shares: str | None = Field(
+        None,
+        pattern=r"^item\..",
+        description="Of query and context: the item feature, such as item.genres, whose table and "
+        "vocabulary it reads, so that each learns from the other.",
+    )
+
+
+class IdFeature(_TableFeature):
+    """The item or query id itself: one row for each entry of the catalogue, in catalogue order.
+
+    Where queries are items, too, such as pages that link to pages, the query's may share the item's
+    rows.
+    """
 
     kind: Literal["id"] = "id"
 
 
-class _TokenFeature(_Feature):
+class _TokenFeature(_TableFeature):
     min_count: int = Field(1, ge=1, description="Rarer tokens share the out-of-vocabulary row.")
     max_vocabulary: int = Field(1_000_000, ge=1, description="Only the most frequent tokens.")
     hash_buckets: int | None = Field(
@@ -42,6 +55,11 @@ class _TokenFeature(_Feature):
             self._refuse(
                 ("min_count", "max_vocabulary"),
                 f"on the hashed feature {self.name!r}; remove it or hash_buckets",
+            )
+        if self.shares is not None:
+            self._refuse(
+                ("min_count", "max_vocabulary", "hash_buckets"),
+                f"on {self.name!r}, which shares the rows of {self.shares}; remove it or shares",
             )
         return self
 
@@ -212,6 +230,11 @@ def is_sparse(feature: AnyFeature) -> bool:
     return not isinstance(feature, NumericFeature | VectorFeature)
 
 
+def shared_table(feature: AnyFeature) -> str | None:
+    """The item feature whose table it reads, as `item.genres`; None: its own, or it has none."""
+    return feature.shares if isinstance(feature, IdFeature | TokenFeature) else None
+
+
 def takes_several_values(feature: AnyFeature) -> bool:
     """Whether one row can hold several values, so that value dropout applies."""
     return isinstance(feature, MultiValuedFeature | SequenceFeature | TextFeature)
@@ -246,6 +269,30 @@ class FeatureSchema(Settings):
                     raise ValueError(f"the {group} feature {name!r} is listed twice; remove one")
             if sum(isinstance(feature, IdFeature) for feature in self.of(group)) > 1:
                 raise ValueError(f"{group} has more than one feature of kind id; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_tables_exist(self) -> "FeatureSchema":
+        owners = {qualified("item", f): f for f in self.item if is_sparse(f)}
+        groups: tuple[FeatureGroup, ...] = ("item", "query", "context")
+        for group in groups:
+            for feature in self.of(group):
+                shared = shared_table(feature)
+                if shared is None:
+                    continue
+                where = f"the {group} feature {feature.name!r} shares {shared}"
+                owner = owners.get(shared)
+                if group == "item":
+                    raise ValueError(f"{where}; only query and context features share; remove it")
+                if owner is None:
+                    raise ValueError(
+                        f"{where}, which is no item feature with a table; expected one of: "
+                        f"{', '.join(owners) or 'none'}"
+                    )
+                if owner.dim != feature.dim:
+                    raise ValueError(f"{where}, whose dim is {owner.dim}; set its dim to that")
+                if isinstance(feature, IdFeature) and not isinstance(owner, IdFeature):
+                    raise ValueError(f"{where}; an id shares an id's rows alone; remove shares")
         return self
 
     def side(self, side: Side) -> tuple[Feature, ...]:

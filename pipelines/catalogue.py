@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.columns import Bools, Column, Dense, Ints, Jagged, read_columns, write_columns
-from feature_store.encoding import SideEncoder
+from feature_store.encoding import SideEncoder, has_vocabulary, present_rows
 from feature_store.fitting import fit_scaling, fit_vocabulary, hash_collisions, partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.hashing import collision_warning
@@ -33,6 +33,7 @@ from feature_store.schema import (
     TokenFeature,
     VectorFeature,
     qualified,
+    shared_table,
 )
 from feature_store.storage import write_json, write_parquet
 from feature_store.vocabulary import Vocabulary, grow_vocabulary
@@ -107,7 +108,7 @@ def without_forgotten(
     tokens = pc.if_else(pa.array(is_forgotten), None, ids.tokens)
     cleared = Vocabulary(tokens, ids.counts, ids.first_row)
     return SideEncoder(
-        side, encoder.features, cleared, encoder.vocabularies, encoder.scalings
+        side, encoder.features, cleared, encoder.vocabularies, encoder.scalings, encoder.items
     ), True
 
 
@@ -166,27 +167,37 @@ def build_encoder(
     ids: Vocabulary,
     counted: Counted,
     previous: SideEncoder | None,
+    items: SideEncoder | None = None,
     *,
     clear_unused: bool = False,
 ) -> SideEncoder:
     """Grows the vocabularies and scalings of a side or the context from what was counted.
 
     With `clear_unused`, tokens that are no longer in use are cleared: they may be of a row that is
-    to be forgotten.
+    to be forgotten. `items` is the items' encoder, whose vocabularies features may share.
     """
     vocabularies: dict[str, Vocabulary] = {}
     scalings: dict[str, Scaling] = {}
     for index, feature in enumerate(features):
         if isinstance(feature, NumericFeature | VectorFeature):
             scalings[feature.name] = fit_scaling(feature, counted(index))
-        elif isinstance(feature, TokenFeature) and feature.hash_buckets is None:
+        elif isinstance(feature, TokenFeature) and has_vocabulary(feature):
             vocabularies[feature.name] = fit_vocabulary(
                 feature,
                 counted(index),
                 previous.vocabularies[feature.name] if previous is not None else None,
                 clear_unused=clear_unused,
             )
-    return SideEncoder(side, features, ids, vocabularies, scalings)
+    return SideEncoder(side, features, ids, vocabularies, scalings, items)
+
+
+def shared_encoder(
+    vocabulary: Path, schema: FeatureSchema, side: FeatureGroup
+) -> SideEncoder | None:
+    """The items' encoder, which is saved already, where features of a side share its tables."""
+    if all(shared_table(feature) is None for feature in schema.of(side)):
+        return None
+    return SideEncoder.load(vocabulary, schema, "item")
 
 
 def write_hashing_statistics(
@@ -261,8 +272,8 @@ def join_features(
     columns: dict[str, Column] = {}
     for feature in encoder.features:
         if isinstance(feature, IdFeature):
-            own = np.flatnonzero(current).astype(np.int32)
-            columns[feature.name] = Jagged.from_lengths(own, current.astype(np.int64))
+            own = encoder.rows_of_ids(encoder.ids.tokens)
+            columns[feature.name] = present_rows(np.where(current, own, -1).astype(np.int32))
         else:
             columns[feature.name] = _concatenated([part[feature.name] for part in encoded], rows)
     return columns

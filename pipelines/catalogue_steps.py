@@ -128,8 +128,9 @@ def encode_catalogue(
     ]
     summaries = run.tasks(f"{side}-count", catalogue.count_features, count_tasks)
     counted = partial(catalogue.read_counts, count_tasks)
+    items = catalogue.shared_encoder(run.directory / "vocabulary", run.job.features, side)
     encoder = catalogue.build_encoder(
-        side, features, ids, counted, previous, clear_unused=clear_unused
+        side, features, ids, counted, previous, items, clear_unused=clear_unused
     )
     encoder.save(run.directory / "vocabulary")
     path = run.directory / "statistics" / f"{side}.hashing.json"

@@ -26,7 +26,8 @@ from pipelines.catalogue import load_encoder, load_ids
 from pipelines.cleaning import DUPLICATE, UNKNOWN_ITEM
 from pipelines.contexts import Context
 from pipelines.histories import Events, example_history, query_state, questions
-from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, QueryState, context_lists, example_schema
+from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, context_lists, example_schema
+from pipelines.query_state import QueryState
 from pipelines.sequences import sequences_file, write_sequences
 from pipelines.settings import DataConfig, has_sequences
 from pipelines.splits import TEST, assign_splits

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from feature_store.columns import Bools, Ints, Jagged
 from feature_store.context import NO_TIME
 from feature_store.history import hash64, others_history, past_history, seen_before
-from pipelines.prepared import SPLITS, QueryState
+from pipelines.prepared import SPLITS
+from pipelines.query_state import QueryState
 from pipelines.settings import History
 from pipelines.splits import TEST, TRAIN, VALIDATION
 

@@ -17,7 +17,6 @@ rejected/<table>/part-*.parquet      every dropped row as it was in its table, a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -27,14 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import (
-    Column,
-    Dense,
-    Ints,
-    Jagged,
-    read_columns,
-    write_columns,
-)
+from feature_store.columns import Bools, Column, Dense, Ints, Jagged, read_columns
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
 from feature_store.scaling import dense_width
@@ -42,11 +34,14 @@ from feature_store.schema import (
     ContextFeature,
     DenseFeature,
     FeatureSchema,
+    IdFeature,
     Side,
     TimeFeature,
     is_sparse,
+    shared_table,
 )
 from feature_store.storage import read_manifest
+from pipelines.query_state import QueryState
 from pipelines.settings import DataConfig
 
 SPLITS = ("train", "validation", "test")
@@ -176,51 +171,6 @@ class MutualInformation(_Written):
     interactions: InformationMatrices  # an item counts by its training events
 
 
-@dataclass(frozen=True)
-class QueryState:
-    """What is known of each query; every column is jagged, with one row a query, of item indices.
-
-    `train`, `validation` and `test` hold the distinct items of the query's events in that split.
-    The histories, oldest first, are what the query tower may see when the query's validation (test)
-    items are ranked; for queries without any, they are the latest known.
-    """
-
-    train: Jagged
-    validation: Jagged
-    test: Jagged
-    validation_history: Jagged
-    test_history: Jagged
-
-    def __len__(self) -> int:
-        return len(self.train)
-
-    def held_out(self, split: str) -> Jagged:
-        """The items to be found in `validation` or `test`."""
-        return self.validation if split == "validation" else self.test
-
-    def history(self, split: str) -> Jagged:
-        """The history to find them with."""
-        return self.validation_history if split == "validation" else self.test_history
-
-    def excluded(self, split: str) -> Jagged:
-        """Items that are not recommended again: of training, and at test also of validation."""
-        if split == "validation":
-            return self.train
-        parents = np.concatenate([self.train.row_of_value(), self.validation.row_of_value()])
-        values = np.concatenate([self.train.values, self.validation.values])
-        order = np.argsort(parents, kind="stable")
-        return Jagged.from_lengths(values[order], self.train.lengths + self.validation.lengths)
-
-    def save(self, path: Path) -> None:
-        """Writes an Arrow IPC file."""
-        write_columns(path, {field.name: getattr(self, field.name) for field in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> "QueryState":
-        """Memory-maps what `save` wrote."""
-        return cls(**read_columns(path))  # type: ignore[arg-type]
-
-
 class Prepared:
     """Reads a prepared directory; tables are memory-mapped when they are first needed.
 
@@ -320,6 +270,21 @@ class Prepared:
         """Training events of each item, [items]."""
         table = pq.read_table(self.directory / "statistics" / "item_frequency.parquet")
         return table["train"].to_numpy()
+
+    @cached_property
+    def has_learnt_id(self) -> Bools:
+        """[items] whether training reads the item's id: as an item, or as a query that shares it.
+
+        The random row of any other id would be noise.
+        """
+        learnt = self.item_frequency > 0
+        for feature in self.features.query:
+            if isinstance(feature, IdFeature) and shared_table(feature) is not None:
+                asked = self.query_state.train.lengths > 0
+                column = self.query_columns[feature.name]
+                assert isinstance(column, Jagged)
+                learnt[column.take(np.flatnonzero(asked)).values] = True
+        return learnt
 
     @cached_property
     def mutual_information(self) -> MutualInformation:

@@ -16,7 +16,8 @@ from feature_store.storage import write_json, write_text
 from pipelines.coverage import Coverage, coverage
 from pipelines.drift import Drift, by_severity, drift, rejected_drift
 from pipelines.popularity import Popularity, Slice, events_by_slice, popularity
-from pipelines.prepared import SPLITS, PreparedManifest, QueryState
+from pipelines.prepared import SPLITS, PreparedManifest
+from pipelines.query_state import QueryState
 from pipelines.summaries import ColumnSummary, Summary, iso_time
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

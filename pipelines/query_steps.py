@@ -15,7 +15,8 @@ from feature_store.schema import SIDES, qualified
 from feature_store.storage import write_array
 from pipelines import catalogue
 from pipelines.job import Run, count_of
-from pipelines.prepared import SPLITS, QueryState
+from pipelines.prepared import SPLITS
+from pipelines.query_state import QueryState
 from pipelines.scan import Scan
 
 
@@ -35,8 +36,15 @@ def fit_context(run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEnco
         for side in SIDES
         if side in previous
     )
+    items = catalogue.shared_encoder(run.directory / "vocabulary", run.job.features, "context")
     encoder = catalogue.build_encoder(
-        "context", features, NO_IDS, counted, previous.get("context"), clear_unused=clear_unused
+        "context",
+        features,
+        NO_IDS,
+        counted,
+        previous.get("context"),
+        items,
+        clear_unused=clear_unused,
     )
     encoder.save(run.directory / "vocabulary")
     path = run.directory / "statistics" / "context.hashing.json"

@@ -57,8 +57,7 @@ class BatchBuilder:
         self._loss = config.loss
         self._seed = config.training.seed
         frequency = prepared.item_frequency
-        # An id that no training event has cannot have been learnt: its random row would be noise.
-        self._has_learnt_id = frequency > 0
+        self._has_learnt_id = prepared.has_learnt_id
         # An item without any counts as one: log 0 would leave it out of every softmax.
         self._log_q = np.log(np.maximum(frequency, 1) / max(1, frequency.sum())).astype(np.float32)
         self.views = ViewBuilder(prepared, config)

@@ -21,7 +21,8 @@ from feature_store.storage import (
     write_text,
 )
 from pipelines.popularity import item_slices
-from pipelines.prepared import Prepared, QueryState
+from pipelines.prepared import Prepared
+from pipelines.query_state import QueryState
 from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
 from recsys.collate import BatchBuilder
 from recsys.config import Config

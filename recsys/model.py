@@ -17,6 +17,7 @@ from feature_store.schema import (
     half_life_of,
     is_sparse,
     qualified,
+    shared_table,
 )
 from pipelines.prepared import Prepared
 from recsys.batch import Batch
@@ -35,6 +36,7 @@ class FeatureInput:
         num_embeddings: Rows of its table; 0 for a dense feature.
         width: Numbers of a dense feature; 0 for a sparse one.
         half_life: Of the weights of its bags' values; see `bag_weights`.
+        shares: The feature whose table it reads, such as `item.genres`; None: its own.
     """
 
     name: str
@@ -42,11 +44,12 @@ class FeatureInput:
     num_embeddings: int
     width: int
     half_life: float | None = None
+    shares: str | None = None
 
     @property
     def table(self) -> str:
         """The name of its table or projection."""
-        return table_name(self.name)
+        return table_name(self.shares or self.name)
 
 
 def table_name(feature: str) -> str:
@@ -74,9 +77,26 @@ def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
     name = qualified(encoder.side, feature)
     if is_sparse(feature):
         num_embeddings = encoder.num_embeddings(feature)
-        return FeatureInput(name, feature.dim, num_embeddings, 0, half_life_of(feature))
+        half_life, shares = half_life_of(feature), shared_table(feature)
+        return FeatureInput(name, feature.dim, num_embeddings, 0, half_life, shares)
     assert isinstance(feature, DenseFeature | TimeFeature)
     return FeatureInput(name, feature.dim, 0, dense_width(feature))
+
+
+def _tables(features: Sequence[FeatureInput]) -> list[EmbeddingBagConfig]:
+    """One for each feature that has its own; those who share it are listed after its owner."""
+    tables: dict[str, EmbeddingBagConfig] = {}
+    for feature in features:
+        if feature.table in tables:
+            tables[feature.table].feature_names.append(feature.name)
+        elif feature.num_embeddings:
+            tables[feature.table] = EmbeddingBagConfig(
+                name=feature.table,
+                embedding_dim=feature.dim,
+                num_embeddings=feature.num_embeddings,
+                feature_names=[feature.name],
+            )
+    return list(tables.values())
 
 
 class SideInputs(nn.Module):
@@ -162,16 +182,7 @@ class TwoTower(nn.Module):
         self.tables = EmbeddingBagCollection(
             device=table_device or device,
             is_weighted=True,  # The weights of a bag sum to 1: equal, or more for what is recent.
-            tables=[
-                EmbeddingBagConfig(
-                    name=feature.table,
-                    embedding_dim=feature.dim,
-                    num_embeddings=feature.num_embeddings,
-                    feature_names=[feature.name],
-                )
-                for feature in (*items, *queries, *context)
-                if feature.num_embeddings
-            ],
+            tables=_tables((*items, *queries, *context)),
         )
         self.item_inputs = SideInputs(items, device)
         self.own_inputs = SideInputs(queries, device)

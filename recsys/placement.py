@@ -222,7 +222,7 @@ def _constraints(
         sharding_types=[kind],
         compute_kernels=[kernel.value],
         min_partition=_columns(config.embedding_dim, ranks),
-        pooling_factors=[load.values[feature] if load is not None else 1.0],
+        pooling_factors=[load.values[f] if load is not None else 1.0 for f in config.feature_names],
         is_weighted=True,
     )
 

@@ -13,6 +13,7 @@ from feature_store.schema import (
     Settings,
     is_sparse,
     qualified,
+    shared_table,
 )
 
 ShardingKind = Literal[
@@ -119,7 +120,7 @@ def sharding_fault(sharding: ShardingConfig, features: FeatureSchema) -> str | N
         qualified(side, feature)
         for side, entries in sides.items()
         for feature in entries
-        if is_sparse(feature)
+        if is_sparse(feature) and shared_table(feature) is None
     ]
     for name in sharding.tables:
         if name not in tables:

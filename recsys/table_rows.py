@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.columns import Ints
 from feature_store.encoding import SideEncoder
-from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified
+from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified, shared_table
 from feature_store.vocabulary import Vocabulary
 from pipelines.prepared import Prepared
 
@@ -34,7 +34,7 @@ class TableRows(BaseModel):
 
 
 def table_rows(prepared: Prepared) -> dict[str, TableRows]:
-    """Of every sparse feature, by its qualified name."""
+    """Of every sparse feature with a table of its own, by its qualified name."""
     return {
         name: TableRows(
             rows=encoder.num_embeddings(feature),
@@ -73,7 +73,7 @@ def _sparse(
 ) -> Iterator[tuple[str, AnyFeature, SideEncoder, Vocabulary | None]]:
     for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
         for feature in encoder.features:
-            if is_sparse(feature):
+            if is_sparse(feature) and shared_table(feature) is None:
                 is_id = isinstance(feature, IdFeature)
                 vocabulary = encoder.ids if is_id else encoder.vocabularies.get(feature.name)
                 yield qualified(encoder.side, feature), feature, encoder, vocabulary

@@ -154,8 +154,7 @@ def visible_item_columns(prepared: Prepared) -> dict[str, Column]:
     columns = dict(prepared.item_columns)
     for feature in prepared.features.item:
         if isinstance(feature, IdFeature):
-            frequency = prepared.item_frequency
-            rows = np.where(frequency > 0, np.arange(len(frequency)), -1)
+            rows = np.where(prepared.has_learnt_id, np.arange(prepared.num_items), -1)
             columns[feature.name] = take_or_absent(columns[feature.name], rows)
     return columns
 

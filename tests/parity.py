@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -47,12 +47,14 @@ class Case:
         sections: Keys of sections of the configuration.
         parts: Of the columns in column-wise sharding; None: as many as there are ranks.
         is_pipelined: Whether steps are made as on a GPU.
+        shares: The item feature whose table queries read, too; None: they have their own.
     """
 
     type: str
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     parts: int | None = None
     is_pipelined: bool = False
+    shares: str | None = None
 
     def config(self) -> Config:
         """Without dropout, which differs from rank to rank."""
@@ -107,7 +109,7 @@ def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
     torch.manual_seed(settings.training.seed)
     model = TwoTower(
         ITEM_INPUTS,
-        QUERY_INPUTS,
+        [replace(query, shares=case.shares) for query in QUERY_INPUTS],
         [],
         settings.model,
         max_length=50,

@@ -79,6 +79,7 @@ def prepared(information=None):
             train=Jagged.from_lengths(np.concatenate(known), 4 * ones(QUERIES))
         ),
         item_frequency=frequency,
+        has_learnt_id=frequency > 0,
         is_current_item=np.ones(len(frequency), bool),
         mutual_information=MutualInformation(
             features=tuple(f.name for f in FEATURES.item),

@@ -10,7 +10,7 @@ from bags import bag, jagged, random_bags
 from planted import planted_config, write_planted_log
 from rich.console import Console
 
-from pipelines.prepared import QueryState
+from pipelines.query_state import QueryState
 from recsys.evaluation import Task, evaluate, validation_metrics
 from recsys.metrics import METRICS, SLICES
 from recsys.preparation import prepare

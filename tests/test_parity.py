@@ -108,6 +108,10 @@ CASES = {
         ("pipelined", kind): replace(case(kind, "batch", "rowwise_adagrad"), is_pipelined=True)
         for kind in TYPES
     },
+    **{
+        ("shared", kind): replace(case(kind, "batch", "rowwise_adagrad"), shares="item.kind")
+        for kind in TYPES
+    },
 }
 
 
@@ -143,3 +147,13 @@ def test_pipelined_steps_are_those_of_the_plain_loop_on_any_number_of_ranks(ever
         assert pipelined.losses == plain.losses
         for name, tensor in plain.tensors.items():
             assert torch.equal(tensor, pipelined.tensors[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_table_of_both_sides_is_the_same_under_every_sharding(every, kind):
+    one = every[1]["shared", kind if kind == "column_wise" else "table_wise"]
+    assert "item/kind" in "".join(one.tensors)
+    assert "query/country" not in "".join(one.tensors)
+    for ranks in (1, 2, 4):
+        assert_same(every[ranks]["shared", kind], one)

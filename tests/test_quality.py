@@ -16,10 +16,11 @@ from feature_store.storage import write_parquet
 from feature_store.vocabulary import Vocabulary
 from pipelines.drift import Drift, by_severity, drift
 from pipelines.popularity import events_by_slice, item_slices, popularity
-from pipelines.prepared import Counts, PreparedManifest, QueryState
+from pipelines.prepared import Counts, PreparedManifest
 from pipelines.quality import Quality, quality, read_quality, write_quality
 from pipelines.quality_charts import share_of
 from pipelines.quality_report import render_quality
+from pipelines.query_state import QueryState
 from pipelines.settings import DataConfig
 from pipelines.stability import stability_index
 from pipelines.summaries import Summary, summarise

@@ -1,0 +1,53 @@
+"""What is known of each query: its items in each split, and its histories."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from feature_store.columns import Jagged, read_columns, write_columns
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """What is known of each query; every column is jagged, with one row a query, of item indices.
+
+    `train`, `validation` and `test` hold the distinct items of the query's events in that split.
+    The histories, oldest first, are what the query tower may see when the query's validation (test)
+    items are ranked; for queries without any, they are the latest known.
+    """
+
+    train: Jagged
+    validation: Jagged
+    test: Jagged
+    validation_history: Jagged
+    test_history: Jagged
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def held_out(self, split: str) -> Jagged:
+        """The items to be found in `validation` or `test`."""
+        return self.validation if split == "validation" else self.test
+
+    def history(self, split: str) -> Jagged:
+        """The history to find them with."""
+        return self.validation_history if split == "validation" else self.test_history
+
+    def excluded(self, split: str) -> Jagged:
+        """Items that are not recommended again: of training, and at test also of validation."""
+        if split == "validation":
+            return self.train
+        parents = np.concatenate([self.train.row_of_value(), self.validation.row_of_value()])
+        values = np.concatenate([self.train.values, self.validation.values])
+        order = np.argsort(parents, kind="stable")
+        return Jagged.from_lengths(values[order], self.train.lengths + self.validation.lengths)
+
+    def save(self, path: Path) -> None:
+        """Writes an Arrow IPC file."""
+        write_columns(path, {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "QueryState":
+        """Memory-maps what `save` wrote."""
+        return cls(**read_columns(path))  # type: ignore[arg-type]
