@@ -69,6 +69,13 @@ class Jagged:
         """The row that each value belongs to, [total]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def beside(self, other: "Jagged") -> "Jagged":
+        """Bags with the values of both, which have the same rows: the other's come last."""
+        parents = np.concatenate([self.row_of_value(), other.row_of_value()])
+        values = np.concatenate([self.values, other.values])
+        order = np.argsort(parents, kind="stable")
+        return Jagged.from_lengths(values[order], self.lengths + other.lengths)
+
     def keep(self, kept: Bools) -> "Jagged":
         """Without the values where `kept` [total] is false."""
         lengths = np.bincount(self.row_of_value()[kept], minlength=len(self))

@@ -229,6 +229,20 @@ class Prepared:
         return QueryState.load(self.directory / "queries" / "state.arrow")
 
     @cached_property
+    def own_items(self) -> Jagged:
+        """[queries] the item that a query is itself, where its id shares the items' rows."""
+        for feature in self.features.query:
+            if isinstance(feature, IdFeature) and shared_table(feature) is not None:
+                column = self.query_columns[feature.name]
+                assert isinstance(column, Jagged)
+                return column
+        return Jagged(np.empty(0, np.int32), np.zeros(self.num_queries + 1, np.int64))
+
+    def excluded(self, split: str) -> Jagged:
+        """[queries] items that no answer holds in a split: known ones, and the query itself."""
+        return self.query_state.known(split).beside(self.own_items)
+
+    @cached_property
     def context_encoder(self) -> SideEncoder:
         """Vocabularies of the context."""
         return SideEncoder.load(self.directory / "vocabulary", self.features, "context")
@@ -278,12 +292,8 @@ class Prepared:
         The random row of any other id would be noise.
         """
         learnt = self.item_frequency > 0
-        for feature in self.features.query:
-            if isinstance(feature, IdFeature) and shared_table(feature) is not None:
-                asked = self.query_state.train.lengths > 0
-                column = self.query_columns[feature.name]
-                assert isinstance(column, Jagged)
-                learnt[column.take(np.flatnonzero(asked)).values] = True
+        asked = np.flatnonzero(self.query_state.train.lengths)
+        learnt[self.own_items.take(asked).values] = True
         return learnt
 
     @cached_property

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from feature_store.columns import Jagged, read_columns, write_columns
 
 
@@ -34,14 +32,11 @@ class QueryState:
         """The history to find them with."""
         return self.validation_history if split == "validation" else self.test_history
 
-    def excluded(self, split: str) -> Jagged:
-        """Items that are not recommended again: of training, and at test also of validation."""
+    def known(self, split: str) -> Jagged:
+        """Items that the query has: of training, and at test also of validation."""
         if split == "validation":
             return self.train
-        parents = np.concatenate([self.train.row_of_value(), self.validation.row_of_value()])
-        values = np.concatenate([self.train.values, self.validation.values])
-        order = np.argsort(parents, kind="stable")
-        return Jagged.from_lengths(values[order], self.train.lengths + self.validation.lengths)
+        return self.train.beside(self.validation)
 
     def save(self, path: Path) -> None:
         """Writes an Arrow IPC file."""

@@ -22,7 +22,6 @@ from feature_store.storage import (
 )
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
-from pipelines.query_state import QueryState
 from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
 from recsys.collate import BatchBuilder
 from recsys.config import Config
@@ -62,23 +61,26 @@ class Task:
     Attributes:
         queries: [queries] indices of those with something to find.
         held_out: Items to find.
-        excluded: Items that are not ranked.
+        known: Items that the query has.
+        excluded: Items that are not ranked: these, and the query itself where it is an item.
         already_seen: Held-out pairs that were left out because the query excludes the item.
     """
 
     queries: Ints
     held_out: Jagged
+    known: Jagged
     excluded: Jagged
     already_seen: int
 
     @classmethod
-    def of(cls, state: QueryState, split: str) -> "Task":
+    def of(cls, prepared: Prepared, split: str) -> "Task":
         """All queries of a split."""
-        excluded = state.excluded(split)
+        state, excluded = prepared.query_state, prepared.excluded(split)
         held_out = not_excluded(state.held_out(split), excluded)
         queries = np.flatnonzero(held_out.lengths)
         already_seen = len(state.held_out(split).values) - len(held_out.values)
-        return cls(queries, held_out.take(queries), excluded.take(queries), already_seen)
+        known = state.known(split).take(queries)
+        return cls(queries, held_out.take(queries), known, excluded.take(queries), already_seen)
 
 
 def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
@@ -106,7 +108,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         path = config.evaluation_dir / METRICS_JSON
         return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
     model, trained = load_model(config)
-    task = Task.of(prepared.query_state, _SPLIT)
+    task = Task.of(prepared, _SPLIT)
     if not len(task.queries):
         console.print(
             f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
@@ -159,7 +161,7 @@ def validation_metrics(
         UserError: A vector is not finite.
     """
     state = prepared.query_state
-    excluded = state.excluded("validation").take(queries)
+    excluded = prepared.excluded("validation").take(queries)
     held_out = not_excluded(state.validation.take(queries), excluded)
     top = top_items(
         vector_scorer(query_vectors, item_vectors),
@@ -225,7 +227,7 @@ def _methods(
     def item_knn() -> Scorer:
         neighbours = config.evaluation.knn_neighbours
         return item_knn_scorer(
-            task.excluded, item_similarity(state.train, prepared.num_items, neighbours)
+            task.known, item_similarity(state.train, prepared.num_items, neighbours)
         )
 
     return {MODEL: two_tower, "popularity": popularity, "item_knn": item_knn}

@@ -71,7 +71,7 @@ class CandidateBuilder:
         check_candidates(prepared, config.loss)
         self._loss = config.loss
         self._seed = config.training.seed
-        self._known = prepared.query_state.train
+        self._known = prepared.query_state.train.beside(prepared.own_items)
         self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
         self._column = np.full(len(prepared.is_current_item), -1)
         self._column[self._corpus] = np.arange(len(self._corpus))

@@ -177,7 +177,7 @@ def _write_features(directory: Path, trained: _Trained) -> None:
     state = prepared.query_state
     write_columns(
         directory / QUERY_STATE,
-        {"history": state.history("test"), "excluded": state.excluded("test")},
+        {"history": state.history("test"), "excluded": prepared.excluded("test")},
     )
     if prepared.latest_event is not None:
         write_array(directory / QUERY_LATEST, prepared.latest_event)

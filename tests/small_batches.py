@@ -78,6 +78,7 @@ def prepared(information=None):
         query_state=SimpleNamespace(
             train=Jagged.from_lengths(np.concatenate(known), 4 * ones(QUERIES))
         ),
+        own_items=Jagged.from_lengths(np.empty(0, np.int32), 0 * ones(QUERIES)),
         item_frequency=frequency,
         has_learnt_id=frequency > 0,
         is_current_item=np.ones(len(frequency), bool),

@@ -78,7 +78,7 @@ def test_cold_items_are_answers_of_the_bundle(config):
     queries = prepared.query_encoder.ids.tokens.to_pylist()
     found = recommender.recommend_batch(queries, 10).to_pylist()
     answers = {(line["query_id"], line["item_id"]) for line in found}
-    excluded = prepared.query_state.excluded("test")
+    excluded = prepared.excluded("test")
     shares = {True: [], False: []}  # Of the query's own group, and of others.
     for row, query in enumerate(queries):
         seen = excluded.take(np.array([row])).values

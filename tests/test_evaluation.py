@@ -23,18 +23,25 @@ def state_of(train, validation, test):
     return QueryState(*columns, columns[0], columns[0])
 
 
+def log_of(state, items=0):
+    """Queries that are no items."""
+    return SimpleNamespace(
+        query_state=state, excluded=state.known, is_current_item=np.ones(items, bool)
+    )
+
+
 def test_items_that_a_query_already_has_are_not_held_out():
     state = state_of(
         train=[[1, 2], [3], [4], [5]],
         validation=[[3], [4, 5], [], [6]],
         test=[[3, 7, 1], [9], [4], []],
     )
-    task = Task.of(state, "test")
+    task = Task.of(log_of(state), "test")
     assert task.queries.tolist() == [0, 1]
     assert [bag(task.held_out, row) for row in range(2)] == [[7], [9]]
     assert [sorted(bag(task.excluded, row)) for row in range(2)] == [[1, 2, 3], [3, 4, 5]]
     assert task.already_seen == 3
-    validation = Task.of(state, "validation")
+    validation = Task.of(log_of(state), "validation")
     assert validation.queries.tolist() == [0, 1, 3]
     assert [sorted(bag(validation.excluded, row)) for row in range(3)] == [[1, 2], [3], [5]]
 
@@ -51,7 +58,7 @@ def test_validation_metrics_equal_a_naive_ranking():
     found = validation_metrics(
         vectors[chosen],
         catalogue,
-        SimpleNamespace(query_state=state, is_current_item=np.ones(items, bool)),
+        log_of(state, items),
         chosen,
     )
     recalls, reciprocals = [], []
@@ -74,7 +81,7 @@ def test_validation_without_anything_held_out_has_no_metrics():
     found = validation_metrics(
         np.zeros((0, 4), np.float32),
         np.ones((3, 4), np.float32),
-        SimpleNamespace(query_state=state, is_current_item=np.ones(3, bool)),
+        log_of(state, 3),
         np.zeros(0, np.int64),
     )
     assert found == dict.fromkeys(METRICS)

@@ -1,5 +1,7 @@
 """Queries that are items, too, read the items' tables: pages that link to pages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from recsys.collate import BatchBuilder
 from recsys.config_file import parse_config
 from recsys.encode import encode_queries
 from recsys.model import build_model, feature_inputs
+from recsys.negatives import CandidateBuilder
 from recsys.preparation import prepare
 from recsys.sharding_settings import ShardingConfig, sharding_fault
 from recsys.table_rows import table_rows
@@ -116,6 +119,21 @@ def test_an_id_is_learnt_on_either_side(prepared):
     page = prepared.item_encoder.ids.tokens.to_pylist().index("p0")
     assert prepared.item_frequency[page] == 0
     assert prepared.has_learnt_id[page]
+
+
+def test_a_query_is_never_its_own_answer(prepared):
+    items = prepared.item_encoder.ids.tokens.to_pylist()
+    queries = prepared.query_encoder.ids.tokens.to_pylist()
+    for split in ("validation", "test"):
+        known, excluded = prepared.query_state.known(split), prepared.excluded(split)
+        for row, query in enumerate(queries):
+            own = [items.index(query)] if query in items else []
+            assert sorted(rows(excluded, row)) == sorted(rows(known, row) + own)
+    config = parse_config({"output": "out", "data": {"events": "e"}, "features": SHARING})
+    row, page = queries.index("p5"), items.index("p5")
+    candidates = CandidateBuilder(prepared, config)
+    masked, bag = candidates._masked(SimpleNamespace(query=np.array([row])))
+    assert page in rows(masked, bag[0])
 
 
 def test_there_is_one_table_for_all_who_share_it(prepared):
