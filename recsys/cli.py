@@ -9,7 +9,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -79,12 +79,16 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="The YAML file to write.")],
     items: Annotated[str | None, typer.Option(help="Items and their features.")] = None,
     queries: Annotated[str | None, typer.Option(help="Queries and their features.")] = None,
+    split: Annotated[
+        Literal["leave_last_out", "random_hash"] | None,
+        typer.Option(help="Instead of the split that the log suggests."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Look at a log and write a configuration that fits it, with the reasons."""
     from recsys.init import init_config
 
-    config = init_config(events, items, queries, output, overwrite=overwrite)
+    config = init_config(events, items, queries, output, split=split, overwrite=overwrite)
     _progress().print(
         f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "
         f"and {len(config.features.query)} query features, ssl {config.ssl.method}",

@@ -21,7 +21,8 @@ from recsys.init_context import propose_context
 from recsys.init_document import Findings, document
 from recsys.init_features import Choice, choose_features, id_choice, number
 from recsys.init_roles import Roles, find_roles, normalised
-from recsys.init_split import SplitChoice, choose_split
+from recsys.init_sharing import queries_are_items, sharing
+from recsys.init_split import SplitChoice, WantedSplit, choose_split
 from recsys.init_yaml import render
 
 # Names of a file or directory of events that say nothing about the data.
@@ -49,6 +50,7 @@ def init_config(
     queries: str | None,
     output: Path,
     *,
+    split: WantedSplit | None = None,
     overwrite: bool = False,
 ) -> Config:
     """Writes a commented configuration for a log.
@@ -58,25 +60,33 @@ def init_config(
         items: The same for items and their features, if there are any.
         queries: The same for queries.
         output: The YAML file to write; paths in it are relative to its directory.
+        split: Instead of the one that the evidence suggests.
         overwrite: Whether an existing file is replaced.
 
     Returns:
         The configuration, as `load_config` reads it.
 
     Raises:
-        UserError: The output exists, a table cannot be read, or no column can be an id.
+        UserError: The output exists, a table cannot be read, no column can be an id, or the split
+            does not fit the log.
     """
     if output.is_dir():
         raise UserError(f"{output} is a directory; expected the name of a YAML file to write.")
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists; give another name, or allow it to be overwritten.")
-    text = render(document(find_out(events, items, queries, output.parent)))
+    text = render(document(find_out(events, items, queries, output.parent, split)))
     parse_config(yaml.safe_load(text), source=str(output))
     write_text(output, text)
     return load_config(output)
 
 
-def find_out(events: str, items: str | None, queries: str | None, directory: Path) -> Findings:
+def find_out(
+    events: str,
+    items: str | None,
+    queries: str | None,
+    directory: Path,
+    wanted_split: WantedSplit | None = None,
+) -> Findings:
     """Everything that the configuration depends on; `directory` is where it will be."""
     paths = {"events": events, "items": items, "queries": queries}
     events_table = open_table(events, "events")
@@ -88,8 +98,13 @@ def find_out(events: str, items: str | None, queries: str | None, directory: Pat
         raise UserError(
             f"events: no row has both {roles.query!r} and {roles.item!r}; expected ids in both."
         )
-    split = choose_split(profile, roles)
+    split = choose_split(profile, roles, wanted_split)
     corpus = max(profile.items, items_table.rows if items_table is not None else 0)
+    item_choices = _item_choices(items_table, roles.item, corpus)
+    query_choices = _query_choices(queries_table, roles.query, profile, split)
+    figure = queries_are_items(events_table, items_table, queries_table, roles)
+    if figure is not None:
+        query_choices = sharing(item_choices, query_choices, roles, figure)
     return Findings(
         name=data_name(events),
         paths={what: relative_path(p, directory) for what, p in paths.items() if p is not None},
@@ -99,8 +114,8 @@ def find_out(events: str, items: str | None, queries: str | None, directory: Pat
         roles=roles,
         profile=profile,
         split=split,
-        item_choices=_item_choices(items_table, roles.item, corpus),
-        query_choices=_query_choices(queries_table, roles.query, profile, split),
+        item_choices=item_choices,
+        query_choices=query_choices,
         context=propose_context(events_table, roles, profile, split),
         size=rules.Size(profile.rows, split.training_events, corpus),
         repeated_ids={

@@ -33,6 +33,9 @@ HASHED_FROM, HASH_BUCKETS = 2_000_000, 2_097_152
 # Numbers that are this skewed, or that span so many powers of ten, are not scaled linearly.
 SKEWNESS_FROM, ORDERS_OF_MAGNITUDE_FROM = 2.0, 3
 LONGEST_VECTOR = 16_384
+# Queries are items where so many of their ids are and, where ids are numbers, so many of these have
+# the same values in both tables.
+QUERIES_ARE_ITEMS_FROM, SAME_VALUES_FROM = 0.5, 0.95
 # Training events that a query needs (in the median) for an embedding of its own.
 QUERY_ID_EVENTS_FROM = 5
 

@@ -1,7 +1,9 @@
 """Which split and which history fit a log, and the evidence."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from feature_store.errors import UserError
 from pipelines.profile_events import EventsProfile, TimeCut, TimeProfile
 from pipelines.profile_order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
@@ -33,8 +35,18 @@ class SplitChoice:
     training_events_per_query: float | None
 
 
-def choose_split(events: EventsProfile, roles: Roles) -> SplitChoice:
-    """The split that the evidence allows."""
+# What `recsys init --split` takes; the others need figures of their own, such as a date.
+WantedSplit = Literal["leave_last_out", "random_hash"]
+
+
+def choose_split(
+    events: EventsProfile, roles: Roles, wanted: WantedSplit | None = None
+) -> SplitChoice:
+    """The split that the evidence allows, or the wanted one.
+
+    Raises:
+        UserError: The wanted one needs a time, and the log has none.
+    """
     timestamp = roles.timestamp
     split: Split = RandomHash()
     meaningless = "The log has no time." if events.time is None else _why_meaningless(events.time)
@@ -45,6 +57,9 @@ def choose_split(events: EventsProfile, roles: Roles) -> SplitChoice:
     if roles.split is not None:
         split = GivenSplit(column=roles.split)
         why = [f"The events say in {roles.split!r} which part they belong to."]
+    if wanted is not None:
+        timestamp = roles.timestamp if wanted == "leave_last_out" else timestamp
+        split, why = _wanted_split(wanted, timestamp)
     is_past = timestamp is not None and split.kind != "random_hash"
     length, why_history = _history_length(events)
     return SplitChoice(
@@ -56,6 +71,18 @@ def choose_split(events: EventsProfile, roles: Roles) -> SplitChoice:
         training_events=round(_training_share(events, split) * events.rows),
         training_events_per_query=_training_events_per_query(events, split),
     )
+
+
+def _wanted_split(wanted: WantedSplit, timestamp: str | None) -> tuple[Split, list[str]]:
+    asked = f"Asked for: --split {wanted}."
+    if wanted == "random_hash":
+        return RandomHash(), [asked]
+    if timestamp is None:
+        raise UserError(
+            "--split leave_last_out: the log has no time, so that no event is the last; use "
+            "--split random_hash."
+        )
+    return LeaveLastOut(), [asked]
 
 
 def _why_meaningless(time: TimeProfile) -> str | None:
