@@ -33,14 +33,16 @@ def log(queries: int = 40, each: int = 10, items: int = 60, seed: int = 0) -> di
     }
 
 
-def init(directory: Path, events: Any, items: Any = None, queries: Any = None) -> Config:
+def init(
+    directory: Path, events: Any, items: Any = None, queries: Any = None, **options: Any
+) -> Config:
     """Writes the tables and a configuration for them, which must load equal."""
     paths = {
         name: write(directory / f"{name}.parquet", table) if isinstance(table, dict) else table
         for name, table in (("events", events), ("items", items), ("queries", queries))
     }
     output = directory / "config.yaml"
-    config = init_config(paths["events"], paths["items"], paths["queries"], output, overwrite=True)
+    config = init_config(*paths.values(), output, overwrite=True, **options)
     assert load_config(output) == config
     return config
 
