@@ -1,98 +1,139 @@
-"""Two baselines that every model should beat: popularity and item-kNN."""
+"""What every model is measured against, by the same code on the same queries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import sparse
-from torch import Tensor
 
 from feature_store.columns import Ints, Jagged
+from recsys.evaluation_settings import Baseline, EvaluationConfig
 from recsys.ranking import ItemScores, Scorer
 
-# Entries of the item-item matrix that are counted at a time.
-_ENTRIES_AT_ONCE = 16_000_000
+# What is tried on the validation split.
+_EASE_REGULARISATIONS = (30.0, 100.0, 300.0, 1000.0)
+_ALS_CONFIDENCES = (1.0, 10.0)
 
 
-def popularity_scorer(frequency: Ints) -> Scorer:
+class Fitted(Protocol):
+    """A baseline that was fitted to the training events."""
+
+    def scorer(self, known: Jagged) -> Scorer:
+        """Scores of all items for queries that have `known` ones, [queries]."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What baselines learn from.
+
+    Attributes:
+        items: [queries] of the training events, of all queries.
+        frequency: [items] training events.
+        validate: Gives the validation metric of a fitted baseline, by which it is tuned.
+    """
+
+    items: Jagged
+    frequency: Ints
+    validate: Callable[[Fitted], float]
+
+
+@dataclass(frozen=True)
+class Popularity:
     """Scores an item by its training events, [items]; the same for every query."""
-    # Ranks instead of counts: float32 cannot tell counts above 2^24 apart.
-    _, rank = np.unique(frequency, return_inverse=True)
-    scores = torch.from_numpy(rank.astype(np.float64))
 
-    def choose(rows: Ints) -> ItemScores:
-        return lambda start, stop: scores[start:stop].expand(len(rows), -1)
+    frequency: Ints
 
-    return choose
-
-
-def item_knn_scorer(known: Jagged, similarity: sparse.csr_matrix) -> Scorer:
-    """Scores an item by the sum of its similarities to the query's known items.
-
-    Args:
-        known: [queries] items.
-        similarity: [items, items], as from `item_similarity`.
-    """
-
-    def choose(rows: Ints) -> ItemScores:
-        queries = _binary(known.take(rows), similarity.shape[0])
-        scores = (queries @ similarity).tocsc()
-
-        def score(start: int, stop: int) -> Tensor:
-            return torch.from_numpy(scores[:, start:stop].toarray())
-
-        return score
-
-    return choose
+    def scorer(self, known: Jagged) -> Scorer:
+        """Of any queries."""
+        # Ranks instead of counts: float32 cannot tell counts above 2^24 apart.
+        _, rank = np.unique(self.frequency, return_inverse=True)
+        scores = torch.from_numpy(rank.astype(np.float64))
+        return lambda rows: lambda start, stop: scores[start:stop].expand(len(rows), -1)
 
 
-def item_similarity(train: Jagged, num_items: int, neighbours: int) -> sparse.csr_matrix:
-    """Each item's most similar items, by the cosine of the binary query-item matrix.
+@dataclass(frozen=True)
+class Chance:
+    """Scores without any reason, and the same ones every time."""
 
-    `known @ similarity` sums, for each candidate, over those of its neighbours that are known
-    (Deshpande & Karypis 2004).
+    def scorer(self, known: Jagged) -> Scorer:
+        """Of any queries."""
 
-    Args:
-        train: [queries] items.
-        num_items: Of the corpus.
-        neighbours: Kept for each item; of equal ones those of lower index.
+        def choose(rows: Ints) -> ItemScores:
+            queries = torch.from_numpy(rows.astype(np.int64))[:, None]
 
-    Returns:
-        [items, items] float64; column j holds the neighbours of item j, never j itself.
-    """
-    matrix = _binary(train, num_items)
-    by_item = matrix.T.tocsr()
-    norm = np.sqrt(np.maximum(np.diff(by_item.indptr), 1))
-    block = max(1, _ENTRIES_AT_ONCE // max(1, num_items))
-    rows = [
-        _nearest(by_item[start : start + block] @ matrix, start, norm, neighbours)
-        for start in range(0, num_items, block)
-    ]
-    return sparse.vstack(rows).T.tocsr()
+            def score(start: int, stop: int) -> torch.Tensor:
+                return _mixed(queries * 0x9E3779B97F4A7C1 + torch.arange(start, stop))
+
+            return score
+
+        return choose
 
 
-def _nearest(
-    together: sparse.csr_matrix, start: int, norm: npt.NDArray[np.float64], neighbours: int
-) -> sparse.csr_matrix:
-    """Counts of queries in common, [block, items], to the cosines that are kept."""
-    row = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-    column = together.indices
-    cosine = together.data / (norm[start + row] * norm[column])
-    cosine[column == start + row] = 0.0
-    order = np.lexsort((column, -cosine, row))
-    place = np.arange(len(order)) - together.indptr[row]  # The order keeps rows where they were.
-    kept = order[place < neighbours]
-    kept = kept[cosine[kept] > 0]
-    return sparse.csr_matrix((cosine[kept], (row[kept], column[kept])), together.shape)
+def _mixed(numbers: torch.Tensor) -> torch.Tensor:
+    """Hashes of 64 bits, as float64: the finaliser of SplitMix64, whose products wrap around."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        numbers = (numbers ^ (numbers >> shift)) * factor
+    return (numbers ^ (numbers >> 31)).double()
 
 
-def _binary(items: Jagged, num_items: int) -> sparse.csr_matrix:
-    """[rows, items] of ones; an item counts once, however often a row lists it."""
-    # A copy, because the sum of duplicates sorts in place.
-    matrix = sparse.csr_matrix(
-        (np.ones(len(items.values)), items.values, items.offsets),
-        (len(items), num_items),
-        copy=True,
-    )
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
+@dataclass(frozen=True)
+class _Knn:
+    training: Training
+    neighbours: int
+
+    def scorer(self, known: Jagged) -> Scorer:
+        from recsys.item_knn import item_knn_scorer, item_similarity
+
+        items = len(self.training.frequency)
+        return item_knn_scorer(known, item_similarity(self.training.items, items, self.neighbours))
+
+
+def _ease(training: Training) -> Fitted:
+    from recsys.ease import Ease
+
+    items = len(training.frequency)
+    return _best(training, _EASE_REGULARISATIONS, lambda r: Ease.fit(training.items, items, r))
+
+
+def _als(training: Training) -> Fitted:
+    from recsys.als import Als  # Its engine takes a second to load.
+
+    items = len(training.frequency)
+    return _best(training, _ALS_CONFIDENCES, lambda c: Als(training.items, items, c))
+
+
+def _best(
+    training: Training, settings: tuple[float, ...], fit: Callable[[float], Fitted]
+) -> Fitted:
+    """That of the settings which is best on the validation split; of equal ones the first."""
+    best: tuple[float, Fitted] | None = None
+    for setting in settings:
+        fitted = fit(setting)
+        value = training.validate(fitted)
+        if best is None or value > best[0]:
+            best = value, fitted
+    assert best is not None
+    return best[1]
+
+
+def baselines(
+    settings: EvaluationConfig, num_items: int
+) -> tuple[dict[Baseline, Callable[[Training], Fitted]], list[str]]:
+    """How to fit each of the configured baselines, and a sentence for each that is left out."""
+    known: dict[Baseline, Callable[[Training], Fitted]] = {
+        "random": lambda _: Chance(),
+        "popularity": lambda training: Popularity(training.frequency),
+        "item_knn": lambda training: _Knn(training, settings.knn_neighbours),
+        "ease": _ease,
+        "als": _als,
+    }
+    left_out = []
+    chosen = {name: fit for name, fit in known.items() if name in settings.baselines}
+    if "ease" in chosen and num_items > settings.ease_max_items:
+        del chosen["ease"]
+        left_out.append(
+            f"EASE is left out: it takes time by the cube of the {num_items:,} items, more than "
+            f"evaluation.ease_max_items ({settings.ease_max_items:,})"
+        )
+    return chosen, left_out

@@ -1,29 +1,19 @@
 """The whole configuration of a system, closed and typed."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from feature_store.schema import FeatureSchema, Settings
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, context_fault, has_sequences
+from recsys.evaluation_settings import EvaluationConfig, evaluation_fault
 from recsys.loss_settings import LossConfig
 from recsys.model_settings import ModelConfig
 from recsys.sharding_settings import ShardingConfig, sharding_fault
 from recsys.ssl_settings import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
 from recsys.training_settings import TrainingConfig
 from recsys.tuning_settings import TuningConfig
-
-
-class EvaluationConfig(Settings):
-    """Exact full-corpus evaluation."""
-
-    select_by: Literal["recall@10", "recall@50", "ndcg@10", "map@10"] = Field(
-        "recall@50", description="The validation metric that picks the best checkpoint."
-    )
-    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
-    knn_neighbours: int = Field(100, ge=1, description="Of the item-kNN baseline.")
 
 
 class ExportConfig(Settings):
@@ -87,6 +77,10 @@ class Config(Settings):
         fault = context_fault(self.data, self.features)
         if fault is not None:
             raise ValueError(f"{fault}; change it, or remove the feature")
+        has_time = self.data.columns.timestamp is not None
+        fault = evaluation_fault(self.evaluation, self.features, has_time)
+        if fault is not None:
+            raise ValueError(fault)
         default = LossConfig.model_fields["context_dropout"].default
         if not self.features.context and self.loss.context_dropout != default:
             raise ValueError("loss.context_dropout has no effect without features.context")

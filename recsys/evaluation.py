@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,15 +22,18 @@ from feature_store.storage import (
 )
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
-from recsys.baselines import item_knn_scorer, item_similarity, popularity_scorer
+from recsys.baselines import Fitted, Training, baselines
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.example_queries import Example, example_queries
-from recsys.metrics import METRICS, RANKED, Measured, measure, overall_ratios, ranks_of
+from recsys.list_metrics import feature_matrix, list_metrics
+from recsys.metrics import CUTOFFS, Measured, Ranks, measure, overall_ratios, ranks_of
+from recsys.per_query import PER_QUERY, write_per_query
 from recsys.ranking import Scorer, top_items, vector_scorer
 from recsys.report import render_report
 from recsys.results import METHOD_TITLES, MODEL, EvaluationResult
+from recsys.slices import build_slices
 from recsys.tracking import open_run
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class Task:
         held_out: Items to find.
         known: Items that the query has.
         excluded: Items that are not ranked: these, and the query itself where it is an item.
+        history: What it is asked with, oldest first.
         already_seen: Held-out pairs that were left out because the query excludes the item.
     """
 
@@ -70,6 +74,7 @@ class Task:
     held_out: Jagged
     known: Jagged
     excluded: Jagged
+    history: Jagged
     already_seen: int
 
     @classmethod
@@ -79,8 +84,14 @@ class Task:
         held_out = not_excluded(state.held_out(split), excluded)
         queries = np.flatnonzero(held_out.lengths)
         already_seen = len(state.held_out(split).values) - len(held_out.values)
-        known = state.known(split).take(queries)
-        return cls(queries, held_out.take(queries), known, excluded.take(queries), already_seen)
+        return cls(
+            queries=queries,
+            held_out=held_out.take(queries),
+            known=state.known(split).take(queries),
+            excluded=excluded.take(queries),
+            history=state.history(split).take(queries),
+            already_seen=already_seen,
+        )
 
 
 def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
@@ -114,7 +125,8 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
             f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
             "metrics; choose another data.split"
         )
-    top, measured = _measure_all(config, prepared, model, task, console)
+    ranked = _rank_all(config, prepared, model, task, console)
+    measured = {name: each.measured for name, each in ranked.items()}
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
@@ -135,10 +147,10 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         prepared,
         queries=task.queries,
         held_out=task.held_out,
-        history=prepared.query_state.history(_SPLIT).take(task.queries),
-        top=top,
+        history=task.history,
+        top=ranked[MODEL].top,
     )
-    _write(config, prepared, trained, result, examples)
+    _write(config, prepared, trained, result, examples, task, ranked)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
     return result
 
@@ -160,16 +172,9 @@ def validation_metrics(
     Raises:
         UserError: A vector is not finite.
     """
-    state = prepared.query_state
     excluded = prepared.excluded("validation").take(queries)
-    held_out = not_excluded(state.validation.take(queries), excluded)
-    top = top_items(
-        vector_scorer(query_vectors, item_vectors),
-        num_items=len(item_vectors),
-        excluded=excluded,
-        k=RANKED,
-        is_candidate=prepared.is_current_item,
-    )
+    held_out = not_excluded(prepared.query_state.validation.take(queries), excluded)
+    top = _top(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
     return overall_ratios(ranks_of(held_out, top)).values()
 
 
@@ -182,55 +187,109 @@ def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
     return held_out.keep(~np.isin(keys, seen))
 
 
-def _measure_all(
+@dataclass(frozen=True)
+class Ranked:
+    """What a method recommends, and what that is worth.
+
+    Attributes:
+        top: [queries, depth] items, best first; -1 where there are fewer.
+        ranks: Of the held-out items.
+        measured: The figures.
+    """
+
+    top: Ints
+    ranks: Ranks
+    measured: Measured
+
+
+def _rank_all(
     config: Config, prepared: Prepared, model: "TwoTower", task: Task, console: Console
-) -> tuple[Ints, dict[str, Measured]]:
-    """The model's rankings, [queries, RANKED], and the figures of the model and the baselines."""
-    slices = item_slices(prepared.item_frequency)
-    top: dict[str, Ints] = {}
-    measured: dict[str, Measured] = {}
+) -> dict[str, Ranked]:
+    """Of the model and the baselines, by name."""
+    settings = config.evaluation
     console.print(
         f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
     )
-    for name, build in _methods(config, prepared, model, task).items():
+    methods, left_out = _methods(config, prepared, model, task)
+    for sentence in left_out:
+        console.print(f"evaluate: {sentence}")
+    slices = item_slices(prepared.item_frequency)
+    further = build_slices(
+        settings.slices,
+        prepared,
+        queries=task.queries,
+        held_out=task.held_out,
+        history=task.history,
+        most_values=settings.slice_values,
+    )
+    features = feature_matrix(prepared)
+    found: dict[str, Ranked] = {}
+    for name, build in methods.items():
         started = time.monotonic()
-        top[name] = top_items(
-            build(),
-            num_items=prepared.num_items,
-            excluded=task.excluded,
-            k=RANKED,
-            is_candidate=prepared.is_current_item,
+        top = _top(build(), prepared, task.excluded, max(settings.cutoffs))
+        ranks = ranks_of(task.held_out, top)
+        measured = measure(
+            ranks,
+            slices,
+            bootstrap_samples=settings.bootstrap_samples,
+            cutoffs=settings.cutoffs,
+            by_item=further.items,
+            by_query=further.queries,
         )
-        ranks = ranks_of(task.held_out, top[name])
-        samples = config.evaluation.bootstrap_samples
-        measured[name] = measure(ranks, slices, bootstrap_samples=samples)
+        lists: dict[str, float | None] = {}
+        for cutoff in settings.cutoffs:
+            lists |= list_metrics(
+                top, prepared.item_frequency, prepared.is_current_item, features, cutoff
+            )
+        found[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
         seconds = time.monotonic() - started
         console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
-    return top[MODEL], measured
+    return found
+
+
+def _top(scorer: Scorer, prepared: Prepared, excluded: Jagged, depth: int) -> Ints:
+    """[queries, depth] items, best first."""
+    return top_items(
+        scorer,
+        num_items=prepared.num_items,
+        excluded=excluded,
+        k=depth,
+        is_candidate=prepared.is_current_item,
+    )
 
 
 def _methods(
     config: Config, prepared: Prepared, model: "TwoTower", task: Task
-) -> dict[str, Callable[[], Scorer]]:
-    state, cpu = prepared.query_state, torch.device("cpu")
+) -> tuple[dict[str, Callable[[], Scorer]], list[str]]:
+    cpu = torch.device("cpu")
 
     def two_tower() -> Scorer:
         builder = BatchBuilder(prepared, config)
-        history = state.history(_SPLIT).take(task.queries)
         context = prepared.context_of(task.queries, _SPLIT)
-        queries = encode_queries(model, builder, task.queries, history, context, cpu)
+        queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
         return vector_scorer(queries, encode_items(model, builder, cpu))
 
-    def popularity() -> Scorer:
-        return popularity_scorer(prepared.item_frequency)
+    def fitted_baseline(fit: Callable[[Training], Fitted]) -> Callable[[], Scorer]:
+        return lambda: fit(training).scorer(task.known)
 
-    def item_knn() -> Scorer:
-        neighbours = config.evaluation.knn_neighbours
-        return item_knn_scorer(
-            task.known, item_similarity(state.train, prepared.num_items, neighbours)
-        )
+    training = Training(
+        prepared.query_state.train, prepared.item_frequency, _validation_of(config, prepared)
+    )
+    chosen, left_out = baselines(config.evaluation, prepared.num_items)
+    methods: dict[str, Callable[[], Scorer]] = {MODEL: two_tower}
+    return methods | {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
 
-    return {MODEL: two_tower, "popularity": popularity, "item_knn": item_knn}
+
+def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:
+    """Measures a baseline as a training is measured; 0 where nothing is held out."""
+
+    def validate(fitted: Fitted) -> float:
+        task = Task.of(prepared, "validation")
+        top = _top(fitted.scorer(task.known), prepared, task.excluded, max(CUTOFFS))
+        values = overall_ratios(ranks_of(task.held_out, top)).values()
+        return values[config.evaluation.select_by] or 0.0
+
+    return validate
 
 
 def _write(
@@ -239,6 +298,8 @@ def _write(
     trained: "TrainManifest",
     result: EvaluationResult,
     examples: list[Example],
+    task: Task,
+    ranked: Mapping[str, Ranked],
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
     lines = (config.train_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -253,11 +314,22 @@ def _write(
     with directory_written_atomically(config.evaluation_dir) as directory:
         write_text(directory / REPORT, report)
         write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
+        write_per_query(
+            directory / PER_QUERY,
+            prepared,
+            queries=task.queries,
+            held_out=task.held_out,
+            history=task.history,
+            top={name: each.top for name, each in ranked.items()},
+            ranks={name: each.ranks for name, each in ranked.items()},
+            cutoffs=config.evaluation.cutoffs,
+        )
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.
             run.log([{"step": trained.best_step, **_tracked(result)}])
             run.save(directory / METRICS_JSON, "evaluation")
             run.save(directory / REPORT, "evaluation")
+            run.save(directory / PER_QUERY, "evaluation")
         manifest = EvaluationManifest(
             fingerprint=_fingerprint(config, prepared, trained),
             training_fingerprint=trained.fingerprint,
@@ -268,8 +340,8 @@ def _write(
 
 def _tracked(result: EvaluationResult) -> dict[str, float]:
     """`test.recall@10`, `test.tail.recall@10`, `test.popularity.recall@10` and so on."""
-    groups = {
-        "test": result.overall,
+    groups: dict[str, Mapping[str, object]] = {
+        "test": {**result.overall, **result.lists},
         **{f"test.{name}": figures for name, figures in result.slices.items()},
         **{f"test.{name}": method.overall for name, method in result.baselines.items()},
     }
@@ -277,7 +349,7 @@ def _tracked(result: EvaluationResult) -> dict[str, float]:
         f"{group}.{name}": value
         for group, figures in groups.items()
         for name, value in figures.items()
-        if name in METRICS and isinstance(value, float)
+        if isinstance(value, float)
     }
 
 

@@ -8,7 +8,7 @@ from pipelines.profile_events import EventsProfile
 from pipelines.sampling import ParquetTable
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys import init_rules as rules
-from recsys.config import EvaluationConfig
+from recsys.evaluation_settings import EvaluationConfig
 from recsys.init_context import Proposed
 from recsys.init_features import Choice, features_of, number
 from recsys.init_roles import Roles

@@ -1,4 +1,4 @@
-"""Ranking metrics of queries and of slices of items, with bootstrap intervals over queries.
+"""Ranking metrics of queries and of slices, with bootstrap intervals over queries.
 
 A pair is a query and one of its held-out items. Overall, each query counts the same:
 
@@ -8,11 +8,12 @@ A pair is a query and one of its held-out items. Overall, each query counts the 
     map@K         sum over hits of the precision at their rank, over min(pairs, K)
     mrr@K         1 / rank of the first hit
 
-In a slice, only its pairs count as relevant; the ranking stays that of the whole corpus. Its
-recall@K is micro: the share of its pairs that are found. The other metrics are means over the
-queries that have a pair in it.
+In a slice of items, only its pairs count as relevant; the ranking stays that of the whole corpus.
+Its recall@K is micro: the share of its pairs that are found. The other metrics are means over the
+queries that have a pair in it. A slice of queries is measured as all queries are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,19 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.columns import Bools, Ints, Jagged
 
-METRICS = ("recall@10", "recall@50", "hit_rate@10", "ndcg@10", "map@10", "mrr@10")
-RANKED = 50  # Items of a ranking that any metric reads.
-_AT = 10
+MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
+# What the validation of a training looks at, and what `metrics.json` holds in any case.
+CUTOFFS = (10, 50)
 
 SLICES = ("head", "torso", "tail", "cold")
+
+
+def metric_names(cutoffs: tuple[int, ...] = CUTOFFS) -> tuple[str, ...]:
+    """Such as `recall@10`, by cutoff and then by measure."""
+    return tuple(f"{measure}@{k}" for k in cutoffs for measure in MEASURES)
+
+
+METRICS = metric_names()
 
 _CONFIDENCE = 0.95
 _BOOTSTRAP_SEED = 0
@@ -39,12 +48,21 @@ Figures = dict[str, Value]
 
 
 class Measured(BaseModel):
-    """What a method reaches: metrics by name, each with its 95 % interval, null where empty."""
+    """What a method reaches: metrics by name, each with its 95 % interval, null where empty.
+
+    Attributes:
+        overall: Of all queries.
+        slices: By how often items are in training: head, torso, tail and cold.
+        by: Of further slices, by what divides them and then by its values.
+        lists: What the recommendations are like; see `recsys.list_metrics`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     overall: Figures
     slices: dict[str, Figures]
+    by: dict[str, dict[str, Figures]] = {}
+    lists: dict[str, float | None] = {}
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Ranks:
     Attributes:
         query: [pairs] position of the pair's query.
         item: [pairs].
-        rank: [pairs] from 0; RANKED for those that were ranked lower.
+        rank: [pairs] from 0; the length of the rankings for those that were ranked lower.
         num_queries: Each has at least one pair.
     """
 
@@ -66,14 +84,16 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Ratios:
-    """Metrics as ratios of sums over queries, in the order of METRICS.
+    """Metrics as ratios of sums over queries.
 
     Attributes:
+        names: Of the metrics.
         numerator: [queries, metrics].
         denominator: [queries, metrics].
         pairs: How many pairs they are of.
     """
 
+    names: tuple[str, ...]
     numerator: Doubles
     denominator: Doubles
     pairs: int
@@ -83,7 +103,7 @@ class Ratios:
         found = _ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0))
         return {
             name: None if np.isnan(value) else float(value)
-            for name, value in zip(METRICS, found, strict=True)
+            for name, value in zip(self.names, found, strict=True)
         }
 
 
@@ -92,56 +112,89 @@ def ranks_of(held_out: Jagged, top: Ints) -> Ranks:
 
     Args:
         held_out: [queries] distinct items to be found.
-        top: [queries, RANKED] items, best first.
+        top: [queries, depth] items, best first.
     """
     query, item = held_out.row_of_value(), held_out.values
-    rank = np.full(len(item), RANKED, np.int64)
+    rank = np.full(len(item), top.shape[1], np.int64)
     for place in range(top.shape[1]):
         rank[top[query, place] == item] = place
     return Ranks(query, item, rank, len(held_out))
 
 
-def overall_ratios(ranks: Ranks) -> Ratios:
+def overall_ratios(ranks: Ranks, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
     """Of all pairs; recall is the mean of the queries' recalls."""
-    numerator, pairs = _sums(ranks)
-    numerator[:, :2] /= np.maximum(pairs, 1)[:, None]
+    numerator, pairs = _sums(ranks, cutoffs)
+    numerator[:, _recalls(cutoffs)] /= np.maximum(pairs, 1)[:, None]
     has_pairs = np.broadcast_to((pairs > 0)[:, None], numerator.shape).astype(np.float64)
-    return Ratios(numerator, has_pairs, len(ranks.item))
+    return Ratios(metric_names(cutoffs), numerator, has_pairs, len(ranks.item))
 
 
-def slice_ratios(ranks: Ranks, members: Bools) -> Ratios:
+def item_ratios(ranks: Ranks, members: Bools, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
     """Of the pairs whose item is in a slice; recall is that of its pairs.
 
     Args:
         ranks: Of all pairs.
         members: [items] whether an item is in the slice.
+        cutoffs: At which ranks.
     """
     kept = members[ranks.item]
     within = Ranks(ranks.query[kept], ranks.item[kept], ranks.rank[kept], ranks.num_queries)
-    numerator, pairs = _sums(within)
-    denominator = np.repeat((pairs > 0).astype(np.float64)[:, None], len(METRICS), axis=1)
-    denominator[:, :2] = pairs[:, None]
-    return Ratios(numerator, denominator, len(within.item))
+    numerator, pairs = _sums(within, cutoffs)
+    names = metric_names(cutoffs)
+    denominator = np.repeat((pairs > 0).astype(np.float64)[:, None], len(names), axis=1)
+    denominator[:, _recalls(cutoffs)] = pairs[:, None]
+    return Ratios(names, numerator, denominator, len(within.item))
 
 
-def measure(ranks: Ranks, slices: dict[str, Bools], *, bootstrap_samples: int) -> Measured:
+def query_ratios(overall: Ratios, members: Bools, pairs: Ints) -> Ratios:
+    """Of the queries in a slice.
+
+    Args:
+        overall: Of all queries.
+        members: [queries] whether a query is in the slice.
+        pairs: [queries] of each.
+    """
+    kept = members[:, None].astype(np.float64)
+    numerator, denominator = overall.numerator * kept, overall.denominator * kept
+    return Ratios(overall.names, numerator, denominator, int(pairs[members].sum()))
+
+
+def measure(
+    ranks: Ranks,
+    slices: Mapping[str, Bools],
+    *,
+    bootstrap_samples: int,
+    cutoffs: tuple[int, ...] = CUTOFFS,
+    by_item: Mapping[str, Mapping[str, Bools]] | None = None,
+    by_query: Mapping[str, Mapping[str, Bools]] | None = None,
+) -> Measured:
     """All metrics, overall and by slice, with bootstrap intervals.
 
     Args:
         ranks: Of every held-out item.
         slices: As from `pipelines.popularity.item_slices`.
         bootstrap_samples: How often the queries are resampled.
+        cutoffs: At which ranks.
+        by_item: Further slices of items, by what divides them.
+        by_query: Of queries, the same.
     """
-    overall = overall_ratios(ranks)
-    by_slice = {name: slice_ratios(ranks, members) for name, members in slices.items()}
-    bounds = bootstrap([overall, *by_slice.values()], bootstrap_samples)
-    return Measured(
-        overall=_figures(overall, bounds[0]),
-        slices={
-            name: {**_figures(ratios, bound), "count": ratios.pairs}
-            for (name, ratios), bound in zip(by_slice.items(), bounds[1:], strict=True)
-        },
-    )
+    overall = overall_ratios(ranks, cutoffs)
+    pairs = np.bincount(ranks.query, minlength=ranks.num_queries)
+    groups = {("overall", ""): overall}
+    groups |= {
+        ("slices", name): item_ratios(ranks, members, cutoffs) for name, members in slices.items()
+    }
+    for kind, parts in (by_item or {}).items():
+        groups |= {(kind, name): item_ratios(ranks, m, cutoffs) for name, m in parts.items()}
+    for kind, parts in (by_query or {}).items():
+        groups |= {(kind, name): query_ratios(overall, m, pairs) for name, m in parts.items()}
+    bounds = bootstrap(list(groups.values()), bootstrap_samples)
+    found: dict[str, dict[str, Figures]] = {}
+    for ((kind, name), ratios), bound in zip(groups.items(), bounds, strict=True):
+        found.setdefault(kind, {})[name] = {**_figures(ratios, bound), "count": ratios.pairs}
+    whole = found.pop("overall")[""]
+    del whole["count"]
+    return Measured(overall=whole, slices=found.pop("slices", {}), by=found)
 
 
 def bootstrap(ratios: list[Ratios], samples: int) -> list[Doubles]:
@@ -185,28 +238,35 @@ def _figures(ratios: Ratios, bounds: Doubles) -> Figures:
     return figures
 
 
-def _sums(ranks: Ranks) -> tuple[Doubles, Doubles]:
+def _recalls(cutoffs: tuple[int, ...]) -> list[int]:
+    """The columns of recall."""
+    return [i for i, name in enumerate(metric_names(cutoffs)) if name.startswith("recall@")]
+
+
+def _sums(ranks: Ranks, cutoffs: tuple[int, ...]) -> tuple[Doubles, Ints]:
     """Of each query: hits and other metrics, [queries, metrics], and the number of pairs."""
-
-    def by_query(query: Ints, weights: Doubles | Bools) -> Doubles:
-        return np.bincount(query, weights, ranks.num_queries).astype(np.float64)
-
-    pairs = by_query(ranks.query, np.ones(len(ranks.query), bool))
     order = np.lexsort((ranks.rank, ranks.query))
-    order = order[ranks.rank[order] < _AT]
     query, rank = ranks.query[order], ranks.rank[order]
-    # How many of the query's hits are ranked at least as high.
+    pairs = np.bincount(query, minlength=ranks.num_queries)
+    # How many of the query's pairs are ranked at least as high.
     hits = np.arange(1, len(query) + 1) - np.searchsorted(query, query, side="left")
-    most = np.minimum(pairs, _AT)
-    ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, _AT + 2)))])
-    columns = [
-        by_query(ranks.query, ranks.rank < 10),
-        by_query(ranks.query, ranks.rank < 50),
-        by_query(query, hits == 1),
-        by_query(query, 1 / np.log2(rank + 2)) / ideal[most.astype(np.int64)],
-        by_query(query, hits / (rank + 1)) / np.maximum(most, 1),
-        by_query(query, (hits == 1) / (rank + 1)),
-    ]
+    last = max(cutoffs)
+    ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, last + 2)))])
+
+    def by_query(weights: Doubles, within: Bools) -> Doubles:
+        sums = np.bincount(query, weights * within, ranks.num_queries)
+        return np.asarray(sums, np.float64)
+
+    columns = []
+    for k in cutoffs:
+        within, most = rank < k, np.minimum(pairs, k)
+        columns += [
+            by_query(np.ones(len(rank)), within),
+            by_query(hits == 1, within),
+            by_query(1 / np.log2(rank + 2), within) / ideal[most],
+            by_query(hits / (rank + 1), within) / np.maximum(most, 1),
+            by_query((hits == 1) / (rank + 1), within),
+        ]
     return np.stack(columns, axis=1), pairs
 
 

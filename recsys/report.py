@@ -1,7 +1,6 @@
 """The HTML report of an evaluation: one file, without scripts and without the network."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -9,17 +8,17 @@ from typing import Any
 
 from pipelines.prepared import MutualInformation, Prepared, PreparedManifest
 from pipelines.report_page import render_page
-from recsys.charts import heat_table, line_chart, slice_bars
+from recsys.charts import heat_table, line_chart
 from recsys.config import Config
 from recsys.diagnostics import PREFIX
 from recsys.diagnostics_plots import diagnostics_sections
 from recsys.example_queries import SHOWN_ITEMS, Example
-from recsys.metrics import METRICS, Figures
+from recsys.report_slices import lists_section, slices_section
+from recsys.report_tables import CLASS_OF_MODEL, cells, table
 from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval, number
 
 # What the training's lines hold beside losses and validation.
 _NO_LOSSES = ("step", "examples_per_second", "loader_wait")
-_CLASS_OF_MODEL = ' class="model"'
 _TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
 
 
@@ -44,7 +43,7 @@ def render_report(
     """
     sections = [
         ("results", "Results", _results(result)),
-        ("slices", "By slice", _slices(result)),
+        ("slices", "By slice", slices_section(result)),
         ("training", "Training", _training(curves, best_step)),
         *diagnostics_sections(curves, prepared, config, best_step),
         ("examples", "Examples", _examples(examples, config.data.history.kind)),
@@ -65,16 +64,16 @@ def render_report(
 
 def _results(result: EvaluationResult) -> str:
     rows = [
-        f'<tr{_CLASS_OF_MODEL if name == MODEL else ""}><th scope="row">{METHOD_TITLES[name]}</th>'
-        f"{_cells(method.overall, METRICS)}</tr>"
+        f'<tr{CLASS_OF_MODEL if name == MODEL else ""}><th scope="row">{METHOD_TITLES[name]}</th>'
+        f"{cells(method.overall, _TITLES)}</tr>"
         for name, method in result.methods.items()
     ]
     note = (
         "Means over queries; beneath each its 95 % interval, from a bootstrap over queries. Items "
         "that the query is known to have are not ranked."
     )
-    table = _table("Metrics", note, ["Method"], [_TITLES[name] for name in METRICS], rows)
-    return f"<p>{_summary(result)}</p>{table}"
+    shown = table("Metrics", note, ["Method"], list(_TITLES.values()), rows)
+    return f"<p>{_summary(result)}</p>{shown}{lists_section(result)}"
 
 
 def _summary(result: EvaluationResult) -> str:
@@ -91,53 +90,6 @@ def _summary(result: EvaluationResult) -> str:
     bounds = interval(result.overall[f"{name}_ci"])
     compared = f": {' and '.join(parts)}" if parts else ""
     return f"{title} is {number(value)} ({bounds}){compared}."
-
-
-def _slices(result: EvaluationResult) -> str:
-    rows = []
-    for group, methods in result.groups().items():
-        if not result.pairs(group):
-            empty = f'<td class="text" colspan="{1 + len(SHOWN)}">nothing held out</td>'
-            rows.append(f'<tr><th scope="row">{group}</th>{empty}</tr>')
-            continue
-        heading = (
-            f'<th scope="rowgroup" rowspan="{len(methods)}">{group}'
-            f"<small>{result.pairs(group):,} held out</small></th>"
-        )
-        for name, figures in methods.items():
-            is_model = name == MODEL
-            rows.append(
-                f"<tr{_CLASS_OF_MODEL if is_model else ''}>{heading if is_model else ''}"
-                f'<th scope="row">{METHOD_TITLES[name]}</th>{_cells(figures, SHOWN)}</tr>'
-            )
-    note = (
-        "Slices are by the item's training events: cold 0, tail 1 to 5, torso to the 80th "
-        "percentile of the trained items, head the rest. Recall is the share of the slice's "
-        "held-out items that are found; NDCG and MAP are means over the queries that have any."
-    )
-    bars = "".join(slice_bars(result, name) for name in ("recall@10", "recall@50"))
-    table = _table("Metrics by slice", note, ["Slice", "Method"], list(SHOWN.values()), rows)
-    return f'<div class="two">{bars}</div>{table}'
-
-
-def _cells(figures: Figures, metrics: Iterable[str]) -> str:
-    """Each metric over its interval."""
-    return "".join(
-        f"<td>{number(figures[name])}<small>{interval(figures[f'{name}_ci'])}</small></td>"
-        for name in metrics
-    )
-
-
-def _table(name: str, note: str, texts: list[str], numbers: list[str], rows: list[str]) -> str:
-    """With headings of columns of text and of numbers; scrolls sideways, by keyboard too."""
-    head = "".join(f'<th scope="col" class="text">{escape(heading)}</th>' for heading in texts)
-    head += "".join(f'<th scope="col">{escape(heading)}</th>' for heading in numbers)
-    return (
-        f'<p class="soft">{escape(note)}</p>'
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
-        f'<table aria-label="{escape(name)}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
 
 
 def _training(curves: list[dict[str, float | None]], best_step: int) -> str:
@@ -216,7 +168,7 @@ def _data(manifest: PreparedManifest) -> str:
         f'<tr><th scope="row">{escape(reason)}</th><td>{count:,}</td></tr>'
         for reason, count in sorted(counts.rejected.items(), key=lambda pair: -pair[1])
     ]
-    return body + _table(
+    return body + table(
         "Rejected rows",
         "Rows that were put aside, with the reason.",
         ["Table and reason"],
@@ -239,10 +191,10 @@ def _features(information: MutualInformation) -> str:
         "block tell the same, and are masked together by correlated feature masking."
     )
     matrices = information.items
-    table = heat_table(
+    shown = heat_table(
         "Mutual information", information.features, matrices.raw, matrices.normalised
     )
-    return f'<p class="soft">{escape(note)}</p>{table}'
+    return f'<p class="soft">{escape(note)}</p>{shown}'
 
 
 def _configuration(config: Config, result: EvaluationResult) -> str:

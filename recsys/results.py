@@ -9,7 +9,14 @@ from rich.table import Table
 from recsys.metrics import Figures, Measured, Value
 
 MODEL = "model"
-METHOD_TITLES = {MODEL: "this model", "popularity": "popularity", "item_knn": "item-kNN"}
+METHOD_TITLES = {
+    MODEL: "this model",
+    "random": "random",
+    "popularity": "popularity",
+    "item_knn": "item-kNN",
+    "ease": "EASE",
+    "als": "ALS",
+}
 
 # The metrics of tables, and their headings.
 SHOWN = {
@@ -26,7 +33,7 @@ class EvaluationResult(Measured):
     Attributes:
         counts: `queries` with something to find, `held_out` pairs, `already_seen` pairs that were
             left out because the query is known to have the item, and `items` that are ranked.
-        baselines: `popularity` and `item_knn`, measured by the same code on the same queries.
+        baselines: Of `evaluation.baselines`, measured by the same code on the same queries.
         split: How the data was split; the figures are of its test part.
         history: What a query knows.
         prepared_fingerprint: Of the prepared data.
@@ -87,6 +94,8 @@ def print_table(result: EvaluationResult, console: Console) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for group, methods in result.groups().items():
         for name, figures in methods.items():
+            if name == "random":  # Of interest in the report alone.
+                continue
             is_model = name == MODEL
             label = f"{group} {result.pairs(group):,}" if is_model else ""
             values = [number(figures[metric]) for metric in SHOWN]

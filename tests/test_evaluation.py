@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from bags import bag, jagged, random_bags
 from planted import planted_config, write_planted_log
@@ -26,7 +27,10 @@ def state_of(train, validation, test):
 def log_of(state, items=0):
     """Queries that are no items."""
     return SimpleNamespace(
-        query_state=state, excluded=state.known, is_current_item=np.ones(items, bool)
+        query_state=state,
+        excluded=state.known,
+        is_current_item=np.ones(items, bool),
+        num_items=items,
     )
 
 
@@ -101,13 +105,13 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     config, manifest = trained
     result = evaluate(config)
     written = json.loads((config.evaluation_dir / "metrics.json").read_text(encoding="utf-8"))
-    assert list(written)[:3] == ["overall", "slices", "counts"]
+    assert {"overall", "slices", "counts"} <= set(written)
     assert list(written["slices"]) == list(SLICES)
     groups = [written["overall"], *written["slices"].values()]
     for baseline in written["baselines"].values():
         groups += [baseline["overall"], *baseline["slices"].values()]
     figures = {name for metric in METRICS for name in (metric, f"{metric}_ci")}
-    assert [set(group) - {"count"} for group in groups] == [figures] * 15
+    assert [set(group) - {"count"} for group in groups] == [figures] * 30
     low, high = written["overall"]["recall@10_ci"]
     assert low <= written["overall"]["recall@10"] <= high
     counts = [written["slices"][name]["count"] for name in SLICES]
@@ -115,7 +119,16 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     # Queries like one group: features and neighbours know it, popularity does not.
     assert written["overall"]["recall@10"] > 0.95
     assert written["baselines"]["item_knn"]["overall"]["recall@10"] > 0.95
+    assert written["baselines"]["ease"]["overall"]["recall@10"] > 0.9
+    assert written["baselines"]["als"]["overall"]["recall@10"] > 0.9
     assert written["baselines"]["popularity"]["overall"]["recall@10"] < 0.3
+    assert written["baselines"]["random"]["overall"]["recall@10"] < 0.15
+    assert (
+        written["lists"]["coverage@10"]
+        > 0.9
+        > written["baselines"]["popularity"]["lists"]["coverage@10"]
+    )
+    assert sum(part["count"] for part in written["by"]["history_length"].values()) == sum(counts)
     assert result.model_dump(mode="json") == written
 
     from mlflow import MlflowClient
@@ -125,7 +138,31 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     assert run.data.metrics["test.recall_at_10"] == written["overall"]["recall@10"]
     assert "test.popularity.map_at_10" in run.data.metrics
     kept = client.list_artifacts(manifest.mlflow_run_id, "evaluation")
-    assert {file.path for file in kept} == {"evaluation/metrics.json", "evaluation/report.html"}
+    names = {"metrics.json", "report.html", "per_query.parquet"}
+    assert {file.path for file in kept} == {f"evaluation/{name}" for name in names}
+
+
+@pytest.mark.slow
+def test_rows_of_queries_add_up_to_the_figures(trained):
+    config, _ = trained
+    document = config.model_dump(mode="json")
+    document["evaluation"]["cutoffs"] = [5, 10, 50]
+    document["evaluation"]["slices"] = ["item.group", "query.country", "item_age"]
+    result = evaluate(type(config).model_validate(document))
+    table = pq.read_table(config.evaluation_dir / "per_query.parquet")
+    assert table.num_rows == result.counts["queries"]
+    for name, method in result.methods.items():
+        for metric in ("recall@5", "ndcg@10", "map@50"):
+            mean = np.mean(table[f"{name}.{metric}"].to_numpy())
+            assert mean == pytest.approx(method.overall[metric], abs=1e-6)
+    row = table.slice(3, 1).to_pylist()[0]
+    for item, rank in zip(row["held_out"], row["model.ranks"], strict=True):
+        assert rank is None or row["model.items"][rank] == item
+    held_out = result.counts["held_out"]
+    assert sum(part["count"] for part in result.by["item.group"].values()) == held_out
+    assert set(result.by["query.country"]) == {"c0", "c1", "c2", "c3"}
+    assert sum(part["count"] for part in result.by["item_age"].values()) == held_out
+    evaluate(config)
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ def config(items=None):
 
 def measured(value, counts=(600, 300, 80, 20)):
     figures = {}
-    for place, name in enumerate(METRICS):
+    first = ("recall@10", "recall@50", "hit_rate@10")
+    for place, name in enumerate(dict.fromkeys([*first, *METRICS])):
         figures[name] = value + place / 100
         figures[f"{name}_ci"] = (value + place / 100 - 0.005, value + place / 100 + 0.005)
     slices = {

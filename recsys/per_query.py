@@ -1,0 +1,67 @@
+"""What each query was recommended, and what that was worth: the rows that comparisons read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.columns import Ints, Jagged
+from feature_store.storage import write_parquet
+from pipelines.prepared import Prepared
+from recsys.metrics import Ranks, overall_ratios
+
+PER_QUERY = "per_query.parquet"
+
+
+def write_per_query(
+    path: Path,
+    prepared: Prepared,
+    *,
+    queries: Ints,
+    held_out: Jagged,
+    history: Jagged,
+    top: Mapping[str, Ints],
+    ranks: Mapping[str, Ranks],
+    cutoffs: tuple[int, ...],
+) -> None:
+    """One row a query: what it has, what was held out, and by method its list and its metrics.
+
+    Columns: `query_id`; `history_length`; `held_out` and `held_out_frequency`, the ids and their
+    training events; and of each method `<method>.items`, best first, `<method>.ranks` of the
+    held-out items, from 0 and null beyond the list, and `<method>.<metric>`, such as
+    `model.recall@10`.
+
+    Args:
+        path: Of the Parquet file.
+        prepared: Of the ids.
+        queries: [queries] indices.
+        held_out: [queries] items.
+        history: [queries] items.
+        top: By method, [queries, depth] items, -1 where there are fewer.
+        ranks: By method, of the held-out items.
+        cutoffs: Of the metrics.
+    """
+    ids = prepared.item_encoder.ids.tokens
+    frequency = pa.array(prepared.item_frequency[held_out.values])
+    columns = {
+        "query_id": prepared.query_encoder.ids.tokens.take(pa.array(queries)),
+        "history_length": pa.array(history.lengths),
+        "held_out": _lists(held_out.offsets, ids.take(pa.array(held_out.values))),
+        "held_out_frequency": _lists(held_out.offsets, frequency),
+    }
+    for method, items in top.items():
+        is_item = items >= 0
+        offsets = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))])
+        columns[f"{method}.items"] = _lists(offsets, ids.take(pa.array(items[is_item])))
+        rank = ranks[method].rank
+        within = pa.array(rank.astype(np.int32), mask=rank >= items.shape[1])
+        columns[f"{method}.ranks"] = _lists(held_out.offsets, within)
+        ratios = overall_ratios(ranks[method], cutoffs)
+        for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
+            columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
+    write_parquet(path, pa.table(columns))
+
+
+def _lists(offsets: Ints, values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
