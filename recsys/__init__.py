@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.fetch import fetch
+    from recsys.comparing import compare
     from recsys.config import Config
     from recsys.config_file import load_config
     from recsys.evaluation import evaluate
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "compare",
     "evaluate",
     "fetch",
     "forget",
@@ -40,6 +42,7 @@ __all__ = [
 
 _HOME = {
     "Config": "recsys.config",
+    "compare": "recsys.comparing",
     "evaluate": "recsys.evaluation",
     "fetch": "pipelines.fetch",
     "forget": "recsys.preparation",

@@ -36,7 +36,7 @@ def slice_bars(result: EvaluationResult, metric: str) -> str:
     return (
         f"<figure><h3>{SHOWN[metric]}</h3>"
         f'<ul class="legend" aria-label="Colours">{legend}</ul>'
-        f'<div class="bars">{"".join(rows)}</div></figure>'
+        f'<div class="bars" style="--methods: {len(result.methods)}">{"".join(rows)}</div></figure>'
     )
 
 

@@ -246,6 +246,37 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = 
 
 
 @app.command()
+def compare(
+    before: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="Output of an evaluated CONFIG, or MLflow run.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="RUN_B", help="What may replace it.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Directory for a page and JSON.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Of the verdict.")] = "recall@50",
+    level: Annotated[float, typer.Option(help="Of significance.", min=0.0, max=1.0)] = 0.05,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with 3 where B is worse, overall or in a slice.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Whether one evaluated run is better than another, for whom, and how sure that is."""
+    from recsys.comparing import PAGE
+    from recsys.comparing import compare as compare_runs
+
+    result = compare_runs(before, after, output, metric=metric, level=level)
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+    else:
+        print(result.sentence())
+        if output is not None:
+            print(f"report: {output / PAGE}")
+    if gate and not result.is_safe:
+        raise typer.Exit(3)
+
+
+@app.command()
 def export(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Checkpoint to a sealed bundle: towers, vectors, ANN index, id maps."""
     from recsys.config_file import load_config

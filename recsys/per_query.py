@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from feature_store.columns import Ints, Jagged
 from feature_store.storage import write_parquet
+from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.metrics import Ranks, overall_ratios
 
@@ -27,10 +28,10 @@ def write_per_query(
 ) -> None:
     """One row a query: what it has, what was held out, and by method its list and its metrics.
 
-    Columns: `query_id`; `history_length`; `held_out` and `held_out_frequency`, the ids and their
-    training events; and of each method `<method>.items`, best first, `<method>.ranks` of the
-    held-out items, from 0 and null beyond the list, and `<method>.<metric>`, such as
-    `model.recall@10`.
+    Columns: `query_id`; `history_length`; `held_out` and `held_out_slice`, the ids and how often
+    they are in training (head, torso, tail or cold); and of each method `<method>.items`, best
+    first, `<method>.ranks` of the held-out items, from 0 and null beyond the list, and
+    `<method>.<metric>`, such as `model.recall@10`.
 
     Args:
         path: Of the Parquet file.
@@ -43,12 +44,16 @@ def write_per_query(
         cutoffs: Of the metrics.
     """
     ids = prepared.item_encoder.ids.tokens
-    frequency = pa.array(prepared.item_frequency[held_out.values])
+    slices = item_slices(prepared.item_frequency)
+    slice_of_item = np.stack(list(slices.values())).argmax(axis=0).astype(np.int32)
+    slice_names = pa.DictionaryArray.from_arrays(
+        pa.array(slice_of_item[held_out.values]), pa.array(list(slices))
+    )
     columns = {
         "query_id": prepared.query_encoder.ids.tokens.take(pa.array(queries)),
         "history_length": pa.array(history.lengths),
         "held_out": _lists(held_out.offsets, ids.take(pa.array(held_out.values))),
-        "held_out_frequency": _lists(held_out.offsets, frequency),
+        "held_out_slice": _lists(held_out.offsets, slice_names.cast(pa.string())),
     }
     for method, items in top.items():
         is_item = items >= 0

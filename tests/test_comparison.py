@@ -1,0 +1,144 @@
+"""Two runs with a known difference are told apart, and two alike are not."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from feature_store.columns import Jagged
+from feature_store.errors import UserError
+from recsys.cli import app
+from recsys.comparing import compare
+from recsys.metrics import metric_names, overall_ratios, ranks_of
+
+ITEMS, QUERIES, DEPTH = 300, 400, 50
+NAMES = np.array(["head", "torso", "tail", "cold"])
+
+
+def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES):
+    """Lists that hold a query's held-out items with a probability."""
+    random = np.random.default_rng(0)
+    held_out = [random.choice(ITEMS, 1 + q % 3, replace=False) for q in range(queries)]
+    random = np.random.default_rng(seed)
+    top = np.array([random.permutation(ITEMS)[:DEPTH] for _ in range(queries)])
+    for query, wanted in enumerate(held_out):
+        for item in wanted:
+            chance = 0.05 if bad_tail and item % 4 == 2 else skill
+            if item not in top[query] and random.random() < chance:
+                top[query, random.integers(0, DEPTH)] = item
+    lengths = np.array([len(bag) for bag in held_out])
+    bags = Jagged.from_lengths(np.concatenate(held_out), lengths)
+    ranks = ranks_of(bags, top)
+    offsets = pa.array(bags.offsets.astype(np.int32))
+    names = np.array([f"i{i}" for i in range(ITEMS)])
+    rank = pa.array(ranks.rank.astype(np.int32), mask=ranks.rank >= DEPTH)
+    columns = {
+        "query_id": [f"q{q}" for q in range(queries)],
+        "history_length": np.arange(queries) % 30,
+        "held_out": pa.ListArray.from_arrays(offsets, pa.array(names[bags.values])),
+        "held_out_slice": pa.ListArray.from_arrays(offsets, pa.array(NAMES[bags.values % 4])),
+        "model.items": [names[row].tolist() for row in top],
+        "model.ranks": pa.ListArray.from_arrays(offsets, rank),
+    }
+    ratios = overall_ratios(ranks)
+    for place, name in enumerate(metric_names()):
+        columns[f"model.{name}"] = ratios.numerator[:, place].astype(np.float32)
+    (directory / "evaluation").mkdir(parents=True)
+    pq.write_table(pa.table(columns), directory / "evaluation" / "per_query.parquet")
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs")
+    return {
+        "plain": write_run(directory / "plain", 0.3, 1),
+        "again": write_run(directory / "again", 0.3, 6),
+        "good": write_run(directory / "good", 0.6, 3),
+        "no tail": write_run(directory / "no tail", 0.75, 4, bad_tail=True),
+        "fewer": write_run(directory / "fewer", 0.3, 5, queries=100),
+    }
+
+
+def row(found, group, metric="recall@50"):
+    return next(r for r in found.rows if (r.group, r.metric) == (group, metric))
+
+
+def test_a_better_run_is_found_to_be_better(runs):
+    found = compare(runs["plain"], runs["good"])
+    assert found.verdict == "better"
+    assert found.is_safe
+    assert found.sentence().startswith("B is better than A: Recall@50 0.")
+    overall = row(found, "overall").found
+    table = [pq.read_table(f"{runs[n]}/evaluation/per_query.parquet") for n in ("plain", "good")]
+    before, after = (np.mean(t["model.recall@50"].to_numpy()) for t in table)
+    assert overall.before == pytest.approx(before)
+    assert overall.difference == pytest.approx(after - before)
+    assert overall.low < overall.difference < overall.high
+    assert found.gains[0].change >= found.gains[-1].change > 0 > found.losses[0].change
+    assert compare(runs["good"], runs["plain"]).verdict == "worse"
+
+
+def test_runs_that_differ_by_chance_are_not_told_apart(runs):
+    found = compare(runs["plain"], runs["again"])
+    assert found.verdict == "no difference"
+    assert not found.worse_slices
+    same = compare(runs["plain"], runs["plain"])
+    assert same.overlap == {"@10": 1.0, "@50": 1.0}
+    assert not same.gains
+    assert {r.found.difference for r in same.rows} <= {0.0, None}
+
+
+def test_a_slice_that_loses_is_named_though_all_in_all_it_is_better(runs):
+    found = compare(runs["plain"], runs["no tail"])
+    assert found.verdict == "better"
+    assert found.worse_slices == ("tail",)
+    assert not found.is_safe
+    assert "but B is worse in tail" in found.sentence()
+
+
+def test_recall_of_a_slice_counts_its_pairs(runs):
+    found = compare(runs["plain"], runs["good"])
+    table = pq.read_table(f"{runs['good']}/evaluation/per_query.parquet")
+    hits, pairs = 0, 0
+    for names, ranks in zip(
+        table["held_out_slice"].to_pylist(), table["model.ranks"].to_pylist(), strict=True
+    ):
+        for name, rank in zip(names, ranks, strict=True):
+            pairs += name == "tail"
+            hits += name == "tail" and rank is not None and rank < 10
+    tail = row(found, "tail", "recall@10")
+    assert tail.count == pairs
+    assert tail.found.after == pytest.approx(hits / pairs)
+
+
+def test_queries_of_one_run_alone_are_left_out(runs):
+    found = compare(runs["plain"], runs["fewer"])
+    # Their random numbers are the same ones, so that they have the same held-out items.
+    assert (found.queries, found.left_out) == (100, 300)
+
+
+def test_the_command_is_a_gate(runs, tmp_path):
+    command = ["compare", runs["plain"], runs["no tail"], "-o", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0
+    assert "report:" in found.output
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "B is worse in tail" in page
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert written["worse_slices"] == ["tail"]
+    assert CliRunner().invoke(app, [*command, "--gate"]).exit_code == 3
+    better = ["compare", runs["plain"], runs["good"], "--gate", "--json"]
+    found = CliRunner().invoke(app, better)
+    assert found.exit_code == 0
+    assert json.loads(found.output)["verdict"] == "better"
+
+
+def test_what_is_no_evaluated_run_is_refused(runs, tmp_path):
+    with pytest.raises(UserError, match="Run `recsys evaluate` first"):
+        compare(runs["plain"], str(tmp_path))
+    with pytest.raises(UserError, match="it has: recall@10, "):
+        compare(runs["plain"], runs["good"], metric="recall@7")
