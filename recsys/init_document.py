@@ -254,6 +254,7 @@ def _model(found: Findings) -> list[Entry]:
         Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
         Setting("item_tower", tower, "widths of hidden layers"),
         Setting("query_tower", tower),
+        Setting("residual", True, "with a linear way past them, which generalises to the tail"),
         Setting("history_pooling", poolings, why),
         Setting("dropout", rules.dropout(size), f"about {size.training_events:,} training events"),
     ]
@@ -263,8 +264,10 @@ def _loss(found: Findings) -> list[Entry]:
     loss, others = LossConfig(), found.split.history.kind == "others"
     id_dropout = rules.id_dropout(len(features_of(found.item_choices)))
     why_id = "how often a positive hides its id, so that new items work"
+    temperature = rules.TEMPERATURE_OF_OTHERS if others else loss.temperature
     return [
-        Setting("temperature", loss.temperature, "lower: sharper; tune it first"),
+        Setting("temperature", temperature, "lower: sharper; tune it first"),
+        Setting("candidates", "mixed", "those of the batch and as many drawn from all items"),
         Setting("logq_strength", loss.logq_strength, "lower: more of the tail, less of the head"),
         Setting("id_dropout", id_dropout, why_id if id_dropout else "items have only their id"),
         Setting(

@@ -55,10 +55,12 @@ SHORTEST_HISTORY, LONGEST_HISTORY, UNKNOWN_HISTORY = 10, 100, 50
 
 RAY_FROM_EVENTS, RAY_WORKERS = 20_000, 2
 OTHERS_HISTORY_DROPOUT = 0.3
+# Events in no order are many for a query, and many of what was not seen would be right, too.
+TEMPERATURE_OF_OTHERS = 0.1
 _BATCH_SIZES = ((50_000, 256), (500_000, 512), (5_000_000, 1024))
 _LARGE_BATCH = 4096
-_EPOCHS = ((50_000, 12), (200_000, 8), (1_000_000, 6), (5_000_000, 4), (50_000_000, 2))
-_DROPOUTS = ((10_000_000, 0.1),)
+_EPOCHS = ((200_000, 40), (1_000_000, 20), (5_000_000, 6), (50_000_000, 2))
+_DROPOUTS = ((1_000_000, 0.3), (10_000_000, 0.1))
 _WEIGHT_DECAYS = ((1_000_000, 0.01),)
 
 
@@ -103,7 +105,7 @@ def history_length(p90: float) -> int:
 
 def model_dim(size: Size) -> int:
     """Length of query and item vectors."""
-    return 32 if size.items < 1_000 else 64
+    return 64 if size.items < 1_000 else 128
 
 
 def tower(size: Size) -> tuple[int, ...]:
