@@ -30,11 +30,11 @@ from pipelines.prepared import EXAMPLE_SCHEMA, SPLITS, context_lists, example_sc
 from pipelines.query_state import QueryState
 from pipelines.sequences import sequences_file, write_sequences
 from pipelines.settings import DataConfig, has_sequences
-from pipelines.splits import TEST, assign_splits
+from pipelines.splits import TEST, TRAIN, assign_splits
 from pipelines.tasks import Partitioned, read_partitions, write_partitions
 
 # Keys of the shuffle's hash and the ids'; they are part of what a configuration means.
-_SHUFFLE, _IDS = 1, 5
+_SHUFFLE, _IDS, _LABELS = 1, 5, 7
 
 _ROW_GROUP_ROWS = 16_384
 
@@ -156,7 +156,7 @@ def _events(
 
     Args:
         rows: Sorted by (query, time, item).
-        data: Its split is used.
+        data: Its split and its fraction of labels are used.
         item_ids: In code-point order.
         item_index: Of each of them.
         query_ids: In code-point order.
@@ -172,8 +172,15 @@ def _events(
         given=rows.split,
     )
     query = query_index[rows.query]
+    query_key = hash_strings(_IDS, query_ids)[rows.query]
+    item_key = hash_strings(_IDS, item_ids)[rows.item]
+    is_label = np.ones(len(query), bool)
+    if data.label_fraction < 1:
+        share = hash64(_LABELS, query_key, item_key) / np.float64(2**64)
+        is_label = (split != TRAIN) | (share < data.label_fraction)
     # Queries in the order of their ids need not be in the order of their indices.
     order = np.argsort(query, kind="stable")
+    order = order[is_label[order]]
     rows = rows.take(order)
     return Events(
         query=query[order].astype(np.int64),
@@ -182,8 +189,8 @@ def _events(
         rank=np.unique(rows.time, return_inverse=True)[1],
         weight=rows.weight,
         split=split[order].astype(np.int64),
-        query_key=hash_strings(_IDS, query_ids)[rows.query],
-        item_key=hash_strings(_IDS, item_ids)[rows.item],
+        query_key=query_key[order],
+        item_key=item_key[order],
         place=rows.place,
     )
 

@@ -131,6 +131,13 @@ class DataConfig(Settings):
     )
     split: Split = LeaveLastOut()
     history: History = History()
+    label_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Of the training events, those that are kept, by a hash of query and item: to "
+        "study how a model does with few labels.",
+    )
     quality: Quality = Quality()
 
     @model_validator(mode="after")
