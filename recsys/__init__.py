@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recsys.init import init_config
     from recsys.materialization import materialize
     from recsys.preparation import forget, prepare
+    from recsys.studies import study
     from recsys.training import load_model, train
     from recsys.tuning import tune
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_model",
     "materialize",
     "prepare",
+    "study",
     "train",
     "tune",
 ]
@@ -51,6 +53,7 @@ _HOME = {
     "load_model": "recsys.training",
     "materialize": "recsys.materialization",
     "prepare": "recsys.preparation",
+    "study": "recsys.studies",
     "train": "recsys.training",
     "tune": "recsys.tuning",
 }

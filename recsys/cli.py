@@ -277,6 +277,22 @@ def compare(
 
 
 @app.command()
+def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Compare objectives, or any arms, over label fractions and seeds; resumable."""
+    from recsys.config_file import load_config
+    from recsys.studies import MARKDOWN
+    from recsys.studies import study as run_study
+
+    loaded = load_config(config, overrides or ())
+    result = run_study(loaded, console=_progress())
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+        return
+    print((loaded.study_dir / MARKDOWN).read_text(encoding="utf-8"))
+    print(f"report: {loaded.study_dir / 'study.html'}")
+
+
+@app.command()
 def export(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Checkpoint to a sealed bundle: towers, vectors, ANN index, id maps."""
     from recsys.config_file import load_config

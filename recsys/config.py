@@ -12,6 +12,7 @@ from recsys.loss_settings import LossConfig
 from recsys.model_settings import ModelConfig
 from recsys.sharding_settings import ShardingConfig, sharding_fault
 from recsys.ssl_settings import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
+from recsys.study_settings import StudyConfig
 from recsys.training_settings import TrainingConfig
 from recsys.tuning_settings import TuningConfig
 
@@ -45,6 +46,7 @@ class Config(Settings):
     training: TrainingConfig = TrainingConfig()
     sharding: ShardingConfig = ShardingConfig()
     tuning: TuningConfig = TuningConfig()
+    study: StudyConfig = StudyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -105,6 +107,11 @@ class Config(Settings):
     def train_dir(self) -> Path:
         """Where `train` writes checkpoints."""
         return Path(self.output) / "train"
+
+    @property
+    def study_dir(self) -> Path:
+        """Where `study` writes."""
+        return Path(self.output) / "study"
 
     @property
     def tuning_dir(self) -> Path:

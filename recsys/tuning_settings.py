@@ -75,7 +75,12 @@ class TuningConfig(Settings):
     @classmethod
     def _flat(cls, space: Any) -> Any:
         """Paths may be nested, so that `--set tuning.space.loss.temperature={...}` works."""
-        return dict(_flat(space, "")) if isinstance(space, dict) else space
+        return flat_paths(space) if isinstance(space, dict) else space
+
+
+def flat_paths(space: dict[str, Any]) -> dict[str, Any]:
+    """A space whose paths may be nested sections, by whole paths."""
+    return dict(_flat(space, ""))
 
 
 def _flat(space: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
