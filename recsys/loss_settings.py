@@ -44,8 +44,8 @@ class LossConfig(Settings):
         1.0,
         ge=0,
         le=1,
-        description="1: logits are corrected for how often candidates are drawn; less leaves "
-        "that share of log Q(item) in, which favours popular items.",
+        description="1: logits are corrected for how often candidates are drawn; with less, "
+        "popular items are negatives more often than they should be, which favours the tail.",
     )
     logq: Literal["exact", "streaming"] = Field(
         "exact",
