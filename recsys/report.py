@@ -85,10 +85,10 @@ def _summary(result: EvaluationResult) -> str:
     parts = []
     for method, measured in result.baselines.items():
         other = measured.overall[name]
-        if isinstance(other, float) and other > 0:
+        if method != "random" and isinstance(other, float) and other > 0:
             parts.append(f"{value / other:.2f} times that of {METHOD_TITLES[method]}")
     bounds = interval(result.overall[f"{name}_ci"])
-    compared = f": {' and '.join(parts)}" if parts else ""
+    compared = f": {', '.join(parts)}" if parts else ""
     return f"{title} is {number(value)} ({bounds}){compared}."
 
 
