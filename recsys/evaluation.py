@@ -64,8 +64,10 @@ class Task:
     Attributes:
         queries: [queries] indices of those with something to find.
         held_out: Items to find.
-        known: Items that the query has.
-        excluded: Items that are not ranked: these, and the query itself where it is an item.
+        known: Items that baselines are told of: with histories of others those of training alone,
+            which is all that the model sees.
+        excluded: Items that are not ranked: those that the query has, and the query itself where
+            it is an item.
         history: What it is asked with, oldest first.
         already_seen: Held-out pairs that were left out because the query excludes the item.
     """
@@ -84,10 +86,12 @@ class Task:
         held_out = not_excluded(state.held_out(split), excluded)
         queries = np.flatnonzero(held_out.lengths)
         already_seen = len(state.held_out(split).values) - len(held_out.values)
+        is_others = prepared.manifest.data.history.kind == "others"
+        known = state.train if is_others else state.known(split)
         return cls(
             queries=queries,
             held_out=held_out.take(queries),
-            known=state.known(split).take(queries),
+            known=known.take(queries),
             excluded=excluded.take(queries),
             history=state.history(split).take(queries),
             already_seen=already_seen,

@@ -24,9 +24,11 @@ def state_of(train, validation, test):
     return QueryState(*columns, columns[0], columns[0])
 
 
-def log_of(state, items=0):
+def log_of(state, items=0, history="past"):
     """Queries that are no items."""
+    data = SimpleNamespace(history=SimpleNamespace(kind=history))
     return SimpleNamespace(
+        manifest=SimpleNamespace(data=data),
         query_state=state,
         excluded=state.known,
         is_current_item=np.ones(items, bool),
@@ -48,6 +50,15 @@ def test_items_that_a_query_already_has_are_not_held_out():
     validation = Task.of(log_of(state), "validation")
     assert validation.queries.tolist() == [0, 1, 3]
     assert [sorted(bag(validation.excluded, row)) for row in range(3)] == [[1, 2], [3], [5]]
+
+
+def test_baselines_are_told_what_the_model_sees():
+    state = state_of(train=[[1, 2]], validation=[[3]], test=[[7]])
+    told = {kind: Task.of(log_of(state, history=kind), "test") for kind in ("past", "others")}
+    assert sorted(bag(told["past"].known, 0)) == [1, 2, 3]
+    assert sorted(bag(told["others"].known, 0)) == [1, 2]
+    for task in told.values():
+        assert sorted(bag(task.excluded, 0)) == [1, 2, 3]
 
 
 def test_validation_metrics_equal_a_naive_ranking():
