@@ -66,7 +66,7 @@ quickstart: install ## from nothing to a trained, evaluated and exported model o
 	$(BIN)/recsys fetch movielens-100k -o $(ML100K)
 	@[ -e $(ML100K)/config.yaml ] || { set -x; $(BIN)/recsys init --events $(ML100K)/events \
 	  --items $(ML100K)/items.parquet --queries $(ML100K)/queries.parquet -o $(ML100K)/config.yaml; }
-	$(BIN)/recsys run $(ML100K)/config.yaml
+	$(BIN)/recsys run $(ML100K)/config.yaml --set training.epochs=6
 
 test: lint types unit ## lint, types and unit: what continuous integration runs
 
