@@ -303,6 +303,12 @@ class FeatureSchema(Settings):
         """The features of a side, or the context, in order."""
         return self.context if group == "context" else self.side(group)
 
+    def owner(self, feature: AnyFeature) -> AnyFeature:
+        """The item feature whose table a feature reads; itself where it shares none."""
+        shared = shared_table(feature)
+        owners = (f for f in self.item if qualified("item", f) == shared)
+        return feature if shared is None else next(owners)
+
     @property
     def context_columns(self) -> tuple[ColumnFeature, ...]:
         """The context features that are columns of the events."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.columns import Bools, Column, Dense, Ints, read_columns
 from feature_store.encoding import OOV_ROW, has_vocabulary
-from feature_store.schema import Feature, FeatureSchema, IdFeature, Side
+from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
 
 
 class Coverage(BaseModel):
@@ -63,14 +63,14 @@ def coverage(
                 rows=_share(present.sum(), len(present)),
                 with_events=_share((present & (events > 0)).sum(), (events > 0).sum()),
                 by_events=_share(events[present].sum(), events.sum()),
-                out_of_vocabulary=_out_of_vocabulary(feature, column, current),
+                out_of_vocabulary=_out_of_vocabulary(schema.owner(feature), column, current),
             )
         )
     return found
 
 
-def _out_of_vocabulary(feature: Feature, column: Column, current: Bools) -> float | None:
-    if isinstance(column, Dense) or not has_vocabulary(feature):
+def _out_of_vocabulary(owner: AnyFeature, column: Column, current: Bools) -> float | None:
+    if isinstance(column, Dense) or not has_vocabulary(owner):
         return None
     values = column.values if current.all() else column.take(np.flatnonzero(current)).values
     return _share((values == OOV_ROW).sum(), len(values))

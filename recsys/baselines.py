@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from feature_store.columns import Ints, Jagged
+from feature_store.history import hash64
 from recsys.evaluation_settings import Baseline, EvaluationConfig
 from recsys.ranking import ItemScores, Scorer
 
 # What is tried on the validation split.
 _EASE_REGULARISATIONS = (30.0, 100.0, 300.0, 1000.0)
 _ALS_CONFIDENCES = (1.0, 10.0)
+_CHANCE = 0
 
 
 class Fitted(Protocol):
@@ -60,21 +62,13 @@ class Chance:
         """Of any queries."""
 
         def choose(rows: Ints) -> ItemScores:
-            queries = torch.from_numpy(rows.astype(np.int64))[:, None]
-
             def score(start: int, stop: int) -> torch.Tensor:
-                return _mixed(queries * 0x9E3779B97F4A7C1 + torch.arange(start, stop))
+                drawn = hash64(_CHANCE, rows[:, None], np.arange(start, stop))
+                return torch.from_numpy(drawn.astype(np.float64))
 
             return score
 
         return choose
-
-
-def _mixed(numbers: torch.Tensor) -> torch.Tensor:
-    """Hashes of 64 bits, as float64: the finaliser of SplitMix64, whose products wrap around."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        numbers = (numbers ^ (numbers >> shift)) * factor
-    return (numbers ^ (numbers >> 31)).double()
 
 
 @dataclass(frozen=True)

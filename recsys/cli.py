@@ -257,7 +257,8 @@ def compare(
     metric: Annotated[str, typer.Option(help="Of the verdict.")] = "recall@50",
     level: Annotated[float, typer.Option(help="Of significance.", min=0.0, max=1.0)] = 0.05,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Exit with 3 where B is worse, overall or in a slice.")
+        bool,
+        typer.Option("--gate", help="Exit with 3 unless B is safe to put in use."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,17 +1,13 @@
 """The `evaluate` stage: exact full-corpus metrics by slice, beside baselines, and a report."""
 
 import json
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.columns import Floats, Ints, Jagged
+from feature_store.columns import Floats, Ints
 from feature_store.storage import (
     directory_written_atomically,
     fingerprint,
@@ -20,24 +16,19 @@ from feature_store.storage import (
     write_manifest,
     write_text,
 )
-from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
-from recsys.baselines import Fitted, Training, baselines
-from recsys.collate import BatchBuilder
 from recsys.config import Config
-from recsys.encode import encode_items, encode_queries
+from recsys.evaluation_task import Task, not_excluded, ranked_items
 from recsys.example_queries import Example, example_queries
-from recsys.list_metrics import feature_matrix, list_metrics
-from recsys.metrics import CUTOFFS, Measured, Ranks, measure, overall_ratios, ranks_of
+from recsys.method_ranking import Ranked, rank_all
+from recsys.metrics import CUTOFFS, overall_ratios, ranks_of
 from recsys.per_query import PER_QUERY, write_per_query
-from recsys.ranking import Scorer, top_items, vector_scorer
+from recsys.ranking import vector_scorer
 from recsys.report import render_report
-from recsys.results import METHOD_TITLES, MODEL, EvaluationResult
-from recsys.slices import build_slices
+from recsys.results import MODEL, EvaluationResult
 from recsys.tracking import open_run
 
 if TYPE_CHECKING:
-    from recsys.model import TwoTower
     from recsys.training import TrainManifest
 
 METRICS_JSON = "metrics.json"
@@ -55,47 +46,6 @@ class EvaluationManifest(BaseModel):
     fingerprint: str  # of the training, the prepared data and the settings of the evaluation
     training_fingerprint: str
     schema_fingerprint: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be found, by whom; every column is jagged, with one row a query.
-
-    Attributes:
-        queries: [queries] indices of those with something to find.
-        held_out: Items to find.
-        known: Items that baselines are told of: with histories of others those of training alone,
-            which is all that the model sees.
-        excluded: Items that are not ranked: those that the query has, and the query itself where
-            it is an item.
-        history: What it is asked with, oldest first.
-        already_seen: Held-out pairs that were left out because the query excludes the item.
-    """
-
-    queries: Ints
-    held_out: Jagged
-    known: Jagged
-    excluded: Jagged
-    history: Jagged
-    already_seen: int
-
-    @classmethod
-    def of(cls, prepared: Prepared, split: str) -> "Task":
-        """All queries of a split."""
-        state, excluded = prepared.query_state, prepared.excluded(split)
-        held_out = not_excluded(state.held_out(split), excluded)
-        queries = np.flatnonzero(held_out.lengths)
-        already_seen = len(state.held_out(split).values) - len(held_out.values)
-        is_others = prepared.manifest.data.history.kind == "others"
-        known = state.train if is_others else state.known(split)
-        return cls(
-            queries=queries,
-            held_out=held_out.take(queries),
-            known=known.take(queries),
-            excluded=excluded.take(queries),
-            history=state.history(split).take(queries),
-            already_seen=already_seen,
-        )
 
 
 def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
@@ -129,7 +79,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
             f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
             "metrics; choose another data.split"
         )
-    ranked = _rank_all(config, prepared, model, task, console)
+    ranked = rank_all(config, prepared, model, task, console)
     measured = {name: each.measured for name, each in ranked.items()}
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
@@ -178,122 +128,8 @@ def validation_metrics(
     """
     excluded = prepared.excluded("validation").take(queries)
     held_out = not_excluded(prepared.query_state.validation.take(queries), excluded)
-    top = _top(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
+    top = ranked_items(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
     return overall_ratios(ranks_of(held_out, top)).values()
-
-
-def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
-    """Held-out items that can be found: those that the same query does not exclude."""
-    width = 1 + max(held_out.values.max(initial=0), excluded.values.max(initial=0))
-    keys, seen = (
-        column.row_of_value() * np.int64(width) + column.values for column in (held_out, excluded)
-    )
-    return held_out.keep(~np.isin(keys, seen))
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """What a method recommends, and what that is worth.
-
-    Attributes:
-        top: [queries, depth] items, best first; -1 where there are fewer.
-        ranks: Of the held-out items.
-        measured: The figures.
-    """
-
-    top: Ints
-    ranks: Ranks
-    measured: Measured
-
-
-def _rank_all(
-    config: Config, prepared: Prepared, model: "TwoTower", task: Task, console: Console
-) -> dict[str, Ranked]:
-    """Of the model and the baselines, by name."""
-    settings = config.evaluation
-    console.print(
-        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
-    )
-    methods, left_out = _methods(config, prepared, model, task)
-    for sentence in left_out:
-        console.print(f"evaluate: {sentence}")
-    slices = item_slices(prepared.item_frequency)
-    further = build_slices(
-        settings.slices,
-        prepared,
-        queries=task.queries,
-        held_out=task.held_out,
-        history=task.history,
-        most_values=settings.slice_values,
-    )
-    features = feature_matrix(prepared)
-    found: dict[str, Ranked] = {}
-    for name, build in methods.items():
-        started = time.monotonic()
-        top = _top(build(), prepared, task.excluded, max(settings.cutoffs))
-        ranks = ranks_of(task.held_out, top)
-        measured = measure(
-            ranks,
-            slices,
-            bootstrap_samples=settings.bootstrap_samples,
-            cutoffs=settings.cutoffs,
-            by_item=further.items,
-            by_query=further.queries,
-        )
-        lists: dict[str, float | None] = {}
-        for cutoff in settings.cutoffs:
-            lists |= list_metrics(
-                top, prepared.item_frequency, prepared.is_current_item, features, cutoff
-            )
-        found[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
-        seconds = time.monotonic() - started
-        console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
-    return found
-
-
-def _top(scorer: Scorer, prepared: Prepared, excluded: Jagged, depth: int) -> Ints:
-    """[queries, depth] items, best first."""
-    return top_items(
-        scorer,
-        num_items=prepared.num_items,
-        excluded=excluded,
-        k=depth,
-        is_candidate=prepared.is_current_item,
-    )
-
-
-def _methods(
-    config: Config, prepared: Prepared, model: "TwoTower", task: Task
-) -> tuple[dict[str, Callable[[], Scorer]], list[str]]:
-    cpu = torch.device("cpu")
-
-    def two_tower() -> Scorer:
-        builder = BatchBuilder(prepared, config)
-        context = prepared.context_of(task.queries, _SPLIT)
-        queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
-        return vector_scorer(queries, encode_items(model, builder, cpu))
-
-    def fitted_baseline(fit: Callable[[Training], Fitted]) -> Callable[[], Scorer]:
-        return lambda: fit(training).scorer(task.known)
-
-    training = Training(
-        prepared.query_state.train, prepared.item_frequency, _validation_of(config, prepared)
-    )
-    chosen, left_out = baselines(config.evaluation, prepared.num_items)
-    methods: dict[str, Callable[[], Scorer]] = {MODEL: two_tower}
-    return methods | {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
-
-
-def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:
-    """Measures a baseline as a training is measured; 0 where nothing is held out."""
-
-    def validate(fitted: Fitted) -> float:
-        task = Task.of(prepared, "validation")
-        top = _top(fitted.scorer(task.known), prepared, task.excluded, max(CUTOFFS))
-        values = overall_ratios(ranks_of(task.held_out, top)).values()
-        return values[config.evaluation.select_by] or 0.0
-
-    return validate
 
 
 def _write(

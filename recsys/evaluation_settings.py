@@ -73,7 +73,7 @@ def evaluation_fault(
         for side in ("item", "query")
         for feature in features.side(side)
         if isinstance(feature, CategoricalFeature | MultiValuedFeature)
-        and feature.hash_buckets is None
+        and getattr(features.owner(feature), "hash_buckets", None) is None
     ]
     for name in settings.slices:
         if name == ITEM_AGE and not has_time:

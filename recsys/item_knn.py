@@ -73,12 +73,12 @@ def _nearest(
     return sparse.csr_matrix((cosine[kept], (row[kept], column[kept])), together.shape)
 
 
-def binary_matrix(items: Jagged, num_items: int) -> sparse.csr_matrix:
-    """[rows, items] of ones; an item counts once, however often a row lists it."""
+def binary_matrix(values: Jagged, width: int) -> sparse.csr_matrix:
+    """[rows, width] of ones; a value counts once, however often a row lists it."""
     # A copy, because the sum of duplicates sorts in place.
     matrix = sparse.csr_matrix(
-        (np.ones(len(items.values)), items.values, items.offsets),
-        (len(items), num_items),
+        (np.ones(len(values.values)), values.values, values.offsets),
+        (len(values), width),
         copy=True,
     )
     matrix.sum_duplicates()

@@ -14,6 +14,7 @@ from feature_store.columns import Bools, Ints, Jagged
 from feature_store.schema import IdFeature
 from pipelines.popularity import popularity
 from pipelines.prepared import Prepared
+from recsys.item_knn import binary_matrix
 
 LIST_MEASURES = ("coverage", "gini", "novelty", "average_popularity", "intra_list_similarity")
 # Lists at a time.
@@ -54,13 +55,7 @@ def feature_matrix(prepared: Prepared) -> sparse.csr_matrix:
     for feature in prepared.features.item:
         column = prepared.item_columns[feature.name]
         if isinstance(column, Jagged) and not isinstance(feature, IdFeature):
-            width = prepared.item_encoder.num_embeddings(feature)
-            ones = np.ones(len(column.values))
-            shape = (len(column), width)
-            part = sparse.csr_matrix((ones, column.values, column.offsets), shape, copy=True)
-            part.sum_duplicates()
-            part.data[:] = 1.0
-            parts.append(part)
+            parts.append(binary_matrix(column, prepared.item_encoder.num_embeddings(feature)))
     joined = sparse.hstack(parts, format="csr")
     norm = np.sqrt(np.maximum(np.diff(joined.indptr), 1))
     return sparse.diags_array(1 / norm).tocsr() @ joined

@@ -96,8 +96,9 @@ class Comparison(_Written):
 
     @property
     def is_safe(self) -> bool:
-        """Neither worse overall nor in any slice: a gate lets it pass."""
-        return self.verdict != "worse" and not self.worse_slices
+        """A gate lets it pass: neither worse overall nor in any slice, by most of the queries."""
+        is_most = 2 * self.queries >= self.left_out
+        return is_most and self.verdict != "worse" and not self.worse_slices
 
     def sentence(self) -> str:
         """The verdict in words."""
@@ -115,6 +116,8 @@ class Comparison(_Written):
         }[self.verdict]
         if self.worse_slices:
             text += f", but B is worse in {', '.join(self.worse_slices)}"
+        if self.left_out:
+            text += f" ({self.queries:,} queries in common, {self.left_out:,} left out)"
         return f"{text}: {figures}"
 
 
@@ -141,7 +144,7 @@ def compare_runs(
         UserError: The runs have no query with the same held-out items, or lack the metric.
     """
     left, right, left_out = _common(before, after)
-    names = [name for name in dict.fromkeys([metric, *_OVERALL])]
+    names = dict.fromkeys([metric, *_OVERALL])
     _require(metric, before, after)
     groups = [
         ("overall", name, Pairs(_column(left, name), _column(right, name), np.ones(len(left))))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.errors import UserError
 from feature_store.storage import fingerprint, write_json
+from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values
 from recsys.per_query import PER_QUERY
@@ -96,7 +97,8 @@ def unit_of(
     }
     config = with_values(base, run, source=name)
     document = config.model_dump(mode="json", exclude={"output", "study", "tuning", "tracking"})
-    key = fingerprint([document, is_tested])[:16]
+    data = Prepared(prepared).manifest.fingerprint
+    key = fingerprint([document, data, is_tested])[:16]
     directory = runs / key
     config = with_values(config, {"output": str(directory.resolve())}, source=name)
     directory.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,9 @@ def test_queries_of_one_run_alone_are_left_out(runs):
     found = compare(runs["plain"], runs["fewer"])
     # Their random numbers are the same ones, so that they have the same held-out items.
     assert (found.queries, found.left_out) == (100, 300)
+    assert found.verdict == "no difference"
+    assert "(100 queries in common, 300 left out)" in found.sentence()
+    assert not found.is_safe  # A gate does not go by a few of the queries.
 
 
 def test_the_command_is_a_gate(runs, tmp_path):

@@ -12,10 +12,12 @@ from prepare_logs import run, write_log
 import serving
 from feature_store.columns import Jagged
 from feature_store.schema import FeatureSchema
+from pipelines.coverage import coverage
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config_file import parse_config
 from recsys.encode import encode_queries
+from recsys.evaluation_settings import EvaluationConfig, evaluation_fault
 from recsys.model import build_model, feature_inputs
 from recsys.negatives import CandidateBuilder
 from recsys.preparation import prepare
@@ -113,6 +115,21 @@ def test_values_are_the_rows_of_the_item_feature(prepared):
     assert rows(encoded["see_also"], 0) == [page["p4"]]
     context = prepared.context_encoder.encode(pa.table({"came_from": ["p8", "gone"]}))
     assert [rows(context["came_from"], i) for i in (0, 1)] == [[page["p8"]], []]
+
+
+def test_values_that_no_item_has_are_reported(prepared):
+    current = np.ones(prepared.num_queries, bool)
+    found = coverage(prepared.directory, SCHEMA, "query", current, current.astype(np.int64))
+    outside = {each.feature: each.out_of_vocabulary for each in found}
+    assert outside["subject"] == pytest.approx(1 / PAGES)
+    assert outside["words"] is None  # Hashed.
+
+
+def test_a_slice_needs_values_with_names():
+    hashed = EvaluationConfig(slices=("query.words",))
+    assert "is no slice" in (evaluation_fault(hashed, SCHEMA, has_time=False) or "")
+    named = EvaluationConfig(slices=("query.subject", "item.topic"))
+    assert evaluation_fault(named, SCHEMA, has_time=False) is None
 
 
 def test_an_id_is_learnt_on_either_side(prepared):

@@ -16,6 +16,7 @@ from recsys.studies import study
 from recsys.study_analysis import analyse
 from recsys.study_arms import arms_of, default_arms, trials_of
 from recsys.study_settings import Arm
+from recsys.study_units import unit_of
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,16 @@ def test_a_study_is_done_once_and_goes_on(config, monkeypatch):
         for labels in ("100%", "30%")
         for arm in ("none", "cfm")
     ]
+
+
+@pytest.mark.slow
+def test_a_study_does_not_take_results_of_other_data(config):
+    base = with_values(config, {"data.label_fraction": 0.3}, source="the test")
+    names = [
+        unit_of(base, prepared, config.study_dir / "runs", "none", {}, seed=1, is_tested=False)
+        for prepared in (config.prepared_dir, config.study_dir / "labels-0.3" / "prepared")
+    ]
+    assert names[0].directory != names[1].directory
 
 
 def test_every_objective_is_tuned_with_the_same_number_of_trials(config):
