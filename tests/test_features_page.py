@@ -26,8 +26,8 @@ def test_every_example_is_a_feature(feature: dict[str, Any]) -> None:
     FeatureSchema.model_validate(groups)
 
 
-def test_the_section_is_one_of_a_configuration() -> None:
-    (section,) = (block for block in BLOCKS if isinstance(block, dict))
+@pytest.mark.parametrize("section", [block for block in BLOCKS if isinstance(block, dict)])
+def test_every_section_is_one_of_a_configuration(section: dict[str, Any]) -> None:
     parse_config({"output": "out", "data": {"events": "events"}, **section})
 
 
