@@ -278,6 +278,30 @@ def compare(
 
 
 @app.command()
+def dashboard(
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="Of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db near here."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8050,
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Write one file of this MLflow run instead.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Of --run.")] = Path("run.html"),
+) -> None:
+    """The evaluation dashboard in a browser, over all runs of an MLflow store."""
+    from recsys.dashboard.app import export as export_run
+    from recsys.dashboard.app import serve as serve_dashboard
+
+    if run is None:
+        serve_dashboard(tracking_uri, host=host, port=port)
+    else:
+        export_run(tracking_uri, run, output)
+        print(f"wrote {output}")
+
+
+@app.command()
 def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Compare objectives, or any arms, over label fractions and seeds; resumable."""
     from recsys.config_file import load_config

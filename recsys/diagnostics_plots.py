@@ -17,7 +17,7 @@ DIAGNOSTICS = "diagnostics"
 
 Curves = Sequence[dict[str, float | None]]
 
-_TITLES = {
+TITLES = {
     "effective_rank": "Effective rank of the item vectors",
     "uniformity.items": "Uniformity of the item vectors",
     "alignment.positives": "Alignment of queries and their items",
@@ -83,7 +83,7 @@ def diagnostics_sections(
         best_step: Of the checkpoint that was kept.
     """
     charts = []
-    for name, title in _TITLES.items():
+    for name, title in TITLES.items():
         points = [
             (step, value)
             for line in lines

@@ -25,8 +25,7 @@ class Ease:
     def fit(cls, train: Jagged, num_items: int, regularisation: float) -> "Ease":
         """The least squares of predicting each item from the others.
 
-        Time and memory grow with the cube and the square of the items: 5,000 of them take about ten
-        seconds and 400 MB.
+        Time grows with the cube of the items and memory with their square, 32 bytes for each pair.
 
         Args:
             train: [queries] items.

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
@@ -17,9 +19,15 @@ from feature_store.storage import (
     write_text,
 )
 from pipelines.prepared import Prepared
+from recsys.collate import BatchBuilder
 from recsys.config import Config
+from recsys.dashboard.run_data import Find, RunData
+from recsys.dashboard.run_file import render_run
+from recsys.encode import encode_items, encode_queries
 from recsys.evaluation_task import Task, not_excluded, ranked_items
 from recsys.example_queries import Example, example_queries
+from recsys.item_map import ITEMS, write_items
+from recsys.long_tail import frequency_bins
 from recsys.method_ranking import Ranked, rank_all
 from recsys.metrics import CUTOFFS, overall_ratios, ranks_of
 from recsys.per_query import PER_QUERY, write_per_query
@@ -29,10 +37,12 @@ from recsys.results import MODEL, EvaluationResult
 from recsys.tracking import open_run
 
 if TYPE_CHECKING:
+    from recsys.model import TwoTower
     from recsys.training import TrainManifest
 
 METRICS_JSON = "metrics.json"
 REPORT = "report.html"
+DASHBOARD = "dashboard.html"
 
 _SPLIT = "test"
 
@@ -79,7 +89,8 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
             f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
             "metrics; choose another data.split"
         )
-    ranked = rank_all(config, prepared, model, task, console)
+    query_vectors, item_vectors = _vectors(config, prepared, model, task)
+    ranked = rank_all(config, prepared, query_vectors, item_vectors, task, console)
     measured = {name: each.measured for name, each in ranked.items()}
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
@@ -95,6 +106,12 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         prepared_fingerprint=prepared.manifest.fingerprint,
         training_fingerprint=trained.fingerprint,
         mlflow_run_id=trained.mlflow_run_id,
+        long_tail=frequency_bins(
+            prepared.item_frequency,
+            prepared.is_current_item,
+            {name: each.top for name, each in ranked.items()},
+            {name: each.ranks for name, each in ranked.items()},
+        ),
     )
     examples = example_queries(
         config,
@@ -104,9 +121,19 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         history=task.history,
         top=ranked[MODEL].top,
     )
-    _write(config, prepared, trained, result, examples, task, ranked)
+    _write(config, prepared, trained, result, examples, task, ranked, item_vectors)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
     return result
+
+
+def _vectors(
+    config: Config, prepared: Prepared, model: "TwoTower", task: Task
+) -> tuple[Floats, Floats]:
+    """Of the task's queries and of all items."""
+    builder, cpu = BatchBuilder(prepared, config), torch.device("cpu")
+    context = prepared.context_of(task.queries, task.split)
+    queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
+    return queries, encode_items(model, builder, cpu)
 
 
 def validation_metrics(
@@ -140,6 +167,7 @@ def _write(
     examples: list[Example],
     task: Task,
     ranked: Mapping[str, Ranked],
+    item_vectors: Floats,
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
     lines = (config.train_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -164,18 +192,36 @@ def _write(
             ranks={name: each.ranks for name, each in ranked.items()},
             cutoffs=config.evaluation.cutoffs,
         )
+        write_items(directory / ITEMS, config, prepared, item_vectors)
+        data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
+        write_text(directory / DASHBOARD, render_run(data, data.name))
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.
             run.log([{"step": trained.best_step, **_tracked(result)}])
-            run.save(directory / METRICS_JSON, "evaluation")
-            run.save(directory / REPORT, "evaluation")
-            run.save(directory / PER_QUERY, "evaluation")
+            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS, DASHBOARD):
+                run.save(directory / name, "evaluation")
         manifest = EvaluationManifest(
             fingerprint=_fingerprint(config, prepared, trained),
             training_fingerprint=trained.fingerprint,
             schema_fingerprint=trained.schema_fingerprint,
         )
         write_manifest(directory, manifest)
+
+
+def _files(config: Config, evaluation: Path) -> Find:
+    """Finds the files of a run before MLflow has them."""
+    folders = {
+        "evaluation": evaluation,
+        "data": config.prepared_dir / "statistics",
+        "diagnostics": config.train_dir / "diagnostics",
+    }
+
+    def find(name: str) -> Path | None:
+        folder, _, rest = name.rpartition("/")
+        path = folders.get(folder, config.train_dir) / rest
+        return path if path.is_file() else None
+
+    return find
 
 
 def _tracked(result: EvaluationResult) -> dict[str, float]:
@@ -195,6 +241,6 @@ def _tracked(result: EvaluationResult) -> dict[str, float]:
 
 def _fingerprint(config: Config, prepared: Prepared, trained: "TrainManifest") -> str:
     """Of all that the evaluation depends on; a repeated training has another run."""
-    settings = config.evaluation.model_dump(mode="json", exclude={"select_by"})
+    settings = config.evaluation.model_dump(mode="json", exclude={"select_by", "ranking_tasks"})
     parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
     return fingerprint([*parts, settings])

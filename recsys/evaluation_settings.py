@@ -46,6 +46,18 @@ class EvaluationConfig(Settings):
     ease_max_items: int = Field(
         6_000, ge=1, description="EASE takes time by the cube of the items; beyond it is left out."
     )
+    ranking_tasks: int = Field(
+        1,
+        ge=1,
+        description="Tasks of Ray that share the queries, such as one for each core of a cluster; "
+        "1: this process ranks, with all its cores.",
+    )
+    map_items: int = Field(
+        2_000,
+        ge=0,
+        le=10_000,
+        description="Items on the dashboard's map, which takes 10 s for each 2,000; 0: no map.",
+    )
 
     @field_validator("cutoffs")
     @classmethod

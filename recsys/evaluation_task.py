@@ -7,6 +7,7 @@ import numpy as np
 from feature_store.columns import Ints, Jagged
 from pipelines.prepared import Prepared
 from recsys.ranking import Scorer, top_items
+from recsys.sharded_ranking import top_items_on_ray
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,24 @@ def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
     return held_out.keep(~np.isin(keys, seen))
 
 
-def ranked_items(scorer: Scorer, prepared: Prepared, excluded: Jagged, depth: int) -> Ints:
-    """[queries, depth] items, best first."""
-    return top_items(
+def ranked_items(
+    scorer: Scorer, prepared: Prepared, excluded: Jagged, depth: int, tasks: int = 1
+) -> Ints:
+    """[queries, depth] items, best first; with more than one task on Ray."""
+    candidates = prepared.is_current_item
+    if tasks == 1:
+        return top_items(
+            scorer,
+            num_items=prepared.num_items,
+            excluded=excluded,
+            k=depth,
+            is_candidate=candidates,
+        )
+    return top_items_on_ray(
         scorer,
         num_items=prepared.num_items,
         excluded=excluded,
         k=depth,
-        is_candidate=prepared.is_current_item,
+        is_candidate=candidates,
+        tasks=tasks,
     )

@@ -3,27 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
-from feature_store.columns import Ints
+from feature_store.columns import Floats, Ints
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.baselines import Fitted, Training, baselines
-from recsys.collate import BatchBuilder
 from recsys.config import Config
-from recsys.encode import encode_items, encode_queries
 from recsys.evaluation_task import Task, ranked_items
 from recsys.list_metrics import feature_matrix, list_metrics
 from recsys.metrics import CUTOFFS, Measured, Ranks, measure, overall_ratios, ranks_of
 from recsys.ranking import Scorer, vector_scorer
 from recsys.results import METHOD_TITLES, MODEL
 from recsys.slices import build_slices
-
-if TYPE_CHECKING:
-    from recsys.model import TwoTower
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,29 @@ class Ranked:
 
 
 def rank_all(
-    config: Config, prepared: Prepared, model: "TwoTower", task: Task, console: Console
+    config: Config,
+    prepared: Prepared,
+    query_vectors: Floats,
+    item_vectors: Floats,
+    task: Task,
+    console: Console,
 ) -> dict[str, Ranked]:
-    """Of the model and the baselines, by name."""
+    """Of the model and the baselines, by name.
+
+    Args:
+        config: Which baselines, slices and cutoffs.
+        prepared: The prepared data.
+        query_vectors: [queries, dim] the model's, of the task's queries.
+        item_vectors: [items, dim].
+        task: What is to be found.
+        console: For progress.
+    """
     settings = config.evaluation
     console.print(
         f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
     )
-    methods, left_out = _methods(config, prepared, model, task)
+    fitted, left_out = _methods(config, prepared, task)
+    methods = {MODEL: lambda: vector_scorer(query_vectors, item_vectors), **fitted}
     for sentence in left_out:
         console.print(f"evaluate: {sentence}")
     slices = item_slices(prepared.item_frequency)
@@ -65,7 +73,8 @@ def rank_all(
     found: dict[str, Ranked] = {}
     for name, build in methods.items():
         started = time.monotonic()
-        top = ranked_items(build(), prepared, task.excluded, max(settings.cutoffs))
+        depth = max(settings.cutoffs)
+        top = ranked_items(build(), prepared, task.excluded, depth, settings.ranking_tasks)
         ranks = ranks_of(task.held_out, top)
         measured = measure(
             ranks,
@@ -87,15 +96,9 @@ def rank_all(
 
 
 def _methods(
-    config: Config, prepared: Prepared, model: "TwoTower", task: Task
+    config: Config, prepared: Prepared, task: Task
 ) -> tuple[dict[str, Callable[[], Scorer]], list[str]]:
-    cpu = torch.device("cpu")
-
-    def two_tower() -> Scorer:
-        builder = BatchBuilder(prepared, config)
-        context = prepared.context_of(task.queries, task.split)
-        queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
-        return vector_scorer(queries, encode_items(model, builder, cpu))
+    """How to score with each baseline, and a sentence for each that is left out."""
 
     def fitted_baseline(fit: Callable[[Training], Fitted]) -> Callable[[], Scorer]:
         return lambda: fit(training).scorer(task.known)
@@ -104,8 +107,7 @@ def _methods(
         prepared.query_state.train, prepared.item_frequency, _validation_of(config, prepared)
     )
     chosen, left_out = baselines(config.evaluation, prepared.num_items)
-    methods: dict[str, Callable[[], Scorer]] = {MODEL: two_tower}
-    return methods | {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
+    return {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
 
 
 def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:

@@ -14,6 +14,10 @@ from recsys.metrics import Ranks, overall_ratios
 
 PER_QUERY = "per_query.parquet"
 
+_LATEST = 20
+# So that one query's rows are read without all others'.
+_ROWS_OF_GROUP = 10_000
+
 
 def write_per_query(
     path: Path,
@@ -28,10 +32,10 @@ def write_per_query(
 ) -> None:
     """One row a query: what it has, what was held out, and by method its list and its metrics.
 
-    Columns: `query_id`; `history_length`; `held_out` and `held_out_slice`, the ids and how often
-    they are in training (head, torso, tail or cold); and of each method `<method>.items`, best
-    first, `<method>.ranks` of the held-out items, from 0 and null beyond the list, and
-    `<method>.<metric>`, such as `model.recall@10`.
+    Columns: `query_id`; `history_length`; `history`, its latest 20 items, latest first; `held_out`
+    and `held_out_slice`, the ids and how often they are in training (head, torso, tail or cold);
+    and of each method `<method>.items`, best first, `<method>.ranks` of the held-out items, from 0
+    and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`.
 
     Args:
         path: Of the Parquet file.
@@ -52,6 +56,7 @@ def write_per_query(
     columns = {
         "query_id": prepared.query_encoder.ids.tokens.take(pa.array(queries)),
         "history_length": pa.array(history.lengths),
+        "history": _latest(history, ids),
         "held_out": _lists(held_out.offsets, ids.take(pa.array(held_out.values))),
         "held_out_slice": _lists(held_out.offsets, slice_names.cast(pa.string())),
     }
@@ -65,7 +70,17 @@ def write_per_query(
         ratios = overall_ratios(ranks[method], cutoffs)
         for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
             columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
-    write_parquet(path, pa.table(columns))
+    write_parquet(path, pa.table(columns), row_group_size=_ROWS_OF_GROUP)
+
+
+def _latest(history: Jagged, ids: pa.Array) -> pa.Array:
+    row, place = history.row_of_value(), np.arange(len(history.values))
+    from_end = history.offsets[1:][row] - 1 - place
+    kept = from_end < _LATEST
+    order = np.lexsort((from_end[kept], row[kept]))
+    lengths = np.minimum(history.lengths, _LATEST)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return _lists(offsets, ids.take(pa.array(history.values[kept][order])))
 
 
 def _lists(offsets: Ints, values: pa.Array) -> pa.Array:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recsys.long_tail import FrequencyBin
 from recsys.metrics import Figures, Measured, Value
 
 MODEL = "model"
@@ -39,6 +40,7 @@ class EvaluationResult(Measured):
         prepared_fingerprint: Of the prepared data.
         training_fingerprint: Of the training.
         mlflow_run_id: The training's run.
+        long_tail: By how often training has seen items, more finely than the slices.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +52,7 @@ class EvaluationResult(Measured):
     prepared_fingerprint: str
     training_fingerprint: str
     mlflow_run_id: str
+    long_tail: tuple[FrequencyBin, ...] = ()
 
     @property
     def methods(self) -> dict[str, Measured]:

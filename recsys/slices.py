@@ -127,7 +127,7 @@ def _by_value(
     chosen = [int(value) for value in order[:most] if weight[value] > 0]
     members: Members = {}
     for value in chosen:
-        members[_value_name(value, feature, encoder)] = _have(row, column.values == value, column)
+        members[value_name(value, feature, encoder)] = _have(row, column.values == value, column)
     members[_OTHERS] = _have(row, ~np.isin(column.values, chosen), column)
     members[_NONE] = column.lengths == 0
     return {name: is_in for name, is_in in members.items() if (times * is_in).any()}
@@ -139,7 +139,8 @@ def _have(row: Ints, is_value: npt.NDArray[np.bool_], column: Jagged) -> Bools:
     return found
 
 
-def _value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
+def value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
+    """The token of a row of the feature's table; rare values have no other name than that."""
     shared = shared_table(feature)
     if shared is not None and encoder.items is not None:
         feature, encoder = _feature(shared, encoder.items)

@@ -20,7 +20,11 @@ from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
 # The test of a seed; figures of baselines come from one evaluation of its own.
-_TEST = {"evaluation.baselines": ["popularity"], "evaluation.slices": []}
+_TEST = {
+    "evaluation.baselines": ["popularity"],
+    "evaluation.slices": [],
+    "evaluation.map_items": 0,
+}
 
 
 class StudyResult(BaseModel):

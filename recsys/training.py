@@ -249,6 +249,8 @@ def _seal(
         write_manifest(directory, manifest)
     for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
         run.save(config.train_dir / name)
+    for name in ("quality.json", "quality.html"):
+        run.save(config.prepared_dir / "statistics" / name, "data")
     run.log([{"step": progress.best_step, **{f"best.{k}": v for k, v in validation.items()}}])
     run.end("FINISHED")
     shutil.rmtree(work_dir)

@@ -96,8 +96,8 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     store = shlex.quote(result.trained.mlflow_uri)
     lines = [
         f"MLflow run   {result.trained.mlflow_run_id}",
-        f"             {programs}mlflow ui --backend-store-uri {store}",
         f"report       {_shown(config.evaluation_dir / 'report.html')}",
+        f"dashboard    {programs}recsys dashboard --tracking-uri {store}",
         f"bundle       {_shown(config.bundle_dir)}",
         f"time         {result.seconds:.0f} s",
         "",

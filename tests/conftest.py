@@ -45,3 +45,11 @@ def trained(planted: Config):
     from recsys.training import train
 
     return train(planted)
+
+
+@pytest.fixture(scope="session")
+def evaluated(planted: Config, tmp_path_factory: pytest.TempPathFactory):
+    """Runs for the dashboard."""
+    from dashboard_runs import evaluated_runs
+
+    return evaluated_runs(planted, tmp_path_factory.mktemp("dashboard"))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from feature_store.errors import UserError
 from recsys.ranking import top_items, vector_scorer
+from recsys.sharded_ranking import top_items_on_ray
 
 
 def of_matrix(scores):
@@ -97,3 +98,16 @@ def test_vectors_that_are_not_finite_are_refused():
     broken = np.array([[1.0, np.nan]], np.float32)
     with pytest.raises(UserError, match="item vectors are not finite"):
         vector_scorer(np.ones((1, 2), np.float32), broken)
+
+
+def test_tasks_of_ray_rank_as_one_process_does(ray_session):
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(80, 8)).astype(np.float32)
+    items = vectors[rng.integers(0, 60, 300)]  # With ties.
+    excluded = jagged(random_bags(rng, 80, 300, 5))
+    candidates = rng.random(300) < 0.8
+    asked = {"num_items": 300, "excluded": excluded, "k": 20, "is_candidate": candidates}
+    scorer = vector_scorer(vectors, items)
+    whole = top_items(scorer, **asked)
+    for tasks in (2, 3, 100):
+        assert np.array_equal(top_items_on_ray(scorer, tasks=tasks, **asked), whole)

@@ -1,0 +1,1 @@
+"""The evaluation dashboard: pages over the runs of MLflow, and one file of each run."""

@@ -1,0 +1,140 @@
+"""The `dashboard` command: pages over all runs of an MLflow store, and the file of one run."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from feature_store.errors import UserError
+from feature_store.storage import write_text
+from recsys.dashboard.run_store import RunStore
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+  <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<style>STYLE</style></head>
+  <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
+</html>
+"""
+
+
+def build_app(store: RunStore) -> Any:
+    """The dashboard as an application of Dash, whose server is one of FastAPI.
+
+    Args:
+        store: Of the runs that it shows.
+    """
+    from dash import Dash, Input, Output, dcc, html
+
+    from recsys.dashboard.components import label
+    from recsys.dashboard.pages import page
+
+    style = (files("recsys.dashboard") / "dashboard.css").read_text(encoding="utf-8")
+    app = Dash(
+        "recsys.dashboard",
+        backend="fastapi",
+        include_assets_files=False,
+        title="recsys",
+        update_title="",
+        # As a file of assets it would be missing from the first page (Dash 4.4 on FastAPI).
+        index_string=_INDEX.replace("STYLE", style),
+        suppress_callback_exceptions=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    navigation = html.Nav(
+        html.Ul(
+            [
+                html.Li(dcc.Link("Runs", href="/")),
+                html.Li(dcc.Link("Compare", href="/compare")),
+            ]
+        ),
+        **label("Pages"),
+    )
+    content = html.Main(id="page", tabIndex=-1)
+    app.layout = [
+        html.A("Skip to the content", href="#page", className="skip"),
+        html.Header([html.Strong("recsys dashboard"), navigation]),
+        dcc.Location(id="location"),
+        dcc.Store(id="title"),
+        html.Div(id="titled", hidden=True),
+        dcc.Loading(content, delay_show=300, fullscreen=False),
+    ]
+
+    @app.callback(
+        Output("page", "children"),
+        Output("title", "data"),
+        Input("location", "pathname"),
+        Input("location", "search"),
+    )
+    def show(path: str, search: str) -> tuple[Any, str]:
+        title, children = page(store, f"{path or '/'}{search or ''}")
+        return children, title
+
+    app.clientside_callback(
+        "function (title) { if (title) { document.title = title + ' - recsys'; } return ''; }",
+        Output("titled", "children"),
+        Input("title", "data"),
+    )
+    return app
+
+
+def store_uri(given: str | None) -> str:
+    """Of the option, the environment, or the default store of the one output that is here.
+
+    Raises:
+        UserError: None is named, and the working directory has none, or several.
+    """
+    named = given or os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    found = sorted(
+        {*Path().glob("mlflow.db"), *Path().glob("*/mlflow.db"), *Path().glob("*/*/mlflow.db")}
+    )
+    if len(found) == 1:
+        return f"sqlite:///{found[0].resolve()}"
+    problem = (
+        "there is none below this directory"
+        if not found
+        else (f"there are {len(found)} below this directory, such as {found[0]} and {found[1]}")
+    )
+    raise UserError(
+        f"which MLflow store? {problem}; name it with --tracking-uri sqlite:////path/to/mlflow.db "
+        "or MLFLOW_TRACKING_URI."
+    )
+
+
+def serve(uri: str | None, *, host: str, port: int) -> None:
+    """Serves the dashboard until it is interrupted.
+
+    Args:
+        uri: Of the MLflow store; None: see `store_uri`.
+        host: Address to listen on.
+        port: 0: any free one.
+
+    Raises:
+        UserError: There is no such store, or the port is taken.
+    """
+    import uvicorn
+
+    app = build_app(RunStore(store_uri(uri)))
+    server = uvicorn.Server(uvicorn.Config(app.server, host=host, port=port, access_log=False))
+    try:
+        server.run()
+    except SystemExit as error:  # How uvicorn says that it could not start.
+        raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
+
+
+def export(uri: str | None, run_id: str, output: Path) -> None:
+    """Writes one self-contained HTML file of a run.
+
+    Args:
+        uri: Of the MLflow store; None: see `store_uri`.
+        run_id: Of the run.
+        output: The file.
+
+    Raises:
+        UserError: There is no such store or run.
+    """
+    from recsys.dashboard.run_file import render_run
+
+    store = RunStore(store_uri(uri))
+    write_text(output, render_run(store.data(run_id), store.row(run_id).title))

@@ -1,0 +1,202 @@
+"""The pages by their addresses; everything chosen on a page is in its address."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from dash import dcc, html
+
+from feature_store.errors import UserError
+from recsys.dashboard.comparison_section import comparison_section
+from recsys.dashboard.components import (
+    choice,
+    current_page,
+    form,
+    label,
+    part_components,
+    search_field,
+    section_component,
+)
+from recsys.dashboard.lookup_sections import item_parts, query_parts
+from recsys.dashboard.parts import Section, Text
+from recsys.dashboard.run_store import RunRow, RunStore
+from recsys.dashboard.runs_section import METRICS, history_chart, runs_table
+from recsys.dashboard.sections import SECTIONS, map_section, tail_section
+from recsys.dashboard.slice_section import slices_section
+
+Query = Mapping[str, str]
+
+_PAGE_ROWS = 50
+# Runs that can be chosen without typing.
+_CHOICES = 200
+_SAMPLES = 12
+
+
+def page(store: RunStore, address: str) -> tuple[str, Any]:
+    """The title and the content of a page.
+
+    Args:
+        store: Of the runs.
+        address: Path and query.
+    """
+    parts = urlsplit(address)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    try:
+        if parts.path in ("", "/"):
+            return "Runs", _runs_page(store, query)
+        if parts.path == "/compare":
+            return "Compare", _compare_page(store, query)
+        found = re.fullmatch(r"/run/(\w+)/(\w+)", parts.path)
+        if found is not None and found[2] in SECTIONS:
+            row = store.row(found[1])
+            title = f"{SECTIONS[found[2]][0]} of {row.title}"
+            return title, _run_page(store, row, found[2], query)
+        raise UserError(f"there is no page {parts.path}.")
+    except UserError as error:
+        lines = [html.H1("That did not work"), html.P(str(error), className="warning")]
+        return "Error", [*lines, html.P(dcc.Link("All runs", href="/"))]
+
+
+def _runs_page(store: RunStore, query: Query) -> Any:
+    rows = store.rows()
+    if not rows:
+        return [html.H1("Runs"), html.P("The store has no training yet: `recsys run CONFIG`.")]
+    outputs = list(dict.fromkeys(row.output for row in rows))
+    evaluated = [row for row in rows if row.metric("recall@50") is not None]
+    output = query.get("output", (evaluated or rows)[0].output)
+    metric = query.get("metric", "recall@50")
+    if metric not in METRICS:
+        raise UserError(f"metric is {metric!r}, expected one of: {', '.join(METRICS)}.")
+    shown = [row for row in rows if output in ("", row.output)]
+    text = query.get("search", "").lower()
+    listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
+    at = max(1, int(query["page"])) if query.get("page", "").isdecimal() else 1
+    champion = store.champion()
+    fields = [
+        choice("output", "Trained in", [("", "anywhere"), *((o, o) for o in outputs)], output),
+        choice("metric", "Metric", list(METRICS.items()), metric),
+        search_field("search", "Name, id or status", query.get("search", "")),
+    ]
+    part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
+    table = runs_table(part, champion, total=len(listed), first=(at - 1) * _PAGE_ROWS)
+    history = Section("history", "History", [history_chart(shown, metric, champion)])
+    return [
+        html.H1("Runs"),
+        form("/", fields, "Show"),
+        section_component(history),
+        section_component(Section("runs", "All runs", [table])),
+        _pager(query, at, -(-len(listed) // _PAGE_ROWS)),
+    ]
+
+
+def _pager(query: Query, at: int, pages: int) -> Any:
+    def link(text: str, to: int) -> Any:
+        return dcc.Link(text, href=f"/?{urlencode({**query, 'page': to})}")
+
+    links = [link("Newer", at - 1)] if at > 1 else []
+    links += [html.Span(f"Page {at} of {max(1, pages)}")]
+    links += [link("Older", at + 1)] if at < pages else []
+    return html.Nav(links, className="pager", **label("Pages"))
+
+
+def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:
+    run = store.data(row.run_id)
+    here = f"/run/{row.run_id}/{key}"
+    content: list[Any]
+    if key in ("slices", "tail"):
+        against = query.get("against", _earlier(store, row) or "")
+        other = store.data(against) if against else None
+        make = slices_section if key == "slices" else tail_section
+        content = [_against_form(store, row, here, against), section_component(make(run, other))]
+    elif key == "map":
+        features = ["slice", *(run.items.features if run.items else [])]
+        chosen = query.get("feature", features[min(1, len(features) - 1)])
+        if chosen not in features:
+            raise UserError(f"feature is {chosen!r}, expected one of: {', '.join(features)}.")
+        field = choice("feature", "Colour by", [(f, f) for f in features], chosen)
+        content = [form(here, [field], "Show"), section_component(map_section(run, [chosen]))]
+    elif key == "examples" and run.queries is not None:
+        wanted = query.get("query", "")
+        samples = run.queries.spread(_SAMPLES)
+        content = [
+            form(here, [search_field("query", "Query id", wanted)], "Look up"),
+            _samples("For instance", [(name, name) for name in samples], here, "query"),
+        ]
+        asked = wanted or (samples[0] if samples else "")
+        parts = query_parts(run.queries, run.items, asked, here)
+        content.append(html.Section([html.H2(f"Query {asked}"), *part_components(parts)]))
+    elif key == "similar" and run.items is not None:
+        wanted = query.get("item", "")
+        samples_of = run.items.names.slice(0, _SAMPLES).to_pylist()
+        names = [(entry["item_id"], entry["title"] or entry["item_id"]) for entry in samples_of]
+        content = [
+            form(here, [search_field("item", "Item id or title", wanted)], "Look up"),
+            _samples("For instance", names, here, "item"),
+        ]
+        asked = wanted or (names[0][0] if names else "")
+        parts = item_parts(run.items, asked, here)
+        content.append(html.Section([html.H2(f"Items like {asked}"), *part_components(parts)]))
+    else:
+        content = [section_component(SECTIONS[key][1](run))]
+    return [html.H1(f"Run {row.title}"), _tabs(row, key), *content]
+
+
+def _tabs(row: RunRow, key: str) -> Any:
+    def tab(name: str, title: str) -> Any:
+        if name == key:
+            return html.Span(title, className="current", **current_page())
+        return dcc.Link(title, href=f"/run/{row.run_id}/{name}")
+
+    links = [html.Li(tab(name, title)) for name, (title, _) in SECTIONS.items()]
+    return html.Nav(html.Ul(links), className="tabs", **label("Sections of the run"))
+
+
+def _samples(title: str, names: list[tuple[str, str]], here: str, field: str) -> Any:
+    links = [
+        html.Li(dcc.Link(text, href=f"{here}?{urlencode({field: key})}")) for key, text in names
+    ]
+    return html.Div([html.Span(f"{title}:"), html.Ul(links)], className="samples")
+
+
+def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:
+    champion = store.champion()
+    options = [("", "the best baseline")]
+    for other in store.rows():
+        if other.metric("recall@50") is not None and other.run_id != row.run_id:
+            mark = " (champion)" if other.run_id == champion else ""
+            options.append((other.run_id, other.title + mark))
+    return form(here, [choice("against", "Against", options[:_CHOICES], against)], "Show")
+
+
+def _earlier(store: RunStore, row: RunRow) -> str | None:
+    """The champion, else the run that was trained before in the same place."""
+    champion = store.champion()
+    if champion is not None and champion != row.run_id:
+        return champion
+    for other in store.rows():
+        is_earlier = other.started < row.started and other.output == row.output
+        if is_earlier and other.metric("recall@50") is not None:
+            return other.run_id
+    return None
+
+
+def _compare_page(store: RunStore, query: Query) -> Any:
+    evaluated = [row for row in store.rows() if row.metric("recall@50") is not None]
+    options = [(row.run_id, row.title) for row in evaluated]
+    a, b = query.get("a", ""), query.get("b", "")
+    chosen = {a, b}
+    shown = [o for at, o in enumerate(options) if at < _CHOICES or o[0] in chosen]
+    fields = [
+        choice("a", "A, in use", [("", "choose a run"), *shown], a),
+        choice("b", "B, which may replace it", [("", "choose a run"), *shown], b),
+    ]
+    content = [html.H1("Compare two runs"), form("/compare", fields, "Compare")]
+    if len(options) < 2:
+        content.append(html.P("There are fewer than two evaluated runs."))
+    elif a and b:
+        content.append(section_component(comparison_section(store.data(a), store.data(b))))
+    else:
+        text = Text("Queries that both runs were evaluated on are compared one by one.")
+        content += part_components([text])
+    return content

@@ -1,0 +1,185 @@
+"""What there is to see of one run, section by section."""
+
+from collections.abc import Callable, Sequence
+
+from recsys.dashboard import figures
+from recsys.dashboard.data_section import data_section
+from recsys.dashboard.lookup_sections import examples_section, similar_section
+from recsys.dashboard.parts import Cell, Chart, Part, Section, Table, Text, shown
+from recsys.dashboard.run_data import RunData
+from recsys.dashboard.slice_section import slices_section
+from recsys.dashboard.training_sections import ssl_section, training_section
+from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval
+
+_NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
+_MOST_FEATURES = 3
+
+
+def results_section(run: RunData) -> Section:
+    """The model beside its baselines."""
+    result = run.result
+    if result is None:
+        return Section("results", "Results", [_NO_EVALUATION])
+    counts = result.counts
+    parts: list[Part] = [Text(text, is_warning=True) for text in result.warnings()]
+    parts.append(
+        Text(
+            f"{counts['items']:,} items ranked for {counts['queries']:,} queries of the test split "
+            f"({result.split}), {counts['held_out']:,} items to find."
+        )
+    )
+    parts.append(_methods(result))
+    series = {
+        METHOD_TITLES[name]: {title: _float(method.overall[m]) for m, title in SHOWN.items()}
+        for name, method in result.methods.items()
+        if name != "random"
+    }
+    best = max(result.baselines, key=lambda n: _float(result.baselines[n].overall["recall@50"]))
+    parts.append(
+        Chart(
+            "The model and its baselines",
+            f"Recall@50 of the model is {shown(result.overall['recall@50'])}, that of the best "
+            f"baseline, {METHOD_TITLES[best]}, "
+            f"{shown(result.baselines[best].overall['recall@50'])}.",
+            figures.bars(series, x="", y="mean over queries"),
+        )
+    )
+    if result.lists:
+        parts.append(_lists(result))
+    return Section("results", "Results", parts)
+
+
+def _methods(result: EvaluationResult) -> Table:
+    rows: list[list[Cell]] = []
+    for name, method in result.methods.items():
+        figures_of = method.overall
+        rows.append(
+            [
+                METHOD_TITLES[name],
+                *(f"{shown(figures_of[m])} ({interval(figures_of[f'{m}_ci'])})" for m in SHOWN),
+            ]
+        )
+    caption = "Means over queries, with 95 % intervals of a bootstrap over queries"
+    return Table(caption, ["Method", *SHOWN.values()], rows)
+
+
+def _lists(result: EvaluationResult) -> Table:
+    names = list(result.lists)
+    rows = [
+        [METHOD_TITLES[name], *(shown(method.lists.get(n)) for n in names)]
+        for name, method in result.methods.items()
+    ]
+    headings = [name.replace("_", " ").capitalize() for name in names]
+    return Table(
+        "What the lists are like, whether or not they are right", ["Method", *headings], rows
+    )
+
+
+def tail_section(run: RunData, against: RunData | None = None) -> Section:
+    """Recall and exposure by how often training has seen items."""
+    result = run.result
+    if result is None or not result.long_tail:
+        return Section("tail", "Long tail", [_NO_EVALUATION])
+    bins = [each for each in result.long_tail if each.pairs]
+    names = {(b.low, b.high): f"{b.low}" if b.low == b.high else f"{b.low}-{b.high}" for b in bins}
+    methods = [m for m in result.methods if m != "random"]
+    recall = {
+        METHOD_TITLES[m]: [(names[b.low, b.high], b.recall.get(m)) for b in bins] for m in methods
+    }
+    if against is not None and against.result is not None:
+        other = {(b.low, b.high): b.recall.get(MODEL) for b in against.result.long_tail}
+        recall[f"run {against.name}"] = [(name, other.get(key)) for key, name in names.items()]
+    rows = [
+        [
+            names[b.low, b.high],
+            f"{b.items:,}",
+            f"{b.pairs:,}",
+            *(shown(dict(points)[names[b.low, b.high]]) for points in recall.values()),
+        ]
+        for b in bins
+    ]
+    chart = Chart(
+        "Recall@50 by training events of an item",
+        "How large a share of held-out pairs is found, from items that training never saw on the "
+        "left to the most frequent ones on the right. "
+        + ", ".join(f"{names[b.low, b.high]}: {shown(b.recall[MODEL])}" for b in bins)
+        + ".",
+        figures.lines(recall, x="training events of the item", y="Recall@50"),
+        Table("Recall@50 of held-out pairs", ["Events", "Items", "Pairs", *recall], rows),
+        is_wide=True,
+    )
+    chart.figure["layout"]["xaxis"]["type"] = "category"
+    return Section("tail", "Long tail", [chart, _exposure(result)])
+
+
+def _exposure(result: EvaluationResult) -> Chart:
+    bins = result.long_tail
+    labels = [f"{b.low}" if b.low == b.high else f"{b.low}-{b.high}" for b in bins]
+    items, pairs = sum(b.items for b in bins) or 1, sum(b.pairs for b in bins) or 1
+    series = {
+        "items": {name: b.items / items for name, b in zip(labels, bins, strict=True)},
+        "held-out pairs": {name: b.pairs / pairs for name, b in zip(labels, bins, strict=True)},
+        "the model's lists": {n: b.shown[MODEL] for n, b in zip(labels, bins, strict=True)},
+        "popularity's lists": {n: b.shown["popularity"] for n, b in zip(labels, bins, strict=True)},
+    }
+    rows = [[name, *(f"{values[name]:.1%}" for values in series.values())] for name in labels]
+    return Chart(
+        "Who is shown: shares by training events of an item",
+        "The share of items, of what was to be found, and of the first 50 places of all lists.",
+        figures.bars(series, x="training events of the item", y="share"),
+        Table("Shares", ["Events", *series], rows),
+        is_wide=True,
+    )
+
+
+def map_section(run: RunData, features: Sequence[str] | None = None) -> Section:
+    """A projection of the item vectors, coloured by features."""
+    items = run.items
+    if items is None or not items.places.num_rows:
+        text = "This run's evaluation kept no map of its items (evaluation.map_items)."
+        return Section("map", "Item map", [Text(text)])
+    chosen = ["slice", *items.features[:_MOST_FEATURES]] if features is None else features
+    table = items.places
+    x, y = table["x"].to_pylist(), table["y"].to_pylist()
+    titles, frequency = table["title"].to_pylist(), table["frequency"].to_pylist()
+    parts: list[Part] = [
+        Text(
+            f"{table.num_rows:,} items; those with similar vectors lie together (t-SNE of the item "
+            "tower's vectors). Distances between far groups mean nothing."
+        )
+    ]
+    for feature in chosen:
+        values = table[feature if feature == "slice" else items.column(feature)].to_pylist()
+        groups: dict[str, list[tuple[float, float, str]]] = {}
+        for at, value in enumerate(values):
+            label = f"{titles[at]}<br>{feature}: {value}<br>{frequency[at]:,} training events"
+            groups.setdefault(str(value), []).append((x[at], y[at], label))
+        ordered = dict(sorted(groups.items(), key=lambda pair: (pair[0][0] == "(", -len(pair[1]))))
+        parts.append(
+            Chart(
+                f"Items by {feature}",
+                f"A map of item vectors, by {feature}: "
+                + ", ".join(f"{name} {len(points):,}" for name, points in ordered.items()),
+                figures.scatter(ordered),
+                is_wide=True,
+            )
+        )
+    return Section("map", "Item map", parts)
+
+
+# Of each section its key, its title, and how it is made of a run.
+SECTIONS: dict[str, tuple[str, Callable[[RunData], Section]]] = {
+    "results": ("Results", results_section),
+    "slices": ("Slices", slices_section),
+    "tail": ("Long tail", tail_section),
+    "training": ("Training", training_section),
+    "ssl": ("Self-supervision", ssl_section),
+    "map": ("Item map", map_section),
+    "examples": ("Recommendations", examples_section),
+    "similar": ("Similar items", similar_section),
+    "data": ("Data and drift", data_section),
+}
+
+
+def _float(value: object) -> float:
+    return value if isinstance(value, float) else 0.0

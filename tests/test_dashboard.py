@@ -1,0 +1,218 @@
+"""The dashboard's pages and the file of a run, without a browser."""
+
+import json
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.errors import UserError
+from recsys.dashboard import figures
+from recsys.dashboard.app import export, store_uri
+from recsys.dashboard.pages import page
+from recsys.dashboard.parts import Chart, Table
+from recsys.dashboard.run_store import RunStore
+from recsys.dashboard.sections import SECTIONS
+
+
+def text_of(component) -> str:
+    """All words of a page."""
+    return json.dumps(component, default=lambda c: c.to_plotly_json(), ensure_ascii=False)
+
+
+def charts_of(component) -> list[dict]:
+    found = []
+
+    def walk(node):
+        if isinstance(node, dict):
+            if node.get("type") == "Graph":
+                found.append(node["props"]["figure"])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(json.loads(text_of(component)))
+    return found
+
+
+def test_figures_are_plotlys():
+    made = [
+        figures.lines({"a": [(1, 0.5), (2, None)], "b": [(1, 1.0)]}, x="x", y="y", marked=2),
+        figures.bars({"a": {"x": 1.0, "y": None}, "b": {"x": 2.0}}, x="x", y="y"),
+        figures.heat_map(["r"], ["c", "d"], [[0.1, None]], texts=[["+", "-"]], is_signed=True),
+        figures.scatter({"a": [(0.0, 1.0, "label")], "b": []}),
+        figures.intervals([("a", 0.1, 0.0, 0.2)], x="x"),
+    ]
+    for figure in made:
+        go.Figure(figure)  # Raises where a name or a value is none of Plotly's.
+
+
+def test_no_colour_means_anything_by_itself():
+    series = {str(name): [(0, 1.0)] for name in range(8)}
+    styles = {
+        (trace["line"]["dash"], trace["marker"]["symbol"])
+        for trace in figures.lines(series, x="", y="")["data"]
+    }
+    assert len(styles) == 8
+
+
+@pytest.mark.parametrize("colour", figures.COLOURS)
+def test_lines_stand_out_from_white(colour):
+    # WCAG 2.2, 1.4.11: 3 to 1 for graphics.
+    channels = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3
+
+
+def test_the_list_has_all_runs_and_their_history(evaluated):
+    store = evaluated.store()
+    title, content = page(store, "/")
+    words = text_of(content)
+    assert title == "Runs"
+    first, second, third = evaluated.run_ids
+    assert f"/run/{first}/results" in words
+    assert f"/run/{second}/results" in words
+    (history,) = charts_of(content)
+    overall = next(trace for trace in history["data"] if trace["name"] == "overall")
+    values = [store.row(run_id).metric("recall@50") for run_id in (first, second)]
+    assert overall["y"] == values
+    everywhere = text_of(page(store, "/?output=")[1])
+    assert f"/run/{third}/training" in everywhere
+    assert third[:8] not in text_of(page(store, f"/?output=&search={first[:8]}")[1])
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_every_section_shows_something(evaluated, key):
+    title, content = page(evaluated.store(), f"/run/{evaluated.run_ids[1]}/{key}")
+    assert title.startswith(SECTIONS[key][0])
+    parts = SECTIONS[key][1](evaluated.store().data(evaluated.run_ids[1])).parts
+    assert any(isinstance(part, Chart | Table) for part in parts) or key in ("examples", "similar")
+    for figure in charts_of(content):
+        go.Figure(figure)
+        assert any(len(trace.get("x", [])) for trace in figure["data"])
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_a_run_without_an_evaluation_says_so(evaluated, key):
+    title, _ = page(evaluated.store(), f"/run/{evaluated.run_ids[2]}/{key}")
+    assert title != "Error"
+
+
+def test_slices_are_held_against_the_run_before(evaluated):
+    store = evaluated.store()
+    before, after, _ = evaluated.run_ids
+    (figure,) = charts_of(page(store, f"/run/{after}/slices")[1])
+    heat = figure["data"][0]
+    difference = heat["z"][heat["y"].index("overall")][heat["x"].index("Recall@50")]
+    values = [store.row(run_id).metric("recall@50") for run_id in (before, after)]
+    assert difference == pytest.approx(values[1] - values[0])
+    assert any(name.startswith("item.group: ") and name.endswith(")") for name in heat["y"])
+    words = text_of(page(store, f"/run/{after}/slices?against=")[1])
+    assert "Difference to popularity" in words
+
+
+def test_the_long_tail_shows_both_runs(evaluated):
+    before, after, _ = evaluated.run_ids
+    recall, _ = charts_of(page(evaluated.store(), f"/run/{after}/tail")[1])
+    assert any(before[:8] in trace["name"] for trace in recall["data"])
+
+
+def test_a_query_is_looked_up(evaluated):
+    rows = pq.read_table(evaluated.config.evaluation_dir / "per_query.parquet").to_pylist()
+    asked = rows[len(rows) // 2]
+    here = f"/run/{evaluated.run_ids[1]}/examples"
+    words = text_of(page(evaluated.store(), f"{here}?query={asked['query_id']}")[1])
+    assert f"Query {asked['query_id']}" in words
+    titles = [f"Item number {name[1:]} of group" for name in asked["model.items"][:10]]
+    assert all(title in words for title in titles)
+    assert "By popularity" in words
+    unknown = text_of(page(evaluated.store(), f"{here}?query=q")[1])
+    assert "No evaluated query has the id 'q'" in unknown
+    assert "Ids that begin like it" in unknown
+
+
+def test_similar_items_are_the_nearest(evaluated):
+    items = evaluated.store().data(evaluated.run_ids[1]).items
+    row = items.row_of("i17")
+    near = items.similar(row)
+    assert len(near) == 10
+    assert row not in dict(near)
+    cosines = [cosine for _, cosine in near]
+    assert cosines == sorted(cosines, reverse=True)
+    here = f"/run/{evaluated.run_ids[1]}/similar"
+    assert "Nearest to Item number 17 of group 1 (i17)" in text_of(
+        page(evaluated.store(), f"{here}?item=i17")[1]
+    )
+    by_title = text_of(page(evaluated.store(), f"{here}?item=number 17 of")[1])
+    assert f"{here}?item=i17" in by_title
+    assert "No item has the id or the title" in text_of(
+        page(evaluated.store(), f"{here}?item=nothing")[1]
+    )
+
+
+def test_two_runs_are_compared(evaluated):
+    before, after, without = evaluated.run_ids
+    content = page(evaluated.store(), f"/compare?a={before}&b={after}")[1]
+    assert "queries in common" in text_of(content)
+    assert len(charts_of(content)) == 1
+    title, content = page(evaluated.store(), f"/compare?a={before}&b={without}")
+    assert title == "Error"
+    assert "has no evaluation" in text_of(content)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("/nowhere", "there is no page /nowhere"),
+        ("/run/0123/results", "no training with the id '0123'"),
+        ("/run/../../etc/results", "there is no page"),
+        ("/?metric=fame", "metric is 'fame', expected one of"),
+    ],
+)
+def test_a_wrong_address_gets_a_sentence(evaluated, address, message):
+    title, content = page(evaluated.store(), address)
+    assert title == "Error"
+    assert message in text_of(content)
+
+
+def test_the_file_of_a_run_needs_nothing_else(evaluated, tmp_path):
+    export(evaluated.uri, evaluated.run_ids[1], tmp_path / "run.html")
+    text = (tmp_path / "run.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', text)
+    for key, (title, _) in SECTIONS.items():
+        assert f'<section id="{key}"><h2>{title}</h2>' in text
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', text, re.S)[1])
+    assert len(drawn) == len(re.findall(r"data-figure=", text)) > 8
+    of_run = evaluated.store().data(evaluated.run_ids[1]).find("evaluation/dashboard.html")
+    assert of_run.stat().st_size < 6_000_000
+
+
+def test_titles_cannot_inject_markup(evaluated, tmp_path):
+    from recsys.dashboard.parts import Section
+    from recsys.dashboard.run_file import _section
+
+    evil = "</script><img src=x onerror=alert(1)>"
+    table = Table(evil, [evil], [[evil]])
+    chart = Chart(evil, evil, figures.lines({evil: [(1, 1.0)]}, x=evil, y=evil), table)
+    html = _section(Section("key", evil, [table, chart]), [])
+    assert "<img" not in html
+
+
+def test_which_store_is_a_question(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match="there is none below this directory; name it with"):
+        store_uri(None)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mlflow.db").touch()
+    assert store_uri(None) == f"sqlite:///{tmp_path}/a/mlflow.db"
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(UserError, match="there are 2 below this directory"):
+        store_uri(None)
+    assert store_uri("sqlite:///x.db") == "sqlite:///x.db"
+    with pytest.raises(UserError, match="there is no MLflow store"):
+        RunStore("sqlite:///nothing.db")

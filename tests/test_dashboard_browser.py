@@ -1,0 +1,190 @@
+"""The dashboard in headless Chromium: pages open, charts have data, nothing errs."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, sync_playwright
+
+from recsys.dashboard.app import build_app, export
+from recsys.dashboard.sections import SECTIONS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt install it")
+
+CHARTS = {
+    "results": 1,
+    "slices": 1,
+    "tail": 2,
+    "training": 4,
+    "ssl": 6,
+    "map": 1,
+    "examples": 0,
+    "similar": 0,
+    "data": 2,
+}
+
+
+@dataclass
+class Opened:
+    """A page, and where the dashboard is."""
+
+    page: Page
+    address: str
+
+    def go(self, path: str, charts: int = 0) -> None:
+        self.page.goto(self.address + path)
+        self.wait(charts)
+
+    def wait(self, charts: int = 0) -> None:
+        self.page.wait_for_selector("main h1")
+        self.page.wait_for_function(
+            f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {charts}"
+        )
+
+    def points(self) -> list[int]:
+        """Of each chart, how many."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll('.js-plotly-plot')].map(chart =>
+                chart.data.reduce((sum, trace) => sum + trace.x.length, 0))"""
+        )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu"]}
+        browser = playwright.chromium.launch(**options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(evaluated) -> Iterator[str]:
+    app = build_app(evaluated.store())
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app.server, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(browser) -> Iterator[Page]:
+    """One for all tests, which keeps Plotly's script."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def opened(page, address) -> Iterator[Opened]:
+    faults: list[str] = []
+    listeners = {
+        "console": lambda m: faults.append(m.text) if m.type in ("error", "warning") else None,
+        "pageerror": lambda error: faults.append(str(error)),
+        "response": lambda r: faults.append(f"{r.status} {r.url}") if r.status >= 400 else None,
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    yield Opened(page, address)
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
+    assert faults == []
+
+
+def axe(page: Page) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
+    return [
+        f"{violation['id']}: {violation['nodes'][0]['html']}"
+        for violation in found.response["violations"]
+    ]
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_every_section_is_drawn_and_accessible(opened, evaluated, key):
+    opened.go(f"/run/{evaluated.run_ids[1]}/{key}", CHARTS[key])
+    assert len(opened.points()) >= CHARTS[key]
+    assert all(opened.points())
+    assert SECTIONS[key][0] in opened.page.title()
+    assert opened.page.locator("nav .current").inner_text() == SECTIONS[key][0]
+    assert axe(opened.page) == []
+
+
+def test_the_list_is_drawn_and_leads_on(opened, evaluated):
+    opened.go("/", 1)
+    assert all(opened.points())
+    assert axe(opened.page) == []
+    opened.page.locator("tbody a").first.click()
+    opened.page.wait_for_selector("nav.tabs")
+    assert evaluated.run_ids[1] in opened.page.url
+
+
+def test_runs_are_compared(opened, evaluated):
+    opened.go("/compare")
+    opened.page.get_by_label("A, in use").select_option(evaluated.run_ids[0])
+    opened.page.get_by_label("B, which may replace it").select_option(evaluated.run_ids[1])
+    opened.page.get_by_role("button", name="Compare").click()
+    opened.page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert all(opened.points())
+    chosen = opened.page.get_by_label("A, in use").input_value()
+    assert chosen == evaluated.run_ids[0]
+    assert axe(opened.page) == []
+
+
+def test_a_query_is_looked_up_by_the_keyboard_alone(opened, evaluated):
+    opened.go(f"/run/{evaluated.run_ids[1]}/examples")
+    opened.page.keyboard.press("Tab")
+    assert opened.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    for _ in range(20):
+        opened.page.keyboard.press("Tab")
+        if opened.page.evaluate("document.activeElement.name") == "query":
+            break
+    opened.page.keyboard.type("q7")
+    opened.page.keyboard.press("Enter")
+    opened.page.wait_for_url("**/examples?query=q7")
+    opened.page.wait_for_selector("h2:text('Query q7')")
+    assert opened.page.get_by_label("Query id").input_value() == "q7"
+
+
+def test_a_narrow_screen_scrolls_only_down(opened, evaluated):
+    opened.page.set_viewport_size({"width": 380, "height": 800})
+    for path in ("/", f"/run/{evaluated.run_ids[1]}/slices"):
+        opened.go(path, 1)
+        width = opened.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 380
+
+
+def test_a_wrong_address_is_told(opened):
+    opened.go("/run/0123/results")
+    assert "no training with the id" in opened.page.locator("main").inner_text()
+
+
+def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path):
+    export(evaluated.uri, evaluated.run_ids[1], tmp_path / "run.html")
+    opened.page.context.set_offline(True)  # The last test: it stays so.
+    opened.page.goto(f"file://{tmp_path}/run.html")
+    opened.page.wait_for_selector(".js-plotly-plot .main-svg")
+    for place in opened.page.locator("[data-figure]").all():
+        place.scroll_into_view_if_needed()
+    opened.page.wait_for_function(
+        "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+        " >= document.querySelectorAll('[data-figure]').length"
+    )
+    assert all(opened.points())
+    opened.page.get_by_label("Search").first.fill("query q7:")
+    shown = opened.page.locator("#examples details.entry:visible")
+    assert all("Query q7:" in text for text in shown.all_inner_texts())
+    assert axe(opened.page) == []
