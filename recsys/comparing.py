@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from feature_store.errors import UserError
-from feature_store.storage import read_manifest, write_json, write_text
-from pipelines.prepared import Prepared
+from feature_store.storage import write_json, write_text
 from recsys.compare_report import render_comparison
 from recsys.evaluated_runs import EvaluatedRun, find_run
 from recsys.run_comparison import Comparison, compare_runs
-from recsys.titles import item_titles
-from recsys.training_manifest import TrainManifest
 
 PAGE, RESULT = "comparison.html", "comparison.json"
 
@@ -45,18 +41,8 @@ def compare(
 
 
 def _titles(run: EvaluatedRun) -> dict[str, str]:
-    """Of items by id, where the run's data is still on this machine."""
-    if run.output is None:
+    """Of items by id."""
+    if run.titles is None:
         return {}
-    try:
-        trained = read_manifest(run.output / "train", TrainManifest)
-        if trained is None:
-            return {}
-        prepared = Prepared(run.output / "prepared")
-        titles = item_titles(trained.config, prepared)
-    except UserError:  # They only adorn the page.
-        return {}
-    if titles is None:
-        return {}
-    ids = prepared.item_encoder.ids.tokens.to_pylist()
-    return dict(zip(ids, titles.to_pylist(), strict=True))
+    ids, titles = (run.titles[name].to_pylist() for name in ("item_id", "title"))
+    return dict(zip(ids, titles, strict=True))

@@ -1,5 +1,6 @@
 """Finds what an evaluation left: in a directory, or in a run of MLflow."""
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.errors import UserError
+from recsys.item_map import ITEMS
 from recsys.per_query import PER_QUERY
-
-_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class EvaluatedRun:
     Attributes:
         name: As it was asked for.
         per_query: See `write_per_query`.
-        output: Of the configuration, where it is on this machine.
+        titles: `item_id` and `title` of each item; None where the evaluation kept none.
     """
 
     name: str
     per_query: pa.Table
-    output: Path | None
+    titles: pa.Table | None = None
 
 
 def find_run(name: str) -> EvaluatedRun:
@@ -43,11 +43,17 @@ def find_run(name: str) -> EvaluatedRun:
         return _from_mlflow(name)
     for directory in (path, path / "evaluation"):
         if (directory / PER_QUERY).is_file():
-            return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), directory.parent)
+            return _read(name, directory)
     raise UserError(
         f"{name} holds no {PER_QUERY}; expected the output of a configuration that was evaluated. "
         "Run `recsys evaluate` first."
     )
+
+
+def _read(name: str, directory: Path) -> EvaluatedRun:
+    items = directory / ITEMS
+    titles = pq.read_table(items, columns=["item_id", "title"]) if items.is_file() else None
+    return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), titles)
 
 
 def _from_mlflow(run_id: str) -> EvaluatedRun:
@@ -55,13 +61,15 @@ def _from_mlflow(run_id: str) -> EvaluatedRun:
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as scratch:
+        client = MlflowClient()
         try:
-            client = MlflowClient()
             path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", scratch)
-            return EvaluatedRun(run_id, pq.read_table(path), None)
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{run_id!r} is neither a directory nor an evaluated run of MLflow's; expected the "
                 "output of a configuration, or a run's id (and MLFLOW_TRACKING_URI set to its "
                 "store)."
             ) from error
+        with contextlib.suppress(MlflowException, OSError):  # Of an evaluation without them.
+            client.download_artifacts(run_id, f"evaluation/{ITEMS}", scratch)
+        return _read(run_id, Path(path).parent)

@@ -16,7 +16,7 @@ PER_QUERY = "per_query.parquet"
 
 _LATEST = 20
 # So that one query's rows are read without all others'.
-_ROWS_OF_GROUP = 10_000
+_ROWS_OF_GROUP = 2_000
 
 
 def write_per_query(

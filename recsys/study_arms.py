@@ -73,6 +73,7 @@ def trials_of(config: Config, name: str, arm: Arm, trials: int) -> list[dict[str
         arm: Its values and its space.
         trials: How many; fewer where the space has no more.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=_SEED))
     axes = [Axis(path, dimension) for path, dimension in arm.space.items()]
     found: list[dict[str, Any]] = [dict(arm.values)]

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.errors import UserError
-from recsys.dashboard import figures
+from recsys.comparing import compare
+from recsys.dashboard import figures, run_store
 from recsys.dashboard.app import export, store_uri
 from recsys.dashboard.pages import page
 from recsys.dashboard.parts import Chart, Table
@@ -66,6 +67,25 @@ def test_lines_stand_out_from_white(colour):
     channels = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3
+
+
+def test_runs_are_read_page_by_page_and_again(evaluated, monkeypatch):
+    monkeypatch.setattr(run_store, "_RUNS_AT_ONCE", 1)
+    store = evaluated.store()
+    store.wait()
+    assert [row.run_id for row in store.rows()] == list(reversed(evaluated.run_ids))
+    assert store.is_complete
+    monkeypatch.setattr(run_store, "_FRESH_SECONDS", 0.0)
+    for _ in range(3):
+        assert len(store.rows()) == 3
+
+
+def test_a_store_that_fails_says_so_to_everyone(evaluated, monkeypatch):
+    store = evaluated.store()
+    monkeypatch.setattr(store, "_pages", lambda: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cannot read the runs of sqlite.*division by zero"):
+            store.rows()
 
 
 def test_the_list_has_all_runs_and_their_history(evaluated):
@@ -162,6 +182,12 @@ def test_two_runs_are_compared(evaluated):
     title, content = page(evaluated.store(), f"/compare?a={before}&b={without}")
     assert title == "Error"
     assert "has no evaluation" in text_of(content)
+
+
+def test_the_comparison_by_run_ids_has_titles(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", evaluated.uri)
+    compare(*evaluated.run_ids[:2], tmp_path, metric="ndcg@10")
+    assert "Item number" in (tmp_path / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize(

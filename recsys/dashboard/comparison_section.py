@@ -45,7 +45,7 @@ def comparison_section(before: RunData, after: RunData) -> Section:
 def _evaluated(run: RunData) -> EvaluatedRun:
     if run.queries is None:
         raise UserError(f"run {run.name} has no evaluation; run `recsys evaluate` on it first.")
-    return EvaluatedRun(run.name, pq.read_table(run.queries.path), None)
+    return EvaluatedRun(run.name, pq.read_table(run.queries.path))
 
 
 def _forest(comparison: Comparison) -> Chart:

@@ -81,8 +81,10 @@ def _runs_page(store: RunStore, query: Query) -> Any:
     part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
     table = runs_table(part, champion, total=len(listed), first=(at - 1) * _PAGE_ROWS)
     history = Section("history", "History", [history_chart(shown, metric, champion)])
+    reading = f"{len(rows):,} runs have been read so far; older ones are on their way: reload."
     return [
         html.H1("Runs"),
+        *([] if store.is_complete else part_components([Text(reading)])),
         form("/", fields, "Show"),
         section_component(history),
         section_component(Section("runs", "All runs", [table])),

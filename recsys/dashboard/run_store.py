@@ -4,7 +4,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from recsys.dashboard.run_data import RunData
 
 # How old the list of runs may be, and how many runs are kept in memory.
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
-_RUNS_AT_ONCE = 1000
+# MLflow takes some 10 ms for a run, with all its metrics and parameters.
+_RUNS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,42 @@ class RunStore:
             self._client: Any = MlflowClient(tracking_uri=uri)
         except MlflowException as error:
             raise UserError(f"cannot open the MLflow store {uri}: {error.message}") from error
-        self.uri = uri
+        self._uri = uri
         self._lock = threading.Lock()
-        self._read_at = 0.0
+        self._reader: threading.Thread | None = None
+        self._read_at: float | None = None
+        self._has_some = threading.Event()
+        self._fault: UserError | None = None
         self._rows: dict[str, RunRow] = {}
         self._data: OrderedDict[str, RunData] = OrderedDict()
         self._downloads = tempfile.TemporaryDirectory(prefix="recsys-dashboard-")
 
     def rows(self) -> list[RunRow]:
-        """Trainings, the latest first."""
+        """Trainings, the latest first: at the first call only the latest ones.
+
+        They are read anew in the background, and nobody waits for it but the first caller.
+        """
         with self._lock:
-            if time.monotonic() - self._read_at > _FRESH_SECONDS or not self._read_at:
-                self._rows = {row.run_id: row for row in self._search()}
-                self._read_at = time.monotonic()
-            return list(self._rows.values())
+            is_reading = self._reader is not None and self._reader.is_alive()
+            is_old = self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS
+            if is_old and not is_reading:
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
+        self._has_some.wait()
+        if self._fault is not None:
+            raise self._fault
+        return list(self._rows.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings have been read once."""
+        return self._read_at is not None
+
+    def wait(self) -> None:
+        """Until all trainings have been read."""
+        self.rows()
+        assert self._reader is not None
+        self._reader.join()
 
     def row(self, run_id: str) -> RunRow:
         """Of a run.
@@ -99,6 +122,8 @@ class RunStore:
             UserError: The store has no such training.
         """
         self.rows()
+        if run_id not in self._rows and not self.is_complete:
+            self.wait()
         if run_id not in self._rows:
             raise UserError(f"the store has no training with the id {run_id!r}.")
         return self._rows[run_id]
@@ -125,9 +150,22 @@ class RunStore:
                     return found
         return None
 
-    def _search(self) -> list[RunRow]:
+    def _read(self) -> None:
+        """Page by page; what an earlier reading found stays until this one is done."""
+        rows: dict[str, RunRow] = {}
+        try:
+            for page in self._pages():
+                rows |= {row.run_id: row for row in page}
+                if self._read_at is None:
+                    self._rows = dict(rows)
+                    self._has_some.set()
+            self._rows, self._read_at, self._fault = rows, time.monotonic(), None
+        except Exception as error:  # Callers raise it: nobody sees what a thread raises.
+            self._fault = UserError(f"cannot read the runs of {self._uri}: {error}")
+        self._has_some.set()
+
+    def _pages(self) -> Iterator[list[RunRow]]:
         experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-        rows: list[RunRow] = []
         token = None
         while True:
             page = self._client.search_runs(
@@ -137,10 +175,10 @@ class RunStore:
                 max_results=_RUNS_AT_ONCE,
                 page_token=token,
             )
-            rows += [_row(run, experiments[run.info.experiment_id]) for run in page]
+            yield [_row(run, experiments[run.info.experiment_id]) for run in page]
             token = page.token
             if not token:
-                return rows
+                return
 
     def _find(self, run_id: str, path: str) -> Path | None:
         """Where a file of a run is; a remote one is fetched once."""
