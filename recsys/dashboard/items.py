@@ -50,6 +50,13 @@ class ItemTable:
         near, cosine = (self._neighbours[name][row].as_py() for name in ("similar", "cosine"))
         return list(zip(near or [], cosine or [], strict=True))
 
+    def spread(self, count: int) -> list[int]:
+        """Rows that have neighbours, at even distances."""
+        rows = np.flatnonzero(pc.is_valid(self._neighbours["similar"]).to_numpy())
+        places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+        found: list[int] = rows[places].tolist()
+        return found
+
     @cached_property
     def _neighbours(self) -> pa.Table:
         return pq.read_table(self.path, columns=["similar", "cosine"])

@@ -1,6 +1,7 @@
 """Recommendations and similar items, for those who know a query or an item."""
 
 from itertools import zip_longest
+from urllib.parse import urlencode
 
 from recsys.dashboard.items import ItemTable
 from recsys.dashboard.parts import Cell, Entry, Link, Part, Section, Table, Text
@@ -44,7 +45,7 @@ def query_parts(
     text = f"No evaluated query has the id {query_id!r}."
     if not near:
         return [Text(text, is_warning=True)]
-    rows: list[list[Cell]] = [[Link(name, f"{page}?query={name}")] for name in near]
+    rows: list[list[Cell]] = [[Link(name, f"{page}?{urlencode({'query': name})}")] for name in near]
     return [Text(text, is_warning=True), Table("Ids that begin like it", ["Query"], rows)]
 
 
@@ -54,7 +55,7 @@ def similar_section(run: RunData) -> Section:
     if items is None:
         return Section("similar", "Similar items", [Text("This run kept no items.")])
     total = items.names.num_rows
-    rows = [row for row in range(0, total, max(1, total // _ITEMS)) if items.similar(row)]
+    rows = items.spread(_ITEMS)
     entries = [Entry(_name(items, row), [_neighbours(items, row)]) for row in rows]
     note = Text(f"{len(rows):,} of {total:,} items, and those whose vectors are nearest.")
     return Section("similar", "Similar items", [note, *entries], is_searched=True)
@@ -80,7 +81,7 @@ def item_parts(items: ItemTable, text: str, page: str) -> list[Part]:
         return [Text(f"No item has the id or the title {text!r}.", is_warning=True)]
     table = items.names.take(found)
     rows: list[list[Cell]] = [
-        [Link(title or item_id, f"{page}?item={item_id}"), f"{frequency:,}"]
+        [Link(title or item_id, f"{page}?{urlencode({'item': item_id})}"), f"{frequency:,}"]
         for item_id, title, frequency in zip(
             *(table[name].to_pylist() for name in ("item_id", "title", "frequency")), strict=True
         )

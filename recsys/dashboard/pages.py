@@ -18,8 +18,11 @@ from recsys.dashboard.components import (
     search_field,
     section_component,
 )
+from recsys.dashboard.items import ItemTable
 from recsys.dashboard.lookup_sections import item_parts, query_parts
 from recsys.dashboard.parts import Section, Text
+from recsys.dashboard.queries import QueryTable
+from recsys.dashboard.run_data import RunData
 from recsys.dashboard.run_store import RunRow, RunStore
 from recsys.dashboard.runs_section import METRICS, history_chart, runs_table
 from recsys.dashboard.sections import SECTIONS, map_section, tail_section
@@ -107,41 +110,58 @@ def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:
     here = f"/run/{row.run_id}/{key}"
     content: list[Any]
     if key in ("slices", "tail"):
-        against = query.get("against", _earlier(store, row) or "")
-        other = store.data(against) if against else None
-        make = slices_section if key == "slices" else tail_section
-        content = [_against_form(store, row, here, against), section_component(make(run, other))]
-    elif key == "map":
-        features = ["slice", *(run.items.features if run.items else [])]
-        chosen = query.get("feature", features[min(1, len(features) - 1)])
-        if chosen not in features:
-            raise UserError(f"feature is {chosen!r}, expected one of: {', '.join(features)}.")
-        field = choice("feature", "Colour by", [(f, f) for f in features], chosen)
-        content = [form(here, [field], "Show"), section_component(map_section(run, [chosen]))]
+        content = _against_page(store, row, key, query)
+    elif key == "map" and run.items is not None:
+        content = _map_page(run, here, query)
     elif key == "examples" and run.queries is not None:
-        wanted = query.get("query", "")
-        samples = run.queries.spread(_SAMPLES)
-        content = [
-            form(here, [search_field("query", "Query id", wanted)], "Look up"),
-            _samples("For instance", [(name, name) for name in samples], here, "query"),
-        ]
-        asked = wanted or (samples[0] if samples else "")
-        parts = query_parts(run.queries, run.items, asked, here)
-        content.append(html.Section([html.H2(f"Query {asked}"), *part_components(parts)]))
+        content = _query_page(run, run.queries, here, query.get("query", ""))
     elif key == "similar" and run.items is not None:
-        wanted = query.get("item", "")
-        samples_of = run.items.names.slice(0, _SAMPLES).to_pylist()
-        names = [(entry["item_id"], entry["title"] or entry["item_id"]) for entry in samples_of]
-        content = [
-            form(here, [search_field("item", "Item id or title", wanted)], "Look up"),
-            _samples("For instance", names, here, "item"),
-        ]
-        asked = wanted or (names[0][0] if names else "")
-        parts = item_parts(run.items, asked, here)
-        content.append(html.Section([html.H2(f"Items like {asked}"), *part_components(parts)]))
+        content = _item_page(run.items, here, query.get("item", ""))
     else:
         content = [section_component(SECTIONS[key][1](run))]
     return [html.H1(f"Run {row.title}"), _tabs(row, key), *content]
+
+
+def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[Any]:
+    against = query.get("against", _earlier(store, row) or "")
+    other = store.data(against) if against else None
+    make = slices_section if key == "slices" else tail_section
+    section = make(store.data(row.run_id), other)
+    here = f"/run/{row.run_id}/{key}"
+    return [_against_form(store, row, here, against), section_component(section)]
+
+
+def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
+    assert run.items is not None
+    features = ["slice", *run.items.features]
+    chosen = query.get("feature", features[min(1, len(features) - 1)])
+    if chosen not in features:
+        raise UserError(f"feature is {chosen!r}, expected one of: {', '.join(features)}.")
+    field = choice("feature", "Colour by", [(f, f) for f in features], chosen)
+    return [form(here, [field], "Show"), section_component(map_section(run, [chosen]))]
+
+
+def _query_page(run: RunData, queries: QueryTable, here: str, wanted: str) -> list[Any]:
+    samples = queries.spread(_SAMPLES)
+    asked = wanted or (samples[0] if samples else "")
+    parts = query_parts(queries, run.items, asked, here)
+    return [
+        form(here, [search_field("query", "Query id", wanted)], "Look up"),
+        _samples([(name, name) for name in samples], here, "query"),
+        html.Section([html.H2(f"Query {asked}"), *part_components(parts)]),
+    ]
+
+
+def _item_page(items: ItemTable, here: str, wanted: str) -> list[Any]:
+    samples = items.names.take(items.spread(_SAMPLES)).to_pylist()
+    names = [(entry["item_id"], entry["title"] or entry["item_id"]) for entry in samples]
+    asked = wanted or (names[0][0] if names else "")
+    parts = item_parts(items, asked, here)
+    return [
+        form(here, [search_field("item", "Item id or title", wanted)], "Look up"),
+        _samples(names, here, "item"),
+        html.Section([html.H2(f"Items like {asked}"), *part_components(parts)]),
+    ]
 
 
 def _tabs(row: RunRow, key: str) -> Any:
@@ -154,11 +174,11 @@ def _tabs(row: RunRow, key: str) -> Any:
     return html.Nav(html.Ul(links), className="tabs", **label("Sections of the run"))
 
 
-def _samples(title: str, names: list[tuple[str, str]], here: str, field: str) -> Any:
+def _samples(names: list[tuple[str, str]], here: str, field: str) -> Any:
     links = [
         html.Li(dcc.Link(text, href=f"{here}?{urlencode({field: key})}")) for key, text in names
     ]
-    return html.Div([html.Span(f"{title}:"), html.Ul(links)], className="samples")
+    return html.Div([html.Span("For instance:"), html.Ul(links)], className="samples")
 
 
 def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:
@@ -168,7 +188,12 @@ def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:
         if other.metric("recall@50") is not None and other.run_id != row.run_id:
             mark = " (champion)" if other.run_id == champion else ""
             options.append((other.run_id, other.title + mark))
-    return form(here, [choice("against", "Against", options[:_CHOICES], against)], "Show")
+    return form(here, [choice("against", "Against", _few(options, {against}), against)], "Show")
+
+
+def _few(options: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
+    """The first ones, and those that are chosen."""
+    return [option for at, option in enumerate(options) if at < _CHOICES or option[0] in chosen]
 
 
 def _earlier(store: RunStore, row: RunRow) -> str | None:
@@ -187,8 +212,7 @@ def _compare_page(store: RunStore, query: Query) -> Any:
     evaluated = [row for row in store.rows() if row.metric("recall@50") is not None]
     options = [(row.run_id, row.title) for row in evaluated]
     a, b = query.get("a", ""), query.get("b", "")
-    chosen = {a, b}
-    shown = [o for at, o in enumerate(options) if at < _CHOICES or o[0] in chosen]
+    shown = _few(options, {a, b})
     fields = [
         choice("a", "A, in use", [("", "choose a run"), *shown], a),
         choice("b", "B, which may replace it", [("", "choose a run"), *shown], b),

@@ -42,6 +42,7 @@ def results_section(run: RunData) -> Section:
             f"baseline, {METHOD_TITLES[best]}, "
             f"{shown(result.baselines[best].overall['recall@50'])}.",
             figures.bars(series, x="", y="mean over queries"),
+            is_wide=True,
         )
     )
     if result.lists:
@@ -64,15 +65,17 @@ def _methods(result: EvaluationResult) -> Table:
 
 
 def _lists(result: EvaluationResult) -> Table:
-    names = list(result.lists)
+    methods = result.methods
     rows = [
-        [METHOD_TITLES[name], *(shown(method.lists.get(n)) for n in names)]
-        for name, method in result.methods.items()
+        [
+            name.replace("_", " ").capitalize(),
+            *(shown(method.lists.get(name)) for method in methods.values()),
+        ]
+        for name in result.lists
     ]
-    headings = [name.replace("_", " ").capitalize() for name in names]
-    return Table(
-        "What the lists are like, whether or not they are right", ["Method", *headings], rows
-    )
+    headings = [METHOD_TITLES[name] for name in methods]
+    caption = "What the lists are like, whether or not they are right"
+    return Table(caption, ["Measure", *headings], rows)
 
 
 def tail_section(run: RunData, against: RunData | None = None) -> Section:
