@@ -297,7 +297,7 @@ def test_killed_again_and_again_it_finishes_with_the_same_result(tmp_path: Path)
     cluster = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
     unkilled = run(tmp_path / "unkilled", **data.model_dump())
     kills = 0
-    while kills < 8:  # On a fast machine one run may be finished before it is killed so often.
+    while kills < 20:  # On a fast machine one run may be finished before it is killed so often.
         output = tmp_path / f"killed-{kills}"
         kills += kill_until_finished(data, output, random, cluster)
         killed = Prepared(output)
