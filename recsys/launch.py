@@ -31,7 +31,8 @@ def launch(job: Job, settings: TrainingConfig) -> None:
     """
     if settings.launcher == "local":
         device = device_of(settings, local_rank=0)
-        use_cores(1)
+        if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
+            use_cores(1)
         with single_process_group(device):
             train_on_rank(job, device, local_arrays)
     else:

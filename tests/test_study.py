@@ -1,22 +1,27 @@
 """A small study: what it compares, that it is resumed, and the arithmetic of its tables."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from planted import planted_config, write_planted_log
 from scipy import stats
 from test_comparison import write_run
 
 from feature_store.errors import UserError
+from recsys import launch as launch_module
 from recsys import study_units
 from recsys.config_file import with_values
+from recsys.loop import Job
 from recsys.studies import study
 from recsys.study_analysis import analyse
 from recsys.study_arms import arms_of, default_arms, trials_of
 from recsys.study_settings import Arm
 from recsys.study_units import unit_of
+from recsys.training_settings import TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +153,23 @@ def test_means_intervals_and_tests_by_hand(tmp_path):
     ]
     tail = cells["good"]["tail recall@50"]
     assert tail.seeds == pytest.approx([h / names.count("tail") for h in hits])
+
+
+def test_trainings_side_by_side_keep_to_their_threads(monkeypatch):
+    # With all cores for each, two on two cores take three times as long as one after the other.
+    seen = []
+
+    def note(*_):
+        seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(launch_module, "train_on_rank", note)
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        launch_module.launch(Job("", ""), TrainingConfig(launcher="local", workers=1))
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        launch_module.launch(Job("", ""), TrainingConfig(launcher="local", workers=1))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, len(os.sched_getaffinity(0))]
