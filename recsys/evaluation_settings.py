@@ -56,7 +56,7 @@ class EvaluationConfig(Settings):
         2_000,
         ge=0,
         le=10_000,
-        description="Items on the dashboard's map, which takes 10 s for each 2,000; 0: no map.",
+        description="Items on the dashboard's map, a t-SNE of their vectors; 0: no map.",
     )
 
     @field_validator("cutoffs")

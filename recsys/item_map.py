@@ -73,7 +73,7 @@ def _sample(rows: Ints, most: int) -> Ints:
 def _projection(vectors: Floats) -> Floats:
     """[rows, 2]; a t-SNE that starts from the principal components, so that it is reproducible."""
     if len(vectors) < 5:  # Too few for neighbourhoods.
-        return np.resize(vectors, (len(vectors), 2))
+        return vectors[:, :2]
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)

@@ -1,5 +1,6 @@
 """The dashboard's pages and the file of a run, without a browser."""
 
+import dataclasses
 import json
 import re
 
@@ -13,7 +14,9 @@ from recsys.comparing import compare
 from recsys.dashboard import figures, run_store
 from recsys.dashboard.app import export, store_uri
 from recsys.dashboard.pages import page
-from recsys.dashboard.parts import Chart, Table
+from recsys.dashboard.parts import Chart, Entry, Section, Table
+from recsys.dashboard.run_data import RunData
+from recsys.dashboard.run_file import _script_json, _section
 from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.sections import SECTIONS
 
@@ -110,7 +113,7 @@ def test_every_section_shows_something(evaluated, key):
     title, content = page(evaluated.store(), f"/run/{evaluated.run_ids[1]}/{key}")
     assert title.startswith(SECTIONS[key][0])
     parts = SECTIONS[key][1](evaluated.store().data(evaluated.run_ids[1])).parts
-    assert any(isinstance(part, Chart | Table) for part in parts) or key in ("examples", "similar")
+    assert any(isinstance(part, Chart | Table | Entry) for part in parts)
     for figure in charts_of(content):
         go.Figure(figure)
         assert any(len(trace.get("x", [])) for trace in figure["data"])
@@ -217,15 +220,35 @@ def test_the_file_of_a_run_needs_nothing_else(evaluated, tmp_path):
     assert of_run.stat().st_size < 6_000_000
 
 
-def test_titles_cannot_inject_markup(evaluated, tmp_path):
-    from recsys.dashboard.parts import Section
-    from recsys.dashboard.run_file import _section
-
-    evil = "</script><img src=x onerror=alert(1)>"
+def test_titles_cannot_inject_markup():
+    evil = "<!--<script></script><img src=x onerror=alert(1)>"
     table = Table(evil, [evil], [[evil]])
     chart = Chart(evil, evil, figures.lines({evil: [(1, 1.0)]}, x=evil, y=evil), table)
-    html = _section(Section("key", evil, [table, chart]), [])
+    drawn: list[object] = []
+    html = _section(Section("key", evil, [table, chart]), drawn)
     assert "<img" not in html
+    assert "<" not in _script_json(drawn)
+    assert json.loads(_script_json(drawn)) == drawn
+
+
+def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
+    lines = ('"main": 2.0, "ssl": NaN', '"main": NaN', '"main": -Infinity')
+    text = "".join(f'{{"step": {at}, {line}}}\n' for at, line in enumerate(lines, 1))
+    (tmp_path / "metrics.jsonl").write_text(text)
+    run = RunData("name", "id", lambda name: tmp_path / name if name == "metrics.jsonl" else None)
+    assert [line["main"] for line in run.curves] == [2.0, None, None]
+    (chart,) = SECTIONS["training"][1](run).parts
+    assert chart.figure["data"][0]["y"] == [2.0]
+
+
+def test_a_run_that_changed_is_read_anew(evaluated):
+    store = evaluated.store()
+    run_id = evaluated.run_ids[1]
+    before = store.data(run_id)
+    assert store.data(run_id) is before
+    store.wait()
+    store._rows[run_id] = dataclasses.replace(store.row(run_id), metrics={})
+    assert store.data(run_id) is not before
 
 
 def test_which_store_is_a_question(tmp_path, monkeypatch):

@@ -15,7 +15,10 @@ from recsys.dashboard.app import build_app, export
 from recsys.dashboard.sections import SECTIONS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt install it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt install it"),
+]
 
 CHARTS = {
     "results": 1,

@@ -1,5 +1,6 @@
 """The `dashboard` command: pages over all runs of an MLflow store, and the file of one run."""
 
+import logging
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,7 @@ from feature_store.errors import UserError
 from feature_store.storage import write_text
 from recsys.dashboard.run_store import RunStore
 
+_FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
   <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<style>STYLE</style></head>
@@ -66,7 +68,11 @@ def build_app(store: RunStore) -> Any:
         Input("location", "search"),
     )
     def show(path: str, search: str) -> tuple[Any, str]:
-        title, children = page(store, f"{path or '/'}{search or ''}")
+        try:
+            title, children = page(store, f"{path or '/'}{search or ''}")
+        except Exception:  # A page that does not change would not say so.
+            logging.exception("the page %s", path)
+            title, children = "Error", html.P(_FAULT, className="warning")
         return children, title
 
     app.clientside_callback(

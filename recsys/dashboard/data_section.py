@@ -1,8 +1,11 @@
 """What a run was trained on, and how that differs from the run before."""
 
+from pipelines.quality import Quality
 from recsys.dashboard import figures
 from recsys.dashboard.parts import Cell, Chart, Part, Section, Table, Text
 from recsys.dashboard.run_data import RunData
+
+_MOST_SHIFTS = 100
 
 
 def data_section(run: RunData) -> Section:
@@ -33,8 +36,10 @@ def data_section(run: RunData) -> Section:
             for found in quality.drift
         ]
         caption = f"Drift since the run of {quality.compared_with}, the worst first"
+        if len(shifts) > _MOST_SHIFTS:
+            caption += f"; the first {_MOST_SHIFTS} of {len(shifts):,}"
         headings = ["Column", "Measure", "Verdict", "In words", "Change"]
-        parts.append(Table(caption, headings, shifts[:100], texts=4))
+        parts.append(Table(caption, headings, shifts[:_MOST_SHIFTS], texts=4))
     if quality.activity is not None:
         activity = quality.activity
         peak = max(zip(activity.events, activity.starts, strict=True))
@@ -59,4 +64,23 @@ def data_section(run: RunData) -> Section:
             figures.lines(curves, x="share of rows, the most popular first", y="share of events"),
         )
     )
+    parts.append(_coverage(quality))
     return Section("data", "Data and drift", parts)
+
+
+def _coverage(quality: Quality) -> Table:
+    rows: list[list[Cell]] = []
+    for found in quality.coverage:
+        missing = found.out_of_vocabulary
+        rows.append(
+            [
+                f"{found.side}.{found.feature}",
+                found.kind,
+                f"{found.rows:.1%}",
+                f"{found.by_events:.1%}",
+                "-" if missing is None else f"{missing:.1%}",
+            ]
+        )
+    caption = "Features: how much of the items or queries, and of their events, has a value"
+    headings = ["Feature", "Kind", "Have one", "Of events", "Values without a row of their own"]
+    return Table(caption, headings, rows, texts=2)

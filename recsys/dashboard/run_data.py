@@ -70,7 +70,11 @@ class RunData:
         path = self.find(CURVES)
         if path is None:
             return []
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # A loss that is not finite is a gap in its curve.
+        lines = [
+            json.loads(line, parse_constant=lambda _: None)
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
         step = max(1, len(lines) // _CURVE_POINTS)
         return [
             line

@@ -25,7 +25,7 @@ def render_run(run: RunData, title: str) -> str:
     template = Template((here / "run_file.html").read_text(encoding="utf-8"))
     figures: list[object] = []
     body = "".join(_section(section, figures) for section in sections)
-    data = json.dumps(figures, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+    data = _script_json(figures)
     return template.substitute(
         title=escape(title),
         run_id=escape(run.run_id),
@@ -35,6 +35,11 @@ def render_run(run: RunData, title: str) -> str:
         figures=data,
         plotly=_plotly(),
     )
+
+
+def _script_json(value: object) -> str:
+    """JSON within a script element, whose end no title can spell."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 @cache

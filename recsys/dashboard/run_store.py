@@ -1,5 +1,6 @@
 """The runs of an MLflow store, and the files of each."""
 
+import shutil
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from recsys.dashboard.run_data import RunData
 
 # How old the list of runs may be, and how many runs are kept in memory.
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
-# MLflow takes some 10 ms for a run, with all its metrics and parameters.
+# MLflow takes some 20 ms for a run, with all its metrics and parameters.
 _RUNS_AT_ONCE = 50
 
 
@@ -85,7 +86,7 @@ class RunStore:
         self._has_some = threading.Event()
         self._fault: UserError | None = None
         self._rows: dict[str, RunRow] = {}
-        self._data: OrderedDict[str, RunData] = OrderedDict()
+        self._data: OrderedDict[str, tuple[RunRow, RunData]] = OrderedDict()
         self._downloads = tempfile.TemporaryDirectory(prefix="recsys-dashboard-")
 
     def rows(self) -> list[RunRow]:
@@ -129,16 +130,18 @@ class RunStore:
         return self._rows[run_id]
 
     def data(self, run_id: str) -> RunData:
-        """The files of a run."""
+        """The files of a run, read anew where the run has changed: it was evaluated since."""
         row = self.row(run_id)
         with self._lock:
-            if run_id not in self._data:
+            if run_id not in self._data or self._data[run_id][0] != row:
+                shutil.rmtree(Path(self._downloads.name) / run_id, ignore_errors=True)
                 name = f"{row.name} {run_id[:8]}"
-                self._data[run_id] = RunData(name, run_id, lambda path: self._find(run_id, path))
+                data = RunData(name, run_id, lambda path: self._find(run_id, path))
+                self._data[run_id] = row, data
             self._data.move_to_end(run_id)
             while len(self._data) > _KEPT_RUNS:
                 self._data.popitem(last=False)
-            return self._data[run_id]
+            return self._data[run_id][1]
 
     def champion(self) -> str | None:
         """Id of the run behind the alias `champion` of a registered model, where there is one."""
@@ -193,9 +196,12 @@ class RunStore:
             return target / path
         target.mkdir(exist_ok=True)
         try:
+            kept = self._client.list_artifacts(run_id, path.rpartition("/")[0] or None)
+            if path not in {artifact.path for artifact in kept}:
+                return None
             return Path(self._client.download_artifacts(run_id, path, str(target)))
-        except (MlflowException, OSError):
-            return None
+        except (MlflowException, OSError) as error:
+            raise UserError(f"cannot fetch {path} of run {run_id}: {error}") from error
 
 
 def _row(run: Any, experiment: str) -> RunRow:

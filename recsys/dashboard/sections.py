@@ -1,6 +1,7 @@
 """What there is to see of one run, section by section."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 
 from recsys.dashboard import figures
 from recsys.dashboard.data_section import data_section
@@ -9,6 +10,8 @@ from recsys.dashboard.parts import Cell, Chart, Part, Section, Table, Text, show
 from recsys.dashboard.run_data import RunData
 from recsys.dashboard.slice_section import slices_section
 from recsys.dashboard.training_sections import ssl_section, training_section
+from recsys.long_tail import FrequencyBin
+from recsys.metrics import Value
 from recsys.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval
 
 _NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
@@ -30,11 +33,13 @@ def results_section(run: RunData) -> Section:
     )
     parts.append(_methods(result))
     series = {
-        METHOD_TITLES[name]: {title: _float(method.overall[m]) for m, title in SHOWN.items()}
+        METHOD_TITLES[name]: {title: _known(method.overall[m]) for m, title in SHOWN.items()}
         for name, method in result.methods.items()
         if name != "random"
     }
-    best = max(result.baselines, key=lambda n: _float(result.baselines[n].overall["recall@50"]))
+    best = max(
+        result.baselines, key=lambda n: _known(result.baselines[n].overall["recall@50"]) or 0
+    )
     parts.append(
         Chart(
             "The model and its baselines",
@@ -84,30 +89,28 @@ def tail_section(run: RunData, against: RunData | None = None) -> Section:
     if result is None or not result.long_tail:
         return Section("tail", "Long tail", [_NO_EVALUATION])
     bins = [each for each in result.long_tail if each.pairs]
-    names = {(b.low, b.high): f"{b.low}" if b.low == b.high else f"{b.low}-{b.high}" for b in bins}
     methods = [m for m in result.methods if m != "random"]
-    recall = {
-        METHOD_TITLES[m]: [(names[b.low, b.high], b.recall.get(m)) for b in bins] for m in methods
-    }
+    recall = {METHOD_TITLES[m]: {_events(b): b.recall.get(m) for b in bins} for m in methods}
     if against is not None and against.result is not None:
-        other = {(b.low, b.high): b.recall.get(MODEL) for b in against.result.long_tail}
-        recall[f"run {against.name}"] = [(name, other.get(key)) for key, name in names.items()]
+        other = {_events(b): b.recall.get(MODEL) for b in against.result.long_tail}
+        recall[f"run {against.name}"] = {_events(b): other.get(_events(b)) for b in bins}
     rows = [
         [
-            names[b.low, b.high],
+            _events(b),
             f"{b.items:,}",
             f"{b.pairs:,}",
-            *(shown(dict(points)[names[b.low, b.high]]) for points in recall.values()),
+            *(shown(values[_events(b)]) for values in recall.values()),
         ]
         for b in bins
     ]
+    curves = {name: list(values.items()) for name, values in recall.items()}
     chart = Chart(
         "Recall@50 by training events of an item",
         "How large a share of held-out pairs is found, from items that training never saw on the "
         "left to the most frequent ones on the right. "
-        + ", ".join(f"{names[b.low, b.high]}: {shown(b.recall[MODEL])}" for b in bins)
+        + ", ".join(f"{_events(b)}: {shown(b.recall[MODEL])}" for b in bins)
         + ".",
-        figures.lines(recall, x="training events of the item", y="Recall@50"),
+        figures.lines(curves, x="training events of the item", y="Recall@50"),
         Table("Recall@50 of held-out pairs", ["Events", "Items", "Pairs", *recall], rows),
         is_wide=True,
     )
@@ -117,15 +120,16 @@ def tail_section(run: RunData, against: RunData | None = None) -> Section:
 
 def _exposure(result: EvaluationResult) -> Chart:
     bins = result.long_tail
-    labels = [f"{b.low}" if b.low == b.high else f"{b.low}-{b.high}" for b in bins]
     items, pairs = sum(b.items for b in bins) or 1, sum(b.pairs for b in bins) or 1
     series = {
-        "items": {name: b.items / items for name, b in zip(labels, bins, strict=True)},
-        "held-out pairs": {name: b.pairs / pairs for name, b in zip(labels, bins, strict=True)},
-        "the model's lists": {n: b.shown[MODEL] for n, b in zip(labels, bins, strict=True)},
-        "popularity's lists": {n: b.shown["popularity"] for n, b in zip(labels, bins, strict=True)},
+        "items": {_events(b): b.items / items for b in bins},
+        "held-out pairs": {_events(b): b.pairs / pairs for b in bins},
+        "the model's lists": {_events(b): b.shown[MODEL] for b in bins},
+        "popularity's lists": {_events(b): b.shown["popularity"] for b in bins},
     }
-    rows = [[name, *(f"{values[name]:.1%}" for values in series.values())] for name in labels]
+    rows = [
+        [_events(b), *(f"{values[_events(b)]:.1%}" for values in series.values())] for b in bins
+    ]
     return Chart(
         "Who is shown: shares by training events of an item",
         "The share of items, of what was to be found, and of the first 50 places of all lists.",
@@ -155,7 +159,8 @@ def map_section(run: RunData, features: Sequence[str] | None = None) -> Section:
         values = table[feature if feature == "slice" else items.column(feature)].to_pylist()
         groups: dict[str, list[tuple[float, float, str]]] = {}
         for at, value in enumerate(values):
-            label = f"{titles[at]}<br>{feature}: {value}<br>{frequency[at]:,} training events"
+            title = escape(f"{titles[at]}\n{feature}: {value}\n", quote=False)
+            label = f"{title}{frequency[at]:,} training events".replace("\n", "<br>")
             groups.setdefault(str(value), []).append((x[at], y[at], label))
         ordered = dict(sorted(groups.items(), key=lambda pair: (pair[0][0] == "(", -len(pair[1]))))
         parts.append(
@@ -184,5 +189,10 @@ SECTIONS: dict[str, tuple[str, Callable[[RunData], Section]]] = {
 }
 
 
-def _float(value: object) -> float:
-    return value if isinstance(value, float) else 0.0
+def _known(value: Value) -> float | None:
+    return value if isinstance(value, float) else None
+
+
+def _events(found: FrequencyBin) -> str:
+    """Training events of the items of a bin, such as `4-7`."""
+    return f"{found.low}" if found.low == found.high else f"{found.low}-{found.high}"

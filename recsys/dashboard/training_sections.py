@@ -13,7 +13,7 @@ _SPEEDS = ("step", "examples_per_second", "loader_wait")
 
 def training_section(run: RunData) -> Section:
     """Losses and validation by step."""
-    names = dict.fromkeys(name for line in run.curves for name in line)
+    names = _drawn(run.curves)
     apart = ("validation.", PREFIX)
     losses = [name for name in names if name not in _SPEEDS and not name.startswith(apart)]
     parts: list[Part] = [
@@ -31,7 +31,7 @@ def training_section(run: RunData) -> Section:
 
 def ssl_section(run: RunData) -> Section:
     """Diagnostics of vectors and gradients, and what was masked."""
-    names = {name for line in run.curves for name in line}
+    names = _drawn(run.curves)
     parts: list[Part] = [
         _curve(run.curves, f"{PREFIX}{name}", title)
         for name, title in TITLES.items()
@@ -42,6 +42,11 @@ def ssl_section(run: RunData) -> Section:
     method = run.config.get("ssl", {}).get("method")
     parts.insert(0, Text(f"Self-supervision of this run: {method or 'unknown'}."))
     return Section("ssl", "Self-supervision", parts)
+
+
+def _drawn(curves: Curves) -> dict[str, None]:
+    """Names that have a value anywhere, in their order."""
+    return dict.fromkeys(n for line in curves for n, value in line.items() if value is not None)
 
 
 def _curve(curves: Curves, name: str, title: str) -> Chart:
