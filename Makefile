@@ -87,20 +87,23 @@ format: install ## rewrite the code as ruff wants it
 # A lock is bare `name==version` lines, good for any index: no hosts, paths or local versions. What
 # is locked stays unless pyproject.toml no longer allows it (ARGS=--upgrade: all to the newest,
 # ARGS="-P ray": one). PyPI's torch lists CUDA's libraries, which the CPU build does not need.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --quiet \
+COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --quiet \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(ARGS)
-lock: install ## regenerate both locks from pyproject.toml (ARGS=--upgrade; LOCKS=another directory)
+lock: install ## regenerate the locks from pyproject.toml (ARGS=--upgrade; LOCKS=another directory)
 	@mkdir -p $(LOCKS)
-	@for device in cpu gpu; do \
+	@for name in cpu gpu serving; do \
 	  scratch=$$(mktemp); trap 'rm -f "$$scratch"' EXIT; \
-	  cp infra/requirements/$$device.lock "$$scratch"; \
-	  if [ $$device = cpu ]; \
-	    then only=(--overrides infra/requirements/overrides-cpu.txt); drop='^(cuda|nvidia)-|^triton=='; \
-	    else only=(); drop='^$$'; fi; \
-	  $(COMPILE) --extra $$device "$${only[@]}" --output-file "$$scratch" >/dev/null; \
-	  grep -vE "$$drop" "$$scratch" | sed -E 's/[+][a-zA-Z0-9.]+//' | LC_ALL=C sort >$(LOCKS)/$$device.lock.new; \
-	  mv $(LOCKS)/$$device.lock.new $(LOCKS)/$$device.lock; rm -f "$$scratch"; \
-	  echo "lock: $$(wc -l <$(LOCKS)/$$device.lock) packages in $(LOCKS)/$$device.lock"; \
+	  cp infra/requirements/$$name.lock "$$scratch" 2>/dev/null || true; \
+	  extras=(--extra dev); drop='^(cuda|nvidia)-|^triton=='; \
+	  case $$name in \
+	    cpu) extras+=(--overrides infra/requirements/overrides-cpu.txt);; \
+	    gpu) drop='^$$';; \
+	    serving) extras=(-c $(LOCKS)/cpu.lock);; \
+	  esac; \
+	  $(COMPILE) --extra $$name "$${extras[@]}" --output-file "$$scratch" >/dev/null; \
+	  grep -vE "$$drop" "$$scratch" | sed -E 's/[+][a-zA-Z0-9.]+//' | LC_ALL=C sort >$(LOCKS)/$$name.lock.new; \
+	  mv $(LOCKS)/$$name.lock.new $(LOCKS)/$$name.lock; rm -f "$$scratch"; \
+	  echo "lock: $$(wc -l <$(LOCKS)/$$name.lock) packages in $(LOCKS)/$$name.lock"; \
 	done
 
 clean: ## remove caches and build products; keeps .venv and data

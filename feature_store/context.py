@@ -103,35 +103,58 @@ def request_table(
     Raises:
         UserError: A name is none of a feature that can be given, or a value is of another kind.
     """
-    _refuse_unknown(features, values)
     rows = len(previous)
-    columns: dict[str, pa.Array] = {"": pa.nulls(rows)}  # So that there are rows.
+    columns = {"": pa.nulls(rows)}  # So that there are rows.
+    columns |= given_columns(features, values, rows, "context")
     for feature in features:
-        assert not isinstance(feature, IdFeature)
         if isinstance(feature, TimeFeature):
             columns[feature.name] = time_values(feature, np.full(rows, time), previous)
-        elif values.get(feature.name) is not None:
-            columns[feature.name] = _given_values(feature, values[feature.name], rows)
     return pa.table(columns)
 
 
-def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any]) -> None:
+def given_columns(
+    features: tuple[AnyFeature, ...], values: Mapping[str, Any], rows: int, what: str
+) -> dict[str, pa.Array]:
+    """Values of a request, each over and over, in the types of the features' raw values.
+
+    Args:
+        features: Which ones there are.
+        values: By feature name, as JSON has them; null and what is left out is absent.
+        rows: Of each column.
+        what: The values are, for errors.
+
+    Raises:
+        UserError: A name is none of a feature that can be given, or a value is of another kind.
+    """
+    _refuse_unknown(features, values, what)
+    columns = {}
+    for feature in features:
+        if values.get(feature.name) is not None:
+            assert not isinstance(feature, IdFeature | TimeFeature)
+            columns[feature.name] = _given_values(feature, values[feature.name], rows, what)
+    return columns
+
+
+def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any], what: str) -> None:
     kinds = {feature.name: feature for feature in features}
-    given = [f.name for f in features if not isinstance(f, PositionFeature | TimeFeature)]
+    fixed = PositionFeature | TimeFeature | IdFeature
+    given = [f.name for f in features if not isinstance(f, fixed)]
     expected = f"expected some of {', '.join(given)}" if given else "this model takes none"
     for name in values:
         if name in given:
             continue
         if isinstance(kinds.get(name), TimeFeature):
-            raise UserError(f"context {name!r} is taken from the time of asking; leave it out.")
+            raise UserError(f"{what} {name!r} is taken from the time of asking; leave it out.")
         if isinstance(kinds.get(name), PositionFeature):
-            raise UserError(f"context {name!r} is only known in training; leave it out.")
+            raise UserError(f"{what} {name!r} is only known in training; leave it out.")
+        if isinstance(kinds.get(name), IdFeature):
+            raise UserError(f"{what} {name!r} is the id that is asked for; leave it out.")
         close = get_close_matches(name, given, 1)
         hint = f"did you mean {close[0]!r}?" if close else "leave it out."
-        raise UserError(f"context has no {name!r}, {expected}; {hint}")
+        raise UserError(f"{what} has no {name!r}, {expected}; {hint}")
 
 
-def _given_values(feature: ColumnFeature, value: Any, rows: int) -> pa.Array:
+def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> pa.Array:
     """A value of JSON, over and over, in the type of a feature's raw values."""
     is_list = isinstance(value, list | tuple)
     if isinstance(feature, NumericFeature):
@@ -145,7 +168,7 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int) -> pa.Array:
         fits, expected = _is_token(value), "a string, a whole number or a boolean"
     else:
         fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
-    wrong = UserError(f"context {feature.name!r} is {value!r}; expected {expected}.")
+    wrong = UserError(f"{what} {feature.name!r} is {value!r}; expected {expected}.")
     if not fits:
         raise wrong
     if not isinstance(feature, DenseFeature):

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from feature_store.errors import UserError
+from serving.commands import app as serving_app
 
 app = typer.Typer(
     add_completion=False,
@@ -318,20 +319,6 @@ def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
 
 
 @app.command()
-def export(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Checkpoint to a sealed bundle: towers, vectors, ANN index, id maps."""
-    from recsys.config_file import load_config
-    from serving.exporting import export as export_stage
-
-    loaded = load_config(config, overrides or ())
-    manifest = export_stage(loaded, console=_progress())
-    if as_json:
-        _print_json(manifest.model_dump(mode="json"))
-    else:
-        print(f"bundle: {loaded.bundle_dir}")
-
-
-@app.command()
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
@@ -351,46 +338,8 @@ def run(
         print_summary(loaded, result, Console())
 
 
-@app.command()
-def query(
-    bundle: Annotated[Path, typer.Argument(help="A directory, as `recsys export` writes one.")],
-    query_id: Annotated[str, typer.Option(help="Whom to recommend to.")],
-    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A context feature, the value in YAML."),
-    ] = None,
-    at: Annotated[
-        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend items to one query, from the bundle alone."""
-    from recsys.config_file import parse_assignment
-    from serving.bundle import load
-    from serving.display import print_recommendations
-    from serving.recommender import Asking
-
-    given = [parse_assignment("--context", text, "name=value") for text in context or ()]
-    asking = Asking(dict(given), at)
-    recommender = load(bundle)
-    found = recommender.recommend(query_id, k, asking)
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
-    else:
-        print_recommendations(found, recommender.liked(query_id, k), Console())
-
-
-@app.command()
-def serve(
-    bundle: Annotated[Path, typer.Argument(help="A directory, as `recsys export` writes one.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8000,
-) -> None:
-    """Answer POST /recommend and GET /healthz over HTTP."""
-    from serving.server import serve as serve_bundle
-
-    serve_bundle(bundle, host=host, port=port)
+# Those of the bundle come last in the help.
+app.add_typer(serving_app)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The whole configuration of a system, closed and typed."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +23,41 @@ class ExportConfig(Settings):
 
     min_ann_recall: float = Field(
         0.98, gt=0, le=1, description="Recall@100 of the index against exact search."
+    )
+    index: Literal["auto", "flat", "hnsw", "ivf_pq"] = Field(
+        "auto",
+        description="flat is exact; hnsw is a graph, the fastest; ivf_pq needs the least memory; "
+        "auto: by the size of the catalogue.",
+    )
+    vectors: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="How the index stores vectors: in whole, a half or a quarter."
+    )
+    vector_actors: int | None = Field(
+        None,
+        ge=1,
+        description="Ray actors that compute item vectors, for catalogues whose features or "
+        "vectors do not fit in memory; null: this process.",
+    )
+    min_slice_recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="The same of the items of each slice: the tail must be found, too.",
+    )
+    filters: tuple[str, ...] | None = Field(
+        None,
+        description="Item features that requests can filter by; null: all categorical and "
+        "multi-valued ones.",
+    )
+    tolerance: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="By how much of its value recall@50 of a slice may be worse than the "
+        "champion's, beyond its interval, before the export fails.",
+    )
+    registered_model: str | None = Field(
+        None, min_length=1, description="In MLflow's registry; null: named as the experiment."
     )
 
 

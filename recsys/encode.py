@@ -21,14 +21,25 @@ Floats = npt.NDArray[np.float32]
 _BLOCK = 1024
 
 
-def encode_items(model: TwoTower, builder: BatchBuilder, device: torch.device) -> Floats:
-    """L2-normalised vectors of the whole catalogue, [items, dim].
+def encode_items(
+    model: TwoTower, builder: BatchBuilder, device: torch.device, items: Ints | None = None
+) -> Floats:
+    """L2-normalised vectors of items, [items, dim].
 
     A collective call where there is a process group; ranks other than 0 get an empty matrix.
+
+    Args:
+        model: Of which the item tower is used.
+        builder: Of batches.
+        device: Of the model.
+        items: [items] indices; None: the whole catalogue.
     """
-    return _encode(
-        model, builder.num_items, builder.items, lambda encoded: encoded.items, builder, device
-    )
+    chosen = np.arange(builder.num_items) if items is None else items
+
+    def build(rows: Ints) -> Arrays:
+        return builder.items(chosen[rows])
+
+    return _encode(model, len(chosen), build, lambda encoded: encoded.items, builder, device)
 
 
 def encode_queries(

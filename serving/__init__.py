@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from serving.bundle import load
     from serving.exporting import export
     from serving.job import run
-    from serving.server import serve
+    from serving.launch import Settings, serve
+    from serving.queries import Asking
 
-__all__ = ["export", "load", "run", "serve"]
+__all__ = ["Asking", "Settings", "export", "load", "run", "serve"]
 
 _HOME = {
+    "Asking": "serving.queries",
+    "Settings": "serving.launch",
     "export": "serving.exporting",
     "load": "serving.bundle",
     "run": "serving.job",
-    "serve": "serving.server",
+    "serve": "serving.launch",
 }
 
 

@@ -7,13 +7,21 @@ import pyarrow as pa
 
 from feature_store.columns import Jagged, read_columns
 from feature_store.encoding import SideEncoder
+from feature_store.errors import UserError
 from feature_store.schema import FeatureSchema
-from feature_store.vocabulary import Vocabulary
+from serving.filters import read_filters
+from serving.ids import IdTable
 from serving.index import ItemIndex
+from serving.online import OnlineQueries
 from serving.programs import TowerProgram
-from serving.recommender import QuerySnapshot, Recommender
+from serving.queries import Queries, QuerySnapshot
+from serving.recommender import Catalogue, Recommender
 from serving.seal import (
+    FILTERS,
+    IDS,
     INDEX,
+    INDEXED,
+    ITEM_FREQUENCY,
     ITEM_TITLES,
     QUERY_FEATURES,
     QUERY_LATEST,
@@ -21,36 +29,77 @@ from serving.seal import (
     QUERY_TOWER,
     SCHEMA,
     VOCABULARY,
+    BundleManifest,
+    read_manifest,
     verify,
 )
 
 
-def load(path: str | Path) -> Recommender:
+def load(path: str | Path, *, online: OnlineQueries | None = None) -> Recommender:
     """A recommender that answers from the bundle alone.
 
-    Vectors, features and histories are memory-mapped; the tower is a torch.export program, and no
-    pickled code is run.
+    Vectors, ids, features and histories are memory-mapped; the tower is a torch.export program, and
+    no pickled code is run.
 
     Args:
-        path: A directory that `recsys export` wrote.
+        path: A directory that `recsys export` wrote, or a version in MLflow's registry:
+            `models:/NAME@champion`, `models:/NAME/3`.
+        online: What came after the bundle; None: nothing.
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
-    directory = Path(path)
+    directory = local_bundle(path)
     manifest = verify(directory)
+    recommender = open_bundle(directory, manifest, online)
+    # Of a directory that was replaced meanwhile the files may be of two exports.
+    if read_manifest(directory).seal != manifest.seal:
+        raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
+    return recommender
+
+
+def local_bundle(path: str | Path) -> Path:
+    """Where the bundle is on this machine, after a download where it is in the registry.
+
+    Raises:
+        UserError: The registry does not have it.
+    """
+    if not str(path).startswith("models:/"):
+        return Path(path)
+    from serving.registry import resolve
+
+    return resolve(str(path))
+
+
+def open_bundle(
+    directory: Path, manifest: BundleManifest, online: OnlineQueries | None = None
+) -> Recommender:
+    """As `load`, of a bundle that was verified."""
     schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
-    item_ids = Vocabulary.load(directory / VOCABULARY / "item_id.parquet")
+    items = IdTable.read(directory / IDS, "item")
+    queries = Queries(
+        IdTable.read(directory / IDS, "query"),
+        read_snapshot(directory),
+        SideEncoder.load(directory / VOCABULARY, schema, "query"),
+        items,
+        trained_items=manifest.trained_items,
+        history=manifest.history,
+        online=online,
+    )
+    catalogue = Catalogue(
+        items,
+        np.load(directory / INDEXED, mmap_mode="r"),
+        read_titles(directory / ITEM_TITLES),
+        np.load(directory / ITEM_FREQUENCY, mmap_mode="r"),
+        read_filters(directory / FILTERS),
+    )
     return Recommender(
         manifest,
-        query_ids=Vocabulary.load(directory / VOCABULARY / "query_id.parquet"),
-        item_ids=item_ids.tokens,
-        indexed=np.flatnonzero(item_ids.counts.to_numpy()),
-        titles=_titles(directory / ITEM_TITLES),
-        snapshot=read_snapshot(directory),
-        query_tower=TowerProgram(directory / QUERY_TOWER, schema.query, schema.context),
-        context_encoder=SideEncoder.load(directory / VOCABULARY, schema, "context"),
-        index=ItemIndex.read(directory / INDEX),
+        catalogue,
+        queries,
+        TowerProgram(directory / QUERY_TOWER, schema.query, schema.context),
+        SideEncoder.load(directory / VOCABULARY, schema, "context"),
+        ItemIndex.read(directory / INDEX),
     )
 
 
@@ -69,7 +118,8 @@ def read_snapshot(directory: Path) -> QuerySnapshot:
     )
 
 
-def _titles(path: Path) -> pa.Array | None:
+def read_titles(path: Path) -> pa.Array | None:
+    """[items] strings; None where items have none."""
     if not path.exists():
         return None
     with pa.memory_map(str(path)) as source:

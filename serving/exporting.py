@@ -2,66 +2,80 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import torch
 from rich.console import Console
 
-from feature_store.columns import Floats, Ints, read_columns, write_columns
+from feature_store.columns import Floats, Ints, Jagged, read_columns
+from feature_store.context import NO_TIME, request_table
 from feature_store.errors import UserError
+from feature_store.online import microseconds
 from feature_store.storage import (
     MANIFEST,
     directory_written_atomically,
     fingerprint,
     read_manifest,
     write_array,
-    write_atomically,
-    write_parquet,
     write_text,
 )
+from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.evaluation import METRICS_JSON
+from recsys.metrics import Figures
 from recsys.model import TwoTower
 from recsys.results import EvaluationResult
 from recsys.tracking import open_run
 from recsys.training import TrainManifest, load_model
-from serving.bundle import read_snapshot
-from serving.index import build_index
+from serving.bundle import open_bundle, read_snapshot
+from serving.bundle_report import REPORT, render_bundle_report
+from serving.contents import write_contents
+from serving.gate import (
+    Golden,
+    changes_against,
+    difference,
+    exact_answers,
+    require_finite,
+    require_golden,
+    require_recall,
+    require_served_golden,
+    write_golden,
+)
+from serving.index_build import build_index, recall_by_slice, require_inner_product
+from serving.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.programs import TowerProgram, take_rows
+from serving.registry import champion_manifest, register
 from serving.seal import (
     INDEX,
+    INDEXED,
     ITEM_FEATURES,
-    ITEM_TITLES,
     ITEM_TOWER,
-    ITEM_VECTORS,
-    QUERY_FEATURES,
-    QUERY_LATEST,
-    QUERY_STATE,
     QUERY_TOWER,
-    SCHEMA,
     VERSION,
-    VOCABULARY,
     BundleManifest,
     DataWindow,
     Gate,
+    HistoryRule,
     seal,
     verify,
 )
-from serving.towers import visible_item_columns, write_towers
+from serving.server import create_app
+from serving.service import Service
+from serving.towers import write_towers
 
 _CPU = torch.device("cpu")
 
-# The gate compares and measures on so many items and queries, drawn anew for each training.
+# The gate compares and measures on so many items and queries, drawn anew for each training, and
+# asks so many of them through every path.
 _SAMPLE = 1000
-_MAX_DIFFERENCE = 1e-4
-
-# Of one Parquet file of vectors.
-_PART_ROWS = 500_000
+_GOLDEN = 20
 
 
 @dataclass(frozen=True)
@@ -101,18 +115,28 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     finished = read_manifest(config.train_dir, TrainManifest)
     if done and finished and done.fingerprint == _fingerprint(config, finished):
         console.print(f"export: {config.bundle_dir} is up to date")
+        _register(config, done, console)
         return done
     model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
     with directory_written_atomically(config.bundle_dir) as directory:
-        bundle = _write(directory, trained)
+        with TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch:
+            bundle = _write(directory, trained, Path(scratch))
         _track(config, directory, bundle)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
         f"{index.kind} index, recall@100 {index.recall:.4f}"
     )
+    _register(config, bundle, console)
     return bundle
+
+
+def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
+    """Once for each bundle, so that a run that was killed before it makes up for it."""
+    registered = register(config, bundle, config.bundle_dir)
+    if registered is not None:
+        console.print(f"export: {registered.sentence()}")
 
 
 def _intact(directory: Path) -> BundleManifest | None:
@@ -128,142 +152,182 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
     return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
 
 
-def _write(directory: Path, trained: _Trained) -> BundleManifest:
-    """Fills the directory, and takes it through the gate."""
+def _write(directory: Path, trained: _Trained, scratch: Path) -> BundleManifest:
+    """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
     # TorchRec asks whether it is traced, in a way that torch warns of.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
-    prepared = trained.prepared
+    prepared, config = trained.prepared, trained.config
     builder = BatchBuilder(prepared, trained.manifest.config)
-    vectors = encode_items(trained.model, builder, _CPU)
-    _require_finite(vectors, "item")
-    _write_features(directory, trained)
+    write_contents(directory, config, prepared)
     write_towers(directory, trained.model, prepared)
     indexed = np.flatnonzero(prepared.is_current_item)
-    ids = prepared.item_encoder.ids.tokens.take(pa.array(indexed))
-    _write_vectors(directory, ids, vectors[indexed])
-    query_vectors, gate = _compare_towers(directory, trained, builder, vectors)
-    index, report = build_index(
-        vectors[indexed], query_vectors, min_recall=trained.config.export.min_ann_recall
-    )
+    write_array(directory / INDEXED, indexed)
+    vectors = _item_vectors(directory, trained, builder, indexed, scratch)
+    item_difference = _compare_items(directory, trained, builder, vectors, indexed)
+    queries, query_difference = _compare_queries(directory, trained, builder)
+    index, report = build_index(vectors, queries, config.export)
+    require_inner_product(index, vectors)
     index.write(directory / INDEX)
+    slices = {n: is_in[indexed] for n, is_in in item_slices(prepared.item_frequency).items()}
+    by_slice = recall_by_slice(index, vectors, queries, slices)
+    require_recall(by_slice, config.export.min_slice_recall)
+    golden = _golden(directory, trained, builder, vectors, indexed)
+    write_golden(directory, golden)
+    metrics, figures = _metrics(trained)
+    champion, changes = _against_champion(trained, figures)
     log = prepared.manifest
-    return seal(
-        directory,
-        BundleManifest(
-            fingerprint=_fingerprint(trained.config, trained.manifest),
-            schema_fingerprint=log.schema_fingerprint,
-            training_fingerprint=trained.manifest.fingerprint,
-            mlflow_run_id=trained.manifest.mlflow_run_id,
-            items=len(indexed),
-            queries=prepared.num_queries,
-            dim=trained.model.dim,
-            data_window=DataWindow(
-                first_event=log.first_event, last_event=log.last_event, as_of=log.as_of
-            ),
-            metrics=_metrics(trained),
-            index=report,
-            gate=gate,
+    manifest = BundleManifest(
+        fingerprint=_fingerprint(config, trained.manifest),
+        schema_fingerprint=log.schema_fingerprint,
+        training_fingerprint=trained.manifest.fingerprint,
+        mlflow_run_id=trained.manifest.mlflow_run_id,
+        items=len(indexed),
+        queries=prepared.num_queries,
+        dim=trained.model.dim,
+        data_window=DataWindow(
+            first_event=log.first_event, last_event=log.last_event, as_of=log.as_of
+        ),
+        metrics=metrics,
+        slices=figures,
+        history=HistoryRule(
+            max_length=log.data.history.max_length, is_distinct=log.data.history.distinct
+        ),
+        trained_items=prepared.num_items,
+        index=report,
+        gate=Gate(
+            item_difference=item_difference,
+            query_difference=query_difference,
+            recall_by_slice=by_slice,
+            champion=champion,
+            changes=changes,
         ),
     )
+    write_text(directory / REPORT, render_bundle_report(manifest, config.export.min_ann_recall))
+    sealed = seal(directory, manifest)
+    recommender = open_bundle(directory, sealed)
+    require_golden(recommender, golden)
+    require_served_golden(create_app(Service.of(recommender)), golden)
+    return sealed
 
 
-def _write_features(directory: Path, trained: _Trained) -> None:
-    prepared = trained.prepared
-    write_text(directory / SCHEMA, prepared.features.model_dump_json(indent=2) + "\n")
-    for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
-        encoder.save(directory / VOCABULARY)
-    write_columns(directory / ITEM_FEATURES, visible_item_columns(prepared))
-    write_columns(directory / QUERY_FEATURES, prepared.query_columns)
-    state = prepared.query_state
-    write_columns(
-        directory / QUERY_STATE,
-        {"history": state.history("test"), "excluded": prepared.excluded("test")},
-    )
-    if prepared.latest_event is not None:
-        write_array(directory / QUERY_LATEST, prepared.latest_event)
-    titles = _titles(trained)
-    if titles is not None:
-        _write_titles(directory / ITEM_TITLES, titles)
+def _item_vectors(
+    directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints, scratch: Path
+) -> Floats:
+    """[places, dim] of the items of the index, which are also written for other systems."""
+    actors = trained.config.export.vector_actors
+    if actors is not None:
+        write_item_vectors(directory, actors=actors)
+        return map_item_vectors(directory, scratch / "vectors.npy")
+    vectors = encode_items(trained.model, builder, _CPU, indexed)
+    require_finite(vectors, "item")
+    ids = trained.prepared.item_encoder.ids.tokens.take(pa.array(indexed))
+    write_parts(directory, ids, vectors)
+    return vectors
 
 
-def _titles(trained: _Trained) -> pa.Array | None:
-    from recsys.titles import item_titles
-
-    return item_titles(trained.config, trained.prepared)
-
-
-def _write_titles(path: Path, titles: pa.Array) -> None:
-    table = pa.table({"title": titles})
-
-    def write(temporary: Path) -> None:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=max(1, table.num_rows))
-
-    write_atomically(path, write)
-
-
-def _write_vectors(directory: Path, ids: pa.Array, vectors: Floats) -> None:
-    for part, start in enumerate(range(0, len(vectors), _PART_ROWS)):
-        block = vectors[start : start + _PART_ROWS]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), block.shape[1])
-        write_parquet(
-            directory / ITEM_VECTORS / f"part-{part:05d}.parquet",
-            pa.table({"item_id": ids[start : start + _PART_ROWS], "vector": column}),
-        )
-
-
-def _compare_towers(
-    directory: Path, trained: _Trained, builder: BatchBuilder, item_vectors: Floats
-) -> tuple[Floats, Gate]:
-    """Runs the written programs on the written features; also gives the sampled query vectors."""
-    schema = trained.prepared.features
-    items = trained.sample(trained.prepared.num_items)
+def _compare_items(
+    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
+) -> float:
+    """Runs the written program on the written features."""
+    places = trained.sample(len(indexed))
+    items = indexed[places]
+    expected = encode_items(trained.model, builder, _CPU, items)
     columns = take_rows(read_columns(directory / ITEM_FEATURES), items)
-    found = TowerProgram(directory / ITEM_TOWER, schema.item)(columns, len(items))
-    item_difference = _difference(found, item_vectors[items], "item")
+    found = TowerProgram(directory / ITEM_TOWER, trained.prepared.features.item)(
+        columns, len(items)
+    )
+    return max(difference(found, expected, "item"), difference(vectors[places], expected, "item"))
 
+
+def _compare_queries(
+    directory: Path, trained: _Trained, builder: BatchBuilder
+) -> tuple[Floats, float]:
+    """Runs the written program on the written snapshot; also gives the sampled vectors."""
+    schema = trained.prepared.features
     queries = trained.sample(trained.prepared.num_queries)
     snapshot = read_snapshot(directory)
     history = snapshot.history.take(queries)
     context = trained.prepared.context_of(queries, "test")
     expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
-    _require_finite(expected, "query")
+    require_finite(expected, "query")
     tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
     found = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
-    query_difference = _difference(found, expected, "query")
-    return expected, Gate(item_difference=item_difference, query_difference=query_difference)
+    return expected, difference(found, expected, "query")
 
 
-def _difference(found: Floats, expected: Floats, side: str) -> float:
-    difference = float(np.abs(found - expected).max(initial=0.0))
-    if not difference <= _MAX_DIFFERENCE:
-        raise UserError(
-            f"the exported {side} tower's vectors differ by {difference:.2g} from the trained "
-            f"one's, expected at most {_MAX_DIFFERENCE}: nothing was exported; train again, and "
-            "report it if it stays."
-        )
-    return difference
+def _golden(
+    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
+) -> list[Golden]:
+    """What the trained model itself answers, by plain arithmetic.
+
+    Args:
+        directory: Has the snapshot.
+        trained: The model.
+        builder: Of its batches.
+        vectors: [places] of the items that are answers.
+        indexed: [places] these items.
+    """
+    prepared = trained.prepared
+    sample = trained.sample(prepared.num_queries)
+    queries = sample[:: max(1, len(sample) // _GOLDEN)]
+    snapshot = read_snapshot(directory)
+    at = datetime.fromisoformat(prepared.manifest.as_of)
+    encoder = prepared.context_encoder
+    latest = np.full(len(queries), NO_TIME)
+    if snapshot.latest is not None:
+        latest = snapshot.latest[queries]
+    raw = request_table(encoder.features, {}, microseconds(at), latest)
+    query_vectors = encode_queries(
+        trained.model, builder, queries, snapshot.history.take(queries), encoder.encode(raw), _CPU
+    )
+    place = np.full(prepared.num_items, -1)
+    place[indexed] = np.arange(len(indexed))
+    excluded = snapshot.excluded.take(queries)
+    excluded = Jagged(place[excluded.values], excluded.offsets)
+    ids = prepared.item_encoder.ids.tokens.take(pa.array(indexed)).to_pylist()
+    answers = exact_answers(query_vectors, vectors, excluded.keep(excluded.values >= 0), ids)
+    names = prepared.query_encoder.ids.tokens.take(pa.array(queries)).to_pylist()
+    return [
+        Golden(query_id=name, at=at, items=items, scores=scores)
+        for name, (items, scores) in zip(names, answers, strict=True)
+        if name is not None
+    ]
 
 
-def _require_finite(vectors: Floats, side: str) -> None:
-    bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-    if bad:
-        raise UserError(
-            f"{bad} of {len(vectors)} {side} vectors are not finite: nothing was exported; lower "
-            "training.sparse_learning_rate or training.dense_learning_rate and train again."
-        )
-
-
-def _metrics(trained: _Trained) -> dict[str, dict[str, float]]:
-    """Of the validation, and of the test where an evaluation of this very training is there."""
+def _metrics(trained: _Trained) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Overall by split, and by slice of the test where this very training was evaluated."""
     metrics = {"validation": trained.manifest.validation}
     path = trained.config.evaluation_dir / METRICS_JSON
-    if path.exists():
-        result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
-        if result.mlflow_run_id == trained.manifest.mlflow_run_id:
-            figures = result.overall.items()
-            metrics["test"] = {n: v for n, v in figures if isinstance(v, int | float)}
-    return metrics
+    if not path.exists():
+        return metrics, {}
+    result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    if result.mlflow_run_id != trained.manifest.mlflow_run_id:
+        return metrics, {}
+    metrics["test"] = _numbers(result.overall)
+    return metrics, {name: _numbers(figures) for name, figures in result.slices.items()}
+
+
+def _numbers(figures: Figures) -> dict[str, float]:
+    """Intervals become `recall@10_low` and `recall@10_high`."""
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, tuple):
+            stem = name.removesuffix("_ci")
+            found |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _against_champion(
+    trained: _Trained, slices: dict[str, dict[str, float]]
+) -> tuple[str | None, dict[str, float]]:
+    """The champion's run, and the changes of each slice."""
+    champion = champion_manifest(trained.config)
+    if champion is None or champion.training_fingerprint == trained.manifest.fingerprint:
+        return None, {}
+    changes = changes_against(champion.slices, slices, trained.config.export.tolerance)
+    return champion.mlflow_run_id, changes
 
 
 def _track(config: Config, directory: Path, bundle: BundleManifest) -> None:

@@ -23,6 +23,7 @@ from recsys.training import TrainManifest, train
 from serving.bundle import load
 from serving.display import print_recommendations
 from serving.exporting import export
+from serving.registry import promote_if_better
 from serving.seal import BundleManifest
 
 # Items of the example's history and of its recommendations.
@@ -56,7 +57,8 @@ def run(
 ) -> RunResult:
     """Prepares, trains, evaluates and exports; a stage that has nothing to do is skipped.
 
-    A run that was interrupted goes on where it was.
+    A run that was interrupted goes on where it was. A model that is better than the champion, and
+    in no slice worse beyond `export.tolerance`, becomes the champion.
 
     Args:
         config: Of the system.
@@ -72,6 +74,9 @@ def run(
     trained = train(config, console=console)
     evaluation = evaluate(config, console=console)
     bundle = export(config, console=console)
+    promotion = promote_if_better(config, bundle, config.evaluation.select_by)
+    if promotion is not None:
+        console.print(f"run: {promotion.sentence()}")
     return RunResult(
         output=config.output,
         prepared=prepared,

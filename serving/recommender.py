@@ -1,229 +1,326 @@
 """Recommendations from a bundle's parts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Column, Floats, Ints, Jagged
-from feature_store.context import NO_TIME, request_table
+from feature_store.columns import Bools, Floats, Ints, Jagged
+from feature_store.context import request_table
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
-from feature_store.vocabulary import Vocabulary
+from serving.answers import Item, Recommendation, Recommendations, SimilarItems
+from serving.filters import ItemFilters, ValueLists
+from serving.ids import IdTable
 from serving.index import ItemIndex
-from serving.programs import TowerProgram, take_or_absent, take_rows
+from serving.popularity import Popularity
+from serving.programs import TowerProgram
+from serving.queries import NOW, Asking, Known, Queries
 from serving.seal import BundleManifest
+from serving.stages import Stages
 
 MAX_K = 1000
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Queries of one forward and one search.
 _BLOCK = 256
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Item(_Answer):
-    """An item of the catalogue; the title is None where it has none."""
-
-    item_id: str
-    title: str | None
-
-
-class Recommendation(_Answer):
-    """A recommended item; the score is the inner product of its vector and the query's."""
-
-    item_id: str
-    score: float
-    title: str | None
-
-
-class Recommendations(_Answer):
-    """A query's best items, best first.
-
-    Attributes:
-        query_id: As asked.
-        items: None of them is one that the query is known to have had.
-        fallback: The query is unknown: the answer is that of a query of which nothing is known.
-    """
-
-    query_id: str
-    items: tuple[Recommendation, ...]
-    fallback: bool
-
-
 @dataclass(frozen=True)
-class Asking:
-    """In which circumstances queries are asked.
+class Catalogue:
+    """Items, [items].
 
     Attributes:
-        context: Raw values of context features by name; what is left out is absent.
-        at: When; now for None. No time zone means UTC.
+        ids: Of all that ever were.
+        indexed: Those of the index, ascending; others are gone.
+        titles: Strings, if there are any.
+        frequency: Training events.
+        filters: By feature.
     """
 
-    context: Mapping[str, Any] = field(default_factory=dict)
-    at: datetime | None = None
+    ids: IdTable
+    indexed: Ints
+    titles: pa.Array | None
+    frequency: Ints
+    filters: dict[str, ValueLists]
 
-    @property
-    def time(self) -> int:
-        """Microseconds since 1970."""
-        moment = self.at or datetime.now(UTC)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-_NOW = Asking()
-
-
-@dataclass(frozen=True)
-class QuerySnapshot:
-    """What the bundle knows of each query, [queries].
-
-    Attributes:
-        columns: Encoded features by name.
-        history: Items, oldest first.
-        excluded: Items that are not recommended again.
-        latest: Time of the history's latest event, or `NO_TIME`; where the model asks for it.
-    """
-
-    columns: dict[str, Column]
-    history: Jagged
-    excluded: Jagged
-    latest: Ints | None
+    @cached_property
+    def places(self) -> Ints:
+        """[items] in the index; -1 of those that are gone."""
+        places = np.full(len(self.ids), -1)
+        places[self.indexed] = np.arange(len(self.indexed))
+        return places
 
 
 class Recommender:
-    """Answers queries from what a bundle holds; see `serving.bundle.load`.
+    """Answers from what a bundle holds; see `serving.bundle.load`.
+
+    Several threads may use it at a time.
 
     Args:
         manifest: Of the bundle.
-        query_ids: Id to index.
-        item_ids: [items] strings.
-        indexed: Items of the index, ascending; others are gone from the catalogue.
-        titles: [items] strings, if there are any.
-        snapshot: Of all queries.
+        catalogue: Its items.
+        queries: What is known of queries.
         query_tower: Its program.
         context_encoder: Of the context.
-        index: Of the items of `indexed`.
+        index: Of the catalogue's indexed items.
     """
 
     def __init__(
         self,
         manifest: BundleManifest,
-        query_ids: Vocabulary,
-        item_ids: pa.Array,
-        indexed: Ints,
-        titles: pa.Array | None,
-        snapshot: QuerySnapshot,
+        catalogue: Catalogue,
+        queries: Queries,
         query_tower: TowerProgram,
         context_encoder: SideEncoder,
         index: ItemIndex,
     ) -> None:
         self.manifest = manifest
-        self._query_ids = query_ids
-        self._item_ids = item_ids
-        self._indexed = indexed
-        self._place = np.full(len(item_ids), -1)
-        self._place[indexed] = np.arange(len(indexed))
-        self._titles = titles
-        self._snapshot = snapshot
+        self._catalogue = catalogue
+        self._queries = queries
         self._query_tower = query_tower
         self._context_encoder = context_encoder
         self._index = index
+        self._filters = ItemFilters(catalogue.filters, catalogue.places, len(index))
+        self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
-    def recommend(self, query_id: str, k: int = 10, asking: Asking = _NOW) -> Recommendations:
+    @property
+    def filterable(self) -> tuple[str, ...]:
+        """Item features whose values can be asked for."""
+        return self._filters.features
+
+    def recommend(
+        self, query_id: str, k: int = 10, asking: Asking = NOW, stages: Stages | None = None
+    ) -> Recommendations:
         """The k best items for a query; fewer where no more are left.
 
-        An unknown query gets an answer from the default embeddings and an empty history.
+        Args:
+            query_id: An unknown query is answered from what was given of it, else by popularity.
+            k: 1 to `MAX_K`.
+            asking: Circumstances and filters.
+            stages: Is told where time went.
 
         Raises:
-            UserError: k is out of range, or the context is not one of this model's.
+            UserError: k is out of range, or a value or a filter is not one of this model's.
         """
-        rows = self._rows([query_id])
-        items, scores = self._search(rows, k, asking)
-        found = [
-            Recommendation(
-                item_id=self._item_ids[item].as_py(), score=score, title=self._title(item)
+        return self.recommend_each([query_id], k, asking, stages)[0]
+
+    def recommend_each(
+        self,
+        query_ids: Sequence[str],
+        k: int = 10,
+        asking: Asking = NOW,
+        stages: Stages | None = None,
+    ) -> list[Recommendations]:
+        """As `recommend`, of several queries that are asked alike."""
+        stages = stages or Stages()
+        known, items, scores = self._answer(query_ids, k, asking, stages)
+        found = []
+        for row, query_id in enumerate(query_ids):
+            mine = slice(items.offsets[row], items.offsets[row + 1])
+            found.append(
+                Recommendations.model_construct(
+                    query_id=query_id,
+                    items=self._shown(items.values[mine], scores[mine]),
+                    fallback=bool(known.is_fallback[row]),
+                    source="popularity" if known.is_blank[row] else "model",
+                )
             )
-            for item, score in zip(items.values.tolist(), scores.tolist(), strict=True)
-        ]
-        return Recommendations(query_id=query_id, items=tuple(found), fallback=bool(rows[0] < 0))
+        stages.end("answer")
+        return found
 
     def recommend_batch(
-        self, query_ids: Sequence[str], k: int = 10, asking: Asking = _NOW
+        self,
+        query_ids: Sequence[str],
+        k: int = 10,
+        asking: Asking = NOW,
+        stages: Stages | None = None,
     ) -> pa.Table:
         """The k best items of many queries, in their order.
 
         Returns:
-            Columns query_id, rank (from 1), item_id and score.
+            Columns query_id, rank (from 1), item_id, score and fallback.
 
         Raises:
-            UserError: k is out of range, or the context is not one of this model's.
+            UserError: As `recommend`.
         """
-        all_rows = self._rows(query_ids)
+        stages = stages or Stages()
         parts = [
-            self._search(all_rows[start : start + _BLOCK], k, asking)
-            for start in range(0, len(all_rows), _BLOCK)
-        ] or [self._search(all_rows, k, asking)]
-        lengths = np.concatenate([items.lengths for items, _ in parts])
-        query = np.repeat(np.arange(len(lengths)), lengths)
-        rank = np.concatenate([np.arange(length) for length in lengths] or [lengths]) + 1
-        items = pa.array(np.concatenate([items.values for items, _ in parts]))
-        return pa.table(
-            {
-                "query_id": pa.array(query_ids, pa.string()).take(pa.array(query)),
-                "rank": pa.array(rank, pa.int32()),
-                "item_id": self._item_ids.take(items),
-                "score": pa.array(np.concatenate([scores for _, scores in parts]), pa.float32()),
-            }
-        )
+            self._answer(query_ids[start : start + _BLOCK], k, asking, stages)
+            for start in range(0, max(1, len(query_ids)), _BLOCK)
+        ]
+        items = Jagged.concatenate([items for _, items, _ in parts])
+        fallback = np.concatenate([known.is_fallback for known, _, _ in parts])
+        asked = items.row_of_value()
+        table = self._table("query_id", query_ids, items, np.concatenate([s for *_, s in parts]))
+        return table.append_column("fallback", pa.array(fallback[asked]))
 
-    def encode(self, query_ids: Sequence[str], asking: Asking = _NOW) -> Floats:
+    def similar_items(self, item_id: str, k: int = 10, asking: Asking = NOW) -> SimilarItems:
+        """The k items nearest to one; fewer where no more are left.
+
+        Args:
+            item_id: Of the catalogue; it is not in the answer.
+            k: 1 to `MAX_K`.
+            asking: Its filters, `where`, `allow` and `deny`.
+
+        Raises:
+            UserError: The item is not in the catalogue, k is out of range, or there is no such
+                filter.
+        """
+        items, scores = self._similar([item_id], k, asking)
+        return SimilarItems(item_id=item_id, items=self._shown(items.values, scores))
+
+    def similar_items_batch(
+        self, item_ids: Sequence[str], k: int = 10, asking: Asking = NOW
+    ) -> pa.Table:
+        """The k items nearest to each of many, in their order.
+
+        Returns:
+            Columns item_id, rank (from 1), similar_item_id and score.
+
+        Raises:
+            UserError: As `similar_items`.
+        """
+        parts = [
+            self._similar(item_ids[start : start + _BLOCK], k, asking)
+            for start in range(0, max(1, len(item_ids)), _BLOCK)
+        ]
+        items = Jagged.concatenate([items for items, _ in parts])
+        table = self._table("asked", item_ids, items, np.concatenate([s for _, s in parts]))
+        return table.rename_columns(["item_id", "rank", "similar_item_id", "score"])
+
+    def encode(self, query_ids: Sequence[str], asking: Asking = NOW) -> Floats:
         """L2-normalised query vectors, [queries, dim]."""
-        return self._encode(self._rows(query_ids), asking)
+        return self._encode(self._queries.known(query_ids, asking), asking)
 
     def liked(self, query_id: str, n: int = 10) -> tuple[Item, ...]:
         """The latest n items of the query's history, latest first; none of an unknown query's."""
-        history = take_or_absent(self._snapshot.history, self._rows([query_id]))
-        assert isinstance(history, Jagged)
+        items = self._queries.history(query_id)[::-1][:n]
+        ids = self._catalogue.ids
+        return tuple(Item(item_id=ids[i], title=self._title(i)) for i in items.tolist())
+
+    def without_online(self) -> "Recommender":
+        """The same bundle, as if nothing had happened since it was made."""
+        plain = copy.copy(self)
+        plain._queries = self._queries.without_online()
+        return plain
+
+    def unknown_items(self, item_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those that are no items of the catalogue."""
+        rows = self._catalogue.ids.rows(item_ids).tolist()
+        return tuple(i for i, row in zip(item_ids, rows, strict=True) if row < 0)
+
+    def _answer(
+        self, query_ids: Sequence[str], k: int, asking: Asking, stages: Stages
+    ) -> tuple[Known, Jagged, Floats]:
+        """What is known of queries, their items, and each item's score."""
+        _require_k(k)
+        known = self._queries.known(query_ids, asking)
+        stages.end("features")
+        seen = known.excluded if asking.exclude_seen else _none(len(query_ids))
+        excluded, allowed = self._excluded(seen, asking), self._allowed(asking)
+        stages.end("filter")
+        if known.is_blank.all() and len(query_ids):
+            vectors = np.zeros((len(query_ids), self.manifest.dim), np.float32)
+        else:
+            vectors = self._encode(known, asking)
+            stages.end("tower")
+        places, scores = self._search(vectors, k, excluded, allowed, known.is_blank)
+        stages.end("search")
+        return known, Jagged(self._catalogue.indexed[places.values], places.offsets), scores
+
+    def _search(
+        self, vectors: Floats, k: int, excluded: Jagged, allowed: Bools | None, is_blank: Bools
+    ) -> tuple[Jagged, Floats]:
+        """Places by the model, and by popularity for queries of which nothing is known."""
+        if not is_blank.any():
+            return self._index.search(vectors, k, excluded, allowed)
+        found, all_scores = [], []
+        for row, blank in enumerate(is_blank.tolist()):
+            own = excluded.take(np.array([row]))
+            if blank:
+                values, scores = self._popularity.top(k, own.values, allowed)
+            else:
+                places, scores = self._index.search(vectors[row : row + 1], k, own, allowed)
+                values = places.values
+            found.append(values)
+            all_scores.append(scores)
+        lengths = np.array([len(values) for values in found], np.int64)
+        return Jagged.from_lengths(np.concatenate(found), lengths), np.concatenate(all_scores)
+
+    def _similar(self, item_ids: Sequence[str], k: int, asking: Asking) -> tuple[Jagged, Floats]:
+        _require_k(k)
+        items = self._catalogue.ids.rows(item_ids)
+        places = np.where(items < 0, -1, self._catalogue.places[items])
+        if (places < 0).any():
+            missing = item_ids[int(np.argmax(places < 0))]
+            raise UserError(f"the catalogue has no item {missing!r}; ask for one of its items.")
+        own = Jagged(items, np.arange(len(items) + 1))
+        excluded, allowed = self._excluded(own, asking), self._allowed(asking)
+        found, scores = self._index.search(self._index.vectors_of(places), k, excluded, allowed)
+        return Jagged(self._catalogue.indexed[found.values], found.offsets), scores
+
+    def _encode(self, known: Known, asking: Asking) -> Floats:
+        features = self._context_encoder.features
+        raw = request_table(features, asking.context, asking.time, known.latest)
+        context = self._context_encoder.encode(raw)
+        return self._query_tower(known.columns, len(known.latest), known.history, context)
+
+    def _excluded(self, seen: Jagged, asking: Asking) -> Jagged:
+        """Places that are no answers."""
+        denied = self._catalogue.ids.rows(asking.deny)
+        items = seen.beside(_each(denied[denied >= 0], len(seen))) if len(denied) else seen
+        places = Jagged(self._catalogue.places[items.values], items.offsets)
+        is_there = places.values >= 0
+        return places if is_there.all() else places.keep(is_there)
+
+    def _allowed(self, asking: Asking) -> Bools | None:
+        """[places] those that the filters leave; None: all."""
+        if not asking.where and asking.allow is None:
+            return None
+        mask = self._filters.mask(asking.where)
+        if asking.allow is None:
+            return mask
+        items = self._catalogue.ids.rows(asking.allow)
+        places = self._catalogue.places[items[items >= 0]]
+        listed = np.zeros_like(mask)
+        listed[places[places >= 0]] = True
+        return mask & listed
+
+    def _shown(self, items: Ints, scores: Floats) -> tuple[Recommendation, ...]:
+        ids = self._catalogue.ids
         return tuple(
-            Item(item_id=self._id(item), title=self._title(item))
-            for item in history.values[::-1][:n].tolist()
+            Recommendation.model_construct(item_id=ids[item], score=score, title=self._title(item))
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
         )
 
-    def _rows(self, query_ids: Sequence[str]) -> Ints:
-        return self._query_ids.rows(pa.array(query_ids, pa.string()))
-
-    def _id(self, item: int) -> str:
-        return self._item_ids[item].as_py()
-
     def _title(self, item: int) -> str | None:
-        return None if self._titles is None else self._titles[item].as_py()
+        titles = self._catalogue.titles
+        return None if titles is None or item >= len(titles) else titles[item].as_py()
 
-    def _encode(self, rows: Ints, asking: Asking) -> Floats:
-        columns = take_rows(self._snapshot.columns, rows)
-        history = take_or_absent(self._snapshot.history, rows)
-        assert isinstance(history, Jagged)
-        latest = np.full(len(rows), NO_TIME)
-        if self._snapshot.latest is not None:
-            latest[rows >= 0] = self._snapshot.latest[rows[rows >= 0]]
-        raw = request_table(self._context_encoder.features, asking.context, asking.time, latest)
-        context = self._context_encoder.encode(raw)
-        return self._query_tower(columns, len(rows), history, context)
+    def _table(self, name: str, asked: Sequence[str], items: Jagged, scores: Floats) -> pa.Table:
+        rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths) + 1
+        return pa.table(
+            {
+                name: pa.array(asked, pa.string()).take(pa.array(items.row_of_value())),
+                "rank": pa.array(rank, pa.int32()),
+                "item_id": self._catalogue.ids.ids.take(pa.array(items.values, pa.int64())),
+                "score": pa.array(scores, pa.float32()),
+            }
+        )
 
-    def _search(self, rows: Ints, k: int, asking: Asking) -> tuple[Jagged, Floats]:
-        if not 1 <= k <= MAX_K:
-            raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
-        excluded = take_or_absent(self._snapshot.excluded, rows)
-        assert isinstance(excluded, Jagged)
-        places = Jagged(self._place[excluded.values], excluded.offsets)
-        places = places.keep(places.values >= 0)
-        found, scores = self._index.search(self._encode(rows, asking), k, places)
-        return Jagged(self._indexed[found.values], found.offsets), scores
+
+def _require_k(k: int) -> None:
+    if not 1 <= k <= MAX_K:
+        raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
+
+
+def _none(rows: int) -> Jagged:
+    return Jagged(np.empty(0, np.int64), np.zeros(rows + 1, np.int64))
+
+
+def _each(values: Ints, rows: int) -> Jagged:
+    """The same values in every row."""
+    return Jagged(np.tile(values, rows), np.arange(rows + 1) * len(values))

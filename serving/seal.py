@@ -6,11 +6,17 @@ query_tower.pt2, item_tower.pt2      torch.export programs
 item_vectors/part-*.parquet          item_id and vector, for other systems
 index.faiss                          see `ItemIndex`
 vocabulary/                          see `SideEncoder.save`
+ids/                                 of items and queries, see `IdTable`
 items/features.arrow                 encoded features, row = item index; an id that no training
                                      event had is absent, as it is to the towers
+items/indexed.npy                    [places] the items of the index, ascending
+items/frequency.npy                  [items] training events
+items/filters/                       which items have which value, see `ValueLists`
 items/titles.arrow                   title; only where items have one
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  history (oldest first) and excluded: item indices
+report.html                          what was measured, for people
+golden.json                          questions and the trained model's answers
 queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
                                      `NO_TIME`; only where a feature is the recency
 """
@@ -25,14 +31,17 @@ from feature_store.storage import MANIFEST, fingerprint, sha256_of, write_manife
 from serving.index import IndexReport
 
 # Of the layout; a reader refuses others.
-VERSION = 1
+VERSION = 2
 
 SCHEMA = "schema.json"
 QUERY_TOWER, ITEM_TOWER = "query_tower.pt2", "item_tower.pt2"
 INDEX = "index.faiss"
 VOCABULARY = "vocabulary"
 ITEM_VECTORS = "item_vectors"
+IDS = "ids"
 ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
+INDEXED, ITEM_FREQUENCY, FILTERS = "items/indexed.npy", "items/frequency.npy", "items/filters"
+GOLDEN = "golden.json"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
 QUERY_LATEST = "queries/latest.npy"
 
@@ -56,10 +65,23 @@ class Gate(_Written):
         item_difference: Largest difference between a number of an item's vector from the exported
             tower and from the trained one.
         query_difference: The same of queries.
+        recall_by_slice: Recall@100 of the index by the items' training frequency.
+        champion: The MLflow run whose slices this model was compared with; None: with none.
+        changes: By slice, the metric's relative change against the champion.
     """
 
     item_difference: float
     query_difference: float
+    recall_by_slice: dict[str, float]
+    champion: str | None
+    changes: dict[str, float]
+
+
+class HistoryRule(_Written):
+    """What a history holds: its latest items at most, each once where it is distinct."""
+
+    max_length: int
+    is_distinct: bool
 
 
 class BundleManifest(_Written):
@@ -76,6 +98,9 @@ class BundleManifest(_Written):
         dim: Of the vectors.
         data_window: Of the log.
         metrics: Overall, by split: `validation`, and `test` where it had been evaluated.
+        slices: Of the test, by slice.
+        history: Of queries.
+        trained_items: Item indices below this may be in a history: later ones came after training.
         index: How it was built.
         gate: How exported and trained towers agree.
         files: SHA-256 by path.
@@ -92,6 +117,9 @@ class BundleManifest(_Written):
     dim: int
     data_window: DataWindow
     metrics: dict[str, dict[str, float]]
+    slices: dict[str, dict[str, float]]
+    history: HistoryRule
+    trained_items: int
     index: IndexReport
     gate: Gate
     files: dict[str, str] = {}
@@ -114,7 +142,7 @@ def verify(directory: Path) -> BundleManifest:
         UserError: It is no bundle, it is of another version, or a file is missing, was changed, or
             does not belong to it.
     """
-    manifest = _read(directory)
+    manifest = read_manifest(directory)
     present = _files_of(directory)
     for name in manifest.files:
         if name not in present:
@@ -133,7 +161,12 @@ def verify(directory: Path) -> BundleManifest:
     return manifest
 
 
-def _read(directory: Path) -> BundleManifest:
+def read_manifest(directory: Path) -> BundleManifest:
+    """The manifest alone, whose own seal is intact.
+
+    Raises:
+        UserError: It is no bundle, or of another version.
+    """
     path = directory / MANIFEST
     if not path.is_file():
         raise UserError(

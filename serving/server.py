@@ -1,160 +1,229 @@
-"""The HTTP server: POST /recommend and GET /healthz."""
+"""The HTTP server: an ASGI application around `Service`, and uvicorn that runs it."""
 
 import re
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import faiss
 import torch
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.errors import UserError
-from serving.bundle import load
-from serving.recommender import MAX_K, Asking, Recommendation, Recommender
+from serving.api import (
+    MAX_BODY_BYTES,
+    BatchRequest,
+    BatchResponse,
+    EventsRequest,
+    EventsResponse,
+    Health,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarItemsRequest,
+    SimilarItemsResponse,
+    Swapped,
+    Version,
+)
+from serving.deployment import Deployment
+from serving.limits import BearerToken, BodyLimit, problem
+from serving.measures import Measures
+from serving.service import Service
 
-_MAX_ID_LENGTH = 256
-_MAX_BODY_BYTES = 16_384
+_PROBES = ("/healthz", "/readyz")
+_PATHS = (
+    "/recommend",
+    "/recommend/batch",
+    "/similar-items",
+    "/events",
+    "/metrics",
+    "/version",
+    "/reload",
+    "/rollback",
+    *_PROBES,
+)
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem} for code in (400, 401, 408, 413, 422, 500)
+}
+# Connections at a time; more are told to come back.
+_MAX_CONNECTIONS = 1024
 
-
-def _id_string(value: Any) -> Any:
-    """The integer 42 and the string "42" are the same id, as in the log."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RecommendRequest(_Closed):
-    """The body of POST /recommend; see `Asking` for what is optional."""
-
-    query_id: Annotated[
-        str, Field(min_length=1, max_length=_MAX_ID_LENGTH), BeforeValidator(_id_string)
-    ]
-    k: int = Field(10, ge=1, le=MAX_K, strict=True)
-    context: dict[str, Any] = {}
-    at: datetime | None = None
-
-
-class Model(_Closed):
-    """Which model answered."""
-
-    version: str
-    schema_fingerprint: str
-
-
-class RecommendResponse(_Closed):
-    """Best items first; `fallback` says that the query is unknown."""
-
-    query_id: str
-    items: tuple[Recommendation, ...]
-    fallback: bool
-    model: Model
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-class Health(_Closed):
-    """The server is up, with this model."""
+def create_app(
+    service: Service,
+    *,
+    deployment: Deployment | None = None,
+    token: str | None = None,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """The application; every error is JSON with one sentence under `error`.
 
-    status: str
-    model: Model
-
-
-def create_app(recommender: Recommender) -> FastAPI:
-    """The application; every error is JSON with one sentence under `error`."""
-    app = FastAPI(title="recsys")
-    app.add_middleware(_BodyLimit)
+    Args:
+        service: Answers.
+        deployment: That POST /reload and POST /rollback change, which only a token opens.
+        token: That every request but probes must bear; None: none.
+        lifespan: Of the server.
+    """
+    app = FastAPI(
+        title="recsys",
+        description="Recommendations of a sealed bundle, or of two in an A/B test.",
+        lifespan=lifespan,
+        responses=_PROBLEMS,
+        # Its pages would load scripts from elsewhere.
+        docs_url=None,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    if token is not None:
+        app.add_middleware(BearerToken, token=token, open_paths=_PROBES)
+    app.add_middleware(_Timed, measures=service.measures)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(UserError, _refused_value)
     app.add_exception_handler(Exception, _failed)
-    model = Model(
-        version=recommender.manifest.fingerprint,
-        schema_fingerprint=recommender.manifest.schema_fingerprint,
-    )
-
-    @app.post("/recommend")
-    def recommend(request: RecommendRequest) -> RecommendResponse:
-        asking = Asking(request.context, request.at)
-        found = recommender.recommend(request.query_id, request.k, asking)
-        return RecommendResponse(
-            query_id=found.query_id, items=found.items, fallback=found.fallback, model=model
-        )
-
-    @app.get("/healthz")
-    def healthz() -> Health:
-        return Health(status="ok", model=model)
-
+    _add_answers(app, service)
+    _add_probes(app, service)
+    if deployment is not None and token is not None:
+        _add_changes(app, deployment)
     return app
 
 
-def serve(path: str | Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def _add_answers(app: FastAPI, service: Service) -> None:
+    # One question is answered in the event loop: it takes less time than a change of threads may.
+    @app.post("/recommend", response_model=RecommendResponse)
+    async def recommend(body: RecommendRequest) -> Response:
+        """The best items of a query: known by its id, by given features, or by a given history."""
+        return _json(service.recommend(body))
+
+    @app.post("/recommend/batch", response_model=BatchResponse)
+    def recommend_batch(body: BatchRequest) -> Response:
+        """The best items of many queries, in their order."""
+        return _json(service.recommend_batch(body))
+
+    @app.post("/similar-items", response_model=SimilarItemsResponse)
+    async def similar_items(body: SimilarItemsRequest) -> Response:
+        """The items nearest to one."""
+        return _json(service.similar_items(body))
+
+    @app.post("/events", response_model=EventsResponse)
+    def events(body: EventsRequest) -> Response:
+        """What queries did: their histories have it from the next answer on."""
+        return _json(service.events(body))
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """The process is up."""
+        return Health(status="ok")
+
+    @app.get("/readyz")
+    async def readyz() -> Health:
+        """Bundles are read, verified, and answer their golden queries."""
+        return Health(status="ready")
+
+    @app.get("/version", response_model=Version)
+    async def version() -> Response:
+        """Which bundles answer."""
+        return _json(service.version())
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(
+            service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+def _add_changes(app: FastAPI, deployment: Deployment) -> None:
+    @app.post("/reload")
+    def reload() -> Swapped:
+        """Serve newer bundles, if there are any, from where the server was told that they are."""
+        return Swapped(changed=deployment.reload(), seals=deployment.serving.seals)
+
+    @app.post("/rollback")
+    def rollback() -> Swapped:
+        """Serve the bundles before."""
+        return Swapped(changed=deployment.rollback(), seals=deployment.serving.seals)
+
+
+def lifespan_of(close: Sequence[Callable[[], None]]) -> Lifespan:
+    """What is called when the server ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        for each in close:
+            each()
+
+    return lifespan
+
+
+def run_app(app: FastAPI, *, host: str, port: int) -> None:
     """Answers until it is interrupted.
 
     Args:
-        path: Of the bundle.
+        app: Of `create_app`.
         host: Address to listen on.
         port: 0 takes any free one, which the log names.
 
     Raises:
-        UserError: The bundle cannot be opened, or the address is taken.
+        UserError: The address is taken.
     """
-    # A request is too small to share, and threads that wait for each other lengthen the tail.
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    recommender = load(path)
-    # The first answer builds the table of ids: no client should wait for it.
-    recommender.recommend("")
-    app = create_app(recommender)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, access_log=False))
+    one_thread()
+    config = uvicorn.Config(
+        app, host=host, port=port, access_log=False, limit_concurrency=_MAX_CONNECTIONS
+    )
     try:
-        server.run()
+        uvicorn.Server(config).run()
     except SystemExit as error:  # How uvicorn says that it could not start.
         raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
 
 
-class _BodyLimit:
-    """Refuses large bodies before they are read into memory."""
+def one_thread() -> None:
+    """A request is too small to share, and threads that wait for each other lengthen the tail."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class _Timed:
+    """Measures every request."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
         self._app = app
+        self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # The body is read here, up to the limit, for its announced length need not be true.
-        body, more = b"", True
-        while more and len(body) <= _MAX_BODY_BYTES:
-            message = await receive()
-            if message["type"] != "http.request":  # The client has gone.
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        if len(body) > _MAX_BODY_BYTES:
-            text = f"the body is larger than {_MAX_BODY_BYTES} bytes; send one query a request."
-            await _error(413, text)(scope, receive, send)
-            return
-        is_given = False
+        started, status = time.perf_counter(), 500
 
-        async def replay() -> Message:
-            nonlocal is_given
-            if is_given:
-                return await receive()
-            is_given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+        async def sent(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
 
-        await self._app(scope, replay, send)
+        try:
+            await self._app(scope, receive, sent)
+        finally:
+            # Of other paths a client could invent any number.
+            path = scope["path"] if scope["path"] in _PATHS else "other"
+            self._measures.answered(path, status, time.perf_counter() - started)
 
 
-def _error(status: int, text: str) -> JSONResponse:
-    return JSONResponse({"error": text}, status_code=status)
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.__pydantic_serializer__.to_json(answer), media_type="application/json")
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -165,23 +234,23 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     if first["type"] == "json_invalid" or not where:
         where = "the body"
     message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), first["msg"])
-    return _error(422, f'{where}: {message}; send JSON like {{"query_id": "42", "k": 10}}.')
+    message = message.removeprefix("value error, ")
+    return problem(422, f"{where}: {message}; see GET /openapi.json.")
 
 
 def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = f"{request.method} {request.url.path}"
-    return _error(
-        error.status_code,
-        f"{path}: {error.detail}; this server has POST /recommend and GET /healthz.",
+    return problem(
+        error.status_code, f"{path}: {error.detail}; GET /openapi.json lists what there is."
     )
 
 
 def _refused_value(request: Request, error: Exception) -> JSONResponse:
     """A value that only the model can tell to be wrong."""
-    return _error(422, str(error))
+    return problem(422, str(error))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:
     """The log has the traceback; a client has no use for it."""
-    return _error(500, "the server could not answer because of an error of its own; see its log.")
+    return problem(500, "the server could not answer because of an error of its own; see its log.")

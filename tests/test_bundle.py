@@ -16,6 +16,7 @@ import serving
 from feature_store.errors import UserError
 from feature_store.storage import fingerprint, sha256_of
 from feature_store.vocabulary import Vocabulary
+from serving.bundle import read_snapshot
 from serving.programs import TowerProgram
 from serving.seal import verify
 
@@ -64,7 +65,7 @@ def test_items_that_are_gone_are_never_recommended(tmp_path, monkeypatch):
     exact = {str(query): recommender.encode([str(query)])[0] for query in range(QUERIES)}
     vectors = pq.read_table(config.bundle_dir / "item_vectors")
     matrix = np.array(vectors["vector"].to_pylist())
-    excluded = recommender._snapshot.excluded
+    excluded = read_snapshot(config.bundle_dir).excluded
     for row, (query, vector) in enumerate(exact.items()):
         found = [item.item_id for item in recommender.recommend(query, ITEMS).items]
         known = excluded.take(np.array([row])).values.tolist()
@@ -82,7 +83,18 @@ def test_the_layout_is_the_documented_one(bundle):
         "item_tower.pt2",
         "index.faiss",
         "item_vectors/part-00000.parquet",
+        "golden.json",
+        "report.html",
+        *(
+            f"ids/{side}{file}"
+            for side in ("item", "query")
+            for file in (".arrow", ".digests.npy", ".rows.npy")
+        ),
         "items/features.arrow",
+        "items/filters/group.arrow",
+        "items/filters/tags.arrow",
+        "items/frequency.npy",
+        "items/indexed.npy",
         "items/titles.arrow",
         "queries/features.arrow",
         "queries/state.arrow",
@@ -134,11 +146,11 @@ def test_an_edited_manifest_is_refused(bundle):
 def test_another_version_is_refused(bundle):
     path = bundle / "manifest.json"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "version": 2, "news": True}))
-    assert "bundle of version 2, expected 1" in refusal(bundle)
+    path.write_text(json.dumps({**document, "version": 3, "news": True}))
+    assert "bundle of version 3, expected 2" in refusal(bundle)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', "\udc80"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', "\udc80"])
 def test_a_broken_manifest_is_refused(bundle, text):
     (bundle / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert "manifest.json is not a bundle's manifest" in refusal(bundle)

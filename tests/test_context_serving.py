@@ -20,6 +20,7 @@ from recsys.collate import BatchBuilder
 from recsys.encode import encode_queries
 from serving.recommender import Asking, Recommender
 from serving.server import create_app
+from serving.service import Service
 
 CONTEXT: list[dict[str, Any]] = [
     {"name": "device", "kind": "categorical", "dim": 8},
@@ -115,7 +116,7 @@ def test_a_context_that_the_model_does_not_know_is_refused(recommender, context,
 def test_over_http(recommender):
     body = {"query_id": 3, "k": 4, "context": {"device": "d1"}, "at": AT.isoformat()}
     expected = recommender.recommend("3", 4, Asking({"device": "d1"}, AT))
-    with running(create_app(recommender)) as port:
+    with running(create_app(Service.of(recommender))) as port:
         status, answer = recommend(port, body)
         assert status == 200
         assert [item["item_id"] for item in answer["items"]] == [i.item_id for i in expected.items]

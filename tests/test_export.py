@@ -4,7 +4,6 @@ import subprocess
 import sys
 import zipfile
 from collections import defaultdict
-from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +22,6 @@ from recsys.config import Config
 from recsys.encode import encode_items, encode_queries
 from recsys.results import EvaluationResult
 from serving import exporting
-from serving.index import build_index
 
 CPU = torch.device("cpu")
 
@@ -81,8 +79,7 @@ def test_every_querys_answer_is_the_models_exact_top_ten(exported):
 
 
 def test_a_graphs_answers_are_exact_where_the_gate_asks_for_all(tmp_path, monkeypatch):
-    config = write_prepared(tmp_path, export={"min_ann_recall": 1.0})
-    monkeypatch.setattr(exporting, "build_index", partial(build_index, exact_up_to=10))
+    config = write_prepared(tmp_path, export={"min_ann_recall": 1.0, "index": "hnsw"})
     assert export_untrained(config, monkeypatch).index.kind == "hnsw"
     model, manifest = untrained(config)
     assert_answers_are_exact(config, model, manifest.config, np.arange(QUERIES))
@@ -124,20 +121,23 @@ def test_the_id_of_an_item_that_was_never_trained_has_no_influence(exported, tmp
     assert before.recommend_batch(query_ids, 20).equals(after.recommend_batch(query_ids, 20))
 
 
-def test_an_unknown_query_is_answered_as_one_of_which_nothing_is_known(exported):
+def test_an_unknown_query_is_answered_by_popularity(exported):
     config, _ = exported
     recommender = serving.load(config.bundle_dir)
     found = recommender.recommend("nobody", 5)
     assert found.fallback
+    assert found.source == "popularity"
+    frequency = Prepared(config.prepared_dir).item_frequency
+    top = np.argsort(-frequency, kind="stable")[:5]
+    assert [item.item_id for item in found.items] == [f"i{i}" for i in top]
+    shares = frequency[top] / frequency.sum()
+    assert [item.score for item in found.items] == pytest.approx(shares)
     model, _ = untrained(config)
     default = model.item_inputs.default
     inputs = torch.cat([model.own_inputs.default, default, default])
     with torch.no_grad():
         expected = model.query_tower(inputs[None]).numpy()
     np.testing.assert_allclose(recommender.encode(["nobody"]), expected, atol=1e-6)
-    vectors = np.stack(pq.read_table(config.bundle_dir / "item_vectors")["vector"].to_numpy())
-    top, _ = exact_top(expected[0], vectors, [], 5)
-    assert [item.item_id for item in found.items] == [f"i{i}" for i in top]
     assert recommender.liked("nobody") == ()
 
 
@@ -180,7 +180,7 @@ def test_k_has_bounds(exported, k):
 
 def test_a_batch_of_no_queries_is_an_empty_table(exported):
     table = serving.load(exported[0].bundle_dir).recommend_batch([], 3)
-    assert table.column_names == ["query_id", "rank", "item_id", "score"]
+    assert table.column_names == ["query_id", "rank", "item_id", "score", "fallback"]
     assert table.num_rows == 0
 
 
@@ -214,7 +214,7 @@ def test_test_metrics_are_those_of_the_same_training(tmp_path, monkeypatch):
     _, trained = untrained(config)
     result = EvaluationResult(
         overall={"recall@10": 0.5, "recall@10_ci": (0.4, 0.6), "ndcg@10": None},
-        slices={},
+        slices={"tail": {"recall@10": 0.5, "recall@10_ci": (0.4, 0.6), "count": 3}},
         counts={},
         baselines={},
         split="leave_last_out",
@@ -226,7 +226,9 @@ def test_test_metrics_are_those_of_the_same_training(tmp_path, monkeypatch):
     config.evaluation_dir.mkdir()
     write_json(config.evaluation_dir / "metrics.json", result.model_dump(mode="json"))
     manifest = export_untrained(config, monkeypatch)
-    assert manifest.metrics == {"validation": {"recall@10": 0.25}, "test": {"recall@10": 0.5}}
+    figures = {"recall@10": 0.5, "recall@10_low": 0.4, "recall@10_high": 0.6}
+    assert manifest.metrics == {"validation": {"recall@10": 0.25}, "test": figures}
+    assert manifest.slices == {"tail": {**figures, "count": 3}}
     assert set(export_untrained(config, monkeypatch, seed=1).metrics) == {"validation"}
 
 
@@ -236,7 +238,8 @@ def test_test_metrics_are_those_of_the_same_training(tmp_path, monkeypatch):
         ("item_nan", "item vectors are not finite"),
         ("query_nan", "query vectors are not finite"),
         ("program", "exported item tower's vectors differ"),
-        ("index", "the index finds"),
+        ("slice", "the index finds 0.9000 of the tail items"),
+        ("golden", "the exported path answers the golden query"),
     ],
 )
 def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
@@ -252,10 +255,13 @@ def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
             model.own_inputs.default[:] = torch.nan
         elif break_it == "program":
             monkeypatch.setattr("serving.towers.visible_item_columns", lambda p: p.item_columns)
-            monkeypatch.setattr("serving.exporting.visible_item_columns", lambda p: p.item_columns)
+            monkeypatch.setattr("serving.contents.visible_item_columns", lambda p: p.item_columns)
+        elif break_it == "slice":
+            monkeypatch.setattr(exporting, "recall_by_slice", lambda *_: {"head": 1, "tail": 0.9})
         else:
-            monkeypatch.setattr(exporting, "build_index", partial(build_index, exact_up_to=10))
-            monkeypatch.setattr("serving.index._recall", lambda *_: 0.5)
+            monkeypatch.setattr(
+                exporting, "exact_answers", lambda q, *_: [(("i1",), (0.5,))] * len(q)
+            )
     with pytest.raises(UserError, match=sentence):
         export_untrained(config, monkeypatch, seed=1, model=model)
     assert before == {p: sha256_of(p) for p in config.bundle_dir.rglob("*") if p.is_file()}
@@ -274,10 +280,10 @@ def test_programs_hold_no_pickle(exported):
 def test_answering_needs_no_engine(exported):
     heavy = ("torchrec", "fbgemm_gpu", "ray", "mlflow", "feast")
     code = (
-        "import sys, serving, serving.server\n"
+        "import sys, serving, serving.launch\n"
         f"recommender = serving.load({str(exported[0].bundle_dir)!r})\n"
         "assert len(recommender.recommend('3', 5).items) == 5\n"
-        "serving.server.create_app(recommender)\n"
+        "serving.server.create_app(serving.service.Service.of(recommender))\n"
         f"assert not [m for m in sys.modules if m.split('.')[0] in {heavy}]\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,7 +13,11 @@ from tiny_bundle import export_untrained, write_prepared
 
 import serving
 from feature_store.errors import UserError
-from serving.server import create_app, serve
+from serving.api import MAX_BODY_BYTES
+from serving.launch import Settings, serve
+from serving.measures import Measures
+from serving.server import create_app
+from serving.service import Service
 
 
 @contextmanager
@@ -49,7 +53,7 @@ def recommender(bundle):
 
 @pytest.fixture(scope="module")
 def port(recommender):
-    with running(create_app(recommender)) as port:
+    with running(create_app(Service.of(recommender))) as port:
         yield port
 
 
@@ -73,8 +77,10 @@ def test_an_answer_is_the_recommenders(port, recommender):
     status, answer = recommend(port, {"query_id": "3", "k": 4})
     assert status == 200
     expected = recommender.recommend("3", 4)
+    assert len(answer.pop("request_id")) == 32
     assert answer == {
         **expected.model_dump(mode="json"),
+        "variant": "main",
         "model": {
             "version": recommender.manifest.fingerprint,
             "schema_fingerprint": recommender.manifest.schema_fingerprint,
@@ -85,7 +91,9 @@ def test_an_answer_is_the_recommenders(port, recommender):
 
 
 def test_an_integer_id_is_the_same_id_and_k_is_ten_by_default(port):
-    assert recommend(port, {"query_id": 3}) == recommend(port, {"query_id": "3", "k": 10})
+    answers = [recommend(port, {"query_id": 3}), recommend(port, {"query_id": "3", "k": 10})]
+    assert answers[0][1]["items"] == answers[1][1]["items"]
+    assert len(answers[0][1]["items"]) == 10
 
 
 def test_an_unknown_query_gets_a_flagged_answer(port):
@@ -95,20 +103,26 @@ def test_an_unknown_query_gets_a_flagged_answer(port):
     assert len(answer["items"]) == 3
 
 
-def test_health_names_the_model(port, recommender):
-    status, answer = request(port, "GET", "/healthz")
+def test_probes_and_the_version(port, recommender):
+    assert request(port, "GET", "/healthz") == (200, {"status": "ok"})
+    assert request(port, "GET", "/readyz") == (200, {"status": "ready"})
+    status, answer = request(port, "GET", "/version")
     assert status == 200
-    assert answer["status"] == "ok"
-    assert answer["model"]["version"] == recommender.manifest.fingerprint
+    assert answer["experiment"] is None
+    (variant,) = answer["variants"]
+    assert variant["name"] == "main"
+    assert variant["share"] == 1
+    assert variant["seal"] == recommender.manifest.seal
+    assert variant["model"]["version"] == recommender.manifest.fingerprint
 
 
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        ({}, "query_id: field required"),
+        ({}, "the body: give query_id, features or history"),
+        ({"query_id": None}, "the body: give query_id, features or history"),
         ({"query_id": ""}, "query_id: string should have at least 1 character"),
         ({"query_id": "x" * 257}, "query_id: string should have at most 256 characters"),
-        ({"query_id": None}, "query_id: input should be a valid string"),
         ({"query_id": True}, "query_id: input should be a valid string"),
         ({"query_id": 1.5}, "query_id: input should be a valid string"),
         ({"query_id": ["3"]}, "query_id: input should be a valid string"),
@@ -134,10 +148,10 @@ def test_a_bad_body_is_refused_in_one_sentence(port, body, where):
 
 
 def test_a_large_body_is_refused_whatever_its_announced_length(port):
-    large = b'{"query_id": "' + b"x" * 20_000 + b'"}'
+    large = b'{"query_id": "' + b"x" * MAX_BODY_BYTES + b'"}'
     status, answer = recommend(port, large)
     assert status == 413
-    assert answer["error"].startswith("the body is larger than 16384 bytes")
+    assert answer["error"].startswith(f"the body is larger than {MAX_BODY_BYTES} bytes")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     pieces = [large[start : start + 1000] for start in range(0, len(large), 1000)]
     connection.request("POST", "/recommend", iter(pieces), encode_chunked=True)
@@ -149,21 +163,16 @@ def test_other_paths_and_methods_say_what_there_is(port):
     for method, path, status in (("GET", "/recommend", 405), ("GET", "/nothing", 404)):
         found, answer = request(port, method, path)
         assert found == status
-        assert "POST /recommend" in answer["error"]
+        assert answer["error"].startswith(f"{method} {path}: ")
+        assert "/openapi.json" in answer["error"]
 
 
 def test_an_error_of_ours_is_json_without_details():
-    class Broken:
-        def __init__(self, manifest):
-            self.manifest = manifest
-
-        def recommend(self, query_id, k):
+    class Broken(Service):
+        def recommend(self, body):
             raise RuntimeError("secret")
 
-    class Manifest:
-        fingerprint = schema_fingerprint = "f"
-
-    with running(create_app(Broken(Manifest()))) as port:
+    with running(create_app(Broken(lambda: None, Measures()))) as port:
         status, answer = recommend(port, {"query_id": "3"})
     assert status == 500
     assert "secret" not in answer["error"]
@@ -181,6 +190,6 @@ def test_many_clients_at_once_get_their_own_answers(port, recommender):
 
 def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, bundle, port):
     with pytest.raises(UserError, match="is not a bundle"):
-        serve(tmp_path)
+        serve(Settings(tmp_path))
     with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
-        serve(bundle, port=port)
+        serve(Settings(bundle), port=port)

@@ -1,0 +1,325 @@
+"""The commands of bundles and servers: a part of `recsys.cli`, which holds them all."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from feature_store.errors import UserError
+
+app = typer.Typer(add_completion=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Bundle = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A directory, or models:/NAME@champion.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="Of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
+]
+
+
+@app.command()
+def export(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="Whose trained model; not with --ab.")
+    ] = None,
+    ab: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--ab", metavar="RUN_A RUN_B", help="An experiment of two exported bundles instead."
+        ),
+    ] = None,
+    split: Annotated[float, typer.Option(help="Of --ab: the share that B answers.")] = 0.5,
+    salt: Annotated[str, typer.Option(help="Of --ab: another one divides queries anew.")] = "",
+    name: Annotated[str | None, typer.Option(help="Of --ab; else the directory's.")] = None,
+    allow_same: Annotated[
+        bool, typer.Option("--allow-same", help="Of --ab: an A/A test of one bundle.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Directory of the experiment.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of CONFIG."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Checkpoint to a sealed, registered bundle; or two bundles to an A/B test."""
+    if ab is not None:
+        from serving.ab_export import export_experiment
+        from serving.bundle import local_bundle
+
+        if output is None or config is not None:
+            raise UserError("export --ab takes two bundles and -o DIRECTORY, and no CONFIG.")
+        a, b = (local_bundle(each) for each in ab)
+        experiment = export_experiment(
+            a, b, output, split=split, salt=salt, name=name, allow_same=allow_same
+        )
+        if as_json:
+            _print_json(experiment.model_dump(mode="json"))
+        else:
+            print(f"experiment: {output}")
+            print(f"next: recsys serve {output} --log {output}.log")
+        return
+    from recsys.config_file import load_config
+    from serving.exporting import export as export_stage
+
+    if config is None:
+        raise UserError("export takes a CONFIG, or --ab with two bundles.")
+    loaded = load_config(config, overrides or ())
+    manifest = export_stage(loaded, console=_progress())
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+    else:
+        print(f"bundle: {loaded.bundle_dir}")
+
+
+@app.command()
+def query(
+    bundle: Bundle,
+    query_id: Annotated[str, typer.Option(help="Whom to recommend to.")],
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A context feature, the value in YAML."),
+    ] = None,
+    at: Annotated[
+        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to one query, from the bundle alone."""
+    from recsys.config_file import parse_assignment
+    from serving.bundle import load
+    from serving.display import print_recommendations
+    from serving.recommender import Asking
+
+    given = [parse_assignment("--context", text, "name=value") for text in context or ()]
+    asking = Asking(dict(given), at)
+    recommender = load(bundle)
+    found = recommender.recommend(query_id, k, asking)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        print_recommendations(found, recommender.liked(query_id, k), Console())
+
+
+@app.command()
+def recommend(
+    bundle: Bundle,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Every query that the bundle knows.")
+    ] = False,
+    queries: Annotated[
+        Path | None, typer.Option(help="Parquet with a column query_id, instead of --all.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    at: Annotated[
+        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The best items of many queries to Parquet, by Ray Data: for e-mails and caches."""
+    from serving.bulk import recommend_all
+    from serving.bundle import local_bundle
+
+    if everyone == (queries is not None):
+        raise UserError("recommend takes either --all or --queries FILE.")
+    manifest = recommend_all(
+        local_bundle(bundle),
+        output,
+        k=k,
+        queries=queries,
+        at=at,
+        concurrency=concurrency,
+        console=_progress(),
+    )
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def update(
+    bundle: Bundle,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new bundle.")],
+    items: Annotated[
+        Path | None, typer.Option(help="Parquet of new items and their features.")
+    ] = None,
+    remove_item: Annotated[
+        list[str] | None, typer.Option("--remove-item", help="Its id; repeatable.")
+    ] = None,
+    id_column: Annotated[str, typer.Option(help="Of the new items.")] = "item_id",
+    as_json: AsJson = False,
+) -> None:
+    """Add items to a bundle and remove others, between two trainings."""
+    from serving.bundle import local_bundle
+    from serving.updating import update as update_bundle
+
+    if items is None and not remove_item:
+        raise UserError("update takes --items FILE, --remove-item ID, or both.")
+    manifest = update_bundle(
+        local_bundle(bundle),
+        output,
+        items=items,
+        removed=remove_item or (),
+        id_column=id_column,
+        console=_progress(),
+    )
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def vectors(
+    bundle: Bundle,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    form: Annotated[
+        str,
+        typer.Option("--format", help="vertex, pinecone, milvus, opensearch, pgvector or npy."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """The item vectors of a bundle in the form that a vector database imports."""
+    from serving.bundle import local_bundle
+    from serving.vector_files import Format, write_vectors
+
+    manifest = write_vectors(local_bundle(bundle), output, cast(Format, form))
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+    else:
+        print(f"{manifest.items:,} vectors of {manifest.dim} numbers in {output}")
+
+
+@app.command()
+def serve(
+    bundle: Annotated[
+        str,
+        typer.Argument(help="A bundle, an experiment of `export --ab`, or models:/NAME@champion."),
+    ],
+    other: Annotated[
+        str | None, typer.Argument(metavar="[BUNDLE_B]", help="A second one: an A/B test.")
+    ] = None,
+    split: Annotated[float, typer.Option(help="The share that the second one answers.")] = 0.5,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8000,
+    log: Annotated[
+        Path | None, typer.Option(help="Directory for what was recommended and what came of it.")
+    ] = None,
+    reload_seconds: Annotated[
+        float, typer.Option(help="How often a newer bundle is looked for; 0: never.", min=0)
+    ] = 10.0,
+    online: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Histories and features of its online store."),
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option(help="Of Ray Serve, over the machines of a cluster; 0: none.", min=0)
+    ] = 0,
+) -> None:
+    """Answer over HTTP: recommendations, similar items, events, metrics; see docs/serving.md.
+
+    Where RECSYS_TOKEN is set, requests must bear it.
+    """
+    from serving.launch import Settings
+    from serving.launch import serve as serve_bundle
+
+    settings = Settings(
+        bundle=bundle,
+        other=other,
+        split=split,
+        log=log,
+        reload_seconds=reload_seconds,
+        store=_online_store(online),
+        token=os.environ.get("RECSYS_TOKEN") or None,
+    )
+    serve_bundle(settings, host=host, port=port, replicas=replicas)
+
+
+@app.command("ab-report")
+def ab_report(
+    log: Annotated[Path, typer.Argument(help="What `recsys serve --log` wrote.")],
+    events: Annotated[
+        Path | None, typer.Option(help="Outcomes from elsewhere, in Parquet; else the log's.")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option(help="Type of the events that count; else all.")
+    ] = None,
+    window_hours: Annotated[
+        float, typer.Option(help="Within which an event is due to an exposure.", min=0)
+    ] = 24.0,
+    level: Annotated[float, typer.Option(help="Of significance.", min=0.0, max=1.0)] = 0.05,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Directory for a page and JSON.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which variant of an A/B test is better, by how much, and whether to trust that."""
+    from serving.ab_report import PAGE
+    from serving.ab_report import ab_report as report
+    from serving.ab_report_page import print_ab_report
+
+    found = report(
+        log,
+        events=events,
+        event_type=event,
+        window_hours=window_hours,
+        output=output,
+        level=level,
+    )
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+        return
+    print_ab_report(found, Console())
+    if output is not None:
+        print(f"report: {output / PAGE}")
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="Of the registered model.")],
+    version: Annotated[str | None, typer.Option(help="Else the challenger.")] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make the challenger, or a version, the champion: servers of the alias change to it."""
+    from serving.registry import promote as promote_version
+
+    print(promote_version(name, version=version, tracking_uri=tracking_uri).sentence())
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Of the registered model.")],
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make the champion before the champion again."""
+    from serving.registry import rollback as roll_back
+
+    print(roll_back(name, tracking_uri=tracking_uri).sentence())
+
+
+def _online_store(config: Path | None) -> Any:
+    """The online store that a configuration names."""
+    if config is None:
+        return None
+    from recsys.config_file import load_config
+    from serving.launch import Store
+
+    loaded = load_config(config)
+    return Store(loaded.feature_store, loaded.feature_store_dir)
+
+
+def _progress() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,152 @@
+"""Which items may be answers: by the values of their features, or by lists of ids.
+
+items/filters/<feature>.arrow    value, ascending, and the indices of the items that have it
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.columns import Bools, Ints, Jagged, jagged_from_arrow
+from feature_store.errors import UserError
+from feature_store.storage import write_atomically
+
+# Masks that are kept: the same few categories are asked for again and again.
+_KEPT_BYTES = 64 * 1024**2
+
+Where = Mapping[str, Sequence[str]]
+
+
+class ValueLists:
+    """The items of each value of one feature.
+
+    Args:
+        values: [values] distinct strings.
+        items: [values] item indices.
+    """
+
+    def __init__(self, values: pa.Array, items: Jagged) -> None:
+        self.values = values
+        self._items = items
+
+    @classmethod
+    def read(cls, path: Path) -> "ValueLists":
+        """Memory-maps what `write_value_lists` wrote."""
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        return cls(table["value"].combine_chunks(), jagged_from_arrow(table["items"]))
+
+    def items(self, values: Iterable[str]) -> Ints:
+        """Of any of the values; a value that no item has adds none."""
+        rows = [self._rows[value] for value in values if value in self._rows]
+        return self._items.take(np.array(rows, np.int64)).values
+
+    def pairs(self) -> tuple[pa.Array, Ints]:
+        """[pairs] each value and an item that has it."""
+        return self.values.take(pa.array(self._items.row_of_value())), self._items.values
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {value: row for row, value in enumerate(self.values.to_pylist())}
+
+
+class ItemFilters:
+    """Masks of the items with some values.
+
+    Args:
+        lists: By feature.
+        places: [items] in the mask; -1 where an item has none.
+        size: Of a mask.
+    """
+
+    def __init__(self, lists: dict[str, ValueLists], places: Ints, size: int) -> None:
+        self._lists = lists
+        self._places = places
+        self._size = size
+        self._kept: OrderedDict[object, Bools] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """That can be asked for."""
+        return tuple(self._lists)
+
+    def mask(self, where: Where) -> Bools:
+        """[size] the items that have, of each named feature, one of the values.
+
+        Raises:
+            UserError: There is no such feature to filter by.
+        """
+        key = tuple(sorted((name, tuple(sorted(values))) for name, values in where.items()))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        found = np.ones(self._size, bool)
+        for name, values in where.items():
+            found &= self._mask_of(self._list(name).items(values))
+        found.setflags(write=False)
+        with self._lock:
+            self._kept[key] = found
+            while len(self._kept) > 1 and len(self._kept) * self._size > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return found
+
+    def _mask_of(self, items: Ints) -> Bools:
+        mask = np.zeros(self._size, bool)
+        places = self._places[items]
+        mask[places[places >= 0]] = True
+        return mask
+
+    def _list(self, name: str) -> ValueLists:
+        if name in self._lists:
+            return self._lists[name]
+        if not self._lists:
+            raise UserError(f"filter by {name!r}: this model has no features to filter by.")
+        close = get_close_matches(name, self._lists, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "see export.filters."
+        raise UserError(f"filter by {name!r}: expected some of {', '.join(self._lists)}; {hint}")
+
+
+def read_filters(directory: Path) -> dict[str, ValueLists]:
+    """Of all features that `write_value_lists` wrote to a directory."""
+    return {unquote(path.stem): ValueLists.read(path) for path in sorted(directory.glob("*.arrow"))}
+
+
+def write_value_lists(directory: Path, feature: str, values: pa.Array, items: Ints) -> None:
+    """Writes which items have which value.
+
+    Args:
+        directory: Of all features.
+        feature: Its name.
+        values: [pairs] strings.
+        items: [pairs] the item of each value.
+    """
+    pairs = pa.table({"value": values, "items": pa.array(items, pa.int32())})
+    distinct = (
+        pairs.group_by(["value", "items"])
+        .aggregate([])
+        .sort_by([("value", "ascending"), ("items", "ascending")])
+    )
+    counted = distinct["value"].combine_chunks().value_counts() if len(distinct) else None
+    lengths = counted.field("counts").to_numpy() if counted is not None else np.empty(0, np.int64)
+    names = counted.field("values") if counted is not None else pa.array([], pa.string())
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    lists = pa.LargeListArray.from_arrays(
+        pa.array(offsets, pa.int64()), pc.cast(distinct["items"].combine_chunks(), pa.int32())
+    )
+    table = pa.table({"value": names, "items": lists})
+
+    def write(temporary: Path) -> None:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+    write_atomically(directory / f"{quote(feature, safe=' ')}.arrow", write)

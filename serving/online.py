@@ -1,0 +1,97 @@
+"""What happened since the bundle was made: histories have it from the next answer on.
+
+Kept in this process's memory, or, where several processes answer, in the feature store's online
+store, which also has newer features and histories than the bundle.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+import pyarrow as pa
+
+from feature_store.online import Event, OnlineFeatures, OnlineStore, microseconds
+from feature_store.recent import recent
+
+# Of the latest queries, and of each the latest events.
+_MAX_QUERIES, _MAX_EVENTS = 1_000_000, 1000
+
+
+@dataclass(frozen=True)
+class Online:
+    """What is known of a query beyond the bundle.
+
+    Attributes:
+        events: Times in microseconds since 1970 and item ids, the oldest first.
+        is_whole: They are the whole history; else they come after the bundle's.
+        features: One row of raw values that take the place of the bundle's; None: there are none.
+    """
+
+    events: Sequence[Event]
+    is_whole: bool = False
+    features: pa.Table | None = None
+
+
+NOTHING = Online(())
+
+
+class OnlineQueries(Protocol):
+    """Is read at every question; used by several threads."""
+
+    def query(self, query_id: str) -> Online:
+        """What is known of a query."""
+
+    def append(self, query_id: str, event: Event) -> None:
+        """Adds an event; the same one again changes nothing."""
+
+
+class MemoryQueries:
+    """Events of this process, of the queries that last had one; they end with the process."""
+
+    def __init__(self, max_queries: int = _MAX_QUERIES, max_events: int = _MAX_EVENTS) -> None:
+        self._max_queries = max_queries
+        self._max_events = max_events
+        self._events: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
+        self._lock = Lock()
+
+    def query(self, query_id: str) -> Online:
+        """What was appended."""
+        events = self._events.get(query_id)
+        return Online(events) if events else NOTHING
+
+    def append(self, query_id: str, event: Event) -> None:
+        """Adds an event; the same one again changes nothing."""
+        with self._lock:
+            events = [*self._events.pop(query_id, ()), event]
+            kept = recent(events, max_length=self._max_events, distinct=False)
+            self._events[query_id] = tuple(kept)
+            if len(self._events) > self._max_queries:
+                self._events.popitem(last=False)
+
+
+class StoredQueries:
+    """The online store that `recsys materialize` fills; every process that opens it sees the same.
+
+    Args:
+        store: Of `feature_store.online.open_online_store`.
+    """
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._features = OnlineFeatures(store)
+        self._lock = Lock()
+
+    def query(self, query_id: str) -> Online:
+        """Features and history of the store; nothing where it does not know the query."""
+        with self._lock:
+            found = self._features.query(query_id)
+        events = [(microseconds(event.timestamp), event.item_id) for event in found.history]
+        if not found.is_known and not events:
+            return NOTHING
+        return Online(events, is_whole=True, features=found.features if found.is_known else None)
+
+    def append(self, query_id: str, event: Event) -> None:
+        """Adds an event; the same one again changes nothing."""
+        with self._lock:
+            self._features.store.append(query_id, event)
