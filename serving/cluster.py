@@ -28,7 +28,7 @@ def start(settings: Settings, *, host: str, port: int, replicas: int) -> None:
 
     ensure_ray()
     # On every machine of a cluster its proxy listens, so that any of them can be asked.
-    serve.start(http_options={"host": host, "port": port, "location": "EveryNode"})
+    serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
 
     def application() -> FastAPI:
         return build(settings)
