@@ -16,7 +16,6 @@ from feature_store.context import NO_TIME, request_table
 from feature_store.errors import UserError
 from feature_store.online import microseconds
 from feature_store.storage import (
-    MANIFEST,
     directory_written_atomically,
     fingerprint,
     read_manifest,
@@ -32,7 +31,6 @@ from recsys.evaluation import METRICS_JSON
 from recsys.metrics import Figures
 from recsys.model import TwoTower
 from recsys.results import EvaluationResult
-from recsys.tracking import open_run
 from recsys.training import TrainManifest, load_model
 from serving.bundle import open_bundle, read_snapshot
 from serving.bundle_report import REPORT, render_bundle_report
@@ -119,10 +117,11 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
         return done
     model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
-    with directory_written_atomically(config.bundle_dir) as directory:
-        with TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch:
-            bundle = _write(directory, trained, Path(scratch))
-        _track(config, directory, bundle)
+    with (
+        directory_written_atomically(config.bundle_dir) as directory,
+        TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch,
+    ):
+        bundle = _write(directory, trained, Path(scratch))
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
@@ -328,10 +327,3 @@ def _against_champion(
         return None, {}
     changes = changes_against(champion.slices, slices, trained.config.export.tolerance)
     return champion.mlflow_run_id, changes
-
-
-def _track(config: Config, directory: Path, bundle: BundleManifest) -> None:
-    run = open_run(config, bundle.mlflow_run_id)
-    if run is not None:  # Else the training was tracked elsewhere.
-        run.save(directory / MANIFEST, "bundle")
-        run.tag(**{"recsys.bundle": str(config.bundle_dir.resolve())})

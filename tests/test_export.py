@@ -318,8 +318,8 @@ def test_a_trained_models_bundle_answers_every_test_query_as_the_trainer_does(tm
 
     run = open_run(config, manifest.mlflow_run_id)
     assert run is not None
-    tags = run._client.get_run(manifest.mlflow_run_id).data.tags
-    assert tags["recsys.bundle"] == str(config.bundle_dir)
     assert [a.path for a in run._client.list_artifacts(manifest.mlflow_run_id, "bundle")] == [
-        "bundle/manifest.json"
+        f"bundle/{manifest.seal}"
     ]
+    champion = run._client.get_model_version_by_alias(config.tracking.experiment, "champion")
+    assert champion.run_id == manifest.mlflow_run_id

@@ -125,7 +125,7 @@ def export_untrained(
     made, manifest = untrained(config, seed)
     patch.setattr(exporting, "read_manifest", lambda *_: manifest)
     patch.setattr(exporting, "load_model", lambda _: (model or made, manifest))
-    for name in ("open_run", "champion_manifest", "register"):
+    for name in ("champion_manifest", "register"):
         patch.setattr(exporting, name, lambda *_: None)
     return exporting.export(config)
 
