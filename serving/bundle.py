@@ -27,6 +27,7 @@ from serving.seal import (
     QUERY_LATEST,
     QUERY_STATE,
     QUERY_TOWER,
+    QUERY_VECTORS,
     SCHEMA,
     VOCABULARY,
     BundleManifest,
@@ -109,13 +110,17 @@ def read_snapshot(directory: Path) -> QuerySnapshot:
     history, excluded = state["history"], state["excluded"]
     assert isinstance(history, Jagged)
     assert isinstance(excluded, Jagged)
-    latest = directory / QUERY_LATEST
     return QuerySnapshot(
         read_columns(directory / QUERY_FEATURES),
         history,
         excluded,
-        np.load(latest, mmap_mode="r") if latest.exists() else None,
+        _mapped(directory / QUERY_LATEST),
+        _mapped(directory / QUERY_VECTORS),
     )
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    return np.load(path, mmap_mode="r") if path.exists() else None
 
 
 def read_titles(path: Path) -> pa.Array | None:

@@ -56,6 +56,7 @@ from serving.seal import (
     ITEM_FEATURES,
     ITEM_TOWER,
     QUERY_TOWER,
+    QUERY_VECTORS,
     VERSION,
     BundleManifest,
     DataWindow,
@@ -164,6 +165,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path) -> BundleManifest:
     vectors = _item_vectors(directory, trained, builder, indexed, scratch)
     item_difference = _compare_items(directory, trained, builder, vectors, indexed)
     queries, query_difference = _compare_queries(directory, trained, builder)
+    _write_query_vectors(directory, trained, builder)
     index, report = build_index(vectors, queries, config.export)
     require_inner_product(index, vectors)
     index.write(directory / INDEX)
@@ -252,6 +254,18 @@ def _compare_queries(
     tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
     found = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
     return expected, difference(found, expected, "query")
+
+
+def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuilder) -> None:
+    """Of all queries of the snapshot, for answers without the tower while nothing is new of one."""
+    prepared = trained.prepared
+    if prepared.features.context:
+        return
+    queries = np.arange(prepared.num_queries)
+    history = read_snapshot(directory).history
+    vectors = encode_queries(trained.model, builder, queries, history, {}, _CPU)
+    require_finite(vectors, "query")
+    write_array(directory / QUERY_VECTORS, vectors)
 
 
 def _golden(

@@ -30,11 +30,12 @@ _LINKS, _EF_CONSTRUCTION = 32, 200
 # fewer answers would be worse than measured.
 _EF_SEARCH = (128, 192, 256, 384, 512, 768, 1024, 2048)
 
-_NPROBE = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_REFINE_FACTOR = (1, 2, 4, 8)
+_NPROBE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_REFINE_FACTOR = (1, 2, 4)
 # Items in the scanned lists, for each that is asked for, at least.
 _MET = 4
-# Of a product quantiser's byte: its values, and the numbers of a vector that it stands for.
+# Of a product quantiser: a byte's values, and the numbers of a vector that it stands for. With more
+# numbers more candidates would be scored again, of which each is a random read of the disk.
 _CENTROIDS, _NUMBERS = 256, 2
 # Items that are learnt from: for each list, and at least.
 _TRAINED_PER_LIST, _TRAINED = 64, 100_000
@@ -88,6 +89,8 @@ def recall_by_slice(
     k: int = RECALL_AT,
 ) -> dict[str, float]:
     """Of the items of a slice that are among the exact top k, the share that the index finds.
+
+    An answer that is as near as the last of the top k counts for one of these that is not found.
 
     Args:
         index: Of the vectors.
@@ -166,7 +169,7 @@ class ExactTop:
     def found(self, answers: Jagged) -> Bools:
         """Which of the nearest items are among the answers, [queries, k].
 
-        One that is as near as the last one also counts where an answer is in its place.
+        One that is as near as the last one also counts where an equal answer is in its place.
         """
         is_found = np.zeros(self.items.shape, np.bool_)
         for row, (expected, scores) in enumerate(zip(self.items, self.scores, strict=True)):

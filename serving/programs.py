@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ Inputs = tuple[list[Tensor] | Tensor, ...]
 # torch.export fixes sizes of 0 and 1 in the program. Every call therefore has two more rows with
 # one value in each of their bags, so that no size is ever less than 2; they are cut off afterwards.
 _PADDING = 2
+_AFTER = np.arange(1, _PADDING + 1)
 
 
 class TowerProgram:
@@ -91,21 +91,27 @@ def tower_inputs(
         dense_present: [rows + 2, dense features] bool.
     """
     bags: list[tuple[Tensor, Tensor]] = []
-    dense: list[npt.NDArray[np.float32]] = [np.empty((rows, 0), np.float32)]
-    present: list[npt.NDArray[np.bool_]] = [np.empty((rows, 0), np.bool_)]
+    dense: list[Dense] = []
     for feature in features:
         column = columns[feature.name]
         if isinstance(column, Dense):
-            dense.append(column.values)
-            present.append(column.present[:, None])
+            dense.append(column)
         else:
             bags.append(_padded_bags(column))
-    padding = ((0, _PADDING), (0, 0))
+    width = sum(column.values.shape[1] for column in dense)
+    numbers = np.zeros((rows + _PADDING, width), np.float32)
+    present = np.zeros((rows + _PADDING, len(dense)), np.bool_)
+    start = 0
+    for place, column in enumerate(dense):
+        end = start + column.values.shape[1]
+        numbers[:rows, start:end] = column.values
+        present[:rows, place] = column.present
+        start = end
     return (
         [values for values, _ in bags],
         [offsets for _, offsets in bags],
-        torch.from_numpy(np.pad(np.concatenate(dense, axis=1), padding)),
-        torch.from_numpy(np.pad(np.concatenate(present, axis=1), padding)),
+        torch.from_numpy(numbers),
+        torch.from_numpy(present),
     )
 
 
@@ -129,9 +135,12 @@ def take_rows(columns: dict[str, Column], rows: Ints) -> dict[str, Column]:
 
 
 def _padded_bags(column: Jagged) -> tuple[Tensor, Tensor]:
-    values = np.pad(column.values.astype(np.int64), (0, _PADDING))
-    ends = column.offsets[-1] + 1 + np.arange(_PADDING)
-    offsets = np.concatenate([column.offsets, ends]).astype(np.int64)
+    total, rows = len(column.values), len(column)
+    values = np.zeros(total + _PADDING, np.int64)
+    values[:total] = column.values
+    offsets = np.empty(rows + 1 + _PADDING, np.int64)
+    offsets[: rows + 1] = column.offsets
+    offsets[rows + 1 :] = _AFTER + column.offsets[-1]
     return torch.from_numpy(values), torch.from_numpy(offsets)
 
 

@@ -5,14 +5,14 @@ That is, in rising order of precedence: the bundle's snapshot, what came since, 
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Column, Dense, Ints, Jagged
+from feature_store.columns import Bools, Column, Dense, Floats, Ints, Jagged
 from feature_store.context import NO_TIME, given_columns
 from feature_store.encoding import SideEncoder
 from feature_store.online import Event, microseconds
@@ -66,12 +66,14 @@ class QuerySnapshot:
         history: Items, oldest first.
         excluded: Items that are not recommended again.
         latest: Time of the history's latest event, or `NO_TIME`; where the model asks for it.
+        vectors: [queries, dim] by the query tower; None where it asks for a context.
     """
 
     columns: dict[str, Column]
     history: Jagged
     excluded: Jagged
     latest: Ints | None
+    vectors: Floats | None
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,16 @@ class Known:
     Attributes:
         is_fallback: [queries] the query is unknown.
         is_blank: [queries] there is nothing at all that the model could go by.
+        vectors: [queries, dim], where they are known already; then columns and history are empty.
     """
 
     columns: dict[str, Column]
     history: Jagged
     excluded: Jagged
     latest: Ints
-    is_fallback: np.ndarray
-    is_blank: np.ndarray
+    is_fallback: Bools
+    is_blank: Bools
+    vectors: Floats | None = None
 
 
 class Queries:
@@ -131,11 +135,12 @@ class Queries:
         """
         rows = self.ids.rows(query_ids)
         online = [self._online.query(i) if self._online else NOTHING for i in query_ids]
-        base = self._of_snapshot(rows)
         is_asked = asking.features is not None or asking.history is not None
         if not is_asked and all(each is NOTHING for each in online):
-            blank = base.is_fallback & (not asking.context)
-            return Known(**{**vars(base), "is_blank": blank})
+            if self._snapshot.vectors is not None and len(rows) and (rows >= 0).all():
+                return self._of_stored(rows, self._snapshot.vectors)
+            base = self._of_snapshot(rows)
+            return replace(base, is_blank=base.is_fallback & (not asking.context))
         parts = [
             self._merged(row, query_id, each, asking)
             for row, query_id, each in zip(rows.tolist(), query_ids, online, strict=True)
@@ -150,7 +155,17 @@ class Queries:
 
     def history(self, query_id: str) -> Ints:
         """Items, the oldest first."""
-        return self.known([query_id], NOW).history.values
+        online = self._online.query(query_id) if self._online else NOTHING
+        row = int(self.ids.rows([query_id])[0])
+        return self._merged(row, query_id, online, NOW).history.values
+
+    def _of_stored(self, rows: Ints, vectors: Floats) -> Known:
+        """Of known queries that nothing is new of: what the tower would say is there."""
+        excluded = self._snapshot.excluded.take(rows)
+        no = np.zeros(len(rows), bool)
+        nothing = Jagged(np.empty(0, np.int64), np.zeros(len(rows) + 1, np.int64))
+        latest = np.full(len(rows), NO_TIME)
+        return Known({}, nothing, excluded, latest, no, no, np.asarray(vectors[rows]))
 
     def _of_snapshot(self, rows: Ints) -> Known:
         snapshot = self._snapshot

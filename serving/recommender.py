@@ -263,6 +263,8 @@ class Recommender:
         return Jagged(self._catalogue.indexed[found.values], found.offsets), scores
 
     def _encode(self, known: Known, asking: Asking) -> Floats:
+        if known.vectors is not None and not asking.context:
+            return known.vectors
         features = self._context_encoder.features
         raw = request_table(features, asking.context, asking.time, known.latest)
         context = self._context_encoder.encode(raw)

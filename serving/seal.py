@@ -17,6 +17,8 @@ queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  history (oldest first) and excluded: item indices
 report.html                          what was measured, for people
 golden.json                          questions and the trained model's answers
+queries/vectors.npy                  [queries, dim] float32, of the snapshot; only where the model
+                                     has no context, which is not known before
 queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
                                      `NO_TIME`; only where a feature is the recency
 """
@@ -43,7 +45,7 @@ ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
 INDEXED, ITEM_FREQUENCY, FILTERS = "items/indexed.npy", "items/frequency.npy", "items/filters"
 GOLDEN = "golden.json"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
-QUERY_LATEST = "queries/latest.npy"
+QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
 
 
 class _Written(BaseModel):

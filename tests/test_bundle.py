@@ -98,6 +98,7 @@ def test_the_layout_is_the_documented_one(bundle):
         "items/titles.arrow",
         "queries/features.arrow",
         "queries/state.arrow",
+        "queries/vectors.npy",
         *(f"vocabulary/{side}_id.parquet" for side in ("item", "query")),
         *(f"vocabulary/{group}.scaling.json" for group in ("item", "query", "context")),
         *(f"vocabulary/{name}.parquet" for name in ("item.group", "item.tags", "query.country")),

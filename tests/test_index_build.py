@@ -83,8 +83,8 @@ def test_more_effort_finds_more(monkeypatch):
     assert recalls[0] < 0.9 < recalls[-1]
     _, lists = build_index(vectors, queries, ExportConfig(index="ivf_pq", min_ann_recall=0.1))
     recall = {(point.nprobe, point.refine_factor): point.recall for point in lists.curve}
-    assert recall[8, 1] < recall[8, 4] < recall[16, 4] < recall[32, 4] <= recall[32, 8]
-    assert recall[32, 8] > 0.95
+    assert recall[8, 1] < recall[8, 4] < recall[16, 4] < recall[32, 4]
+    assert recall[32, 4] > 0.95
 
 
 def test_vectors_may_be_mapped(tmp_path):
