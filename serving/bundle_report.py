@@ -82,7 +82,8 @@ def _chart(report: IndexReport, least: float) -> str:
     )
     bottom = _HEIGHT - _MARGIN
     return (
-        f'<figure style="max-width: 32rem"><h3>Recall@100 over median µs</h3><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        '<figure style="max-width: 32rem"><h3>Recall@100 over median µs</h3>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'role="img" aria-label="{escape(spoken)}">'
         f'<path class="axis" d="M{_LEFT},{_MARGIN}V{bottom}H{_WIDTH - _MARGIN}"/>'
         f'<path class="best" d="M{_LEFT},{bound:.1f}H{_WIDTH - _MARGIN}"/>{dots}'
