@@ -216,6 +216,8 @@ TokenFeature = (
     CategoricalFeature | MultiValuedFeature | SequenceFeature | TextFeature | PositionFeature
 )
 DenseFeature = NumericFeature | VectorFeature
+# Whose values a request can ask for.
+Filterable = CategoricalFeature | MultiValuedFeature
 AnyFeature = IdFeature | ColumnFeature | TimeFeature
 
 Side = Literal["item", "query"]

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import FeatureSchema, Settings
+from feature_store.schema import FeatureSchema, Filterable, Settings
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, context_fault, has_sequences
 from recsys.evaluation_settings import EvaluationConfig, evaluation_fault
@@ -93,6 +93,13 @@ class Config(Settings):
         fault = ssl_fault(self.ssl, self.features)
         if fault is not None:
             raise ValueError(fault)
+        filterable = [f.name for f in self.features.item if isinstance(f, Filterable)]
+        for name in self.export.filters or ():
+            if name not in filterable:
+                raise ValueError(
+                    f"export.filters: {name!r} is no categorical or multi-valued item feature; "
+                    f"expected some of {', '.join(filterable) or 'none'}"
+                )
         ordered = [pooling for pooling in self.model.history_pooling if pooling != "mean"]
         if ordered and self.data.history.kind == "others":
             raise ValueError(

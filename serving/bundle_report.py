@@ -113,7 +113,7 @@ def _gate(manifest: BundleManifest) -> str:
     note = (
         f"Compared with the champion of run {gate.champion}."
         if gate.champion is not None
-        else "There was no champion to compare with."
+        else "It was not compared with a champion."
     )
     return table("Gate", note, ["Measured"], ["Value"], rows)
 

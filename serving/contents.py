@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from feature_store.columns import Ints, write_columns
 from feature_store.raw import id_strings
-from feature_store.schema import CategoricalFeature, MultiValuedFeature
+from feature_store.schema import Filterable
 from feature_store.storage import write_array, write_text
 from feature_store.tokens import tokens_of
 from pipelines.prepared import Prepared
@@ -30,8 +30,6 @@ from serving.seal import (
     VOCABULARY,
 )
 from serving.towers import visible_item_columns
-
-Filterable = CategoricalFeature | MultiValuedFeature
 
 
 def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:

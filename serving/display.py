@@ -14,10 +14,8 @@ from serving.recommender import Item, Recommendations
 def print_recommendations(found: Recommendations, liked: Sequence[Item], console: Console) -> None:
     """Prints a query's recommendations next to the latest items of its history."""
     if found.fallback:
-        console.print(
-            f"query {escape(found.query_id)} is unknown: recommended is what fits one of which "
-            "nothing is known"
-        )
+        by = "what most had" if found.source == "popularity" else "what fits the context"
+        console.print(f"query {escape(found.query_id)} is unknown: recommended is {by}")
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
     table.add_column(f"query {escape(found.query_id)} liked (latest first)", max_width=44)

@@ -122,7 +122,7 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
         directory_written_atomically(config.bundle_dir) as directory,
         TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch,
     ):
-        bundle = _write(directory, trained, Path(scratch))
+        bundle = _write(directory, trained, Path(scratch), console)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
@@ -152,7 +152,7 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
     return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
 
 
-def _write(directory: Path, trained: _Trained, scratch: Path) -> BundleManifest:
+def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) -> BundleManifest:
     """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
     # TorchRec asks whether it is traced, in a way that torch warns of.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -175,7 +175,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path) -> BundleManifest:
     golden = _golden(directory, trained, builder, vectors, indexed)
     write_golden(directory, golden)
     metrics, figures = _metrics(trained)
-    champion, changes = _against_champion(trained, figures)
+    champion, changes = _against_champion(trained, figures, console)
     log = prepared.manifest
     manifest = BundleManifest(
         fingerprint=_fingerprint(config, trained.manifest),
@@ -333,11 +333,14 @@ def _numbers(figures: Figures) -> dict[str, float]:
 
 
 def _against_champion(
-    trained: _Trained, slices: dict[str, dict[str, float]]
+    trained: _Trained, slices: dict[str, dict[str, float]], console: Console
 ) -> tuple[str | None, dict[str, float]]:
     """The champion's run, and the changes of each slice."""
     champion = champion_manifest(trained.config)
     if champion is None or champion.training_fingerprint == trained.manifest.fingerprint:
+        return None, {}
+    if not slices or not champion.slices:
+        console.print("export: not compared with the champion: run `recsys evaluate` before")
         return None, {}
     changes = changes_against(champion.slices, slices, trained.config.export.tolerance)
     return champion.mlflow_run_id, changes

@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from feature_store.errors import UserError
-from feature_store.online import open_online_store
+from feature_store.online import nothing_materialized, open_online_store
 from feature_store.settings import FeatureStoreConfig
 from serving.deployment import Deployment, Source
 from serving.exposures import ExposureLog
@@ -29,8 +29,15 @@ class Store:
     directory: Path
 
     def open(self) -> OnlineQueries:
-        """In this process."""
-        return StoredQueries(open_online_store(self.settings, self.directory))
+        """In this process.
+
+        Raises:
+            UserError: Nothing was materialized, or Redis does not answer.
+        """
+        store = open_online_store(self.settings, self.directory)
+        if store.contents() is None:
+            raise nothing_materialized()
+        return StoredQueries(store)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from feature_store.columns import Dense, Floats, Ints, Jagged, read_columns, wri
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
 from feature_store.raw import id_strings
-from feature_store.schema import FeatureSchema
+from feature_store.schema import FeatureSchema, Filterable
 from feature_store.storage import (
     MANIFEST,
     directory_written_atomically,
@@ -31,12 +31,13 @@ from pipelines.sources import open_source, read_piece
 from recsys.config import ExportConfig
 from serving.bundle import load, open_bundle, read_snapshot, read_titles
 from serving.bundle_report import REPORT, render_bundle_report
-from serving.contents import Filterable, value_pairs
+from serving.contents import value_pairs
 from serving.filters import read_filters, write_value_lists
 from serving.gate import (
     Golden,
     exact_answers,
     read_golden,
+    require_finite,
     require_golden,
     require_recall,
     write_golden,
@@ -182,7 +183,7 @@ def _changed(
         missing = removed[int(np.argmax(gone < 0))]
         raise UserError(f"the bundle has no item {missing!r} to remove; leave it out.")
     schema = FeatureSchema.model_validate_json((bundle / SCHEMA).read_text(encoding="utf-8"))
-    # Named as the id feature, if there is one, an id would be looked up; a new one has no row.
+    # A new id has no row of the id feature's table, so it is absent, as one that was never trained.
     encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
     new = encoder.encode(table.append_column("", pa.nulls(len(table))))
     tower = TowerProgram(bundle / ITEM_TOWER, schema.item)
@@ -196,11 +197,13 @@ def _changed(
     write_columns(directory / ITEM_FEATURES, joined)
     vectors = np.asarray(map_item_vectors(bundle, directory / "vectors.npy"))
     (directory / "vectors.npy").unlink()
+    found = tower(new, len(added))
+    require_finite(found, "item")
     kept = np.delete(np.arange(len(indexed)), gone)
     return _Items(
         pa.concat_arrays([known.ids, pa.array(added, pa.string())]),
         np.concatenate([indexed[kept], len(known) + np.arange(len(added))]),
-        np.concatenate([vectors[kept], tower(new, len(added))]),
+        np.concatenate([vectors[kept], found]),
         gone,
         len(added),
     )

@@ -254,6 +254,29 @@ def test_the_champions_manifest_is_read_without_its_bundle(system):
     assert registry.champion_manifest(system.config) is None
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "is_promoted"),
+    [(0.3, 0.4, True), (0.3, 0.3, True), (0.3, 0.2, False), (None, 0.4, False), (0.3, None, False)],
+)
+def test_a_challenger_that_is_as_good_becomes_the_champion(system, before, now, is_promoted):
+    def tested(name, value):
+        bundle, directory = system.train(name)
+        test = {} if value is None else {"test": {"recall@50": value}}
+        changed = bundle.model_copy(update={"metrics": {**bundle.metrics, **test}})
+        (directory / "manifest.json").unlink()
+        changed = seal(directory, changed)
+        register(system.config, changed, directory)
+        return changed
+
+    first = tested("a", before)
+    assert registry.promote_if_better(system.config, first, "recall@50") is None
+    second = tested("b", now)
+    found = registry.promote_if_better(system.config, second, "recall@50")
+    assert (found is not None) == is_promoted
+    champion = registry.champion_manifest(system.config)
+    assert champion.seal == (second if is_promoted else first).seal
+
+
 def test_without_a_store_there_is_no_champion(tmp_path):
     config = write_prepared(tmp_path, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
     assert registry.champion_manifest(config) is None
