@@ -197,7 +197,7 @@ def _metrics(report: "AbReport") -> str:
     )
     rows = [
         f'<tr{CLASS_OF_MODEL if lift.is_significant else ""}><th scope="row">'
-        f'{TITLES[lift.metric]}</th><td class="text">{escape(comparison.variant)}</td>'
+        f"{TITLES[lift.metric]}</th>{_variant(report, comparison)}"
         f"<td>{_number(lift.control)}</td><td>{_number(lift.treated)}</td>"
         f"<td>{_signed(lift.absolute.value)}<small>{_span(lift.absolute)}</small></td>"
         f"<td>{_percent(lift.relative.value)}<small>{_percents(lift.relative)}</small></td>"
@@ -205,8 +205,18 @@ def _metrics(report: "AbReport") -> str:
         for comparison in report.comparisons
         for lift in comparison.lifts
     ]
-    numbers = [control, "Variant", "Difference", "Change", "Adjusted p", "Detectable"]
-    return table("Metrics", note, ["Metric", "Variant"], numbers, rows)
+    is_one = len(report.comparisons) == 1
+    texts = ["Metric"] if is_one else ["Metric", "Variant"]
+    treated = report.comparisons[0].variant if is_one else "Value"
+    numbers = [control, treated, "Difference", "Change", "Adjusted p", "Detectable"]
+    return table("Metrics", note, texts, numbers, rows)
+
+
+def _variant(report: "AbReport", comparison: "Comparison") -> str:
+    """A column where there are several."""
+    if len(report.comparisons) == 1:
+        return ""
+    return f'<td class="text">{escape(comparison.variant)}</td>'
 
 
 def _guard_rails(report: "AbReport") -> str:
