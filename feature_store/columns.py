@@ -108,6 +108,25 @@ class Dense:
 Column = Jagged | Dense
 
 
+def take_or_absent(column: Column, rows: Ints) -> Column:
+    """The given rows of a column, in that order; row -1 is an absent value."""
+    known = rows >= 0
+    if isinstance(column, Jagged):
+        found = column.take(rows[known])
+        lengths = np.zeros(len(rows), np.int64)
+        lengths[known] = found.lengths
+        return Jagged.from_lengths(found.values, lengths)
+    values = np.zeros((len(rows), column.values.shape[1]), np.float32)
+    present = np.zeros(len(rows), np.bool_)
+    values[known], present[known] = column.values[rows[known]], column.present[rows[known]]
+    return Dense(values, present)
+
+
+def take_rows(columns: dict[str, Column], rows: Ints) -> dict[str, Column]:
+    """`take_or_absent` of every column."""
+    return {name: take_or_absent(column, rows) for name, column in columns.items()}
+
+
 def to_arrow(columns: dict[str, Column]) -> pa.Table:
     """Jagged columns become list<int32>, dense ones fixed_size_list<float> with nulls."""
     arrays: dict[str, pa.Array] = {}

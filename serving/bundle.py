@@ -13,8 +13,8 @@ from serving.filters import read_filters
 from serving.ids import IdTable
 from serving.index import ItemIndex
 from serving.online import OnlineQueries
-from serving.programs import TowerProgram
 from serving.queries import Queries, QuerySnapshot
+from serving.query_tower import Reader, read_now
 from serving.recommender import Catalogue, Recommender
 from serving.seal import (
     FILTERS,
@@ -26,7 +26,6 @@ from serving.seal import (
     QUERY_FEATURES,
     QUERY_LATEST,
     QUERY_STATE,
-    QUERY_TOWER,
     QUERY_VECTORS,
     SCHEMA,
     VOCABULARY,
@@ -36,7 +35,9 @@ from serving.seal import (
 )
 
 
-def load(path: str | Path, *, online: OnlineQueries | None = None) -> Recommender:
+def load(
+    path: str | Path, *, online: OnlineQueries | None = None, read_tower: Reader = read_now
+) -> Recommender:
     """A recommender that answers from the bundle alone.
 
     Vectors, ids, features and histories are memory-mapped; the tower is a torch.export program, and
@@ -46,13 +47,14 @@ def load(path: str | Path, *, online: OnlineQueries | None = None) -> Recommende
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
             `models:/NAME@champion`, `models:/NAME/3`.
         online: What came after the bundle; None: nothing.
+        read_tower: One of `serving.query_tower`.
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
     directory = local_bundle(path)
     manifest = verify(directory)
-    recommender = open_bundle(directory, manifest, online)
+    recommender = open_bundle(directory, manifest, online, read_tower)
     # Of a directory that was replaced meanwhile the files may be of two exports.
     if read_manifest(directory).seal != manifest.seal:
         raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
@@ -73,7 +75,10 @@ def local_bundle(path: str | Path) -> Path:
 
 
 def open_bundle(
-    directory: Path, manifest: BundleManifest, online: OnlineQueries | None = None
+    directory: Path,
+    manifest: BundleManifest,
+    online: OnlineQueries | None = None,
+    read_tower: Reader = read_now,
 ) -> Recommender:
     """As `load`, of a bundle that was verified."""
     schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
@@ -98,7 +103,7 @@ def open_bundle(
         manifest,
         catalogue,
         queries,
-        TowerProgram(directory / QUERY_TOWER, schema.query, schema.context),
+        read_tower(directory, schema),
         SideEncoder.load(directory / VOCABULARY, schema, "context"),
         ItemIndex.read(directory / INDEX),
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from feature_store.columns import Floats, Ints, Jagged, read_columns
+from feature_store.columns import Floats, Ints, Jagged, read_columns, take_rows
 from feature_store.context import NO_TIME, request_table
 from feature_store.errors import UserError
 from feature_store.online import microseconds
@@ -48,7 +48,7 @@ from serving.gate import (
 )
 from serving.index_build import build_index, recall_by_slice, require_inner_product
 from serving.item_vectors import map_item_vectors, write_item_vectors, write_parts
-from serving.programs import TowerProgram, take_rows
+from serving.programs import TowerProgram
 from serving.registry import champion_manifest, register
 from serving.seal import (
     INDEX,

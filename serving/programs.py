@@ -4,12 +4,13 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from feature_store.columns import Column, Dense, Floats, Ints, Jagged
+from feature_store.columns import Column, Dense, Floats, Jagged
 from feature_store.errors import UserError
 from feature_store.schema import AnyFeature
 
@@ -21,6 +22,9 @@ Inputs = tuple[list[Tensor] | Tensor, ...]
 # one value in each of their bags, so that no size is ever less than 2; they are cut off afterwards.
 _PADDING = 2
 _AFTER = np.arange(1, _PADDING + 1)
+
+# torch.export.load keeps what it reads in a global variable meanwhile.
+_LOADING = Lock()
 
 
 class TowerProgram:
@@ -43,7 +47,8 @@ class TowerProgram:
         self._context = context
         # Its `__call__` would check the inputs' sizes with symbolic arithmetic, which takes time
         # on every request, and they are always those of `tower_inputs`.
-        self._run = torch.export.load(path).module().forward
+        with _LOADING:
+            self._run = torch.export.load(path).module().forward
 
     def __call__(
         self,
@@ -113,25 +118,6 @@ def tower_inputs(
         torch.from_numpy(numbers),
         torch.from_numpy(present),
     )
-
-
-def take_or_absent(column: Column, rows: Ints) -> Column:
-    """The given rows of a column, in that order; row -1 is an absent value."""
-    known = rows >= 0
-    if isinstance(column, Jagged):
-        found = column.take(rows[known])
-        lengths = np.zeros(len(rows), np.int64)
-        lengths[known] = found.lengths
-        return Jagged.from_lengths(found.values, lengths)
-    values = np.zeros((len(rows), column.values.shape[1]), np.float32)
-    present = np.zeros(len(rows), np.bool_)
-    values[known], present[known] = column.values[rows[known]], column.present[rows[known]]
-    return Dense(values, present)
-
-
-def take_rows(columns: dict[str, Column], rows: Ints) -> dict[str, Column]:
-    """`take_or_absent` of every column."""
-    return {name: take_or_absent(column, rows) for name, column in columns.items()}
 
 
 def _padded_bags(column: Jagged) -> tuple[Tensor, Tensor]:

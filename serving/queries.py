@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Bools, Column, Dense, Floats, Ints, Jagged
+from feature_store.columns import (
+    Bools,
+    Column,
+    Dense,
+    Floats,
+    Ints,
+    Jagged,
+    take_or_absent,
+    take_rows,
+)
 from feature_store.context import NO_TIME, given_columns
 from feature_store.encoding import SideEncoder
 from feature_store.online import Event, microseconds
@@ -20,7 +29,6 @@ from feature_store.schema import IdFeature
 from serving.filters import Where
 from serving.ids import IdTable
 from serving.online import NOTHING, Online, OnlineQueries
-from serving.programs import take_or_absent, take_rows
 from serving.seal import HistoryRule
 
 

@@ -17,8 +17,8 @@ from serving.filters import ItemFilters, ValueLists
 from serving.ids import IdTable
 from serving.index import ItemIndex
 from serving.popularity import Popularity
-from serving.programs import TowerProgram
 from serving.queries import NOW, Asking, Known, Queries
+from serving.query_tower import QueryTower
 from serving.seal import BundleManifest
 from serving.stages import Stages
 
@@ -63,7 +63,7 @@ class Recommender:
         manifest: Of the bundle.
         catalogue: Its items.
         queries: What is known of queries.
-        query_tower: Its program.
+        query_tower: Of queries whose vectors are not known yet.
         context_encoder: Of the context.
         index: Of the catalogue's indexed items.
     """
@@ -73,14 +73,14 @@ class Recommender:
         manifest: BundleManifest,
         catalogue: Catalogue,
         queries: Queries,
-        query_tower: TowerProgram,
+        query_tower: QueryTower,
         context_encoder: SideEncoder,
         index: ItemIndex,
     ) -> None:
         self.manifest = manifest
         self._catalogue = catalogue
         self._queries = queries
-        self._query_tower = query_tower
+        self.query_tower = query_tower
         self._context_encoder = context_encoder
         self._index = index
         self._filters = ItemFilters(catalogue.filters, catalogue.places, len(index))
@@ -268,7 +268,7 @@ class Recommender:
         features = self._context_encoder.features
         raw = request_table(features, asking.context, asking.time, known.latest)
         context = self._context_encoder.encode(raw)
-        return self._query_tower(known.columns, len(known.latest), known.history, context)
+        return self.query_tower(known.columns, len(known.latest), known.history, context)
 
     def _excluded(self, seen: Jagged, asking: Asking) -> Jagged:
         """Places that are no answers."""

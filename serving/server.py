@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import faiss
-import torch
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -103,6 +103,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
         """The best items of a query: known by its id, by given features, or by a given history."""
+        if service.is_waiting:
+            return _json(await run_in_threadpool(service.recommend, body))
         return _json(service.recommend(body))
 
     @app.post("/recommend/batch", response_model=BatchResponse)
@@ -127,10 +129,12 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """The process is up."""
         return Health(status="ok")
 
-    @app.get("/readyz")
-    async def readyz() -> Health:
+    @app.get("/readyz", response_model=Health, responses={503: {"model": Problem}})
+    async def readyz() -> Response:
         """Bundles are read, verified, and answer their golden queries."""
-        return Health(status="ready")
+        if service.fault is not None:
+            return problem(503, service.fault)
+        return _json(Health(status="ready"))
 
     @app.get("/version", response_model=Version)
     async def version() -> Response:
@@ -192,7 +196,6 @@ def run_app(app: FastAPI, *, host: str, port: int) -> None:
 
 def one_thread() -> None:
     """A request is too small to share, and threads that wait for each other lengthen the tail."""
-    torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
 
 

@@ -26,6 +26,7 @@ from serving.deployment import MAIN, Serving
 from serving.exposures import Exposure, ExposureLog, Outcome
 from serving.measures import Measures
 from serving.online import OnlineQueries
+from serving.query_tower import LaterTower
 from serving.recommender import Recommender
 from serving.seal import BundleManifest
 from serving.stages import Stages
@@ -61,6 +62,21 @@ class Service:
         """Of one bundle, without anything beside it."""
         serving = Serving({MAIN: recommender})
         return cls(lambda: serving, Measures())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer may have to wait for a tower that is still being read."""
+        return any(not tower.is_read for tower in self._later_towers())
+
+    @property
+    def fault(self) -> str | None:
+        """Why queries that need the tower cannot be answered, if they cannot."""
+        faults = (tower.fault for tower in self._later_towers())
+        return next((fault for fault in faults if fault is not None), None)
+
+    def _later_towers(self) -> list[LaterTower]:
+        towers = (each.query_tower for each in self._serving().recommenders.values())
+        return [tower for tower in towers if isinstance(tower, LaterTower)]
 
     def recommend(self, body: RecommendRequest) -> RecommendResponse:
         """The best items of one query.

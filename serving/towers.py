@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from feature_store.columns import Column, Jagged
+from feature_store.columns import Column, Jagged, take_or_absent, take_rows
 from feature_store.pooling import decay_rate
 from feature_store.schema import IdFeature
 from pipelines.prepared import Prepared
 from recsys.history_encoders import Histories
 from recsys.model import SideInputs, TwoTower
-from serving.programs import Inputs, query_inputs, take_or_absent, take_rows, tower_inputs
+from serving.programs import Inputs, query_inputs, tower_inputs
 from serving.seal import ITEM_TOWER, QUERY_TOWER
 
 # Items of one forward.

@@ -5,11 +5,11 @@ import pytest
 import torch
 from tiny_bundle import ITEMS, NEVER_TRAINED, QUERIES, export_untrained, untrained, write_prepared
 
-from feature_store.columns import Jagged
+from feature_store.columns import Jagged, take_rows
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_items, encode_queries
-from serving.programs import TowerProgram, take_rows
+from serving.programs import TowerProgram
 from serving.seal import ITEM_TOWER, QUERY_TOWER
 from serving.towers import visible_item_columns
 

@@ -1,0 +1,65 @@
+"""A server answers what it can before its query tower is read."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+from test_server import recommend, request, running
+from tiny_bundle import export_untrained, write_prepared
+
+import serving
+from feature_store.errors import UserError
+from serving import query_tower
+from serving.launch import Settings, build
+
+KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    config = write_prepared(tmp_path_factory.mktemp("tiny"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_untrained(config, patch)
+    return config.bundle_dir
+
+
+def test_a_server_starts_without_torch():
+    program = "import sys, serving.launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_who_needs_the_tower_waits_and_holds_up_nobody(bundle, monkeypatch):
+    may_read, read_alone = Event(), query_tower.read_alone
+
+    def when_allowed(directory, schema):
+        assert may_read.wait(20)
+        return read_alone(directory, schema)
+
+    monkeypatch.setattr(query_tower, "read_alone", when_allowed)
+    with running(build(Settings(bundle, reload_seconds=0))) as port:
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(recommend, port, UNKNOWN)
+            assert recommend(port, KNOWN)[0] == 200
+            assert request(port, "GET", "/readyz")[0] == 200
+            assert not waiting.done()
+            may_read.set()
+            status, answer = waiting.result()
+        assert status == 200
+        expected = serving.load(bundle).recommend(
+            "nobody", asking=serving.Asking(history=UNKNOWN["history"])
+        )
+        assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected.items]
+        assert recommend(port, UNKNOWN)[0] == 200
+
+
+def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(bundle, monkeypatch):
+    def fails(directory, schema):
+        raise UserError("the tower is of a newer torch")
+
+    monkeypatch.setattr(query_tower, "read_alone", fails)
+    with running(build(Settings(bundle, reload_seconds=0))) as port:
+        assert recommend(port, UNKNOWN)[0] == 500
+        assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
+        assert recommend(port, KNOWN)[0] == 200
