@@ -38,6 +38,7 @@ from feature_store.online import (
 from feature_store.settings import PASSWORD_VARIABLE
 
 _BUCKETS = 1024
+_CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 5.0
 # Of a load: rows in memory, and replies that are awaited at a time.
 _BATCH_ROWS = 20_000
 _SEPARATOR = b"\0"
@@ -56,11 +57,20 @@ class RedisStore:
 
     def __init__(self, url: str, prefix: str) -> None:
         import redis
+        from redis.backoff import ExponentialBackoff
+        from redis.retry import Retry
 
         self._prefix = prefix
         self._contents: Contents | None = None
         # Its annotations are those of the asynchronous client as well.
-        self._client: Any = redis.Redis.from_url(url, password=os.environ.get(PASSWORD_VARIABLE))
+        self._client: Any = redis.Redis.from_url(
+            url,
+            password=os.environ.get(PASSWORD_VARIABLE),
+            # A server that hangs must not hang those that ask it.
+            socket_connect_timeout=_CONNECT_SECONDS,
+            socket_timeout=_ANSWER_SECONDS,
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries=2),
+        )
         try:
             self._client.ping()
         except redis.RedisError as error:

@@ -214,6 +214,14 @@ def read_manifest(directory: Path, model: type[Model]) -> Model | None:
         ) from error
 
 
+def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
+    """Raises `UserError` unless it is absent, empty, or finished with a manifest of the model."""
+    if not directory.exists() or read_manifest(directory, model) is not None:
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise UserError(f"{directory} holds something else; delete it or choose another -o.")
+
+
 def write_manifest(directory: Path, manifest: BaseModel) -> None:
     """Writes the manifest: the last act of every stage, which marks its directory as finished."""
     write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

@@ -96,7 +96,9 @@ def unit_of(
         **settings.get("evaluation", {}),
     }
     config = with_values(base, run, source=name)
-    document = config.model_dump(mode="json", exclude={"output", "study", "tuning", "tracking"})
+    document = config.model_dump(
+        mode="json", exclude={"output", "study", "tuning", "tracking", "export"}
+    )
     data = Prepared(prepared).manifest.fingerprint
     key = fingerprint([document, data, is_tested])[:16]
     directory = runs / key

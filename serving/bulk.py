@@ -20,7 +20,7 @@ from feature_store.errors import UserError
 from feature_store.raw import id_strings
 from feature_store.storage import (
     directory_written_atomically,
-    read_manifest,
+    require_replaceable,
     write_manifest,
     write_parquet,
 )
@@ -104,7 +104,7 @@ def recommend_all(
     if not 1 <= k <= MAX_K:
         raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
     made = verify(bundle)
-    _require_replaceable(output)
+    require_replaceable(output, BulkManifest)
     with directory_written_atomically(output) as directory:
         blocks = _query_ids(bundle, queries, batch_size)
         total, parts = _write_queries(directory / _QUERIES, blocks)
@@ -131,13 +131,6 @@ def recommend_all(
         f"{manifest.fallbacks:,} of them unknown, to {output} ({manifest.seconds:.0f} s)"
     )
     return manifest
-
-
-def _require_replaceable(output: Path) -> None:
-    if not output.exists() or read_manifest(output, BulkManifest) is not None:
-        return
-    if not output.is_dir() or any(output.iterdir()):
-        raise UserError(f"{output} holds something else; delete it or choose another -o.")
 
 
 def _query_ids(

@@ -12,6 +12,8 @@ from feature_store.errors import UserError
 from feature_store.storage import directory_written_atomically
 from serving.seal import verify
 
+# Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.
+_KEPT = 8
 # It becomes a name of a directory.
 _SEAL = re.compile(r"[0-9a-f]{16}")
 
@@ -19,7 +21,7 @@ _SEAL = re.compile(r"[0-9a-f]{16}")
 def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | None = None) -> Path:
     """The bundle of a seal, verified; downloaded unless it is there and intact.
 
-    Processes may share the cache; nothing is ever removed from it.
+    Processes may share the cache, which holds the bundles that were used last.
 
     Args:
         seal: Of the bundle.
@@ -36,6 +38,8 @@ def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | Non
         with _waited_lock(target.with_name(f".{seal}.lock")):
             if not _is_intact(target):  # Another process may have downloaded it meanwhile.
                 _fetch(target, download)
+    os.utime(target)
+    _prune(target.parent)
     return target
 
 
@@ -64,6 +68,23 @@ def _fetch(target: Path, download: Callable[[Path], Path]) -> None:
         for file in found.iterdir():
             file.rename(directory / file.name)
         shutil.rmtree(scratch)
+
+
+def _prune(cache: Path) -> None:
+    """Removes all but the bundles that were used last."""
+    bundles = [path for path in cache.iterdir() if _SEAL.fullmatch(path.name)]
+    if len(bundles) <= _KEPT:
+        return
+    for path in sorted(bundles, key=_last_used)[:-_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # Another process removed it meanwhile.
+        return 0.0
 
 
 @contextmanager

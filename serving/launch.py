@@ -70,9 +70,11 @@ def build(settings: Settings) -> FastAPI:
         UserError: A bundle cannot be opened, or the log cannot be written.
     """
     one_thread()
-    online = settings.store.open() if settings.store is not None else MemoryQueries()
+    online: OnlineQueries = MemoryQueries() if settings.store is None else settings.store.open()
     source = Source(settings.bundle, settings.other, split=settings.split, online=online)
     measures = Measures()
+    if isinstance(online, StoredQueries):
+        measures.watch_online_store(lambda: online.failures)
     deployment = Deployment(source, measures, is_logged=settings.log is not None)
     close, log = [deployment.close], None
     if settings.log is not None:

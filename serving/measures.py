@@ -64,6 +64,11 @@ class Measures:
         self._dropped = Gauge(
             "recsys_log_dropped_rows", "Rows that the log could not keep.", registry=registry
         )
+        self._online_failures = Gauge(
+            "recsys_online_store_failures",
+            "How often the online store did not answer.",
+            registry=registry,
+        )
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """A request ended."""
@@ -97,6 +102,10 @@ class Measures:
     def watch_log(self, dropped: Callable[[], int]) -> None:
         """Asks how many rows were dropped whenever it is read."""
         self._dropped.set_function(dropped)
+
+    def watch_online_store(self, failures: Callable[[], int]) -> None:
+        """Asks how often the store failed whenever it is read."""
+        self._online_failures.set_function(failures)
 
     def text(self) -> bytes:
         """In Prometheus' format."""

@@ -4,6 +4,8 @@ Kept in this process's memory, or, where several processes answer, in the featur
 store, which also has newer features and histories than the bundle.
 """
 
+import logging
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +14,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from feature_store.errors import UserError
 from feature_store.online import Event, OnlineFeatures, OnlineStore, microseconds
 from feature_store.recent import recent
 
+_logger = logging.getLogger(__name__)
+
 # Of the latest queries, and of each the latest events.
 _MAX_QUERIES, _MAX_EVENTS = 1_000_000, 1000
+# How long a store that failed is not asked again: every question would wait for it.
+_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Online:
 
 
 NOTHING = Online(())
+
+
+class UnavailableError(Exception):
+    """The online store does not answer."""
 
 
 class OnlineQueries(Protocol):
@@ -74,24 +85,57 @@ class MemoryQueries:
 class StoredQueries:
     """The online store that `recsys materialize` fills; every process that opens it sees the same.
 
+    While it does not answer, queries are answered from the bundle, and events are refused.
+
     Args:
         store: Of `feature_store.online.open_online_store`.
+        pause_seconds: How long it is left alone after a failure.
+
+    Attributes:
+        failures: How often it did not answer.
     """
 
-    def __init__(self, store: OnlineStore) -> None:
+    def __init__(self, store: OnlineStore, pause_seconds: float = _PAUSE_SECONDS) -> None:
         self._features = OnlineFeatures(store)
         self._lock = Lock()
+        self._pause_seconds = pause_seconds
+        self._paused_until = 0.0
+        self.failures = 0
 
     def query(self, query_id: str) -> Online:
         """Features and history of the store; nothing where it does not know the query."""
-        with self._lock:
-            found = self._features.query(query_id)
+        if time.monotonic() < self._paused_until:
+            return NOTHING
+        try:
+            with self._lock:
+                found = self._features.query(query_id)
+        except Exception as error:  # Whatever befalls a store, the bundle has an answer.
+            self._failed(error)
+            return NOTHING
         events = [(microseconds(event.timestamp), event.item_id) for event in found.history]
         if not found.is_known and not events:
             return NOTHING
         return Online(events, is_whole=True, features=found.features if found.is_known else None)
 
     def append(self, query_id: str, event: Event) -> None:
-        """Adds an event; the same one again changes nothing."""
-        with self._lock:
-            self._features.store.append(query_id, event)
+        """Adds an event; the same one again changes nothing.
+
+        Raises:
+            UserError: The id is none.
+            UnavailableError: The store does not answer.
+        """
+        try:
+            with self._lock:
+                self._features.store.append(query_id, event)
+        except UserError:
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise UnavailableError(
+                "the online store does not answer: the events were not kept; send them again."
+            ) from error
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        self._paused_until = time.monotonic() + self._pause_seconds
+        _logger.warning("the online store does not answer: %s", error)

@@ -148,6 +148,9 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
 def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
     """Makes the champion before this one the champion again; several calls go back further.
 
+    The one that is withdrawn is no challenger any more, so that no `promote` brings it back unless
+    its version is named.
+
     Args:
         name: Of the registered model.
         tracking_uri: See `registry_client`.
@@ -164,6 +167,8 @@ def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
             if wanted != current and _unless_absent(client.get_model_version, name, wanted):
                 client.set_registered_model_alias(name, CHAMPION, wanted)
                 _remember(client, name, earlier)
+                if current is not None and _aliases(model).get(CHALLENGER) == current:
+                    client.delete_registered_model_alias(name, CHALLENGER)
                 return Promotion(name=name, version=wanted, former=current)
     raise UserError(
         f"nothing to roll back to: {name} has had no other {CHAMPION}; promote a version instead."

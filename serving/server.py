@@ -35,6 +35,7 @@ from serving.api import (
 from serving.deployment import Deployment
 from serving.limits import BearerToken, BodyLimit, problem
 from serving.measures import Measures
+from serving.online import UnavailableError
 from serving.service import Service
 
 _PROBES = ("/healthz", "/readyz")
@@ -50,7 +51,7 @@ _PATHS = (
     *_PROBES,
 )
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem} for code in (400, 401, 408, 413, 422, 500)
+    code: {"model": Problem} for code in (400, 401, 408, 413, 422, 500, 503)
 }
 # Connections at a time; more are told to come back.
 _MAX_CONNECTIONS = 1024
@@ -90,6 +91,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(UserError, _refused_value)
+    app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _failed)
     _add_answers(app, service)
     _add_probes(app, service)
@@ -99,11 +101,12 @@ def create_app(
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:
-    # One question is answered in the event loop: it takes less time than a change of threads may.
+    # One question is answered in the event loop: it takes less time than a change of threads may,
+    # unless it has long lists of ids.
     @app.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
         """The best items of a query: known by its id, by given features, or by a given history."""
-        if service.is_waiting:
+        if service.is_waiting or body.filters.is_long:
             return _json(await run_in_threadpool(service.recommend, body))
         return _json(service.recommend(body))
 
@@ -115,6 +118,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/similar-items", response_model=SimilarItemsResponse)
     async def similar_items(body: SimilarItemsRequest) -> Response:
         """The items nearest to one."""
+        if body.filters.is_long:
+            return _json(await run_in_threadpool(service.similar_items, body))
         return _json(service.similar_items(body))
 
     @app.post("/events", response_model=EventsResponse)
@@ -129,7 +134,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """The process is up."""
         return Health(status="ok")
 
-    @app.get("/readyz", response_model=Health, responses={503: {"model": Problem}})
+    @app.get("/readyz", response_model=Health)
     async def readyz() -> Response:
         """Bundles are read, verified, and answer their golden queries."""
         if service.fault is not None:
@@ -252,6 +257,10 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
 def _refused_value(request: Request, error: Exception) -> JSONResponse:
     """A value that only the model can tell to be wrong."""
     return problem(422, str(error))
+
+
+def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    return problem(503, str(error))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -42,7 +42,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.errors import UserError
-from feature_store.storage import directory_written_atomically, read_manifest, write_manifest
+from feature_store.storage import (
+    directory_written_atomically,
+    require_replaceable,
+    write_manifest,
+)
 from serving.item_vectors import item_vector_batches, map_item_vectors
 from serving.seal import verify
 
@@ -89,7 +93,7 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
     if format not in _WRITERS:
         raise UserError(f"there is no format {format!r}; give one of: {', '.join(_WRITERS)}.")
     made = verify(bundle)
-    _require_replaceable(output)
+    require_replaceable(output, VectorsManifest)
     with directory_written_atomically(output) as directory:
         target = directory / "vectors"
         target.mkdir()
@@ -104,13 +108,6 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
         )
         write_manifest(directory, manifest)
     return manifest
-
-
-def _require_replaceable(output: Path) -> None:
-    if not output.exists() or read_manifest(output, VectorsManifest) is not None:
-        return
-    if not output.is_dir() or any(output.iterdir()):
-        raise UserError(f"{output} holds something else; delete it or choose another -o.")
 
 
 def _files(bundle: Path, rows: int, batches: int) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:

@@ -1,6 +1,7 @@
 """Bundles in MLflow's registry: who is the champion, and what a reference stands for."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tiny_bundle import export_untrained, write_prepared
 import serving
 from feature_store.errors import UserError
 from recsys.tracking import start_run
-from serving import registry
+from serving import bundle_cache, registry
 from serving.bundle_cache import cached_bundle
 from serving.registry import current_version, promote, register, resolve, rollback
 from serving.registry_client import registry_client
@@ -149,7 +150,8 @@ def test_promotions_are_rolled_back_one_after_the_other(system):
     assert second.sentence() == f"version 2 of {system.name} is the champion, after version 3"
     back = [rollback(system.name, tracking_uri=system.uri) for _ in range(2)]
     assert [(each.version, each.former) for each in back] == [("3", "2"), ("1", "3")]
-    assert system.aliases() == {"champion": "1", "challenger": "3"}
+    # What was withdrawn must not come back by a plain `promote`.
+    assert system.aliases() == {"champion": "1"}
     assert "nothing to roll back to" in refusal(rollback, system.name, tracking_uri=system.uri)
 
 
@@ -303,6 +305,26 @@ def test_the_cache_is_where_the_user_keeps_caches(exported, tmp_path, monkeypatc
     seal_ = verify(exported).seal
     found = cached_bundle(seal_, lambda directory: shutil.copytree(exported, directory / "x"))
     assert found == tmp_path / "recsys" / "bundles" / seal_
+
+
+def test_the_cache_keeps_the_bundles_that_were_used_last(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_cache, "_KEPT", 2)
+
+    seals, cache = [], tmp_path / "cache"
+    for mark in "abc":
+        shutil.copytree(exported, tmp_path / mark)
+        manifest = read_manifest(tmp_path / mark).model_copy(update={"mlflow_run_id": mark})
+        seals.append(seal(tmp_path / mark, manifest).seal)
+
+    def use(mark, seal_):
+        return cached_bundle(
+            seal_, lambda directory: shutil.copytree(tmp_path / mark, directory / "x"), cache
+        )
+
+    for moment, number in enumerate((0, 1, 0, 2)):
+        os.utime(use("abc"[number], seals[number]), (moment, moment))
+    kept = {path.name for path in cache.iterdir() if not path.name.startswith(".")}
+    assert kept == {seals[0], seals[2]}
 
 
 def test_without_mlflow_directories_still_resolve(monkeypatch, tmp_path, tracking_uri):

@@ -1,0 +1,57 @@
+"""A store that stops answering costs freshness and no answer."""
+
+import pytest
+from redis_server import MISSING, is_installed, redis_server
+from test_feature_store_online import fill
+from test_server import recommend, request, running
+from tiny_bundle import export_untrained, write_prepared
+
+from feature_store.online import open_online_store
+from feature_store.settings import FeatureStoreConfig
+from serving.bundle import load
+from serving.deployment import MAIN, Serving
+from serving.measures import Measures
+from serving.online import StoredQueries, UnavailableError
+from serving.server import create_app
+from serving.service import Service
+
+EVENT = (1_600_000_000_000_000, "i1")
+
+
+@pytest.mark.skipif(not is_installed(), reason=MISSING)
+def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, monkeypatch):
+    config = write_prepared(tmp_path)
+    export_untrained(config, monkeypatch)
+    with redis_server(tmp_path) as url:
+        settings = FeatureStoreConfig(online="redis", redis_url=url)
+        store = open_online_store(settings, tmp_path)
+        fill(store)
+        online = StoredQueries(store, pause_seconds=60)
+        online.append("3", EVENT)
+        assert online.query("3").events == [EVENT]
+    recommender, measures = load(config.bundle_dir, online=online), Measures()
+    measures.watch_online_store(lambda: online.failures)
+    service = Service(lambda: Serving({MAIN: recommender}), measures, online=online)
+    with running(create_app(service)) as port:
+        answers = [recommend(port, {"query_id": "3", "k": 5}) for _ in range(5)]
+        assert {status for status, _ in answers} == {200}
+        expected = load(config.bundle_dir).recommend("3", 5).items
+        assert [i["item_id"] for i in answers[-1][1]["items"]] == [i.item_id for i in expected]
+        assert online.failures == 1  # It was left alone afterwards.
+        body = {"events": [{"query_id": "3", "item_id": "i1"}]}
+        status, answer = request(port, "POST", "/events", body)
+        assert status == 503
+        assert "send them again" in answer["error"]
+        assert b"recsys_online_store_failures 2.0" in measures.text()
+    with pytest.raises(UnavailableError):
+        online.append("3", EVENT)
+
+
+@pytest.mark.skipif(not is_installed(), reason=MISSING)
+def test_a_store_that_answers_again_is_asked_again(tmp_path):
+    store = open_online_store(FeatureStoreConfig(), tmp_path)
+    online = StoredQueries(store, pause_seconds=0)
+    assert not online.query("q1").is_whole  # Nothing was materialized yet.
+    fill(store)
+    assert online.query("q1").is_whole
+    store.close()
