@@ -89,6 +89,11 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
     write_atomically(path, write)
 
 
+def mapped_array(path: Path) -> np.ndarray:
+    """What `write_array` wrote, memory-mapped; without `np.memmap`, whose every slice is slow."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Writes one NumPy file atomically."""
 

@@ -1,5 +1,7 @@
 """What a recommender answers."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -14,7 +16,8 @@ class Item(_Answer):
     title: str | None
 
 
-class Recommendation(_Answer):
+@dataclass(frozen=True, slots=True)
+class Recommendation:
     """A recommended or similar item.
 
     The score is the inner product of its vector and that of what was asked for; of an answer by

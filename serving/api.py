@@ -65,10 +65,10 @@ class Filters(_Closed):
 
 class _Asked(_Closed):
     k: K = 10
-    context: Values = {}
+    context: Values = Field(default_factory=dict)
     at: datetime | None = Field(None, description="When it is asked; null: now.")
     exclude_seen: bool = Field(True, description="Whether items that it has had are no answers.")
-    filters: Filters = Filters()
+    filters: Filters = Field(default_factory=Filters)
     variant: Text | None = Field(
         None, description="Of an experiment, for tests: its answer does not count."
     )
@@ -132,7 +132,7 @@ class SimilarItemsRequest(_Closed):
 
     item_id: Id
     k: K = 10
-    filters: Filters = Filters()
+    filters: Filters = Field(default_factory=Filters)
     variant: Text | None = None
 
     def asking(self) -> Asking:

@@ -9,6 +9,7 @@ from feature_store.columns import Jagged, read_columns
 from feature_store.encoding import SideEncoder
 from feature_store.errors import UserError
 from feature_store.schema import FeatureSchema
+from feature_store.storage import mapped_array
 from serving.filters import read_filters
 from serving.ids import IdTable
 from serving.index import ItemIndex
@@ -94,9 +95,9 @@ def open_bundle(
     )
     catalogue = Catalogue(
         items,
-        np.load(directory / INDEXED, mmap_mode="r"),
+        mapped_array(directory / INDEXED),
         read_titles(directory / ITEM_TITLES),
-        np.load(directory / ITEM_FREQUENCY, mmap_mode="r"),
+        mapped_array(directory / ITEM_FREQUENCY),
         read_filters(directory / FILTERS),
     )
     return Recommender(
@@ -119,13 +120,13 @@ def read_snapshot(directory: Path) -> QuerySnapshot:
         read_columns(directory / QUERY_FEATURES),
         history,
         excluded,
-        _mapped(directory / QUERY_LATEST),
-        _mapped(directory / QUERY_VECTORS),
+        _mapped_if_there(directory / QUERY_LATEST),
+        _mapped_if_there(directory / QUERY_VECTORS),
     )
 
 
-def _mapped(path: Path) -> np.ndarray | None:
-    return np.load(path, mmap_mode="r") if path.exists() else None
+def _mapped_if_there(path: Path) -> np.ndarray | None:
+    return mapped_array(path) if path.exists() else None
 
 
 def read_titles(path: Path) -> pa.Array | None:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from feature_store.columns import Ints
 from feature_store.hashing import Digests, token_digests
-from feature_store.storage import write_array, write_atomically
+from feature_store.storage import mapped_array, write_array, write_atomically
 
 
 class IdTable:
@@ -42,11 +42,13 @@ class IdTable:
         """Memory-maps what `write_ids` wrote."""
         with pa.memory_map(str(directory / f"{name}.arrow")) as source:
             ids = pa.ipc.open_file(source).read_all()["id"].combine_chunks()
-        digests = np.load(directory / f"{name}.digests.npy", mmap_mode="r")
-        return cls(ids, digests, np.load(directory / f"{name}.rows.npy", mmap_mode="r"))
+        digests = mapped_array(directory / f"{name}.digests.npy")
+        return cls(ids, digests, mapped_array(directory / f"{name}.rows.npy"))
 
     def rows(self, ids: Sequence[str]) -> Ints:
         """[ids] int64, -1 where an id is unknown."""
+        if not len(ids):
+            return np.empty(0, np.int64)
         digests = token_digests(pa.array(ids, pa.string()))
         places = np.searchsorted(self._digests, digests)
         return np.fromiter(map(self._row, ids, digests, places), np.int64, len(ids))

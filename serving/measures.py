@@ -1,6 +1,7 @@
 """What Prometheus is told."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -70,16 +71,19 @@ class Measures:
             registry=registry,
         )
 
+        # To look labels up takes longer than to count.
+        self._of = lru_cache(maxsize=1024)(lambda metric, *labels: metric.labels(*labels))
+
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """A request ended."""
-        self._latency.labels(endpoint).observe(seconds)
-        self._requests.labels(endpoint, str(status)).inc()
+        self._of(self._latency, endpoint).observe(seconds)
+        self._of(self._requests, endpoint, str(status)).inc()
 
     def recommended(self, variant: str, stages: Stages, fallbacks: int, answers: int = 1) -> None:
         """A variant recommended."""
         for stage, seconds in stages.seconds.items():
-            self._stage.labels(stage, variant).observe(seconds)
-        self._answers.labels(variant).inc(answers)
+            self._of(self._stage, stage, variant).observe(seconds)
+        self._of(self._answers, variant).inc(answers)
         if fallbacks:
             self._fallbacks.labels(variant).inc(fallbacks)
 

@@ -294,7 +294,7 @@ class Recommender:
     def _shown(self, items: Ints, scores: Floats) -> tuple[Recommendation, ...]:
         ids = self._catalogue.ids
         return tuple(
-            Recommendation.model_construct(item_id=ids[item], score=score, title=self._title(item))
+            Recommendation(ids[item], score, self._title(item))
             for item, score in zip(items.tolist(), scores.tolist(), strict=True)
         )
 
