@@ -26,8 +26,8 @@ class ExportConfig(Settings):
     )
     index: Literal["auto", "flat", "hnsw", "ivf_pq"] = Field(
         "auto",
-        description="flat is exact; hnsw is a graph, the fastest; ivf_pq needs the least memory; "
-        "auto: by the size of the catalogue.",
+        description="flat is exact; ivf_pq scans lists of 4-bit codes and scores the best again; "
+        "hnsw is a graph; auto: flat up to 50,000 items, else ivf_pq.",
     )
     vectors: Literal["float32", "float16", "int8"] = Field(
         "float32", description="How the index stores vectors: in whole, a half or a quarter."

@@ -15,7 +15,7 @@ from serving.ids import IdTable
 from serving.index import ItemIndex
 from serving.online import OnlineQueries
 from serving.queries import Queries, QuerySnapshot
-from serving.query_tower import Reader, read_now
+from serving.query_tower import LaterTower, Reader, read_tower_now
 from serving.recommender import Catalogue, Recommender
 from serving.seal import (
     FILTERS,
@@ -37,7 +37,7 @@ from serving.seal import (
 
 
 def load(
-    path: str | Path, *, online: OnlineQueries | None = None, read_tower: Reader = read_now
+    path: str | Path, *, online: OnlineQueries | None = None, is_later: bool = False
 ) -> Recommender:
     """A recommender that answers from the bundle alone.
 
@@ -48,13 +48,15 @@ def load(
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
             `models:/NAME@champion`, `models:/NAME/3`.
         online: What came after the bundle; None: nothing.
-        read_tower: One of `serving.query_tower`.
+        is_later: For a start that is quick: does not wait until the query tower is verified and
+            read, which known queries are answered without; see `serving.query_tower.LaterTower`.
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
     directory = local_bundle(path)
-    manifest = verify(directory)
+    manifest = verify(directory, is_later=is_later)
+    read_tower: Reader = LaterTower if is_later else read_tower_now
     recommender = open_bundle(directory, manifest, online, read_tower)
     # Of a directory that was replaced meanwhile the files may be of two exports.
     if read_manifest(directory).seal != manifest.seal:
@@ -79,7 +81,7 @@ def open_bundle(
     directory: Path,
     manifest: BundleManifest,
     online: OnlineQueries | None = None,
-    read_tower: Reader = read_now,
+    read_tower: Reader = read_tower_now,
 ) -> Recommender:
     """As `load`, of a bundle that was verified."""
     schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
@@ -104,7 +106,7 @@ def open_bundle(
         manifest,
         catalogue,
         queries,
-        read_tower(directory, schema),
+        read_tower(directory, schema, manifest),
         SideEncoder.load(directory / VOCABULARY, schema, "context"),
         ItemIndex.read(directory / INDEX),
     )

@@ -16,7 +16,6 @@ from serving.exposures import division
 from serving.gate import read_golden, require_golden
 from serving.measures import Measures
 from serving.online import OnlineQueries
-from serving.query_tower import Reader, read_alone, read_later
 from serving.recommender import Recommender
 
 _logger = logging.getLogger(__name__)
@@ -102,11 +101,11 @@ class Source:
             return [_stamp(directory / EXPERIMENT_JSON), *(_version(b) for b in bundles)]
         return [_version(each) for each in (self._bundle, self._other) if each is not None]
 
-    def open(self, read_tower: Reader = read_alone) -> Serving:
+    def open(self, *, is_later: bool = False) -> Serving:
         """Reads, verifies and tries the bundles.
 
         Args:
-            read_tower: One of `serving.query_tower`.
+            is_later: See `serving.bundle.load`.
 
         Raises:
             UserError: One of them is corrupt, or does not answer its golden queries as it should.
@@ -118,21 +117,21 @@ class Source:
                 )
             experiment = read_experiment(Path(self._bundle))
             paths = {v.name: Path(self._bundle) / v.bundle for v in experiment.variants}
-            opened = {name: self._open(path, read_tower) for name, path in paths.items()}
+            opened = {name: self._open(path, is_later) for name, path in paths.items()}
             return Serving(opened, experiment)
-        first = self._open(self._bundle, read_tower)
+        first = self._open(self._bundle, is_later)
         if self._other is None:
             return Serving({MAIN: first})
-        second = self._open(self._other, read_tower)
+        second = self._open(self._other, is_later)
         return Serving({"a": first, "b": second}, self._experiment())
 
     @property
     def _is_experiment(self) -> bool:
         return (Path(self._bundle) / EXPERIMENT_JSON).is_file()
 
-    def _open(self, bundle: str | Path, read_tower: Reader) -> Recommender:
+    def _open(self, bundle: str | Path, is_later: bool) -> Recommender:
         directory = local_bundle(bundle)
-        recommender = load(directory, online=self._online, read_tower=read_tower)
+        recommender = load(directory, online=self._online, is_later=is_later)
         golden = read_golden(directory)
         # What came since is not in what the golden answers were computed from.
         require_golden(recommender.without_online(), golden)
@@ -170,7 +169,7 @@ class Deployment:
         self._lock = threading.Lock()
         self._version = source.version()
         # Nobody is answered before the first bundle is there; later ones can take their time.
-        self.serving = source.open(read_later)
+        self.serving = source.open(is_later=True)
         self._before: Serving | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

@@ -101,17 +101,18 @@ class ItemIndex:
 
     Args:
         index: With METRIC_INNER_PRODUCT and its search parameters set: IndexFlat or
-            IndexScalarQuantizer; IndexHNSW over one of them; or IndexRefine of IndexIVFPQ and one
-            of them. IndexHNSW may be in an IndexIDMap from nodes to items, -1 of removed ones.
+            IndexScalarQuantizer; IndexHNSW over one of them; or IndexRefine of one of them after
+            IndexIVFPQFastScan. IndexHNSW may be in an IndexIDMap from nodes to items, -1 of removed
+            ones.
     """
 
     def __init__(self, index: faiss.Index) -> None:
-        self.index = index
+        self.index: Any = index
         self.kind: Kind = "flat"
-        self._searched: Any = index
         storage: Any = index
         # Nodes that are looked at, or lists; of a flat index there is nothing to choose.
-        self._effort = self._most_effort = self._refine_factor = 1
+        self._effort = self._most_effort = 1
+        self._refine_factor = 1.0
         self._compared_per_effort = 0.0
         self._nodes: Ints | None = None
         if isinstance(index, faiss.IndexIDMap):
@@ -124,10 +125,10 @@ class ItemIndex:
             storage = faiss.downcast_index(storage.storage)
         elif isinstance(storage, faiss.IndexRefine):
             self.kind = "ivf_pq"
-            self._searched = faiss.downcast_index(storage.base_index)
-            self._effort, self._most_effort = self._searched.nprobe, self._searched.nlist
-            self._refine_factor = int(storage.k_factor)
-            list_length = storage.ntotal / self._searched.nlist
+            lists: Any = faiss.downcast_index(storage.base_index)
+            self._effort, self._most_effort = lists.nprobe, lists.nlist
+            self._refine_factor = storage.k_factor
+            list_length = storage.ntotal / lists.nlist
             self._compared_per_effort = list_length / _SCANNED_PER_COMPARED
             storage = faiss.downcast_index(storage.refine_index)
         self._vectors = _Vectors(storage)
@@ -187,9 +188,7 @@ class ItemIndex:
         most = max(map(len, bags), default=0)
         wanted = min(left, k + min(most, _MOST_EXCLUDED) + _SLACK)
         parameters = self._parameters(wanted, left, allowed)
-        near, found = self._searched.search(
-            queries, wanted * self._refine_factor, params=parameters
-        )
+        near, found = self.index.search(queries, wanted, params=parameters)
         answers = []
         for row, bag in enumerate(bags):
             items, scores = self._best(queries[row], _without(found[row], bag), k)
@@ -244,7 +243,10 @@ class ItemIndex:
         if self.kind == "hnsw":
             return _faiss.SearchParametersHNSW(efSearch=effort, sel=sel)
         if self.kind == "ivf_pq":
-            return _faiss.SearchParametersIVF(nprobe=effort, sel=sel)
+            return _faiss.IndexRefineSearchParameters(
+                k_factor=self._refine_factor,
+                base_index_params=_faiss.SearchParametersIVF(nprobe=effort, sel=sel),
+            )
         return _faiss.SearchParameters(sel=sel)
 
 

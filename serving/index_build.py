@@ -18,9 +18,6 @@ from serving.index import RECALL_AT, TIED, IndexReport, ItemIndex, Kind, SearchP
 # Up to here comparing with all takes a millisecond or two, so a graph would save nothing that a
 # request notices; and it is exact, filters included.
 _FLAT_UP_TO = 50_000
-# A graph is the fastest, but all of it must be in memory: of an item its vector and 270 bytes of
-# links. Beyond, lists need only dim / 2 + 8 bytes there: stored vectors stay on the disk.
-_HNSW_UP_TO = 5_000_000
 
 _CODE = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
 
@@ -31,12 +28,12 @@ _LINKS, _EF_CONSTRUCTION = 32, 200
 _EF_SEARCH = (128, 192, 256, 384, 512, 768, 1024, 2048)
 
 _NPROBE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_REFINE_FACTOR = (1, 2, 4)
+# Sums of 4-bit codes are rough: to score many candidates again is cheaper than finer codes.
+_REFINE_FACTOR = (4, 8, 16, 32)
 # Items in the scanned lists, for each that is asked for, at least.
 _MET = 4
-# Of a product quantiser: a byte's values, and the numbers of a vector that it stands for. With more
-# numbers more candidates would be scored again, of which each is a random read of the disk.
-_CENTROIDS, _NUMBERS = 256, 2
+# Items that a list's quantiser is learnt from.
+_LEAST_FOR_LISTS = 256
 # Items that are learnt from: for each list, and at least.
 _TRAINED_PER_LIST, _TRAINED = 64, 100_000
 
@@ -186,14 +183,12 @@ def _kind_of(settings: ExportConfig, items: int) -> Kind:
     kind: Kind
     if settings.index != "auto":
         kind = settings.index
-    elif items <= _FLAT_UP_TO:
-        kind = "flat"
     else:
-        kind = "hnsw" if items <= _HNSW_UP_TO else "ivf_pq"
-    if kind == "ivf_pq" and items < _CENTROIDS:
+        kind = "flat" if items <= _FLAT_UP_TO else "ivf_pq"
+    if kind == "ivf_pq" and items < _LEAST_FOR_LISTS:
         raise UserError(
-            f"export.index ivf_pq needs at least {_CENTROIDS} items to learn from, but there are "
-            f"{items}; set it to flat."
+            f"export.index ivf_pq needs at least {_LEAST_FOR_LISTS} items to learn from, but there "
+            f"are {items}; set it to flat."
         )
     return kind
 
@@ -201,12 +196,12 @@ def _kind_of(settings: ExportConfig, items: int) -> Kind:
 def _filled(kind: Kind, vectors: Floats, stored: str) -> Any:
     items, dim = vectors.shape
     code, list_count = _CODE[stored], lists_for(items)
-    quantised = dim if dim % _NUMBERS else dim // _NUMBERS
-    # np: not polysemous, an order of centroids that takes half a minute and that nothing here uses.
     recipe = {
         "flat": code,
         "hnsw": f"HNSW{_LINKS},{code}",
-        "ivf_pq": f"IVF{list_count},PQ{quantised}np,Refine({code})",
+        # 4 bits for each number of a vector: such sums are looked up in registers, 32 items at a
+        # time (Andre et al. 2015).
+        "ivf_pq": f"IVF{list_count},PQ{dim}x4fs,Refine({code})",
     }
     index: Any = faiss.index_factory(dim, recipe[kind], faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":

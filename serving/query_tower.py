@@ -1,15 +1,17 @@
 """The query tower of a bundle, at once or a little later than the rest."""
 
+import gc
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Protocol
 
 from feature_store.columns import Column, Floats, Jagged
 from feature_store.schema import FeatureSchema
-from serving.seal import QUERY_TOWER
+from serving.seal import QUERY_TOWER, BundleManifest, verify_later
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ class QueryTower(Protocol):
 class Reader(Protocol):
     """Reads the tower of a bundle."""
 
-    def __call__(self, directory: Path, schema: FeatureSchema) -> QueryTower:
+    def __call__(
+        self, directory: Path, schema: FeatureSchema, manifest: BundleManifest
+    ) -> QueryTower:
         """The tower.
 
         Raises:
@@ -38,34 +42,26 @@ class Reader(Protocol):
         """
 
 
-def read_now(directory: Path, schema: FeatureSchema) -> QueryTower:
-    """A `Reader`."""
+def read_tower_now(directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> QueryTower:
+    """A `Reader` of a bundle that was verified."""
     # Torch takes longer to import than everything else, and not everybody here needs it.
     from serving.programs import TowerProgram
 
     return TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
 
 
-def read_alone(directory: Path, schema: FeatureSchema) -> QueryTower:
-    """A `Reader` for servers, where one thread does the work of a request."""
-    import torch
-
-    torch.set_num_threads(1)
-    return read_now(directory, schema)
-
-
-def read_later(directory: Path, schema: FeatureSchema) -> QueryTower:
-    """A `Reader` that does not wait: known queries are answered meanwhile from their vectors."""
-    return LaterTower(directory, schema)
-
-
 class LaterTower:
-    """A tower that is read in a thread of its own; who calls it before then waits."""
+    """A tower that is verified and read in a thread of its own; who calls it before then waits.
 
-    def __init__(self, directory: Path, schema: FeatureSchema) -> None:
+    For servers: torch is told to use one thread, and what it imports is taken out of the rounds of
+    the garbage collector, of which each would stop all requests for half a second.
+    """
+
+    def __init__(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
         self._tower: Future[QueryTower] = Future()
+        arguments = (directory, schema, manifest)
         # No daemon: a process that ended amid an import of torch would crash.
-        Thread(target=self._read, args=(directory, schema), name="tower", daemon=False).start()
+        Thread(target=self._read, args=arguments, name="tower", daemon=False).start()
 
     @property
     def is_read(self) -> bool:
@@ -92,10 +88,26 @@ class LaterTower:
         """
         return self._tower.result()(columns, rows, history, context)
 
-    def _read(self, directory: Path, schema: FeatureSchema) -> None:
+    def _read(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
         try:
-            self._tower.set_result(read_alone(directory, schema))
+            verify_later(directory, manifest)
+            with _IMPORTING:
+                _import_torch()
+            self._tower.set_result(read_tower_now(directory, schema, manifest))
         except Exception as error:
             _logger.exception("the query tower of %s cannot be read", directory)
             # Whatever a request was, this is not its fault.
             self._tower.set_exception(RuntimeError(str(error)))
+
+
+_IMPORTING = Lock()
+
+
+@cache
+def _import_torch() -> None:
+    import torch.export.pt2_archive  # Which torch.export.load would import.
+
+    torch.set_num_threads(1)
+    # Before there is a tower: what is frozen and holds itself in cycles is never freed.
+    gc.collect()
+    gc.freeze()

@@ -40,9 +40,8 @@ class Fixed:
 
 def test_the_kind_follows_from_the_size_of_the_catalogue(monkeypatch):
     monkeypatch.setattr(index_build, "_FLAT_UP_TO", 300)
-    monkeypatch.setattr(index_build, "_HNSW_UP_TO", 600)
     config = ExportConfig(min_ann_recall=0.1)
-    for items, kind in ((300, "flat"), (301, "hnsw"), (600, "hnsw"), (601, "ivf_pq")):
+    for items, kind in ((300, "flat"), (301, "ivf_pq")):
         index, report = build_index(unit_rows(items, 0), unit_rows(5, 1), config)
         assert index.kind == report.kind == kind
 
@@ -76,6 +75,7 @@ def test_the_report_says_what_the_written_index_does(kind, stored, tmp_path, mon
 def test_more_effort_finds_more(monkeypatch):
     monkeypatch.setattr(index_build, "_LINKS", 4)
     monkeypatch.setattr(index_build, "_EF_CONSTRUCTION", 8)
+    monkeypatch.setattr(index_build, "_REFINE_FACTOR", (1, 4))
     vectors, queries = unit_rows(3000, 5), unit_rows(100, 6)
     _, graph = build_index(vectors, queries, ExportConfig(index="hnsw", min_ann_recall=0.1))
     recalls = [point.recall for point in graph.curve]

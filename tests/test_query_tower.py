@@ -1,5 +1,6 @@
 """A server answers what it can before its query tower is read."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -31,13 +32,13 @@ def test_a_server_starts_without_torch():
 
 
 def test_who_needs_the_tower_waits_and_holds_up_nobody(bundle, monkeypatch):
-    may_read, read_alone = Event(), query_tower.read_alone
+    may_read, read_now = Event(), query_tower.read_tower_now
 
-    def when_allowed(directory, schema):
+    def when_allowed(*arguments):
         assert may_read.wait(20)
-        return read_alone(directory, schema)
+        return read_now(*arguments)
 
-    monkeypatch.setattr(query_tower, "read_alone", when_allowed)
+    monkeypatch.setattr(query_tower, "read_tower_now", when_allowed)
     with running(build(Settings(bundle, reload_seconds=0))) as port:
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(recommend, port, UNKNOWN)
@@ -54,11 +55,22 @@ def test_who_needs_the_tower_waits_and_holds_up_nobody(bundle, monkeypatch):
         assert recommend(port, UNKNOWN)[0] == 200
 
 
+def test_what_is_verified_later_is_verified(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    with (copy / "item_vectors" / "part-00000.parquet").open("ab") as file:
+        file.write(b"x")
+    with running(build(Settings(copy, reload_seconds=0))) as port:
+        assert recommend(port, UNKNOWN)[0] == 500
+        status, answer = request(port, "GET", "/readyz")
+        assert status == 503
+        assert "is not the one that was exported with it" in answer["error"]
+
+
 def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(bundle, monkeypatch):
-    def fails(directory, schema):
+    def fails(*arguments):
         raise UserError("the tower is of a newer torch")
 
-    monkeypatch.setattr(query_tower, "read_alone", fails)
+    monkeypatch.setattr(query_tower, "read_tower_now", fails)
     with running(build(Settings(bundle, reload_seconds=0))) as port:
         assert recommend(port, UNKNOWN)[0] == 500
         assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
