@@ -22,9 +22,12 @@ Digests = npt.NDArray[np.uint64]
 
 def token_digests(tokens: pa.Array) -> Digests:
     """[n] 64 bits of BLAKE2b of each token, the same on every machine and in every run."""
-    digests = [
-        hashlib.blake2b(token.encode(), digest_size=8).digest() for token in tokens.to_pylist()
-    ]
+    return text_digests(tokens.to_pylist())
+
+
+def text_digests(texts: Iterable[str]) -> Digests:
+    """As `token_digests`."""
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
     return np.frombuffer(b"".join(digests), "<u8")
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.columns import Ints
-from feature_store.hashing import Digests, token_digests
+from feature_store.hashing import Digests, text_digests, token_digests
 from feature_store.storage import mapped_array, write_array, write_atomically
 
 
@@ -49,7 +49,7 @@ class IdTable:
         """[ids] int64, -1 where an id is unknown."""
         if not len(ids):
             return np.empty(0, np.int64)
-        digests = token_digests(pa.array(ids, pa.string()))
+        digests = text_digests(ids)
         places = np.searchsorted(self._digests, digests)
         return np.fromiter(map(self._row, ids, digests, places), np.int64, len(ids))
 

@@ -8,7 +8,7 @@ requests a second at 1, 8 and 32 connections that ask without a pause; the same 
 where a late answer counts from when it was due; the mean time of each stage; and the ratio of a
 whole request at one connection to a raw FAISS search for as many items with the same parameters.
 With --soak, the bundle is exchanged for a copy of itself every 5 seconds for so long under full
-load: every failure is counted, and memory is read at the start and at the end.
+load: every failure is counted, and memory is read before each exchange.
 """
 
 import argparse
@@ -253,13 +253,14 @@ def soak(bundle: Path, bodies: list[bytes], seconds: float) -> None:
     exchange(bundle, served, 0)
     try:
         with Server(served, "--reload-seconds", "1") as server:
-            asyncio.run(closed_loop(server.port, bodies, 8, 2.0))
-            early = server.resident()
+            server.tower(bundle)
+            resident = []
 
             async def both() -> Load:
                 load = asyncio.create_task(closed_loop(server.port, bodies, 8, seconds))
                 for number in range(1, int(seconds / SWAP_SECONDS)):
                     await asyncio.sleep(SWAP_SECONDS)
+                    resident.append(server.resident())
                     await asyncio.to_thread(exchange, bundle, served, number)
                 return await load
 
@@ -267,7 +268,8 @@ def soak(bundle: Path, bodies: list[bytes], seconds: float) -> None:
             report(f"soak of {seconds:.0f} s", load, seconds)
             _, text = asyncio.run(once(server.port, b"GET", b"/metrics", b""))
             swaps = [x for x in text.decode().splitlines() if x.startswith("recsys_swaps_total")]
-            print(f"  {'; '.join(swaps)}; resident {early:.0f} to {server.resident():.0f} MiB")
+            print(f"  {'; '.join(swaps)}")
+            print(f"  resident, MiB: {' '.join(f'{size:.0f}' for size in resident)}")
     finally:
         shutil.rmtree(served, ignore_errors=True)
 
