@@ -26,7 +26,8 @@ def test_rows_are_those_of_a_dictionary(tmp_path_factory, known, others, data):
 
 
 def test_ids_of_equal_digests_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(ids, "token_digests", lambda t: np.full(len(t), 7, np.uint64))
+    for name in ("token_digests", "text_digests"):
+        monkeypatch.setattr(ids, name, lambda t: np.full(len(t), 7, np.uint64))
     write_ids(tmp_path, "item", pa.array(["a", "b", None, "c"]))
     table = IdTable.read(tmp_path, "item")
     assert table.rows(["c", "a", "d", "b"]).tolist() == [3, 0, -1, 1]
