@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_store.errors import UserError
@@ -38,7 +38,8 @@ def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | Non
         with _waited_lock(target.with_name(f".{seal}.lock")):
             if not _is_intact(target):  # Another process may have downloaded it meanwhile.
                 _fetch(target, download)
-    os.utime(target)
+    with suppress(OSError):  # A cache that cannot be written is as good.
+        os.utime(target)
     _prune(target.parent)
     return target
 

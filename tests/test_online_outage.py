@@ -47,7 +47,6 @@ def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, m
         online.append("3", EVENT)
 
 
-@pytest.mark.skipif(not is_installed(), reason=MISSING)
 def test_a_store_that_answers_again_is_asked_again(tmp_path):
     store = open_online_store(FeatureStoreConfig(), tmp_path)
     online = StoredQueries(store, pause_seconds=0)

@@ -5,6 +5,10 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+    DenseTableBatchedEmbeddingBagsCodegen,
+    SplitTableBatchedEmbeddingBagsCodegen,
+)
 from parity import CPU, TABLES, Case, sharded_case, train_case
 from small_batches import config
 
@@ -112,6 +116,21 @@ def test_half_precision_tables_learn_what_others_learn(group, kind):
     for one, other in zip(half.losses, exact.losses, strict=True):
         assert one["main"] == pytest.approx(other["main"], rel=0.03)
     assert half.losses != exact.losses
+
+
+@pytest.mark.parametrize("kind", ["data_parallel", "table_wise", "row_wise"])
+def test_no_gradient_of_the_weights_of_bags_is_computed(group, kind, monkeypatch):
+    told = []
+    for kernel in (DenseTableBatchedEmbeddingBagsCodegen, SplitTableBatchedEmbeddingBagsCodegen):
+
+        def forward(self, *arguments, original=kernel.forward, **named):
+            told.append(named.get("feature_requires_grad"))
+            return original(self, *arguments, **named)
+
+        monkeypatch.setattr(kernel, "forward", forward)
+    train_case(Case(kind), steps=1)
+    assert told
+    assert all(learnt is not None and not learnt.any() for learnt in told)
 
 
 def test_one_table_may_have_another_precision(group):
