@@ -185,22 +185,40 @@ class ItemIndex:
         self, queries: Floats, k: int, bags: Sequence[Ints], left: int, allowed: Bools | None
     ) -> list[_Answer]:
         """By FAISS's candidates; by comparing all where these cannot be trusted."""
-        most = max(map(len, bags), default=0)
-        wanted = min(left, k + min(most, _MOST_EXCLUDED) + _SLACK)
-        parameters = self._parameters(wanted, left, allowed)
-        near, found = self.index.search(queries, wanted, params=parameters)
+        near, found = self._candidates(queries, k, bags, left, allowed)
         answers = []
         for row, bag in enumerate(bags):
             items, scores = self._best(queries[row], _without(found[row], bag), k)
             # Most of what is near may be excluded.
             is_short = len(items) < k and len(items) < left - _count(bag, allowed)
             # More items may be equal to the last one than there are candidates.
-            is_open = self.kind == "flat" and wanted < left and len(items) > 0
+            is_open = self.kind == "flat" and near.shape[1] < left and len(items) > 0
             if is_short or (is_open and near[row, -1] > scores[-1] - TIED):
                 rest = np.arange(self._size) if allowed is None else np.flatnonzero(allowed)
                 [(items, scores)] = self._compare(queries[row : row + 1], rest, k, [bag])
             answers.append((items, scores))
         return answers
+
+    def _candidates(
+        self, queries: Floats, k: int, bags: Sequence[Ints], left: int, allowed: Bools | None
+    ) -> tuple[Floats, Ints]:
+        """What is near each query, [queries, candidates] by FAISS's scores; -1 where no more is."""
+        if self.kind == "ivf_pq":
+            # Lists are scanned past excluded items at no cost, where each more candidate costs
+            # `refine_factor` vectors; several queries at once are not faster.
+            wanted = min(left, k + _SLACK)
+            near = np.empty((len(queries), wanted), np.float32)
+            found = np.empty((len(queries), wanted), np.int64)
+            for row, bag in enumerate(bags):
+                own, parameters = slice(row, row + 1), self._parameters(wanted, left, allowed, bag)
+                self.index.search(
+                    queries[own], wanted, params=parameters, D=near[own], I=found[own]
+                )
+            return near, found
+        most = max(map(len, bags), default=0)
+        wanted = min(left, k + min(most, _MOST_EXCLUDED) + _SLACK)
+        parameters = self._parameters(wanted, left, allowed)
+        return self.index.search(queries, wanted, params=parameters)
 
     def _compare(self, queries: Floats, items: Ints, k: int, bags: Sequence[Ints]) -> list[_Answer]:
         """By the scores of all given items, which are in ascending order."""
@@ -234,9 +252,14 @@ class ItemIndex:
         effort = self._effort * max(1.0, wanted / (RECALL_AT + _SLACK)) / share
         return min(math.ceil(effort), self._most_effort)
 
-    def _parameters(self, wanted: int, left: int, allowed: Bools | None) -> Any:
+    def _parameters(
+        self, wanted: int, left: int, allowed: Bools | None, excluded: Ints = _NO_ITEMS
+    ) -> Any:
         """None: those that are set in the index."""
         sel = self._there if allowed is None else _selector(allowed)
+        if len(excluded):
+            others = _faiss.IDSelectorNot(_faiss.IDSelectorBatch(excluded))
+            sel = others if sel is None else _faiss.IDSelectorAnd(sel, others)
         effort = self._effort_for(wanted, left)
         if sel is None and effort == self._effort:
             return None

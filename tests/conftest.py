@@ -48,6 +48,23 @@ def trained(planted: Config):
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The configuration of an untrained model and its bundle, which no test changes."""
+    from tiny_bundle import export_untrained, write_prepared
+
+    config = write_prepared(tmp_path_factory.mktemp("tiny"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_untrained(config, patch)
+    return config
+
+
+@pytest.fixture(scope="session")
+def exported(tiny: Config) -> Path:
+    """The bundle of `tiny`."""
+    return tiny.bundle_dir
+
+
+@pytest.fixture(scope="session")
 def evaluated(planted: Config, tmp_path_factory: pytest.TempPathFactory):
     """Runs for the dashboard."""
     from dashboard_runs import evaluated_runs

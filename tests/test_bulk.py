@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from tiny_bundle import QUERIES, export_untrained, write_prepared
+from tiny_bundle import QUERIES
 
 import serving
 from feature_store.errors import UserError
@@ -21,14 +21,6 @@ from serving.seal import seal, verify
 QUIET = Console(quiet=True)
 SLOW = pytest.param("ray_session", marks=pytest.mark.slow)
 ENGINES = pytest.mark.parametrize("engine", ["in_process", SLOW])
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    config = write_prepared(tmp_path_factory.mktemp("exported"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(config, patch)
-    return config.bundle_dir
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 from test_server import running
-from tiny_bundle import export_untrained, write_prepared
 
 from serving.launch import Settings, build
 
@@ -34,11 +33,8 @@ VALUES = (
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    config = write_prepared(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(config, patch)
-    return build(Settings(config.bundle_dir, reload_seconds=0))
+def app(exported):
+    return build(Settings(exported, reload_seconds=0))
 
 
 def mutated(body, chance):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
+from tiny_bundle import ITEMS, QUERIES
 
 import serving
 from feature_store.errors import UserError
@@ -17,21 +17,13 @@ GROUP = {"group": ["g2"]}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    made = write_prepared(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(made, patch)
-    return made
+def recommender(tiny):
+    return serving.load(tiny.bundle_dir)
 
 
 @pytest.fixture(scope="module")
-def recommender(config):
-    return serving.load(config.bundle_dir)
-
-
-@pytest.fixture(scope="module")
-def vectors(config):
-    table = pq.read_table(config.bundle_dir / "item_vectors")
+def vectors(tiny):
+    table = pq.read_table(tiny.bundle_dir / "item_vectors")
     matrix = np.stack(table["vector"].to_numpy())
     return dict(zip(table["item_id"].to_pylist(), matrix, strict=True))
 
@@ -76,8 +68,8 @@ def test_what_nothing_has_is_an_empty_answer_and_no_feature_an_error(recommender
     assert recommender.filterable == ("group", "tags")
 
 
-def test_seen_items_are_answers_where_that_is_asked(config, recommender):
-    seen = Prepared(config.prepared_dir).excluded("test")
+def test_seen_items_are_answers_where_that_is_asked(tiny, recommender):
+    seen = Prepared(tiny.prepared_dir).excluded("test")
     found = ids(recommender.recommend("1", ITEMS, Asking(exclude_seen=False)))
     assert len(found) == ITEMS
     assert len(ids(recommender.recommend("1", ITEMS))) == ITEMS - len(
@@ -142,8 +134,8 @@ def test_given_features_take_the_place_of_known_ones(recommender):
             recommender.recommend("new", 5, Asking(features=features))
 
 
-def test_a_given_history_is_the_known_one_in_its_place(config, recommender):
-    history = Prepared(config.prepared_dir).query_state.history("test")
+def test_a_given_history_is_the_known_one_in_its_place(tiny, recommender):
+    history = Prepared(tiny.prepared_dir).query_state.history("test")
     known = [f"i{i}" for i in history.values[history.offsets[5] : history.offsets[6]].tolist()]
     expected = recommender.encode(["5"])
     np.testing.assert_allclose(
@@ -153,9 +145,9 @@ def test_a_given_history_is_the_known_one_in_its_place(config, recommender):
     assert np.abs(other - expected).max() > 1e-4
 
 
-def test_an_event_is_in_the_next_answer(config):
+def test_an_event_is_in_the_next_answer(tiny):
     online = MemoryQueries()
-    recommender = serving.load(config.bundle_dir, online=online)
+    recommender = serving.load(tiny.bundle_dir, online=online)
     before = recommender.recommend("4", 5)
     first = ids(before)[0]
     online.append("4", (1, first))
@@ -164,7 +156,7 @@ def test_an_event_is_in_the_next_answer(config):
     assert [i.item_id for i in recommender.liked("4", 1)] == [first]
     # The history is what it would be, had the bundle known the event.
     known = [i.item_id for i in recommender.liked("4", 50)][::-1]
-    plain = serving.load(config.bundle_dir)
+    plain = serving.load(tiny.bundle_dir)
     np.testing.assert_allclose(
         recommender.encode(["4"]), plain.encode(["4"], Asking(history=known)), atol=1e-6
     )
@@ -180,17 +172,17 @@ def test_an_event_is_in_the_next_answer(config):
     assert [line["item_id"] for line in lines] == alone
 
 
-def test_a_store_overrides_history_and_features(config):
+def test_a_store_overrides_history_and_features(tiny):
     class Store:
         def query(self, query_id):
             return Online([(5, "i3"), (9, "i4")], is_whole=True)
 
-    recommender = serving.load(config.bundle_dir, online=Store())
+    recommender = serving.load(tiny.bundle_dir, online=Store())
     assert [i.item_id for i in recommender.liked("4", 50)] == ["i4", "i3"]
     assert not {"i3", "i4"} & set(ids(recommender.recommend("4", ITEMS)))
 
 
-def test_a_history_keeps_to_its_length(config):
+def test_a_history_keeps_to_its_length(tiny):
     online = MemoryQueries(max_queries=2, max_events=3)
     for time in range(10):
         online.append("q", (time, f"i{time}"))
@@ -199,7 +191,7 @@ def test_a_history_keeps_to_its_length(config):
     online.append("r", (1, "i1"))
     online.append("s", (1, "i1"))
     assert online.query("q").events == ()
-    recommender = serving.load(config.bundle_dir, online=MemoryQueries())
+    recommender = serving.load(tiny.bundle_dir, online=MemoryQueries())
     most = recommender.manifest.history.max_length
     many = [f"i{i % ITEMS}" for i in range(most + 30)]
     vector = recommender.encode(["x"], Asking(history=many))

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tiny_bundle import export_untrained, write_prepared
+from tiny_bundle import write_prepared
 
 import serving
 from feature_store.errors import UserError
@@ -21,15 +21,6 @@ from serving.bundle_cache import cached_bundle
 from serving.registry import current_version, promote, register, resolve, rollback
 from serving.registry_client import registry_client
 from serving.seal import read_manifest, seal, verify
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A bundle that no run of the store has trained."""
-    config = write_prepared(tmp_path_factory.mktemp("exported"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(config, patch)
-    return config.bundle_dir
 
 
 class System:

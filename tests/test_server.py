@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
-from tiny_bundle import export_untrained, write_prepared
 
 import serving
 from feature_store.errors import UserError
@@ -39,16 +38,8 @@ def running(app):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    config = write_prepared(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(config, patch)
-    return config.bundle_dir
-
-
-@pytest.fixture(scope="module")
-def recommender(bundle):
-    return serving.load(bundle)
+def recommender(exported):
+    return serving.load(exported)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +179,8 @@ def test_many_clients_at_once_get_their_own_answers(port, recommender):
         assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected]
 
 
-def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, bundle, port):
+def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, exported, port):
     with pytest.raises(UserError, match="is not a bundle"):
         serve(Settings(tmp_path))
     with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
-        serve(Settings(bundle), port=port)
+        serve(Settings(exported), port=port)

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_bundle import export_untrained, write_prepared
 
 from feature_store.errors import UserError
 from feature_store.storage import write_parquet
@@ -18,14 +17,6 @@ from serving.vector_files import VectorsManifest, write_vectors
 DIM = 3
 IDS = ['say "i"', "a,b", "über\u2028", "back\\slash", "'", "", " x ", *map(str, range(93))]
 FORMATS = ("vertex", "pinecone", "milvus", "opensearch", "pgvector", "npy")
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    config = write_prepared(tmp_path_factory.mktemp("exported"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(config, patch)
-    return config.bundle_dir
 
 
 def make_bundle(directory, exported, ids):
