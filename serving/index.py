@@ -188,7 +188,8 @@ class ItemIndex:
         near, found = self._candidates(queries, k, bags, left, allowed)
         answers = []
         for row, bag in enumerate(bags):
-            items, scores = self._best(queries[row], _without(found[row], bag), k)
+            met = _NO_ITEMS if self.kind == "ivf_pq" else bag
+            items, scores = self._best(queries[row], _without(found[row], met), k)
             # Most of what is near may be excluded.
             is_short = len(items) < k and len(items) < left - _count(bag, allowed)
             # More items may be equal to the last one than there are candidates.
