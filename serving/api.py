@@ -13,9 +13,6 @@ MAX_BODY_BYTES = 262_144
 MAX_BATCH = 256
 MAX_EVENTS = 1000
 
-# Ids of a request that are many.
-_LONG = 200
-
 # A client's clock may be a little ahead; a log by dates must not grow a part for each of any.
 _AHEAD, _BEHIND = timedelta(minutes=10), timedelta(days=365)
 
@@ -56,11 +53,6 @@ class Filters(_Closed):
     ] = {}
     allow: Annotated[list[Id], Field(max_length=10_000)] | None = None
     deny: Annotated[list[Id], Field(max_length=10_000)] = []
-
-    @property
-    def is_long(self) -> bool:
-        """Whether its ids take more time to look up than a search."""
-        return len(self.deny) + len(self.allow or ()) > _LONG
 
 
 class _Asked(_Closed):

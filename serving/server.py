@@ -1,8 +1,11 @@
 """The HTTP server: an ASGI application around `Service`, and uvicorn that runs it."""
 
+import asyncio
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -55,6 +58,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 # Connections at a time; more are told to come back.
 _MAX_CONNECTIONS = 1024
+# Answers that are computed at a time: while FAISS searches for one, Python goes on with another.
+# More threads than that would wait for each other's Python.
+_ANSWERING = min(4, os.cpu_count() or 1)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -101,31 +107,31 @@ def create_app(
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:
-    # One question is answered in the event loop: it takes less time than a change of threads may,
-    # unless it has long lists of ids.
+    answering = ThreadPoolExecutor(_ANSWERING, "answer")
+
     @app.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
         """The best items of a query: known by its id, by given features, or by a given history."""
-        if service.is_waiting or body.filters.is_long:
-            return _json(await run_in_threadpool(service.recommend, body))
-        return _json(service.recommend(body))
+        if service.is_waiting:  # For the tower: who does not need it must not wait, too.
+            return await run_in_threadpool(_answer, service.recommend, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(answering, _answer, service.recommend, body)
 
     @app.post("/recommend/batch", response_model=BatchResponse)
     def recommend_batch(body: BatchRequest) -> Response:
         """The best items of many queries, in their order."""
-        return _json(service.recommend_batch(body))
+        return _answer(service.recommend_batch, body)
 
     @app.post("/similar-items", response_model=SimilarItemsResponse)
     async def similar_items(body: SimilarItemsRequest) -> Response:
         """The items nearest to one."""
-        if body.filters.is_long:
-            return _json(await run_in_threadpool(service.similar_items, body))
-        return _json(service.similar_items(body))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(answering, _answer, service.similar_items, body)
 
     @app.post("/events", response_model=EventsResponse)
     def events(body: EventsRequest) -> Response:
         """What queries did: their histories have it from the next answer on."""
-        return _json(service.events(body))
+        return _answer(service.events, body)
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -189,7 +195,6 @@ def run_app(app: FastAPI, *, host: str, port: int) -> None:
     Raises:
         UserError: The address is taken.
     """
-    one_thread()
     config = uvicorn.Config(
         app, host=host, port=port, access_log=False, limit_concurrency=_MAX_CONNECTIONS
     )
@@ -197,11 +202,6 @@ def run_app(app: FastAPI, *, host: str, port: int) -> None:
         uvicorn.Server(config).run()
     except SystemExit as error:  # How uvicorn says that it could not start.
         raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
-
-
-def one_thread() -> None:
-    """A request is too small to share, and threads that wait for each other lengthen the tail."""
-    faiss.omp_set_num_threads(1)
 
 
 class _Timed:
@@ -228,6 +228,13 @@ class _Timed:
             # Of other paths a client could invent any number.
             path = scope["path"] if scope["path"] in _PATHS else "other"
             self._measures.answered(path, status, time.perf_counter() - started)
+
+
+def _answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+    """In whatever thread this is."""
+    # A request is too small to share; OpenMP has a number for each thread that asks for more.
+    faiss.omp_set_num_threads(1)
+    return _json(endpoint(body))
 
 
 def _json(answer: BaseModel) -> Response:
