@@ -205,7 +205,7 @@ class ItemIndex:
     ) -> tuple[Floats, Ints]:
         """What is near each query, [queries, candidates] by FAISS's scores; -1 where no more is."""
         if self.kind == "ivf_pq":
-            # Lists are scanned past excluded items at no cost, where each more candidate costs
+            # Lists are scanned past excluded items at little cost, while each more candidate costs
             # `refine_factor` vectors; several queries at once are not faster.
             wanted = min(left, k + _SLACK)
             near = np.empty((len(queries), wanted), np.float32)

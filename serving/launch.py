@@ -1,6 +1,5 @@
 """Starts a server of one bundle, or of two in an A/B test, as a process or as replicas."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,6 @@ from serving.measures import Measures
 from serving.online import MemoryQueries, OnlineQueries, StoredQueries
 from serving.server import create_app, lifespan_of, run_app
 from serving.service import Service
-
-# After which a thread that computes gives way to another: by default the event loop would wait for
-# longer than an answer takes.
-_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,6 @@ def build(settings: Settings) -> FastAPI:
     Raises:
         UserError: A bundle cannot be opened, or the log cannot be written.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
     online: OnlineQueries = MemoryQueries() if settings.store is None else settings.store.open()
     source = Source(settings.bundle, settings.other, split=settings.split, online=online)
     measures = Measures()
