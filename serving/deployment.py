@@ -158,6 +158,10 @@ class Deployment:
         measures: Are told.
         is_logged: Whether a log is kept, which is of one division of the queries.
 
+    Attributes:
+        serving: What answers now.
+        is_reading: Newer ones are being read.
+
     Raises:
         UserError: There is nothing that could answer.
     """
@@ -170,6 +174,7 @@ class Deployment:
         self._version = source.version()
         # Nobody is answered before the first bundle is there; later ones can take their time.
         self.serving = source.open(is_later=True)
+        self.is_reading = False
         self._before: Serving | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -190,11 +195,14 @@ class Deployment:
                 return False
             # A refused one is not tried again until it changes.
             self._version = version
+            self.is_reading = True
             try:
                 found = self._source.open()
             except UserError:
                 self._measures.swapped("refused")
                 raise
+            finally:
+                self.is_reading = False
             if found.seals == self.serving.seals and found.experiment == self.serving.experiment:
                 return False
             if self._is_logged and division(found.experiment) != division(self.serving.experiment):

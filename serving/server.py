@@ -99,23 +99,28 @@ def create_app(
     app.add_exception_handler(UserError, _refused_value)
     app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _failed)
-    _add_answers(app, service)
+    _add_answers(app, service, deployment)
     _add_probes(app, service)
     if deployment is not None and token is not None:
         _add_changes(app, deployment)
     return app
 
 
-def _add_answers(app: FastAPI, service: Service) -> None:
+def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) -> None:
     answering = ThreadPoolExecutor(_ANSWERING, "answer")
+
+    async def answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+        if deployment is not None and deployment.is_reading:
+            # Newer bundles would hardly get their turn beside several threads.
+            return _answer(endpoint, body)
+        return await asyncio.get_running_loop().run_in_executor(answering, _answer, endpoint, body)
 
     @app.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
         """The best items of a query: known by its id, by given features, or by a given history."""
-        if service.is_waiting:  # For the tower: who does not need it must not wait, too.
+        if service.is_waiting:  # Who need not wait must not have to.
             return await run_in_threadpool(_answer, service.recommend, body)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(answering, _answer, service.recommend, body)
+        return await answer(service.recommend, body)
 
     @app.post("/recommend/batch", response_model=BatchResponse)
     def recommend_batch(body: BatchRequest) -> Response:
@@ -125,8 +130,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/similar-items", response_model=SimilarItemsResponse)
     async def similar_items(body: SimilarItemsRequest) -> Response:
         """The items nearest to one."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(answering, _answer, service.similar_items, body)
+        return await answer(service.similar_items, body)
 
     @app.post("/events", response_model=EventsResponse)
     def events(body: EventsRequest) -> Response:

@@ -25,7 +25,7 @@ from serving.api import (
 from serving.deployment import MAIN, Serving
 from serving.exposures import Exposure, ExposureLog, Outcome
 from serving.measures import Measures
-from serving.online import OnlineQueries
+from serving.online import OnlineQueries, StoredQueries
 from serving.query_tower import LaterTower
 from serving.recommender import Recommender
 from serving.seal import BundleManifest
@@ -65,8 +65,9 @@ class Service:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer may have to wait for a tower that is still being read."""
-        return any(not tower.is_read for tower in self._later_towers())
+        """Whether an answer may have to: for a tower that is being read, or for an online store."""
+        is_asked = isinstance(self._online, StoredQueries)
+        return is_asked or any(not tower.is_read for tower in self._later_towers())
 
     @property
     def fault(self) -> str | None:
