@@ -5,8 +5,9 @@
 The server is a process of its own; the load generator is this one, on the same machine, over
 loopback. Prints when it is ready, when its query tower is read, and resident memory; p50, p99 and
 requests a second at 1, 8 and 32 connections that ask without a pause; the same at a fixed rate,
-where a late answer counts from when it was due; the mean time of each stage; and the ratio of a
-whole request at one connection to a raw FAISS search for as many items with the same parameters.
+where a late answer counts from when it was due; the mean time of each stage; the ratio of a whole
+request at one connection to a raw FAISS search for as many items with the same parameters; and what
+a request takes that asks for nothing.
 With --soak, the bundle is exchanged for a copy of itself every 5 seconds for so long under full
 load: every failure is counted, and memory is read before each exchange.
 """
@@ -60,6 +61,8 @@ def main() -> None:
         print(f"ready after {server.started:.2f} s, resident {server.resident():.0f} MiB")
         print(f"unknown queries are answered after {server.tower(arguments.bundle):.2f} s")
         asyncio.run(closed_loop(server.port, bodies, 1, 1.0))
+        empty = asyncio.run(nothing_asked(server.port))
+        print(f"GET /healthz, which computes nothing: p50 {1000 * empty:.3f} ms")
         for connections in (1, 8, 32):
             before = server.stages()
             found = asyncio.run(closed_loop(server.port, bodies, connections, arguments.seconds))
@@ -183,6 +186,18 @@ async def ask(
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
     return int(head[9:12]), await reader.readexactly(length)
+
+
+async def nothing_asked(port: int, requests: int = 2000) -> float:
+    """Median seconds of what HTTP and both processes take, whatever is asked."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    times = []
+    for _ in range(requests):
+        began = time.perf_counter()
+        await ask(reader, writer, b"GET", b"/healthz", b"")
+        times.append(time.perf_counter() - began)
+    writer.close()
+    return statistics.median(times)
 
 
 async def closed_loop(port: int, bodies: list[bytes], connections: int, seconds: float) -> Load:
