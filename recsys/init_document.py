@@ -286,7 +286,11 @@ def _ssl(found: Findings) -> list[Entry]:
         Setting(
             "method", ssl.method, "masks correlated features together; rfm: random ones; or none"
         ),
-        Setting("alpha", ssl.alpha, "its weight in the loss; 1: the tail, at the cost of the head"),
+        Setting(
+            "alpha",
+            ssl.alpha,
+            "its weight in the loss; where events are few, 1 may find more of the tail",
+        ),
         Setting("temperature", ssl.temperature),
         Setting("value_dropout", ssl.value_dropout, "of each value of a multi-valued feature"),
     ]
