@@ -50,9 +50,9 @@ class Filters(_Closed):
 
     where: Annotated[
         dict[Text, Annotated[list[Id], Field(max_length=1000)]], Field(max_length=16)
-    ] = {}
+    ] = Field(default_factory=dict)
     allow: Annotated[list[Id], Field(max_length=10_000)] | None = None
-    deny: Annotated[list[Id], Field(max_length=10_000)] = []
+    deny: Annotated[list[Id], Field(max_length=10_000)] = Field(default_factory=list)
 
 
 class _Asked(_Closed):

@@ -22,8 +22,9 @@ Kind = Literal["flat", "hnsw", "ivf_pq"]
 # The recall is measured at so many answers, so an index's effort is made for as many.
 RECALL_AT = 100
 # Candidates beyond the asked ones: FAISS sums in float32 in an order of its own, and at the edge it
-# may prefer the wrong one of two scores that differ in the last bits.
-_SLACK = 16
+# may prefer the wrong one of two scores that differ in the last bits. Of lists each costs
+# `refine_factor` vectors.
+_SLACK: dict[Kind, int] = {"flat": 16, "hnsw": 16, "ivf_pq": 4}
 # More of a query's excluded items are not searched for in vain: FAISS's time grows with the square.
 _MOST_EXCLUDED = 2000
 # Float32 sums that differ by less may be equal.
@@ -131,6 +132,7 @@ class ItemIndex:
             list_length = storage.ntotal / lists.nlist
             self._compared_per_effort = list_length / _SCANNED_PER_COMPARED
             storage = faiss.downcast_index(storage.refine_index)
+        self._slack = _SLACK[self.kind]
         self._vectors = _Vectors(storage)
         self._size = len(self._vectors) if self._nodes is None else len(self._nodes)
         # A search passes through nodes of removed items, too.
@@ -205,9 +207,9 @@ class ItemIndex:
     ) -> tuple[Floats, Ints]:
         """What is near each query, [queries, candidates] by FAISS's scores; -1 where no more is."""
         if self.kind == "ivf_pq":
-            # Lists are scanned past excluded items at little cost, while each more candidate costs
-            # `refine_factor` vectors; several queries at once are not faster.
-            wanted = min(left, k + _SLACK)
+            # Lists are scanned past excluded items at little cost; several queries at once are not
+            # faster.
+            wanted = min(left, k + self._slack)
             near = np.empty((len(queries), wanted), np.float32)
             found = np.empty((len(queries), wanted), np.int64)
             for row, bag in enumerate(bags):
@@ -217,7 +219,7 @@ class ItemIndex:
                 )
             return near, found
         most = max(map(len, bags), default=0)
-        wanted = min(left, k + min(most, _MOST_EXCLUDED) + _SLACK)
+        wanted = min(left, k + min(most, _MOST_EXCLUDED) + self._slack)
         parameters = self._parameters(wanted, left, allowed)
         return self.index.search(queries, wanted, params=parameters)
 
@@ -245,12 +247,12 @@ class ItemIndex:
 
     def _few(self, k: int, left: int) -> float:
         """As many items are compared one by one in the time of a search for k of those left."""
-        return self._compared_per_effort * self._effort_for(k + _SLACK, left)
+        return self._compared_per_effort * self._effort_for(k + self._slack, left)
 
     def _effort_for(self, wanted: int, left: int) -> int:
         """More for more answers, and where only a share of what is met may be one."""
         share = max(left, 1) / len(self._vectors)
-        effort = self._effort * max(1.0, wanted / (RECALL_AT + _SLACK)) / share
+        effort = self._effort * max(1.0, wanted / (RECALL_AT + self._slack)) / share
         return min(math.ceil(effort), self._most_effort)
 
     def _parameters(

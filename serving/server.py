@@ -11,7 +11,7 @@ from typing import Any
 
 import faiss
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -35,6 +35,7 @@ from serving.api import (
     Swapped,
     Version,
 )
+from serving.body_route import BodyRoute
 from serving.deployment import Deployment
 from serving.limits import BearerToken, BodyLimit, problem
 from serving.measures import Measures
@@ -115,27 +116,31 @@ def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) 
             return _answer(endpoint, body)
         return await asyncio.get_running_loop().run_in_executor(answering, _answer, endpoint, body)
 
-    @app.post("/recommend", response_model=RecommendResponse)
+    routes = APIRouter(route_class=BodyRoute)
+
+    @routes.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
         """The best items of a query: known by its id, by given features, or by a given history."""
         if service.is_waiting:  # Who need not wait must not have to.
             return await run_in_threadpool(_answer, service.recommend, body)
         return await answer(service.recommend, body)
 
-    @app.post("/recommend/batch", response_model=BatchResponse)
-    def recommend_batch(body: BatchRequest) -> Response:
+    @routes.post("/recommend/batch", response_model=BatchResponse)
+    async def recommend_batch(body: BatchRequest) -> Response:
         """The best items of many queries, in their order."""
-        return _answer(service.recommend_batch, body)
+        return await run_in_threadpool(_answer, service.recommend_batch, body)
 
-    @app.post("/similar-items", response_model=SimilarItemsResponse)
+    @routes.post("/similar-items", response_model=SimilarItemsResponse)
     async def similar_items(body: SimilarItemsRequest) -> Response:
         """The items nearest to one."""
         return await answer(service.similar_items, body)
 
-    @app.post("/events", response_model=EventsResponse)
-    def events(body: EventsRequest) -> Response:
+    @routes.post("/events", response_model=EventsResponse)
+    async def events(body: EventsRequest) -> Response:
         """What queries did: their histories have it from the next answer on."""
-        return _answer(service.events, body)
+        return await run_in_threadpool(_answer, service.events, body)
+
+    app.include_router(routes)
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

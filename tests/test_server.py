@@ -123,11 +123,11 @@ def test_probes_and_the_version(port, recommender):
         ({"query_id": "3", "n": 10}, "n: extra inputs are not permitted"),
         ([], "the body: "),
         (None, "the body: "),
-        (b"{", "the body: JSON decode error"),
+        (b"{", "the body: invalid JSON: EOF"),
         (b"\xff\xfe", "the body: "),
-        (b'{"query_id": "\\ud800"}', "query_id: input should be a valid string"),
+        (b'{"query_id": "\\ud800"}', "the body: invalid JSON: "),
         (b'{"query_id": ' + b"1" * 300 + b"}", "query_id: string should have at most 256"),
-        (b'{"query_id": ' + b"1" * 5000 + b"}", "POST /recommend: "),
+        (b'{"query_id": ' + b"1" * 5000 + b"}", "the body: invalid JSON: "),
     ],
 )
 def test_a_bad_body_is_refused_in_one_sentence(port, body, where):
@@ -136,6 +136,23 @@ def test_a_bad_body_is_refused_in_one_sentence(port, body, where):
     assert answer.keys() == {"error"}
     assert answer["error"].startswith(where)
     assert "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_what_a_page_may_send_anywhere_is_not_read(port, kind):
+    headers = {"Content-Type": kind}
+    status, answer = request(port, "POST", "/recommend", {"query_id": "3"}, headers)
+    assert status == 422
+    assert answer == {
+        "error": "the body: expected JSON, and content-type: application/json; see GET "
+        "/openapi.json."
+    }
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/Vnd.x+JSON"])
+def test_json_by_any_of_its_names_is_read(port, kind):
+    status, _ = request(port, "POST", "/recommend", {"query_id": "3"}, {"Content-Type": kind})
+    assert status == 200
 
 
 def test_a_large_body_is_refused_whatever_its_announced_length(port):
