@@ -1,7 +1,7 @@
 """Routes whose body goes from bytes into its model at once.
 
-FastAPI parses a body to objects, resolves dependencies, and validates then, which together takes as
-long as all the rest of HTTP does. What it documents stays the same.
+FastAPI parses a body to objects, resolves dependencies, and validates then: more steps than a short
+answer should wait for. What it documents stays the same.
 """
 
 import inspect
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 class BodyRoute(APIRoute):
     """A route of an asynchronous endpoint that takes a body alone, and answers with a response.
+
+    A body that does not fit its model raises `RequestValidationError` for the first thing that is
+    wrong with it, as FastAPI's own routes do for all.
 
     What is sent as another type than JSON is not read: a page of another site may make a browser
     send plain text to a server on its machine, but JSON only where that server allows it.
