@@ -21,8 +21,8 @@ _TITLES = {
     **SHOWN,
     **{n: n.replace("recall", "Recall").capitalize() for n in STUDY_METRICS if n not in SHOWN},
 }
-# A plot, in SVG units.
-_WIDTH, _ROW, _LABEL, _TOP = 640, 28, 190, 30
+# A plot, in SVG units; at each end of its axis there is room for half a number.
+_WIDTH, _ROW, _LABEL, _TOP, _END = 640, 28, 170, 30, 24
 
 
 def render_markdown(result: "StudyResult") -> str:
@@ -54,16 +54,18 @@ def render_page_of(result: "StudyResult") -> str:
             f"{''.join(_html(arm.cells[name]) for name in metrics)}</tr>"
             for arm in arms
         ]
-        heads = [f"{_TITLES[name]} ({arms[0].pairs[name]:,})" for name in metrics]
+        pairs = "".join(f"<td>{arms[0].pairs[name]:,}</td>" for name in metrics)
+        rows.append(f'<tr><th scope="row">held-out pairs</th>{pairs}</tr>')
+        heads = [_TITLES[name] for name in metrics]
         note = (
-            f"Means over {result.seeds} seeds, with 95 % intervals of the mean; in parentheses the "
-            f"held-out pairs. Bold: different from {result.baseline}, by a paired permutation test "
-            "over queries, with p adjusted by Holm's method over the arms."
+            f"Means over {result.seeds} seeds, with 95 % intervals of the mean. Bold: different "
+            f"from {result.baseline}, by a paired permutation test over queries, with p adjusted "
+            "by Holm's method over the arms."
         )
         plots = "".join(f"<div>{plot(arms, n, fraction)}</div>" for n in _PLOTTED if n in metrics)
         body = table(_labels(fraction), note, ["Arm"], heads, rows)
         chosen = "".join(
-            f"<dt>{escape(arm.arm)}</dt><dd>{escape(_values(arm))}</dd>" for arm in arms
+            f"<div><dt>{escape(arm.arm)}</dt><dd>{escape(_values(arm))}</dd></div>" for arm in arms
         )
         sections.append(
             (
@@ -100,7 +102,7 @@ def plot(arms: Sequence[ArmResult], metric: str, fraction: float) -> str:
     span = max(high - low, 1e-6)
 
     def x(value: float) -> float:
-        return _LABEL + (_WIDTH - _LABEL - 20) * (value - low) / span + 10
+        return _LABEL + _END + (_WIDTH - _LABEL - 2 * _END) * (value - low) / span
 
     title = f"{_TITLES[metric]}, {_labels(fraction).lower()}"
     height = _TOP + _ROW * len(cells) + 24
@@ -157,15 +159,18 @@ def _short(value: object) -> str:
 
 
 def _text(cell: Cell) -> str:
-    half = "" if cell.high is None else f" ± {cell.high - cell.mean:.4f}"
-    return f"{cell.mean:.4f}{half}{_mark(cell)}"
+    return f"{cell.mean:.4f} {_half(cell)}".rstrip() + _mark(cell)
 
 
 def _html(cell: Cell) -> str:
-    bounds = "" if cell.low is None else f"<small>{cell.low:.4f} to {cell.high:.4f}</small>"
     mark = _mark(cell)
     value = f"<strong>{cell.mean:.4f}{mark}</strong>" if mark else f"{cell.mean:.4f}"
-    return f"<td>{value}{bounds}</td>"
+    return f"<td>{value}<small>{_half(cell)}</small></td>"
+
+
+def _half(cell: Cell) -> str:
+    """Of the interval; of one seed there is none."""
+    return "" if cell.high is None else f"± {cell.high - cell.mean:.4f}"
 
 
 def _mark(cell: Cell) -> str:
