@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint, write_json
 from feature_store.schema import Side
-from feature_store.storage import fingerprint, write_json
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.columns import Ints, Jagged
+from feature_store.core.columns import Ints, Jagged
 
 # A history of distinct items looks back over so many times as many events at most.
 _MAX_STRETCH = 8

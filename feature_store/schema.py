@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from feature_store.storage import fingerprint
+from feature_store.core.files import fingerprint
 
 _LONGEST_NGRAM = 10
 

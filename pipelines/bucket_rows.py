@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.contexts import context_order
 from pipelines.tasks import read_partitions

@@ -15,13 +15,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Bools, Column, Dense, Ints, Jagged, read_columns, write_columns
-from feature_store.encoding import SideEncoder, has_vocabulary, present_rows
-from feature_store.fitting import fit_scaling, fit_vocabulary, hash_collisions, partial_counts
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import (
+    Bools,
+    Column,
+    Dense,
+    Ints,
+    Jagged,
+    read_columns,
+    write_columns,
+)
+from feature_store.core.files import write_json, write_parquet
+from feature_store.encoding.collisions import collision_warning
+from feature_store.encoding.encoder import SideEncoder, has_vocabulary, present_rows
+from feature_store.encoding.fitting import (
+    fit_scaling,
+    fit_vocabulary,
+    hash_collisions,
+    partial_counts,
+)
+from feature_store.encoding.scaling import Scaling
+from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
 from feature_store.forgotten import Forgotten
-from feature_store.hashing import collision_warning
-from feature_store.raw import id_strings
-from feature_store.scaling import Scaling
 from feature_store.schema import (
     AnyFeature,
     Feature,
@@ -35,8 +50,6 @@ from feature_store.schema import (
     qualified,
     shared_table,
 )
-from feature_store.storage import write_json, write_parquet
-from feature_store.vocabulary import Vocabulary, grow_vocabulary
 from pipelines.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
 from pipelines.sources import Piece, read_piece
 from pipelines.summaries import Summary, summarise

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import write_columns
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
+from feature_store.core.columns import write_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_array, write_parquet
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import IdFeature, Side
-from feature_store.storage import write_array, write_parquet
-from feature_store.vocabulary import Vocabulary
 from pipelines import catalogue
 from pipelines.job import Run, count_of
 from pipelines.scan import Scan, kept_ids

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Bools
-from feature_store.context import raw_values
-from feature_store.raw import id_strings
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Bools
+from feature_store.encoding.context import raw_values
 from feature_store.schema import ColumnFeature, Side, qualified
 from pipelines.prepared import SPLITS
 from pipelines.settings import DataConfig, GivenSplit

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Bools, Column, Ints
-from feature_store.context import NO_TIME, time_values
-from feature_store.encoding import SideEncoder
-from feature_store.rows import encode_rows
+from feature_store.core.columns import Bools, Column, Ints
+from feature_store.core.rows import encode_rows
+from feature_store.encoding.context import NO_TIME, time_values
+from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import PositionFeature, TimeFeature, qualified
 from pipelines.histories import Events, Questions, previous_times, questions
 from pipelines.splits import TEST, TRAIN, VALIDATION

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Column, Dense, Ints, read_columns
-from feature_store.encoding import OOV_ROW, has_vocabulary
+from feature_store.core.columns import Bools, Column, Dense, Ints, read_columns
+from feature_store.encoding.encoder import OOV_ROW, has_vocabulary
 from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from feature_store.columns import Column, Dense, Ints, Jagged
+from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.history import hash64
 
 Floats = npt.NDArray[np.float64]

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from feature_store.columns import Ints
-from feature_store.storage import write_text
-from feature_store.vocabulary import Vocabulary
+from feature_store.core.columns import Ints
+from feature_store.core.files import write_text
+from feature_store.encoding.vocabulary import Vocabulary
 from pipelines import examples, rejected, scan, sequences
 from pipelines.bucket_rows import Inventory
 from pipelines.catalogue_steps import Catalogue

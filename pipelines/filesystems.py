@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 from pyarrow import fs
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 
 _OF_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _WITH_BUCKETS = ("s3", "gs", "gcs")

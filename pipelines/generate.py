@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import Ints
-from feature_store.errors import UserError
-from feature_store.storage import directory_written_atomically
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
 from pipelines.generate_catalogue import (
     GROUP_EXPONENT,
     ITEM_EXPONENT,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 from feature_store.history import hash_uniform
 
 Floats = npt.NDArray[np.float64]

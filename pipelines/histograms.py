@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 
 Numeric = npt.NDArray[np.float64]
 

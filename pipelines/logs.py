@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.columns import Partition, named_columns, partition_of, plain_type
 from pipelines.filesystems import (
     file_state,

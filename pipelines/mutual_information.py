@@ -29,9 +29,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.columns import Column, Ints, read_columns
-from feature_store.hashing import token_digests
-from feature_store.storage import write_array
+from feature_store.core.columns import Column, Ints, read_columns
+from feature_store.core.files import write_array
+from feature_store.encoding.collisions import token_digests
 from pipelines.entropies import (
     Entropies,
     discrete,

@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Ints
+from feature_store.core.columns import Bools, Ints
 
 # Of the slices by training events, see `item_slices`.
 _MOST_OF_TAIL = 5

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint, read_manifest, write_manifest
+from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
-from feature_store.storage import fingerprint, read_manifest, write_manifest
 from pipelines import catalogue_steps, event_steps, query_steps, statistics_steps
 from pipelines.cleaning import FORGOTTEN, LEFT_OUT
 from pipelines.job import Job, Progress, Run, print_line

@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Column, Dense, Ints, Jagged, read_columns
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
-from feature_store.scaling import dense_width
+from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import read_manifest
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (
     ContextFeature,
     DenseFeature,
@@ -40,7 +41,6 @@ from feature_store.schema import (
     is_sparse,
     shared_table,
 )
-from feature_store.storage import read_manifest
 from pipelines.query_state import QueryState
 from pipelines.settings import DataConfig
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import TextFeature
-from feature_store.tokens import tokens_of
 from pipelines.sampling import ParquetTable
 
 # Text is split into words, and vectors are measured, on so many rows.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.profile_order import OrderProfile, profile_order
 from pipelines.sampling import ParquetTable
 from pipelines.timestamps import Unit, to_microseconds

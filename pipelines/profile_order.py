@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 
 # Events that are looked at, of whole queries.
 _MAX_EVENTS = 100_000

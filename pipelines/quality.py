@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools
+from feature_store.core.columns import Bools
+from feature_store.core.files import write_json, write_text
 from feature_store.schema import Side
-from feature_store.storage import write_json, write_text
 from pipelines.coverage import Coverage, coverage
 from pipelines.drift import Drift, by_severity, drift, rejected_drift
 from pipelines.popularity import Popularity, Slice, events_by_slice, popularity

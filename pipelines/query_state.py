@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from feature_store.columns import Jagged, read_columns, write_columns
+from feature_store.core.columns import Jagged, read_columns, write_columns
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
-from feature_store.context import NO_TIME
-from feature_store.encoding import NO_IDS, SideEncoder
+from feature_store.core.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
+from feature_store.core.files import write_array
+from feature_store.encoding.context import NO_TIME
+from feature_store.encoding.encoder import NO_IDS, SideEncoder
 from feature_store.schema import SIDES, qualified
-from feature_store.storage import write_array
 from pipelines import catalogue
 from pipelines.job import Run, count_of
 from pipelines.prepared import SPLITS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.storage import write_parquet
+from feature_store.core.files import write_parquet
 from pipelines.sources import Piece, read_piece
 from pipelines.tasks import read_partitions
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Bools
-from feature_store.fitting import partial_counts
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Bools
+from feature_store.core.files import fingerprint, write_parquet
+from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
-from feature_store.raw import id_strings
 from feature_store.schema import SIDES, ColumnFeature, Side, qualified
-from feature_store.storage import fingerprint, write_parquet
 from pipelines.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.sources import Piece, piece_identity, read_piece

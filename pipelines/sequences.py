@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.columns import Bools, Ints, Jagged
+from feature_store.core.columns import Bools, Ints, Jagged
+from feature_store.core.files import write_parquet
 from feature_store.history import hash64, seen_before, windows
-from feature_store.storage import write_parquet
 from pipelines.histories import Events, example_history
 from pipelines.prepared import SEQUENCE_SCHEMA
 from pipelines.settings import DataConfig, History

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint
 from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
-from feature_store.storage import fingerprint
 from pipelines.columns import (
     Partition,
     append_partition,

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 from pipelines.histograms import Histogram, Numeric
 from pipelines.sketches import TopValues
 

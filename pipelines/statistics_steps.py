@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.storage import write_json, write_parquet
-from feature_store.vocabulary import Vocabulary
+from feature_store.core.files import write_json, write_parquet
+from feature_store.encoding.vocabulary import Vocabulary
 from pipelines import mutual_information as information
 from pipelines.job import Run, count_of
 from pipelines.prepared import SPLITS, PreparedManifest

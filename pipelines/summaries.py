@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 from feature_store.schema import ColumnFeature, qualified
 from pipelines.histograms import Numbers, Numeric, Periods, number_keys
 from pipelines.logs import plain_type

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from feature_store.columns import Ints
-from feature_store.errors import UserError
-from feature_store.storage import write_atomically
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_atomically
 from pipelines.ray_session import ensure_ray
 
 Task = TypeVar("Task")

@@ -5,7 +5,7 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from recsys.item_knn import binary_matrix
 from recsys.ranking import Scorer, vector_scorer
 

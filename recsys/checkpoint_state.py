@@ -21,8 +21,8 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
-from feature_store.columns import Ints
-from feature_store.errors import UserError
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
 from recsys.checkpoint_manifest import CheckpointManifest, damage_of
 from recsys.optimizers import TABLES
 from recsys.row_state import MODEL, OPTIMIZER, Saved, State, row_state, shards_of

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.commands import app as serving_app
 
 app = typer.Typer(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from feature_store.storage import write_json, write_text
+from feature_store.core.files import write_json, write_text
 from recsys.compare_report import render_comparison
 from recsys.evaluated_runs import EvaluatedRun, find_run
 from recsys.run_comparison import Comparison, compare_runs

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.filesystems import is_url
 from recsys.config import Config
 

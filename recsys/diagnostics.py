@@ -30,7 +30,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from feature_store.columns import Floats
+from feature_store.core.columns import Floats
 from pipelines.prepared import Prepared
 from recsys import losses
 from recsys.batch import Batch

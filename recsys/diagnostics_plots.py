@@ -5,7 +5,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from feature_store.storage import write_json, write_text
+from feature_store.core.files import write_json, write_text
 from pipelines.prepared import Prepared
 from pipelines.report_page import render_page
 from recsys.charts import heat_table, line_chart, simple_bars

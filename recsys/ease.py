@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feature_store.columns import Ints, Jagged
+from feature_store.core.columns import Ints, Jagged
 from recsys.item_knn import binary_matrix
 from recsys.ranking import ItemScores, Scorer
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from feature_store.columns import Column, Ints, Jagged
+from feature_store.core.columns import Column, Ints, Jagged
 from recsys.batch import agreed_batch
 from recsys.collate import Arrays, BatchBuilder
 from recsys.losses import gather

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.item_map import ITEMS
 from recsys.per_query import PER_QUERY
 

@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.columns import Floats, Ints
-from feature_store.storage import (
+from feature_store.core.columns import Floats, Ints
+from feature_store.core.files import (
     directory_written_atomically,
     fingerprint,
     read_manifest,

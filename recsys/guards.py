@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 
 # Steps between two checks on a GPU, each of which waits for it.
 _GPU_STEPS = 20

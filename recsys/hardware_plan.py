@@ -10,7 +10,7 @@ from torch import nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from torchrec.distributed.planner import Topology
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from feature_store.columns import Ints, Jagged
+from feature_store.core.columns import Ints, Jagged
 
 
 def accidental_hits(masked: Jagged, bag: Ints, columns: Ints, own: Ints) -> Ints:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import yaml
 
-from feature_store.errors import UserError
-from feature_store.raw import id_strings
-from feature_store.storage import write_text
+from feature_store.core.arrow import id_strings
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
 from pipelines.filesystems import is_url, shown
 from pipelines.profile import profile_column
 from pipelines.profile_events import EventsProfile, profile_events

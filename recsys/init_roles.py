@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import UserError
-from feature_store.raw import id_strings
+from feature_store.core.arrow import id_strings
+from feature_store.core.errors import UserError
 from pipelines.profile_events import is_clock
 from pipelines.sampling import ParquetTable
 from pipelines.timestamps import Unit, timestamp_unit, to_microseconds

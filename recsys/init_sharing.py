@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.raw import id_strings
+from feature_store.core.arrow import id_strings
 from feature_store.schema import Feature, IdFeature, TokenFeature
 from pipelines.sampling import ParquetTable
 from recsys import init_rules as rules

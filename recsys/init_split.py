@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.profile_events import EventsProfile, TimeCut, TimeProfile
 from pipelines.profile_order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit

@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from feature_store.columns import Ints, Jagged
+from feature_store.core.columns import Ints, Jagged
 from recsys.ranking import ItemScores, Scorer
 
 # Entries of the item-item matrix that are counted at a time.

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Floats, Ints, Jagged
+from feature_store.core.columns import Floats, Ints, Jagged
+from feature_store.core.files import write_parquet
 from feature_store.schema import CategoricalFeature, IdFeature, MultiValuedFeature
-from feature_store.storage import write_parquet
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.config import Config

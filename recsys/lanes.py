@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import Ints, Jagged, jagged_from_arrow
+from feature_store.core.columns import Ints, Jagged, jagged_from_arrow
 from feature_store.history import hash64, windows
 from pipelines.prepared import CONTEXT
 from recsys.plan import Piece, TrainingPlan, rank_rows

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from feature_store.errors import UserError
-from feature_store.storage import write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
 from recsys.loader import local_arrays, ray_arrays
 from recsys.loop import Job, train_on_rank
 from recsys.ranks import use_cores

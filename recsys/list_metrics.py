@@ -10,7 +10,7 @@ intra_list_similarity@K  mean cosine of two items of a list, by their features b
 import numpy as np
 from scipy import sparse
 
-from feature_store.columns import Bools, Ints, Jagged
+from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.schema import IdFeature
 from pipelines.popularity import popularity
 from pipelines.prepared import Prepared

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Ints
+from feature_store.core.columns import Bools, Ints
 from recsys.metrics import Ranks
 
 

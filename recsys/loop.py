@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from feature_store.errors import UserError
-from feature_store.storage import write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
 from pipelines.prepared import Prepared
 from recsys.checkpoint import CheckpointWriter
 from recsys.checkpoint_manifest import (

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.columns import Bools, Ints
+from feature_store.core.columns import Bools, Ints
 from feature_store.history import hash64
 from feature_store.schema import Feature, IdFeature
 from pipelines.prepared import MutualInformation

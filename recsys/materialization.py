@@ -11,8 +11,17 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
+from feature_store.core.files import (
+    fingerprint,
+    locked,
+    read_manifest,
+    remove_temporary_files,
+    write_manifest,
+)
+from feature_store.feast.repository import apply_repository
 from feature_store.forgotten import Forgotten
-from feature_store.online import (
+from feature_store.offline.views import FeatureView
+from feature_store.online.store import (
     Contents,
     Event,
     Keep,
@@ -22,16 +31,7 @@ from feature_store.online import (
     open_online_store,
     schema_in_hex,
 )
-from feature_store.repository import apply_repository
 from feature_store.schema import SIDES, Side
-from feature_store.storage import (
-    fingerprint,
-    locked,
-    read_manifest,
-    remove_temporary_files,
-    write_manifest,
-)
-from feature_store.views import FeatureView
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.core.files import MANIFEST
 from feature_store.forgotten import Forgotten
-from feature_store.offline import Snapshots
-from feature_store.online import Contents, OnlineStore, View
+from feature_store.offline.snapshots import Snapshots
+from feature_store.offline.views import FeatureView, raw_columns
+from feature_store.online.store import Contents, OnlineStore, View
 from feature_store.schema import SIDES, Side
-from feature_store.storage import MANIFEST
-from feature_store.views import FeatureView, raw_columns
 from pipelines.prepared import SPLITS, Prepared
 from pipelines.sources import Source, open_sources
 from recsys import materialization_tasks as tasks

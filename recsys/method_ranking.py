@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from feature_store.columns import Floats, Ints
+from feature_store.core.columns import Floats, Ints
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.baselines import Fitted, Training, baselines

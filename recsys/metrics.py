@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Ints, Jagged
+from feature_store.core.columns import Bools, Ints, Jagged
 
 MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
 # What the validation of a training looks at, and what `metrics.json` holds in any case.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from feature_store.storage import write_text
+from feature_store.core.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
-from feature_store.encoding import SideEncoder
-from feature_store.scaling import dense_width
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (
     AnyFeature,
     DenseFeature,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_store.columns import Ints, Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Ints, Jagged
+from feature_store.core.errors import UserError
 from feature_store.history import hash64
 from pipelines.prepared import Prepared
 from recsys.config import Config

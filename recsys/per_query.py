@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Ints, Jagged
-from feature_store.storage import write_parquet
+from feature_store.core.columns import Ints, Jagged
+from feature_store.core.files import write_parquet
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.metrics import Ranks, overall_ratios

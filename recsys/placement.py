@@ -29,7 +29,7 @@ from torchrec.distributed.planner.types import (
 from torchrec.distributed.types import ShardingPlan, ShardingType
 from torchrec.modules.embedding_configs import DataType
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.optimizers import fused_settings, state_bytes
 from recsys.sharding_settings import ShardingConfig, TableSharding
 from recsys.training_settings import TrainingConfig

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rich.console import Console
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
 from pipelines.prepare import prepare as prepare_log
 from pipelines.prepared import PreparedManifest

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from feature_store.columns import Bools, Floats, Ints, Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.errors import UserError
 
 # Scores of items [start, stop), [rows, stop - start], of queries that were chosen before.
 ItemScores = Callable[[int, int], Tensor]

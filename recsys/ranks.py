@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from feature_store.errors import UserError
-from feature_store.storage import fingerprint
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.plan import TrainingPlan

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Ints
-from feature_store.errors import UserError
+from feature_store.core.columns import Bools, Ints
+from feature_store.core.errors import UserError
 from recsys.evaluated_runs import EvaluatedRun
 from recsys.metrics import SLICES, Doubles
 from recsys.paired import Difference, Pairs, differences, holm

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.columns import Bools, Ints, Jagged
+from feature_store.core.columns import Bools, Ints, Jagged
 from recsys.ranking import Scorer, top_items
 
 

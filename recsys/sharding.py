@@ -21,7 +21,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.history import hash_uniform
 from recsys.model import TwoTower
 from recsys.optimizers import TABLES

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from feature_store.columns import Bools, Column, Ints, Jagged
-from feature_store.encoding import OOV_ROW, SideEncoder
+from feature_store.core.columns import Bools, Column, Ints, Jagged
+from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.schema import AnyFeature, IdFeature, qualified, shared_table
 from pipelines.prepared import SPLITS, Prepared
 from recsys.evaluation_settings import HISTORY_LENGTH, ITEM_AGE

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.history import hash64
 from recsys.batch import Batch
 from recsys.guards import check_gradients, check_loss

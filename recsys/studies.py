@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.errors import UserError
-from feature_store.storage import locked, write_json, write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import locked, write_json, write_text
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values

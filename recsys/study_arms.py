@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import with_values
 from recsys.study_settings import Arm

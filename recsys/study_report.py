@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_store.storage import write_text
+from feature_store.core.files import write_text
 from pipelines.report_page import render_page
 from recsys.report_tables import table
 from recsys.results import SHOWN

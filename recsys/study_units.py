@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.errors import UserError
-from feature_store.storage import fingerprint, write_json
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint, write_json
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values

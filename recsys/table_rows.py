@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Ints
-from feature_store.encoding import SideEncoder
+from feature_store.core.columns import Ints
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified, shared_table
-from feature_store.vocabulary import Vocabulary
 from pipelines.prepared import Prepared
 
 # Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.raw import id_strings
+from feature_store.core.arrow import id_strings
 from feature_store.schema import TextFeature
 from pipelines.prepared import Prepared
 from pipelines.sources import open_source, read_piece

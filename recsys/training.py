@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from feature_store.errors import UserError
-from feature_store.storage import (
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     directory_written_atomically,
     read_manifest,
     write_json,

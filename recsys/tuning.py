@@ -10,8 +10,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.errors import UserError
-from feature_store.storage import (
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     directory_written_atomically,
     fingerprint,
     locked,

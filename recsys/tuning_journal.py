@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from feature_store.storage import write_text
+from feature_store.core.files import write_text
 
 Status = Literal["running", "finished", "pruned", "stopped", "failed"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import is_discriminator, with_values
 from recsys.tuning_settings import Choices, Dimension, Range

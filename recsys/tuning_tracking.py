@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.tuning_journal import Journal, Trial

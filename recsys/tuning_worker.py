@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import with_values
 from recsys.launch import device_of, single_process_group

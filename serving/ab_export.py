@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from feature_store.errors import UserError
-from feature_store.storage import MANIFEST, directory_written_atomically
+from feature_store.core.errors import UserError
+from feature_store.core.files import MANIFEST, directory_written_atomically
 from serving.experiment import EXPERIMENT_JSON, Experiment, GuardRail, Variant, write_experiment
 from serving.seal import verify
 

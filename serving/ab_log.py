@@ -10,8 +10,8 @@ import duckdb
 import numpy as np
 from scipy import stats
 
-from feature_store.columns import Ints
-from feature_store.errors import UserError
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
 from serving.ab_statistics import Estimate, Moments, ratio
 from serving.experiment import Experiment, Metric
 from serving.exposures import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files

@@ -22,8 +22,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from feature_store.errors import UserError
-from feature_store.storage import write_json, write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_json, write_text
 from recsys.paired import holm
 from serving.ab_log import count_queries, estimates_of, open_log, span
 from serving.ab_statistics import Estimate, Lift, RailCheck, check_rail, lift

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.errors import UserError
-from feature_store.raw import id_strings
-from feature_store.storage import (
+from feature_store.core.arrow import id_strings
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     directory_written_atomically,
     require_replaceable,
     write_manifest,

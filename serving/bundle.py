@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Jagged, read_columns
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
+from feature_store.core.columns import Jagged, read_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import mapped_array
+from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
-from feature_store.storage import mapped_array
 from serving.filters import read_filters
 from serving.ids import IdTable
 from serving.index import ItemIndex

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from feature_store.errors import UserError
-from feature_store.storage import directory_written_atomically
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
 from serving.seal import verify
 
 # Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.

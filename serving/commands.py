@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 
 app = typer.Typer(add_completion=False)
 

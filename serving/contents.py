@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Ints, write_columns
-from feature_store.raw import id_strings
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Ints, write_columns
+from feature_store.core.files import write_array, write_text
+from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import Filterable
-from feature_store.storage import write_array, write_text
-from feature_store.tokens import tokens_of
 from pipelines.prepared import Prepared
 from pipelines.sources import open_source, read_piece
 from recsys.config import Config

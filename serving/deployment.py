@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from feature_store.errors import UserError
-from feature_store.storage import MANIFEST
+from feature_store.core.errors import UserError
+from feature_store.core.files import MANIFEST
 from serving.bundle import load, local_bundle
 from serving.experiment import EXPERIMENT_JSON, Experiment, Variant, read_experiment
 from serving.exposures import division

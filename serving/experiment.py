@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from feature_store.errors import UserError
-from feature_store.storage import write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
 
 EXPERIMENT_JSON = "experiment.json"
 

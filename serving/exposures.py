@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
-from feature_store.storage import write_parquet
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_parquet
 from serving.experiment import EXPERIMENT_JSON, Experiment, read_experiment, write_experiment
 
 EXPOSURES, EVENTS = "exposures", "events"

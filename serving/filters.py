@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Bools, Ints, Jagged, jagged_from_arrow
-from feature_store.errors import UserError
-from feature_store.storage import write_atomically
+from feature_store.core.columns import Bools, Ints, Jagged, jagged_from_arrow
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_atomically
 
 # Masks that are kept: the same few categories are asked for again and again.
 _KEPT_BYTES = 64 * 1024**2

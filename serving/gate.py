@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Floats, Jagged
-from feature_store.errors import UserError
-from feature_store.storage import write_json
+from feature_store.core.columns import Floats, Jagged
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_json
 from serving.queries import Asking
 from serving.recommender import Recommender
 from serving.seal import GOLDEN

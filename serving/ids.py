@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints
-from feature_store.hashing import Digests, text_digests, token_digests
-from feature_store.storage import mapped_array, write_array, write_atomically
+from feature_store.core.columns import Ints
+from feature_store.core.files import mapped_array, write_array, write_atomically
+from feature_store.encoding.collisions import Digests, text_digests, token_digests
 
 
 class IdTable:

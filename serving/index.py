@@ -14,8 +14,8 @@ import faiss
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Bools, Floats, Ints, Jagged
-from feature_store.storage import write_atomically
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.files import write_atomically
 
 Kind = Literal["flat", "hnsw", "ivf_pq"]
 

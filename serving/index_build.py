@@ -10,8 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from feature_store.columns import Bools, Floats, Ints, Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.errors import UserError
 from recsys.config import ExportConfig
 from serving.index import RECALL_AT, TIED, IndexReport, ItemIndex, Kind, SearchPoint
 

@@ -7,7 +7,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from feature_store.columns import Floats, Ints
+from feature_store.core.columns import Floats, Ints
 from serving.index import ItemIndex
 from serving.index_build import lists_for
 

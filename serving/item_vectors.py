@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.columns import Floats, Ints, from_arrow
-from feature_store.errors import UserError
+from feature_store.core.columns import Floats, Ints, from_arrow
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_atomically, write_parquet
 from feature_store.schema import FeatureSchema
-from feature_store.storage import write_atomically, write_parquet
 from serving.ids import IdTable
 from serving.part_actors import Counts, run_parts
 from serving.programs import TowerProgram

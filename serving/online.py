@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from feature_store.errors import UserError
-from feature_store.online import Event, OnlineFeatures, OnlineStore, microseconds
+from feature_store.core.errors import UserError
+from feature_store.online.store import Event, OnlineFeatures, OnlineStore, microseconds
 from feature_store.recent import recent
 
 _logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.ray_session import ensure_ray
 
 # Ray starts so many tasks at most; each then works through several parts.

@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from feature_store.columns import Bools, Floats, Ints
+from feature_store.core.columns import Bools, Floats, Ints
 
 # Items that are looked at first; few filters and exclusions leave less than an answer of these.
 _FIRST = 4096

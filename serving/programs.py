@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feature_store.columns import Column, Dense, Floats, Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Column, Dense, Floats, Jagged
+from feature_store.core.errors import UserError
 from feature_store.schema import AnyFeature
 
 # Of each sparse feature its values and its bags' offsets; numbers and presence of the dense ones;

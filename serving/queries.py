@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import (
+from feature_store.core.columns import (
     Bools,
     Column,
     Dense,
@@ -22,9 +22,9 @@ from feature_store.columns import (
     take_or_absent,
     take_rows,
 )
-from feature_store.context import NO_TIME, given_columns
-from feature_store.encoding import SideEncoder
-from feature_store.online import Event, microseconds
+from feature_store.encoding.context import NO_TIME, given_columns
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.online.store import Event, microseconds
 from feature_store.schema import IdFeature
 from serving.filters import Where
 from serving.ids import IdTable

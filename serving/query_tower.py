@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Protocol
 
-from feature_store.columns import Column, Floats, Jagged
+from feature_store.core.columns import Column, Floats, Jagged
 from feature_store.schema import FeatureSchema
 from serving.seal import QUERY_TOWER, BundleManifest, verify_later
 

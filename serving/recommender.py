@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Bools, Floats, Ints, Jagged
-from feature_store.context import request_table
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.errors import UserError
+from feature_store.encoding.context import request_table
+from feature_store.encoding.encoder import SideEncoder
 from serving.answers import Item, Recommendation, Recommendations, SimilarItems
 from serving.filters import ItemFilters, ValueLists
 from serving.ids import IdTable

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 
 SCHEME = "models:/"
 _REFERENCE = re.compile(

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.api import (
     MAX_BODY_BYTES,
     BatchRequest,

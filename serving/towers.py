@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from feature_store.columns import Column, Jagged, take_or_absent, take_rows
-from feature_store.pooling import decay_rate
+from feature_store.core.columns import Column, Jagged, take_or_absent, take_rows
+from feature_store.encoding.pooling import decay_rate
 from feature_store.schema import IdFeature
 from pipelines.prepared import Prepared
 from recsys.history_encoders import Histories

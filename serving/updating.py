@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from feature_store.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
-from feature_store.raw import id_strings
-from feature_store.schema import FeatureSchema, Filterable
-from feature_store.storage import (
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     MANIFEST,
     directory_written_atomically,
     fingerprint,
     write_array,
     write_text,
 )
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.schema import FeatureSchema, Filterable
 from pipelines.popularity import item_slices
 from pipelines.sources import open_source, read_piece
 from recsys.config import ExportConfig

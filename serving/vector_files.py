@@ -41,8 +41,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.errors import UserError
-from feature_store.storage import (
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     directory_written_atomically,
     require_replaceable,
     write_manifest,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 
 
 def jagged(bags):

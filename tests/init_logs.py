@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import load_config
 from recsys.init import init_config

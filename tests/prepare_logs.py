@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
 from pipelines.prepare import prepare
 from pipelines.prepared import SPLITS, Prepared

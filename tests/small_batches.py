@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from feature_store.columns import Dense, Jagged
+from feature_store.core.columns import Dense, Jagged
 from feature_store.schema import (
     CategoricalFeature,
     FeatureSchema,

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.ab_report import ab_report
 from serving.ab_report_page import print_ab_report, sentences, warnings
 from serving.ab_statistics import Estimate, Moments, lift, ratio

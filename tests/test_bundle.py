@@ -13,9 +13,9 @@ import torch
 from tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
 
 import serving
-from feature_store.errors import UserError
-from feature_store.storage import fingerprint, sha256_of
-from feature_store.vocabulary import Vocabulary
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint, sha256_of
+from feature_store.encoding.vocabulary import Vocabulary
 from serving.bundle import read_snapshot
 from serving.programs import TowerProgram
 from serving.seal import verify

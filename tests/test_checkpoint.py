@@ -12,7 +12,7 @@ import torch.distributed.checkpoint as dcp
 from ranks import tensors_of
 from toy import ToyTraining, on_ranks, progress, save, toy_config, toy_writer
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.checkpoint_manifest import (
     damage_of,
     latest_checkpoint,

@@ -6,7 +6,7 @@ import pytest
 from test_server import request
 from tiny_bundle import export_untrained, write_prepared
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.launch import Settings, serve
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from feature_store.columns import Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Jagged
+from feature_store.core.errors import UserError
 from recsys.cli import app
 from recsys.comparing import compare
 from recsys.metrics import metric_names, overall_ratios, ranks_of

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import load_config, parse_config
 

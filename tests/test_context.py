@@ -13,7 +13,7 @@ from prepare_logs import IDS_ONLY, random_events, refusal, run, write_log
 from pydantic import ValidationError
 from rich.console import Console
 
-from feature_store.columns import Column, Dense
+from feature_store.core.columns import Column, Dense
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
 from pipelines.prepare import prepare

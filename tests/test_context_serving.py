@@ -12,8 +12,8 @@ from test_server import recommend, running
 from tiny_bundle import LATEST, QUERIES, export_untrained, raw_context, untrained, write_prepared
 
 import serving
-from feature_store.context import NO_TIME, encode_time, time_values
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.encoding.context import NO_TIME, encode_time, time_values
 from feature_store.schema import TimeFeature
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.comparing import compare
 from recsys.dashboard import figures, run_store
 from recsys.dashboard.app import export, store_uri

@@ -9,8 +9,8 @@ import pytest
 from test_server import request, running
 from tiny_bundle import export_untrained, write_prepared
 
-from feature_store.errors import UserError
-from feature_store.storage import directory_written_atomically
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
 from serving.ab_export import export_experiment
 from serving.deployment import Deployment, Source
 from serving.launch import Settings, build

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepare_logs import FEATURES, items_table
 
-from feature_store.columns import Column, Dense, Jagged, read_columns, write_columns
-from feature_store.encoding import OOV_ROW, SideEncoder, has_vocabulary
-from feature_store.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.core.columns import Column, Dense, Jagged, read_columns, write_columns
+from feature_store.encoding.encoder import OOV_ROW, SideEncoder, has_vocabulary
+from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.encoding.vocabulary import count_tokens, grow_vocabulary
 from feature_store.schema import FeatureSchema, IdFeature, is_sparse
-from feature_store.vocabulary import count_tokens, grow_vocabulary
 
 HASHED_PARTS = {"tokens": "character_ngrams", "hash_buckets": 40}
 CHOSEN = FeatureSchema.model_validate(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from tiny_bundle import export_untrained, write_prepared
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.ab_export import export_experiment
 from serving.experiment import (
     EXPERIMENT_JSON,

@@ -14,8 +14,8 @@ from rich.console import Console
 from tiny_bundle import ITEMS, NEVER_TRAINED, QUERIES, export_untrained, untrained, write_prepared
 
 import serving
-from feature_store.errors import UserError
-from feature_store.storage import sha256_of, write_json
+from feature_store.core.errors import UserError
+from feature_store.core.files import sha256_of, write_json
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config

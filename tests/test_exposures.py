@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving import exposures
 from serving.experiment import Experiment, Variant, read_experiment
 from serving.exposures import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_batches import ITEMS, config, prepared, share
 
-from feature_store.columns import Column, Dense, Jagged
+from feature_store.core.columns import Column, Dense, Jagged
 from feature_store.schema import FeatureSchema, half_life_of, is_sparse
 from recsys.batch import Batch, history_rows
 from recsys.collate import BatchBuilder

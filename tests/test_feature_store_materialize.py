@@ -21,13 +21,13 @@ from prepare_logs import FEATURES, items_table, queries_table, random_events, wr
 from redis_server import MISSING, is_installed, redis_server
 from rich.console import Console
 
-from feature_store import offline
-from feature_store.columns import Column, Dense
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
-from feature_store.offline import Snapshots
-from feature_store.online import OnlineFeatures, microseconds, open_online_store
-from feature_store.views import FeatureView
+from feature_store.core.columns import Column, Dense
+from feature_store.core.errors import UserError
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.offline import snapshots as offline
+from feature_store.offline.snapshots import Snapshots
+from feature_store.offline.views import FeatureView
+from feature_store.online.store import OnlineFeatures, microseconds, open_online_store
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config
@@ -361,7 +361,7 @@ def test_a_log_without_tables(tmp_path: Path):
 
 
 def test_feast_reads_and_writes_the_same_store(any_store: Config):
-    from feature_store.repository import feast_store
+    from feature_store.feast.repository import feast_store
 
     run(any_store)
     feast = feast_store(any_store.feature_store_dir)

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.feast.repository import apply_repository, feast_store, read_views
 from feature_store.forgotten import Forgotten
-from feature_store.offline import TIME_TYPE, Snapshots, point_in_time
-from feature_store.repository import apply_repository, feast_store, read_views
+from feature_store.offline.snapshots import TIME_TYPE, Snapshots, point_in_time
+from feature_store.offline.views import FeatureView
 from feature_store.settings import FeatureStoreConfig
-from feature_store.views import FeatureView
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = pa.schema(

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from redis_server import MISSING, is_installed, redis_server
 
-from feature_store.errors import UserError
-from feature_store.online import (
+from feature_store.core.errors import UserError
+from feature_store.core.rows import encode_rows
+from feature_store.online.store import (
     Contents,
     Loader,
     OnlineFeatures,
@@ -22,7 +23,6 @@ from feature_store.online import (
     schema_in_hex,
 )
 from feature_store.recent import HISTORY_SCHEMA, recent
-from feature_store.rows import encode_rows
 from feature_store.schema import FeatureSchema
 from feature_store.settings import PASSWORD_VARIABLE, FeatureStoreConfig
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.rows import decode_rows, encode_rows
+from feature_store.core.rows import decode_rows, encode_rows
+from feature_store.offline.views import column_name, feast_names
 from feature_store.settings import FeatureStoreConfig
-from feature_store.views import column_name, feast_names
 
 _SCALARS: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.bool_(), st.booleans()),
@@ -118,7 +118,7 @@ def test_plain_names_stay():
     ],
 )
 def test_settings_that_do_not_agree_are_refused(given: dict[str, str], sentence: str):
-    from feature_store.errors import UserError
+    from feature_store.core.errors import UserError
     from recsys.config_file import parse_config
 
     document = {

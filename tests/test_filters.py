@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.filters import ItemFilters, read_filters, write_value_lists
 
 ITEMS = 12

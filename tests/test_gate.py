@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from feature_store.columns import Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Jagged
+from feature_store.core.errors import UserError
 from serving.gate import changes_against, exact_answers, require_recall
 
 

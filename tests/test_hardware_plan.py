@@ -6,7 +6,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.cli import app
 from recsys.config_file import with_values
 from recsys.hardware_plan import Hardware, format_hardware_plan, parse_rows, plan_hardware

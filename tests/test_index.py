@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from recsys.config import ExportConfig
 from serving import index_build
 from serving.index import ItemIndex

@@ -4,8 +4,8 @@ import faiss
 import numpy as np
 import pytest
 
-from feature_store.columns import Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Jagged
+from feature_store.core.errors import UserError
 from recsys.config import ExportConfig
 from serving import index_build
 from serving.index import ItemIndex, SearchPoint

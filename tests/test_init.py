@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from init_logs import START, init, log, refusal, write
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.settings import TimeSplit
 from recsys.init import data_name, init_config, relative_path
 

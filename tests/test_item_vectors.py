@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_bundle import ITEMS, NEVER_TRAINED, export_untrained, write_prepared
 
-from feature_store.columns import Dense, read_columns, write_columns
-from feature_store.errors import UserError
-from feature_store.vocabulary import Vocabulary
+from feature_store.core.columns import Dense, read_columns, write_columns
+from feature_store.core.errors import UserError
+from feature_store.encoding.vocabulary import Vocabulary
 from serving import item_vectors
 from serving.item_vectors import (
     item_vector_batches,

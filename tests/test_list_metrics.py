@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 from small_batches import ITEMS, prepared
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from recsys.list_metrics import feature_matrix, list_metrics
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from small_batches import NEVER_TRAINED, config, prepared, share
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from recsys.batch import Batch, history_rows
 from recsys.collate import BatchBuilder
 from recsys.model import FeatureInput, TwoTower

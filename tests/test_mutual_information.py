@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.columns import Column, Dense, Jagged, write_columns
+from feature_store.core.columns import Column, Dense, Jagged, write_columns
 from pipelines import entropies as entropies_module
 from pipelines import mutual_information as module
 from pipelines.entropies import discrete, entropies, entropies_in_chunks

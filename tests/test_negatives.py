@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from small_batches import ITEMS, NEVER_TRAINED, QUERIES, config, prepared, share
 
-from feature_store.columns import Jagged
-from feature_store.errors import UserError
+from feature_store.core.columns import Jagged
+from feature_store.core.errors import UserError
 from recsys import losses, negatives
 from recsys.collate import BatchBuilder
 from recsys.hits import accidental_hits, corpus_hits

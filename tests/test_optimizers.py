@@ -6,7 +6,7 @@ import torch
 from parity import CPU, ITEM_INPUTS, QUERY_INPUTS, Case, sharded_case, train_case
 from torch import nn
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.launch import single_process_group
 from recsys.optimizers import ReplicatedTables, _dense_optimizer
 from recsys.training_settings import TrainingConfig

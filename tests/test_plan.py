@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.prepared import EXAMPLE_SCHEMA
 from recsys import lanes
 from recsys.lanes import read_steps

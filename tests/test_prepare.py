@@ -22,7 +22,7 @@ from prepare_logs import (
 )
 from rich.console import Console
 
-from feature_store.columns import Dense
+from feature_store.core.columns import Dense
 from pipelines import job
 from pipelines.prepare import prepare
 from pipelines.prepared import SPLITS, Prepared

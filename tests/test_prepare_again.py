@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
 from pipelines.prepare import prepare
 from pipelines.prepared import SPLITS, Prepared

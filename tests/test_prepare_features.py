@@ -10,7 +10,7 @@ import pytest
 from prepare_logs import items_table, random_events, run, write_log
 from rich.console import Console
 
-from feature_store.columns import Dense, Jagged
+from feature_store.core.columns import Dense, Jagged
 from feature_store.schema import FeatureSchema
 from pipelines.prepare import prepare
 from pipelines.prepared import Prepared

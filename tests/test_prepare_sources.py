@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from prepare_logs import examples, rejected_rows, run, write_log
 
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines import profile_events as events_module
 from pipelines import sampling
 from pipelines.logs import common_schema, parquet_files, read_footers

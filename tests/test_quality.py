@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.columns import Dense, Jagged, write_columns
+from feature_store.core.columns import Dense, Jagged, write_columns
+from feature_store.core.files import write_parquet
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema
-from feature_store.storage import write_parquet
-from feature_store.vocabulary import Vocabulary
 from pipelines.drift import Drift, by_severity, drift
 from pipelines.popularity import events_by_slice, item_slices, popularity
 from pipelines.prepared import Counts, PreparedManifest

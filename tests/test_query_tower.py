@@ -9,7 +9,7 @@ from threading import Event
 from test_server import recommend, request, running
 
 import serving
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving import query_tower
 from serving.launch import Settings, build
 

@@ -7,7 +7,7 @@ from bags import jagged, random_bags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.ranking import top_items, vector_scorer
 from recsys.sharded_ranking import top_items_on_ray
 

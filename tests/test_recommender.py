@@ -8,7 +8,7 @@ import pytest
 from tiny_bundle import ITEMS, QUERIES
 
 import serving
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.prepared import Prepared
 from serving.online import MemoryQueries, Online
 from serving.queries import Asking

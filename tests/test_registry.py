@@ -14,7 +14,7 @@ import pytest
 from tiny_bundle import write_prepared
 
 import serving
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.tracking import start_run
 from serving import bundle_cache, registry
 from serving.bundle_cache import cached_bundle

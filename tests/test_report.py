@@ -12,8 +12,8 @@ import pytest
 from bags import jagged
 from rich.console import Console
 
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema, IdFeature, TextFeature
-from feature_store.vocabulary import Vocabulary
 from pipelines.prepared import (
     Counts,
     InformationMatrices,

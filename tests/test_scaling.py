@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.fitting import fit_scaling, partial_counts
-from feature_store.scaling import (
+from feature_store.encoding.fitting import fit_scaling, partial_counts
+from feature_store.encoding.scaling import (
     NumberCounts,
     Quantiles,
     rounded_to_zero,

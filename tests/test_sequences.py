@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from tiny_bundle import ITEMS, QUERIES, export_untrained, untrained, write_prepared
 
 import serving
-from feature_store.columns import Jagged
-from feature_store.pooling import bag_weights
+from feature_store.core.columns import Jagged
+from feature_store.encoding.pooling import bag_weights
+from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import SequenceFeature
-from feature_store.tokens import tokens_of
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_items, encode_queries

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 import serving
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from serving.api import MAX_BODY_BYTES
 from serving.launch import Settings, serve
 from serving.measures import Measures

@@ -12,7 +12,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 from parity import CPU, TABLES, Case, sharded_case, train_case
 from small_batches import config
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.history import hash_uniform
 from recsys.launch import single_process_group
 from recsys.placement import _columns

@@ -10,7 +10,7 @@ import torch
 from prepare_logs import run, write_log
 
 import serving
-from feature_store.columns import Jagged
+from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
 from pipelines.coverage import coverage
 from pipelines.prepared import Prepared

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
 from pipelines.sampling import open_table
 from pipelines.settings import DataConfig

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.filesystems import open_filesystem, reason_of, shown, without_user
 from pipelines.logs import parquet_files
 from pipelines.sampling import open_table

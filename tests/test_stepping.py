@@ -8,7 +8,7 @@ from parity import BATCH, CPU, Case, sharded_case, train_case, whole
 from small_batches import prepared, share
 from torch import nn
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.collate import BatchBuilder
 from recsys.launch import single_process_group
 from recsys.pipelining import pipelined_steps, plain_steps

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from feature_store.errors import UserError
-from feature_store.storage import (
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
     directory_written_atomically,
     locked,
     read_manifest,
@@ -35,7 +35,7 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "out[1]"
-    killed = "import os; from feature_store.storage import *; from pathlib import Path; "
+    killed = "import os; from feature_store.core.files import *; from pathlib import Path; "
     killed += "c = directory_written_atomically(Path({!r})); c.__enter__(); os._exit(1)"
     subprocess.run([sys.executable, "-c", killed.format(str(path))], check=False)
     assert len(list(tmp_path.iterdir())) == 1
@@ -88,7 +88,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with locked(path, "busy."), pytest.raises(UserError, match="busy"), locked(path, "busy."):
         pass
-    taken = "import os; from feature_store.storage import *; from pathlib import Path; "
+    taken = "import os; from feature_store.core.files import *; from pathlib import Path; "
     taken += "c = locked(Path({!r}), 'busy.'); c.__enter__(); os._exit(1)"
     subprocess.run([sys.executable, "-c", taken.format(str(path))], check=False)
     with locked(path, "busy."):

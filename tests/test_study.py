@@ -11,7 +11,7 @@ from planted import planted_config, write_planted_log
 from scipy import stats
 from test_comparison import write_run
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys import launch as launch_module
 from recsys import study_units
 from recsys.config_file import with_values

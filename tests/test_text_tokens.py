@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import TextFeature
-from feature_store.tokens import tokens_of
 
 TEXTS = st.lists(st.none() | st.text(st.sampled_from("aAbcÉé-, 7漢字😀"), max_size=25), max_size=6)
 

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from small_batches import config
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.model_settings import ModelConfig
 from recsys.towers import BatchNorm, Cross, Tower
 

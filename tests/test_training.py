@@ -16,7 +16,7 @@ from planted import planted_config, write_planted_log
 from ranks import saved_tensors, seen_pairs, start_ranks, train_on_ranks
 from torch.multiprocessing import ProcessExitedException
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.evaluation import evaluate
 from recsys.lanes import read_steps

@@ -11,8 +11,8 @@ from planted import planted_config, write_planted_log
 from ranks import saved_tensors, seen_pairs, train_on_ranks
 from small_batches import config as small_config
 
-from feature_store.columns import jagged_from_arrow
-from feature_store.errors import UserError
+from feature_store.core.columns import jagged_from_arrow
+from feature_store.core.errors import UserError
 from feature_store.history import hash64
 from pipelines.histories import Events, example_history
 from pipelines.prepared import Prepared

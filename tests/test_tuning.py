@@ -14,7 +14,7 @@ import pytest
 import yaml
 from planted import planted_config
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.config import Config
 from recsys.config_file import load_config, parse_config, with_values
 from recsys.tuning_journal import Journal, Trial

@@ -9,7 +9,7 @@ import pytest
 from tiny_bundle import ITEMS, export_untrained, write_prepared
 
 import serving
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.sources import open_source, read_piece
 from serving.index import ItemIndex
 from serving.online import MemoryQueries

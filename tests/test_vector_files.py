@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import UserError
-from feature_store.storage import write_parquet
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_parquet
 from serving import vector_files
 from serving.seal import read_manifest, seal
 from serving.vector_files import VectorsManifest, write_vectors

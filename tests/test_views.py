@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from small_batches import FEATURES, ITEMS, config, prepared, share
 from test_collate import bags_by_feature
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
 from recsys.collate import BatchBuilder
 from recsys.views import ViewBuilder

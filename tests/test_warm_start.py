@@ -10,7 +10,7 @@ from planted import planted_config, write_planted_log
 from ranks import tensors_of
 from toy import DIM, ROWS, ToyTraining, on_ranks, save, toy_config
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.prepared import Prepared
 from recsys.checkpoint_manifest import read_checkpoint
 from recsys.doctor import diagnose

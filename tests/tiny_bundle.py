@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from feature_store.columns import Jagged, write_columns
-from feature_store.context import NO_TIME
-from feature_store.encoding import NO_IDS, SideEncoder, has_vocabulary
-from feature_store.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.core.columns import Jagged, write_columns
+from feature_store.core.files import write_manifest
+from feature_store.encoding.context import NO_TIME
+from feature_store.encoding.encoder import NO_IDS, SideEncoder, has_vocabulary
+from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureGroup, TimeFeature, is_sparse
-from feature_store.storage import write_manifest
-from feature_store.vocabulary import Vocabulary
 from pipelines.prepared import (
     Counts,
     InformationMatrices,

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from feature_store.errors import UserError
-from feature_store.storage import write_text
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
 from recsys.dashboard.run_store import RunStore
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."

@@ -2,7 +2,7 @@
 
 import pyarrow.parquet as pq
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.dashboard import figures
 from recsys.dashboard.items import ItemTable
 from recsys.dashboard.parts import Cell, Chart, Entry, Part, Section, Table, Text

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dash import dcc, html
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.dashboard.comparison_section import comparison_section
 from recsys.dashboard.components import (
     choice,

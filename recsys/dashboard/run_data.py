@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from pipelines.quality import Quality
 from recsys.dashboard.items import ItemTable
 from recsys.dashboard.queries import QueryTable

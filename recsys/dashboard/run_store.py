@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 from recsys.dashboard.run_data import RunData
 
 # How old the list of runs may be, and how many runs are kept in memory.

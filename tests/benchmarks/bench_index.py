@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.errors import UserError
-from feature_store.storage import mapped_array
+from feature_store.core.errors import UserError
+from feature_store.core.files import mapped_array
 from recsys.config import ExportConfig
 from serving.index_build import build_index
 from serving.item_vectors import item_vector_batches

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from redis_server import MISSING, is_installed, redis_server
 
-from feature_store.online import (
+from feature_store.core.rows import encode_rows
+from feature_store.online.store import (
     Contents,
     OnlineFeatures,
     OnlineStore,
@@ -35,7 +36,6 @@ from feature_store.online import (
     open_online_store,
     schema_in_hex,
 )
-from feature_store.rows import encode_rows
 from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 

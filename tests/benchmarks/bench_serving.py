@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import serving
-from feature_store.storage import directory_written_atomically
+from feature_store.core.files import directory_written_atomically
 from serving.ids import IdTable
 from serving.index import ItemIndex
 from serving.seal import IDS, INDEX, read_manifest, seal

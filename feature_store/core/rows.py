@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints
-from feature_store.raw import plain_array
+from feature_store.core.arrow import plain_array
+from feature_store.core.columns import Ints
 
 Bytes = npt.NDArray[np.uint8]
 

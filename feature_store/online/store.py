@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.columns import Column, Ints
-from feature_store.encoding import SideEncoder
-from feature_store.errors import UserError
+from feature_store.core.columns import Column, Ints
+from feature_store.core.errors import UserError
+from feature_store.core.rows import decode_rows
+from feature_store.encoding.encoder import SideEncoder
 from feature_store.recent import HISTORY_SCHEMA, Event, recent
-from feature_store.rows import decode_rows
 from feature_store.schema import FeatureSchema, IdFeature, Side
 from feature_store.settings import FeatureStoreConfig
 
@@ -260,11 +260,11 @@ def open_online_store(settings: FeatureStoreConfig, directory: Path) -> OnlineSt
         UserError: Redis does not answer.
     """
     if settings.online == "redis":
-        from feature_store.online_redis import RedisStore
+        from feature_store.online.redis import RedisStore
 
         assert settings.redis_url is not None
         return RedisStore(settings.redis_url, settings.redis_prefix)
-    from feature_store.online_sqlite import SqliteStore
+    from feature_store.online.sqlite import SqliteStore
 
     return SqliteStore(directory / "online")
 

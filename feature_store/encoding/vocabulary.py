@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.columns import Ints
-from feature_store.storage import write_parquet
+from feature_store.core.columns import Ints
+from feature_store.core.files import write_parquet
 
 # Below this many look-ups a Python dictionary beats Arrow, which hashes the vocabulary every call.
 _SMALL_LOOKUP = 4096

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".tmp"

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Bools, Ints
-from feature_store.raw import plain_array
+from feature_store.core.arrow import plain_array
+from feature_store.core.columns import Bools, Ints
 from feature_store.schema import DenseFeature, NumericFeature, TimeFeature, VectorFeature
 
 Numbers = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from feature_store.columns import Floats, Jagged
+from feature_store.core.columns import Floats, Jagged
 
 
 def bag_weights(column: Jagged, half_life: float | None) -> Floats:

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.errors import UserError
-from feature_store.online import (
+from feature_store.core.errors import UserError
+from feature_store.online.store import (
     VIEWS,
     Contents,
     Event,

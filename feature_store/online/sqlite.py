@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Ints
-from feature_store.online import (
+from feature_store.core.columns import Ints
+from feature_store.core.files import temporary_sibling, write_text
+from feature_store.online.store import (
     VIEWS,
     Contents,
     Event,
@@ -32,7 +33,6 @@ from feature_store.online import (
     latest_appended,
     nothing_materialized,
 )
-from feature_store.storage import temporary_sibling, write_text
 
 _BATCH_ROWS = 20_000
 _PAGE_BYTES = 16_384

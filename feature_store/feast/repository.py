@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from feature_store.errors import UserError
+from feature_store.core.errors import UserError
+from feature_store.core.files import fingerprint, write_json, write_text
+from feature_store.offline.views import EVENT_TIME, ID_COLUMN, FeatureView
 from feature_store.recent import HISTORY_SCHEMA
 from feature_store.schema import SIDES
 from feature_store.settings import FeatureStoreConfig
-from feature_store.storage import fingerprint, write_json, write_text
-from feature_store.views import EVENT_TIME, ID_COLUMN, FeatureView
 
 PROJECT = "recsys"
 
@@ -31,7 +31,7 @@ _DEFINITIONS = '''"""The views of this directory, for Feast. Written by `recsys 
 
 from pathlib import Path
 
-from feature_store.repository import definitions
+from feature_store.feast.repository import definitions
 
 globals().update(definitions(Path(__file__).parent))
 '''
@@ -170,6 +170,9 @@ def _configuration(directory: Path, settings: FeatureStoreConfig) -> dict[str, A
         "provider": "local",
         "registry": {"path": str(directory / "registry.db"), "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},
-        "online_store": {"type": "feature_store.feast_online.RowOnlineStore", "settings": online},
+        "online_store": {
+            "type": "feature_store.feast.online_store.RowOnlineStore",
+            "settings": online,
+        },
         "entity_key_serialization_version": 3,
     }

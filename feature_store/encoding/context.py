@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Column, Dense, Ints, Jagged
-from feature_store.errors import UserError
-from feature_store.raw import plain_array
+from feature_store.core.arrow import plain_array
+from feature_store.core.columns import Column, Dense, Ints, Jagged
+from feature_store.core.errors import UserError
 from feature_store.schema import (
     AnyFeature,
     CategoricalFeature,

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.columns import Ints, Jagged
-from feature_store.raw import plain_array
+from feature_store.core.arrow import plain_array
+from feature_store.core.columns import Ints, Jagged
 from feature_store.schema import (
     CategoricalFeature,
     PositionFeature,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.storage import write_atomically
+from feature_store.core.files import write_atomically
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float32]

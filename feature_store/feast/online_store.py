@@ -16,14 +16,14 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
 from pydantic import StrictStr
 
-from feature_store.online import OnlineStore as Store
-from feature_store.online import View, history_of, open_online_store
+from feature_store.core.rows import decode_rows, encode_rows
+from feature_store.feast.repository import feast_type
+from feature_store.offline.views import EVENT_TIME, ID_COLUMN, IS_CURRENT, feast_names
+from feature_store.online.store import OnlineStore as Store
+from feature_store.online.store import View, history_of, open_online_store
 from feature_store.recent import HISTORY_SCHEMA
-from feature_store.repository import feast_type
-from feature_store.rows import decode_rows, encode_rows
 from feature_store.schema import Side
 from feature_store.settings import FeatureStoreConfig
-from feature_store.views import EVENT_TIME, ID_COLUMN, IS_CURRENT, feast_names
 
 Row = tuple[Any, dict[str, Value], datetime, datetime | None]
 
@@ -31,7 +31,7 @@ Row = tuple[Any, dict[str, Value], datetime, datetime | None]
 class RowOnlineStoreConfig(FeastConfigBaseModel):
     """The section `online_store` of feature_store.yaml."""
 
-    type: StrictStr = "feature_store.feast_online.RowOnlineStore"
+    type: StrictStr = "feature_store.feast.online_store.RowOnlineStore"
     settings: FeatureStoreConfig = FeatureStoreConfig()
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Ints
-from feature_store.hashing import Collisions, DigestCounts, collisions, token_digests
-from feature_store.raw import plain_array
-from feature_store.scaling import (
+from feature_store.core.arrow import plain_array
+from feature_store.core.columns import Ints
+from feature_store.encoding.collisions import Collisions, DigestCounts, collisions, token_digests
+from feature_store.encoding.scaling import (
     Moments,
     NumberCounts,
     Numbers,
@@ -21,9 +21,14 @@ from feature_store.scaling import (
     Standardisation,
     dense_values,
 )
+from feature_store.encoding.tokens import tokens_of
+from feature_store.encoding.vocabulary import (
+    Vocabulary,
+    count_tokens,
+    grow_vocabulary,
+    merge_counts,
+)
 from feature_store.schema import DenseFeature, NumericFeature, TokenFeature, VectorFeature
-from feature_store.tokens import tokens_of
-from feature_store.vocabulary import Vocabulary, count_tokens, grow_vocabulary, merge_counts
 
 _DROPPED_BITS = b"dropped_bits"
 

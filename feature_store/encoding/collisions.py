@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.columns import Ints
+from feature_store.core.columns import Ints
 
 # From this share of colliding tokens on a user is told.
 _MANY = 0.1

@@ -7,17 +7,20 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from feature_store.columns import Column, Dense, Ints, Jagged
-from feature_store.context import encode_time, time_rows
-from feature_store.hashing import bucket_rows, token_digests
-from feature_store.raw import id_strings
-from feature_store.scaling import (
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Column, Dense, Ints, Jagged
+from feature_store.core.files import write_json
+from feature_store.encoding.collisions import bucket_rows, token_digests
+from feature_store.encoding.context import encode_time, time_rows
+from feature_store.encoding.scaling import (
     Scaling,
     dense_values,
     dense_width,
     scaling_from_json,
     scaling_to_json,
 )
+from feature_store.encoding.tokens import tokens_of
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import (
     AnyFeature,
     DenseFeature,
@@ -32,9 +35,6 @@ from feature_store.schema import (
     qualified,
     shared_table,
 )
-from feature_store.storage import write_json
-from feature_store.tokens import tokens_of
-from feature_store.vocabulary import Vocabulary
 
 OOV_ROW = 0
 # Of the context: it has no catalogue.

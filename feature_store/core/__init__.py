@@ -1,0 +1,1 @@
+"""Foundations: errors, files, manifests, hashing, and the arrays that features are made of."""

@@ -1,0 +1,1 @@
+"""Feast's view of the feature store: its repository and its online store."""

@@ -1,0 +1,1 @@
+"""Snapshots of features with their validity, read at a point in time."""

@@ -1,0 +1,1 @@
+"""Online stores of features and recent histories."""
