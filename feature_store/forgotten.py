@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint, write_json
+from feature_store.core.files import write_json
+from feature_store.core.manifests import fingerprint
 from feature_store.schema import Side
 
 

@@ -1,61 +1,14 @@
 """Point-in-time history: what was known of a query when an event happened."""
 
+from collections.abc import Iterable
+
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.columns import Ints, Jagged
 
 # A history of distinct items looks back over so many times as many events at most.
 _MAX_STRETCH = 8
-
-_NO_BYTES = np.zeros(0, np.uint8)
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-
-
-def hash64(seed: int, *keys: Ints | int) -> Ints:
-    """SplitMix64 (Steele et al. 2014) over a seed and integer keys that broadcast; uint64.
-
-    A counter-based generator: the value depends on the keys alone, so that it is the same whatever
-    the order of rows, the number of partitions or of workers.
-    """
-    state = np.asarray(np.uint64(seed % 2**64))
-    with np.errstate(over="ignore"):
-        for key in keys:
-            state = (state ^ np.asarray(key).astype(np.uint64)) * _GOLDEN + _GOLDEN
-            state = (state ^ (state >> np.uint64(30))) * _MIX_1
-            state = (state ^ (state >> np.uint64(27))) * _MIX_2
-            state = state ^ (state >> np.uint64(31))
-    return state
-
-
-def hash_uniform(seed: int, *keys: Ints | int) -> npt.NDArray[np.float64]:
-    """`hash64` as float64 in [0, 1)."""
-    return (hash64(seed, *keys) >> np.uint64(11)).astype(np.float64) / float(2**53)
-
-
-def hash_strings(seed: int, strings: pa.Array) -> Ints:
-    """A hash of each string's bytes, [strings] uint64, without a loop over them.
-
-    Multilinear (Lemire and Kaser 2014): every place has a multiplier of its own, and the products
-    are added modulo 2^64; then mixed by `hash64`. Null hashes as the empty string.
-    """
-    array = strings.fill_null("").cast(pa.large_string())
-    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
-    if not len(array):
-        return np.zeros(0, np.uint64)
-    lengths = np.diff(offsets)
-    content = array.buffers()[2]
-    data = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]] if content else _NO_BYTES
-    place = np.arange(len(data)) - np.repeat(offsets[:-1] - offsets[0], lengths)
-    multipliers = hash64(seed, np.arange(int(lengths.max())))
-    sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum(multipliers[place] * (data.astype(np.uint64) + np.uint64(1)), out=sums[1:])
-    ends = offsets - offsets[0]
-    return hash64(seed, sums[ends[1:]] - sums[ends[:-1]], lengths)
 
 
 def past_history(
@@ -216,3 +169,33 @@ def windows(start: Ints, lengths: Ints) -> Jagged:
 
 def _without_target(history: Jagged, target_item: Ints) -> Jagged:
     return history.keep(history.values != target_item[history.row_of_value()])
+
+
+Event = tuple[int, str]  # Microseconds since 1970, item id.
+
+
+# Of the rows that hold a history.
+HISTORY_SCHEMA = pa.schema(
+    [
+        pa.field("items", pa.list_(pa.string())),
+        pa.field("timestamps", pa.list_(pa.timestamp("us", "UTC"))),
+    ]
+)
+
+
+def recent(events: Iterable[Event], *, max_length: int, distinct: bool) -> list[Event]:
+    """The newest of some events, each counted once, in order.
+
+    The same whatever order the events come in, and however often: what `past_history` of all of
+    them gives a target after the last one.
+
+    Args:
+        events: Of one query.
+        max_length: Of the result.
+        distinct: An item that repeats is kept only where it came last.
+    """
+    ordered = sorted(set(events))
+    if distinct:
+        last = {item: position for position, (_, item) in enumerate(ordered)}
+        ordered = [event for position, event in enumerate(ordered) if last[event[1]] == position]
+    return ordered[-max_length:]

@@ -3,17 +3,12 @@
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from feature_store.core.files import fingerprint
+from feature_store.core.manifests import fingerprint
+from feature_store.core.settings import Settings
 
 _LONGEST_NGRAM = 10
-
-
-class Settings(BaseModel):
-    """Base of every part of the configuration: closed and immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Feature(Settings):

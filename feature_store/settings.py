@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import Settings
+from feature_store.core.settings import Settings
 
 PASSWORD_VARIABLE = "RECSYS_REDIS_PASSWORD"
 

@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import id_strings
+from feature_store.core.arrow import id_strings, microseconds
 from feature_store.core.columns import Bools
 from feature_store.encoding.context import raw_values
 from feature_store.schema import ColumnFeature, Side, qualified
 from pipelines.prepared import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
-from pipelines.timestamps import microseconds, parse_microseconds
+from pipelines.timestamps import parse_microseconds
 
 NULL_ID = "null id"
 REPEATED_ID = "repeated id"

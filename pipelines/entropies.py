@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from feature_store.core.columns import Column, Dense, Ints, Jagged
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 
 Floats = npt.NDArray[np.float64]
 

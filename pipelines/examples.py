@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Column, Ints, Jagged, to_arrow, write_columns
 from feature_store.core.files import write_array, write_parquet
-from feature_store.history import hash64, hash_strings
+from feature_store.core.hashing import hash64, hash_strings
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.bucket_rows import (
     Rows,

@@ -20,7 +20,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically, sha256_of
+from feature_store.core.files import directory_written_atomically
+from feature_store.core.manifests import sha256_of
 from pipelines.movielens import (
     PARTITIONS,
     README,

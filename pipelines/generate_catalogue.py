@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
-from feature_store.history import hash_uniform
+from feature_store.core.hashing import hash_uniform
 
 Floats = npt.NDArray[np.float64]
 

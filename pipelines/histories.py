@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.core.columns import Bools, Ints, Jagged
+from feature_store.core.hashing import hash64
 from feature_store.encoding.context import NO_TIME
-from feature_store.history import hash64, others_history, past_history, seen_before
+from feature_store.history import others_history, past_history, seen_before
 from pipelines.prepared import SPLITS
 from pipelines.query_state import QueryState
 from pipelines.settings import History

@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Column, Ints, read_columns
 from feature_store.core.files import write_array
-from feature_store.encoding.collisions import token_digests
+from feature_store.core.hashing import token_digests
 from pipelines.entropies import (
     Entropies,
     discrete,

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint, read_manifest, write_manifest
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
 from feature_store.core.errors import UserError
-from feature_store.core.files import read_manifest
+from feature_store.core.manifests import read_manifest
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import EPOCH
 from feature_store.core.errors import UserError
 from pipelines.profile_order import OrderProfile, profile_order
 from pipelines.sampling import ParquetTable
@@ -228,7 +229,7 @@ def _clock(times: Ints) -> tuple[datetime, datetime] | None:
 
 
 def _datetime(microseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.arrow import id_strings
+from feature_store.core.arrow import id_strings, microseconds
 from feature_store.core.columns import Bools
-from feature_store.core.files import fingerprint, write_parquet
+from feature_store.core.files import write_parquet
+from feature_store.core.manifests import fingerprint
 from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, ColumnFeature, Side, qualified
@@ -24,7 +25,6 @@ from pipelines.sources import Piece, piece_identity, read_piece
 from pipelines.splits import crc32
 from pipelines.summaries import Summary, summarise_events
 from pipelines.tasks import write_partitions
-from pipelines.timestamps import microseconds
 
 # Of what a scan makes: raise it when the same piece and configuration give other content.
 _VERSION = 3

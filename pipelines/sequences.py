@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.files import write_parquet
-from feature_store.history import hash64, seen_before, windows
+from feature_store.core.hashing import hash64
+from feature_store.history import seen_before, windows
 from pipelines.histories import Events, example_history
 from pipelines.prepared import SEQUENCE_SCHEMA
 from pipelines.settings import DataConfig, History

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from feature_store.schema import FeatureSchema, Settings, Side, TimeFeature
+from feature_store.core.settings import Settings
+from feature_store.schema import FeatureSchema, Side, TimeFeature
 from pipelines.filesystems import shown
 
 # Manifests and experiments do not show the secrets of a URL.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint
+from feature_store.core.manifests import fingerprint
 from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
 from pipelines.columns import (
     Partition,

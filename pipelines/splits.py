@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Ints
 from pipelines.prepared import SPLITS
 from pipelines.settings import ColdItems, GivenSplit, LeaveLastOut, RandomHash, Split, TimeSplit
-from pipelines.timestamps import microseconds
 
 UInts = npt.NDArray[np.uint32]
 

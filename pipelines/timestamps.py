@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import EPOCH
+
 Unit = Literal["s", "ms", "us", "ns"]
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DATE = r"^\d{4}-\d{2}-\d{2}|^\d{8}$"
 _DAY = r"^(\d{4})(\d{2})(\d{2})$"
@@ -98,11 +99,6 @@ def as_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def microseconds(moment: datetime) -> int:
-    """Since 1970; no time zone means UTC."""
-    return (as_utc(moment) - _EPOCH) // timedelta(microseconds=1)
-
-
 def moment_of(time: int) -> datetime:
     """The inverse of `microseconds`, in UTC."""
-    return _EPOCH + timedelta(microseconds=time)
+    return EPOCH + timedelta(microseconds=time)

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_store.core.files import MANIFEST, locked, remove_temporary_files, sync_tree, write_json
+from feature_store.core.files import locked, remove_temporary_files, sync_tree, write_json
+from feature_store.core.manifests import MANIFEST
 
 # A bucket may grow so many times as large as planned, or shrink, before all events are cut anew.
 _DRIFT = 4

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from feature_store.core.columns import Ints, Jagged
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 from recsys.evaluation_settings import Baseline, EvaluationConfig
 from recsys.ranking import ItemScores, Scorer
 

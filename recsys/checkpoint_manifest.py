@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import read_manifest
+from feature_store.core.manifests import read_manifest
 from recsys.config import Config
 from recsys.table_rows import TableRows
 

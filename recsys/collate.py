@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged
+from feature_store.core.hashing import hash_uniform
 from feature_store.encoding.pooling import bag_weights
-from feature_store.history import hash_uniform
 from feature_store.schema import (
     AnyFeature,
     ContextFeature,

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import FeatureSchema, Filterable, Settings
+from feature_store.core.settings import Settings
+from feature_store.schema import FeatureSchema, Filterable
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, context_fault, has_sequences
 from recsys.evaluation_settings import EvaluationConfig, evaluation_fault

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.core.files import read_manifest
+from feature_store.core.manifests import read_manifest
 from pipelines.prepared import Prepared
 from recsys.checkpoint_manifest import CHECKPOINTS, damage_of, latest_checkpoint, read_checkpoint
 from recsys.comparison import Finding, compare, differences

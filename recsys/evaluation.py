@@ -10,14 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.columns import Floats, Ints
-from feature_store.core.files import (
-    directory_written_atomically,
-    fingerprint,
-    read_manifest,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from feature_store.core.files import directory_written_atomically, write_json, write_text
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config

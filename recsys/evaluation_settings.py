@@ -4,13 +4,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from feature_store.schema import (
-    CategoricalFeature,
-    FeatureSchema,
-    MultiValuedFeature,
-    Settings,
-    qualified,
-)
+from feature_store.core.settings import Settings
+from feature_store.schema import CategoricalFeature, FeatureSchema, MultiValuedFeature, qualified
 from recsys.metrics import CUTOFFS
 
 Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]

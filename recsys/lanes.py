@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.core.columns import Ints, Jagged, jagged_from_arrow
-from feature_store.history import hash64, windows
+from feature_store.core.hashing import hash64
+from feature_store.history import windows
 from pipelines.prepared import CONTEXT
 from recsys.plan import Piece, TrainingPlan, rank_rows
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.core.columns import Bools, Ints
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 from feature_store.schema import Feature, IdFeature
 from pipelines.prepared import MutualInformation
 from recsys.ssl_settings import CorrelatedMasking, RandomMasking, SelfSupervisionConfig

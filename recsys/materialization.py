@@ -11,26 +11,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.core.files import (
-    fingerprint,
-    locked,
-    read_manifest,
-    remove_temporary_files,
-    write_manifest,
-)
+from feature_store.core.arrow import microseconds
+from feature_store.core.files import locked, remove_temporary_files
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.feast.repository import apply_repository
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView
-from feature_store.online.store import (
-    Contents,
-    Event,
-    Keep,
-    OnlineStore,
-    View,
-    microseconds,
-    open_online_store,
-    schema_in_hex,
-)
+from feature_store.online import open_online_store
+from feature_store.online.store import Contents, Event, Keep, OnlineStore, View, schema_in_hex
 from feature_store.schema import SIDES, Side
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps

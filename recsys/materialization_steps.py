@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import MANIFEST
+from feature_store.core.manifests import MANIFEST
 from feature_store.forgotten import Forgotten
 from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView, raw_columns

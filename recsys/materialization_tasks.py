@@ -16,14 +16,13 @@ import pyarrow.parquet as pq
 
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.files import write_atomically
+from feature_store.core.hashing import hash64, hash_of_ids, hash_strings
 from feature_store.core.rows import encode_rows
 from feature_store.encoding.encoder import id_strings
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.forgotten import Forgotten
-from feature_store.history import hash64, hash_strings
+from feature_store.history import HISTORY_SCHEMA
 from feature_store.offline.snapshots import Snapshots, write_history_snapshot
-from feature_store.online.store import hash_of_ids
-from feature_store.recent import HISTORY_SCHEMA
 from feature_store.schema import Side
 from pipelines.settings import History
 from pipelines.sources import Piece, read_piece

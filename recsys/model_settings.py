@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import Settings
+from feature_store.core.settings import Settings
 
 Norm = Literal["none", "batch", "layer"]
 Pooling = Literal["mean", "last", "recent", "attention"]

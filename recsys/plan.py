@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
+from feature_store.core.manifests import fingerprint
 
 _SHARD_ORDER, _ROTATION = 21, 22
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint
+from feature_store.core.manifests import fingerprint
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.plan import TrainingPlan

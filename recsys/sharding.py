@@ -22,7 +22,7 @@ from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
 from feature_store.core.errors import UserError
-from feature_store.history import hash_uniform
+from feature_store.core.hashing import hash_uniform
 from recsys.model import TwoTower
 from recsys.optimizers import TABLES
 from recsys.placement import DATA_TYPES, place, table_sharder, topology_of

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from feature_store.core.settings import Settings
 from feature_store.schema import (
     AnyFeature,
     FeatureGroup,
     FeatureSchema,
-    Settings,
     is_sparse,
     qualified,
     shared_table,

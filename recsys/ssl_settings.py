@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import FeatureSchema, IdFeature, Settings, takes_several_values
+from feature_store.core.settings import Settings
+from feature_store.schema import FeatureSchema, IdFeature, takes_several_values
 
 
 class NoSelfSupervision(Settings):

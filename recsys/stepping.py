@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 
 from feature_store.core.errors import UserError
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 from recsys.batch import Batch
 from recsys.guards import check_gradients, check_loss
 from recsys.optimizers import Optimizers

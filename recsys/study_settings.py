@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from feature_store.schema import Settings
+from feature_store.core.settings import Settings
 from recsys.tuning_settings import Dimension, flat_paths
 
 

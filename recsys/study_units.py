@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint, write_json
+from feature_store.core.files import write_json
+from feature_store.core.manifests import fingerprint
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values

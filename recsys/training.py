@@ -11,13 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    directory_written_atomically,
-    read_manifest,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from feature_store.core.files import directory_written_atomically, write_json, write_text
+from feature_store.core.manifests import read_manifest, write_manifest
 from pipelines.prepared import Prepared
 from recsys.checkpoint_manifest import (
     checkpoint_path,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.core.files import fingerprint
+from feature_store.core.manifests import fingerprint
 from pipelines.prepared import Prepared
 from recsys.config import Config
 

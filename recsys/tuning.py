@@ -13,14 +13,12 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
-    fingerprint,
     locked,
-    read_manifest,
     write_json,
-    write_manifest,
     write_parquet,
     write_text,
 )
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.negatives import check_candidates

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 from recsys.config import Config
 from recsys.tuning_journal import Ended, Journal, Started, Trial, Validated
 from recsys.tuning_space import Axis, own_values, suggest

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from feature_store.schema import Settings
+from feature_store.core.settings import Settings
 
 
 class Range(Settings):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_store.core.columns import Bools, Ints, Jagged
-from feature_store.history import hash64, hash_uniform
+from feature_store.core.hashing import hash64, hash_uniform
 from pipelines.prepared import Prepared
 from recsys.config import Config
 from recsys.masking import Masking, build_masking

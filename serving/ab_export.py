@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import MANIFEST, directory_written_atomically
+from feature_store.core.files import directory_written_atomically
+from feature_store.core.manifests import MANIFEST
 from serving.experiment import EXPERIMENT_JSON, Experiment, GuardRail, Variant, write_experiment
 from serving.seal import verify
 

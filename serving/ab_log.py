@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import numpy as np
 from scipy import stats
 
+from feature_store.core.arrow import EPOCH
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from serving.ab_statistics import Estimate, Moments, ratio
@@ -18,7 +19,6 @@ from serving.exposures import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files
 
 _TAIL = 0.99
 _BINS_PER_MS = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Of each query: numerator and denominator, in columns of `counted`.
 _RATIOS: dict[Metric, tuple[str, str]] = {
@@ -104,7 +104,7 @@ def span(
     if not groups:
         raise UserError(f"the log {log} has no exposure; wait until its server has answered.")
     first, last = min(group[2] for group in groups), max(group[3] for group in groups)
-    return _EPOCH + timedelta(microseconds=first), _EPOCH + timedelta(microseconds=last)
+    return EPOCH + timedelta(microseconds=first), EPOCH + timedelta(microseconds=last)
 
 
 def count_queries(database: duckdb.DuckDBPyConnection, window: int) -> None:

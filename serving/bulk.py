@@ -18,12 +18,8 @@ from rich.console import Console
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    directory_written_atomically,
-    require_replaceable,
-    write_manifest,
-    write_parquet,
-)
+from feature_store.core.files import directory_written_atomically, write_parquet
+from feature_store.core.manifests import require_replaceable, write_manifest
 from pipelines.sources import open_source, read_piece
 from serving.bundle import load
 from serving.ids import IdTable

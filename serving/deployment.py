@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import MANIFEST
+from feature_store.core.manifests import MANIFEST
 from serving.bundle import load, local_bundle
 from serving.experiment import EXPERIMENT_JSON, Experiment, Variant, read_experiment
 from serving.exposures import division

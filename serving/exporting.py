@@ -11,17 +11,12 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
+from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Floats, Ints, Jagged, read_columns, take_rows
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    directory_written_atomically,
-    fingerprint,
-    read_manifest,
-    write_array,
-    write_text,
-)
+from feature_store.core.files import directory_written_atomically, write_array, write_text
+from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.encoding.context import NO_TIME, request_table
-from feature_store.online.store import microseconds
 from pipelines.popularity import item_slices
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import mapped_array, write_array, write_atomically
-from feature_store.encoding.collisions import Digests, text_digests, token_digests
+from feature_store.core.hashing import Digests, text_digests, token_digests
 
 
 class IdTable:

@@ -6,7 +6,8 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from feature_store.core.errors import UserError
-from feature_store.online.store import nothing_materialized, open_online_store
+from feature_store.online import open_online_store
+from feature_store.online.store import nothing_materialized
 from feature_store.settings import FeatureStoreConfig
 from serving.deployment import Deployment, Source
 from serving.exposures import ExposureLog

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from feature_store.core.arrow import microseconds
 from feature_store.core.columns import (
     Bools,
     Column,
@@ -24,7 +25,7 @@ from feature_store.core.columns import (
 )
 from feature_store.encoding.context import NO_TIME, given_columns
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.online.store import Event, microseconds
+from feature_store.online.store import Event
 from feature_store.schema import IdFeature
 from serving.filters import Where
 from serving.ids import IdTable

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import MANIFEST
+from feature_store.core.manifests import MANIFEST
 from recsys.config import Config
 from recsys.tracking import open_run
 from recsys.tracking import tracking_uri as store_of

@@ -31,7 +31,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import MANIFEST, fingerprint, sha256_of, write_manifest
+from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from serving.index import IndexReport
 
 # Of the layout; a reader refuses others.

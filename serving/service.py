@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
-from feature_store.online.store import microseconds
+from feature_store.core.arrow import microseconds
 from serving.answers import Recommendations
 from serving.api import (
     BatchRequest,

@@ -17,13 +17,8 @@ from rich.console import Console
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    MANIFEST,
-    directory_written_atomically,
-    fingerprint,
-    write_array,
-    write_text,
-)
+from feature_store.core.files import directory_written_atomically, write_array, write_text
+from feature_store.core.manifests import MANIFEST, fingerprint
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema, Filterable
 from pipelines.popularity import item_slices

@@ -42,11 +42,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    directory_written_atomically,
-    require_replaceable,
-    write_manifest,
-)
+from feature_store.core.files import directory_written_atomically
+from feature_store.core.manifests import require_replaceable, write_manifest
 from serving.item_vectors import item_vector_batches, map_item_vectors
 from serving.seal import verify
 

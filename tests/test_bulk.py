@@ -11,7 +11,7 @@ from tiny_bundle import QUERIES
 
 import serving
 from feature_store.core.errors import UserError
-from feature_store.core.files import read_manifest
+from feature_store.core.manifests import read_manifest
 from serving import bulk
 from serving.bulk import BulkManifest, recommend_all
 from serving.ids import write_ids

@@ -14,7 +14,7 @@ from tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
 
 import serving
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint, sha256_of
+from feature_store.core.manifests import fingerprint, sha256_of
 from feature_store.encoding.vocabulary import Vocabulary
 from serving.bundle import read_snapshot
 from serving.programs import TowerProgram

@@ -15,7 +15,8 @@ from tiny_bundle import ITEMS, NEVER_TRAINED, QUERIES, export_untrained, untrain
 
 import serving
 from feature_store.core.errors import UserError
-from feature_store.core.files import sha256_of, write_json
+from feature_store.core.files import write_json
+from feature_store.core.manifests import sha256_of
 from pipelines.prepared import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config

@@ -21,13 +21,15 @@ from prepare_logs import FEATURES, items_table, queries_table, random_events, wr
 from redis_server import MISSING, is_installed, redis_server
 from rich.console import Console
 
+from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Column, Dense
 from feature_store.core.errors import UserError
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.offline import snapshots as offline
 from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView
-from feature_store.online.store import OnlineFeatures, microseconds, open_online_store
+from feature_store.online import open_online_store
+from feature_store.online.features import OnlineFeatures
 from pipelines.prepared import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config

@@ -9,20 +9,14 @@ import pyarrow as pa
 import pytest
 from redis_server import MISSING, is_installed, redis_server
 
+from feature_store.core.arrow import microseconds
 from feature_store.core.errors import UserError
+from feature_store.core.hashing import hash_of_id, hash_of_ids
 from feature_store.core.rows import encode_rows
-from feature_store.online.store import (
-    Contents,
-    Loader,
-    OnlineFeatures,
-    OnlineStore,
-    hash_of_id,
-    hash_of_ids,
-    microseconds,
-    open_online_store,
-    schema_in_hex,
-)
-from feature_store.recent import HISTORY_SCHEMA, recent
+from feature_store.history import HISTORY_SCHEMA, recent
+from feature_store.online import open_online_store
+from feature_store.online.features import OnlineFeatures
+from feature_store.online.store import Contents, Loader, OnlineStore, schema_in_hex
 from feature_store.schema import FeatureSchema
 from feature_store.settings import PASSWORD_VARIABLE, FeatureStoreConfig
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import sha256_of
+from feature_store.core.manifests import sha256_of
 from pipelines import fetch as module
 from pipelines import movielens
 from pipelines.fetch import FILES, Source, fetch, fetch_movielens_100k

@@ -9,13 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.encoding.collisions import (
-    DigestCounts,
-    bucket_rows,
-    collision_warning,
-    collisions,
-    token_digests,
-)
+from feature_store.core.hashing import bucket_rows, token_digests
+from feature_store.encoding.collisions import DigestCounts, collision_warning, collisions
 from feature_store.encoding.fitting import hash_collisions, partial_counts
 from feature_store.schema import CategoricalFeature, MultiValuedFeature
 

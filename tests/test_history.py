@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
-from feature_store.history import hash64, hash_strings
+from feature_store.core.hashing import hash64, hash_strings
 from pipelines.histories import Events, example_history, query_state
 from pipelines.settings import History
 from pipelines.splits import TEST, TRAIN, VALIDATION

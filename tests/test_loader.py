@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import write_manifest
+from feature_store.core.manifests import write_manifest
 from pipelines.prepared import Prepared
 from recsys.checkpoint_manifest import CheckpointManifest, Progress
 from recsys.launch import single_process_group

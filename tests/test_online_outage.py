@@ -8,7 +8,7 @@ from redis_server import MISSING, is_installed, redis_server
 from test_feature_store_online import fill
 from test_server import recommend, request, running
 
-from feature_store.online.store import open_online_store
+from feature_store.online import open_online_store
 from feature_store.settings import FeatureStoreConfig
 from serving.bundle import load
 from serving.deployment import MAIN, Serving

@@ -13,7 +13,7 @@ from parity import CPU, TABLES, Case, sharded_case, train_case
 from small_batches import config
 
 from feature_store.core.errors import UserError
-from feature_store.history import hash_uniform
+from feature_store.core.hashing import hash_uniform
 from recsys.launch import single_process_group
 from recsys.placement import _columns
 from recsys.plan_table import TablePlan, format_plan

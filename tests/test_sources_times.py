@@ -7,12 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.timestamps import (
-    microseconds,
-    parse_microseconds,
-    timestamp_unit,
-    to_microseconds,
-)
+from feature_store.core.arrow import microseconds
+from pipelines.timestamps import parse_microseconds, timestamp_unit, to_microseconds
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
 SECONDS = int(NOON.timestamp())

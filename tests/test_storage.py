@@ -9,12 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import (
-    directory_written_atomically,
-    locked,
-    read_manifest,
-    write_manifest,
-)
+from feature_store.core.files import directory_written_atomically, locked
+from feature_store.core.manifests import read_manifest, write_manifest
 
 
 def write(path: Path, text: str) -> None:

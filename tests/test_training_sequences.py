@@ -13,7 +13,7 @@ from small_batches import config as small_config
 
 from feature_store.core.columns import jagged_from_arrow
 from feature_store.core.errors import UserError
-from feature_store.history import hash64
+from feature_store.core.hashing import hash64
 from pipelines.histories import Events, example_history
 from pipelines.prepared import Prepared
 from pipelines.sequences import training_sequences

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_store.core.columns import Jagged, write_columns
-from feature_store.core.files import write_manifest
+from feature_store.core.manifests import write_manifest
 from feature_store.encoding.context import NO_TIME
 from feature_store.encoding.encoder import NO_IDS, SideEncoder, has_vocabulary
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts

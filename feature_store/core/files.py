@@ -4,7 +4,6 @@ import ctypes
 import errno
 import fcntl
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -12,25 +11,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
 
-MANIFEST = "manifest.json"
 _TEMPORARY = ".tmp"
 _OLD = ".old"
 # Of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # Times that a replacement is tried while readers put the old directory back.
 _RENAMES = 100
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _sync(path: Path) -> None:
@@ -198,47 +193,3 @@ def _exchanged(first: Path, second: Path) -> bool:
     if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(second))
-
-
-def read_manifest(directory: Path, model: type[Model]) -> Model | None:
-    """The manifest of a finished directory, or None where there is none (unfinished or absent).
-
-    Raises:
-        UserError: The manifest is there but is not what this version writes.
-    """
-    path = directory / MANIFEST
-    recover_directory(directory)
-    if not path.is_file():
-        return None
-    try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not a manifest that this version can read: expected {model.__name__}; "
-            f"delete {directory} and run the stage again."
-        ) from error
-
-
-def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
-    """Raises `UserError` unless it is absent, empty, or finished with a manifest of the model."""
-    if not directory.exists() or read_manifest(directory, model) is not None:
-        return
-    if not directory.is_dir() or any(directory.iterdir()):
-        raise UserError(f"{directory} holds something else; delete it or choose another -o.")
-
-
-def write_manifest(directory: Path, manifest: BaseModel) -> None:
-    """Writes the manifest: the last act of every stage, which marks its directory as finished."""
-    write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 (first 16 hex digits) of a JSON-serialisable value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

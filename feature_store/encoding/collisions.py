@@ -1,43 +1,19 @@
 """Hashed tokens: their rows, and how many tokens share one."""
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from feature_store.core.columns import Ints
+from feature_store.core.hashing import Digests, bucket_rows
 
 # From this share of colliding tokens on a user is told.
 _MANY = 0.1
 # So many distinct tokens are counted exactly, in 16 MB a feature.
 _MAX_TOKENS = 1_000_000
-
-Digests = npt.NDArray[np.uint64]
-
-
-def token_digests(tokens: pa.Array) -> Digests:
-    """[n] 64 bits of BLAKE2b of each token, the same on every machine and in every run."""
-    return text_digests(tokens.to_pylist())
-
-
-def text_digests(texts: Iterable[str]) -> Digests:
-    """As `token_digests`."""
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    return np.frombuffer(b"".join(digests), "<u8")
-
-
-def bucket_rows(digests: Digests, buckets: int) -> Ints:
-    """Table rows 1 to `buckets`, int32.
-
-    A token that was never seen has a bucket like any other. Row 0, where vocabularies keep their
-    unknown tokens, is never used: it is there so that both encodings number their rows alike.
-    """
-    return (1 + digests % np.uint64(buckets)).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import plain_array
+from feature_store.core.arrow import EPOCH, plain_array
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.schema import (
@@ -33,10 +33,9 @@ NO_TIME = np.iinfo(np.int64).min
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000  # Microseconds.
 # Time zones change at whole quarters of an hour.
 _QUARTER = _HOUR // 4
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What Python's dates hold, with a day to spare for the zone.
 _FIRST, _LAST = (
-    (moment - _EPOCH) // timedelta(microseconds=1)
+    (moment - EPOCH) // timedelta(microseconds=1)
     for moment in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 )
 
@@ -214,5 +213,5 @@ def _local(times: Ints, zone: str) -> Ints:
 
 def _offset(zone: ZoneInfo, quarter: int) -> int:
     """How far a zone's clocks are ahead of UTC, in microseconds."""
-    moment = (_EPOCH + timedelta(microseconds=quarter * _QUARTER)).astimezone(zone)
+    moment = (EPOCH + timedelta(microseconds=quarter * _QUARTER)).astimezone(zone)
     return (moment.utcoffset() or timedelta()) // timedelta(microseconds=1)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.files import write_json
-from feature_store.encoding.collisions import bucket_rows, token_digests
+from feature_store.core.hashing import bucket_rows, token_digests
 from feature_store.encoding.context import encode_time, time_rows
 from feature_store.encoding.scaling import (
     Scaling,

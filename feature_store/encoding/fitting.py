@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Ints
-from feature_store.encoding.collisions import Collisions, DigestCounts, collisions, token_digests
+from feature_store.core.hashing import token_digests
+from feature_store.encoding.collisions import Collisions, DigestCounts, collisions
 from feature_store.encoding.scaling import (
     Moments,
     NumberCounts,

@@ -18,10 +18,11 @@ from pydantic import StrictStr
 
 from feature_store.core.rows import decode_rows, encode_rows
 from feature_store.feast.repository import feast_type
+from feature_store.history import HISTORY_SCHEMA
 from feature_store.offline.views import EVENT_TIME, ID_COLUMN, IS_CURRENT, feast_names
+from feature_store.online import open_online_store
 from feature_store.online.store import OnlineStore as Store
-from feature_store.online.store import View, history_of, open_online_store
-from feature_store.recent import HISTORY_SCHEMA
+from feature_store.online.store import View, history_of
 from feature_store.schema import Side
 from feature_store.settings import FeatureStoreConfig
 

@@ -18,9 +18,10 @@ import pyarrow as pa
 import yaml
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import fingerprint, write_json, write_text
+from feature_store.core.files import write_json, write_text
+from feature_store.core.manifests import fingerprint
+from feature_store.history import HISTORY_SCHEMA
 from feature_store.offline.views import EVENT_TIME, ID_COLUMN, FeatureView
-from feature_store.recent import HISTORY_SCHEMA
 from feature_store.schema import SIDES
 from feature_store.settings import FeatureStoreConfig
 

@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_parquet
+from feature_store.core.hashing import hash_of_ids
 from feature_store.core.rows import encode_rows
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import EVENT_TIME, ID_COLUMN, IS_CURRENT, FeatureView
-from feature_store.online.store import hash_of_ids
 
 TIME_TYPE = pa.timestamp("us", "UTC")
 

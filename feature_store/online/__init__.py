@@ -1,1 +1,26 @@
 """Online stores of features and recent histories."""
+
+from pathlib import Path
+
+from feature_store.online.store import OnlineStore
+from feature_store.settings import FeatureStoreConfig
+
+
+def open_online_store(settings: FeatureStoreConfig, directory: Path) -> OnlineStore:
+    """The store that the configuration names.
+
+    Args:
+        settings: The section `feature_store`.
+        directory: Of the feature store; SQLite's files are below.
+
+    Raises:
+        UserError: Redis does not answer.
+    """
+    if settings.online == "redis":
+        from feature_store.online.redis import RedisStore
+
+        assert settings.redis_url is not None
+        return RedisStore(settings.redis_url, settings.redis_prefix)
+    from feature_store.online.sqlite import SqliteStore
+
+    return SqliteStore(directory / "online")

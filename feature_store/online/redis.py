@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.errors import UserError
+from feature_store.core.hashing import hash_of_id, hash_of_ids
 from feature_store.online.store import (
     VIEWS,
     Contents,
@@ -30,8 +31,6 @@ from feature_store.online.store import (
     Keep,
     View,
     batches,
-    hash_of_id,
-    hash_of_ids,
     latest_appended,
     nothing_materialized,
 )

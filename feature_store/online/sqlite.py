@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import temporary_sibling, write_text
+from feature_store.core.hashing import hash_of_id, hash_of_ids
 from feature_store.online.store import (
     VIEWS,
     Contents,
@@ -28,8 +29,6 @@ from feature_store.online.store import (
     Keep,
     View,
     batches,
-    hash_of_id,
-    hash_of_ids,
     latest_appended,
     nothing_materialized,
 )

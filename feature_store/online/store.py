@@ -5,30 +5,21 @@ Events that are appended later lie beside it, and are merged into the history wh
 So neither writer ever waits for the other, and an event may come twice, or late.
 """
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from feature_store.core.columns import Column, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.rows import decode_rows
-from feature_store.encoding.encoder import SideEncoder
-from feature_store.recent import HISTORY_SCHEMA, Event, recent
-from feature_store.schema import FeatureSchema, IdFeature, Side
-from feature_store.settings import FeatureStoreConfig
+from feature_store.history import HISTORY_SCHEMA, Event, recent
+from feature_store.schema import FeatureSchema, Side
 
 View = Literal["item_features", "query_features", "query_history"]
 VIEWS: tuple[View, ...] = ("item_features", "query_features", "query_history")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Contents(BaseModel):
@@ -124,114 +115,6 @@ class OnlineStore(Protocol):
         """Closes its connections."""
 
 
-def hash_of_id(text: str) -> int:
-    """CRC-32 of an id, by which rows are sorted and partitioned."""
-    return zlib.crc32(text.encode())
-
-
-def hash_of_ids(ids: pa.Array) -> Ints:
-    """[n] int64, each as `hash_of_id`."""
-    texts = ids.cast(pa.large_binary()).to_pylist()
-    return np.fromiter(map(zlib.crc32, texts), np.int64, len(texts))
-
-
-@dataclass(frozen=True)
-class HistoryEvent:
-    """Of a query's recent history."""
-
-    item_id: str
-    timestamp: datetime
-
-
-@dataclass(frozen=True)
-class QueryFeatures:
-    """A query as it is now.
-
-    Attributes:
-        is_known: Whether it has features.
-        features: One row of raw values, as `SideEncoder.encode` takes it; nulls where unknown.
-        history: Oldest first, up to the store's `max_length`.
-    """
-
-    is_known: bool
-    features: pa.Table
-    history: tuple[HistoryEvent, ...]
-
-    def encode(self, encoder: SideEncoder) -> dict[str, Column]:
-        """As `prepare` encoded it, by the same encoder."""
-        return encoder.encode(self.features)
-
-
-class OnlineFeatures:
-    """Reads the store, and appends events to it; needs no Feast.
-
-    One thread uses it at a time.
-
-    Args:
-        store: Of `open_online_store`.
-    """
-
-    def __init__(self, store: OnlineStore) -> None:
-        self.store = store
-
-    def query(self, query_id: str) -> QueryFeatures:
-        """Raw features and recent history; both may be empty.
-
-        Raises:
-            UserError: Nothing was materialized.
-        """
-        found = self.store.read_query(query_id)
-        table = decode_rows([found.features], found.contents.row_schema("query_features"))
-        history = [
-            HistoryEvent(item, _EPOCH + timedelta(microseconds=time))
-            for time, item in history_of(found)
-        ]
-        return QueryFeatures(
-            is_known=found.features is not None,
-            features=_with_ids(table, "query", [query_id], found.contents),
-            history=tuple(history),
-        )
-
-    def items(self, item_ids: Sequence[str]) -> pa.Table:
-        """[items] raw features, as `SideEncoder.encode` takes them; nulls where unknown.
-
-        Raises:
-            UserError: Nothing was materialized.
-        """
-        contents, rows = self.store.read("item_features", item_ids)
-        table = decode_rows(rows, contents.row_schema("item_features"))
-        return _with_ids(table, "item", item_ids, contents)
-
-    def append_event(self, query_id: str, item_id: str, timestamp: datetime) -> None:
-        """Adds an event to a query's history, from the next read on.
-
-        The same event again changes nothing, and events may come in any order. A query that is not
-        known gets a history.
-
-        Args:
-            query_id: Whose.
-            item_id: With which item.
-            timestamp: When; without a time zone it is UTC.
-
-        Raises:
-            UserError: An id is empty, or nothing was materialized.
-        """
-        for name, text in (("query_id", query_id), ("item_id", item_id)):
-            if not text:
-                raise UserError(f"{name} is {text!r}; expected text of one character or more.")
-        self.store.append(query_id, (microseconds(timestamp), item_id))
-
-    def close(self) -> None:
-        """Closes the store."""
-        self.store.close()
-
-
-def microseconds(moment: datetime) -> int:
-    """Since 1970; without a time zone it is UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
-
-
 def history_of(found: Found) -> list[Event]:
     """The materialized history and what was appended since."""
     events = [*found.appended]
@@ -249,37 +132,9 @@ def latest_appended(events: Iterable[Event], contents: Contents) -> list[Event]:
     return recent(events, max_length=contents.max_length, distinct=contents.distinct)
 
 
-def open_online_store(settings: FeatureStoreConfig, directory: Path) -> OnlineStore:
-    """The store that the configuration names.
-
-    Args:
-        settings: The section `feature_store`.
-        directory: Of the feature store; SQLite's files are below.
-
-    Raises:
-        UserError: Redis does not answer.
-    """
-    if settings.online == "redis":
-        from feature_store.online.redis import RedisStore
-
-        assert settings.redis_url is not None
-        return RedisStore(settings.redis_url, settings.redis_prefix)
-    from feature_store.online.sqlite import SqliteStore
-
-    return SqliteStore(directory / "online")
-
-
 def nothing_materialized() -> UserError:
     """What a reader of an empty store is told."""
     return UserError("the online store is empty; run `recsys materialize` first.")
-
-
-def _with_ids(table: pa.Table, side: Side, ids: Sequence[str], contents: Contents) -> pa.Table:
-    """With the ids under the name of the id feature, if there is one."""
-    names = [f.name for f in contents.features.side(side) if isinstance(f, IdFeature)]
-    columns = {name: table[name] for name in table.column_names}
-    # A table without any column would have no rows.
-    return pa.table(columns | {names[0] if names else "": pa.array(ids, pa.string())})
 
 
 def batches(ids: pa.Array, rows: pa.Array, size: int) -> Iterator[tuple[pa.Array, pa.Array]]:

@@ -27,15 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from redis_server import MISSING, is_installed, redis_server
 
+from feature_store.core.hashing import hash_of_ids
 from feature_store.core.rows import encode_rows
-from feature_store.online.store import (
-    Contents,
-    OnlineFeatures,
-    OnlineStore,
-    hash_of_ids,
-    open_online_store,
-    schema_in_hex,
-)
+from feature_store.online import open_online_store
+from feature_store.online.features import OnlineFeatures
+from feature_store.online.store import Contents, OnlineStore, schema_in_hex
 from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 

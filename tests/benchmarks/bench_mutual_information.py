@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.core.columns import Column, Dense, Ints, Jagged
-from feature_store.encoding.collisions import token_digests
+from feature_store.core.hashing import token_digests
 from pipelines import mutual_information
 from pipelines.generate import generate
 

@@ -1,0 +1,60 @@
+"""Manifests, which mark a directory as finished, and fingerprints."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import recover_directory, write_text
+
+MANIFEST = "manifest.json"
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_manifest(directory: Path, model: type[Model]) -> Model | None:
+    """The manifest of a finished directory, or None where there is none (unfinished or absent).
+
+    Raises:
+        UserError: The manifest is there but is not what this version writes.
+    """
+    path = directory / MANIFEST
+    recover_directory(directory)
+    if not path.is_file():
+        return None
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not a manifest that this version can read: expected {model.__name__}; "
+            f"delete {directory} and run the stage again."
+        ) from error
+
+
+def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
+    """Raises `UserError` unless it is absent, empty, or finished with a manifest of the model."""
+    if not directory.exists() or read_manifest(directory, model) is not None:
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise UserError(f"{directory} holds something else; delete it or choose another -o.")
+
+
+def write_manifest(directory: Path, manifest: BaseModel) -> None:
+    """Writes the manifest: the last act of every stage, which marks its directory as finished."""
+    write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (first 16 hex digits) of a JSON-serialisable value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""Reads of the online store: features and recent history of a query, features of items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from feature_store.core.arrow import EPOCH, microseconds
+from feature_store.core.columns import Column
+from feature_store.core.errors import UserError
+from feature_store.core.rows import decode_rows
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.online.store import Contents, OnlineStore, history_of
+from feature_store.schema import IdFeature, Side
+
+
+@dataclass(frozen=True)
+class HistoryEvent:
+    """Of a query's recent history."""
+
+    item_id: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True)
+class QueryFeatures:
+    """A query as it is now.
+
+    Attributes:
+        is_known: Whether it has features.
+        features: One row of raw values, as `SideEncoder.encode` takes it; nulls where unknown.
+        history: Oldest first, up to the store's `max_length`.
+    """
+
+    is_known: bool
+    features: pa.Table
+    history: tuple[HistoryEvent, ...]
+
+    def encode(self, encoder: SideEncoder) -> dict[str, Column]:
+        """As `prepare` encoded it, by the same encoder."""
+        return encoder.encode(self.features)
+
+
+class OnlineFeatures:
+    """Reads the store, and appends events to it; needs no Feast.
+
+    One thread uses it at a time.
+
+    Args:
+        store: Of `open_online_store`.
+    """
+
+    def __init__(self, store: OnlineStore) -> None:
+        self.store = store
+
+    def query(self, query_id: str) -> QueryFeatures:
+        """Raw features and recent history; both may be empty.
+
+        Raises:
+            UserError: Nothing was materialized.
+        """
+        found = self.store.read_query(query_id)
+        table = decode_rows([found.features], found.contents.row_schema("query_features"))
+        history = [
+            HistoryEvent(item, EPOCH + timedelta(microseconds=time))
+            for time, item in history_of(found)
+        ]
+        return QueryFeatures(
+            is_known=found.features is not None,
+            features=_with_ids(table, "query", [query_id], found.contents),
+            history=tuple(history),
+        )
+
+    def items(self, item_ids: Sequence[str]) -> pa.Table:
+        """[items] raw features, as `SideEncoder.encode` takes them; nulls where unknown.
+
+        Raises:
+            UserError: Nothing was materialized.
+        """
+        contents, rows = self.store.read("item_features", item_ids)
+        table = decode_rows(rows, contents.row_schema("item_features"))
+        return _with_ids(table, "item", item_ids, contents)
+
+    def append_event(self, query_id: str, item_id: str, timestamp: datetime) -> None:
+        """Adds an event to a query's history, from the next read on.
+
+        The same event again changes nothing, and events may come in any order. A query that is not
+        known gets a history.
+
+        Args:
+            query_id: Whose.
+            item_id: With which item.
+            timestamp: When; without a time zone it is UTC.
+
+        Raises:
+            UserError: An id is empty, or nothing was materialized.
+        """
+        for name, text in (("query_id", query_id), ("item_id", item_id)):
+            if not text:
+                raise UserError(f"{name} is {text!r}; expected text of one character or more.")
+        self.store.append(query_id, (microseconds(timestamp), item_id))
+
+    def close(self) -> None:
+        """Closes the store."""
+        self.store.close()
+
+
+def _with_ids(table: pa.Table, side: Side, ids: Sequence[str], contents: Contents) -> pa.Table:
+    """With the ids under the name of the id feature, if there is one."""
+    names = [f.name for f in contents.features.side(side) if isinstance(f, IdFeature)]
+    columns = {name: table[name] for name in table.column_names}
+    # A table without any column would have no rows.
+    return pa.table(columns | {names[0] if names else "": pa.array(ids, pa.string())})
