@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.fetch import fetch
+    from pipelines.datasets.fetch import fetch
     from recsys.comparing import compare
     from recsys.config import Config
     from recsys.config_file import load_config
@@ -46,7 +46,7 @@ _HOME = {
     "Config": "recsys.config",
     "compare": "recsys.comparing",
     "evaluate": "recsys.evaluation",
-    "fetch": "pipelines.fetch",
+    "fetch": "pipelines.datasets.fetch",
     "forget": "recsys.preparation",
     "init_config": "recsys.init",
     "load_config": "recsys.config_file",

@@ -44,7 +44,7 @@ def fetch(
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
 ) -> None:
     """Download a public data set into the log layout."""
-    from pipelines.fetch import fetch as fetch_data
+    from pipelines.datasets.fetch import fetch as fetch_data
 
     fetch_data(name, output, _progress().print)
 
@@ -61,7 +61,7 @@ def generate(
     ] = False,
 ) -> None:
     """Write an invented log of any size, for benchmarks and trials."""
-    from pipelines.generate import generate as generate_log
+    from pipelines.datasets.generate import generate as generate_log
 
     generate_log(
         output,

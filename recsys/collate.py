@@ -24,7 +24,7 @@ from feature_store.schema import (
     qualified,
     takes_several_values,
 )
-from pipelines.prepared import Prepared, context_columns
+from pipelines.prepared.reader import Prepared, context_columns
 from recsys.config import Config
 from recsys.lanes import Share
 from recsys.negatives import CandidateBuilder, Candidates, only_items

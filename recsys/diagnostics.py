@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from feature_store.core.columns import Floats
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys import losses
 from recsys.batch import Batch
 from recsys.encode import evaluation_mode

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from feature_store.core.files import write_json, write_text
-from pipelines.prepared import Prepared
-from pipelines.report_page import render_page
+from pipelines.prepared.reader import Prepared
+from pipelines.reports.page import render_page
 from recsys.charts import heat_table, line_chart, simple_bars
 from recsys.config import Config
 from recsys.diagnostics import PREFIX, MaskingCounts, masking_counts

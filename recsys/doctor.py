@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.manifests import read_manifest
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint_manifest import CHECKPOINTS, damage_of, latest_checkpoint, read_checkpoint
 from recsys.comparison import Finding, compare, differences
 from recsys.config import Config

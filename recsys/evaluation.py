@@ -12,7 +12,7 @@ from rich.console import Console
 from feature_store.core.columns import Floats, Ints
 from feature_store.core.files import directory_written_atomically, write_json, write_text
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.dashboard.run_data import Find, RunData

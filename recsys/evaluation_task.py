@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_store.core.columns import Ints, Jagged
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.ranking import Scorer, top_items
 from recsys.sharded_ranking import top_items_on_ray
 

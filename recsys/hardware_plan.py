@@ -11,7 +11,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from torchrec.distributed.planner import Topology
 
 from feature_store.core.errors import UserError
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.config_file import parse_assignment

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from feature_store.schema import ContextFeature, IdFeature, PositionFeature, TimeFeature
-from pipelines.profile import profile_column
-from pipelines.profile_events import EventsProfile
-from pipelines.sampling import ParquetTable
+from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.columns import profile_column
+from pipelines.profile.events import EventsProfile
 from recsys import init_rules as rules
 from recsys.init_features import choose, words_of
 from recsys.init_roles import Roles

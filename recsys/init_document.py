@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from feature_store.schema import AnyFeature
-from pipelines.profile_events import EventsProfile
-from pipelines.sampling import ParquetTable
+from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys import init_rules as rules
 from recsys.evaluation_settings import EvaluationConfig

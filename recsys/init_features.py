@@ -15,8 +15,8 @@ from feature_store.schema import (
     TextFeature,
     VectorFeature,
 )
-from pipelines.profile import ColumnProfile, NumberSummary, TokenCounts, profile_column
-from pipelines.sampling import ParquetTable
+from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.columns import ColumnProfile, NumberSummary, TokenCounts, profile_column
 from recsys import init_rules as rules
 
 # Last words of the names of text, though it may repeat.

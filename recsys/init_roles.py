@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
-from pipelines.profile_events import is_clock
-from pipelines.sampling import ParquetTable
-from pipelines.timestamps import Unit, timestamp_unit, to_microseconds
+from pipelines.logs.sampling import ParquetTable
+from pipelines.logs.timestamps import Unit, timestamp_unit, to_microseconds
+from pipelines.profile.events import is_clock
 
 Side = Literal["query", "item"]
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
 from feature_store.schema import Feature, IdFeature, TokenFeature
-from pipelines.sampling import ParquetTable
+from pipelines.logs.sampling import ParquetTable
 from recsys import init_rules as rules
 from recsys.init_features import Choice, percent
 from recsys.init_roles import Roles

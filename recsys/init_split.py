@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feature_store.core.errors import UserError
-from pipelines.profile_events import EventsProfile, TimeCut, TimeProfile
-from pipelines.profile_order import OrderProfile
+from pipelines.profile.events import EventsProfile, TimeCut, TimeProfile
+from pipelines.profile.order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
 from recsys import init_rules as rules
 from recsys.init_features import number, percent

@@ -8,8 +8,8 @@ import pyarrow as pa
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import write_parquet
 from feature_store.schema import CategoricalFeature, IdFeature, MultiValuedFeature
-from pipelines.popularity import item_slices
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
 from recsys.config import Config
 from recsys.ranking import top_items, vector_scorer
 from recsys.slices import value_name

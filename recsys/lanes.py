@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store.core.columns import Ints, Jagged, jagged_from_arrow
 from feature_store.core.hashing import hash64
 from feature_store.history import windows
-from pipelines.prepared import CONTEXT
+from pipelines.prepared.reader import CONTEXT
 from recsys.plan import Piece, TrainingPlan, rank_rows
 
 _ROW_ORDER = 23

@@ -74,7 +74,7 @@ def _launch_ray(job: Job, settings: TrainingConfig) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from pipelines.ray_session import ensure_ray
+    from pipelines.executor.session import ensure_ray
 
     ensure_ray()
     for name in ("ray.train", "ray.data"):

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.schema import IdFeature
-from pipelines.popularity import popularity
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import popularity
 from recsys.item_knn import binary_matrix
 
 LIST_MEASURES = ("coverage", "gini", "novelty", "average_popularity", "intra_list_similarity")

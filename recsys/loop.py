@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint import CheckpointWriter
 from recsys.checkpoint_manifest import (
     CHECKPOINTS,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
 from feature_store.schema import Feature, IdFeature
-from pipelines.prepared import MutualInformation
+from pipelines.prepared.reader import MutualInformation
 from recsys.ssl_settings import CorrelatedMasking, RandomMasking, SelfSupervisionConfig
 
 Floats = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
 from feature_store.online.store import Contents, Event, Keep, OnlineStore, View, schema_in_hex
 from feature_store.schema import SIDES, Side
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config
 

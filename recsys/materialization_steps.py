@@ -16,8 +16,8 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView, raw_columns
 from feature_store.online.store import Contents, OnlineStore, View
 from feature_store.schema import SIDES, Side
-from pipelines.prepared import SPLITS, Prepared
-from pipelines.sources import Source, open_sources
+from pipelines.logs.tables import Source, open_sources
+from pipelines.prepared.reader import SPLITS, Prepared
 from recsys import materialization_tasks as tasks
 
 Task = TypeVar("Task")
@@ -58,7 +58,7 @@ class Stage:
         (self.work / name).mkdir(exist_ok=True)
         if rows < _RAY_FROM_ROWS:
             return [function(task) for task in todo]
-        from pipelines.tasks import run_tasks
+        from pipelines.executor.tasks import run_tasks
 
         summaries = [self.work / name / f"{index:05d}.json" for index in range(len(todo))]
         return run_tasks(function, todo, summaries=summaries)

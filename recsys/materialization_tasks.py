@@ -24,9 +24,9 @@ from feature_store.forgotten import Forgotten
 from feature_store.history import HISTORY_SCHEMA
 from feature_store.offline.snapshots import Snapshots, write_history_snapshot
 from feature_store.schema import Side
+from pipelines.executor.tasks import read_partitions, write_partitions
+from pipelines.logs.tables import Piece, read_piece
 from pipelines.settings import History
-from pipelines.sources import Piece, read_piece
-from pipelines.tasks import read_partitions, write_partitions
 
 # Of the choice among more events than a history of `others` holds.
 _SEED = 6

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from feature_store.core.columns import Floats, Ints
-from pipelines.popularity import item_slices
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
 from recsys.baselines import Fitted, Training, baselines
 from recsys.config import Config
 from recsys.evaluation_task import Task, ranked_items

@@ -19,7 +19,7 @@ from feature_store.schema import (
     qualified,
     shared_table,
 )
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.batch import Batch
 from recsys.history_encoders import Histories, HistoryEncoder
 from recsys.model_settings import ModelConfig

@@ -18,7 +18,7 @@ import numpy as np
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash64
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.hits import accidental_hits, corpus_hits, padding_hits
 from recsys.lanes import Share

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.files import write_parquet
-from pipelines.popularity import item_slices
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
 from recsys.metrics import Ranks, overall_ratios
 
 PER_QUERY = "per_query.parquet"

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
-from pipelines.prepare import prepare as prepare_log
-from pipelines.prepared import PreparedManifest
+from pipelines.prepare.prepare import prepare as prepare_log
+from pipelines.prepared.reader import PreparedManifest
 from recsys.config import Config
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.plan import TrainingPlan
 

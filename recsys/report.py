@@ -6,8 +6,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from pipelines.prepared import MutualInformation, Prepared, PreparedManifest
-from pipelines.report_page import render_page
+from pipelines.prepared.reader import MutualInformation, Prepared, PreparedManifest
+from pipelines.reports.page import render_page
 from recsys.charts import heat_table, line_chart
 from recsys.config import Config
 from recsys.diagnostics import PREFIX

@@ -32,7 +32,7 @@ def top_items_on_ray(
     """
     import ray
 
-    from pipelines.ray_session import ensure_ray
+    from pipelines.executor.session import ensure_ray
 
     ensure_ray()
     shared = ray.put((scorer, num_items, k, is_candidate))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from feature_store.core.columns import Bools, Column, Ints, Jagged
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.schema import AnyFeature, IdFeature, qualified, shared_table
-from pipelines.prepared import SPLITS, Prepared
+from pipelines.prepared.reader import SPLITS, Prepared
 from recsys.evaluation_settings import HISTORY_LENGTH, ITEM_AGE
 
 _HISTORY_LENGTHS = (1, 3, 6, 11, 21, 51)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import locked, write_json, write_text
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values
 from recsys.preparation import prepare

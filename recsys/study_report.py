@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.core.files import write_text
-from pipelines.report_page import render_page
+from pipelines.reports.page import render_page
 from recsys.report_tables import table
 from recsys.results import SHOWN
 from recsys.study_analysis import STUDY_METRICS, ArmResult, Cell

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.config_file import with_values
 from recsys.per_query import PER_QUERY
@@ -132,7 +132,7 @@ def run_units(
 def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str], None]) -> None:
     import ray
 
-    from pipelines.ray_session import ensure_ray
+    from pipelines.executor.session import ensure_ray
 
     ensure_ray()
     cluster = ray.cluster_resources()

@@ -10,7 +10,7 @@ from feature_store.core.columns import Ints
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified, shared_table
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 
 # Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample
 # tells little of who is in it.

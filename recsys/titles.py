@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
 from feature_store.schema import TextFeature
-from pipelines.prepared import Prepared
-from pipelines.sources import open_source, read_piece
+from pipelines.logs.tables import open_source, read_piece
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 
 _TITLE_COLUMNS = ("title", "name")

@@ -13,7 +13,7 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_json, write_text
 from feature_store.core.manifests import read_manifest, write_manifest
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint_manifest import (
     checkpoint_path,
     damage_of,

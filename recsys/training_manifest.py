@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.manifests import fingerprint
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 
 # Of `config.train_dir`: the best one, with all that a next training goes on from.

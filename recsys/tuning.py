@@ -19,7 +19,7 @@ from feature_store.core.files import (
     write_text,
 )
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.negatives import check_candidates
 from recsys.tracking import Run, open_run, start_run, tracking_uri

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from pipelines.report_page import render_page
+from pipelines.reports.page import render_page
 from recsys.config import Config
 from recsys.config_file import changed_document
 from recsys.init_yaml import Entry, Note, Row, Section, Setting, render, scalar

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from pipelines.ray_session import ensure_ray
+from pipelines.executor.session import ensure_ray
 from recsys.config import Config
 from recsys.tuning_journal import Trial
 from recsys.tuning_search import Search

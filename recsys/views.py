@@ -10,7 +10,7 @@ import numpy as np
 
 from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.hashing import hash64, hash_uniform
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.masking import Masking, build_masking
 from recsys.ssl_settings import CorrelatedMasking, FeatureDropout, RandomMasking, SpreadOut

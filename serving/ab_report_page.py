@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.report_page import render_page
+from pipelines.reports.page import render_page
 from recsys.report_tables import CLASS_OF_MODEL, table
 from serving.experiment import OUTCOME_METRICS, Metric
 

@@ -20,7 +20,7 @@ from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_parquet
 from feature_store.core.manifests import require_replaceable, write_manifest
-from pipelines.sources import open_source, read_piece
+from pipelines.logs.tables import open_source, read_piece
 from serving.bundle import load
 from serving.ids import IdTable
 from serving.part_actors import Counts, run_parts

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
-from pipelines.report_page import render_page
+from pipelines.reports.page import render_page
 from recsys.report_tables import CLASS_OF_MODEL, table
 from serving.index import IndexReport, SearchPoint
 from serving.seal import BundleManifest

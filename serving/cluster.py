@@ -5,7 +5,7 @@ import threading
 
 from fastapi import FastAPI
 
-from pipelines.ray_session import ensure_ray
+from pipelines.executor.session import ensure_ray
 from serving.launch import Settings, build
 
 # Requests that a replica takes at a time; others wait at the proxy.

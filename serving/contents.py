@@ -11,8 +11,8 @@ from feature_store.core.columns import Ints, write_columns
 from feature_store.core.files import write_array, write_text
 from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import Filterable
-from pipelines.prepared import Prepared
-from pipelines.sources import open_source, read_piece
+from pipelines.logs.tables import open_source, read_piece
+from pipelines.prepared.reader import Prepared
 from recsys.config import Config
 from recsys.titles import item_titles
 from serving.filters import write_value_lists

@@ -17,8 +17,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_array, write_text
 from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.encoding.context import NO_TIME, request_table
-from pipelines.popularity import item_slices
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from pipelines.prepared import Prepared, PreparedManifest
+from pipelines.prepared.reader import Prepared, PreparedManifest
 from recsys.config import Config
 from recsys.evaluation import evaluate
 from recsys.preparation import prepare

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from feature_store.core.errors import UserError
-from pipelines.ray_session import ensure_ray
+from pipelines.executor.session import ensure_ray
 
 # Ray starts so many tasks at most; each then works through several parts.
 _MAX_BLOCKS = 2000

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from feature_store.core.columns import Column, Jagged, take_or_absent, take_rows
 from feature_store.encoding.pooling import decay_rate
 from feature_store.schema import IdFeature
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.history_encoders import Histories
 from recsys.model import SideInputs, TwoTower
 from serving.programs import Inputs, query_inputs, tower_inputs

@@ -21,8 +21,8 @@ from feature_store.core.files import directory_written_atomically, write_array, 
 from feature_store.core.manifests import MANIFEST, fingerprint
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema, Filterable
-from pipelines.popularity import item_slices
-from pipelines.sources import open_source, read_piece
+from pipelines.logs.tables import open_source, read_piece
+from pipelines.statistics.popularity import item_slices
 from recsys.config import ExportConfig
 from serving.bundle import load, open_bundle, read_snapshot, read_titles
 from serving.bundle_report import REPORT, render_bundle_report

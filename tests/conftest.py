@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ray_session import ensure_ray
+from pipelines.executor.session import ensure_ray
 from recsys.config import Config
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
-from pipelines.prepare import prepare
-from pipelines.prepared import SPLITS, Prepared
+from pipelines.prepare.prepare import prepare
+from pipelines.prepared.reader import SPLITS, Prepared
 from pipelines.settings import DataConfig
 
 FEATURES = FeatureSchema.model_validate(

@@ -12,7 +12,7 @@ from feature_store.schema import (
     MultiValuedFeature,
     NumericFeature,
 )
-from pipelines.prepared import InformationMatrices, MutualInformation
+from pipelines.prepared.reader import InformationMatrices, MutualInformation
 from recsys.collate import Share
 from recsys.config import Config
 from recsys.config_file import parse_config

@@ -6,7 +6,7 @@ import torch
 from planted import GROUPS, ITEMS_IN_GROUP, planted_config, write_planted_log
 
 import serving
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_items
 from recsys.evaluation import evaluate

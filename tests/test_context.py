@@ -16,8 +16,8 @@ from rich.console import Console
 from feature_store.core.columns import Column, Dense
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
-from pipelines.prepare import prepare
-from pipelines.prepared import SPLITS, Prepared, context_columns
+from pipelines.prepare.prepare import prepare
+from pipelines.prepared.reader import SPLITS, Prepared, context_columns
 from pipelines.settings import DataConfig
 from recsys.config_file import parse_config
 from recsys.lanes import read_steps

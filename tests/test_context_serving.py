@@ -15,7 +15,7 @@ import serving
 from feature_store.core.errors import UserError
 from feature_store.encoding.context import NO_TIME, encode_time, time_values
 from feature_store.schema import TimeFeature
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_queries
 from serving.recommender import Asking, Recommender

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.config_file import parse_config

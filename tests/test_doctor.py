@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint_manifest import read_checkpoint
 from recsys.comparison import compare
 from recsys.doctor import diagnose

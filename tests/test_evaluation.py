@@ -11,7 +11,7 @@ from bags import bag, jagged, random_bags
 from planted import planted_config, write_planted_log
 from rich.console import Console
 
-from pipelines.query_state import QueryState
+from pipelines.prepared.query_state import QueryState
 from recsys.evaluation import evaluate, validation_metrics
 from recsys.evaluation_task import Task
 from recsys.metrics import METRICS, SLICES

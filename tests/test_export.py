@@ -17,7 +17,7 @@ import serving
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import sha256_of
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.config import Config
 from recsys.encode import encode_items, encode_queries

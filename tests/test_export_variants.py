@@ -6,7 +6,7 @@ import torch
 from tiny_bundle import ITEMS, NEVER_TRAINED, QUERIES, export_untrained, untrained, write_prepared
 
 from feature_store.core.columns import Jagged, take_rows
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_items, encode_queries
 from serving.programs import TowerProgram

@@ -30,7 +30,7 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
 from feature_store.online.features import OnlineFeatures
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys import materialization_steps as steps
 from recsys.config import Config
 from recsys.config_file import parse_config

@@ -15,10 +15,10 @@ import pytest
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import sha256_of
-from pipelines import fetch as module
-from pipelines import movielens
-from pipelines.fetch import FILES, Source, fetch, fetch_movielens_100k
-from pipelines.movielens import Tables
+from pipelines.datasets import fetch as module
+from pipelines.datasets import movielens
+from pipelines.datasets.fetch import FILES, Source, fetch, fetch_movielens_100k
+from pipelines.datasets.movielens import Tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "movielens-100k"

@@ -11,7 +11,7 @@ from ranks import saved_tensors, train_on_ranks
 from small_batches import config as small_config
 from torch.multiprocessing import ProcessExitedException
 
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.frequency import StreamingFrequency, build_frequency
 from recsys.loop import training_plan
 from recsys.loss_settings import LossConfig

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from pipelines import generate as module
-from pipelines.generate import (
+from pipelines.datasets import generate as module
+from pipelines.datasets.generate import (
     DAY,
     DAYS,
     EVENTS,
@@ -17,7 +17,7 @@ from pipelines.generate import (
     first_day,
     generate,
 )
-from pipelines.generate_catalogue import (
+from pipelines.datasets.generate_catalogue import (
     ITEMS,
     QUERIES,
     Log,

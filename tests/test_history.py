@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
 from feature_store.core.hashing import hash64, hash_strings
-from pipelines.histories import Events, example_history, query_state
+from pipelines.prepare.histories import Events, example_history, query_state
+from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
 from pipelines.settings import History
-from pipelines.splits import TEST, TRAIN, VALIDATION
 
 
 @st.composite

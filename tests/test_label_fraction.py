@@ -14,7 +14,7 @@ from prepare_logs import (
     write_log,
 )
 
-from pipelines.prepared import SPLITS
+from pipelines.prepared.reader import SPLITS
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint_manifest import CheckpointManifest, Progress
 from recsys.launch import single_process_group
 from recsys.loader import _PREFETCH, Awaited, Prefetched, local_arrays

@@ -15,7 +15,7 @@ from ranks import saved_tensors, train_on_ranks
 from small_batches import ITEMS, NEVER_TRAINED, config, prepared, share
 from torch.multiprocessing import ProcessExitedException
 
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys import losses
 from recsys.collate import BatchBuilder
 from recsys.frequency import build_frequency

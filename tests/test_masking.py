@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from feature_store.schema import CategoricalFeature, IdFeature
-from pipelines.prepared import InformationMatrices, MutualInformation
+from pipelines.prepared.reader import InformationMatrices, MutualInformation
 from recsys.masking import (
     CorrelatedGroups,
     Masking,

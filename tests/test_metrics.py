@@ -15,7 +15,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_reciprocal_rank,
 )
 
-from pipelines.popularity import item_slices
+from pipelines.statistics.popularity import item_slices
 from recsys.metrics import (
     METRICS,
     Ratios,

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Column, Dense, Jagged, write_columns
-from pipelines import entropies as entropies_module
-from pipelines import mutual_information as module
-from pipelines.entropies import discrete, entropies, entropies_in_chunks
-from pipelines.mutual_information import (
+from pipelines.prepared.reader import MutualInformation
+from pipelines.statistics import entropies as entropies_module
+from pipelines.statistics import mutual_information as module
+from pipelines.statistics.entropies import discrete, entropies, entropies_in_chunks
+from pipelines.statistics.mutual_information import (
     estimator,
     mutual_information,
     pair_information,
     pair_tasks,
     save_items,
 )
-from pipelines.prepared import MutualInformation
 
 
 def jagged(bags: list[list[int]]) -> Jagged:

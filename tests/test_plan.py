@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
-from pipelines.prepared import EXAMPLE_SCHEMA
+from pipelines.prepared.reader import EXAMPLE_SCHEMA
 from recsys import lanes
 from recsys.lanes import read_steps
 from recsys.plan import TrainingPlan, plan_training, rank_rows

@@ -23,10 +23,10 @@ from prepare_logs import (
 from rich.console import Console
 
 from feature_store.core.columns import Dense
-from pipelines import job
-from pipelines.prepare import prepare
-from pipelines.prepared import SPLITS, Prepared
-from pipelines.quality import read_quality
+from pipelines.prepare import job
+from pipelines.prepare.prepare import prepare
+from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")

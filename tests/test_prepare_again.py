@@ -18,10 +18,10 @@ import pytest
 
 from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
-from pipelines.prepare import prepare
-from pipelines.prepared import SPLITS, Prepared
+from pipelines.prepare.prepare import prepare
+from pipelines.prepare.workspace import Workspace
+from pipelines.prepared.reader import SPLITS, Prepared
 from pipelines.settings import DataConfig
-from pipelines.workspace import Workspace
 from tests.prepare_logs import (
     FEATURES,
     IDS_ONLY,
@@ -72,7 +72,7 @@ def decoded(prepared: Prepared) -> dict[str, Any]:
 @pytest.fixture
 def scanned_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of the pieces that were handed to the scan, call by call."""
-    from pipelines import event_steps
+    from pipelines.prepare import event_steps
 
     found: list[int] = []
     run_tasks = event_steps.run_tasks
@@ -237,12 +237,12 @@ _PREPARE = """
 import sys
 from pathlib import Path
 from rich.console import Console
-import pipelines.job
+import pipelines.prepare.job
 from pipelines.prepare import prepare
 from pipelines.settings import DataConfig
 from tests.prepare_logs import FEATURES
 
-pipelines.job._TASK_ROWS = 60
+pipelines.prepare.job._TASK_ROWS = 60
 prepare(DataConfig.model_validate_json(sys.argv[1]), FEATURES, Path(sys.argv[2]))
 """
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from feature_store.core.columns import Dense, Jagged
 from feature_store.schema import FeatureSchema
-from pipelines.prepare import prepare
-from pipelines.prepared import Prepared
+from pipelines.prepare.prepare import prepare
+from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
 
 PARTS = {"tokens": "words_and_ngrams", "ngrams": [3, 4]}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepare_logs import IDS_ONLY, run
 
+from pipelines.prepare.splits import assign_splits, crc32, crc32_continued
 from pipelines.settings import ColdItems, LeaveLastOut, RandomHash
-from pipelines.splits import assign_splits, crc32, crc32_continued
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from pipelines import profile_events as events_module
-from pipelines import sampling
-from pipelines.logs import common_schema, parquet_files, read_footers
-from pipelines.profile import count_values, profile_column
-from pipelines.profile_events import profile_events
-from pipelines.sampling import open_table
+from pipelines.logs import sampling
+from pipelines.logs.files import common_schema, parquet_files, read_footers
+from pipelines.logs.sampling import open_table
+from pipelines.profile import events as events_module
+from pipelines.profile.columns import count_values, profile_column
+from pipelines.profile.events import profile_events
 
 
 def write(path: Path, columns: dict[str, Any] | pa.Table, rows: int | None = None) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.generate import generate
-from pipelines.profile_order import profile_order
+from pipelines.datasets.generate import generate
+from pipelines.profile.order import profile_order
 
 P, SHARE = 1e-4, 0.95
 

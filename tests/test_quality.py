@@ -14,16 +14,16 @@ from feature_store.core.columns import Dense, Jagged, write_columns
 from feature_store.core.files import write_parquet
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema
-from pipelines.drift import Drift, by_severity, drift
-from pipelines.popularity import events_by_slice, item_slices, popularity
-from pipelines.prepared import Counts, PreparedManifest
-from pipelines.quality import Quality, quality, read_quality, write_quality
-from pipelines.quality_charts import share_of
-from pipelines.quality_report import render_quality
-from pipelines.query_state import QueryState
+from pipelines.prepared.query_state import QueryState
+from pipelines.prepared.reader import Counts, PreparedManifest
+from pipelines.quality.charts import share_of
+from pipelines.quality.drift import Drift, by_severity, drift
+from pipelines.quality.page import render_quality
+from pipelines.quality.quality import Quality, quality, read_quality, write_quality
+from pipelines.quality.stability import stability_index
 from pipelines.settings import DataConfig
-from pipelines.stability import stability_index
-from pipelines.summaries import Summary, summarise
+from pipelines.statistics.popularity import events_by_slice, item_slices, popularity
+from pipelines.statistics.summaries import Summary, summarise
 
 SCHEMA = FeatureSchema.model_validate(
     {

@@ -9,7 +9,7 @@ from tiny_bundle import ITEMS, QUERIES
 
 import serving
 from feature_store.core.errors import UserError
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from serving.online import MemoryQueries, Online
 from serving.queries import Asking
 

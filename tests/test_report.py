@@ -14,7 +14,7 @@ from rich.console import Console
 
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema, IdFeature, TextFeature
-from pipelines.prepared import (
+from pipelines.prepared.reader import (
     Counts,
     InformationMatrices,
     MutualInformation,

@@ -14,7 +14,7 @@ from feature_store.core.columns import Jagged
 from feature_store.encoding.pooling import bag_weights
 from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import SequenceFeature
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import BatchBuilder
 from recsys.encode import encode_items, encode_queries
 

@@ -12,8 +12,8 @@ from prepare_logs import run, write_log
 import serving
 from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
-from pipelines.coverage import coverage
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
+from pipelines.quality.coverage import coverage
 from recsys.collate import BatchBuilder
 from recsys.config_file import parse_config
 from recsys.encode import encode_queries

@@ -12,9 +12,9 @@ import pytest
 
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
-from pipelines.sampling import open_table
+from pipelines.logs.sampling import open_table
+from pipelines.logs.tables import Piece, open_source, open_sources, piece_identity, read_piece
 from pipelines.settings import DataConfig
-from pipelines.sources import Piece, open_source, open_sources, piece_identity, read_piece
 
 
 def write(path: Path, columns: dict[str, Any] | pa.Table, rows: int | None = None) -> str:

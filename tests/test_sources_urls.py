@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from pipelines.filesystems import open_filesystem, reason_of, shown, without_user
-from pipelines.logs import parquet_files
-from pipelines.sampling import open_table
+from pipelines.logs.files import parquet_files
+from pipelines.logs.filesystems import open_filesystem, reason_of, shown, without_user
+from pipelines.logs.sampling import open_table
+from pipelines.logs.tables import open_source, piece_identity, read_piece, source_state
 from pipelines.settings import DataConfig
-from pipelines.sources import open_source, piece_identity, read_piece, source_state
 
 FILES = ("date=2026-11-22/a b.parquet", "date=x%2Fy/deep/c%41.parquet", "date=z/d.parquet")
 

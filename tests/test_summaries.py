@@ -12,10 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from pipelines.histograms import KEPT_BINS, KEPT_PERIODS, Periods, number_keys, numbers_of_keys
 from pipelines.settings import DataConfig
-from pipelines.sketches import KEPT_HASHES, KEPT_VALUES, Distinct, hash_texts
-from pipelines.summaries import (
+from pipelines.statistics.histograms import (
+    KEPT_BINS,
+    KEPT_PERIODS,
+    Periods,
+    number_keys,
+    numbers_of_keys,
+)
+from pipelines.statistics.sketches import KEPT_HASHES, KEPT_VALUES, Distinct, hash_texts
+from pipelines.statistics.summaries import (
     ColumnSummary,
     Summary,
     merge,

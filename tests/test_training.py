@@ -17,7 +17,7 @@ from ranks import saved_tensors, seen_pairs, start_ranks, train_on_ranks
 from torch.multiprocessing import ProcessExitedException
 
 from feature_store.core.errors import UserError
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.evaluation import evaluate
 from recsys.lanes import read_steps
 from recsys.loader import local_arrays, ray_arrays

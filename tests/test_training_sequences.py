@@ -14,11 +14,11 @@ from small_batches import config as small_config
 from feature_store.core.columns import jagged_from_arrow
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash64
-from pipelines.histories import Events, example_history
-from pipelines.prepared import Prepared
-from pipelines.sequences import training_sequences
+from pipelines.prepare.histories import Events, example_history
+from pipelines.prepare.sequences import training_sequences
+from pipelines.prepare.splits import TEST, TRAIN
+from pipelines.prepared.reader import Prepared
 from pipelines.settings import History
-from pipelines.splits import TEST, TRAIN
 from recsys.batch import Batch, history_rows
 from recsys.collate import BatchBuilder
 from recsys.lanes import read_steps

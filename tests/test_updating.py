@@ -10,7 +10,7 @@ from tiny_bundle import ITEMS, export_untrained, write_prepared
 
 import serving
 from feature_store.core.errors import UserError
-from pipelines.sources import open_source, read_piece
+from pipelines.logs.tables import open_source, read_piece
 from serving.index import ItemIndex
 from serving.online import MemoryQueries
 from serving.queries import Asking

@@ -11,7 +11,7 @@ from ranks import tensors_of
 from toy import DIM, ROWS, ToyTraining, on_ranks, save, toy_config
 
 from feature_store.core.errors import UserError
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint_manifest import read_checkpoint
 from recsys.doctor import diagnose
 from recsys.preparation import prepare

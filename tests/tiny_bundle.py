@@ -15,7 +15,7 @@ from feature_store.encoding.encoder import NO_IDS, SideEncoder, has_vocabulary
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureGroup, TimeFeature, is_sparse
-from pipelines.prepared import (
+from pipelines.prepared.reader import (
     Counts,
     InformationMatrices,
     MutualInformation,

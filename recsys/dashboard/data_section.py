@@ -1,6 +1,6 @@
 """What a run was trained on, and how that differs from the run before."""
 
-from pipelines.quality import Quality
+from pipelines.quality.quality import Quality
 from recsys.dashboard import figures
 from recsys.dashboard.parts import Cell, Chart, Part, Section, Table, Text
 from recsys.dashboard.run_data import RunData

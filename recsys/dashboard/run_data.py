@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
-from pipelines.quality import Quality
+from pipelines.quality.quality import Quality
 from recsys.dashboard.items import ItemTable
 from recsys.dashboard.queries import QueryTable
 from recsys.item_map import ITEMS

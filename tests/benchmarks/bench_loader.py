@@ -20,8 +20,8 @@ from statistics import median
 import pyarrow.parquet as pq
 import torch
 
-from pipelines.prepared import Prepared
-from pipelines.ray_session import ensure_ray
+from pipelines.executor.session import ensure_ray
+from pipelines.prepared.reader import Prepared
 from recsys.collate import Arrays
 from recsys.config import Config
 from recsys.config_file import load_config

@@ -196,7 +196,7 @@ def run_stage(options: Any) -> None:
     """`recsys materialize` on an invented log."""
     from rich.console import Console
 
-    from pipelines.generate import generate
+    from pipelines.datasets.generate import generate
     from recsys.config_file import load_config
     from recsys.init import init_config
     from recsys.materialization import materialize

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.hashing import token_digests
-from pipelines import mutual_information
-from pipelines.generate import generate
+from pipelines.datasets.generate import generate
+from pipelines.statistics import mutual_information
 
 KINDS = ("raw", "normalised", "corrected")
 

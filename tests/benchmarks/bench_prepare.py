@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset
 
-from pipelines.generate import generate
+from pipelines.datasets.generate import generate
 from recsys.config_file import load_config
 from recsys.init import init_config
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
-from pipelines.prepared import Prepared
+from pipelines.prepared.reader import Prepared
 from recsys.collate import Arrays
 from recsys.config import Config
 from recsys.config_file import parse_config

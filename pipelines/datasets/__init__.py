@@ -1,0 +1,1 @@
+"""Public and synthetic logs in the log layout."""

@@ -1,0 +1,216 @@
+"""A made log of any size, for benchmarks and tests: `recsys generate -o DIR`.
+
+Everything about an event, an item or a query is a function of the seed and its number, so that a
+log is the same however it is cut into blocks, and only one block is in memory at a time.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
+from pipelines.datasets.generate_catalogue import (
+    GROUP_EXPONENT,
+    ITEM_EXPONENT,
+    ITEMS,
+    QUERIES,
+    Log,
+    id_column,
+    items_block,
+    power_law,
+    preferred_groups,
+    queries_block,
+)
+
+Progress = Callable[[str], None]
+
+BLOCK = 1_000_000
+BLOCKS_PER_LINE = 5
+
+START = 1_704_067_200  # 2024-01-01T00:00:00Z
+DAY = 86_400
+DAYS = 366
+
+QUERY_EXPONENT = 0.5
+PREFERRED_SHARE = 0.8
+FIRST_GROUP_SHARE = 0.6  # of the events in a preferred group
+
+EVENTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),
+    ]
+)
+
+
+def generate(
+    output: Path,
+    *,
+    events: int,
+    items: int,
+    queries: int,
+    seed: int = 0,
+    by_date: bool = False,
+    progress: Progress = print,
+) -> Path:
+    """Writes a made log to the directory `output`, whole or not at all.
+
+    Items, groups of items and queries follow power laws; each query prefers two groups, which the
+    features of items and queries tell of; a tenth of the items is there from the start, the others
+    arrive over the year 2024. Events are in the order of time, over the files too.
+
+    Args:
+        output: Directory to make: `events/part-*.parquet`, `items.parquet`, `queries.parquet`.
+        events: Rows of the log; the memory that is used does not depend on it.
+        items: Rows of `items.parquet`; those of the tail may have no event.
+        queries: Rows of `queries.parquet`, likewise.
+        seed: Another seed gives another log of the same kind.
+        by_date: Whether the events of each day lie in a directory of their own,
+            `events/date=2024-01-01/part-*.parquet`.
+        progress: Called with one line at a time.
+
+    Returns:
+        The absolute path of `output`.
+
+    Raises:
+        UserError: A number is not positive, or `output` is in use or not writable.
+    """
+    for name, number in (("events", events), ("items", items), ("queries", queries)):
+        if number < 1:
+            raise UserError(f"{name} is {number}; give a whole number of at least 1.")
+    output = output.resolve()
+    log = Log(events=events, items=items, queries=queries, seed=seed)
+    start = time.monotonic()
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UserError(f"{output} already exists; delete it or choose another -o.")
+        with directory_written_atomically(output) as directory:
+            _write_table(directory / "items.parquet", ITEMS, items, log, items_block)
+            _write_table(directory / "queries.parquet", QUERIES, queries, log, queries_block)
+            _write_events(directory / "events", log, by_date, progress)
+    except OSError as error:
+        raise UserError(f"cannot write {output} ({error}); choose another -o.") from error
+    progress(
+        f"made {events:,} events, {items:,} items and {queries:,} queries in {output} "
+        f"({time.monotonic() - start:.1f} s)"
+    )
+    return output
+
+
+def _write_table(
+    path: Path, schema: pa.Schema, rows: int, log: Log, block: Callable[[Log, Ints], pa.Table]
+) -> None:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, rows, BLOCK):
+            writer.write_table(block(log, np.arange(first, min(first + BLOCK, rows))))
+
+
+def _write_events(directory: Path, log: Log, by_date: bool, progress: Progress) -> None:
+    start = time.monotonic()
+    for part, first in enumerate(range(0, log.events, BLOCK)):
+        end = min(first + BLOCK, log.events)
+        events = events_block(log, np.arange(first, end))
+        for folder, rows in _by_date(events) if by_date else [("", events)]:
+            path = directory / folder / f"part-{part:05d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(rows, path, compression="zstd")
+        if (part + 1) % BLOCKS_PER_LINE == 0:
+            rate = end / (time.monotonic() - start)
+            progress(f"{end:,} of {log.events:,} events ({rate:,.0f} a second)")
+
+
+def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The events of each day, which are in the order of time, and the name of its directory."""
+    day = events["timestamp"].to_numpy() // DAY
+    bounds = [0, *(np.flatnonzero(np.diff(day)) + 1).tolist(), len(day)]
+    for first, end in pairwise(bounds):
+        yield f"date={np.datetime64(int(day[first]), 'D')}", events.slice(first, end - first)
+
+
+def events_block(log: Log, event: Ints) -> pa.Table:
+    """The events of these numbers, with the schema EVENTS."""
+    elapsed = (event + log.uniform("event time", event)) * (DAYS * DAY / log.events)
+    # Rounding may carry the last event of a large log over the end of the year.
+    second = np.minimum(elapsed.astype(np.int64), DAYS * DAY - 1)
+
+    activity = power_law(log.uniform("event query", event), log.queries, QUERY_EXPONENT)
+    query = _scattered(activity, np.int64(log.queries))
+    first_group, second_group = preferred_groups(log, query)
+    choice = log.uniform("event group", event)
+    group = np.where(choice < PREFERRED_SHARE * FIRST_GROUP_SHARE, first_group, second_group)
+    any_group = power_law(log.uniform("event any group", event), log.groups, GROUP_EXPONENT)
+    group = np.where(choice < PREFERRED_SHARE, group, any_group)
+
+    size = log.group_size(group)
+    rank = power_law(log.uniform("event item", event), size, ITEM_EXPONENT)
+    shift = log.below("group shift", group, size)
+    wanted = (_scattered(rank, size) + shift) % size
+    place = arrived(log, group, wanted, arrivals(size, second // DAY))
+    return pa.table(
+        [id_column("q", query), id_column("i", place * log.groups + group), START + second],
+        schema=EVENTS,
+    )
+
+
+def _scattered(rank: Ints, size: Ints | np.int64) -> Ints:
+    """Maps ranks in [0, size) one to one, so that neighbours in rank are far apart.
+
+    Popular items so arrive all through the year. Needs no table: it multiplies by about the golden
+    ratio, which must have no divisor in common with the size.
+    """
+    sizes, inverse = np.unique(size, return_inverse=True)
+    factors = np.array([_coprime_near_golden(int(n)) for n in sizes])
+    return (rank * factors[inverse].reshape(np.shape(size))) % size
+
+
+def _coprime_near_golden(size: int) -> int:
+    factor = max(1, round(size * (math.sqrt(5) - 1) / 2))
+    while math.gcd(factor, size) != 1:
+        factor += 1
+    return factor
+
+
+def arrivals(size: Ints, day: Ints) -> Ints:
+    """How many of a group's `size` items are there on `day`: a tenth on day 0, all on the last."""
+    last = DAYS - 1
+    return np.maximum(1, size * (last + 9 * day) // (10 * last))
+
+
+def first_day(log: Log, item: Ints) -> Ints:
+    """The first day in [0, DAYS) on which an item can have an event: the inverse of `arrivals`."""
+    size, place, last = log.group_size(item % log.groups), item // log.groups, DAYS - 1
+    day = -((size * last - 10 * last * (place + 1)) // (9 * size))
+    return np.where(place == 0, 0, np.maximum(0, day))
+
+
+def arrived(log: Log, group: Ints, place: Ints, count: Ints) -> Ints:
+    """Puts in the place of an item that has not arrived an older one of its group.
+
+    Which one is drawn once for each item, not for each event: a new item takes over a part of the
+    demand for one that was there, and no other changes.
+
+    Args:
+        log: Of these items.
+        group: [draws].
+        place: [draws] of the item in the order of arrival of its group.
+        count: [draws] of the group's items that have arrived, at least 1.
+
+    Returns:
+        [draws] places, each below `count`.
+    """
+    place = place.copy()
+    missing = np.flatnonzero(place >= count)
+    while len(missing):
+        item = place[missing] * log.groups + group[missing]
+        place[missing] = log.below("item stand-in", item, place[missing])
+        missing = missing[place[missing] >= count[missing]]
+    return place

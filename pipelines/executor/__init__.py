@@ -1,0 +1,1 @@
+"""Execution of steps: tasks that turn files into files."""

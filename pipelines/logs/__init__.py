@@ -1,0 +1,1 @@
+"""Reading of logs: files, tables, columns, timestamps."""

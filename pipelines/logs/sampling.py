@@ -1,0 +1,147 @@
+"""Reading a Parquet table of any size within bounds: whole when it is small, else a sample."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.logs.columns import Partition, named_columns, stored_columns, take_columns, widths
+from pipelines.logs.files import common_schema, parquet_files, read_footers
+from pipelines.logs.filesystems import open_rows, reading
+
+# Row groups that a sample is taken from, spread evenly over the table.
+_SAMPLE_GROUPS = 32
+# Files whose footers are read; the rows of the others are estimated from their number.
+_MAX_FOOTERS = 1000
+# A column is read whole when it has at most so many rows and uncompressed bytes.
+_MAX_ROWS = 5_000_000
+_MAX_BYTES = 1 << 28
+# Compressed strings can be far longer than their file says; Arrow's arrays end at 2 GiB.
+_MAX_MEMORY = 1 << 29
+
+
+@dataclass(frozen=True)
+class _Group:
+    file: str
+    index: int
+    rows: int
+    partition: Partition
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet table whose rows are read only on demand.
+
+    Args:
+        what: Names it in errors: `events`, `items` or `queries`.
+        path: As the user gave it.
+        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
+        partition: Those of them that the directories of the files give.
+        files: How many files it has.
+        rows: Its rows; an estimate where `rows_are_exact` is false.
+    """
+
+    what: str
+    path: str
+    schema: pa.Schema
+    partition: tuple[str, ...]
+    files: int
+    rows: int
+    rows_are_exact: bool
+    groups: tuple[_Group, ...]
+    bytes_per_row: dict[str, float]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether columns are read only in part."""
+        return self.rows > _MAX_ROWS or not self.rows_are_exact
+
+    def sample(self, columns: Sequence[str], max_rows: int) -> Iterator[pa.Table]:
+        """All rows when there are at most `max_rows`, else a sample.
+
+        Args:
+            columns: The columns to read.
+            max_rows: An upper bound on the rows read.
+
+        Yields:
+            One table for each row group read, in order; of large groups only the beginning.
+        """
+        groups, quota = self.groups, max(1, max_rows)
+        if sum(group.rows for group in groups) > max_rows:
+            groups = _spread(groups)
+            quota = max(1, max_rows // len(groups))
+        for group in groups:
+            yield self._read(group, columns, quota)
+
+    def read(self, column: str, max_rows: int = _MAX_ROWS) -> tuple[pa.Array, bool]:
+        """One column as one array, and whether it is all there."""
+        width = max(1.0, self.bytes_per_row.get(column, 1.0))
+        chunks: list[pa.Array] = []
+        for part in self.sample([column], min(max_rows, int(_MAX_BYTES / width) + 1)):
+            chunks.extend(part[column].chunks)
+            if sum(chunk.nbytes for chunk in chunks) > _MAX_MEMORY:
+                break
+        array = pa.concat_arrays(chunks) if chunks else pa.array([], self.schema.field(column).type)
+        return array, self.rows_are_exact and len(array) == self.rows
+
+    def _read(self, group: _Group, columns: Sequence[str], quota: int) -> pa.Table:
+        names = list(columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        parts: list[pa.Table] = []
+        missing, size = min(quota, group.rows), 0
+        with reading(group.file, self.what), open_rows(group.file) as (file, schema_of_file):
+            for batch in file.iter_batches(
+                batch_size=min(quota, 1 << 16),
+                row_groups=[group.index],
+                columns=stored_columns(file, names),
+            ):
+                found = take_columns(batch, names, schema_of_file, group.partition)
+                parts.append(found.slice(0, missing))
+                missing -= len(parts[-1])
+                size += parts[-1].nbytes
+                if missing <= 0 or size > _MAX_MEMORY:
+                    break
+        return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def _spread(groups: tuple[_Group, ...]) -> tuple[_Group, ...]:
+    """At most `_SAMPLE_GROUPS` groups, at equal distances in rows."""
+    ends = np.cumsum([group.rows for group in groups])
+    positions = (np.arange(_SAMPLE_GROUPS) + 0.5) * ends[-1] / _SAMPLE_GROUPS
+    chosen = np.unique(np.searchsorted(ends, positions, side="right"))
+    return tuple(groups[i] for i in chosen)
+
+
+def open_table(path: str, what: str) -> ParquetTable:
+    """Finds the files of a table and reads their footers.
+
+    Raises:
+        UserError: A file is missing, empty or corrupt, or files do not match.
+    """
+    files = parquet_files(path)
+    looked_at = files
+    if len(files) > _MAX_FOOTERS:
+        positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
+        looked_at = [files[i] for i in positions]
+    footers = read_footers(looked_at, what)
+    schema = common_schema(looked_at, footers, what)
+    groups = tuple(
+        _Group(file, index, footer.metadata.row_group(index).num_rows, footer.partition)
+        for file, footer in zip(looked_at, footers, strict=True)
+        for index in range(footer.metadata.num_row_groups)
+    )
+    rows = sum(group.rows for group in groups)
+    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
+    largest = max(footers, key=lambda footer: footer.metadata.num_rows)
+    return ParquetTable(
+        what=what,
+        path=path,
+        schema=named_columns(schema, partition),
+        partition=tuple(dict(partition)),
+        files=len(files),
+        rows=round(rows * len(files) / len(looked_at)),
+        rows_are_exact=len(files) == len(looked_at),
+        groups=tuple(group for group in groups if group.rows),
+        bytes_per_row=widths(largest.schema, largest.metadata),
+    )

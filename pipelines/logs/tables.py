@@ -1,0 +1,296 @@
+"""The log's three tables: their files, checked columns, and the pieces that tasks read."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import fingerprint
+from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
+from pipelines.logs.columns import (
+    Partition,
+    append_partition,
+    named_columns,
+    plain_type,
+    stored_columns,
+    take_columns,
+)
+from pipelines.logs.files import Footer, common_schema, parquet_files, read_footers
+from pipelines.logs.filesystems import file_state, open_rows, reading, shown, without_user
+from pipelines.settings import DataConfig, GivenSplit, context_fault
+
+Fits = Callable[[pa.DataType], bool]
+
+# One task reads so many rows and uncompressed bytes, or one row group where that is larger.
+_PIECE_ROWS = 1_000_000
+_PIECE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive row groups of a file.
+
+    Attributes:
+        table: `events`, `items` or `queries`.
+        index: Of the piece in its table.
+        file: Path or URL.
+        groups: Row groups.
+        rows: In all of them.
+        state: Size of the file, and its modification time or another mark of its version.
+        partition: Columns that the names of the file's directories give, and their values.
+    """
+
+    table: str
+    index: int
+    file: str
+    groups: tuple[int, ...]
+    rows: int
+    state: tuple[int, str]
+    partition: Partition
+
+
+def piece_identity(piece: Piece) -> str:
+    """Tells whether a piece is what it was: of its file, the row groups and the partition."""
+    file = without_user(piece.file)
+    return fingerprint([piece.table, file, piece.state, piece.groups, piece.partition])
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table of the log.
+
+    Attributes:
+        table: `events`, `items` or `queries`.
+        files: Paths or URLs, sorted.
+        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
+        pieces: Of all files, in order.
+    """
+
+    table: str
+    files: tuple[str, ...]
+    schema: pa.Schema
+    pieces: tuple[Piece, ...]
+
+    @property
+    def rows(self) -> int:
+        """In all files."""
+        return sum(piece.rows for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The log; items and queries may be known from the events only."""
+
+    events: Source
+    items: Source | None
+    queries: Source | None
+
+    def side(self, side: Side) -> Source | None:
+        """The table of one side."""
+        return self.items if side == "item" else self.queries
+
+    def files(self) -> dict[str, list[str]]:
+        """By table, without the secrets of URLs."""
+        found = [source for source in (self.events, self.items, self.queries) if source]
+        return {source.table: [shown(file) for file in source.files] for source in found}
+
+
+def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
+    """Finds the files and checks every column that the configuration names.
+
+    Raises:
+        UserError: A file is missing, empty or corrupt, or a column is missing or of a wrong type.
+    """
+    fault = context_fault(data, features)
+    if fault is not None:
+        raise UserError(f"{fault}; change it, or remove the feature.")
+    events = open_source(data.events, "events")
+    items = open_source(data.items, "items") if data.items is not None else None
+    queries = open_source(data.queries, "queries") if data.queries is not None else None
+    _check_events(events, data)
+    for feature in features.context_columns:
+        _check_feature(events, feature, "features.context")
+    _check_side("item", items, data.columns.item_id, features)
+    _check_side("query", queries, data.columns.query_id, features)
+    return Sources(events, items, queries)
+
+
+def source_state(data: DataConfig) -> dict[str, list[tuple[str, int, str]]]:
+    """By table, each file with its size and modification time, to see whether anything changed.
+
+    Raises:
+        UserError: A path does not exist or holds no Parquet file.
+    """
+    paths = {"events": data.events, "items": data.items, "queries": data.queries}
+    return {
+        table: _states(parquet_files(path), table)
+        for table, path in paths.items()
+        if path is not None
+    }
+
+
+def _states(files: list[str], table: str) -> list[tuple[str, int, str]]:
+    def state(file: str) -> tuple[str, int, str]:
+        with reading(file, table):
+            return without_user(file), *file_state(file)
+
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(state, files))
+
+
+def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
+    """Reads columns of a piece, with `plain_type`s; all columns, as they are, for None.
+
+    Raises:
+        UserError: The file cannot be read, or is not what it was.
+    """
+    with reading(piece.file, piece.table), open_rows(piece.file) as (parquet, schema):
+        stored = stored_columns(parquet, columns) if columns is not None else None
+        try:
+            table = parquet.read_row_groups(list(piece.groups), columns=stored)
+        except pa.ArrowNotImplementedError:  # Of several groups with dictionaries inside lists.
+            groups = [parquet.read_row_group(group, columns=stored) for group in piece.groups]
+            table = pa.concat_tables(groups)
+        if file_state(piece.file) != piece.state:
+            raise UserError(
+                f"{piece.table}: {shown(piece.file)} was written again while it was read; "
+                "run the command again when it is complete."
+            )
+    if columns is None:
+        return append_partition(table.replace_schema_metadata(), piece.partition)
+    return take_columns(table, columns, schema, piece.partition)
+
+
+def open_source(path: str, table: str) -> Source:
+    """Finds the files of a table and reads their footers.
+
+    Args:
+        path: File, directory, glob or URL.
+        table: `events`, `items` or `queries`.
+
+    Raises:
+        UserError: A file is missing, empty or corrupt, or files do not match.
+    """
+    files = parquet_files(path)
+    footers = read_footers(files, table)
+    schema = common_schema(files, footers, table)
+    pieces: list[Piece] = []
+    for file, footer in zip(files, footers, strict=True):
+        for groups, rows in _cut(footer):
+            index = len(pieces)
+            pieces.append(Piece(table, index, file, groups, rows, footer.state, footer.partition))
+    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
+    return Source(table, tuple(files), named_columns(schema, partition), tuple(pieces))
+
+
+def _cut(footer: Footer) -> list[tuple[tuple[int, ...], int]]:
+    """Runs of row groups of about `_PIECE_ROWS` rows, with their rows."""
+    metadata: pq.FileMetaData = footer.metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    rows = np.array([group.num_rows for group in groups], np.int64)
+    sizes = np.array([group.total_byte_size for group in groups], np.int64)
+    loads = np.cumsum(np.maximum(rows / _PIECE_ROWS, sizes / _PIECE_BYTES))
+    runs = np.ceil(loads).astype(np.int64)
+    cut: list[tuple[tuple[int, ...], int]] = []
+    for run in np.unique(runs):
+        chosen = np.flatnonzero((runs == run) & (rows > 0))
+        if len(chosen):
+            cut.append((tuple(chosen.tolist()), int(rows[chosen].sum())))
+    return cut
+
+
+def _check_events(events: Source, data: DataConfig) -> None:
+    columns = data.columns
+    _check(events, columns.query_id, "data.columns.query_id", _is_id, "string or integer")
+    _check(events, columns.item_id, "data.columns.item_id", _is_id, "string or integer")
+    if columns.timestamp is not None:
+        expected = "whole numbers, Arrow timestamps, dates or ISO-8601 text"
+        _check(events, columns.timestamp, "data.columns.timestamp", _is_time, expected)
+    if columns.rating is not None:
+        _check(events, columns.rating, "data.columns.rating", _is_number, "a number")
+    if columns.weight is not None:
+        _check(events, columns.weight, "data.columns.weight", _is_number, "a number")
+    if columns.event_type is not None:
+        _check(events, columns.event_type, "data.columns.event_type", _is_id, "string or integer")
+    if isinstance(data.split, GivenSplit):
+        _check(events, data.split.column, "data.split.column", pa.types.is_string, "string")
+
+
+def _check_side(side: Side, source: Source | None, id_column: str, features: FeatureSchema) -> None:
+    table = "items" if side == "item" else "queries"
+    if source is not None:
+        _check(source, id_column, f"data.columns.{side}_id", _is_id, "string or integer")
+    for feature in features.side(side):
+        if isinstance(feature, IdFeature):
+            continue  # Its values are the catalogue's ids, whatever its name.
+        if source is None:
+            raise UserError(
+                f"features.{side} has {feature.name!r}, but there is no table of {table}; "
+                f"set data.{table}, or remove the feature."
+            )
+        _check_feature(source, feature, f"features.{side}")
+
+
+def _check_feature(source: Source, feature: AnyFeature, key: str) -> None:
+    kinds: dict[str, tuple[Fits, str]] = {
+        "categorical": (_is_token, "string, integer or boolean"),
+        "multi_valued": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
+        "sequence": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
+        "text": (pa.types.is_string, "string"),
+        "numeric": (_is_number, "a number"),
+        "vector": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
+        "position": (_is_token, "string, integer or boolean"),
+    }
+    fits, expected = kinds[feature.kind]
+    _check(source, feature.name, key, fits, f"{expected} for kind {feature.kind}")
+
+
+def _check(source: Source, name: str, key: str, fits: Fits, expected: str) -> None:
+    if name not in source.schema.names:
+        raise UserError(
+            f"{source.table} column {name!r} not found; the log has: "
+            f"{', '.join(source.schema.names)}. Set {key}."
+        )
+    kind = source.schema.field(name).type
+    if not fits(kind):
+        raise UserError(
+            f"{source.table} column {name!r} is {kind}; expected {expected}. "
+            f"Convert it, or set {key} to another column."
+        )
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_integer(kind)
+
+
+def _is_token(kind: pa.DataType) -> bool:
+    return _is_id(kind) or pa.types.is_boolean(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_string(kind)
+    )
+
+
+def _is_list_of(kind: pa.DataType, fits: Fits) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and fits(plain_type(kind.value_type))

@@ -1,0 +1,145 @@
+"""The rows of a bucket, which is all events of some queries, before they become examples."""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from feature_store.core.columns import Ints
+from feature_store.schema import FeatureSchema, qualified
+from pipelines.executor.tasks import read_partitions
+from pipelines.prepare.context import context_order
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The files that every bucket reads.
+
+    Attributes:
+        scans: The events of each piece, in order.
+        buckets: How many.
+        items: Ids of the items.
+        known: [items] of NumPy: which ones are of this run; events of others are put aside.
+        queries: Columns id and index, partitioned by bucket.
+        vocabulary: The directory that `SideEncoder.save` wrote.
+    """
+
+    scans: tuple[Path, ...]
+    buckets: int
+    items: Path
+    known: Path
+    queries: Path
+    vocabulary: Path
+
+
+@lru_cache(maxsize=1)
+def load_inventory(path: Path) -> Inventory:
+    """From JSON; a worker process keeps it between tasks."""
+    return TypeAdapter(Inventory).validate_json(path.read_bytes())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of events by the ranks of their ids, which are in code-point order; all [rows].
+
+    `context` is a key of the row's context, and `place` its place among all rows of the bucket.
+    """
+
+    query: Ints
+    item: Ints
+    time: Ints
+    weight: npt.NDArray[np.float32]
+    split: Ints
+    piece: Ints
+    row: Ints
+    context: Ints
+    place: Ints
+
+    def take(self, rows: Ints) -> "Rows":
+        """The given rows, in that order."""
+        return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class BucketRows:
+    """All rows of a bucket.
+
+    Attributes:
+        rows: In no order.
+        item_ids: In code-point order.
+        query_ids: In code-point order.
+        context: [rows] raw, as `context.<feature>`.
+    """
+
+    rows: Rows
+    item_ids: pa.Array
+    query_ids: pa.Array
+    context: pa.Table
+
+
+def read_bucket(inventory: Inventory, bucket: int, features: FeatureSchema) -> BucketRows:
+    """Gathers the rows of a bucket from all scans.
+
+    Args:
+        inventory: The files.
+        bucket: Which.
+        features: Of which the context is used.
+    """
+    batches: list[pa.RecordBatch] = []
+    piece: list[Ints] = []
+    for index, path in enumerate(inventory.scans):
+        found = read_partitions(path, [bucket], inventory.buckets)
+        batches.extend(found)
+        piece.append(np.full(sum(len(batch) for batch in found), index))
+    table = pa.Table.from_batches(batches).combine_chunks()
+    query, query_ids = _codes(table["query"])
+    item, item_ids = _codes(table["item"])
+    raw = table.select([qualified("context", f) for f in features.context_columns])
+    rows = Rows(
+        query=query,
+        item=item,
+        time=table["time"].to_numpy(),
+        weight=table["weight"].to_numpy(),
+        split=table["split"].to_numpy(),
+        piece=np.concatenate(piece),
+        row=table["row"].to_numpy(),
+        context=context_order(raw) if raw.num_columns else np.zeros(len(table), np.int64),
+        place=np.arange(len(table)),
+    )
+    return BucketRows(rows, item_ids, query_ids, raw)
+
+
+def query_index(inventory: Inventory, bucket: int, query_ids: pa.Array) -> Ints:
+    """The index of each of the bucket's queries."""
+    batches = read_partitions(inventory.queries, [bucket], inventory.buckets)
+    table = pa.Table.from_batches(batches)
+    place = pc.index_in(query_ids, value_set=table["id"].combine_chunks())
+    return table["index"].to_numpy()[place.to_numpy()]
+
+
+def without_duplicates(rows: Rows) -> tuple[Rows, Rows]:
+    """Sorts by (query, time, item); of equal events the heaviest stays, and the rest is second."""
+    keys = (rows.row, rows.piece, rows.context, rows.split, -rows.weight)
+    order = np.lexsort((*keys, rows.item, rows.time, rows.query))
+    rows = rows.take(order)
+    repeats = np.zeros(len(order), bool)
+    repeats[1:] = (
+        (rows.query[1:] == rows.query[:-1])
+        & (rows.time[1:] == rows.time[:-1])
+        & (rows.item[1:] == rows.item[:-1])
+    )
+    return rows.take(np.flatnonzero(~repeats)), rows.take(np.flatnonzero(repeats))
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """[rows] positions in the distinct values, and these in code-point order."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order))

@@ -1,0 +1,159 @@
+"""Which events are put aside and why, and the columns of those that stay."""
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.core.arrow import id_strings, microseconds
+from feature_store.core.columns import Bools
+from feature_store.encoding.context import raw_values
+from feature_store.schema import ColumnFeature, Side, qualified
+from pipelines.logs.timestamps import parse_microseconds
+from pipelines.prepared.reader import SPLITS
+from pipelines.settings import DataConfig, GivenSplit
+
+NULL_ID = "null id"
+REPEATED_ID = "repeated id"
+DUPLICATE = "duplicate"
+FORGOTTEN = "forgotten"
+FUTURE = "future timestamp"
+UNKNOWN_ITEM = "unknown item"
+LOW_RATING = "rating below min_rating"
+OTHER_TYPE = "type not in event_types"
+# The configuration leaves these out; there is nothing wrong with them.
+LEFT_OUT = (LOW_RATING, OTHER_TYPE, FORGOTTEN)
+
+
+class Rejections:
+    """The first reason against each row of a table.
+
+    Args:
+        rows: Of the table.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.reasons: list[str] = []
+        self._code = np.full(rows, -1, np.int16)
+
+    def reject(self, where: Any, reason: str) -> None:
+        """Rejects the rows where a mask (Arrow or NumPy, null counts as false) is true."""
+        if isinstance(where, pa.Array | pa.ChunkedArray):
+            where = pc.fill_null(where, False).to_numpy(zero_copy_only=False)
+        self._code[where & (self._code < 0)] = len(self.reasons)
+        self.reasons.append(reason)
+
+    @property
+    def kept(self) -> Bools:
+        """[rows]."""
+        return self._code < 0
+
+    def counts(self) -> dict[str, int]:
+        """Rows by reason, without zeros."""
+        counts = np.bincount(self._code[self._code >= 0], minlength=len(self.reasons))
+        return {reason: int(n) for reason, n in zip(self.reasons, counts, strict=True) if n}
+
+    def table(self) -> pa.Table:
+        """The rejected rows but for the forgotten: columns row (int32) and reason (string)."""
+        is_kept = self._code >= 0
+        if FORGOTTEN in self.reasons:
+            is_kept &= self._code != self.reasons.index(FORGOTTEN)
+        rows = np.flatnonzero(is_kept).astype(np.int32)
+        reasons = pa.array(self.reasons, pa.string()).take(pa.array(self._code[rows]))
+        return pa.table({"row": pa.array(rows), "reason": reasons})
+
+
+def event_columns(data: DataConfig, context: tuple[ColumnFeature, ...] = ()) -> list[str]:
+    """The columns of the events that the configuration uses, each once."""
+    names = [data.columns.query_id, data.columns.item_id, data.columns.timestamp]
+    names += [data.columns.rating, data.columns.weight, data.columns.event_type]
+    if isinstance(data.split, GivenSplit):
+        names.append(data.split.column)
+    names += [feature.name for feature in context]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def clean_events(
+    raw: pa.Table,
+    ids: dict[Side, pa.Array],
+    data: DataConfig,
+    as_of: datetime,
+    forgotten: Bools,
+    context: tuple[ColumnFeature, ...] = (),
+) -> tuple[pa.Table, Rejections, int | None]:
+    """Checks each event on its own.
+
+    Args:
+        raw: The columns of `event_columns`.
+        ids: By side, [rows] strings.
+        data: Says which column is what.
+        as_of: Later events are of the future.
+        forgotten: [rows] which ones are dropped without a trace.
+        context: Features of the events.
+
+    Returns:
+        The events that stay, with columns query and item (string ids), time (int64 microseconds, 0
+        where the log has no time), weight (float32), split (int8 index into `SPLITS`, -1 where it
+        is not given), the context's `raw_values` as `context.<feature>`, and row (int32, of `raw`);
+        the others' reasons; and the time of the earliest event that is of the future.
+    """
+    columns = data.columns
+    rejections = Rejections(raw.num_rows)
+    rejections.reject(forgotten, FORGOTTEN)
+    rejections.reject(ids["query"].is_null(), "null query id")
+    rejections.reject(ids["item"].is_null(), "null item id")
+    time = _times(raw, data, rejections)
+    if data.min_rating is not None:
+        rating = _numbers(raw[columns.rating])
+        rejections.reject(np.isnan(rating), "null rating")
+        rejections.reject(rating < data.min_rating, LOW_RATING)
+    weight = np.ones(raw.num_rows, np.float64)
+    if columns.weight is not None:
+        weight = _numbers(raw[columns.weight])
+        rejections.reject(~(np.isfinite(weight) & (weight >= 0)), "invalid weight")
+    if data.event_types is not None:
+        types = pa.array(data.event_types, pa.string())
+        found = pc.index_in(id_strings(raw[columns.event_type]), value_set=types)
+        rejections.reject(found.is_null(), OTHER_TYPE)
+        of_type = np.array(list(data.event_types.values()))
+        weight = weight * of_type[pc.fill_null(found, 0).to_numpy()]
+    split = np.full(raw.num_rows, -1, np.int8)
+    if isinstance(data.split, GivenSplit):
+        found = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
+        split = pc.fill_null(found, -1).to_numpy().astype(np.int8)
+        rejections.reject(split < 0, "unknown split")
+    # Last, so that the other reasons do not depend on the moment.
+    is_future = rejections.kept & (time.to_numpy() > microseconds(as_of))
+    rejections.reject(is_future, FUTURE)
+    earliest = int(time.to_numpy()[is_future].min()) if is_future.any() else None
+    rows = pa.array(np.flatnonzero(rejections.kept).astype(np.int32))
+    events = pa.table(
+        {
+            "query": ids["query"],
+            "item": ids["item"],
+            "time": time,
+            "weight": pa.array(weight.astype(np.float32)),
+            "split": pa.array(split),
+            **{qualified("context", f): raw_values(f, raw[f.name]) for f in context},
+        }
+    ).take(rows)
+    return events.append_column("row", rows), rejections, earliest
+
+
+def _times(raw: pa.Table, data: DataConfig, rejections: Rejections) -> pa.Array:
+    name = data.columns.timestamp
+    if name is None:
+        return pa.array(np.zeros(raw.num_rows, np.int64))
+    column = raw[name].combine_chunks() if raw[name].num_chunks != 1 else raw[name].chunk(0)
+    time = parse_microseconds(column, data.columns.timestamp_unit)
+    rejections.reject(column.is_null(), "null timestamp")
+    rejections.reject(time.is_null(), "invalid timestamp")
+    return pc.fill_null(time, 0)
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    numbers = pc.cast(column, pa.float64(), safe=False)
+    return pc.fill_null(numbers, np.nan).to_numpy()

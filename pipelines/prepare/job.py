@@ -1,0 +1,129 @@
+"""What every step of `prepare` works on, and what it shows the user."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+
+from feature_store.forgotten import Forgotten
+from feature_store.schema import FeatureSchema, VectorFeature
+from pipelines.executor.tasks import run_tasks
+from pipelines.logs.tables import Sources
+from pipelines.prepare.workspace import Build
+from pipelines.settings import DataConfig
+
+Task = TypeVar("Task")
+Summary = TypeVar("Summary")
+
+# Items of history that a task which builds or merges examples holds, and its rows at most.
+_TASK_HISTORY = 16_000_000
+_TASK_ROWS = 250_000
+
+
+def print_line(console: Console, text: str) -> None:
+    """Prints one line as it is, however narrow the console and whatever a path holds."""
+    console.print(f"prepare: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Such as `1,234 events`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class Progress:
+    """A line for each step; on a terminal also how far it is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("prepare")
+        self._text = ""
+
+    def __enter__(self) -> "Progress":
+        self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._status.stop()
+
+    def begin(self, text: str) -> None:
+        """Prints what begins."""
+        self._text = text
+        print_line(self._console, text)
+        self._status.update(escape(f"prepare: {text}"))
+
+    def note(self, text: str) -> None:
+        """Prints what was found on the way."""
+        print_line(self._console, text)
+
+    def advance(self, done: int, total: int) -> None:
+        """Shows how many tasks are done."""
+        self._status.update(escape(f"prepare: {self._text} ({done}/{total})"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step works on.
+
+    Attributes:
+        data: The configuration.
+        features: Of both sides and of the context.
+        sources: The log.
+        as_of: Later events are of the future.
+        forgotten: Ids whose rows are dropped.
+        progress: For the user.
+    """
+
+    data: DataConfig
+    features: FeatureSchema
+    sources: Sources
+    as_of: datetime
+    forgotten: Forgotten
+    progress: Progress
+
+    @property
+    def rows_of_task(self) -> int:
+        """Examples that a task holds in memory."""
+        vectors = [f.length for f in self.features.context if isinstance(f, VectorFeature)]
+        numbers = self.data.history.max_length + 2 * sum(vectors)  # Which are raw at first.
+        return max(1, min(_TASK_ROWS, _TASK_HISTORY // numbers))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job whose events are scanned: its steps go on from what a killed run has done.
+
+    Attributes:
+        job: What every step works on.
+        build: Directories.
+    """
+
+    job: Job
+    build: Build
+
+    @property
+    def directory(self) -> Path:
+        """The prepared directory, while it is written."""
+        return self.build.prepared
+
+    def folder(self, name: str) -> Path:
+        """A folder of the scratch directory."""
+        path = self.build.scratch / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def tasks(
+        self, step: str, function: Callable[[Task], Summary], tasks: Sequence[Task]
+    ) -> list[Summary]:
+        """Runs a step's tasks, each once however often the run is killed; see `run_tasks`."""
+        summaries = [self.build.done / f"{step}-{i:05d}.json" for i in range(len(tasks))]
+        return run_tasks(function, tasks, self.job.progress.advance, summaries)

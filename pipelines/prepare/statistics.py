@@ -1,0 +1,71 @@
+"""The steps of `prepare` that count what it has made."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.core.files import write_json, write_parquet
+from feature_store.encoding.vocabulary import Vocabulary
+from pipelines.prepare.job import Run, count_of
+from pipelines.prepared.reader import SPLITS, PreparedManifest
+from pipelines.quality.quality import Quality, quality, write_quality
+from pipelines.statistics import mutual_information as information
+from pipelines.statistics.summaries import Summary
+
+# Of differences to the run before, in one line.
+_SHOWN_SHIFTS = 3
+
+
+def write_item_frequency(run: Run, ids: Vocabulary) -> int:
+    """Adds up the buckets' events of each item, and returns how many items training has."""
+    frequency = np.zeros(len(ids) * len(SPLITS), np.int64)
+    for file in sorted(run.folder("examples").glob("frequency-*")):
+        keys, counts = np.load(file)
+        frequency[keys] += counts
+    by_split = frequency.reshape(len(ids), len(SPLITS))
+    columns = {split: by_split[:, index] for index, split in enumerate(SPLITS)}
+    write_parquet(
+        run.directory / "statistics" / "item_frequency.parquet",
+        pa.table({"item_id": ids.tokens, **columns}),
+    )
+    return int((by_split[:, 0] > 0).sum())
+
+
+def write_mutual_information(run: Run) -> None:
+    """Between the item features, over the items of this run."""
+    names = tuple(feature.name for feature in run.job.features.item)
+    run.job.progress.begin(f"mutual information of {count_of(len(names), 'item feature')}")
+    frequency = pq.read_table(run.directory / "statistics" / "item_frequency.parquet")
+    items = run.folder("statistics") / "items.npy"
+    information.save_items(
+        items,
+        frequency["item_id"].combine_chunks(),
+        np.load(run.folder("item") / "current.npy"),
+        frequency["train"].to_numpy(),
+    )
+    tasks = information.pair_tasks(run.directory / "items" / "features.arrow", items, names)
+    blocks = run.tasks("information", information.pair_information, tasks)
+    found = information.mutual_information(names, blocks)
+    path = run.directory / "statistics" / "mutual_information.json"
+    write_json(path, found.model_dump(mode="json"))
+
+
+def write_quality_report(
+    run: Run,
+    manifest: PreparedManifest,
+    summaries: Mapping[str, Summary | None],
+    before: Quality | None,
+) -> None:
+    """What the log is like, and how that differs from the run before; worth a line if it does."""
+    known = {table: summary for table, summary in summaries.items() if summary is not None}
+    found = quality(run.directory, manifest, known, before)
+    write_quality(run.directory, found)
+    if found.shifts:
+        worst = "; ".join(shift.sentence for shift in found.shifts[:_SHOWN_SHIFTS])
+        more = len(found.shifts) - _SHOWN_SHIFTS
+        run.job.progress.note(
+            f"other than the run before: {worst}{f'; and {more} more' if more > 0 else ''} "
+            "(statistics/quality.html)"
+        )

@@ -1,0 +1,1 @@
+"""Reading of a prepared directory."""

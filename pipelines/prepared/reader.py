@@ -1,0 +1,321 @@
+"""The prepared directory: what `prepare` writes and every later stage reads.
+
+manifest.json                        written last
+vocabulary/                          see `SideEncoder.save`
+items/features.arrow                 encoded features, row = item index
+queries/features.arrow               encoded features, row = query index
+queries/state.arrow                  each query's items by split and its history, see QueryState
+queries/context-<split>.arrow        encoded context of each query's question, see `context_of`;
+                                     where there are context features
+queries/latest.npy                   time of each query's latest event, see `latest_event`; where a
+                                     feature is the recency
+train/ validation/ test/ part-*.parquet      shuffled examples, see `example_schema`
+statistics/item_frequency.parquet    item_id, train, validation, test: events of each item
+statistics/mutual_information.json   see `MutualInformation`
+statistics/<side>.hashing.json       see `Collisions`; of a side with hashed features
+rejected/<table>/part-*.parquet      every dropped row as it was in its table, and a reason
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import read_manifest
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.scaling import dense_width
+from feature_store.schema import (
+    ContextFeature,
+    DenseFeature,
+    FeatureSchema,
+    IdFeature,
+    Side,
+    TimeFeature,
+    is_sparse,
+    shared_table,
+)
+from pipelines.prepared.query_state import QueryState
+from pipelines.settings import DataConfig
+
+SPLITS = ("train", "validation", "test")
+
+# The directory of the training examples in sequences.
+SEQUENCES = "train_sequences"
+
+# Before the name of a context feature, in the names of columns.
+CONTEXT = "context."
+
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int32(), nullable=False),
+        pa.field("item", pa.int32(), nullable=False),
+        pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
+        pa.field("timestamp", pa.timestamp("us", "UTC")),  # null where the log has no time
+        pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
+
+
+# A query's training events in a row: examples that share a history. With histories of `past` and
+# without context alone.
+SEQUENCE_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int32(), nullable=False),
+        pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
+        pa.field("items", pa.list_(pa.int32()), nullable=False),  # of the examples
+        # How many items of the history each example sees, from the oldest on.
+        pa.field("seen", pa.list_(pa.int32()), nullable=False),
+        pa.field("weights", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+
+def example_schema(features: FeatureSchema) -> pa.Schema:
+    """Of the examples' files: `EXAMPLE_SCHEMA` and the encoded context; see `context_lists`."""
+    schema = EXAMPLE_SCHEMA
+    for feature in features.context:
+        kind = pa.list_(pa.int32() if is_sparse(feature) else pa.float32())
+        schema = schema.append(pa.field(f"{CONTEXT}{feature.name}", kind, nullable=False))
+    return schema
+
+
+def context_lists(column: Column) -> pa.Array:
+    """An encoded feature as the examples' files keep it, for Parquet has no other lists with nulls.
+
+    An absent value is an empty list, and that of a dense feature a list of its numbers.
+    """
+    if isinstance(column, Jagged):
+        return pa.LargeListArray.from_arrays(column.offsets, pa.array(column.values, pa.int32()))
+    lengths = column.present * column.values.shape[1]
+    numbers = pa.array(column.values[column.present].reshape(-1), pa.float32())
+    return pa.LargeListArray.from_arrays(Jagged.from_lengths(numbers, lengths).offsets, numbers)
+
+
+def context_columns(
+    features: tuple[ContextFeature, ...], lists: Mapping[str, Jagged], rows: int
+) -> dict[str, Column]:
+    """The encoded context by feature name; the inverse of `context_lists`.
+
+    Args:
+        features: The context.
+        lists: By feature name, [rows]; nothing of no rows.
+        rows: How many.
+    """
+    columns: dict[str, Column] = {}
+    for feature in features:
+        empty = Jagged(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
+        bags = lists.get(feature.name, empty)
+        if is_sparse(feature):
+            columns[feature.name] = bags
+            continue
+        assert isinstance(feature, DenseFeature | TimeFeature)
+        present = bags.lengths > 0
+        values = np.zeros((rows, dense_width(feature)), np.float32)
+        values[present] = bags.values.reshape(-1, values.shape[1])
+        columns[feature.name] = Dense(values, present)
+    return columns
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Counts(_Written):
+    """What became of the log."""
+
+    events_read: int
+    train: int
+    validation: int
+    test: int
+    items: int
+    queries: int
+    items_in_training: int
+    rejected: dict[str, int]  # by reason, `<table>: <reason>`
+
+
+class PreparedManifest(_Written):
+    """What a prepared directory was made of and holds."""
+
+    version: int = 1
+    fingerprint: str  # of the configuration and the source files: equal means nothing to redo
+    schema_fingerprint: str
+    data: DataConfig
+    features: FeatureSchema
+    sources: dict[str, list[str]]  # table -> files
+    as_of: str  # ISO-8601; events after it were rejected
+    first_event: str | None
+    last_event: str | None
+    counts: Counts
+
+
+class InformationMatrices(_Written):
+    """See `pipelines.mutual_information`; each [features, features], symmetric."""
+
+    raw: tuple[tuple[float, ...], ...]
+    normalised: tuple[tuple[float, ...], ...]
+    corrected: tuple[tuple[float, ...], ...]
+
+
+class MutualInformation(_Written):
+    """Between the item features, in the schema's order, in nats but for `normalised`."""
+
+    features: tuple[str, ...]
+    items: InformationMatrices  # every item counts the same
+    interactions: InformationMatrices  # an item counts by its training events
+
+
+class Prepared:
+    """Reads a prepared directory; tables are memory-mapped when they are first needed.
+
+    Args:
+        directory: As written by `prepare`.
+
+    Raises:
+        UserError: There is no finished directory.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        manifest = read_manifest(self.directory, PreparedManifest)
+        if manifest is None:
+            raise UserError(f"{self.directory} holds no prepared data; run `recsys prepare` first.")
+        self.manifest = manifest
+        self.features = manifest.features
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue."""
+        return self.manifest.counts.items
+
+    @property
+    def num_queries(self) -> int:
+        """Queries of the catalogue."""
+        return self.manifest.counts.queries
+
+    @cached_property
+    def item_encoder(self) -> SideEncoder:
+        """Vocabularies of the items; `.ids.tokens[i]` is the id of item i."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "item")
+
+    @cached_property
+    def query_encoder(self) -> SideEncoder:
+        """Vocabularies of the queries."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "query")
+
+    def encoder(self, side: Side) -> SideEncoder:
+        """The encoder of one side."""
+        return self.item_encoder if side == "item" else self.query_encoder
+
+    @cached_property
+    def item_columns(self) -> dict[str, Column]:
+        """By feature name, row = item index."""
+        return read_columns(self.directory / "items" / "features.arrow")
+
+    @cached_property
+    def query_columns(self) -> dict[str, Column]:
+        """By feature name, row = query index."""
+        return read_columns(self.directory / "queries" / "features.arrow")
+
+    @cached_property
+    def query_state(self) -> QueryState:
+        """Items and histories of each query."""
+        return QueryState.load(self.directory / "queries" / "state.arrow")
+
+    @cached_property
+    def own_items(self) -> Jagged:
+        """[queries] the item that a query is itself, where its id shares the items' rows."""
+        for feature in self.features.query:
+            if isinstance(feature, IdFeature) and shared_table(feature) is not None:
+                column = self.query_columns[feature.name]
+                assert isinstance(column, Jagged)
+                return column
+        return Jagged(np.empty(0, np.int32), np.zeros(self.num_queries + 1, np.int64))
+
+    def excluded(self, split: str) -> Jagged:
+        """[queries] items that no answer holds in a split: known ones, and the query itself."""
+        return self.query_state.known(split).beside(self.own_items)
+
+    @cached_property
+    def context_encoder(self) -> SideEncoder:
+        """Vocabularies of the context."""
+        return SideEncoder.load(self.directory / "vocabulary", self.features, "context")
+
+    def context_of(self, queries: Ints, split: str) -> dict[str, Column]:
+        """The encoded context in which queries are asked for their held-out items of a split.
+
+        It is that of the earliest of these items' events; a query without any has none. What only
+        training knows is absent.
+
+        Args:
+            queries: [queries] indices.
+            split: `validation` or `test`.
+
+        Returns:
+            By feature name, [queries].
+        """
+        if not self.features.context:
+            return {}
+        columns = read_columns(self.directory / "queries" / f"context-{split}.arrow")
+        return {f.name: columns[f"{CONTEXT}{f.name}"].take(queries) for f in self.features.context}
+
+    @cached_property
+    def latest_event(self) -> Ints | None:
+        """[queries] time of the latest event of the history of the test, microseconds since 1970.
+
+        `NO_TIME` where there is none; None where no feature asks for it.
+        """
+        path = self.directory / "queries" / "latest.npy"
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+    @cached_property
+    def is_current_item(self) -> npt.NDArray[np.bool_]:
+        """[items]: which ones the log still has; the others are no answers."""
+        return self.item_encoder.ids.counts.to_numpy() > 0
+
+    @cached_property
+    def item_frequency(self) -> npt.NDArray[np.int64]:
+        """Training events of each item, [items]."""
+        table = pq.read_table(self.directory / "statistics" / "item_frequency.parquet")
+        return table["train"].to_numpy()
+
+    @cached_property
+    def has_learnt_id(self) -> Bools:
+        """[items] whether training reads the item's id: as an item, or as a query that shares it.
+
+        The random row of any other id would be noise.
+        """
+        learnt = self.item_frequency > 0
+        asked = np.flatnonzero(self.query_state.train.lengths)
+        learnt[self.own_items.take(asked).values] = True
+        return learnt
+
+    @cached_property
+    def mutual_information(self) -> MutualInformation:
+        """Between item features."""
+        path = self.directory / "statistics" / "mutual_information.json"
+        return MutualInformation.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def examples(self, split: str) -> list[Path]:
+        """The Parquet files of a split's examples, in order."""
+        return sorted((self.directory / split).glob("part-*.parquet"))
+
+    def sequences(self) -> list[Path]:
+        """The Parquet files of the training examples in sequences, in order.
+
+        Raises:
+            UserError: There are none.
+        """
+        files = sorted((self.directory / SEQUENCES).glob("part-*.parquet"))
+        if not files:
+            raise UserError(
+                f"{self.directory} holds no sequences, which need data.history.kind past and no "
+                "context features; set training.examples: events."
+            )
+        return files

@@ -1,0 +1,1 @@
+"""Profiles of a log, from which a configuration is inferred."""

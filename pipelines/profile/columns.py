@@ -1,0 +1,194 @@
+"""What the columns of a Parquet table hold."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.encoding.tokens import tokens_of
+from feature_store.schema import TextFeature
+from pipelines.logs.sampling import ParquetTable
+
+# Text is split into words, and vectors are measured, on so many rows.
+_MAX_TEXT_BYTES = 1 << 25
+_MAX_VECTORS = 10_000
+
+Shape = Literal["string", "integer", "float", "boolean", "list", "vector", "other"]
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """How often the values of a column occur.
+
+    Args:
+        occurrences: Values read, repeats included.
+        seen: Distinct values among them.
+        once: Of these, those that occur once.
+        distinct: Distinct values of the whole column; an estimate where only a sample was read.
+    """
+
+    occurrences: int
+    seen: int
+    once: int
+    distinct: int
+
+
+@dataclass(frozen=True)
+class NumberSummary:
+    """The finite numbers of a column.
+
+    Args:
+        smallest: Of them.
+        largest: Of them.
+        are_whole: Whether all are integers.
+        skewness: Of the numbers.
+        log_skewness: Of sign(x) log(1 + |x|).
+    """
+
+    smallest: float
+    largest: float
+    are_whole: bool
+    skewness: float
+    log_skewness: float
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """One column.
+
+    Args:
+        type: Its Arrow type, in words.
+        shape: What its values look like; `list` is a list of strings or whole numbers.
+        rows: Rows read.
+        exact: Whether these are all rows.
+        present: Rows read that hold a value; an empty list is none.
+        values: Of strings, whole numbers, booleans and elements of lists.
+        words: Of strings, split as a text feature is.
+        words_per_value: Blank-separated words of a string, on average.
+        joined: Share of strings that hold `|`, such as `Drama|Comedy`.
+        leading_zero: Whether a string of digits begins with 0, as codes do.
+        numbers: Of numbers, and of strings that are all numbers.
+        length: Of vectors.
+    """
+
+    name: str
+    type: str
+    shape: Shape
+    rows: int
+    exact: bool
+    present: int
+    values: TokenCounts | None = None
+    words: TokenCounts | None = None
+    words_per_value: float = 0.0
+    joined: float = 0.0
+    leading_zero: bool = False
+    numbers: NumberSummary | None = None
+    length: int | None = None
+
+
+def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
+    """Reads one column, or a sample of it, and sums it up."""
+    kind = table.schema.field(name).type
+    shape = _shape(kind)
+    if shape == "other":
+        return ColumnProfile(name, str(kind), shape, table.rows, True, table.rows)
+    array, exact = table.read(name, _MAX_VECTORS) if shape == "vector" else table.read(name)
+    share = 1.0 if exact else len(array) / table.rows
+    basis = ColumnProfile(name, str(kind), shape, len(array), exact, len(array) - array.null_count)
+    fields = dict(vars(basis))
+    if shape == "vector":
+        return ColumnProfile(**{**fields, "length": _constant_length(array)})
+    if shape == "list":
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        fields["present"] = int(pc.sum(pc.greater(lengths, 0)).as_py() or 0)
+        return ColumnProfile(**{**fields, "values": count_values(pc.list_flatten(array), share)})
+    if shape != "float":
+        fields["values"] = count_values(array, share)
+    if shape in ("integer", "float"):
+        numbers = pc.cast(array.drop_null(), pa.float64(), safe=False).to_numpy()
+        return ColumnProfile(**{**fields, "numbers": _summary(numbers)})
+    if shape == "string":
+        fields.update(_of_strings(array.drop_null(), share))
+    return ColumnProfile(**fields)
+
+
+def _shape(kind: pa.DataType) -> Shape:
+    types = pa.types
+    if types.is_string(kind):
+        return "string"
+    if types.is_integer(kind):
+        return "integer"
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return "float"
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_list(kind) or types.is_fixed_size_list(kind):
+        element = _shape(kind.value_type)
+        if element in ("string", "integer"):
+            return "list"
+        if element == "float":
+            return "vector"
+    return "other"
+
+
+def count_values(array: pa.Array, share: float) -> TokenCounts:
+    """Counts the values that are not null; `share` is the part of the column that was read."""
+    counts = pc.value_counts(array.drop_null()).field("counts").to_numpy()
+    seen, once, twice = len(counts), int((counts == 1).sum()), int((counts == 2).sum())
+    distinct = seen
+    if share < 1:
+        # Chao's estimate of how many were not seen, which cannot be more than in proportion.
+        distinct = round(min(seen / share, seen + once * (once - 1) / (2 * (twice + 1))))
+    return TokenCounts(int(counts.sum()), seen, once, distinct)
+
+
+def _summary(numbers: Numbers) -> NumberSummary | None:
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite):
+        return None
+    return NumberSummary(
+        smallest=float(finite.min()),
+        largest=float(finite.max()),
+        are_whole=bool((finite == np.floor(finite)).all()),
+        skewness=_skewness(finite),
+        log_skewness=_skewness(np.sign(finite) * np.log1p(np.abs(finite))),
+    )
+
+
+def _skewness(numbers: Numbers) -> float:
+    centred = numbers - numbers.mean()
+    deviation = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean()) / deviation**3 if deviation > 0 else 0.0
+
+
+def _constant_length(array: pa.Array) -> int | None:
+    lengths = pc.unique(pc.list_value_length(array).drop_null()).to_pylist()
+    return int(lengths[0]) if len(lengths) == 1 else None
+
+
+def _of_strings(strings: pa.Array, share: float) -> dict[str, object]:
+    """The fields of a profile that only strings have."""
+    if not len(strings):
+        return {}
+    numbers, leading_zero = None, False
+    # Digits first: the cast also takes `nan` and `inf`, which are words elsewhere.
+    are_numbers = pc.all(pc.match_substring_regex(strings, r"^[+-]?[0-9]*\.?[0-9]+$")).as_py()
+    if are_numbers:
+        numbers = _summary(pc.cast(strings, pa.float64()).to_numpy())
+        leading_zero = pc.any(pc.match_substring_regex(strings, "^0[0-9]")).as_py()
+    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(strings)))
+    words_per_value = float(pc.mean(words).as_py())
+    step = max(1, strings.nbytes // _MAX_TEXT_BYTES)
+    some = strings.take(pa.array(np.arange(0, len(strings), step)))
+    tokens, _ = tokens_of(TextFeature(name="words", dim=4), some)
+    return {
+        "numbers": numbers,
+        "leading_zero": leading_zero,
+        "words": count_values(tokens, share / step),
+        "words_per_value": words_per_value,
+        "joined": float(pc.mean(pc.match_substring(strings, "|")).as_py()),
+    }

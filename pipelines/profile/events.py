@@ -1,0 +1,257 @@
+"""What the events of a log say of its queries, and what its timestamps are worth."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.core.arrow import EPOCH
+from feature_store.core.errors import UserError
+from pipelines.logs.sampling import ParquetTable
+from pipelines.logs.timestamps import Unit, to_microseconds
+from pipelines.profile.order import OrderProfile, profile_order
+
+# Events read at most, with only the columns of query, item and time.
+_MAX_EVENTS = 2_000_000
+
+# A clock shows a time between these years.
+_CLOCK_YEARS = (1980, 2100)
+# The last tenth of the events is the test, the tenth before it the validation.
+_CUTS = (0.8, 0.9)
+# Shares of queries say nothing with fewer queries than this.
+_MIN_QUERIES = 10
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TimeCut:
+    """What a split at two times would give.
+
+    Args:
+        known_at_least: Share of test events whose query has training events among those read.
+        known_at_most: An upper bound; the same where queries were read whole.
+    """
+
+    validation_from: datetime
+    test_from: datetime
+    train: float
+    validation: float
+    test: float
+    known_at_least: float
+    known_at_most: float
+
+
+@dataclass(frozen=True)
+class TimeProfile:
+    """What the timestamps say.
+
+    Args:
+        same_start: Share of queries that begin at the most common first timestamp.
+        same_step: Share of the steps between a query's events that are the most common step, which
+            is not zero.
+        ties: Share of the steps between a query's events that are zero.
+        by_item: Of queries with at least three events at different times, the share whose order in
+            time is the order of their item ids.
+        clock: First and last time, where the timestamps can be dates of our age.
+        cut: None where there is no clock, or where no cut leaves all three parts some events.
+        order: What neighbours say of it; None where queries were not read whole.
+    """
+
+    same_start: float
+    same_step: float
+    ties: float
+    by_item: float
+    clock: tuple[datetime, datetime] | None
+    cut: TimeCut | None
+    order: OrderProfile | None
+
+
+@dataclass(frozen=True)
+class EventsProfile:
+    """The events of a log.
+
+    Args:
+        rows: All events.
+        read: Of these, those that were read.
+        queries: Distinct queries among the events read.
+        items: Distinct items among the events read.
+        whole_queries: Whether the events of a query were read together: all were read, or files are
+            ordered by query. Otherwise figures per query are too low.
+        median: Events of a query.
+        p90: 90th percentile of the events of a query.
+    """
+
+    rows: int
+    read: int
+    queries: int
+    items: int
+    whole_queries: bool
+    median: float
+    p90: float
+    time: TimeProfile | None
+
+
+def profile_events(
+    table: ParquetTable, query: str, item: str, timestamp: str | None, unit: Unit
+) -> EventsProfile:
+    """Reads the events, or a sample of them, and sums them up.
+
+    Args:
+        table: The events.
+        query: The column of query ids.
+        item: The column of item ids.
+        timestamp: The column of timestamps, if any.
+        unit: Of integer timestamps.
+    """
+    names = [query, item] + ([timestamp] if timestamp is not None else [])
+    parts = [part.drop_null() for part in table.sample(names, _MAX_EVENTS)]
+    events = pa.concat_tables(parts).combine_chunks()
+    query_codes = _codes(events[query])
+    item_ranks = _codes(events[item])
+    counts = np.bincount(query_codes) if len(query_codes) else np.zeros(1, np.int64)
+    exact = table.rows_are_exact and table.rows <= _MAX_EVENTS
+    whole_queries = exact or _is_clustered(parts, query)
+    time = None
+    if timestamp is not None and len(events):
+        times = _times(_one(events[timestamp]), timestamp, unit)
+        known = times.is_valid().to_numpy(zero_copy_only=False)
+        share = 1.0 if whole_queries else len(events) / table.rows
+        if known.any():
+            some = times.drop_null().to_numpy()
+            time = _profile_time(query_codes[known], item_ranks[known], some, share)
+    return EventsProfile(
+        rows=table.rows,
+        read=len(events),
+        queries=int((counts > 0).sum()),
+        items=len(np.unique(item_ranks)),
+        whole_queries=whole_queries,
+        median=float(np.median(counts)),
+        p90=float(np.percentile(counts, 90)),
+        time=time,
+    )
+
+
+def _times(column: pa.Array, name: str, unit: Unit) -> pa.Array:
+    try:
+        return to_microseconds(column, unit)
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"events: column {name!r} holds a value that is no time ({reason}); expected whole "
+            "numbers, Arrow timestamps, dates or ISO-8601 text; mend it, or rename the column."
+        ) from error
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+
+
+def _codes(column: pa.ChunkedArray) -> Ints:
+    """[rows] the rank of each value among the distinct ones."""
+    if not len(column):
+        return np.empty(0, np.int64)
+    encoded = _one(column).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks[encoded.indices.to_numpy()]
+
+
+def _is_clustered(parts: list[pa.Table], query: str) -> bool:
+    """Whether the rows of a query lie together, so that a part of a file holds whole queries."""
+    repeats = breaks = rows = 0
+    for part in parts:
+        codes = _codes(part[query])
+        distinct = len(np.unique(codes))
+        repeats += len(codes) - distinct
+        breaks += 1 + int((codes[1:] != codes[:-1]).sum()) - distinct if len(codes) else 0
+        rows += len(codes)
+    return repeats > 0.01 * rows and breaks < 0.05 * repeats
+
+
+def _profile_time(queries: Ints, items: Ints, times: Ints, share: float) -> TimeProfile:
+    order = np.lexsort((items, times, queries))
+    queries, items, times = queries[order], items[order], times[order]
+    starts = np.concatenate([[True], queries[1:] != queries[:-1]])
+    within = ~starts[1:]
+    steps = (times[1:] - times[:-1])[within]
+    ties = float((steps == 0).mean()) if len(steps) else 0.0
+    clock = _clock(times)
+    return TimeProfile(
+        same_start=_share_of_mode(times[starts]) if starts.sum() >= _MIN_QUERIES else 0.0,
+        same_step=_share_of_mode(steps[steps > 0]) * (1 - ties),
+        ties=ties,
+        by_item=_share_by_item(queries, items, times),
+        clock=clock,
+        cut=_cut(queries, times, share) if clock is not None else None,
+        order=profile_order(queries, items, times) if share == 1 else None,
+    )
+
+
+def _share_of_mode(values: Ints) -> float:
+    if not len(values):
+        return 0.0
+    return float(np.unique(values, return_counts=True)[1].max() / len(values))
+
+
+def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
+    """See `TimeProfile.by_item`; the arguments are in the order of query, time and item."""
+    forward = (queries[1:] == queries[:-1]) & (times[1:] > times[:-1]) & (items[1:] != items[:-1])
+    steps = np.bincount(queries[1:][forward], minlength=int(queries[-1]) + 1)
+    backward = forward & (items[1:] < items[:-1])
+    broken = np.bincount(queries[1:][backward], minlength=len(steps)) > 0
+    long = steps >= 2
+    return float((~broken[long]).mean()) if long.sum() >= _MIN_QUERIES else 0.0
+
+
+def is_clock(times: Ints) -> bool:
+    """Whether microseconds since 1970 are dates of our age, but for a few broken ones such as 0."""
+    low, high = _clock_range()
+    first, last = np.percentile(times, [1, 99])
+    return bool(low <= first and last <= high)
+
+
+def _clock_range() -> tuple[float, float]:
+    first, last = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1e6 for year in _CLOCK_YEARS)
+    return first, last
+
+
+def _clock(times: Ints) -> tuple[datetime, datetime] | None:
+    if not is_clock(times):
+        return None
+    low, high = _clock_range()
+    inside = times[(times >= low) & (times <= high)]
+    return _datetime(int(inside.min())), _datetime(int(inside.max()))
+
+
+def _datetime(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
+    """Cuts at round times where that leaves the parts about as large, else at exact seconds."""
+    second = 1_000_000
+    edges = np.quantile(times, _CUTS, method="higher")
+    for grain in (86_400 * second, 3_600 * second, second):
+        validation_from, test_from = (int(-(-edge // grain)) * grain for edge in edges)
+        is_train, is_test = times < validation_from, times >= test_from
+        train, test = float(is_train.mean()), float(is_test.mean())
+        validation = 1 - train - test
+        if min(validation, test) >= 0.05 and train >= 0.5:
+            known = np.zeros(int(queries[-1]) + 1, bool)
+            known[queries[is_train]] = True
+            seen = float(known[queries[is_test]].mean())
+            return TimeCut(
+                validation_from=_datetime(validation_from),
+                test_from=_datetime(test_from),
+                train=train,
+                validation=validation,
+                test=test,
+                known_at_least=seen,
+                known_at_most=min(1.0, seen / share),
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Data quality: coverage, drift, stability, and their page."""

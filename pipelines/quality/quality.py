@@ -1,0 +1,269 @@
+"""The quality report: what a run found in the log, and how that differs from the run before.
+
+statistics/quality.json      `Quality`
+statistics/quality.html      the same for people
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.columns import Bools
+from feature_store.core.files import write_json, write_text
+from feature_store.schema import Side
+from pipelines.prepared.query_state import QueryState
+from pipelines.prepared.reader import SPLITS, PreparedManifest
+from pipelines.quality.coverage import Coverage, coverage
+from pipelines.quality.drift import Drift, by_severity, drift, rejected_drift
+from pipelines.statistics.popularity import Popularity, Slice, events_by_slice, popularity
+from pipelines.statistics.summaries import ColumnSummary, Summary, iso_time
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_SHOWN_VALUES = 20
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Frequent(_Written):
+    """A frequent value; its count may be `ColumnQuality.top_error` too low."""
+
+    value: str
+    count: int
+    share: float
+
+
+class ColumnQuality(_Written):
+    """A column, for people and dashboards.
+
+    Attributes:
+        missing: Share of rows that are null or an empty list.
+        distinct: Distinct values, or elements of lists; with a relative standard error.
+        top: None of them where no value is known to be frequent.
+        quantiles: Of numbers, by share in percent, such as `p50`; of times, ISO-8601 in UTC.
+    """
+
+    name: str
+    type: str
+    kind: str
+    rows: int
+    nulls: int
+    empty_lists: int
+    missing: float
+    values_per_row: float | None
+    invalid_numbers: int
+    distinct: int | None
+    distinct_error: float
+    top: tuple[Frequent, ...]
+    top_error: int
+    smallest: float | str | None
+    largest: float | str | None
+    mean: float | None
+    deviation: float | None
+    quantiles: dict[str, float | str]
+
+
+class TableQuality(_Written):
+    """A table: rows read, kept, and rejected by reason; columns of the kept rows."""
+
+    name: str
+    read: int
+    kept: int
+    rejected: dict[str, int]
+    columns: tuple[ColumnQuality, ...]
+
+
+class Activity(_Written):
+    """Events over time.
+
+    Attributes:
+        unit: Of the periods: h, D, M, Y or 1000Y, the shortest that leaves at most 400 of them.
+        starts: Of the periods that have events, ISO-8601 in UTC.
+        events: Of each period.
+    """
+
+    unit: str
+    starts: tuple[str, ...]
+    events: tuple[int, ...]
+
+
+class Quality(_Written):
+    """All that the report shows, and the sketches that the next run is compared with.
+
+    Attributes:
+        activity: None where the log has no time.
+        items: Events of each item, of all splits.
+        slices: Items by their training events, as the metrics are sliced.
+        queries: Distinct items of each query.
+        compared_with: When the earlier run was; None of a first run.
+        drift: The worst first.
+        summaries: By table.
+    """
+
+    version: int = 1
+    as_of: str
+    first_event: str | None
+    last_event: str | None
+    tables: tuple[TableQuality, ...]
+    activity: Activity | None
+    items: Popularity
+    slices: dict[str, Slice]
+    queries: Popularity
+    coverage: tuple[Coverage, ...]
+    compared_with: str | None
+    drift: tuple[Drift, ...]
+    summaries: dict[str, Summary]
+
+    @property
+    def shifts(self) -> tuple[Drift, ...]:
+        """What is not stable."""
+        return tuple(found for found in self.drift if found.verdict != "stable")
+
+
+def quality(
+    directory: Path,
+    manifest: PreparedManifest,
+    summaries: dict[str, Summary],
+    previous: Quality | None = None,
+) -> Quality:
+    """Puts the report together.
+
+    Args:
+        directory: Prepared, all but for its manifest.
+        manifest: That it will get.
+        summaries: Of the kept rows of `events`, and of `items` and `queries` where they are.
+        previous: Of the run before.
+    """
+    frequency = pq.read_table(directory / "statistics" / "item_frequency.parquet")
+    by_split = np.stack([frequency[split].to_numpy() for split in SPLITS], axis=1)
+    state = QueryState.load(directory / "queries" / "state.arrow")
+    per_query = sum(getattr(state, split).lengths for split in SPLITS)
+    assert isinstance(per_query, np.ndarray)
+    per_item = by_split.sum(axis=1)
+    items, queries = _current(directory, "item"), _current(directory, "query")
+    return Quality(
+        as_of=manifest.as_of,
+        first_event=manifest.first_event,
+        last_event=manifest.last_event,
+        tables=tuple(_table(name, summary, manifest) for name, summary in summaries.items()),
+        activity=_activity(summaries["events"], manifest.data.columns.timestamp),
+        items=popularity(per_item[items]),
+        slices=events_by_slice(by_split[items]),
+        queries=popularity(per_query[queries]),
+        coverage=(
+            *coverage(directory, manifest.features, "item", items, per_item),
+            *coverage(directory, manifest.features, "query", queries, per_query),
+        ),
+        compared_with=previous.as_of if previous is not None else None,
+        drift=_drift(previous, summaries, manifest) if previous is not None else (),
+        summaries=summaries,
+    )
+
+
+def read_quality(directory: Path) -> Quality | None:
+    """Of a prepared directory; None where it has none that this version can read."""
+    path = directory / "statistics" / "quality.json"
+    try:
+        return Quality.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_quality(directory: Path, quality: Quality) -> None:
+    """Writes `statistics/quality.json` and `statistics/quality.html`."""
+    from pipelines.quality.page import render_quality
+
+    write_json(directory / "statistics" / "quality.json", quality.model_dump(mode="json"))
+    write_text(directory / "statistics" / "quality.html", render_quality(quality))
+
+
+def _current(directory: Path, side: Side) -> Bools:
+    """Which entries of the catalogue are of this run; the vocabulary keeps those that are gone."""
+    return pq.read_table(directory / "vocabulary" / f"{side}_id.parquet")["count"].to_numpy() > 0
+
+
+def _table(name: str, summary: Summary, manifest: PreparedManifest) -> TableQuality:
+    start = f"{name}: "
+    rejected = {
+        reason.removeprefix(start): count
+        for reason, count in manifest.counts.rejected.items()
+        if reason.startswith(start)
+    }
+    counts = manifest.counts
+    is_events = name == "events"
+    kept = counts.train + counts.validation + counts.test if is_events else summary.rows
+    return TableQuality(
+        name=name,
+        read=counts.events_read if is_events else summary.rows + sum(rejected.values()),
+        kept=kept,
+        rejected=dict(sorted(rejected.items(), key=lambda pair: -pair[1])),
+        columns=tuple(_column(name, column) for name, column in summary.columns.items()),
+    )
+
+
+def _column(name: str, column: ColumnSummary) -> ColumnQuality:
+    filled = column.rows - column.nulls
+    top = column.top
+    # A value that occurs once is no frequent one, and the ids of a catalogue do.
+    frequent = [
+        Frequent(value=value, count=count, share=count / column.values)
+        for value, count in (top.counts.items() if top is not None else ())
+        if top is not None and count > max(1, top.error)
+    ]
+    numbers, is_time = column.numbers, column.kind == "times"
+    quantiles: dict[str, float | str] = {}
+    ends: list[float | str | None] = [None, None]
+    if numbers is not None:
+        for share in QUANTILES:
+            quantiles[f"p{share * 100:g}"] = (
+                iso_time(numbers.histogram.quantile(share)) if is_time else numbers.quantile(share)
+            )
+        ends = [numbers.smallest, numbers.largest]
+        if is_time:
+            ends = [iso_time(numbers.smallest), iso_time(numbers.largest)]
+    return ColumnQuality(
+        name=name,
+        type=column.type,
+        kind=column.kind,
+        rows=column.rows,
+        nulls=column.nulls,
+        empty_lists=column.empty,
+        missing=(column.nulls + column.empty) / max(column.rows, 1),
+        values_per_row=column.values / max(filled, 1) if column.is_list else None,
+        invalid_numbers=column.invalid,
+        distinct=min(column.distinct.count, column.values) if column.distinct else None,
+        distinct_error=column.distinct.error if column.distinct else 0.0,
+        top=tuple(frequent[:_SHOWN_VALUES]),
+        top_error=top.error if top is not None else 0,
+        smallest=ends[0],
+        largest=ends[1],
+        mean=numbers.mean if numbers is not None and not is_time else None,
+        deviation=numbers.deviation if numbers is not None and not is_time else None,
+        quantiles=quantiles,
+    )
+
+
+def _activity(events: Summary, column: str | None) -> Activity | None:
+    periods = events.columns[column].periods if column in events.columns else None
+    if periods is None:
+        return None
+    starts = np.array(periods.starts, np.int64).astype(f"datetime64[{periods.unit}]")
+    day = np.datetime_as_string(starts.astype("datetime64[m]"), unit="m")
+    return Activity(unit=periods.unit, starts=tuple(day.tolist()), events=periods.counts)
+
+
+def _drift(
+    previous: Quality, summaries: dict[str, Summary], manifest: PreparedManifest
+) -> tuple[Drift, ...]:
+    ids = {manifest.data.columns.query_id, manifest.data.columns.item_id}
+    found = [*drift(previous.summaries, summaries, ids)]
+    for table in previous.tables:
+        if table.name == "events":
+            earlier = {f"events: {reason}": count for reason, count in table.rejected.items()}
+            found += rejected_drift(
+                earlier, table.read, manifest.counts.rejected, manifest.counts.events_read
+            )
+    return by_severity(found)

@@ -1,0 +1,1 @@
+"""Report kit: sections, tables and charts, and the page they are written to."""
