@@ -7,7 +7,7 @@ from pydantic import Field, PlainSerializer, model_validator
 
 from feature_store.core.settings import Settings
 from feature_store.schema import FeatureSchema, Side, TimeFeature
-from pipelines.logs.filesystems import shown
+from pipelines.urls import shown
 
 # Manifests and experiments do not show the secrets of a URL.
 Location = Annotated[str, PlainSerializer(shown, when_used="json")]

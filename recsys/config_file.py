@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
-from pipelines.logs.filesystems import is_url
+from pipelines.urls import is_url
 from recsys.config import Config
 
 # Values of these keys are paths: relative ones are taken from the file that names them.

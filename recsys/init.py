@@ -10,10 +10,10 @@ import yaml
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from pipelines.logs.filesystems import is_url, shown
 from pipelines.logs.sampling import ParquetTable, open_table
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile, profile_events
+from pipelines.urls import is_url, shown
 from recsys import init_rules as rules
 from recsys.config import Config
 from recsys.config_file import load_config, parse_config

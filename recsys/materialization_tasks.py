@@ -24,7 +24,7 @@ from feature_store.forgotten import Forgotten
 from feature_store.history import HISTORY_SCHEMA
 from feature_store.offline.snapshots import Snapshots, write_history_snapshot
 from feature_store.schema import Side
-from pipelines.executor.tasks import read_partitions, write_partitions
+from pipelines.executor.shuffle import read_partitions, write_partitions
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.settings import History
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import mapped_array, write_array, write_atomically
-from feature_store.core.hashing import Digests, text_digests, token_digests
+from feature_store.core.hashing import UInt64s, text_digests, token_digests
 
 
 class IdTable:
@@ -26,7 +26,7 @@ class IdTable:
         rows: [ids] of each digest.
     """
 
-    def __init__(self, ids: pa.Array, digests: Digests, rows: Ints) -> None:
+    def __init__(self, ids: pa.Array, digests: UInt64s, rows: Ints) -> None:
         self.ids = ids
         self._digests = digests
         self._rows = rows
@@ -54,7 +54,7 @@ class IdTable:
         return np.fromiter(map(self._row, ids, digests, places), np.int64, len(ids))
 
     def _row(self, text: str, digest: np.uint64, place: int) -> int:
-        """Digests may be equal where ids are not."""
+        """UInt64s may be equal where ids are not."""
         while place < len(self._digests) and self._digests[place] == digest:
             row = int(self._rows[place])
             if self[row] == text:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepare_logs import IDS_ONLY, run
 
-from pipelines.prepare.splits import assign_splits, crc32, crc32_continued
+from feature_store.core.hashing import crc32, crc32_continued
+from pipelines.prepare.splits import assign_splits
 from pipelines.settings import ColdItems, LeaveLastOut, RandomHash
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

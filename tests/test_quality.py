@@ -19,8 +19,9 @@ from pipelines.prepared.reader import Counts, PreparedManifest
 from pipelines.quality.charts import share_of
 from pipelines.quality.drift import Drift, by_severity, drift
 from pipelines.quality.page import render_quality
-from pipelines.quality.quality import Quality, quality, read_quality, write_quality
+from pipelines.quality.quality import Quality, quality, read_quality
 from pipelines.quality.stability import stability_index
+from pipelines.quality.write import write_quality
 from pipelines.settings import DataConfig
 from pipelines.statistics.popularity import events_by_slice, item_slices, popularity
 from pipelines.statistics.summaries import Summary, summarise

@@ -14,10 +14,11 @@ import pytest
 
 from feature_store.core.errors import UserError
 from pipelines.logs.files import parquet_files
-from pipelines.logs.filesystems import open_filesystem, reason_of, shown, without_user
+from pipelines.logs.filesystems import open_filesystem, reason_of
 from pipelines.logs.sampling import open_table
 from pipelines.logs.tables import open_source, piece_identity, read_piece, source_state
 from pipelines.settings import DataConfig
+from pipelines.urls import shown, without_user
 
 FILES = ("date=2026-11-22/a b.parquet", "date=x%2Fy/deep/c%41.parquet", "date=z/d.parquet")
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from feature_store.core.hashing import hash_texts
 from pipelines.settings import DataConfig
 from pipelines.statistics.histograms import (
     KEPT_BINS,
@@ -20,7 +21,7 @@ from pipelines.statistics.histograms import (
     number_keys,
     numbers_of_keys,
 )
-from pipelines.statistics.sketches import KEPT_HASHES, KEPT_VALUES, Distinct, hash_texts
+from pipelines.statistics.sketches import KEPT_HASHES, KEPT_VALUES, Distinct
 from pipelines.statistics.summaries import (
     ColumnSummary,
     Summary,

@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 
 from feature_store.core.columns import Ints
-from feature_store.core.hashing import Digests, bucket_rows
+from feature_store.core.hashing import UInt64s, bucket_rows
 
 # From this share of colliding tokens on a user is told.
 _MANY = 0.1
@@ -25,11 +25,11 @@ class DigestCounts:
         counts: [n] int64.
     """
 
-    digests: Digests
+    digests: UInt64s
     counts: Ints
 
     @classmethod
-    def of(cls, digests: Digests, counts: Ints, limit: int = _MAX_TOKENS) -> "DigestCounts":
+    def of(cls, digests: UInt64s, counts: Ints, limit: int = _MAX_TOKENS) -> "DigestCounts":
         """Adds up what has the same digest, and keeps the `limit` lowest.
 
         Digests are uniform, so the lowest are a fair sample of the distinct tokens; and parts that

@@ -6,17 +6,12 @@ own partition of all of them.
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import numpy as np
-import pyarrow as pa
 from pydantic import TypeAdapter
 
-from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
 from pipelines.executor.session import ensure_ray
@@ -113,61 +108,3 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any]:
     return TypeAdapter(get_type_hints(function)["return"])
-
-
-Partitioned = tuple[pa.Table, Ints]
-
-
-def write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> None:
-    """Writes an Arrow IPC file that `read_partitions` reads, atomically.
-
-    Each part becomes `count` record batches, of which batch i holds the part's rows of partition i.
-
-    Args:
-        path: Of the file.
-        parts: At least one table, [rows], and the partition of each of its rows, from 0 to `count`
-            - 1. Rows of one partition keep their order.
-        count: Number of partitions.
-    """
-    write_atomically(path, partial(_write_partitions, parts=parts, count=count))
-
-
-def _write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> None:
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    writer: pa.RecordBatchFileWriter | None = None
-    with pa.OSFile(str(path), "wb") as sink:
-        for table, partition in parts:
-            if writer is None:
-                writer = pa.ipc.new_file(sink, table.schema, options=options)
-            order = np.argsort(partition, kind="stable")
-            ordered = table.take(pa.array(order)).combine_chunks()
-            bounds = np.searchsorted(partition[order], np.arange(count + 1))
-            for start, end in pairwise(bounds):
-                batches = ordered.slice(start, end - start).to_batches()
-                writer.write_batch(batches[0] if batches else _no_rows(table.schema))
-        assert writer is not None
-        writer.close()
-
-
-def read_partitions(path: Path, partitions: Sequence[int], count: int) -> list[pa.RecordBatch]:
-    """The rows of some partitions of a file, in the order of its parts and then of the partitions.
-
-    Args:
-        path: Of `write_partitions`.
-        partitions: From 0 to `count` - 1.
-        count: As it was written.
-
-    Returns:
-        At least one batch, so that there is a schema.
-    """
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        return [
-            reader.get_batch(part + partition)
-            for part in range(0, reader.num_record_batches, count)
-            for partition in partitions
-        ]
-
-
-def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.record_batch([pa.array([], field.type) for field in schema], schema)

@@ -15,14 +15,13 @@ from feature_store.core.errors import UserError
 from pipelines.logs.columns import Partition, named_columns, partition_of, plain_type
 from pipelines.logs.filesystems import (
     file_state,
-    is_url,
     list_files,
     open_parquet,
     reading,
     real_path,
-    shown,
     split_options,
 )
+from pipelines.urls import is_url, shown
 
 _SHOWN_NAMES = 5
 _READERS = 16

@@ -15,37 +15,16 @@ from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from feature_store.core.errors import UserError
+from pipelines.urls import _OPTION, _USER, is_url, shown
 
 _OF_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _WITH_BUCKETS = ("s3", "gs", "gcs")
 
-# A name before the host is no secret by itself: gs://anonymous@bucket, abfs://container@account.
-_USER = re.compile(r"(?<=://)[^/?#@:]*:(?!:|\d+/)[^?#]*(?=@)")
-_OPTION = re.compile(
-    r"(?i)([?&][^=&#]*(?:secret|passw|token|key|sig|cred|auth|sas)[^=&#]*=)([^&#]+)"
-)
 # What fsspec's file systems call the version of a file, the best first.
 _MARKS = (
     *("mtime", "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "LastModified"),
     *("last_modified", "updated", "Last-Modified", "modified", "created"),
 )
-
-
-def is_url(path: str) -> bool:
-    """Whether it names a file system, and is no path of this machine's own."""
-    return "://" in path
-
-
-def without_user(path: str) -> str:
-    """A path or URL without user and password: what identifies a file whoever reads it."""
-    return _USER.sub("", path) if is_url(path) else path
-
-
-def shown(path: str) -> str:
-    """A path or URL as messages and manifests show it: with `***` in place of secrets."""
-    if not is_url(path):
-        return path
-    return _USER.sub("***", _OPTION.sub(r"\1***", path))
 
 
 def reason_of(error: Exception, path: str) -> str:

@@ -20,8 +20,9 @@ from pipelines.logs.columns import (
     take_columns,
 )
 from pipelines.logs.files import Footer, common_schema, parquet_files, read_footers
-from pipelines.logs.filesystems import file_state, open_rows, reading, shown, without_user
+from pipelines.logs.filesystems import file_state, open_rows, reading
 from pipelines.settings import DataConfig, GivenSplit, context_fault
+from pipelines.urls import shown, without_user
 
 Fits = Callable[[pa.DataType], bool]
 

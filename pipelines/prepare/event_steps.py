@@ -12,15 +12,16 @@ from pydantic import TypeAdapter
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import write_text
+from feature_store.core.hashing import crc32
 from feature_store.encoding.vocabulary import Vocabulary
-from pipelines.executor.tasks import run_tasks, write_partitions
+from pipelines.executor.shuffle import write_partitions
+from pipelines.executor.tasks import run_tasks
 from pipelines.logs.timestamps import moment_of
 from pipelines.prepare import examples, rejected, scan, sequences
 from pipelines.prepare.bucket import Inventory
 from pipelines.prepare.catalogue_ids import Catalogue
 from pipelines.prepare.cleaning import FORGOTTEN
 from pipelines.prepare.job import Job, Run, count_of
-from pipelines.prepare.splits import crc32
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import SEQUENCES, SPLITS
 from pipelines.statistics.summaries import Summary, merge

@@ -15,7 +15,7 @@ from feature_store.core.columns import Column, Ints, Jagged, to_arrow, write_col
 from feature_store.core.files import write_array, write_parquet
 from feature_store.core.hashing import hash64, hash_strings
 from feature_store.schema import FeatureSchema, qualified
-from pipelines.executor.tasks import Partitioned, read_partitions, write_partitions
+from pipelines.executor.shuffle import Partitioned, read_partitions, write_partitions
 from pipelines.prepare.bucket import (
     Rows,
     load_inventory,

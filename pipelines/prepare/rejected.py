@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.core.files import write_parquet
-from pipelines.executor.tasks import read_partitions
+from pipelines.executor.shuffle import read_partitions
 from pipelines.logs.tables import Piece, read_piece
 
 

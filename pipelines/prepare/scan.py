@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from feature_store.core.arrow import id_strings, microseconds
 from feature_store.core.columns import Bools
 from feature_store.core.files import write_parquet
+from feature_store.core.hashing import crc32
 from feature_store.core.manifests import fingerprint
 from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, ColumnFeature, Side, qualified
-from pipelines.executor.tasks import write_partitions
+from pipelines.executor.shuffle import write_partitions
 from pipelines.logs.tables import Piece, piece_identity, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
-from pipelines.prepare.splits import crc32
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.statistics.summaries import Summary, summarise_events
 

@@ -24,7 +24,7 @@ from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.files import write_parquet
 from feature_store.core.hashing import hash64
 from feature_store.history import seen_before, windows
-from pipelines.executor.tasks import read_partitions, write_partitions
+from pipelines.executor.shuffle import read_partitions, write_partitions
 from pipelines.prepare.histories import Events, example_history
 from pipelines.prepare.splits import TRAIN
 from pipelines.prepared.reader import SEQUENCE_SCHEMA

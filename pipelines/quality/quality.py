@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools
-from feature_store.core.files import write_json, write_text
 from feature_store.schema import Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
@@ -170,14 +169,6 @@ def read_quality(directory: Path) -> Quality | None:
         return Quality.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def write_quality(directory: Path, quality: Quality) -> None:
-    """Writes `statistics/quality.json` and `statistics/quality.html`."""
-    from pipelines.quality.page import render_quality
-
-    write_json(directory / "statistics" / "quality.json", quality.model_dump(mode="json"))
-    write_text(directory / "statistics" / "quality.html", render_quality(quality))
 
 
 def _current(directory: Path, side: Side) -> Bools:

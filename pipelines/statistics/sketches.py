@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.columns import Ints
-
-UInts = npt.NDArray[np.uint64]
+from feature_store.core.hashing import UInt64s
 
 # Hashes kept of a column: so many distinct values are counted exactly, and the standard error of
 # the estimate for more is 1 / sqrt(kept - 2), 3.1 %.
@@ -22,8 +20,6 @@ KEPT_VALUES = 128
 
 _RANGE = 2.0**64
 _SHOWN_CHARACTERS = 100
-_HASHED_BYTES = 1024
-_WORDS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Distinct:
     hashes: str
 
     @classmethod
-    def of(cls, hashes: UInts) -> "Distinct":
+    def of(cls, hashes: UInt64s) -> "Distinct":
         """Of [n] hashes, which may repeat."""
         size = 4 * KEPT_HASHES
         smallest = np.unique(_smallest(hashes, size))
@@ -53,7 +49,7 @@ class Distinct:
         return cls.of(np.concatenate([part.kept for part in parts]))
 
     @property
-    def kept(self) -> UInts:
+    def kept(self) -> UInt64s:
         """[at most KEPT_HASHES], sorted."""
         return np.frombuffer(base64.b64decode(self.hashes), "<u8").astype(np.uint64)
 
@@ -122,54 +118,7 @@ class TopValues:
         return cls(_sorted(kept), error + cut)
 
 
-def mixed(bits: UInts) -> UInts:
-    """Hashes of 64-bit integers (the finaliser of splitmix64)."""
-    x = bits + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def hash_texts(texts: pa.Array) -> UInts:
-    """[n] hashes of strings or bytes without null, of their first KiB and their length.
-
-    The sum of the mixed words of eight bytes: Python's own hash functions cost ten times as much.
-    """
-    array = texts.cast(pa.large_binary())
-    if not len(array):
-        return np.empty(0, np.uint64)
-    _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset :][: len(array) + 1]
-    lengths = np.diff(offsets)
-    hashed = np.minimum(lengths, _HASHED_BYTES)
-    ends = np.cumsum(-(-hashed // 8))  # Of each text's words.
-    sums = np.zeros(len(array), np.uint64)
-    start = 0
-    while start < len(array):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _WORDS_AT_ONCE, side="right")))
-        low, high = int(offsets[start]), int(offsets[stop])
-        data = np.frombuffer(data_buffer or b"", np.uint8)[low:high]
-        words = _words(np.concatenate([data, np.zeros(8, np.uint8)]))
-        bounds = np.concatenate([[before], ends[start:stop]]) - before
-        width = np.diff(bounds)
-        place = np.arange(bounds[-1]) - np.repeat(bounds[:-1], width)
-        found = words[np.repeat(offsets[start:stop] - low, width) + 8 * place]
-        missing = np.maximum(8 * (place + 1) - np.repeat(hashed[start:stop], width), 0)
-        found &= np.uint64(2**64 - 1) >> (8 * missing).astype(np.uint64)
-        running = np.zeros(len(found) + 1, np.uint64)
-        np.cumsum(mixed(found ^ mixed(place.astype(np.uint64))), out=running[1:])
-        sums[start:stop] = np.diff(running[bounds])
-        start = stop
-    return mixed(sums ^ mixed(lengths.astype(np.uint64)))
-
-
-def _words(data: npt.NDArray[np.uint8]) -> UInts:
-    """[bytes - 7] the eight bytes from each place on, without a copy."""
-    return np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
-
-
-def _smallest(values: UInts, size: int) -> UInts:
+def _smallest(values: UInt64s, size: int) -> UInt64s:
     return np.partition(values, size)[:size] if size < len(values) else values
 
 

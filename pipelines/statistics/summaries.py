@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
+from feature_store.core.hashing import hash_texts, mixed
 from feature_store.schema import ColumnFeature, qualified
 from pipelines.logs.files import plain_type
 from pipelines.settings import DataConfig
 from pipelines.statistics.histograms import Numbers, Numeric, Periods, number_keys
-from pipelines.statistics.sketches import Distinct, TopValues, hash_texts, mixed
+from pipelines.statistics.sketches import Distinct, TopValues
 
 # `tokens` are strings and booleans; of a vector the numbers are its length in space, the norm; of
 # other types only rows and nulls are counted.
