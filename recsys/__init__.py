@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.datasets.fetch import fetch
-    from recsys.comparing import compare
-    from recsys.config import Config
-    from recsys.config_file import load_config
-    from recsys.evaluation import evaluate
-    from recsys.init import init_config
-    from recsys.materialization import materialize
-    from recsys.preparation import forget, prepare
-    from recsys.studies import study
-    from recsys.training import load_model, train
-    from recsys.tuning import tune
+    from pipelines.materialize.materialize import materialize
+    from recsys.autoconfig.init import init_config
+    from recsys.comparison.compare import compare
+    from recsys.config.config import Config
+    from recsys.config.load import load_config
+    from recsys.stages.evaluate import evaluate
+    from recsys.stages.prepare import forget, prepare
+    from recsys.stages.train import load_model, train
+    from recsys.studies.study import study
+    from recsys.tuning.tune import tune
 
 __all__ = [
     "Config",
@@ -43,19 +43,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "Config": "recsys.config",
-    "compare": "recsys.comparing",
-    "evaluate": "recsys.evaluation",
+    "Config": "recsys.config.config",
+    "compare": "recsys.comparison.compare",
+    "evaluate": "recsys.stages.evaluate",
     "fetch": "pipelines.datasets.fetch",
-    "forget": "recsys.preparation",
-    "init_config": "recsys.init",
-    "load_config": "recsys.config_file",
-    "load_model": "recsys.training",
-    "materialize": "recsys.materialization",
-    "prepare": "recsys.preparation",
-    "study": "recsys.studies",
-    "train": "recsys.training",
-    "tune": "recsys.tuning",
+    "forget": "recsys.stages.prepare",
+    "init_config": "recsys.autoconfig.init",
+    "load_config": "recsys.config.load",
+    "load_model": "recsys.stages.train",
+    "materialize": "pipelines.materialize.materialize",
+    "prepare": "recsys.stages.prepare",
+    "study": "recsys.studies.study",
+    "train": "recsys.stages.train",
+    "tune": "recsys.tuning.tune",
 }
 
 

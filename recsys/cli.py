@@ -87,7 +87,7 @@ def init(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Look at a log and write a configuration that fits it, with the reasons."""
-    from recsys.init import init_config
+    from recsys.autoconfig.init import init_config
 
     config = init_config(events, items, queries, output, split=split, overwrite=overwrite)
     _progress().print(
@@ -106,8 +106,8 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Logs to examples, item and query tables, vocabularies and statistics."""
-    from recsys.config_file import load_config
-    from recsys.preparation import prepare as prepare_stage
+    from recsys.config.load import load_config
+    from recsys.stages.prepare import prepare as prepare_stage
 
     manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=_progress())
     if as_json:
@@ -126,8 +126,8 @@ def forget(
     overrides: Overrides = None,
 ) -> None:
     """Drop all rows of some queries or items from the next `prepare` on."""
-    from recsys.config_file import load_config
-    from recsys.preparation import forget as forget_ids
+    from recsys.config.load import load_config
+    from recsys.stages.prepare import forget as forget_ids
 
     loaded = load_config(config, overrides or ())
     added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
@@ -138,8 +138,8 @@ def forget(
 @app.command()
 def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Prepared data to the feature store: snapshots, and the latest features for serving."""
-    from recsys.config_file import load_config
-    from recsys.materialization import materialize as materialize_stage
+    from pipelines.materialize.materialize import materialize as materialize_stage
+    from recsys.config.load import load_config
 
     manifest = materialize_stage(load_config(config, overrides or ()), console=_progress())
     if as_json:
@@ -149,8 +149,8 @@ def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson
 @app.command()
 def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Examples to the best checkpoint, tracked in MLflow."""
-    from recsys.config_file import load_config
-    from recsys.training import train as train_stage
+    from recsys.config.load import load_config
+    from recsys.stages.train import train as train_stage
 
     manifest = train_stage(load_config(config, overrides or ()), console=_progress())
     if as_json:
@@ -160,8 +160,8 @@ def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
 @app.command()
 def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Compare a configuration with the trained model: what fits, and what `train` would do."""
-    from recsys.config_file import load_config
-    from recsys.doctor import diagnose, print_diagnosis
+    from recsys.checkpoint.doctor import diagnose, print_diagnosis
+    from recsys.config.load import load_config
 
     found = diagnose(load_config(config, overrides or ()))
     if as_json:
@@ -184,8 +184,8 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search for better settings by validation: Optuna and early stopping on Ray Tune."""
-    from recsys.config_file import load_config
-    from recsys.tuning import tune as tune_stage
+    from recsys.config.load import load_config
+    from recsys.tuning.tune import tune as tune_stage
 
     budget = {"trials": trials, "minutes": minutes, "concurrent": concurrent}
     given = [f"tuning.{key}={value}" for key, value in budget.items() if value is not None]
@@ -219,8 +219,13 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Shard the tables on paper: placement, memory and time of ranks that are not there."""
-    from recsys.config_file import load_config
-    from recsys.hardware_plan import Hardware, format_hardware_plan, parse_rows, plan_hardware
+    from recsys.config.load import load_config
+    from recsys.distributed.hardware_plan import (
+        Hardware,
+        format_hardware_plan,
+        parse_rows,
+        plan_hardware,
+    )
 
     hardware = Hardware.of(world_size, local_world_size, device, hbm_gib, ddr_gib)
     found = plan_hardware(load_config(config, overrides or ()), hardware, parse_rows(rows or ()))
@@ -233,9 +238,9 @@ def plan(
 @app.command()
 def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Exact full-corpus metrics by slice, with confidence intervals and baselines."""
-    from recsys.config_file import load_config
-    from recsys.evaluation import evaluate as evaluate_stage
-    from recsys.results import print_table
+    from recsys.config.load import load_config
+    from recsys.evaluation.results import print_table
+    from recsys.stages.evaluate import evaluate as evaluate_stage
 
     loaded = load_config(config, overrides or ())
     result = evaluate_stage(loaded, console=_progress())
@@ -264,8 +269,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Whether one evaluated run is better than another, for whom, and how sure that is."""
-    from recsys.comparing import PAGE
-    from recsys.comparing import compare as compare_runs
+    from recsys.comparison.compare import PAGE
+    from recsys.comparison.compare import compare as compare_runs
 
     result = compare_runs(before, after, output, metric=metric, level=level)
     if as_json:
@@ -305,9 +310,9 @@ def dashboard(
 @app.command()
 def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Compare objectives, or any arms, over label fractions and seeds; resumable."""
-    from recsys.config_file import load_config
-    from recsys.studies import MARKDOWN
-    from recsys.studies import study as run_study
+    from recsys.config.load import load_config
+    from recsys.studies.study import MARKDOWN
+    from recsys.studies.study import study as run_study
 
     loaded = load_config(config, overrides or ())
     result = run_study(loaded, console=_progress())
@@ -326,7 +331,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate and export; what is already done is skipped."""
-    from recsys.config_file import load_config
+    from recsys.config.load import load_config
     from serving.job import print_summary
     from serving.job import run as run_job
 

@@ -11,21 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.bundle import load
-    from serving.exporting import export
+    from serving.exporting.export import export
     from serving.job import run
-    from serving.launch import Settings, serve
-    from serving.queries import Asking
+    from serving.recommend.load import load
+    from serving.recommend.queries import Asking
+    from serving.server.launch import Settings, serve
 
 __all__ = ["Asking", "Settings", "export", "load", "run", "serve"]
 
 _HOME = {
-    "Asking": "serving.queries",
-    "Settings": "serving.launch",
-    "export": "serving.exporting",
-    "load": "serving.bundle",
+    "Asking": "serving.recommend.queries",
+    "Settings": "serving.server.launch",
+    "export": "serving.exporting.export",
+    "load": "serving.recommend.load",
     "run": "serving.job",
-    "serve": "serving.launch",
+    "serve": "serving.server.launch",
 }
 
 

@@ -2,14 +2,20 @@
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from feature_store.core.errors import UserError
+from serving.recommend.recommender import Item, Recommendations
 
 app = typer.Typer(add_completion=False)
 
@@ -51,8 +57,8 @@ def export(
 ) -> None:
     """Checkpoint to a sealed, registered bundle; or two bundles to an A/B test."""
     if ab is not None:
-        from serving.ab_export import export_experiment
-        from serving.bundle import local_bundle
+        from serving.experiment.export import export_experiment
+        from serving.recommend.load import local_bundle
 
         if output is None or config is not None:
             raise UserError("export --ab takes two bundles and -o DIRECTORY, and no CONFIG.")
@@ -66,8 +72,8 @@ def export(
             print(f"experiment: {output}")
             print(f"next: recsys serve {output} --log {output}.log")
         return
-    from recsys.config_file import load_config
-    from serving.exporting import export as export_stage
+    from recsys.config.load import load_config
+    from serving.exporting.export import export as export_stage
 
     if config is None:
         raise UserError("export takes a CONFIG, or --ab with two bundles.")
@@ -94,10 +100,9 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to one query, from the bundle alone."""
-    from recsys.config_file import parse_assignment
-    from serving.bundle import load
-    from serving.display import print_recommendations
-    from serving.recommender import Asking
+    from recsys.config.load import parse_assignment
+    from serving.recommend.load import load
+    from serving.recommend.recommender import Asking
 
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
     asking = Asking(dict(given), at)
@@ -129,8 +134,8 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """The best items of many queries to Parquet, by Ray Data: for e-mails and caches."""
-    from serving.bulk import recommend_all
-    from serving.bundle import local_bundle
+    from serving.batch.recommend_all import recommend_all
+    from serving.recommend.load import local_bundle
 
     if everyone == (queries is not None):
         raise UserError("recommend takes either --all or --queries FILE.")
@@ -161,8 +166,8 @@ def update(
     as_json: AsJson = False,
 ) -> None:
     """Add items to a bundle and remove others, between two trainings."""
-    from serving.bundle import local_bundle
-    from serving.updating import update as update_bundle
+    from serving.exporting.update import update as update_bundle
+    from serving.recommend.load import local_bundle
 
     if items is None and not remove_item:
         raise UserError("update takes --items FILE, --remove-item ID, or both.")
@@ -189,8 +194,8 @@ def vectors(
     as_json: AsJson = False,
 ) -> None:
     """The item vectors of a bundle in the form that a vector database imports."""
-    from serving.bundle import local_bundle
-    from serving.vector_files import Format, write_vectors
+    from serving.batch.vector_files import Format, write_vectors
+    from serving.recommend.load import local_bundle
 
     manifest = write_vectors(local_bundle(bundle), output, cast(Format, form))
     if as_json:
@@ -229,8 +234,8 @@ def serve(
 
     Where RECSYS_TOKEN is set, requests must bear it.
     """
-    from serving.launch import Settings
-    from serving.launch import serve as serve_bundle
+    from serving.server.launch import Settings
+    from serving.server.launch import serve as serve_bundle
 
     settings = Settings(
         bundle=bundle,
@@ -263,9 +268,9 @@ def ab_report(
     as_json: AsJson = False,
 ) -> None:
     """Which variant of an A/B test is better, by how much, and whether to trust that."""
-    from serving.ab_report import PAGE
-    from serving.ab_report import ab_report as report
-    from serving.ab_report_page import print_ab_report
+    from serving.experiment.page import print_ab_report
+    from serving.experiment.report import PAGE
+    from serving.experiment.report import ab_report as report
 
     found = report(
         log,
@@ -290,7 +295,7 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the challenger, or a version, the champion: servers of the alias change to it."""
-    from serving.registry import promote as promote_version
+    from serving.registry.registry import promote as promote_version
 
     print(promote_version(name, version=version, tracking_uri=tracking_uri).sentence())
 
@@ -301,7 +306,7 @@ def rollback(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the champion before the champion again."""
-    from serving.registry import rollback as roll_back
+    from serving.registry.registry import rollback as roll_back
 
     print(roll_back(name, tracking_uri=tracking_uri).sentence())
 
@@ -310,8 +315,8 @@ def _online_store(config: Path | None) -> Any:
     """The online store that a configuration names."""
     if config is None:
         return None
-    from recsys.config_file import load_config
-    from serving.launch import Store
+    from recsys.config.load import load_config
+    from serving.server.launch import Store
 
     loaded = load_config(config)
     return Store(loaded.feature_store, loaded.feature_store_dir)
@@ -323,3 +328,27 @@ def _progress() -> Console:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_recommendations(found: Recommendations, liked: Sequence[Item], console: Console) -> None:
+    """Prints a query's recommendations next to the latest items of its history."""
+    if found.fallback:
+        by = "what most had" if found.source == "popularity" else "what fits the context"
+        console.print(f"query {escape(found.query_id)} is unknown: recommended is {by}")
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column(f"query {escape(found.query_id)} liked (latest first)", max_width=44)
+    table.add_column("is recommended", max_width=44)
+    table.add_column("score", justify="right")
+    for rank, (had, item) in enumerate(zip_longest(liked, found.items), start=1):
+        table.add_row(
+            str(rank),
+            _name(had.title, had.item_id) if had is not None else "",
+            _name(item.title, item.item_id) if item is not None else "",
+            f"{item.score:.3f}" if item is not None else "",
+        )
+    console.print(table)
+
+
+def _name(title: str | None, item_id: str) -> str:
+    return escape(title if title is not None else item_id)

@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from pipelines.prepared.reader import Prepared, PreparedManifest
-from recsys.config import Config
-from recsys.evaluation import evaluate
-from recsys.preparation import prepare
-from recsys.results import EvaluationResult, print_table
-from recsys.training import TrainManifest, train
-from serving.bundle import load
-from serving.display import print_recommendations
-from serving.exporting import export
-from serving.registry import promote_if_better
-from serving.seal import BundleManifest
+from recsys.config.config import Config
+from recsys.evaluation.results import EvaluationResult, print_table
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import TrainManifest, train
+from serving.bundle.manifest import BundleManifest
+from serving.commands import print_recommendations
+from serving.exporting.export import export
+from serving.recommend.load import load
+from serving.registry.registry import promote_if_better
 
 # Items of the example's history and of its recommendations.
 _SHOWN = 10

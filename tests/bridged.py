@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.config import Config
-from recsys.config_file import parse_config
+from recsys.config.config import Config
+from recsys.config.load import parse_config
 
 GROUPS, ITEMS_OF_KIND, BRIDGES_OF_CODE = 48, 8, 3
 QUERIES_OF_GROUP, TRAINED_OF_QUERY = 12, 5

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.executor.session import ensure_ray
-from recsys.config import Config
+from recsys.config.config import Config
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def planted(
     """The configuration of a prepared log whose answer is known; see `planted`."""
     from planted import planted_config, write_planted_log
 
-    from recsys.preparation import prepare
+    from recsys.stages.prepare import prepare
 
     directory: Path = tmp_path_factory.mktemp("planted")
     write_planted_log(directory / "log")
@@ -42,7 +42,7 @@ def planted(
 @pytest.fixture(scope="session")
 def trained(planted: Config):
     """The manifest of a model of the planted log."""
-    from recsys.training import train
+    from recsys.stages.train import train
 
     return train(planted)
 

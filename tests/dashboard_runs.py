@@ -6,10 +6,10 @@ from pathlib import Path
 
 from planted import planted_config
 
-from recsys.config import Config
-from recsys.dashboard.run_store import RunStore
-from recsys.evaluation import evaluate
-from recsys.training import train
+from recsys.config.config import Config
+from recsys.dashboard.data.run_store import RunStore
+from recsys.stages.evaluate import evaluate
+from recsys.stages.train import train
 
 
 @dataclass(frozen=True)

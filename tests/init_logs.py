@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from recsys.config import Config
-from recsys.config_file import load_config
-from recsys.init import init_config
+from recsys.autoconfig.init import init_config
+from recsys.config.config import Config
+from recsys.config.load import load_config
 
 YEAR = 365 * 86_400
 START = 1_600_000_000

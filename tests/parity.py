@@ -15,16 +15,16 @@ import torch.multiprocessing as mp
 from small_batches import FEATURES, ITEMS, config, prepared, share
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
-from recsys.collate import BatchBuilder
-from recsys.config import Config
-from recsys.launch import single_process_group
-from recsys.model import FeatureInput, TwoTower
-from recsys.objective import build_objective
-from recsys.optimizers import Optimizers
-from recsys.pipelining import pipelined_steps, plain_steps
-from recsys.ranks import silence_torchrec
-from recsys.sharding import shard
-from recsys.stepping import Stepper, use_precision
+from recsys.config.config import Config
+from recsys.data.builder import BatchBuilder
+from recsys.distributed.optimizers import Optimizers
+from recsys.distributed.ranks import silence_torchrec
+from recsys.distributed.sharding import shard
+from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.training.launch import single_process_group
+from recsys.training.objective import build_objective
+from recsys.training.pipelining import pipelined_steps, plain_steps
+from recsys.training.step import Stepper, use_precision
 
 STEPS, BATCH = 5, 16
 CPU = torch.device("cpu")
@@ -118,7 +118,7 @@ def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
     objective = build_objective(model, settings, ITEMS)
     use_precision(model, settings.training, CPU)
     parts = case.parts or dist.get_world_size()
-    with patch("recsys.placement._columns", lambda dim, _: max(4, dim // parts)):
+    with patch("recsys.distributed.planner._columns", lambda dim, _: max(4, dim // parts)):
         sharded, _ = shard(objective, model, settings.training, settings.sharding, CPU)
     yield settings, sharded, Optimizers(sharded, settings.training)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.config import Config
-from recsys.config_file import parse_config
+from recsys.config.config import Config
+from recsys.config.load import parse_config
 
 GROUPS, ITEMS_IN_GROUP, QUERIES, EVENTS_OF_QUERY = 12, 12, 240, 9
 

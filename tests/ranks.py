@@ -15,15 +15,15 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.multiprocessing import start_processes
 
-from recsys.checkpoint_manifest import latest_checkpoint
-from recsys.config import Config
-from recsys.lanes import read_steps
-from recsys.loader import local_arrays
-from recsys.loop import CHECKPOINTS, Job, train_on_rank
-from recsys.plan import TrainingPlan
+from recsys.checkpoint.manifest import latest_checkpoint
+from recsys.config.config import Config
+from recsys.data.loader import local_arrays
+from recsys.data.plan import TrainingPlan
+from recsys.data.reader import read_steps
+from recsys.training.trainer import CHECKPOINTS, Job, train_on_rank
 
 # They import torchrec once for all: that takes seconds.
-multiprocessing.set_forkserver_preload(["recsys.loop"])
+multiprocessing.set_forkserver_preload(["recsys.training.trainer"])
 
 
 def start_ranks(function: Callable[..., None], ranks: int, *arguments: Any) -> None:

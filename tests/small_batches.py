@@ -13,10 +13,10 @@ from feature_store.schema import (
     NumericFeature,
 )
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
-from recsys.collate import Share
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.plan import rank_rows
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.data.builder import Share
+from recsys.data.plan import rank_rows
 
 ITEMS, QUERIES, TAGS = 30, 12, 6
 NEVER_TRAINED = 25  # Items from here on have no training event.

@@ -12,11 +12,11 @@ from rich.console import Console
 from scipy import stats
 
 from feature_store.core.errors import UserError
-from serving.ab_report import ab_report
-from serving.ab_report_page import print_ab_report, sentences, warnings
-from serving.ab_statistics import Estimate, Moments, lift, ratio
-from serving.experiment import Experiment, GuardRail, Variant, write_experiment
-from serving.exposures import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
+from serving.experiment.experiment import Experiment, GuardRail, Variant, write_experiment
+from serving.experiment.exposure_log import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
+from serving.experiment.page import print_ab_report, sentences, warnings
+from serving.experiment.report import ab_report
+from serving.experiment.statistics import Estimate, Moments, lift, ratio
 
 NOON = 1_700_000_000_000_000
 SECOND, HOUR = 1_000_000, 3_600_000_000

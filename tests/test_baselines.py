@@ -3,13 +3,11 @@
 import numpy as np
 from bags import bag, jagged, random_bags
 
-from recsys import item_knn
-from recsys.als import Als
-from recsys.baselines import Chance, Popularity, Training, baselines
-from recsys.ease import Ease
-from recsys.evaluation_settings import EvaluationConfig
-from recsys.item_knn import item_knn_scorer, item_similarity
-from recsys.ranking import top_items
+from recsys.config.evaluation import EvaluationConfig
+from recsys.evaluation import item_knn
+from recsys.evaluation.baselines import Als, Chance, Ease, Popularity, Training, baselines
+from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
+from recsys.evaluation.ranking import top_items
 
 QUERIES, ITEMS = 70, 45
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from bridged import bridged_config, write_bridged_log
 
-from recsys.evaluation import evaluate
-from recsys.preparation import prepare
-from recsys.study_analysis import analyse
-from recsys.training import train
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
+from recsys.studies.analysis import analyse
 
 ARMS: dict[str, dict[str, Any]] = {
     "cfm": {"method": "cfm", "alpha": 1.0},

@@ -12,11 +12,11 @@ from tiny_bundle import QUERIES
 import serving
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
-from serving import bulk
-from serving.bulk import BulkManifest, recommend_all
-from serving.ids import write_ids
-from serving.seal import read_manifest as read_bundle_manifest
-from serving.seal import seal, verify
+from serving.batch import recommend_all as bulk
+from serving.batch.recommend_all import BulkManifest, recommend_all
+from serving.bundle.ids import write_ids
+from serving.bundle.manifest import read_manifest as read_bundle_manifest
+from serving.bundle.manifest import seal, verify
 
 QUIET = Console(quiet=True)
 SLOW = pytest.param("ray_session", marks=pytest.mark.slow)

@@ -16,9 +16,9 @@ import serving
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint, sha256_of
 from feature_store.encoding.vocabulary import Vocabulary
-from serving.bundle import read_snapshot
-from serving.programs import TowerProgram
-from serving.seal import verify
+from serving.bundle.manifest import verify
+from serving.bundle.programs import TowerProgram
+from serving.recommend.load import read_snapshot
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from ranks import tensors_of
 from toy import ToyTraining, on_ranks, progress, save, toy_config, toy_writer
 
 from feature_store.core.errors import UserError
-from recsys.checkpoint_manifest import (
+from recsys.checkpoint.manifest import (
     damage_of,
     latest_checkpoint,
     read_checkpoint,
     remove_old_checkpoints,
 )
-from recsys.guards import check_gradients, check_loss
-from recsys.ranks import check_equal_facts
+from recsys.distributed.ranks import check_equal_facts
+from recsys.training.step import check_gradients, check_loss
 
 
 def names(directory: Path) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from ranks import tensors_of
 from toy import DIM, ROWS, ToyTraining, on_ranks, save, toy_config
 
-from recsys.row_state import RowState
+from recsys.checkpoint.row_state import RowState
 
 KINDS = ["row_wise", "table_wise", "column_wise", "data_parallel"]
 # Every kind after every other one.

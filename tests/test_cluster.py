@@ -7,7 +7,7 @@ from test_server import request
 from tiny_bundle import export_untrained, write_prepared
 
 from feature_store.core.errors import UserError
-from serving.launch import Settings, serve
+from serving.server.launch import Settings, serve
 
 
 def test_several_replicas_need_a_store_that_they_share(tmp_path):
@@ -18,7 +18,7 @@ def test_several_replicas_need_a_store_that_they_share(tmp_path):
 @pytest.mark.slow
 def test_a_replica_answers_as_the_server_does(tmp_path, monkeypatch, ray_session):
     import serving
-    from serving.cluster import start, stop
+    from serving.server.cluster import start, stop
 
     config = write_prepared(tmp_path)
     export_untrained(config, monkeypatch)

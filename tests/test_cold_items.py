@@ -7,13 +7,13 @@ from planted import GROUPS, ITEMS_IN_GROUP, planted_config, write_planted_log
 
 import serving
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.encode import encode_items
-from recsys.evaluation import evaluate
-from recsys.preparation import prepare
-from recsys.ssl_settings import NoSelfSupervision
-from recsys.training import load_model, train
-from serving.exporting import export
+from recsys.config.ssl import NoSelfSupervision
+from recsys.data.builder import BatchBuilder
+from recsys.model.encode import encode_items
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import load_model, train
+from serving.exporting.export import export
 
 CPU = torch.device("cpu")
 

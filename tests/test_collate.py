@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chisquare
 from small_batches import ITEMS, NEVER_TRAINED, TAGS, config, prepared, share
 
-from recsys.collate import BatchBuilder
+from recsys.data.builder import BatchBuilder
 
 NOBODY = np.zeros(0, np.int64)
 

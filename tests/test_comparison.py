@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
 from recsys.cli import app
-from recsys.comparing import compare
-from recsys.metrics import metric_names, overall_ratios, ranks_of
+from recsys.comparison.compare import compare
+from recsys.evaluation.metrics import metric_names, overall_ratios, ranks_of
 
 ITEMS, QUERIES, DEPTH = 300, 400, 50
 NAMES = np.array(["head", "torso", "tail", "cold"])

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from feature_store.core.errors import UserError
-from recsys.config import Config
-from recsys.config_file import load_config, parse_config
+from recsys.config.config import Config
+from recsys.config.load import load_config, parse_config
 
 DOCUMENT = {
     "output": "runs/x",

@@ -19,9 +19,9 @@ from feature_store.schema import FeatureSchema
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import SPLITS, Prepared, context_columns
 from pipelines.settings import DataConfig
-from recsys.config_file import parse_config
-from recsys.lanes import read_steps
-from recsys.plan import plan_training
+from recsys.config.load import parse_config
+from recsys.data.plan import plan_training
+from recsys.data.reader import read_steps
 
 CONTEXT: list[dict[str, Any]] = [
     {"name": "device", "kind": "categorical", "dim": 4},

@@ -7,8 +7,8 @@ import numpy as np
 import yaml
 from init_logs import log, write
 
-from recsys.config_file import load_config
-from recsys.init import init_config
+from recsys.autoconfig.init import init_config
+from recsys.config.load import load_config
 
 PROPOSED = "  # context:"
 

@@ -16,11 +16,11 @@ from feature_store.core.errors import UserError
 from feature_store.encoding.context import NO_TIME, encode_time, time_values
 from feature_store.schema import TimeFeature
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.encode import encode_queries
-from serving.recommender import Asking, Recommender
-from serving.server import create_app
-from serving.service import Service
+from recsys.data.builder import BatchBuilder
+from recsys.model.encode import encode_queries
+from serving.recommend.recommender import Asking, Recommender
+from serving.server.app import create_app
+from serving.server.service import Service
 
 CONTEXT: list[dict[str, Any]] = [
     {"name": "device", "kind": "categorical", "dim": 8},

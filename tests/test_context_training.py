@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.evaluation import evaluate
-from recsys.lanes import read_steps
-from recsys.loop import training_plan
-from recsys.preparation import prepare
-from recsys.training import train
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.data.builder import BatchBuilder
+from recsys.data.reader import read_steps
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
+from recsys.training.trainer import training_plan
 
 DEVICES, ITEMS_OF_DEVICE, QUERIES, EVENTS_OF_QUERY = 8, 8, 150, 10
 
@@ -113,7 +113,7 @@ def share_of(share, rank):
     """One of two ranks' examples."""
     from dataclasses import replace
 
-    from recsys.plan import rank_rows
+    from recsys.data.plan import rank_rows
 
     own = np.arange(*rank_rows(len(share.columns), rank, 2))
     return replace(

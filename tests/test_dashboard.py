@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from recsys.comparing import compare
-from recsys.dashboard import figures, run_store
+from pipelines.reports.parts import Chart, Entry, Section, Table
+from recsys.comparison.compare import compare
 from recsys.dashboard.app import export, store_uri
+from recsys.dashboard.data import run_store
+from recsys.dashboard.data.run_data import RunData
+from recsys.dashboard.data.run_store import RunStore
 from recsys.dashboard.pages import page
-from recsys.dashboard.parts import Chart, Entry, Section, Table
-from recsys.dashboard.run_data import RunData
 from recsys.dashboard.run_file import _script_json, _section
-from recsys.dashboard.run_store import RunStore
-from recsys.dashboard.sections import SECTIONS
+from recsys.dashboard.sections import figures
+from recsys.dashboard.sections.run import SECTIONS
 
 
 def text_of(component) -> str:

@@ -12,7 +12,7 @@ import uvicorn
 from playwright.sync_api import Page, sync_playwright
 
 from recsys.dashboard.app import build_app, export
-from recsys.dashboard.sections import SECTIONS
+from recsys.dashboard.sections.run import SECTIONS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

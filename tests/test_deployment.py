@@ -11,10 +11,10 @@ from tiny_bundle import export_untrained, write_prepared
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically
-from serving.ab_export import export_experiment
-from serving.deployment import Deployment, Source
-from serving.launch import Settings, build
-from serving.measures import Measures
+from serving.experiment.export import export_experiment
+from serving.server.deployment import Deployment, Source
+from serving.server.launch import Settings, build
+from serving.server.metrics import Measures
 
 TOKEN = {"Authorization": "Bearer secret"}
 
@@ -101,7 +101,7 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(bundles, served, harm):
 
 
 def reseal_with_wrong_golden(bundle):
-    from serving.seal import read_manifest, seal
+    from serving.bundle.manifest import read_manifest, seal
 
     manifest = read_manifest(bundle)
     golden = json.loads((bundle / "golden.json").read_text())
@@ -170,7 +170,7 @@ def test_changes_over_http_need_the_token(bundles, served):
 
 
 def test_an_experiment_divides_the_queries_and_logs_them(bundles, tmp_path):
-    from serving.ab_report import ab_report
+    from serving.experiment.report import ab_report
 
     experiment = export_experiment(*bundles, tmp_path / "experiment", split=0.4, salt="s")
     log = tmp_path / "log"

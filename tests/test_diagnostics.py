@@ -10,8 +10,10 @@ from small_batches import config, prepared
 from test_losses import unit_rows
 from test_model import tiny_model, training_batch
 
-from recsys.config import Config
-from recsys.diagnostics import (
+from recsys.config.config import Config
+from recsys.reports.diagnostics import diagnostics_sections, write_diagnostics
+from recsys.ssl.views import ViewBuilder
+from recsys.training.diagnostics import (
     Diagnostics,
     batch_diagnostics,
     effective_rank,
@@ -19,9 +21,7 @@ from recsys.diagnostics import (
     masking_counts,
     uniformity,
 )
-from recsys.diagnostics_plots import diagnostics_sections, write_diagnostics
-from recsys.objective import TwoTowerObjective, build_objective
-from recsys.views import ViewBuilder
+from recsys.training.objective import TwoTowerObjective, build_objective
 
 TITLES = ["Vectors and gradients", "Masks"]
 OF_VIEWS = {"view_similarity", "alignment.views", "uniformity.views", "gradient_cosine"}

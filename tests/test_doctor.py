@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint_manifest import read_checkpoint
-from recsys.comparison import compare
-from recsys.doctor import diagnose
-from recsys.table_rows import TableRows
-from recsys.training_manifest import CHECKPOINT, IDENTITY_FILE, work_dir_of
+from recsys.checkpoint.compatibility import compare
+from recsys.checkpoint.doctor import diagnose
+from recsys.checkpoint.manifest import read_checkpoint
+from recsys.checkpoint.table_rows import TableRows
+from recsys.checkpoint.training_manifest import CHECKPOINT, IDENTITY_FILE, work_dir_of
 
 
 def varied(config, **sections):

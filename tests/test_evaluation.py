@@ -12,12 +12,12 @@ from planted import planted_config, write_planted_log
 from rich.console import Console
 
 from pipelines.prepared.query_state import QueryState
-from recsys.evaluation import evaluate, validation_metrics
-from recsys.evaluation_task import Task
-from recsys.metrics import METRICS, SLICES
-from recsys.preparation import prepare
+from recsys.evaluation.metrics import METRICS, SLICES
+from recsys.evaluation.task import Task
+from recsys.stages.evaluate import evaluate, validation_metrics
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
 from recsys.tracking import tracking_uri
-from recsys.training import train
 
 
 def state_of(train, validation, test):

@@ -12,8 +12,8 @@ from scipy import stats
 from tiny_bundle import export_untrained, write_prepared
 
 from feature_store.core.errors import UserError
-from serving.ab_export import export_experiment
-from serving.experiment import (
+from serving.bundle.manifest import verify
+from serving.experiment.experiment import (
     EXPERIMENT_JSON,
     Experiment,
     GuardRail,
@@ -21,7 +21,7 @@ from serving.experiment import (
     read_experiment,
     write_experiment,
 )
-from serving.seal import verify
+from serving.experiment.export import export_experiment
 
 QUERIES = [f"q{i}" for i in range(20_000)]
 

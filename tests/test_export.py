@@ -18,11 +18,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import sha256_of
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.config import Config
-from recsys.encode import encode_items, encode_queries
-from recsys.results import EvaluationResult
-from serving import exporting
+from recsys.config.config import Config
+from recsys.data.builder import BatchBuilder
+from recsys.evaluation.results import EvaluationResult
+from recsys.model.encode import encode_items, encode_queries
+from serving.exporting import export as exporting
 
 CPU = torch.device("cpu")
 
@@ -255,8 +255,12 @@ def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
         elif break_it == "query_nan":
             model.own_inputs.default[:] = torch.nan
         elif break_it == "program":
-            monkeypatch.setattr("serving.towers.visible_item_columns", lambda p: p.item_columns)
-            monkeypatch.setattr("serving.contents.visible_item_columns", lambda p: p.item_columns)
+            monkeypatch.setattr(
+                "serving.exporting.towers.visible_item_columns", lambda p: p.item_columns
+            )
+            monkeypatch.setattr(
+                "serving.exporting.contents.visible_item_columns", lambda p: p.item_columns
+            )
         elif break_it == "slice":
             monkeypatch.setattr(exporting, "recall_by_slice", lambda *_: {"head": 1, "tail": 0.9})
         else:
@@ -301,8 +305,8 @@ def test_features_of_one_side_alone_and_no_titles(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_trained_models_bundle_answers_every_test_query_as_the_trainer_does(tmp_path):
-    from recsys.preparation import prepare
-    from recsys.training import load_model, train
+    from recsys.stages.prepare import prepare
+    from recsys.stages.train import load_model, train
 
     write_planted_log(tmp_path / "log")
     config = planted_config(tmp_path / "log", tmp_path / "run", training={"epochs": 3})

@@ -7,11 +7,11 @@ from tiny_bundle import ITEMS, NEVER_TRAINED, QUERIES, export_untrained, untrain
 
 from feature_store.core.columns import Jagged, take_rows
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.encode import encode_items, encode_queries
-from serving.programs import TowerProgram
-from serving.seal import ITEM_TOWER, QUERY_TOWER
-from serving.towers import visible_item_columns
+from recsys.data.builder import BatchBuilder
+from recsys.model.encode import encode_items, encode_queries
+from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
+from serving.bundle.programs import TowerProgram
+from serving.exporting.towers import visible_item_columns
 
 CPU = torch.device("cpu")
 MAX_LENGTH = 12

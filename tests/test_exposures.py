@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from serving import exposures
-from serving.experiment import Experiment, Variant, read_experiment
-from serving.exposures import (
+from serving.experiment import exposure_log as exposures
+from serving.experiment.experiment import Experiment, Variant, read_experiment
+from serving.experiment.exposure_log import (
     EVENTS,
     EXPOSURE_SCHEMA,
     EXPOSURES,

@@ -9,10 +9,10 @@ from small_batches import ITEMS, config, prepared, share
 
 from feature_store.core.columns import Column, Dense, Jagged
 from feature_store.schema import FeatureSchema, half_life_of, is_sparse
-from recsys.batch import Batch, history_rows
-from recsys.collate import BatchBuilder
-from recsys.model import FeatureInput, TwoTower
-from recsys.model_settings import ModelConfig
+from recsys.config.model import ModelConfig
+from recsys.data.batch import Batch, history_rows
+from recsys.data.builder import BatchBuilder
+from recsys.model.two_tower import FeatureInput, TwoTower
 
 FEATURES = FeatureSchema.model_validate(
     {

@@ -30,12 +30,12 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
 from feature_store.online.features import OnlineFeatures
+from pipelines.materialize import steps as steps
+from pipelines.materialize.materialize import Materialization, materialize
 from pipelines.prepared.reader import Prepared
-from recsys import materialization_steps as steps
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.materialization import Materialization, materialize
-from recsys.preparation import forget, prepare
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.stages.prepare import forget, prepare
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 QUIET = Console(quiet=True)
@@ -179,8 +179,8 @@ def test_online_features_are_encoded_as_offline(any_store: Config):
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets are not there: ../shared/data")
 def test_movielens_is_encoded_online_as_offline(tmp_path: Path):
-    from recsys.config_file import load_config
-    from recsys.init import init_config
+    from recsys.autoconfig.init import init_config
+    from recsys.config.load import load_config
 
     data = DATA / "movielens-100k"
     tables = [str(data / name) for name in ("events", "items.parquet", "queries.parquet")]

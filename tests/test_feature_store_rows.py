@@ -119,7 +119,7 @@ def test_plain_names_stay():
 )
 def test_settings_that_do_not_agree_are_refused(given: dict[str, str], sentence: str):
     from feature_store.core.errors import UserError
-    from recsys.config_file import parse_config
+    from recsys.config.load import parse_config
 
     document = {
         "output": "out",

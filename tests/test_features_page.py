@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from feature_store.schema import AnyFeature, FeatureSchema
-from recsys.config_file import parse_config
-from serving.server import RecommendRequest
+from recsys.config.load import parse_config
+from serving.server.app import RecommendRequest
 
 PAGE = (Path(__file__).parent.parent / "docs" / "features.md").read_text(encoding="utf-8")
 BLOCKS: list[Any] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]

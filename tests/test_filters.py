@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from feature_store.core.errors import UserError
-from serving.filters import ItemFilters, read_filters, write_value_lists
+from serving.recommend.filters import ItemFilters, read_filters, write_value_lists
 
 ITEMS = 12
 VALUES = st.sampled_from(["a", "b", "c / d", "ü"])
@@ -51,7 +51,7 @@ def test_an_unknown_feature_is_told_with_those_there_are(tmp_path):
 
 def test_kept_masks_have_a_bound_and_are_not_to_be_changed(tmp_path, monkeypatch):
     filters = ItemFilters(written(tmp_path, genres=[("a", 0)]), np.arange(2), 2)
-    monkeypatch.setattr("serving.filters._KEPT_BYTES", 6)
+    monkeypatch.setattr("serving.recommend.filters._KEPT_BYTES", 6)
     for value in "abcdefgh":
         filters.mask({"genres": [value]})
     assert len(filters._kept) == 3

@@ -12,10 +12,10 @@ from small_batches import config as small_config
 from torch.multiprocessing import ProcessExitedException
 
 from pipelines.prepared.reader import Prepared
-from recsys.frequency import StreamingFrequency, build_frequency
-from recsys.loop import training_plan
-from recsys.loss_settings import LossConfig
-from recsys.main_loss import MainLoss
+from recsys.config.loss import LossConfig
+from recsys.losses.frequency import StreamingFrequency, build_frequency
+from recsys.training.main_loss import MainLoss
+from recsys.training.trainer import training_plan
 
 
 def by_loop(stream: list[int], rate: float) -> dict[int, float]:

@@ -5,7 +5,7 @@ import pytest
 
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
-from serving.gate import changes_against, exact_answers, require_recall
+from serving.exporting.gate import changes_against, exact_answers, require_recall
 
 
 def figures(value, low, high, count=100):

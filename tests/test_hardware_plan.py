@@ -8,8 +8,13 @@ from typer.testing import CliRunner
 
 from feature_store.core.errors import UserError
 from recsys.cli import app
-from recsys.config_file import with_values
-from recsys.hardware_plan import Hardware, format_hardware_plan, parse_rows, plan_hardware
+from recsys.config.load import with_values
+from recsys.distributed.hardware_plan import (
+    Hardware,
+    format_hardware_plan,
+    parse_rows,
+    plan_hardware,
+)
 
 GIB = 2**30
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys.attention import SelfAttention, lay_out
-from recsys.history_encoders import Histories, HistoryEncoder
-from recsys.model_settings import ModelConfig
+from recsys.config.model import ModelConfig
+from recsys.model.attention import SelfAttention, lay_out
+from recsys.model.history import Histories, HistoryEncoder
 
 ITEMS, ITEM_DIM, MAX_LENGTH = 40, 6, 20
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 
-from serving import ids
-from serving.ids import IdTable, write_ids
+from serving.bundle import ids
+from serving.bundle.ids import IdTable, write_ids
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 

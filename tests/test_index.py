@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
-from recsys.config import ExportConfig
-from serving import index_build
-from serving.index import ItemIndex
-from serving.index_build import build_index
-from serving.index_update import extended
+from recsys.config.config import ExportConfig
+from serving.index import build as index_build
+from serving.index.build import build_index
+from serving.index.index import ItemIndex
+from serving.index.update import extended
 
 ITEMS, DIM = 600, 16
 KINDS = [
@@ -140,7 +140,7 @@ def test_any_question_is_answered_as_by_a_full_sort(
     excluded = [random.choice(ITEMS, random.integers(most_excluded + 1)) for _ in queries]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ItemIndex, "_few", lambda *_: ITEMS if is_compared else 0)
-        patch.setattr("serving.index._MOST_EXCLUDED", 100)
+        patch.setattr("serving.index.index._MOST_EXCLUDED", 100)
         assert_answers(thorough(kind, stored), queries, k, excluded, allowed)
 
 

@@ -12,7 +12,7 @@ from init_logs import START, init, log, refusal, write
 
 from feature_store.core.errors import UserError
 from pipelines.settings import TimeSplit
-from recsys.init import data_name, init_config, relative_path
+from recsys.autoconfig.init import data_name, init_config, relative_path
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -11,8 +11,8 @@ from tiny_bundle import ITEMS, NEVER_TRAINED, export_untrained, write_prepared
 from feature_store.core.columns import Dense, read_columns, write_columns
 from feature_store.core.errors import UserError
 from feature_store.encoding.vocabulary import Vocabulary
-from serving import item_vectors
-from serving.item_vectors import (
+from serving.batch import item_vectors
+from serving.batch.item_vectors import (
     item_vector_batches,
     item_vector_parts,
     map_item_vectors,

@@ -9,7 +9,7 @@ from scipy import sparse
 from small_batches import ITEMS, prepared
 
 from feature_store.core.columns import Jagged
-from recsys.list_metrics import feature_matrix, list_metrics
+from recsys.evaluation.list_metrics import feature_matrix, list_metrics
 
 
 def lists(seed=0, queries=40, items=30, depth=6):

@@ -11,10 +11,10 @@ import torch
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint_manifest import CheckpointManifest, Progress
-from recsys.launch import single_process_group
-from recsys.loader import _PREFETCH, Awaited, Prefetched, local_arrays
-from recsys.loop import CHECKPOINTS, Job, train_on_rank, training_plan
+from recsys.checkpoint.manifest import CheckpointManifest, Progress
+from recsys.data.loader import _PREFETCH, Awaited, Prefetched, local_arrays
+from recsys.training.launch import single_process_group
+from recsys.training.trainer import CHECKPOINTS, Job, train_on_rank, training_plan
 
 
 def numbers(count, made, error=None):

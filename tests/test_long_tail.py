@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recsys.long_tail import frequency_bins
-from recsys.metrics import Ranks
+from recsys.evaluation.long_tail import frequency_bins
+from recsys.evaluation.metrics import Ranks
 
 
 def test_bins_hold_every_pair_and_every_place():

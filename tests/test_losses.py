@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys import losses
-from recsys.temperature import LearnedTemperature
+from recsys.losses import softmax as losses
+from recsys.training.main_loss import LearnedTemperature
 
 
 def log_shares(parts):

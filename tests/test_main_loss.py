@@ -16,14 +16,14 @@ from small_batches import ITEMS, NEVER_TRAINED, config, prepared, share
 from torch.multiprocessing import ProcessExitedException
 
 from pipelines.prepared.reader import Prepared
-from recsys import losses
-from recsys.collate import BatchBuilder
-from recsys.frequency import build_frequency
-from recsys.loop import training_plan
-from recsys.loss_settings import LossConfig
-from recsys.main_loss import MainLoss
-from recsys.memory import CandidateMemory, build_memory, hits_among
-from recsys.metrics_file import METRICS_FILE
+from recsys.config.loss import LossConfig
+from recsys.data.builder import BatchBuilder
+from recsys.losses import softmax as losses
+from recsys.losses.frequency import build_frequency
+from recsys.losses.memory import CandidateMemory, build_memory, hits_among
+from recsys.training.main_loss import MainLoss
+from recsys.training.progress import METRICS_FILE
+from recsys.training.trainer import training_plan
 
 DIM = 6
 UNIFORM = 10

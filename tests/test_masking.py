@@ -6,14 +6,14 @@ from scipy.stats import chisquare
 
 from feature_store.schema import CategoricalFeature, IdFeature
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
-from recsys.masking import (
+from recsys.config.ssl import CorrelatedMasking, RandomMasking
+from recsys.ssl.masking import (
     CorrelatedGroups,
     Masking,
     RandomGroups,
     build_masking,
     correlated_group,
 )
-from recsys.ssl_settings import CorrelatedMasking, RandomMasking
 
 # Feature 0 tells most about 3, then 1; feature 2 is alone.
 INFORMATION = np.array(

@@ -16,7 +16,7 @@ from torchmetrics.functional.retrieval import (
 )
 
 from pipelines.statistics.popularity import item_slices
-from recsys.metrics import (
+from recsys.evaluation.metrics import (
     METRICS,
     Ratios,
     bootstrap,

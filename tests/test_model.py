@@ -5,11 +5,11 @@ import torch
 from small_batches import NEVER_TRAINED, config, prepared, share
 
 from feature_store.core.columns import Jagged
-from recsys.batch import Batch, history_rows
-from recsys.collate import BatchBuilder
-from recsys.model import FeatureInput, TwoTower
-from recsys.model_settings import ModelConfig
-from recsys.objective import TwoTowerObjective
+from recsys.config.model import ModelConfig
+from recsys.data.batch import Batch, history_rows
+from recsys.data.builder import BatchBuilder
+from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.training.objective import TwoTowerObjective
 
 ITEM_INPUTS = (
     FeatureInput("item.item_id", 4, 30, 0),

@@ -13,10 +13,10 @@ from small_batches import ITEMS, NEVER_TRAINED, QUERIES, config, prepared, share
 
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
-from recsys import losses, negatives
-from recsys.collate import BatchBuilder
-from recsys.hits import accidental_hits, corpus_hits
-from recsys.negatives import CandidateBuilder, check_candidates
+from recsys.data import candidates as negatives
+from recsys.data.builder import BatchBuilder
+from recsys.data.candidates import CandidateBuilder, accidental_hits, check_candidates, corpus_hits
+from recsys.losses import softmax as losses
 
 MODES = {
     "batch": {},

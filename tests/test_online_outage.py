@@ -10,12 +10,12 @@ from test_server import recommend, request, running
 
 from feature_store.online import open_online_store
 from feature_store.settings import FeatureStoreConfig
-from serving.bundle import load
-from serving.deployment import MAIN, Serving
-from serving.measures import Measures
-from serving.online import NOTHING, StoredQueries, UnavailableError
-from serving.server import create_app
-from serving.service import Service
+from serving.recommend.load import load
+from serving.recommend.online import NOTHING, StoredQueries, UnavailableError
+from serving.server.app import create_app
+from serving.server.deployment import MAIN, Serving
+from serving.server.metrics import Measures
+from serving.server.service import Service
 
 EVENT = (1_600_000_000_000_000, "i1")
 

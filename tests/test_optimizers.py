@@ -7,9 +7,9 @@ from parity import CPU, ITEM_INPUTS, QUERY_INPUTS, Case, sharded_case, train_cas
 from torch import nn
 
 from feature_store.core.errors import UserError
-from recsys.launch import single_process_group
-from recsys.optimizers import ReplicatedTables, _dense_optimizer
-from recsys.training_settings import TrainingConfig
+from recsys.config.training import TrainingConfig
+from recsys.distributed.optimizers import ReplicatedTables, _dense_optimizer
+from recsys.training.launch import single_process_group
 
 NUM_TABLES = sum(f.num_embeddings > 0 for f in (*ITEM_INPUTS, *QUERY_INPUTS))
 VARIANTS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys.paired import Difference, Pairs, differences, holm
+from recsys.evaluation.significance import Difference, Pairs, differences, holm
 
 
 def pairs(before, after, weight=None):

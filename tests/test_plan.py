@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import EXAMPLE_SCHEMA
-from recsys import lanes
-from recsys.lanes import read_steps
-from recsys.plan import TrainingPlan, plan_training, rank_rows
+from recsys.data import reader as lanes
+from recsys.data.plan import TrainingPlan, plan_training, rank_rows
+from recsys.data.reader import read_steps
 
 
 def write_examples(directory, files, row_group_rows):
@@ -41,7 +41,7 @@ def write_examples(directory, files, row_group_rows):
 @pytest.fixture
 def narrow_lanes(monkeypatch):
     """Lanes of few rows, so that small data has several."""
-    monkeypatch.setattr("recsys.plan._LANE_ROWS", 4)
+    monkeypatch.setattr("recsys.data.plan._LANE_ROWS", 4)
 
 
 def plan_of(paths, batch_size, seed=3, epochs=2):

@@ -10,8 +10,8 @@ from test_server import recommend, request, running
 
 import serving
 from feature_store.core.errors import UserError
-from serving import query_tower
-from serving.launch import Settings, build
+from serving.recommend import query_tower
+from serving.server.launch import Settings, build
 
 KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
 

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
-from recsys.ranking import top_items, vector_scorer
-from recsys.sharded_ranking import top_items_on_ray
+from recsys.evaluation.ranking import top_items, top_items_on_ray, vector_scorer
 
 
 def of_matrix(scores):

@@ -10,8 +10,8 @@ from tiny_bundle import ITEMS, QUERIES
 import serving
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from serving.online import MemoryQueries, Online
-from serving.queries import Asking
+from serving.recommend.online import MemoryQueries, Online
+from serving.recommend.queries import Asking
 
 GROUP = {"group": ["g2"]}
 

@@ -16,11 +16,12 @@ from tiny_bundle import write_prepared
 import serving
 from feature_store.core.errors import UserError
 from recsys.tracking import start_run
-from serving import bundle_cache, registry
-from serving.bundle_cache import cached_bundle
-from serving.registry import current_version, promote, register, resolve, rollback
-from serving.registry_client import registry_client
-from serving.seal import read_manifest, seal, verify
+from serving.bundle.manifest import read_manifest, seal, verify
+from serving.registry import cache as bundle_cache
+from serving.registry import registry
+from serving.registry.cache import cached_bundle
+from serving.registry.client import registry_client
+from serving.registry.registry import current_version, promote, register, resolve, rollback
 
 
 class System:

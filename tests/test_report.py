@@ -20,12 +20,12 @@ from pipelines.prepared.reader import (
     MutualInformation,
     PreparedManifest,
 )
-from recsys.config_file import parse_config
-from recsys.example_queries import Example, example_queries
-from recsys.metrics import METRICS, SLICES, Measured
-from recsys.report import render_report
-from recsys.results import EvaluationResult, print_table
-from recsys.titles import item_titles
+from recsys.config.load import parse_config
+from recsys.evaluation.examples import Example, example_queries
+from recsys.evaluation.metrics import METRICS, SLICES, Measured
+from recsys.evaluation.results import EvaluationResult, print_table
+from recsys.evaluation.titles import item_titles
+from recsys.reports.evaluation import render_report
 
 FEATURES = FeatureSchema(
     item=(IdFeature(name="item_id", dim=4), TextFeature(name="words", dim=4)),

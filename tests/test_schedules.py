@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from recsys.schedules import learning_rate_factor
-from recsys.training_settings import ConstantSchedule, CosineSchedule, InfiniteSchedule
+from recsys.config.training import ConstantSchedule, CosineSchedule, InfiniteSchedule
+from recsys.training.schedules import learning_rate_factor
 
 
 def factors(schedule, total, earlier=0):

@@ -11,8 +11,8 @@ from small_batches import config
 from test_losses import unit_rows
 from test_model import tiny_model, training_batch
 
-from recsys.objective import TwoTowerObjective
-from recsys.self_supervision import contrastive_loss, spread_out_loss
+from recsys.ssl.objectives import contrastive_loss, spread_out_loss
+from recsys.training.objective import TwoTowerObjective
 
 ITEMS = torch.tensor([4, 7, 4, 2, 9, -1])
 

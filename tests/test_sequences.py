@@ -15,8 +15,8 @@ from feature_store.encoding.pooling import bag_weights
 from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import SequenceFeature
 from pipelines.prepared.reader import Prepared
-from recsys.collate import BatchBuilder
-from recsys.encode import encode_items, encode_queries
+from recsys.data.builder import BatchBuilder
+from recsys.model.encode import encode_items, encode_queries
 
 CPU = torch.device("cpu")
 

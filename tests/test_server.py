@@ -12,11 +12,11 @@ import uvicorn
 
 import serving
 from feature_store.core.errors import UserError
-from serving.api import MAX_BODY_BYTES
-from serving.launch import Settings, serve
-from serving.measures import Measures
-from serving.server import create_app
-from serving.service import Service
+from serving.server.api import MAX_BODY_BYTES
+from serving.server.app import create_app
+from serving.server.launch import Settings, serve
+from serving.server.metrics import Measures
+from serving.server.service import Service
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from small_batches import config
 
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash_uniform
-from recsys.launch import single_process_group
-from recsys.placement import _columns
-from recsys.plan_table import TablePlan, format_plan
+from recsys.distributed.plan_table import TablePlan, format_plan
+from recsys.distributed.planner import _columns
+from recsys.training.launch import single_process_group
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,17 @@ from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
 from pipelines.prepared.reader import Prepared
 from pipelines.quality.coverage import coverage
-from recsys.collate import BatchBuilder
-from recsys.config_file import parse_config
-from recsys.encode import encode_queries
-from recsys.evaluation_settings import EvaluationConfig, evaluation_fault
-from recsys.model import build_model, feature_inputs
-from recsys.negatives import CandidateBuilder
-from recsys.preparation import prepare
-from recsys.sharding_settings import ShardingConfig, sharding_fault
-from recsys.table_rows import table_rows
-from recsys.training import load_model, train
-from serving.exporting import export
+from recsys.checkpoint.table_rows import table_rows
+from recsys.config.evaluation import EvaluationConfig, evaluation_fault
+from recsys.config.load import parse_config
+from recsys.config.sharding import ShardingConfig, sharding_fault
+from recsys.data.builder import BatchBuilder
+from recsys.data.candidates import CandidateBuilder
+from recsys.model.encode import encode_queries
+from recsys.model.two_tower import build_model, feature_inputs
+from recsys.stages.prepare import prepare
+from recsys.stages.train import load_model, train
+from serving.exporting.export import export
 
 PAGES = 60
 ITEM = [

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from init_logs import START, init, log, write
 
-from recsys.init import data_name
+from recsys.autoconfig.init import data_name
 
 
 def days(directory: Path, time: bool, items: int = 60) -> str:

@@ -7,9 +7,9 @@ import torch
 from ranks import saved_tensors, train_on_ranks
 from test_training import assert_same_lines, losses, short
 
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.training import load_model, train
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.stages.train import load_model, train
 
 METHODS = {
     "none": {"method": "none"},

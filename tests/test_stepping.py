@@ -9,11 +9,11 @@ from small_batches import prepared, share
 from torch import nn
 
 from feature_store.core.errors import UserError
-from recsys.collate import BatchBuilder
-from recsys.launch import single_process_group
-from recsys.pipelining import pipelined_steps, plain_steps
-from recsys.stepping import Stepper, use_determinism, use_precision
-from recsys.training_settings import TrainingConfig
+from recsys.config.training import TrainingConfig
+from recsys.data.builder import BatchBuilder
+from recsys.training.launch import single_process_group
+from recsys.training.pipelining import pipelined_steps, plain_steps
+from recsys.training.step import Stepper, use_determinism, use_precision
 
 STEPS, INTERVAL = 7, 3
 has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -12,16 +12,16 @@ from scipy import stats
 from test_comparison import write_run
 
 from feature_store.core.errors import UserError
-from recsys import launch as launch_module
-from recsys import study_units
-from recsys.config_file import with_values
-from recsys.loop import Job
-from recsys.studies import study
-from recsys.study_analysis import analyse
-from recsys.study_arms import arms_of, default_arms, trials_of
-from recsys.study_settings import Arm
-from recsys.study_units import unit_of
-from recsys.training_settings import TrainingConfig
+from recsys.config.load import with_values
+from recsys.config.study import Arm
+from recsys.config.training import TrainingConfig
+from recsys.studies import units as study_units
+from recsys.studies.analysis import analyse
+from recsys.studies.arms import arms_of, default_arms, trials_of
+from recsys.studies.study import study
+from recsys.studies.units import unit_of
+from recsys.training import launch as launch_module
+from recsys.training.trainer import Job
 
 
 @pytest.fixture(scope="module")

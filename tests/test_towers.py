@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from small_batches import config
 
 from feature_store.core.errors import UserError
-from recsys.model_settings import ModelConfig
-from recsys.towers import BatchNorm, Cross, Tower
+from recsys.config.model import ModelConfig
+from recsys.model.tower import BatchNorm, Cross, Tower
 
 CPU = torch.device("cpu")
 

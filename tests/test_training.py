@@ -18,14 +18,14 @@ from torch.multiprocessing import ProcessExitedException
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from recsys.evaluation import evaluate
-from recsys.lanes import read_steps
-from recsys.loader import local_arrays, ray_arrays
-from recsys.loop import Job, train_on_rank, training_plan
-from recsys.metrics_file import METRICS_FILE
-from recsys.preparation import prepare
-from recsys.training import train
-from recsys.training_manifest import work_dir_of
+from recsys.checkpoint.training_manifest import work_dir_of
+from recsys.data.loader import local_arrays, ray_arrays
+from recsys.data.reader import read_steps
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
+from recsys.training.progress import METRICS_FILE
+from recsys.training.trainer import Job, train_on_rank, training_plan
 
 SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
 
@@ -129,7 +129,7 @@ def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session, monke
     config = short(planted, workers=2, launcher="ray")
     plan = training_plan(Prepared(config.prepared_dir), config)
     start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
-    monkeypatch.setattr("recsys.loader._TASK_WINDOWS", 0)  # A task for each step.
+    monkeypatch.setattr("recsys.data.loader._TASK_WINDOWS", 0)  # A task for each step.
     local = list(local_arrays(plan, config, 1, 3, start))
     streamed = list(ray_arrays(plan, config, 1, 3, start))
     assert len(local) == len(streamed) == plan.total_steps - start

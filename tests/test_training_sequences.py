@@ -19,12 +19,12 @@ from pipelines.prepare.sequences import training_sequences
 from pipelines.prepare.splits import TEST, TRAIN
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import History
-from recsys.batch import Batch, history_rows
-from recsys.collate import BatchBuilder
-from recsys.lanes import read_steps
-from recsys.loop import training_plan
-from recsys.model import build_model
-from recsys.preparation import prepare
+from recsys.data.batch import Batch, history_rows
+from recsys.data.builder import BatchBuilder
+from recsys.data.reader import read_steps
+from recsys.model.two_tower import build_model
+from recsys.stages.prepare import prepare
+from recsys.training.trainer import training_plan
 
 
 def events_of(queries, items, times, length, seed):

@@ -15,11 +15,11 @@ import yaml
 from planted import planted_config
 
 from feature_store.core.errors import UserError
-from recsys.config import Config
-from recsys.config_file import load_config, parse_config, with_values
-from recsys.tuning_journal import Journal, Trial
-from recsys.tuning_search import Search
-from recsys.tuning_space import default_space, leaves, own_values, search_space
+from recsys.config.config import Config
+from recsys.config.load import load_config, parse_config, with_values
+from recsys.tuning.journal import Journal, Trial
+from recsys.tuning.search import Search
+from recsys.tuning.space import default_space, leaves, own_values, search_space
 
 METRIC = "recall@10"
 
@@ -242,7 +242,7 @@ def test_no_values_are_tried_twice(tmp_path):
 
 
 def test_hopeless_trials_are_stopped_whatever_process_saw_the_others(tmp_path):
-    from recsys.tuning_trials import _Halving
+    from recsys.tuning.trials import _Halving
 
     config = tuned({"loss.temperature": {"low": 0.1, "high": 1}}, grace_validations=2)
     search = search_in(tmp_path / "trials.jsonl", config)
@@ -295,7 +295,7 @@ def tunable(planted: Config, directory: Path, **tuning) -> Config:
 def test_the_planted_value_is_found_and_every_trial_is_tracked(planted, ray_session, tmp_path):
     from mlflow import MlflowClient
 
-    from recsys.tuning import tune
+    from recsys.tuning.tune import tune
 
     space = {**RATES, "training.dense_learning_rate": {"choices": [1e-9, 1e30]}}
     config = tunable(planted, tmp_path / "out", trials=4, space=space)
@@ -343,7 +343,7 @@ def test_the_planted_value_is_found_and_every_trial_is_tracked(planted, ray_sess
 
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on(planted, ray_session, tmp_path, monkeypatch):
-    from recsys import tuning
+    from recsys.tuning import tune as tuning
 
     space = {"training.sparse_learning_rate": {"low": 1e-9, "high": 0.05, "log": True}}
     config = tunable(planted, tmp_path / "out", trials=4, confirm_seeds=0, space=space)
@@ -376,7 +376,7 @@ def test_an_interrupted_search_goes_on(planted, ray_session, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_a_search_killed_within_a_trial_goes_on_from_its_checkpoint(planted, tmp_path, ray_session):
-    from recsys.tuning import tune
+    from recsys.tuning.tune import tune
 
     config = tunable(planted, tmp_path / "out", trials=2, confirm_seeds=0)
     path = tmp_path / "config.yaml"

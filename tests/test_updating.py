@@ -11,10 +11,10 @@ from tiny_bundle import ITEMS, export_untrained, write_prepared
 import serving
 from feature_store.core.errors import UserError
 from pipelines.logs.tables import open_source, read_piece
-from serving.index import ItemIndex
-from serving.online import MemoryQueries
-from serving.queries import Asking
-from serving.updating import update
+from serving.exporting.update import update
+from serving.index.index import ItemIndex
+from serving.recommend.online import MemoryQueries
+from serving.recommend.queries import Asking
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_parquet
-from serving import vector_files
-from serving.seal import read_manifest, seal
-from serving.vector_files import VectorsManifest, write_vectors
+from serving.batch import vector_files
+from serving.batch.vector_files import VectorsManifest, write_vectors
+from serving.bundle.manifest import read_manifest, seal
 
 DIM = 3
 IDS = ['say "i"', "a,b", "über\u2028", "back\\slash", "'", "", " x ", *map(str, range(93))]

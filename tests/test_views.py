@@ -8,8 +8,8 @@ from test_collate import bags_by_feature
 
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
-from recsys.collate import BatchBuilder
-from recsys.views import ViewBuilder
+from recsys.data.builder import BatchBuilder
+from recsys.ssl.views import ViewBuilder
 
 
 def drawn_items(items: str, steps: int = 2000) -> np.ndarray:

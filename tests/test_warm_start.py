@@ -12,12 +12,12 @@ from toy import DIM, ROWS, ToyTraining, on_ranks, save, toy_config
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint_manifest import read_checkpoint
-from recsys.doctor import diagnose
-from recsys.preparation import prepare
-from recsys.table_rows import moved_tables, table_rows
-from recsys.training import train
-from recsys.training_manifest import CHECKPOINT
+from recsys.checkpoint.doctor import diagnose
+from recsys.checkpoint.manifest import read_checkpoint
+from recsys.checkpoint.table_rows import moved_tables, table_rows
+from recsys.checkpoint.training_manifest import CHECKPOINT
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
 
 LAST = "step-0000000003"
 WEIGHT = "model.model.tables.embedding_bags.item/group.weight"

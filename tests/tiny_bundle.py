@@ -23,12 +23,12 @@ from pipelines.prepared.reader import (
     PreparedManifest,
     QueryState,
 )
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.model import TwoTower, build_model
-from recsys.training import TrainManifest
-from serving import exporting
-from serving.seal import BundleManifest
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.model.two_tower import TwoTower, build_model
+from recsys.stages.train import TrainManifest
+from serving.bundle.manifest import BundleManifest
+from serving.exporting import export as exporting
 
 ITEMS, QUERIES = 60, 25
 NEVER_TRAINED = 50  # Items from here on have no training event.

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.distributed import DistributedModelParallel
 
-from recsys.checkpoint import CheckpointWriter
-from recsys.checkpoint_manifest import Progress, checkpoint_path, read_checkpoint
-from recsys.checkpoint_state import checkpoint_state, restore, warm_start
-from recsys.config import Config
-from recsys.optimizers import Optimizers
-from recsys.sharding import shard
-from recsys.sharding_settings import ShardingConfig
+from recsys.checkpoint.manifest import Progress, checkpoint_path, read_checkpoint
+from recsys.checkpoint.state import checkpoint_state, restore, warm_start
+from recsys.checkpoint.writer import CheckpointWriter
+from recsys.config.config import Config
+from recsys.config.sharding import ShardingConfig
+from recsys.distributed.optimizers import Optimizers
+from recsys.distributed.sharding import shard
 
 CPU = torch.device("cpu")
 ROWS, DIM, WIDTH = 30, 8, 4

@@ -8,7 +8,7 @@ from typing import Any
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from recsys.dashboard.run_store import RunStore
+from recsys.dashboard.data.run_store import RunStore
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
 _INDEX = """<!DOCTYPE html>

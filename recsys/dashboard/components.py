@@ -5,7 +5,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from recsys.dashboard.parts import Cell, Chart, Entry, Link, Part, Section, Table, Text
+from pipelines.reports.parts import Cell, Chart, Entry, Link, Part, Section, Table, Text
 
 _GRAPH: Any = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d"]}
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from dash import dcc, html
 
 from feature_store.core.errors import UserError
-from recsys.dashboard.comparison_section import comparison_section
+from pipelines.reports.parts import Section, Text
 from recsys.dashboard.components import (
     choice,
     current_page,
@@ -18,15 +18,15 @@ from recsys.dashboard.components import (
     search_field,
     section_component,
 )
-from recsys.dashboard.items import ItemTable
-from recsys.dashboard.lookup_sections import item_parts, query_parts
-from recsys.dashboard.parts import Section, Text
-from recsys.dashboard.queries import QueryTable
-from recsys.dashboard.run_data import RunData
-from recsys.dashboard.run_store import RunRow, RunStore
-from recsys.dashboard.runs_section import METRICS, history_chart, runs_table
-from recsys.dashboard.sections import SECTIONS, map_section, tail_section
-from recsys.dashboard.slice_section import slices_section
+from recsys.dashboard.data.items import ItemTable
+from recsys.dashboard.data.queries import QueryTable
+from recsys.dashboard.data.run_data import RunData
+from recsys.dashboard.data.run_store import RunRow, RunStore
+from recsys.dashboard.sections.comparison import comparison_section
+from recsys.dashboard.sections.lookup import item_parts, query_parts
+from recsys.dashboard.sections.run import SECTIONS, map_section, tail_section
+from recsys.dashboard.sections.runs import METRICS, history_chart, runs_table
+from recsys.dashboard.sections.slices import slices_section
 
 Query = Mapping[str, str]
 

@@ -8,9 +8,9 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from recsys.dashboard.parts import Cell, Chart, Entry, Link, Part, Section, Table, Text
-from recsys.dashboard.run_data import RunData
-from recsys.dashboard.sections import SECTIONS
+from pipelines.reports.parts import Cell, Chart, Entry, Link, Part, Section, Table, Text
+from recsys.dashboard.data.run_data import RunData
+from recsys.dashboard.sections.run import SECTIONS
 
 
 def render_run(run: RunData, title: str) -> str:

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 import recsys
-from recsys.config import Config
-from recsys.config_file import load_config, with_values
-from recsys.metrics import METRICS, Measured
-from recsys.results import EvaluationResult
+from recsys.config.config import Config
+from recsys.config.load import load_config, with_values
+from recsys.evaluation.metrics import METRICS, Measured
+from recsys.evaluation.results import EvaluationResult
 
 _SLICES = ("head", "torso", "tail", "cold")
 _IN_PROCESS = {"training.launcher": "local", "training.workers": 1}

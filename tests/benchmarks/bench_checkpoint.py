@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from toy import CPU, ToyTraining, progress, toy_config, toy_writer
 
-from recsys.checkpoint import CheckpointWriter
-from recsys.launch import single_process_group
+from recsys.checkpoint.writer import CheckpointWriter
+from recsys.training.launch import single_process_group
 
 _DIM, _WIDTH = 64, 256
 _WARM_STEPS = 10

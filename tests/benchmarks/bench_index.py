@@ -15,10 +15,10 @@ import numpy as np
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import mapped_array
-from recsys.config import ExportConfig
-from serving.index_build import build_index
-from serving.item_vectors import item_vector_batches
-from serving.seal import QUERY_VECTORS
+from recsys.config.config import ExportConfig
+from serving.batch.item_vectors import item_vector_batches
+from serving.bundle.manifest import QUERY_VECTORS
+from serving.index.build import build_index
 
 QUERIES = 500
 KINDS = ("flat", "hnsw", "ivf_pq")

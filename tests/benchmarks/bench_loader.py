@@ -22,16 +22,16 @@ import torch
 
 from pipelines.executor.session import ensure_ray
 from pipelines.prepared.reader import Prepared
-from recsys.collate import Arrays
-from recsys.config import Config
-from recsys.config_file import load_config
-from recsys.lanes import read_steps
-from recsys.launch import single_process_group
-from recsys.loader import ArraySource, local_arrays, ray_arrays
-from recsys.loop import Job, train_on_rank, training_plan
-from recsys.metrics_file import METRICS_FILE
-from recsys.plan import TrainingPlan
-from recsys.ranks import use_cores
+from recsys.config.config import Config
+from recsys.config.load import load_config
+from recsys.data.builder import Arrays
+from recsys.data.loader import ArraySource, local_arrays, ray_arrays
+from recsys.data.plan import TrainingPlan
+from recsys.data.reader import read_steps
+from recsys.distributed.ranks import use_cores
+from recsys.training.launch import single_process_group
+from recsys.training.progress import METRICS_FILE
+from recsys.training.trainer import Job, train_on_rank, training_plan
 
 _COLUMNS = ["query", "item", "history", "weight"]
 # Until lanes are open and workers are warm.

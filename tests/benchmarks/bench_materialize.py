@@ -197,10 +197,10 @@ def run_stage(options: Any) -> None:
     from rich.console import Console
 
     from pipelines.datasets.generate import generate
-    from recsys.config_file import load_config
-    from recsys.init import init_config
-    from recsys.materialization import materialize
-    from recsys.preparation import prepare
+    from pipelines.materialize.materialize import materialize
+    from recsys.autoconfig.init import init_config
+    from recsys.config.load import load_config
+    from recsys.stages.prepare import prepare
 
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"

@@ -24,8 +24,8 @@ import psutil
 import pyarrow.dataset
 
 from pipelines.datasets.generate import generate
-from recsys.config_file import load_config
-from recsys.init import init_config
+from recsys.autoconfig.init import init_config
+from recsys.config.load import load_config
 
 _SECONDS = 0.1
 _MIB = 2**20

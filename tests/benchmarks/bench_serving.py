@@ -31,9 +31,9 @@ import torch
 
 import serving
 from feature_store.core.files import directory_written_atomically
-from serving.ids import IdTable
-from serving.index import ItemIndex
-from serving.seal import IDS, INDEX, read_manifest, seal
+from serving.bundle.ids import IdTable
+from serving.bundle.manifest import IDS, INDEX, read_manifest, seal
+from serving.index.index import ItemIndex
 
 K = 10
 SWAP_SECONDS = 5.0

@@ -27,14 +27,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from pipelines.prepared.reader import Prepared
-from recsys.collate import Arrays
-from recsys.config import Config
-from recsys.config_file import parse_config
-from recsys.launch import single_process_group
-from recsys.loader import local_arrays
-from recsys.loop import Job, train_on_rank
-from recsys.metrics_file import METRICS_FILE
-from recsys.preparation import prepare
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.data.builder import Arrays
+from recsys.data.loader import local_arrays
+from recsys.stages.prepare import prepare
+from recsys.training.launch import single_process_group
+from recsys.training.progress import METRICS_FILE
+from recsys.training.trainer import Job, train_on_rank
 
 _DIM, _HIDDEN, _VECTOR, _BATCH = 64, 256, 128, 1024
 _WARM_STEPS = 20

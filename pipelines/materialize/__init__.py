@@ -1,0 +1,1 @@
+"""Features and histories from logs to the feature store."""

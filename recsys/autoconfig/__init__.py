@@ -1,0 +1,1 @@
+"""Inference of a configuration from a log."""

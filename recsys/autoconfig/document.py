@@ -1,0 +1,325 @@
+"""The configuration that `recsys init` writes: its sections, and the reason for each choice."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from feature_store.schema import AnyFeature
+from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.events import EventsProfile
+from pipelines.settings import GivenSplit, TimeSplit
+from recsys.autoconfig import rules as rules
+from recsys.autoconfig.context import Proposed
+from recsys.autoconfig.features import Choice, features_of, number
+from recsys.autoconfig.roles import Roles
+from recsys.autoconfig.split import SplitChoice
+from recsys.config.evaluation import EvaluationConfig
+from recsys.config.loss import LossConfig
+from recsys.config.ssl import CorrelatedMasking
+from recsys.config.training import TrainingConfig
+from recsys.config.yaml_writer import Entry, Note, Proposal, Row, Section, Setting, scalar
+
+_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was found out about a log.
+
+    Args:
+        name: Of the data, for the output and the experiment.
+        paths: Of events, items and queries, relative to the configuration.
+        context: Features that could be of use.
+        repeated_ids: Rows of items and of queries whose id occurs before.
+        rating_range: Smallest and largest rating, where there is a rating.
+    """
+
+    name: str
+    paths: dict[str, str]
+    events: ParquetTable
+    items: ParquetTable | None
+    queries: ParquetTable | None
+    roles: Roles
+    profile: EventsProfile
+    split: SplitChoice
+    item_choices: list[Choice]
+    query_choices: list[Choice]
+    context: list[Proposed]
+    size: rules.Size
+    repeated_ids: dict[str, int]
+    rating_range: tuple[float, float] | None
+
+
+def document(found: Findings) -> list[Entry]:
+    """The whole configuration, from top to bottom."""
+    return [
+        *_header(found),
+        Setting("output", f"runs/{found.name}", "what the stages write"),
+        Note(),
+        Section("data", _data(found)),
+        Note(),
+        Section("features", _features(found)),
+        Note(),
+        Section("model", _model(found)),
+        Note(),
+        Section("loss", _loss(found)),
+        Note(),
+        Section("ssl", _ssl(found)),
+        Note(),
+        Section("training", _training(found)),
+        Note(),
+        Section("evaluation", _evaluation()),
+        Note(),
+        Section("tracking", [Setting("experiment", found.name, "in MLflow")]),
+    ]
+
+
+def _header(found: Findings) -> list[Entry]:
+    profile = found.profile
+    is_sample = profile.read < profile.rows
+    text = (
+        "Written by `recsys init`, with the figures that led to each choice. Edit it freely, or "
+        "override a value for one command: --set training.epochs=3"
+    )
+    figures = (
+        f"{profile.rows:,} events of {'at least ' if is_sample else ''}{profile.queries:,} queries "
+        f"and {profile.items:,} items."
+    )
+    if is_sample:
+        figures += f" Figures are estimates from {profile.read:,} events, spread over the files."
+    return [Note(text), Note(figures), Note()]
+
+
+def _data(found: Findings) -> list[Entry]:
+    split = found.split
+    return [
+        Setting("events", found.paths["events"], _files(found.events)),
+        _table(found, "items", found.items),
+        _table(found, "queries", found.queries),
+        Section("columns", _columns(found)),
+        *_min_rating(found),
+        Note(" ".join(split.why)),
+        Section("split", _split(split)),
+        Section(
+            "history",
+            [
+                Setting("kind", split.history.kind, _why_history(split)),
+                Setting("max_length", split.history.max_length, split.why_history),
+            ],
+        ),
+    ]
+
+
+def _files(table: ParquetTable) -> str:
+    rows = f"{'' if table.rows_are_exact else 'about '}{table.rows:,} rows"
+    return f"{rows} in {table.files:,} files" if table.files > 1 else rows
+
+
+def _table(found: Findings, what: str, table: ParquetTable | None) -> Setting:
+    if table is None:
+        return Setting(what, None, f"{what} are those of the events, without features")
+    repeated = found.repeated_ids.get(what, 0)
+    why = _files(table) + (f"; {repeated:,} repeat an id" if repeated else "")
+    return Setting(what, found.paths[what], why)
+
+
+def _columns(found: Findings) -> list[Entry]:
+    roles = found.roles
+    entries: list[Entry] = [
+        Setting("query_id", roles.query, roles.guesses.get("query", "")),
+        Setting("item_id", roles.item, roles.guesses.get("item", "")),
+    ]
+    entries += _timestamp(found)
+    if found.rating_range is not None:
+        low, high = map(number, found.rating_range)
+        why = f"{scalar(roles.rating)} ({low} to {high}) is not read: every event is a positive"
+        entries.append(Setting("rating", None, why))
+    if roles.weight is not None:
+        entries.append(Setting("weight", roles.weight, "of an example in the main loss"))
+    known = (roles.query, roles.item, roles.timestamp, roles.rating, roles.weight, roles.split)
+    unused = [name for name in found.events.schema.names if name not in known]
+    if unused:
+        entries.append(Note(f"Not read: {', '.join(map(scalar, unused))}."))
+    return entries
+
+
+def _timestamp(found: Findings) -> list[Entry]:
+    name, used = found.roles.timestamp, found.split.timestamp
+    guess = found.roles.guesses.get("timestamp", "")
+    if used is None:
+        why = guess or "no column is one"
+        if name is not None:
+            why = f"the column {scalar(name)} means nothing, see split"
+        return [Setting("timestamp", None, why)]
+    kind = str(found.events.schema.field(used).type)
+    if not kind.startswith(("int", "uint", "float", "double")):
+        return [Setting("timestamp", used, guess or kind)]
+    unit = found.roles.unit
+    why = f"{_UNITS[unit]} since 1970" if _has_clock(found) else "not known: these are no dates"
+    return [Setting("timestamp", used, guess), Setting("timestamp_unit", unit, why)]
+
+
+def _has_clock(found: Findings) -> bool:
+    return found.profile.time is not None and found.profile.time.clock is not None
+
+
+def _min_rating(found: Findings) -> list[Entry]:
+    if found.rating_range is None:
+        return []
+    low = number(rules.min_rating(*found.rating_range))
+    name = scalar(found.roles.rating)
+    why = f"to learn from good events only: {low} here, and columns.rating: {name}"
+    return [Setting("min_rating", None, why)]
+
+
+def _split(split: SplitChoice) -> list[Entry]:
+    why = {
+        "leave_last_out": "the event before the last is its validation",
+        "random_hash": "by CRC-32 of both ids: 10 % test, 10 % validation",
+    }.get(split.split.kind, "")
+    entries: list[Entry] = [Setting("kind", split.split.kind, why)]
+    if isinstance(split.split, TimeSplit):
+        entries.append(Setting("validation_from", split.split.validation_from))
+        entries.append(Setting("test_from", split.split.test_from))
+    if isinstance(split.split, GivenSplit):
+        entries.append(Setting("column", split.split.column))
+    return entries
+
+
+def _why_history(split: SplitChoice) -> str:
+    if split.history.kind == "past":
+        return "an example sees the events before its own"
+    return "an example sees the query's other training events"
+
+
+def _features(found: Findings) -> list[Entry]:
+    smallest, largest = rules.SMALLEST_DIM, rules.LARGEST_DIM
+    rule = (
+        f"dim is about 6 x (distinct values)^(1/4), between {smallest} and {largest} (item id: "
+        f"{rules.SMALLEST_ITEM_ID_DIM} and {largest}). With min_count, rarer values share one row. "
+        "Lists are taken as sets; kind sequence reads one in its order, the oldest value first."
+    )
+    notes: list[Entry] = [Note(rule)]
+    large = [t for t in (found.items, found.queries) if t is not None and t.is_large]
+    if large:
+        names = " and ".join(table.what for table in large)
+        notes.append(Note(f"Figures of {names} are estimates from a sample of rows."))
+    return [
+        *notes,
+        *_side("item", found.item_choices),
+        *_side("query", found.query_choices),
+        *_context(found),
+    ]
+
+
+def _side(side: str, choices: list[Choice]) -> list[Entry]:
+    rows: list[Entry] = [
+        Row(_values(choice.feature), choice.why) for choice in choices if choice.feature is not None
+    ]
+    left_out: list[Entry] = [
+        Note(f"{scalar(choice.name)} is left out: {choice.why}")
+        for choice in choices
+        if choice.feature is None
+    ]
+    if not rows:  # An empty list has its comments above it: nothing may follow it.
+        return [*left_out, Setting(side, [])]
+    return [Section(side, [*rows, *left_out])]
+
+
+def _context(found: Findings) -> list[Entry]:
+    """Commented out: whether a value is known beforehand, only the reader knows."""
+    if not found.context:
+        return []
+    text = (
+        "The context of an event may be a feature, too, where it is known already when the query "
+        "is asked: a device, the hour. Never take what only comes out afterwards (a rating, a "
+        "purchase, seconds watched): it would tell the model the answer. A position is used in "
+        "training alone. Keep what is known beforehand of these, without the #:"
+    )
+    rows = [Row(_values(proposed.feature), proposed.why) for proposed in found.context]
+    return [Note(text), Proposal([Section("context", rows)])]
+
+
+def _values(feature: AnyFeature) -> dict[str, Any]:
+    rest = {key: getattr(feature, key) for key in type(feature).model_fields}
+    head = {key: rest.pop(key) for key in ("name", "kind", "dim")}
+    return head | {key: value for key, value in rest.items() if key in feature.model_fields_set}
+
+
+def _model(found: Findings) -> list[Entry]:
+    size, kind = found.size, found.split.history.kind
+    tower = rules.tower(size)
+    poolings = ["mean", "last"] if kind == "past" else ["mean"]
+    why = "a history is in no order" if kind == "others" else "a history's mean and its last item"
+    return [
+        Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
+        Setting("item_tower", tower, "widths of hidden layers"),
+        Setting("query_tower", tower),
+        Setting("residual", True, "with a linear way past them, which generalises to the tail"),
+        Setting("history_pooling", poolings, why),
+        Setting("dropout", rules.dropout(size), f"about {size.training_events:,} training events"),
+    ]
+
+
+def _loss(found: Findings) -> list[Entry]:
+    loss, others = LossConfig(), found.split.history.kind == "others"
+    id_dropout = rules.id_dropout(len(features_of(found.item_choices)))
+    why_id = "how often a positive hides its id, so that new items work"
+    temperature = rules.TEMPERATURE_OF_OTHERS if others else loss.temperature
+    return [
+        Setting("temperature", temperature, "lower: sharper; tune it first"),
+        Setting("candidates", "mixed", "those of the batch and as many drawn from all items"),
+        Setting("logq_strength", loss.logq_strength, "lower: more of the tail, less of the head"),
+        Setting("id_dropout", id_dropout, why_id if id_dropout else "items have only their id"),
+        Setting(
+            "history_dropout",
+            rules.OTHERS_HISTORY_DROPOUT if others else loss.history_dropout,
+            "how often a history item is left out; others overfits without" if others else "",
+        ),
+    ]
+
+
+def _ssl(found: Findings) -> list[Entry]:
+    if len(features_of(found.item_choices)) < 2:
+        return [Setting("method", "none", "masking needs two item features or more")]
+    ssl = CorrelatedMasking()
+    return [
+        Setting(
+            "method", ssl.method, "masks correlated features together; rfm: random ones; or none"
+        ),
+        Setting(
+            "alpha",
+            ssl.alpha,
+            "its weight in the loss; where events are few, 1 may find more of the tail",
+        ),
+        Setting("temperature", ssl.temperature),
+        Setting("value_dropout", ssl.value_dropout, "of each value of a multi-valued feature"),
+    ]
+
+
+def _training(found: Findings) -> list[Entry]:
+    size, defaults = found.size, TrainingConfig()
+    on_ray = size.events > rules.RAY_FROM_EVENTS
+    sparse, dense = rules.learning_rates(size)
+    workers = rules.RAY_WORKERS if on_ray else 1
+    return [
+        Setting("launcher", "ray" if on_ray else "local", _why_launcher(on_ray)),
+        Setting("workers", workers),
+        Setting("batch_size", rules.batch_size(size), "examples a step, over all workers"),
+        Setting("epochs", rules.epochs(size), "at most"),
+        Setting("patience", defaults.patience, "validations without gain before it stops"),
+        Setting("sparse_learning_rate", sparse, "of the embedding tables"),
+        Setting("dense_learning_rate", dense, "of the towers"),
+        Setting("weight_decay", rules.weight_decay(size), "of the towers"),
+    ]
+
+
+def _why_launcher(on_ray: bool) -> str:
+    if on_ray:
+        return "any number of workers; local runs one in this process"
+    limit = f"{rules.RAY_FROM_EVENTS:,}"
+    return f"up to {limit} events one process is enough; ray runs more"
+
+
+def _evaluation() -> list[Entry]:
+    metric = EvaluationConfig().select_by
+    return [Setting("select_by", metric, "the validation metric that picks the best checkpoint")]

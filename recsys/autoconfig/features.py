@@ -1,0 +1,250 @@
+"""Which kind of feature a column becomes, and why."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from feature_store.schema import (
+    CategoricalFeature,
+    Feature,
+    IdFeature,
+    MultiValuedFeature,
+    NumericFeature,
+    TextFeature,
+    VectorFeature,
+)
+from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.columns import ColumnProfile, NumberSummary, TokenCounts, profile_column
+from recsys.autoconfig import rules as rules
+
+# Last words of the names of text, though it may repeat.
+_TITLES = (["title"], ["headline"], ["description"], ["summary"])
+# Numbers that name things: with these as a word of the column's name they are categories.
+_CODE_WORD = re.compile(
+    "brand|categor(y|ies)|class|cluster|codes?|cohort|decade|genre|group|id|kind|label|month|postal"
+    "|postcode|region|segment|status|type|weekday|year|zip|zipcode"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A column and the feature it becomes; None: it is left out.
+
+    Args:
+        why: The figures that led to it.
+    """
+
+    name: str
+    feature: Feature | None
+    why: str
+
+
+def choose_features(table: ParquetTable, id_column: str) -> list[Choice]:
+    """A choice for every column of items or queries but the id, in the order of the file."""
+    names = [name for name in table.schema.names if name != id_column]
+    return [choose(profile_column(table, name)) for name in names]
+
+
+def id_choice(name: str, rows: int, why: str, smallest: int = rules.SMALLEST_DIM) -> Choice:
+    """The id as a feature."""
+    return Choice(name, IdFeature(name=name, dim=rules.embedding_dim(rows, smallest)), why)
+
+
+def choose(column: ColumnProfile) -> Choice:
+    """The feature that a column becomes."""
+    if not column.name:
+        return Choice(column.name, None, "a column without a name")
+    if not column.present or column.type == "null":
+        return Choice(column.name, None, "no row has a value")
+    if column.shape == "other":
+        return Choice(column.name, None, f"{column.type} is not supported")
+    if column.shape == "vector":
+        return _choose_vector(column)
+    if column.shape == "float":
+        return _choose_number(column)
+    if column.values is None or column.values.seen < 2:
+        return Choice(column.name, None, "the same value in every row that has one")
+    if column.shape == "list":
+        return _choose_list(column, column.values)
+    if column.shape == "integer":
+        return _choose_integer(column, column.values)
+    if column.shape == "string":
+        return _choose_string(column, column.values)
+    return _categorical(column, column.values)
+
+
+def _choose_vector(column: ColumnProfile) -> Choice:
+    length = column.length
+    if length is None:
+        return Choice(column.name, None, "lists of numbers of several lengths")
+    if not 2 <= length <= rules.LONGEST_VECTOR:
+        return Choice(column.name, None, f"vectors of length {length:,} are not supported")
+    dim = rules.vector_dim(length)
+    feature = VectorFeature(name=column.name, dim=dim, length=length)
+    return Choice(column.name, feature, f"vectors of {length:,} numbers{_filled(column)}")
+
+
+def _choose_number(column: ColumnProfile) -> Choice:
+    numbers = column.numbers
+    if numbers is None or numbers.smallest == numbers.largest:
+        return Choice(column.name, None, "the same number in every row that has one")
+    keys, shape = _scaling(numbers)
+    feature = NumericFeature(name=column.name, dim=rules.NUMBER_DIM, **keys)
+    why = f"{number(numbers.smallest)} to {number(numbers.largest)}"
+    return Choice(column.name, feature, f"{why}{shape}{_filled(column)}")
+
+
+def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
+    """The scaling, where it is not the default, and the reason.
+
+    Ranks bound what is skewed in any way, but distances within it are lost: a logarithm that mends
+    the skewness keeps them. It does not mend shares far below 1, numbers that are mostly 0, and
+    long tails on the lower side.
+    """
+    smallest = max(numbers.smallest, 1.0)
+    magnitudes = math.log10(max(numbers.largest, smallest) / smallest)
+    is_wide = numbers.smallest >= 0 and magnitudes >= rules.ORDERS_OF_MAGNITUDE_FROM
+    if abs(numbers.skewness) < rules.SKEWNESS_FROM and not is_wide:
+        return {}, ""
+    if numbers.smallest >= 0 and abs(numbers.log_skewness) < rules.SKEWNESS_FROM:
+        return {"scaling": "log"}, ", skewed"
+    return {"scaling": "quantile"}, ", skewed in log too"
+
+
+def _choose_list(column: ColumnProfile, values: TokenCounts) -> Choice:
+    if values.once > rules.SINGLES_UP_TO * values.occurrences:
+        return Choice(
+            column.name,
+            None,
+            f"{percent(values.once / values.occurrences)} of its values occur once",
+        )
+    keys, rare = _encoding(values)
+    feature = MultiValuedFeature(name=column.name, **keys)
+    average = values.occurrences / column.present
+    why = f"{count(values, 'value')}{rare}{_filled(column)}, {average:.1f} a row"
+    return Choice(column.name, feature, why)
+
+
+def _choose_integer(column: ColumnProfile, values: TokenCounts) -> Choice:
+    if _is_named_like_code(column.name):
+        return _key(column, values) or _categorical(column, values)
+    each = column.present / values.seen
+    if values.distinct <= rules.CATEGORIES_UP_TO and each >= rules.CATEGORY_ROWS_FROM:
+        return _categorical(column, values)
+    return _choose_number(column)
+
+
+def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
+    numbers = column.numbers
+    if numbers is not None:
+        few = values.distinct <= rules.DIGIT_CATEGORIES_UP_TO
+        is_code = column.leading_zero or _is_named_like_code(column.name)
+        repeats = values.seen <= rules.LONG_TEXT_UNIQUE_FROM * column.present
+        if not (is_code or (few and repeats and numbers.are_whole)):
+            return _choose_number(column)
+        return _key(column, values) or _categorical(column, values)
+    unique = values.seen / column.present
+    has_words = column.words_per_value >= rules.WORDS_FROM and unique >= rules.UNIQUE_FROM
+    is_long = (
+        column.words_per_value >= rules.LONG_TEXT_WORDS and unique >= rules.LONG_TEXT_UNIQUE_FROM
+    )
+    # Titles that repeat, of editions or of sellers of the same thing, are titles all the same.
+    is_title = (
+        words_of(column.name)[-1:] in _TITLES
+        and column.words_per_value >= rules.WORDS_FROM
+        and values.distinct > rules.CATEGORIES_UP_TO
+    )
+    is_joined = column.joined >= rules.JOINED_FROM
+    if column.words is not None and (has_words or is_long or is_title or is_joined):
+        return _text(column, column.words, is_joined)
+    return _key(column, values) or _categorical(column, values)
+
+
+def _text(column: ColumnProfile, words: TokenCounts, is_joined: bool) -> Choice:
+    if words.seen < 2:
+        return Choice(column.name, None, "no row has a word")
+    keys, rare = _encoding(words)
+    average = f"{column.words_per_value:.1f} a row"
+    if is_joined:
+        average = "values joined by | are split"
+    why = f"{count(words, 'word')}{rare}{_filled(column)}, {average}"
+    return Choice(column.name, TextFeature(name=column.name, **keys), why)
+
+
+def _key(column: ColumnProfile, values: TokenCounts) -> Choice | None:
+    """A column that tells rows apart and nothing more."""
+    if values.seen < rules.KEY_FROM * column.present or values.seen < rules.SMALLEST_DIM:
+        return None
+    return Choice(
+        column.name,
+        None,
+        f"{values.seen:,} values in {column.present:,} rows: a key, not a property",
+    )
+
+
+def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
+    keys, rare = _encoding(values)
+    feature = CategoricalFeature(name=column.name, **keys)
+    return Choice(column.name, feature, f"{count(values, 'value')}{rare}{_filled(column)}")
+
+
+def _is_named_like_code(name: str) -> bool:
+    return any(_CODE_WORD.fullmatch(word) for word in words_of(name))
+
+
+def words_of(name: str) -> list[str]:
+    """`movieTitle` and `movie_title` are movie and title."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
+
+
+def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:
+    """How tokens are encoded (dim, and what differs from the defaults), and the reason."""
+    if values.distinct > rules.HASHED_FROM:
+        return {"dim": rules.LARGEST_DIM, "hash_buckets": rules.HASH_BUCKETS}, ", hashed"
+    kept, keys, why = values.distinct, {}, ""
+    if values.distinct >= rules.RARE_FROM and values.once >= rules.RARE_SHARE_FROM * values.seen:
+        keys["min_count"] = rules.RARE_MIN_COUNT
+        once = values.once / values.seen
+        kept = max(1, round(values.distinct * (1 - once)))
+        why = f", {percent(once)} once"
+    if kept > rules.MAX_VOCABULARY:
+        kept = keys["max_vocabulary"] = rules.MAX_VOCABULARY
+    return {"dim": rules.embedding_dim(kept), **keys}, why
+
+
+def count(values: TokenCounts, noun: str) -> str:
+    """Such as `18 values`, or `about 1,200,000 values` where that is an estimate."""
+    if values.distinct != values.seen:
+        return f"about {_rounded(values.distinct):,} {noun}s"
+    return f"{values.distinct:,} {noun}s"
+
+
+def _rounded(estimate: int) -> int:
+    """To two digits: an estimate has no more."""
+    return int(float(f"{estimate:.1e}"))
+
+
+def number(value: float) -> str:
+    """A number as a reader wants it."""
+    is_long = value == round(value) or abs(value) >= 1_000
+    return f"{value:,.0f}" if is_long and abs(value) < 1e15 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share; only all is 100 % and only nothing is 0 %."""
+    if 0 < share < 1:
+        return f"{min(max(100 * share, 0.1), 99.9):.{0 if 0.01 <= share <= 0.985 else 1}f} %"
+    return f"{100 * share:.0f} %"
+
+
+def _filled(column: ColumnProfile) -> str:
+    if column.present == column.rows:
+        return ""
+    return f", {percent(column.present / column.rows)} filled"
+
+
+def features_of(choices: Iterable[Choice]) -> tuple[Feature, ...]:
+    """The features that were chosen, without the columns left out."""
+    return tuple(choice.feature for choice in choices if choice.feature is not None)

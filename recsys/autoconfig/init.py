@@ -1,0 +1,184 @@
+"""`recsys init`: looks at a log and writes a configuration that fits it, with the reasons."""
+
+import os
+import re
+from pathlib import Path
+
+import pyarrow.compute as pc
+import yaml
+
+from feature_store.core.arrow import id_strings
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
+from pipelines.logs.sampling import ParquetTable, open_table
+from pipelines.profile.columns import profile_column
+from pipelines.profile.events import EventsProfile, profile_events
+from pipelines.urls import is_url, shown
+from recsys.autoconfig import rules as rules
+from recsys.autoconfig.context import propose_context
+from recsys.autoconfig.document import Findings, document
+from recsys.autoconfig.features import Choice, choose_features, id_choice, number
+from recsys.autoconfig.roles import Roles, find_roles, normalised
+from recsys.autoconfig.sharing import queries_are_items, sharing
+from recsys.autoconfig.split import SplitChoice, WantedSplit, choose_split
+from recsys.config.config import Config
+from recsys.config.load import load_config, parse_config
+from recsys.config.yaml_writer import render
+
+# Names of a file or directory of events that say nothing about the data.
+_PLAIN_NAMES = set(
+    [
+        "events",
+        "event",
+        "interactions",
+        "ratings",
+        "clicks",
+        "log",
+        "logs",
+        "data",
+        "train",
+        "parquet",
+    ]
+)
+# Splits under which every query that is tested has been trained on.
+_SPLITS_OF_KNOWN_QUERIES = ("leave_last_out", "random_hash")
+
+
+def init_config(
+    events: str,
+    items: str | None,
+    queries: str | None,
+    output: Path,
+    *,
+    split: WantedSplit | None = None,
+    overwrite: bool = False,
+) -> Config:
+    """Writes a commented configuration for a log.
+
+    Args:
+        events: Parquet file, directory, glob or URL.
+        items: The same for items and their features, if there are any.
+        queries: The same for queries.
+        output: The YAML file to write; paths in it are relative to its directory.
+        split: Instead of the one that the evidence suggests.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        The configuration, as `load_config` reads it.
+
+    Raises:
+        UserError: The output exists, a table cannot be read, no column can be an id, or the split
+            does not fit the log.
+    """
+    if output.is_dir():
+        raise UserError(f"{output} is a directory; expected the name of a YAML file to write.")
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} exists; give another name, or allow it to be overwritten.")
+    text = render(document(find_out(events, items, queries, output.parent, split)))
+    parse_config(yaml.safe_load(text), source=str(output))
+    write_text(output, text)
+    return load_config(output)
+
+
+def find_out(
+    events: str,
+    items: str | None,
+    queries: str | None,
+    directory: Path,
+    wanted_split: WantedSplit | None = None,
+) -> Findings:
+    """Everything that the configuration depends on; `directory` is where it will be."""
+    paths = {"events": events, "items": items, "queries": queries}
+    events_table = open_table(events, "events")
+    items_table = open_table(items, "items") if items is not None else None
+    queries_table = open_table(queries, "queries") if queries is not None else None
+    roles = find_roles(events_table, items_table, queries_table)
+    profile = profile_events(events_table, roles.query, roles.item, roles.timestamp, roles.unit)
+    if not profile.read:
+        raise UserError(
+            f"events: no row has both {roles.query!r} and {roles.item!r}; expected ids in both."
+        )
+    split = choose_split(profile, roles, wanted_split)
+    corpus = max(profile.items, items_table.rows if items_table is not None else 0)
+    item_choices = _item_choices(items_table, roles.item, corpus)
+    query_choices = _query_choices(queries_table, roles.query, profile, split)
+    figure = queries_are_items(events_table, items_table, queries_table, roles)
+    if figure is not None:
+        query_choices = sharing(item_choices, query_choices, roles, figure)
+    return Findings(
+        name=data_name(events),
+        paths={what: relative_path(p, directory) for what, p in paths.items() if p is not None},
+        events=events_table,
+        items=items_table,
+        queries=queries_table,
+        roles=roles,
+        profile=profile,
+        split=split,
+        item_choices=item_choices,
+        query_choices=query_choices,
+        context=propose_context(events_table, roles, profile, split),
+        size=rules.Size(profile.rows, split.training_events, corpus),
+        repeated_ids={
+            table.what: _repeats(table, column)
+            for table, column in ((items_table, roles.item), (queries_table, roles.query))
+            if table is not None
+        },
+        rating_range=_rating_range(events_table, roles),
+    )
+
+
+def _item_choices(table: ParquetTable | None, column: str, corpus: int) -> list[Choice]:
+    own = id_choice(column, corpus, f"{corpus:,} items", rules.SMALLEST_ITEM_ID_DIM)
+    return [own, *(choose_features(table, column) if table is not None else [])]
+
+
+def _query_choices(
+    table: ParquetTable | None, column: str, profile: EventsProfile, split: SplitChoice
+) -> list[Choice]:
+    rest = choose_features(table, column) if table is not None else []
+    each = split.training_events_per_query
+    if split.split.kind not in _SPLITS_OF_KNOWN_QUERIES:
+        why = "test queries may be new, and a query's history describes it"
+        return [*rest, Choice(column, None, why)]
+    if each is None:
+        return [*rest, Choice(column, None, "it is not known how many events a query has")]
+    figure = f"{number(round(each, 1))} training events each (median)"
+    if each < rules.QUERY_ID_EVENTS_FROM:
+        why = f"{figure} are too few to learn it, and a query's history describes it"
+        return [*rest, Choice(column, None, why)]
+    rows = max(profile.queries, table.rows if table is not None else 0)
+    return [id_choice(column, rows, f"{figure}, {rows:,} queries"), *rest]
+
+
+def _repeats(table: ParquetTable, column: str) -> int:
+    ids = id_strings(table.read(column)[0].drop_null())
+    return len(ids) - len(pc.unique(ids))
+
+
+def _rating_range(events: ParquetTable, roles: Roles) -> tuple[float, float] | None:
+    if roles.rating is None:
+        return None
+    numbers = profile_column(events, roles.rating).numbers
+    return (numbers.smallest, numbers.largest) if numbers is not None else None
+
+
+def relative_path(path: str, directory: Path) -> str:
+    """The path as seen from a directory; a URL stays as it is."""
+    if is_url(path):
+        return path
+    lexical = os.path.relpath(path, directory)
+    physical = os.path.realpath(directory)
+    if os.path.realpath(os.path.join(physical, lexical)) == os.path.realpath(path):
+        return lexical
+    # `..` leads out of what a link points to, not out of the directory that holds the link.
+    return os.path.relpath(os.path.abspath(path), physical)
+
+
+def data_name(events: str) -> str:
+    """A name for the data: of its directory, without what every log is called."""
+    parts = re.split(r"[/\\]", shown(events) if is_url(events) else os.path.abspath(events))
+    for part in reversed([part for part in parts if part and not re.search(r"[*?\[\]=:]", part)]):
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", part.removesuffix(".parquet")).strip(".-_")
+        if name and normalised(name) not in _PLAIN_NAMES and not name.startswith("part-"):
+            return name
+    return "recsys"

@@ -1,0 +1,131 @@
+"""What of a checkpoint fits a configuration and its prepared data; nothing heavy is imported."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.manifest import CheckpointManifest
+from recsys.checkpoint.table_rows import moved_tables, table_rows
+from recsys.config.config import Config
+
+# Settings of the model that no tensor's shape or meaning depends on.
+_FREE_OF_MODEL = {"model.dropout", "model.attention.dropout"}
+_OPTIMIZERS = {"training.sparse_optimizer", "training.dense_optimizer"}
+# What is learnt depends on these, and they take effect on the tensors as they are.
+_SECTIONS = ("model", "loss", "ssl", "training", "sharding")
+
+
+class Finding(BaseModel):
+    """One part of the comparison.
+
+    Attributes:
+        kind: `fits`; `resized`: a table with new rows; `changed`: a setting that takes effect on
+            the tensors as they are; `impossible`.
+        what: A table or a setting.
+        before: In the checkpoint.
+        after: Now.
+        why: Of what is impossible.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["fits", "resized", "changed", "impossible"]
+    what: str
+    before: Any
+    after: Any
+    why: str = ""
+
+    def sentence(self) -> str:
+        """For a person."""
+        if self.kind == "fits":
+            return f"{self.what}: fits ({self.after})"
+        why = f": {self.why}" if self.why else ""
+        return f"{self.what}: {self.kind}, from {self.before} to {self.after}{why}"
+
+
+def compare(config: Config, prepared: Prepared, checkpoint: CheckpointManifest) -> list[Finding]:
+    """The checkpoint's model beside the one that the configuration describes.
+
+    Args:
+        config: What would be trained.
+        prepared: On this data.
+        checkpoint: What there is.
+    """
+    return [
+        *_compare_features(config, checkpoint.config),
+        *_compare_tables(prepared, checkpoint),
+        *_compare_settings(config, checkpoint.config),
+    ]
+
+
+def _compare_features(config: Config, before: Config) -> Iterator[Finding]:
+    for side in ("item", "query", "context"):
+        old = {f.name: f.model_dump(mode="json") for f in getattr(before.features, side)}
+        new = {f.name: f.model_dump(mode="json") for f in getattr(config.features, side)}
+        for name in [*old, *(name for name in new if name not in old)]:
+            what = f"feature {side}.{name}"
+            if name not in new:
+                yield _impossible(what, "present", "absent", "the towers' inputs are others")
+            elif name not in old:
+                yield _impossible(what, "absent", "present", "the towers' inputs are others")
+            for key in old.get(name, {}) if name in new else ():
+                values = old[name][key], new[name].get(key)
+                if values[0] != values[1]:
+                    yield _impossible(f"{what}.{key}", *values, "its rows or its width are others")
+        if old.keys() == new.keys() and list(old) != list(new):
+            yield _impossible(
+                f"order of {side} features", list(old), list(new), "it is the input's"
+            )
+
+
+def _compare_tables(prepared: Prepared, checkpoint: CheckpointManifest) -> Iterator[Finding]:
+    moved = moved_tables(checkpoint.tables, prepared)
+    now = table_rows(prepared)
+    for name, old in checkpoint.tables.items():
+        if name not in now:
+            continue  # A feature that is gone.
+        rows = old.rows, now[name].rows
+        what = f"table {name}"
+        if name in moved:
+            why = "its rows stand for other tokens, as the vocabulary was made anew"
+            yield _impossible(what, rows[0], rows[1], why)
+        elif rows[1] < rows[0]:
+            yield _impossible(what, rows[0], rows[1], "rows are gone")
+        else:
+            kind: Literal["fits", "resized"] = "resized" if rows[0] != rows[1] else "fits"
+            yield Finding(kind=kind, what=what, before=rows[0], after=rows[1])
+
+
+def _compare_settings(config: Config, before: Config) -> Iterator[Finding]:
+    for path, old, new in differences(config, before):
+        if path.startswith("model.") and path not in _FREE_OF_MODEL:
+            yield _impossible(path, old, new, "the towers are others")
+        elif path in _OPTIMIZERS:
+            yield _impossible(path, old, new, "the optimizer's state is another")
+        else:
+            yield Finding(kind="changed", what=path, before=old, after=new)
+
+
+def differences(config: Config, before: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value of each setting of training that is not the same."""
+    old, new = (
+        {path: value for name in _SECTIONS for path, value in _flat(document[name], name)}
+        for document in (before.model_dump(mode="json"), config.model_dump(mode="json"))
+    )
+    for path in [*old, *(path for path in new if path not in old)]:
+        if old.get(path) != new.get(path):
+            yield path, old.get(path), new.get(path)
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}")
+    else:
+        yield path, value
+
+
+def _impossible(what: str, before: Any, after: Any, why: str) -> Finding:
+    return Finding(kind="impossible", what=what, before=before, after=after, why=why)

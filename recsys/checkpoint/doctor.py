@@ -1,0 +1,168 @@
+"""`recsys doctor`: what a configuration, its data and its model have to do with each other.
+
+It reads manifests alone, so that it takes no time before anything starts.
+"""
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.core.manifests import read_manifest
+from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.compatibility import Finding, compare, differences
+from recsys.checkpoint.manifest import CHECKPOINTS, damage_of, latest_checkpoint, read_checkpoint
+from recsys.checkpoint.training_manifest import (
+    CHECKPOINT,
+    IDENTITY_FILE,
+    TrainManifest,
+    is_up_to_date,
+    training_fingerprint,
+    work_dir_of,
+)
+from recsys.config.config import Config
+
+Verdict = Literal["nothing there", "fits", "resizable", "impossible"]
+
+
+class Unfinished(BaseModel):
+    """A training that was interrupted.
+
+    Attributes:
+        step: Of its latest checkpoint; 0: there is none.
+        goes_on: Whether `recsys train` goes on with it, and does not throw it away.
+        differences: Settings that differ from its own, where it does not.
+        damaged: Checkpoints that are passed over, and why.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int
+    goes_on: bool
+    differences: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+class Diagnosis(BaseModel):
+    """A configuration beside the model of `config.train_dir`.
+
+    Attributes:
+        verdict: Whether the model can be loaded.
+        findings: Why.
+        action: What `recsys train` would do now.
+        steps: That the model was trained for, with the trainings that it went on from.
+        unfinished: An interrupted training beside it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    action: str
+    steps: int | None
+    unfinished: Unfinished | None
+
+
+def diagnose(config: Config) -> Diagnosis:
+    """Compares without starting or changing anything.
+
+    Args:
+        config: The prepared data must be there.
+
+    Raises:
+        UserError: There is no prepared data, or a manifest cannot be read.
+    """
+    prepared = Prepared(config.prepared_dir)
+    done = read_manifest(config.train_dir, TrainManifest)
+    findings: list[Finding] = []
+    steps = None
+    if done is not None:
+        path, checkpoint = read_checkpoint(config.train_dir / CHECKPOINT)
+        steps = checkpoint.progress.schedule_step
+        findings = compare(config, prepared, checkpoint)
+        if (damage := damage_of(path, checkpoint)) is not None:
+            files = Finding(
+                kind="impossible", what="files", before="whole", after="damaged", why=damage
+            )
+            findings.append(files)
+    verdict = _verdict(done, findings)
+    unfinished = _unfinished(config, prepared, done)
+    return Diagnosis(
+        verdict=verdict,
+        findings=tuple(findings),
+        action=_action(config, prepared, done, verdict, unfinished),
+        steps=steps,
+        unfinished=unfinished,
+    )
+
+
+def print_diagnosis(found: Diagnosis, console: Console) -> None:
+    """For a person: what does not fit first."""
+    order = ("impossible", "resized", "changed", "fits")
+    for finding in sorted(found.findings, key=lambda finding: order.index(finding.kind)):
+        console.print(finding.sentence(), markup=False, highlight=False, soft_wrap=True)
+    if found.unfinished is not None:
+        fate = "goes on" if found.unfinished.goes_on else "would be thrown away"
+        why = "; ".join((*found.unfinished.differences, *found.unfinished.damaged))
+        console.print(
+            f"unfinished training at step {found.unfinished.step}: {fate}"
+            + (f" ({why})" if why else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"verdict: {found.verdict}", markup=False, highlight=False)
+    console.print(f"recsys train: {found.action}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict(done: TrainManifest | None, findings: list[Finding]) -> Verdict:
+    kinds = {finding.kind for finding in findings}
+    if done is None:
+        return "nothing there"
+    if "impossible" in kinds:
+        return "impossible"
+    return "resizable" if "resized" in kinds else "fits"
+
+
+def _unfinished(
+    config: Config, prepared: Prepared, done: TrainManifest | None
+) -> Unfinished | None:
+    work_dir = work_dir_of(config)
+    identity = work_dir / IDENTITY_FILE
+    if not identity.exists():
+        return None
+    previous = done if config.training.start == "previous" else None
+    started_from = previous.fingerprint if previous is not None else None
+    expected = training_fingerprint(config, prepared, started_from)
+    goes_on = json.loads(identity.read_text(encoding="utf-8"))["identity"] == expected
+    damaged: list[str] = []
+    latest = latest_checkpoint(work_dir / CHECKPOINTS, damaged.append)
+    changed = list(differences(config, latest[1].config)) if latest and not goes_on else []
+    return Unfinished(
+        step=latest[1].progress.step if latest is not None else 0,
+        goes_on=goes_on,
+        differences=tuple(f"{path} was {old} and is {new}" for path, old, new in changed),
+        damaged=tuple(damaged),
+    )
+
+
+def _action(
+    config: Config,
+    prepared: Prepared,
+    done: TrainManifest | None,
+    verdict: Verdict,
+    unfinished: Unfinished | None,
+) -> str:
+    if prepared.features != config.features:
+        return "fails, as the data was prepared with other features; run `recsys prepare`"
+    if done is not None and is_up_to_date(config, prepared, done):
+        return "nothing, as this training is done"
+    begins = "begins from scratch"
+    if config.training.start == "previous" and done is not None:
+        if verdict == "impossible":
+            return "fails, as the model cannot be gone on from; set training.start: scratch"
+        begins = f"begins with the model of {config.train_dir}"
+    if unfinished is not None and unfinished.goes_on and unfinished.step:
+        return f"goes on with the unfinished training from step {unfinished.step}"
+    there = "; the model that is there stays until it is done" if done is not None else ""
+    return begins + there

@@ -1,0 +1,240 @@
+"""The tensors of a checkpoint: taken from a sharded model, and put into one of another sharding.
+
+    model.<parameter or buffer>               of the objective: weights, logQ estimator
+    optimizer.<parameter>.<state>             of both optimizers
+
+Values are read chunk by chunk, each rank what it needs of them, so that most shardings need no
+conversion. The exception is the row-wise state of an optimizer, one number for each row, which
+column-wise sharding keeps for each part of the columns; see `RowState`.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata
+from torchrec.distributed import DistributedModelParallel
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+
+from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
+from recsys.checkpoint.manifest import CheckpointManifest, damage_of
+from recsys.checkpoint.row_state import MODEL, OPTIMIZER, Saved, State, row_state, shards_of
+from recsys.distributed.optimizers import TABLES
+
+_WEIGHT = ".weight"
+# Of the towers, in the objective; what is beside them belongs to the losses.
+_TOWERS = f"{MODEL}model."
+
+
+def checkpoint_state(sharded: DistributedModelParallel, optimizer: CombinedOptimizer) -> State:
+    """Every tensor of the model and the optimizers, by name; not copied.
+
+    Left out is how many steps a table's optimizer has made: it follows from the checkpoint's step.
+    """
+    state = {f"{MODEL}{name}": value for name, value in sharded.state_dict().items()}
+    for parameter, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            name = _state_name(parameter, key)
+            if isinstance(value, Tensor) and name is not None:
+                state[f"{OPTIMIZER}{parameter}.{name}"] = value
+    return state
+
+
+def restore(
+    path: Path,
+    manifest: CheckpointManifest,
+    sharded: DistributedModelParallel,
+    optimizer: CombinedOptimizer,
+) -> None:
+    """Loads a checkpoint into a sharded model and its optimizers; a collective call.
+
+    Args:
+        path: Of the checkpoint.
+        manifest: Its manifest.
+        sharded: The same model, under any sharding and number of ranks.
+        optimizer: Of all its parameters.
+
+    Raises:
+        UserError: The checkpoint is damaged, or it is of another model.
+    """
+    _load_all(path, manifest, sharded, optimizer, is_warm_start=False)
+
+
+def warm_start(
+    path: Path,
+    manifest: CheckpointManifest,
+    sharded: DistributedModelParallel,
+    optimizer: CombinedOptimizer,
+    forgotten: Mapping[str, Ints],
+) -> None:
+    """As `restore`, into a model whose tables may have more rows.
+
+    New rows stay as they are, and so do those of forgotten tokens, and what only the losses keep
+    where the checkpoint does not have it.
+
+    Args:
+        path: Of the checkpoint.
+        manifest: Its manifest.
+        sharded: A new model.
+        optimizer: Of all its parameters.
+        forgotten: Rows by the name of their table.
+
+    Raises:
+        UserError: As `restore`.
+    """
+    state = checkpoint_state(sharded, optimizer)
+    fresh = [kept for name in state for kept in _rows_of(name, state, forgotten)]
+    _load_all(path, manifest, sharded, optimizer, is_warm_start=True)
+    for part, index, values in fresh:
+        part[index] = values
+
+
+def _load_all(
+    path: Path,
+    manifest: CheckpointManifest,
+    sharded: DistributedModelParallel,
+    optimizer: CombinedOptimizer,
+    *,
+    is_warm_start: bool,
+) -> None:
+    fault = damage_of(path, manifest)
+    if fault is not None:
+        raise UserError(f"{path} is damaged ({fault}); restore it, or train from scratch.")
+    for _, part in optimizer.optimizers:
+        if isinstance(part, KeyedOptimizerWrapper):
+            part.init_state()  # A dense optimizer makes its state only in its first step.
+    state = checkpoint_state(sharded, optimizer)
+    saved: Saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    rows = [found for name in state if (found := row_state(name, state, saved)) is not None]
+    for name in [found.name for found in rows]:
+        del state[name]
+    if is_warm_start:
+        state = {name: value for name, value in state.items() if not _is_fresh(name, value, saved)}
+    _check_shapes(state, saved, path, is_warm_start)
+    _load(state, path)
+    for found in rows:
+        values = torch.zeros(saved[found.name].size)
+        _load({found.name: values}, path)
+        found.fill(values)
+    _set_table_steps(optimizer, manifest.progress.schedule_step)
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Loads only the weights, into the unsharded module, in this process alone."""
+    state = {f"{MODEL}{name}": value for name, value in module.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(state, checkpoint_id=path, no_dist=True)
+
+
+@torch.no_grad()
+def _rows_of(
+    name: str, state: State, wanted: Mapping[str, Ints]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of a table, or of its optimizer's state: this rank's parts, the rows there, values."""
+    parameter, _, table = name.partition(TABLES)
+    table = table.partition(_WEIGHT)[0]
+    if table not in wanted:
+        return
+    weight = f"{parameter.replace(OPTIMIZER, MODEL, 1)}{TABLES}{table}{_WEIGHT}"
+    total = state[weight].size()[0]
+    for part, offset in shards_of(state[name]):
+        begin = offset % total
+        rows = torch.from_numpy(wanted[table]).to(part.device)
+        index = rows[(rows >= begin) & (rows < begin + len(part))] - begin
+        yield part.detach(), index, part.detach()[index].clone()
+
+
+def _state_name(parameter: str, key: str) -> str | None:
+    """Without the table's name, which is the parameter's; None: a table's steps."""
+    if TABLES not in parameter:
+        return key
+    name = key.rpartition(".")[2]
+    return None if name == "step" else name
+
+
+def _is_fresh(name: str, value: Tensor, saved: Saved) -> bool:
+    """Whether a warm start leaves it alone: of the losses, and not in the checkpoint as it is."""
+    of_optimizer = f"{OPTIMIZER}{_TOWERS.removeprefix(MODEL)}"
+    if name.startswith((_TOWERS, of_optimizer)):
+        return False
+    return name not in saved or not _fits(name, value, saved)
+
+
+def _fits(name: str, value: Tensor, saved: Saved) -> bool:
+    """Whether it has the checkpoint's shape, or more rows, where rows are entities."""
+    before, after = saved[name].size, value.size()
+    if before == after:
+        return True
+    dimension = _entity_dimension(name, before)
+    if dimension is None or len(before) != len(after):
+        return False
+    others = [i for i in range(len(after)) if i != dimension]
+    return before[dimension] < after[dimension] and all(before[i] == after[i] for i in others)
+
+
+def _entity_dimension(name: str, shape: torch.Size) -> int | None:
+    """Along which a tensor grows with a vocabulary or the catalogue."""
+    if TABLES in name:
+        return 0
+    # A logQ estimator without hashing has one row of counters, a column for each item.
+    return 1 if ".frequency." in name and len(shape) == 2 and shape[0] == 1 else None
+
+
+def _check_shapes(state: State, saved: Saved, path: Path, may_grow: bool) -> None:
+    for name, value in state.items():
+        if name not in saved:
+            raise UserError(
+                f"{path} is of another model: it has no {name}; run `recsys doctor` to compare, "
+                "and train from scratch."
+            )
+        is_same = saved[name].size == value.size()
+        if not (is_same or (may_grow and _fits(name, value, saved))):
+            raise UserError(
+                f"{path} is of another model: {name} is {tuple(saved[name].size)} there and "
+                f"{tuple(value.size())} here; run `recsys doctor` to compare, and train from "
+                "scratch."
+            )
+
+
+class _GrowingPlanner(dcp.DefaultLoadPlanner):
+    """Loads a saved tensor into the front of a larger one."""
+
+    def set_up_planner(
+        self,
+        state_dict: State,
+        metadata: Metadata | None = None,
+        is_coordinator: bool = False,
+    ) -> None:
+        assert metadata is not None
+        entries = dict(metadata.state_dict_metadata)
+        for name, value in state_dict.items():
+            entries[name] = replace(entries[name], size=value.size())
+        metadata = replace(metadata, state_dict_metadata=entries)
+        super().set_up_planner(state_dict, metadata, is_coordinator)
+
+
+def _load(state: State, path: Path) -> None:
+    """Copies into the tensors of the state, which are the model's and the optimizers' own."""
+    try:
+        dcp.load(state, checkpoint_id=path, planner=_GrowingPlanner())
+    except CheckpointException as error:
+        cause = next(iter(error.failures.values()))[0]
+        raise UserError(
+            f"{path} is spoilt: its files cannot be read ({type(cause).__name__}); remove it to "
+            "go on from the checkpoint before it, or to train from scratch."
+        ) from error
+
+
+def _set_table_steps(optimizer: CombinedOptimizer, steps: int) -> None:
+    """Adam's bias correction depends on it; that of fused tables is set at each step."""
+    for parameter, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if TABLES in parameter and _state_name(parameter, key) is None:
+                value.fill_(steps)

@@ -1,0 +1,48 @@
+"""The `compare` command: two evaluated runs to a verdict, a page and JSON."""
+
+from pathlib import Path
+
+from feature_store.core.files import write_json, write_text
+from recsys.comparison.report import render_comparison
+from recsys.comparison.runs import EvaluatedRun, find_run
+from recsys.comparison.statistics import Comparison, compare_runs
+
+PAGE, RESULT = "comparison.html", "comparison.json"
+
+
+def compare(
+    before: str,
+    after: str,
+    output: Path | None = None,
+    *,
+    metric: str = "recall@50",
+    level: float = 0.05,
+) -> Comparison:
+    """Compares two evaluated runs query by query.
+
+    Args:
+        before: The output of a configuration that was evaluated, or the id of its run in MLflow.
+        after: Of the model that may replace it.
+        output: For `comparison.html` and `comparison.json`; None: nothing is written.
+        metric: Of the verdict.
+        level: Of significance.
+
+    Raises:
+        UserError: There is no such run, or the two were not asked the same.
+    """
+    first, second = find_run(before), find_run(after)
+    result = compare_runs(first, second, metric=metric, level=level)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        titles = {**_titles(second), **_titles(first)}
+        write_text(output / PAGE, render_comparison(result, titles))
+        write_json(output / RESULT, result.model_dump(mode="json"))
+    return result
+
+
+def _titles(run: EvaluatedRun) -> dict[str, str]:
+    """Of items by id."""
+    if run.titles is None:
+        return {}
+    ids, titles = (run.titles[name].to_pylist() for name in ("item_id", "title"))
+    return dict(zip(ids, titles, strict=True))

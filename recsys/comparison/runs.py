@@ -1,0 +1,75 @@
+"""Finds what an evaluation left: in a directory, or in a run of MLflow."""
+
+import contextlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.core.errors import UserError
+from recsys.evaluation.item_map import ITEMS
+from recsys.evaluation.per_query import PER_QUERY
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """An evaluation that is finished.
+
+    Attributes:
+        name: As it was asked for.
+        per_query: See `write_per_query`.
+        titles: `item_id` and `title` of each item; None where the evaluation kept none.
+    """
+
+    name: str
+    per_query: pa.Table
+    titles: pa.Table | None = None
+
+
+def find_run(name: str) -> EvaluatedRun:
+    """An evaluated run by its name.
+
+    Args:
+        name: The output directory of a configuration or the directory of its evaluation; else the
+            id of a run in the tracking store of `MLFLOW_TRACKING_URI`.
+
+    Raises:
+        UserError: There is no such run, or it was not evaluated.
+    """
+    path = Path(name)
+    if not path.exists():
+        return _from_mlflow(name)
+    for directory in (path, path / "evaluation"):
+        if (directory / PER_QUERY).is_file():
+            return _read(name, directory)
+    raise UserError(
+        f"{name} holds no {PER_QUERY}; expected the output of a configuration that was evaluated. "
+        "Run `recsys evaluate` first."
+    )
+
+
+def _read(name: str, directory: Path) -> EvaluatedRun:
+    items = directory / ITEMS
+    titles = pq.read_table(items, columns=["item_id", "title"]) if items.is_file() else None
+    return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), titles)
+
+
+def _from_mlflow(run_id: str) -> EvaluatedRun:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        client = MlflowClient()
+        try:
+            path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", scratch)
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{run_id!r} is neither a directory nor an evaluated run of MLflow's; expected the "
+                "output of a configuration, or a run's id (and MLFLOW_TRACKING_URI set to its "
+                "store)."
+            ) from error
+        with contextlib.suppress(MlflowException, OSError):  # Of an evaluation without them.
+            client.download_artifacts(run_id, f"evaluation/{ITEMS}", scratch)
+        return _read(run_id, Path(path).parent)

@@ -1,0 +1,339 @@
+"""The `compare` command: is one evaluated run better than another, for whom, and how sure is it?"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.columns import Bools, Ints
+from feature_store.core.errors import UserError
+from recsys.comparison.runs import EvaluatedRun
+from recsys.evaluation.metrics import SLICES, Doubles
+from recsys.evaluation.results import SHOWN
+from recsys.evaluation.significance import Difference, Pairs, differences, holm
+
+_OVERALL = (*SHOWN, "hit_rate@10", "mrr@10")
+_AT = (10, 50)
+_LENGTHS = ((0, 0), (1, 5), (6, 20), (21, None))
+_EXAMPLES = 5
+
+Verdict = Literal["better", "worse", "no difference"]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Written):
+    """One metric of one group.
+
+    Attributes:
+        group: `overall` or a slice.
+        metric: Such as `recall@10`.
+        count: Held-out pairs.
+        found: The difference; its fields are those of `Difference`.
+        adjusted_p: By Holm's method, over all rows of slices; overall that of the test alone.
+    """
+
+    group: str
+    metric: str
+    count: int
+    found: Difference
+    adjusted_p: float | None
+
+
+class ExampleQuery(_Written):
+    """A query that one run answers better.
+
+    Attributes:
+        query: Its id.
+        change: Of the metric of the verdict.
+        held_out: Ids of its held-out items.
+        before: The first ids of the first run's list.
+        after: Of the second's.
+    """
+
+    query: str
+    change: float
+    held_out: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class Comparison(_Written):
+    """What two runs are worth on the queries that both were asked.
+
+    Attributes:
+        before: The first run.
+        after: The second.
+        metric: Of the verdict.
+        verdict: Whether the second is better, by the test's p below `level`.
+        worse_slices: In which it is worse, by the adjusted p below `level`.
+        level: Of significance.
+        queries: In common, with the same held-out items.
+        left_out: Queries of either run that are not.
+        rows: Every metric of every group.
+        overlap: By cutoff, the mean Jaccard similarity of the two lists.
+        gains: The queries that gain most.
+        losses: That lose most.
+    """
+
+    before: str
+    after: str
+    metric: str
+    verdict: Verdict
+    worse_slices: tuple[str, ...]
+    level: float
+    queries: int
+    left_out: int
+    rows: tuple[Row, ...]
+    overlap: dict[str, float]
+    gains: tuple[ExampleQuery, ...]
+    losses: tuple[ExampleQuery, ...]
+
+    @property
+    def is_safe(self) -> bool:
+        """A gate lets it pass: neither worse overall nor in any slice, by most of the queries."""
+        is_most = 2 * self.queries >= self.left_out
+        return is_most and self.verdict != "worse" and not self.worse_slices
+
+    def sentence(self) -> str:
+        """The verdict in words."""
+        row = next(r for r in self.rows if r.group == "overall" and r.metric == self.metric)
+        d = row.found
+        figures = (
+            f"{SHOWN.get(self.metric, self.metric)} {_number(d.before)} to {_number(d.after)} "
+            f"(difference {_number(d.difference, sign=True)}, 95 % interval "
+            f"{_number(d.low, sign=True)} to {_number(d.high, sign=True)}, p = {_number(d.p)})"
+        )
+        text = {
+            "better": "B is better than A",
+            "worse": "B is worse than A",
+            "no difference": "no significant difference between A and B",
+        }[self.verdict]
+        if self.worse_slices:
+            text += f", but B is worse in {', '.join(self.worse_slices)}"
+        if self.left_out:
+            text += f" ({self.queries:,} queries in common, {self.left_out:,} left out)"
+        return f"{text}: {figures}"
+
+
+def compare_runs(
+    before: EvaluatedRun,
+    after: EvaluatedRun,
+    *,
+    metric: str = "recall@50",
+    level: float = 0.05,
+    bootstrap_samples: int = 2000,
+    permutations: int = 10_000,
+) -> Comparison:
+    """Compares two runs query by query.
+
+    Args:
+        before: The one in use.
+        after: The one that may replace it.
+        metric: Of the verdict; any that both have for each query.
+        level: Of significance, of the overall test and of all tests of slices together.
+        bootstrap_samples: For the intervals.
+        permutations: For the tests.
+
+    Raises:
+        UserError: The runs have no query with the same held-out items, or lack the metric.
+    """
+    left, right, left_out = _common(before, after)
+    names = dict.fromkeys([metric, *_OVERALL])
+    _require(metric, before, after)
+    groups = [
+        ("overall", name, Pairs(_column(left, name), _column(right, name), np.ones(len(left))))
+        for name in names
+        if f"model.{name}" in left.schema.names and f"model.{name}" in right.schema.names
+    ]
+    pairs = pc.list_value_length(left["held_out"]).to_numpy()
+    counts = {"overall": int(pairs.sum())}
+    for group, slice_pairs, count in [*_by_frequency(left, right), *_by_length(left, right, pairs)]:
+        counts[group] = count
+        groups += [(group, f"recall@{k}", found) for k, found in slice_pairs.items()]
+    found = differences([each for _, _, each in groups], bootstrap_samples, permutations)
+    is_slice = [group != "overall" for group, _, _ in groups]
+    of_slices = [d.p if sliced else None for d, sliced in zip(found, is_slice, strict=True)]
+    adjusted = holm(of_slices)
+    rows = tuple(
+        Row(
+            group=group,
+            metric=name,
+            count=counts[group],
+            found=d,
+            adjusted_p=adjusted[i] if is_slice[i] else d.p,
+        )
+        for i, ((group, name, _), d) in enumerate(zip(groups, found, strict=True))
+    )
+    change = _column(right, metric) - _column(left, metric)
+    order = np.lexsort((np.arange(len(change)), change))
+    return Comparison(
+        before=before.name,
+        after=after.name,
+        metric=metric,
+        verdict=_verdict(found[0], level),
+        worse_slices=tuple(
+            dict.fromkeys(
+                row.group
+                for row in rows
+                if row.group != "overall"
+                and _verdict_of(row.found, row.adjusted_p, level) == "worse"
+            )
+        ),
+        level=level,
+        queries=len(left),
+        left_out=left_out,
+        rows=rows,
+        overlap={f"@{k}": _overlap(left, right, k) for k in _AT},
+        gains=_examples(left, right, change, [i for i in order[::-1] if change[i] > 0]),
+        losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
+    )
+
+
+def _common(before: EvaluatedRun, after: EvaluatedRun) -> tuple[pa.Table, pa.Table, int]:
+    """Rows of the queries whose held-out items are the same, in the same order."""
+    left, right = before.per_query, after.per_query
+    place = pc.index_in(left["query_id"], value_set=right["query_id"].combine_chunks())
+    mine = np.flatnonzero(place.is_valid().to_numpy())
+    theirs = place.drop_null().to_numpy()
+    wanted = zip(
+        left["held_out"].take(mine).to_pylist(),
+        right["held_out"].take(theirs).to_pylist(),
+        strict=True,
+    )
+    # Their order is that of each run's own catalogue.
+    is_same = np.array([sorted(a) == sorted(b) for a, b in wanted], bool)
+    mine, theirs = mine[is_same], theirs[is_same]
+    if not len(mine):
+        raise UserError(
+            f"{before.name} and {after.name} have no query with the same held-out items; expected "
+            "two runs on the same test split."
+        )
+    left_out = len(left) + len(right) - 2 * len(mine)
+    return left.take(mine), right.take(theirs), left_out
+
+
+def _require(metric: str, *runs: EvaluatedRun) -> None:
+    for run in runs:
+        names = [n.removeprefix("model.") for n in run.per_query.schema.names if "@" in n]
+        if f"model.{metric}" not in run.per_query.schema.names:
+            raise UserError(
+                f"{run.name} has no {metric}; it has: "
+                f"{', '.join(dict.fromkeys(n for n in names if '.' not in n))}"
+            )
+
+
+def _column(table: pa.Table, metric: str) -> Doubles:
+    return np.asarray(table[f"model.{metric}"].to_numpy(), np.float64)
+
+
+def _by_frequency(left: pa.Table, right: pa.Table) -> list[tuple[str, dict[int, Pairs], int]]:
+    """The micro recall of each slice of items, as the first run divides them."""
+    first, second = _pairs_of(left), _pairs_of(right)
+    # Sorted by query and item, so that pairs are the same ones.
+    names = first["slice"]
+    found = []
+    for name in SLICES:
+        members = np.asarray(pc.equal(names, name).to_numpy(), bool)
+        by_cutoff = {
+            k: Pairs(
+                _hits(first, members, k, len(left)),
+                _hits(second, members, k, len(left)),
+                _sum_by_query(first, members, len(left)),
+            )
+            for k in _AT
+        }
+        found.append((name, by_cutoff, int(members.sum())))
+    return found
+
+
+def _pairs_of(table: pa.Table) -> pa.Table:
+    """One row a held-out pair, by query and item: query, item, slice, rank."""
+    lengths = pc.list_value_length(table["held_out"]).to_numpy()
+    pairs = pa.table(
+        {
+            "query": np.repeat(np.arange(len(table)), lengths),
+            "item": pc.list_flatten(table["held_out"]),
+            "slice": pc.list_flatten(table["held_out_slice"]),
+            "rank": pc.fill_null(pc.list_flatten(table["model.ranks"]), np.iinfo(np.int32).max),
+        }
+    )
+    return pairs.sort_by([("query", "ascending"), ("item", "ascending")])
+
+
+def _hits(pairs: pa.Table, members: Bools, k: int, queries: int) -> Doubles:
+    return _sum_by_query(pairs, members & (pairs["rank"].to_numpy() < k), queries)
+
+
+def _sum_by_query(pairs: pa.Table, kept: Bools, queries: int) -> Doubles:
+    return np.bincount(pairs["query"].to_numpy()[kept], minlength=queries).astype(np.float64)
+
+
+def _by_length(
+    left: pa.Table, right: pa.Table, pairs: Ints
+) -> list[tuple[str, dict[int, Pairs], int]]:
+    """Recall of queries by the length of their history, as the first run has it."""
+    lengths = left["history_length"].to_numpy()
+    found = []
+    for low, high in _LENGTHS:
+        members = (lengths >= low) & (lengths <= (high if high is not None else lengths.max()))
+        if not members.any():
+            continue
+        weight = members.astype(np.float64)
+        by_cutoff = {
+            k: Pairs(
+                _column(left, f"recall@{k}") * weight,
+                _column(right, f"recall@{k}") * weight,
+                weight,
+            )
+            for k in _AT
+        }
+        span = f"{low} or more" if high is None else f"{low}-{high}" if high else "0"
+        found.append((f"history {span}", by_cutoff, int(pairs[members].sum())))
+    return found
+
+
+def _verdict(found: Difference, level: float) -> Verdict:
+    return _verdict_of(found, found.p, level)
+
+
+def _verdict_of(found: Difference, p: float | None, level: float) -> Verdict:
+    if p is None or found.difference is None or p >= level:
+        return "no difference"
+    return "better" if found.difference > 0 else "worse"
+
+
+def _overlap(left: pa.Table, right: pa.Table, k: int) -> float:
+    shares = []
+    for a, b in zip(left["model.items"].to_pylist(), right["model.items"].to_pylist(), strict=True):
+        first, second = set(a[:k]), set(b[:k])
+        shares.append(len(first & second) / max(1, len(first | second)))
+    return float(np.mean(shares))
+
+
+def _examples(
+    left: pa.Table, right: pa.Table, change: Doubles, order: Sequence[int]
+) -> tuple[ExampleQuery, ...]:
+    chosen = pa.array(order[:_EXAMPLES], pa.int64())
+    mine, theirs = left.take(chosen), right.take(chosen)
+    return tuple(
+        ExampleQuery(
+            query=mine["query_id"][i].as_py(),
+            change=float(change[row.as_py()]),
+            held_out=tuple(mine["held_out"][i].as_py()),
+            before=tuple(mine["model.items"][i].as_py()[:10]),
+            after=tuple(theirs["model.items"][i].as_py()[:10]),
+        )
+        for i, row in enumerate(chosen)
+    )
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.4f}" if sign else f"{value:.4f}"

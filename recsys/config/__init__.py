@@ -1,0 +1,1 @@
+"""Every setting, one file a section."""

@@ -1,0 +1,173 @@
+"""The whole configuration of a system, closed and typed."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from feature_store.core.settings import Settings
+from feature_store.schema import FeatureSchema, Filterable
+from feature_store.settings import FeatureStoreConfig
+from pipelines.settings import DataConfig, context_fault, has_sequences
+from recsys.config.evaluation import EvaluationConfig, evaluation_fault
+from recsys.config.loss import LossConfig
+from recsys.config.model import ModelConfig
+from recsys.config.sharding import ShardingConfig, sharding_fault
+from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
+from recsys.config.study import StudyConfig
+from recsys.config.training import TrainingConfig
+from recsys.config.tuning import TuningConfig
+
+
+class ExportConfig(Settings):
+    """The bundle and its gate."""
+
+    min_ann_recall: float = Field(
+        0.98, gt=0, le=1, description="Recall@100 of the index against exact search."
+    )
+    index: Literal["auto", "flat", "hnsw", "ivf_pq"] = Field(
+        "auto",
+        description="flat is exact; ivf_pq scans lists of 4-bit codes and scores the best again; "
+        "hnsw is a graph; auto: flat up to 50,000 items, else ivf_pq.",
+    )
+    vectors: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="How the index stores vectors: in whole, a half or a quarter."
+    )
+    vector_actors: int | None = Field(
+        None,
+        ge=1,
+        description="Ray actors that compute item vectors, for catalogues whose features or "
+        "vectors do not fit in memory; null: this process.",
+    )
+    min_slice_recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="The same of the items of each slice: the tail must be found, too.",
+    )
+    filters: tuple[str, ...] | None = Field(
+        None,
+        description="Item features that requests can filter by; null: all categorical and "
+        "multi-valued ones.",
+    )
+    tolerance: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="By how much of its value recall@50 of a slice may be worse than the "
+        "champion's, beyond its interval, before the export fails.",
+    )
+    registered_model: str | None = Field(
+        None, min_length=1, description="In MLflow's registry; null: named as the experiment."
+    )
+
+
+class TrackingConfig(Settings):
+    """MLflow."""
+
+    experiment: str = Field("recsys", min_length=1)
+    uri: str | None = Field(
+        None, description="null: MLFLOW_TRACKING_URI, else SQLite beside the output."
+    )
+
+
+class Config(Settings):
+    """One system: its data, features, model, training and outputs."""
+
+    output: str = Field(description="Directory of everything that the stages write.")
+    data: DataConfig
+    features: FeatureSchema
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    ssl: SelfSupervisionConfig = CorrelatedMasking()
+    training: TrainingConfig = TrainingConfig()
+    sharding: ShardingConfig = ShardingConfig()
+    tuning: TuningConfig = TuningConfig()
+    study: StudyConfig = StudyConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    feature_store: FeatureStoreConfig = FeatureStoreConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Config":
+        fault = ssl_fault(self.ssl, self.features)
+        if fault is not None:
+            raise ValueError(fault)
+        filterable = [f.name for f in self.features.item if isinstance(f, Filterable)]
+        for name in self.export.filters or ():
+            if name not in filterable:
+                raise ValueError(
+                    f"export.filters: {name!r} is no categorical or multi-valued item feature; "
+                    f"expected some of {', '.join(filterable) or 'none'}"
+                )
+        ordered = [pooling for pooling in self.model.history_pooling if pooling != "mean"]
+        if ordered and self.data.history.kind == "others":
+            raise ValueError(
+                f"model.history_pooling {ordered[0]} has no meaning with data.history.kind others; "
+                "use [mean]"
+            )
+        if self.model.norm == "batch" and self.ssl.method != "none":
+            raise ValueError(
+                "model.norm batch needs ssl.method none, for statistics of rows with masked "
+                "features are not those of serving; use layer"
+            )
+        if self.training.examples == "sequences" and not has_sequences(self.data, self.features):
+            raise ValueError(
+                "training.examples sequences needs data.history.kind past and no features.context, "
+                "for its examples share a history; use events"
+            )
+        fault = sharding_fault(self.sharding, self.features)
+        if fault is not None:
+            raise ValueError(fault)
+        fault = context_fault(self.data, self.features)
+        if fault is not None:
+            raise ValueError(f"{fault}; change it, or remove the feature")
+        has_time = self.data.columns.timestamp is not None
+        fault = evaluation_fault(self.evaluation, self.features, has_time)
+        if fault is not None:
+            raise ValueError(fault)
+        default = LossConfig.model_fields["context_dropout"].default
+        if not self.features.context and self.loss.context_dropout != default:
+            raise ValueError("loss.context_dropout has no effect without features.context")
+        return self
+
+    @property
+    def prepared_dir(self) -> Path:
+        """Where `prepare` writes."""
+        return Path(self.output) / "prepared"
+
+    @property
+    def forgotten_path(self) -> Path:
+        """The list of ids that `prepare` drops."""
+        return Path(self.output) / "forgotten.json"
+
+    @property
+    def feature_store_dir(self) -> Path:
+        """Where `materialize` writes; a repository of Feast."""
+        return Path(self.output) / "feature_store"
+
+    @property
+    def train_dir(self) -> Path:
+        """Where `train` writes checkpoints."""
+        return Path(self.output) / "train"
+
+    @property
+    def study_dir(self) -> Path:
+        """Where `study` writes."""
+        return Path(self.output) / "study"
+
+    @property
+    def tuning_dir(self) -> Path:
+        """Where `tune` writes its trials and the best configuration."""
+        return Path(self.output) / "tuning"
+
+    @property
+    def evaluation_dir(self) -> Path:
+        """Where `evaluate` writes metrics.json and the report."""
+        return Path(self.output) / "evaluation"
+
+    @property
+    def bundle_dir(self) -> Path:
+        """Where `export` writes the bundle."""
+        return Path(self.output) / "bundle"

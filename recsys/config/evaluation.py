@@ -1,0 +1,93 @@
+"""The `evaluation` section of a configuration."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from feature_store.core.settings import Settings
+from feature_store.schema import CategoricalFeature, FeatureSchema, MultiValuedFeature, qualified
+from recsys.evaluation.metrics import CUTOFFS
+
+Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]
+SelectBy = Literal["recall@10", "recall@50", "ndcg@10", "map@10"]
+
+# Slices that need no feature.
+ITEM_AGE, HISTORY_LENGTH = "item_age", "history_length"
+
+
+class EvaluationConfig(Settings):
+    """Exact full-corpus evaluation."""
+
+    select_by: SelectBy = Field(
+        "recall@50", description="The validation metric that picks the best checkpoint."
+    )
+    cutoffs: tuple[int, ...] = Field(
+        CUTOFFS, description="Ranks at which metrics are taken; 10 and 50 are among them."
+    )
+    slices: tuple[str, ...] = Field(
+        (HISTORY_LENGTH,),
+        description="Beside those by items' frequency: history_length, item_age (which needs a "
+        "real time), or a categorical or multi-valued feature, such as item.genres.",
+    )
+    slice_values: int = Field(
+        12, ge=1, le=1000, description="Of a feature: its most frequent values in held-out pairs."
+    )
+    baselines: tuple[Baseline, ...] = Field(
+        ("random", "popularity", "item_knn", "ease", "als"),
+        description="What the model is measured against; popularity is always among them.",
+    )
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
+    knn_neighbours: int = Field(100, ge=1, description="Of the item-kNN baseline.")
+    ease_max_items: int = Field(
+        6_000, ge=1, description="EASE takes time by the cube of the items; beyond it is left out."
+    )
+    ranking_tasks: int = Field(
+        1,
+        ge=1,
+        description="Tasks of Ray that share the queries, such as one for each core of a cluster; "
+        "1: this process ranks, with all its cores.",
+    )
+    map_items: int = Field(
+        2_000,
+        ge=0,
+        le=10_000,
+        description="Items on the dashboard's map, a t-SNE of their vectors; 0: no map.",
+    )
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _cutoffs_are_ranks(cls, cutoffs: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(1 <= k <= 1000 for k in cutoffs):
+            raise ValueError(f"cutoffs are ranks from 1 to 1000, got {list(cutoffs)}")
+        if not set(CUTOFFS) <= set(cutoffs):
+            raise ValueError(f"cutoffs must hold {CUTOFFS[0]} and {CUTOFFS[1]}; add them")
+        return tuple(sorted(set(cutoffs)))
+
+    @field_validator("baselines")
+    @classmethod
+    def _popularity_is_there(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if "popularity" not in baselines:
+            raise ValueError("a model is always measured against popularity; add it to baselines")
+        return baselines
+
+
+def evaluation_fault(
+    settings: EvaluationConfig, features: FeatureSchema, has_time: bool
+) -> str | None:
+    """What is wrong with the slices, or None."""
+    possible = [
+        qualified(side, feature)
+        for side in ("item", "query")
+        for feature in features.side(side)
+        if isinstance(feature, CategoricalFeature | MultiValuedFeature)
+        and getattr(features.owner(feature), "hash_buckets", None) is None
+    ]
+    for name in settings.slices:
+        if name == ITEM_AGE and not has_time:
+            return "evaluation.slices item_age needs data.columns.timestamp; remove it"
+        if name not in (ITEM_AGE, HISTORY_LENGTH, *possible):
+            return (
+                f"evaluation.slices {name!r} is no slice; expected {HISTORY_LENGTH}, {ITEM_AGE} or "
+                f"one of: {', '.join(possible) or 'no feature, for none has values with names'}"
+            )
+    return None

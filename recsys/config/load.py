@@ -1,0 +1,241 @@
+"""How a configuration is read from YAML and overridden, and what its errors say."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from feature_store.core.errors import UserError
+from pipelines.urls import is_url
+from recsys.config.config import Config
+
+# Values of these keys are paths: relative ones are taken from the file that names them.
+_PATH_KEYS = (("output",), ("data", "events"), ("data", "items"), ("data", "queries"))
+
+# The keys whose value selects one of several models.
+_DISCRIMINATORS = ("kind", "method")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML configuration.
+
+    Args:
+        path: The file. Relative paths inside it are relative to its directory.
+        overrides: `key.path=value` with the value in YAML, as given to `--set`; relative paths
+            here are relative to the working directory.
+
+    Raises:
+        UserError: The file is missing or not YAML, a key is unknown, or a value does not fit.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read the configuration {path}: {error}; write one with `recsys init`."
+        ) from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML: {where}; mend that line.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} holds no configuration: expected keys such as data and features.")
+    _resolve_paths(document, path.parent)
+    for override in overrides:
+        _apply_override(document, override)
+    return parse_config(document, source=str(path))
+
+
+def parse_config(document: dict[str, Any], *, source: str = "the configuration") -> Config:
+    """Validates a nested dictionary; `source` names it in errors.
+
+    Raises:
+        UserError: As in `load_config`.
+    """
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(_problem(dict(detail)) for detail in error.errors()[:5])
+        raise UserError(f"{source}: {problems}.") from error
+
+
+def _resolve_paths(document: dict[str, Any], base: Path) -> None:
+    for *parents, key in _PATH_KEYS:
+        section: Any = document
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = section[key] if is_url(section[key]) else str(base / section[key])
+
+
+def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
+    """The name, and the value in YAML, of an option such as `--set training.epochs=3`.
+
+    Raises:
+        UserError: It is not of the form, or the value is not YAML.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise UserError(f"{option} {text!r} is not of the form {form}.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{option} {text!r}: the value is not YAML; quote it.") from error
+
+
+def with_values(config: Config, values: Mapping[str, Any], *, source: str) -> Config:
+    """The configuration with other values at some paths, such as `training.epochs`.
+
+    As with `--set`, another kind of a section drops the keys that only the old kind has.
+
+    Raises:
+        UserError: A key is unknown, or a value does not fit; it begins with `source`.
+    """
+    document = config.model_dump(mode="json")
+    for path, value in values.items():
+        _set_value(document, path.split("."), value, source)
+    return parse_config(document, source=source)
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    name, value = parse_assignment("--set", override, "key.path=value")
+    keys = name.split(".")
+    if not all(keys):
+        raise UserError(f"--set {override!r} is not of the form key.path=value.")
+    _set_value(document, keys, value, f"--set {override!r}")
+
+
+def changed_document(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set in the configuration, with other values, and paths that are valid anywhere.
+
+    Args:
+        config: As read from a file.
+        values: By path; they fit.
+    """
+    whole = config.model_dump(mode="json")
+    document = config.model_dump(mode="json", exclude_unset=True)
+    for path, value in values.items():
+        keys = path.split(".")
+        document.setdefault(keys[0], whole[keys[0]])  # Of which kind a section is must be there.
+        _set_value(document, keys, value, path)
+    _resolve_paths(document, Path.cwd())
+    return document
+
+
+def _set_value(document: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
+    section: Any = document
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(section, list):
+            section = section[_list_position(section, key, source)]
+            continue
+        if section.get(key) is None:
+            section[key] = {}
+        section = section[key]
+        if not isinstance(section, dict | list):
+            raise UserError(f"{source}: {'.'.join(keys[: depth + 1])} has no keys.")
+    if isinstance(section, list):
+        section[_list_position(section, keys[-1], source)] = value
+        return
+    if is_discriminator(keys[-1]) and section.get(keys[-1]) != value:
+        _forget_other_kind(section, keys[:-1], value)
+    section[keys[-1]] = value
+
+
+def is_discriminator(key: str) -> bool:
+    """Whether a key's value selects one of several kinds of a section."""
+    return key in _DISCRIMINATORS
+
+
+def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -> None:
+    """Drops the keys that only the replaced kind has, so that `--set ssl.method=none` is enough."""
+    models: list[type[BaseModel]] = [Config]
+    for step in location:
+        models = _step_into(models, step)
+    chosen = [model for model in models if _tag(model) == tag]
+    if chosen:
+        for key in set(section) - set(chosen[0].model_fields):
+            del section[key]
+
+
+def _list_position(section: list[Any], key: str, source: str) -> int:
+    """A list's entry is named by its position, or by its `name` where entries have one."""
+    for position, entry in enumerate(section):
+        if key == str(position) or (isinstance(entry, dict) and entry.get("name") == key):
+            return position
+    names = [
+        entry.get("name", str(i)) for i, entry in enumerate(section) if isinstance(entry, dict)
+    ]
+    raise UserError(f"{source}: no entry {key!r}; the list has {', '.join(names)}.")
+
+
+def _problem(detail: dict[str, Any]) -> str:
+    """One validation error in words; an unknown key names the nearest valid one."""
+    # Pydantic puts a union's discriminator value into the location; it is not a key of the file.
+    location = [part for part in detail["loc"] if not _is_union_tag(part, detail["loc"])]
+    name = ".".join(str(part) for part in location) or "the configuration"
+    if detail["type"] == "extra_forbidden":
+        valid = _valid_keys(detail["loc"][:-1])
+        close = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.0)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"unknown key {name} ({hint}valid: {', '.join(sorted(valid))})"
+    if detail["type"] == "missing":
+        return f"{name} is missing; add it"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return message if name == "the configuration" else f"{name}: {message}"
+    shown = repr(detail["input"])
+    return f"{name}: {message}, got {shown if len(shown) < 80 else shown[:77] + '...'}"
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation can hold, through unions, tuples and Annotated."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
+        inner = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
+        return [model for part in inner for model in _models(part)]
+    return []
+
+
+def _tag(model: type[BaseModel]) -> str:
+    """What selects a model in a discriminated union: its kind or method, or its name."""
+    for key in _DISCRIMINATORS:
+        field = model.model_fields.get(key)
+        if field is not None and isinstance(field.default, str):
+            return field.default
+    return model.__name__
+
+
+def _is_union_tag(part: Any, location: Sequence[Any]) -> bool:
+    models: list[type[BaseModel]] = [Config]
+    for step in location:
+        tagged = [model for model in models if _tag(model) == step]
+        if len(models) > 1 and tagged:
+            if step is part:
+                return True
+            models = tagged
+            continue
+        models = _step_into(models, step)
+    return False
+
+
+def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]]:
+    if isinstance(step, int):
+        return models
+    fields = [model.model_fields[step] for model in models if step in model.model_fields]
+    if not fields:  # The key of a dictionary of models.
+        return models
+    return [model for field in fields for model in _models(field.annotation)]
+
+
+def _valid_keys(location: Sequence[Any]) -> list[str]:
+    models: list[type[BaseModel]] = [Config]
+    for step in location:
+        tagged = [model for model in models if _tag(model) == step]
+        models = tagged if len(models) > 1 and tagged else _step_into(models, step)
+    return sorted({key for model in models for key in model.model_fields})

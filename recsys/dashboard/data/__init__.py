@@ -1,0 +1,1 @@
+"""Data behind the dashboard: tracked runs, items and queries."""

@@ -1,0 +1,81 @@
+"""The queries of a run: what each has, was recommended, and should have found."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.evaluation.results import MODEL
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one query; all of items are ids.
+
+    Attributes:
+        query_id: Whom.
+        history: The latest items that it has, latest first.
+        recommended: By the model, best first.
+        popular: By popularity, best first.
+        held_out: Items that were to be found.
+        ranks: Of those, from 0; None beyond the list.
+    """
+
+    query_id: str
+    history: list[str]
+    recommended: list[str]
+    popular: list[str]
+    held_out: list[str]
+    ranks: list[int | None]
+
+
+@dataclass(frozen=True)
+class QueryTable:
+    """Rows written by `recsys.evaluation.per_query.write_per_query`, one group read at a time."""
+
+    path: Path
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """[queries] in the order of the file."""
+        column = pq.read_table(self.path, columns=["query_id"])["query_id"]
+        return column.cast(pa.string()).combine_chunks()
+
+    def answer(self, query_id: str) -> Answer | None:
+        """None where the query was not evaluated."""
+        row: int = pc.index(self.ids, query_id).as_py()
+        return None if row < 0 else self._answer(row)
+
+    def spread(self, count: int) -> list[str]:
+        """Ids of queries at even distances, so that they are not chosen by their results."""
+        total = len(self.ids)
+        rows = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
+        return [self.ids[row].as_py() for row in rows.tolist()]
+
+    def starting_with(self, text: str, count: int = 20) -> list[str]:
+        """Ids that begin with a text."""
+        found: list[str] = self.ids.filter(pc.starts_with(self.ids, text))[:count].to_pylist()
+        return found
+
+    def _answer(self, row: int) -> Answer:
+        columns = ["query_id", "history", "held_out"]
+        columns += [f"{MODEL}.items", f"{MODEL}.ranks", "popularity.items"]
+        with pq.ParquetFile(self.path) as file:
+            sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            group = int(np.searchsorted(ends, row, side="right"))
+            table = file.read_row_group(group, columns=columns)
+        place = row - int(ends[group] - sizes[group])
+        found = table.slice(place, 1).to_pylist()[0]
+        return Answer(
+            query_id=found["query_id"],
+            history=found["history"],
+            recommended=found[f"{MODEL}.items"],
+            popular=found["popularity.items"],
+            held_out=found["held_out"],
+            ranks=found[f"{MODEL}.ranks"],
+        )

@@ -1,0 +1,114 @@
+"""All that is known of a run, read from its files, wherever these are."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from feature_store.core.errors import UserError
+from pipelines.quality.quality import Quality
+from recsys.dashboard.data.items import ItemTable
+from recsys.dashboard.data.queries import QueryTable
+from recsys.evaluation.item_map import ITEMS
+from recsys.evaluation.per_query import PER_QUERY
+from recsys.evaluation.results import EvaluationResult
+
+# Finds one of a run's files by its name among the run's artifacts; None where it is not there.
+Find = Callable[[str], Path | None]
+_Model = TypeVar("_Model", bound=BaseModel)
+Curves = list[dict[str, float | None]]
+
+METRICS, QUALITY = "evaluation/metrics.json", "data/quality.json"
+CURVES, CONFIG, MASKS = "metrics.jsonl", "config.json", "diagnostics/masks.json"
+_CURVE_POINTS = 400
+
+
+class Masks(BaseModel):
+    """What `masks.json` holds; see `recsys.reports.diagnostics.write_diagnostics`."""
+
+    features: list[str]
+    seeds: list[int] | None
+    hidden_together_in_view_a: list[list[int]]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run; what it has no file of is None or empty.
+
+    Attributes:
+        name: For people.
+        run_id: Of MLflow.
+        find: Its files.
+    """
+
+    name: str
+    run_id: str
+    find: Find
+
+    @cached_property
+    def result(self) -> EvaluationResult | None:
+        """Of its evaluation."""
+        return self._model(METRICS, EvaluationResult)
+
+    @cached_property
+    def quality(self) -> Quality | None:
+        """Of the data that it was trained on."""
+        return self._model(QUALITY, Quality)
+
+    @cached_property
+    def masks(self) -> Masks | None:
+        """How often features were masked."""
+        return self._model(MASKS, Masks)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Lines of the training's metrics; losses are thinned where there are many."""
+        path = self.find(CURVES)
+        if path is None:
+            return []
+        # A loss that is not finite is a gap in its curve.
+        lines = [
+            json.loads(line, parse_constant=lambda _: None)
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        step = max(1, len(lines) // _CURVE_POINTS)
+        return [
+            line
+            for at, line in enumerate(lines)
+            if at % step == 0 or any(name.startswith("validation.") for name in line)
+        ]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """As trained."""
+        path = self.find(CONFIG)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return found
+
+    @cached_property
+    def items(self) -> ItemTable | None:
+        """Names, the map and the neighbours of items."""
+        path = self.find(f"evaluation/{ITEMS}")
+        return ItemTable(path) if path else None
+
+    @cached_property
+    def queries(self) -> QueryTable | None:
+        """What queries were recommended."""
+        path = self.find(f"evaluation/{PER_QUERY}")
+        return QueryTable(path) if path else None
+
+    def _model(self, name: str, model: type[_Model]) -> _Model | None:
+        path = self.find(name)
+        if path is None:
+            return None
+        try:
+            return model.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise UserError(
+                f"{name} of run {self.run_id} cannot be read, for it is of another version of "
+                "recsys; evaluate the run again."
+            ) from error

@@ -1,0 +1,217 @@
+"""The runs of an MLflow store, and the files of each."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from feature_store.core.errors import UserError
+from recsys.dashboard.data.run_data import RunData
+
+# How old the list of runs may be, and how many runs are kept in memory.
+_FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
+# MLflow takes some 20 ms for a run, with all its metrics and parameters.
+_RUNS_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as the list shows it.
+
+    Attributes:
+        run_id: Of MLflow.
+        name: That it was given.
+        output: Directory that it was trained in; runs of a schedule share it.
+        experiment: Of MLflow.
+        started: Seconds since 1970.
+        status: Of MLflow, such as FINISHED.
+        ssl: Method of self-supervision.
+        metrics: The test's, such as `test.tail.recall_at_50`.
+    """
+
+    run_id: str
+    name: str
+    output: str
+    experiment: str
+    started: float
+    status: str
+    ssl: str
+    metrics: Mapping[str, float]
+
+    @property
+    def title(self) -> str:
+        """Short, and unlike all others."""
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.started))
+        return f"{when} {self.name} {self.run_id[:8]}"
+
+    def metric(self, metric: str, group: str = "overall") -> float | None:
+        """Of the test, such as `recall@50` of `tail`."""
+        name = metric.replace("@", "_at_")
+        return self.metrics.get(f"test.{name}" if group == "overall" else f"test.{group}.{name}")
+
+
+class RunStore:
+    """Reads a store; safe for threads.
+
+    Args:
+        uri: Of the store.
+
+    Raises:
+        UserError: There is no such store.
+    """
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+            raise UserError(
+                f"there is no MLflow store {uri}; train first, or name another with "
+                "--tracking-uri or MLFLOW_TRACKING_URI."
+            )
+        try:
+            self._client: Any = MlflowClient(tracking_uri=uri)
+        except MlflowException as error:
+            raise UserError(f"cannot open the MLflow store {uri}: {error.message}") from error
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._reader: threading.Thread | None = None
+        self._read_at: float | None = None
+        self._has_some = threading.Event()
+        self._fault: UserError | None = None
+        self._rows: dict[str, RunRow] = {}
+        self._data: OrderedDict[str, tuple[RunRow, RunData]] = OrderedDict()
+        self._downloads = tempfile.TemporaryDirectory(prefix="recsys-dashboard-")
+
+    def rows(self) -> list[RunRow]:
+        """Trainings, the latest first: at the first call only the latest ones.
+
+        They are read anew in the background, and nobody waits for it but the first caller.
+        """
+        with self._lock:
+            is_reading = self._reader is not None and self._reader.is_alive()
+            is_old = self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS
+            if is_old and not is_reading:
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
+        self._has_some.wait()
+        if self._fault is not None:
+            raise self._fault
+        return list(self._rows.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings have been read once."""
+        return self._read_at is not None
+
+    def wait(self) -> None:
+        """Until all trainings have been read."""
+        self.rows()
+        assert self._reader is not None
+        self._reader.join()
+
+    def row(self, run_id: str) -> RunRow:
+        """Of a run.
+
+        Raises:
+            UserError: The store has no such training.
+        """
+        self.rows()
+        if run_id not in self._rows and not self.is_complete:
+            self.wait()
+        if run_id not in self._rows:
+            raise UserError(f"the store has no training with the id {run_id!r}.")
+        return self._rows[run_id]
+
+    def data(self, run_id: str) -> RunData:
+        """The files of a run, read anew where the run has changed: it was evaluated since."""
+        row = self.row(run_id)
+        with self._lock:
+            if run_id not in self._data or self._data[run_id][0] != row:
+                shutil.rmtree(Path(self._downloads.name) / run_id, ignore_errors=True)
+                name = f"{row.name} {run_id[:8]}"
+                data = RunData(name, run_id, lambda path: self._find(run_id, path))
+                self._data[run_id] = row, data
+            self._data.move_to_end(run_id)
+            while len(self._data) > _KEPT_RUNS:
+                self._data.popitem(last=False)
+            return self._data[run_id][1]
+
+    def champion(self) -> str | None:
+        """Id of the run behind the alias `champion` of a registered model, where there is one."""
+        for model in self._client.search_registered_models():
+            version = dict(model.aliases).get("champion")
+            if version is not None:
+                found: str = self._client.get_model_version(model.name, version).run_id
+                if found in self._rows:
+                    return found
+        return None
+
+    def _read(self) -> None:
+        """Page by page; what an earlier reading found stays until this one is done."""
+        rows: dict[str, RunRow] = {}
+        try:
+            for page in self._pages():
+                rows |= {row.run_id: row for row in page}
+                if self._read_at is None:
+                    self._rows = dict(rows)
+                    self._has_some.set()
+            self._rows, self._read_at, self._fault = rows, time.monotonic(), None
+        except Exception as error:  # Callers raise it: nobody sees what a thread raises.
+            self._fault = UserError(f"cannot read the runs of {self._uri}: {error}")
+        self._has_some.set()
+
+    def _pages(self) -> Iterator[list[RunRow]]:
+        experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                list(experiments),
+                filter_string="tags.`mlflow.source.name` = 'recsys train'",
+                order_by=["attributes.start_time DESC"],
+                max_results=_RUNS_AT_ONCE,
+                page_token=token,
+            )
+            yield [_row(run, experiments[run.info.experiment_id]) for run in page]
+            token = page.token
+            if not token:
+                return
+
+    def _find(self, run_id: str, path: str) -> Path | None:
+        """Where a file of a run is; a remote one is fetched once."""
+        from mlflow.exceptions import MlflowException
+
+        uri = self._client.get_run(run_id).info.artifact_uri
+        if uri.startswith(("file://", "/")):
+            local = Path(unquote(urlsplit(uri).path)) / path
+            return local if local.is_file() else None
+        target = Path(self._downloads.name) / run_id
+        if (target / path).is_file():
+            return target / path
+        target.mkdir(exist_ok=True)
+        try:
+            kept = self._client.list_artifacts(run_id, path.rpartition("/")[0] or None)
+            if path not in {artifact.path for artifact in kept}:
+                return None
+            return Path(self._client.download_artifacts(run_id, path, str(target)))
+        except (MlflowException, OSError) as error:
+            raise UserError(f"cannot fetch {path} of run {run_id}: {error}") from error
+
+
+def _row(run: Any, experiment: str) -> RunRow:
+    return RunRow(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        output=run.data.tags.get("recsys.output", ""),
+        experiment=experiment,
+        started=(run.info.start_time or 0) / 1000,
+        status=run.info.status,
+        ssl=run.data.params.get("ssl.method", ""),
+        metrics={k: v for k, v in run.data.metrics.items() if k.startswith("test.")},
+    )

@@ -1,0 +1,1 @@
+"""Batches: from prepared examples to tensors, in a reproducible order."""

@@ -1,0 +1,1 @@
+"""Exact evaluation over the whole corpus, by slice, beside baselines."""

@@ -1,0 +1,122 @@
+"""Ranks and measures the model and its baselines, by the same code on the same queries."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from feature_store.core.columns import Floats, Ints
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
+from recsys.config.config import Config
+from recsys.evaluation.baselines import Fitted, Training, baselines
+from recsys.evaluation.list_metrics import feature_matrix, list_metrics
+from recsys.evaluation.metrics import CUTOFFS, Measured, Ranks, measure, overall_ratios, ranks_of
+from recsys.evaluation.ranking import Scorer, vector_scorer
+from recsys.evaluation.results import METHOD_TITLES, MODEL
+from recsys.evaluation.slices import build_slices
+from recsys.evaluation.task import Task, ranked_items
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a method recommends, and what that is worth.
+
+    Attributes:
+        top: [queries, depth] items, best first; -1 where there are fewer.
+        ranks: Of the held-out items.
+        measured: The figures.
+    """
+
+    top: Ints
+    ranks: Ranks
+    measured: Measured
+
+
+def rank_all(
+    config: Config,
+    prepared: Prepared,
+    query_vectors: Floats,
+    item_vectors: Floats,
+    task: Task,
+    console: Console,
+) -> dict[str, Ranked]:
+    """Of the model and the baselines, by name.
+
+    Args:
+        config: Which baselines, slices and cutoffs.
+        prepared: The prepared data.
+        query_vectors: [queries, dim] the model's, of the task's queries.
+        item_vectors: [items, dim].
+        task: What is to be found.
+        console: For progress.
+    """
+    settings = config.evaluation
+    console.print(
+        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
+    )
+    fitted, left_out = _methods(config, prepared, task)
+    methods = {MODEL: lambda: vector_scorer(query_vectors, item_vectors), **fitted}
+    for sentence in left_out:
+        console.print(f"evaluate: {sentence}")
+    slices = item_slices(prepared.item_frequency)
+    further = build_slices(
+        settings.slices,
+        prepared,
+        queries=task.queries,
+        held_out=task.held_out,
+        history=task.history,
+        most_values=settings.slice_values,
+    )
+    features = feature_matrix(prepared)
+    found: dict[str, Ranked] = {}
+    for name, build in methods.items():
+        started = time.monotonic()
+        depth = max(settings.cutoffs)
+        top = ranked_items(build(), prepared, task.excluded, depth, settings.ranking_tasks)
+        ranks = ranks_of(task.held_out, top)
+        measured = measure(
+            ranks,
+            slices,
+            bootstrap_samples=settings.bootstrap_samples,
+            cutoffs=settings.cutoffs,
+            by_item=further.items,
+            by_query=further.queries,
+        )
+        lists: dict[str, float | None] = {}
+        for cutoff in settings.cutoffs:
+            lists |= list_metrics(
+                top, prepared.item_frequency, prepared.is_current_item, features, cutoff
+            )
+        found[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
+        seconds = time.monotonic() - started
+        console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
+    return found
+
+
+def _methods(
+    config: Config, prepared: Prepared, task: Task
+) -> tuple[dict[str, Callable[[], Scorer]], list[str]]:
+    """How to score with each baseline, and a sentence for each that is left out."""
+
+    def fitted_baseline(fit: Callable[[Training], Fitted]) -> Callable[[], Scorer]:
+        return lambda: fit(training).scorer(task.known)
+
+    training = Training(
+        prepared.query_state.train, prepared.item_frequency, _validation_of(config, prepared)
+    )
+    chosen, left_out = baselines(config.evaluation, prepared.num_items)
+    return {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
+
+
+def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:
+    """Measures a baseline as a training is measured; 0 where nothing is held out."""
+
+    def validate(fitted: Fitted) -> float:
+        task = Task.of(prepared, "validation")
+        top = ranked_items(fitted.scorer(task.known), prepared, task.excluded, max(CUTOFFS))
+        values = overall_ratios(ranks_of(task.held_out, top)).values()
+        return values[config.evaluation.select_by] or 0.0
+
+    return validate

@@ -1,0 +1,276 @@
+"""Ranking metrics of queries and of slices, with bootstrap intervals over queries.
+
+A pair is a query and one of its held-out items. Overall, each query counts the same:
+
+    recall@K      pairs ranked in the first K, over the query's pairs
+    hit_rate@K    whether any pair is
+    ndcg@K        sum of 1 / log2(rank + 1), over that of the best possible order
+    map@K         sum over hits of the precision at their rank, over min(pairs, K)
+    mrr@K         1 / rank of the first hit
+
+In a slice of items, only its pairs count as relevant; the ranking stays that of the whole corpus.
+Its recall@K is micro: the share of its pairs that are found. The other metrics are means over the
+queries that have a pair in it. A slice of queries is measured as all queries are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.columns import Bools, Ints, Jagged
+
+MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
+# What the validation of a training looks at, and what `metrics.json` holds in any case.
+CUTOFFS = (10, 50)
+
+SLICES = ("head", "torso", "tail", "cold")
+
+
+def metric_names(cutoffs: tuple[int, ...] = CUTOFFS) -> tuple[str, ...]:
+    """Such as `recall@10`, by cutoff and then by measure."""
+    return tuple(f"{measure}@{k}" for k in cutoffs for measure in MEASURES)
+
+
+METRICS = metric_names()
+
+_CONFIDENCE = 0.95
+_BOOTSTRAP_SEED = 0
+# Resampled queries at a time.
+_DRAWS_AT_ONCE = 8_000_000
+
+Doubles = npt.NDArray[np.float64]
+# `recall@10` is a number, `recall@10_ci` its interval, and a slice's `count` its pairs.
+Value = int | float | tuple[float, float] | None
+Figures = dict[str, Value]
+
+
+class Measured(BaseModel):
+    """What a method reaches: metrics by name, each with its 95 % interval, null where empty.
+
+    Attributes:
+        overall: Of all queries.
+        slices: By how often items are in training: head, torso, tail and cold.
+        by: Of further slices, by what divides them and then by its values.
+        lists: What the recommendations are like; see `recsys.list_metrics`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    overall: Figures
+    slices: dict[str, Figures]
+    by: dict[str, dict[str, Figures]] = {}
+    lists: dict[str, float | None] = {}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where held-out items were ranked; pairs are in the order of their queries.
+
+    Attributes:
+        query: [pairs] position of the pair's query.
+        item: [pairs].
+        rank: [pairs] from 0; the length of the rankings for those that were ranked lower.
+        num_queries: Each has at least one pair.
+    """
+
+    query: Ints
+    item: Ints
+    rank: Ints
+    num_queries: int
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Metrics as ratios of sums over queries.
+
+    Attributes:
+        names: Of the metrics.
+        numerator: [queries, metrics].
+        denominator: [queries, metrics].
+        pairs: How many pairs they are of.
+    """
+
+    names: tuple[str, ...]
+    numerator: Doubles
+    denominator: Doubles
+    pairs: int
+
+    def values(self) -> dict[str, float | None]:
+        """By name; None where there is nothing to find."""
+        found = _ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0))
+        return {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(self.names, found, strict=True)
+        }
+
+
+def ranks_of(held_out: Jagged, top: Ints) -> Ranks:
+    """Looks held-out items up in rankings.
+
+    Args:
+        held_out: [queries] distinct items to be found.
+        top: [queries, depth] items, best first.
+    """
+    query, item = held_out.row_of_value(), held_out.values
+    rank = np.full(len(item), top.shape[1], np.int64)
+    for place in range(top.shape[1]):
+        rank[top[query, place] == item] = place
+    return Ranks(query, item, rank, len(held_out))
+
+
+def overall_ratios(ranks: Ranks, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
+    """Of all pairs; recall is the mean of the queries' recalls."""
+    numerator, pairs = _sums(ranks, cutoffs)
+    numerator[:, _recalls(cutoffs)] /= np.maximum(pairs, 1)[:, None]
+    has_pairs = np.broadcast_to((pairs > 0)[:, None], numerator.shape).astype(np.float64)
+    return Ratios(metric_names(cutoffs), numerator, has_pairs, len(ranks.item))
+
+
+def item_ratios(ranks: Ranks, members: Bools, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
+    """Of the pairs whose item is in a slice; recall is that of its pairs.
+
+    Args:
+        ranks: Of all pairs.
+        members: [items] whether an item is in the slice.
+        cutoffs: At which ranks.
+    """
+    kept = members[ranks.item]
+    within = Ranks(ranks.query[kept], ranks.item[kept], ranks.rank[kept], ranks.num_queries)
+    numerator, pairs = _sums(within, cutoffs)
+    names = metric_names(cutoffs)
+    denominator = np.repeat((pairs > 0).astype(np.float64)[:, None], len(names), axis=1)
+    denominator[:, _recalls(cutoffs)] = pairs[:, None]
+    return Ratios(names, numerator, denominator, len(within.item))
+
+
+def query_ratios(overall: Ratios, members: Bools, pairs: Ints) -> Ratios:
+    """Of the queries in a slice.
+
+    Args:
+        overall: Of all queries.
+        members: [queries] whether a query is in the slice.
+        pairs: [queries] of each.
+    """
+    kept = members[:, None].astype(np.float64)
+    numerator, denominator = overall.numerator * kept, overall.denominator * kept
+    return Ratios(overall.names, numerator, denominator, int(pairs[members].sum()))
+
+
+def measure(
+    ranks: Ranks,
+    slices: Mapping[str, Bools],
+    *,
+    bootstrap_samples: int,
+    cutoffs: tuple[int, ...] = CUTOFFS,
+    by_item: Mapping[str, Mapping[str, Bools]] | None = None,
+    by_query: Mapping[str, Mapping[str, Bools]] | None = None,
+) -> Measured:
+    """All metrics, overall and by slice, with bootstrap intervals.
+
+    Args:
+        ranks: Of every held-out item.
+        slices: As from `pipelines.statistics.popularity.item_slices`.
+        bootstrap_samples: How often the queries are resampled.
+        cutoffs: At which ranks.
+        by_item: Further slices of items, by what divides them.
+        by_query: Of queries, the same.
+    """
+    overall = overall_ratios(ranks, cutoffs)
+    pairs = np.bincount(ranks.query, minlength=ranks.num_queries)
+    groups = {("overall", ""): overall}
+    groups |= {
+        ("slices", name): item_ratios(ranks, members, cutoffs) for name, members in slices.items()
+    }
+    for kind, parts in (by_item or {}).items():
+        groups |= {(kind, name): item_ratios(ranks, m, cutoffs) for name, m in parts.items()}
+    for kind, parts in (by_query or {}).items():
+        groups |= {(kind, name): query_ratios(overall, m, pairs) for name, m in parts.items()}
+    bounds = bootstrap(list(groups.values()), bootstrap_samples)
+    found: dict[str, dict[str, Figures]] = {}
+    for ((kind, name), ratios), bound in zip(groups.items(), bounds, strict=True):
+        found.setdefault(kind, {})[name] = {**_figures(ratios, bound), "count": ratios.pairs}
+    whole = found.pop("overall")[""]
+    del whole["count"]
+    return Measured(overall=whole, slices=found.pop("slices", {}), by=found)
+
+
+def bootstrap(ratios: list[Ratios], samples: int) -> list[Doubles]:
+    """Percentile intervals: queries are drawn with replacement, and the ratios taken anew.
+
+    All ratios are of the same queries, and see the same draws, in every call.
+
+    Args:
+        ratios: Of the same queries.
+        samples: How often.
+
+    Returns:
+        For each of `ratios` [2, metrics]: the ends of the 95 % interval, NaN where there is none.
+    """
+    numerator = np.concatenate([each.numerator for each in ratios], axis=1)
+    denominator = np.concatenate([each.denominator for each in ratios], axis=1)
+    queries, columns = numerator.shape
+    drawn = np.full((samples, columns), np.nan)
+    random = np.random.default_rng(_BOOTSTRAP_SEED)
+    step = max(1, _DRAWS_AT_ONCE // max(1, queries))
+    for start in range(0, samples if queries else 0, step):
+        size = min(step, samples - start)
+        draws = random.integers(queries, size=(size, queries))
+        cells = draws + queries * np.arange(size)[:, None]
+        times = np.bincount(cells.reshape(-1), minlength=size * queries).reshape(size, queries)
+        times = times.astype(np.float64)
+        drawn[start : start + size] = _ratio(times @ numerator, times @ denominator)
+    ends = (1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2
+    bounds = np.full((2, columns), np.nan)
+    # A small slice can be missing from a sample.
+    known = ~np.isnan(drawn).all(axis=0)
+    bounds[:, known] = np.nanquantile(drawn[:, known], ends, axis=0)
+    return np.split(bounds, len(ratios), axis=1)
+
+
+def _figures(ratios: Ratios, bounds: Doubles) -> Figures:
+    figures: Figures = {}
+    for (name, value), (low, high) in zip(ratios.values().items(), bounds.T, strict=True):
+        figures[name] = value
+        figures[f"{name}_ci"] = None if value is None else (float(low), float(high))
+    return figures
+
+
+def _recalls(cutoffs: tuple[int, ...]) -> list[int]:
+    """The columns of recall."""
+    return [i for i, name in enumerate(metric_names(cutoffs)) if name.startswith("recall@")]
+
+
+def _sums(ranks: Ranks, cutoffs: tuple[int, ...]) -> tuple[Doubles, Ints]:
+    """Of each query: hits and other metrics, [queries, metrics], and the number of pairs."""
+    order = np.lexsort((ranks.rank, ranks.query))
+    query, rank = ranks.query[order], ranks.rank[order]
+    pairs = np.bincount(query, minlength=ranks.num_queries)
+    # How many of the query's pairs are ranked at least as high.
+    hits = np.arange(1, len(query) + 1) - np.searchsorted(query, query, side="left")
+    last = max(cutoffs)
+    ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, last + 2)))])
+
+    def by_query(weights: Doubles, within: Bools) -> Doubles:
+        sums = np.bincount(query, weights * within, ranks.num_queries)
+        return np.asarray(sums, np.float64)
+
+    columns = []
+    for k in cutoffs:
+        within, most = rank < k, np.minimum(pairs, k)
+        columns += [
+            by_query(np.ones(len(rank)), within),
+            by_query(hits == 1, within),
+            by_query(1 / np.log2(rank + 2), within) / ideal[most],
+            by_query(hits / (rank + 1), within) / np.maximum(most, 1),
+            by_query((hits == 1) / (rank + 1), within),
+        ]
+    return np.stack(columns, axis=1), pairs
+
+
+def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:
+    """NaN where there is nothing to divide by."""
+    found = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=found, where=denominator > 0)

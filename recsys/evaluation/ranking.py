@@ -1,0 +1,192 @@
+"""Exact ranking of the whole corpus, block by block, so that memory is bounded for any corpus."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.errors import UserError
+
+# Scores of items [start, stop), [rows, stop - start], of queries that were chosen before.
+ItemScores = Callable[[int, int], Tensor]
+# Chooses queries by their positions and gives the scores of their items.
+Scorer = Callable[[Ints], ItemScores]
+
+QUERY_BLOCK, ITEM_BLOCK = 256, 4096
+
+# A candidate is one int64: its score's bits above, its index below. That is a total order, in which
+# of equal scores the lower index is first, whatever the blocks.
+_INDEX_BITS = 32
+_LAST_INDEX = 2**31 - 1
+_EXCLUDED = torch.iinfo(torch.int64).min
+
+
+def vector_scorer(query_vectors: Floats, item_vectors: Floats) -> Scorer:
+    """Scores by inner product.
+
+    Products are summed in float64 and rounded once: their float32 sums would depend on the blocks.
+
+    Args:
+        query_vectors: [queries, dim].
+        item_vectors: [items, dim].
+
+    Raises:
+        UserError: A vector is not finite.
+    """
+    for name, vectors in (("query", query_vectors), ("item", item_vectors)):
+        if not np.isfinite(vectors).all():
+            raise UserError(
+                f"the model's {name} vectors are not finite, because its training diverged; lower "
+                "training.sparse_learning_rate or training.dense_learning_rate and train again."
+            )
+    items = torch.from_numpy(item_vectors).double()
+
+    def choose(rows: Ints) -> ItemScores:
+        queries = torch.from_numpy(query_vectors[rows]).double()
+        return lambda start, stop: queries @ items[start:stop].T
+
+    return choose
+
+
+def top_items(
+    scorer: Scorer,
+    *,
+    num_items: int,
+    excluded: Jagged,
+    k: int,
+    is_candidate: Bools | None = None,
+    query_block: int = QUERY_BLOCK,
+    item_block: int = ITEM_BLOCK,
+) -> npt.NDArray[np.int64]:
+    """The k best items of each query, best first; of equal scores the lower index is first.
+
+    Args:
+        scorer: Of the queries.
+        num_items: Of the corpus.
+        excluded: [queries] items that are not candidates.
+        k: How many.
+        is_candidate: [items] which ones are ranked; None: all.
+        query_block: Queries at a time.
+        item_block: Items at a time; the blocks change memory and speed alone.
+
+    Returns:
+        [queries, k] item indices, -1 where there are fewer candidates.
+    """
+    top = np.full((len(excluded), k), -1, np.int64)
+    hidden = None if is_candidate is None else torch.from_numpy(~is_candidate)
+
+    def rank(start: int) -> None:
+        rows = np.arange(start, min(start + query_block, len(excluded)))
+        best = _best(scorer(rows), num_items, excluded.take(rows), hidden, k, item_block)
+        items = torch.where(best == _EXCLUDED, -1, _LAST_INDEX - (best & _LAST_INDEX))
+        top[rows, : items.shape[1]] = items.numpy()
+
+    with _threads() as pool:
+        for _ in pool.map(rank, range(0, len(excluded), query_block)):
+            pass  # Raises the block's error.
+    return top
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """One thread a core, each of which runs its operations alone.
+
+    Where other processes want the cores too, threads that share one small operation mostly wait for
+    each other: ranking then took four to ten times as long.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(count)
+
+
+def _best(
+    scores: ItemScores,
+    num_items: int,
+    excluded: Jagged,
+    hidden: Tensor | None,
+    k: int,
+    item_block: int,
+) -> Tensor:
+    """Keys of the best items, [rows, min(k, items)], best first."""
+    rows = torch.from_numpy(excluded.row_of_value())
+    items = torch.from_numpy(excluded.values.astype(np.int64))
+    best = torch.empty((len(excluded), 0), dtype=torch.int64)
+    for start in range(0, num_items, item_block):
+        stop = min(start + item_block, num_items)
+        keys = _keys(scores(start, stop), start)
+        is_here = (items >= start) & (items < stop)
+        keys[rows[is_here], items[is_here] - start] = _EXCLUDED
+        if hidden is not None:
+            keys[:, hidden[start:stop]] = _EXCLUDED
+        found = keys.topk(min(k, keys.shape[1]), dim=1).values
+        both = torch.cat([best, found], dim=1)
+        best = both.topk(min(k, both.shape[1]), dim=1).values
+    return best
+
+
+def _keys(scores: Tensor, start: int) -> Tensor:
+    """[rows, items] scores of items from `start` on to int64 of the same order."""
+    bits = (scores.float() + 0.0).view(torch.int32)  # Minus zero becomes zero, as they are equal.
+    # Floats below zero have their order reversed when read as integers.
+    ordered = bits ^ ((bits >> 31) & _LAST_INDEX)
+    index = torch.arange(start, start + scores.shape[1])
+    return (ordered.long() << _INDEX_BITS) | (_LAST_INDEX - index)
+
+
+def top_items_on_ray(
+    scorer: Scorer,
+    *,
+    num_items: int,
+    excluded: Jagged,
+    k: int,
+    is_candidate: Bools | None,
+    tasks: int,
+) -> Ints:
+    """Ranks as `top_items` does, to the bit: a ranking does not depend on how queries are cut.
+
+    Args:
+        scorer: Of the queries; each node gets it once, through Ray's object store.
+        num_items: Of the corpus.
+        excluded: [queries] items that are not candidates.
+        k: How many.
+        is_candidate: [items] which ones are ranked; None: all.
+        tasks: Of one core each; more than the cluster has wait for each other.
+
+    Returns:
+        [queries, k] item indices, -1 where there are fewer candidates.
+    """
+    import ray
+
+    from pipelines.executor.session import ensure_ray
+
+    ensure_ray()
+    shared = ray.put((scorer, num_items, k, is_candidate))
+    bounds = np.linspace(0, len(excluded), min(tasks, max(1, len(excluded))) + 1).astype(np.int64)
+    rank = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD")(_rank)
+    parts = [
+        rank.remote(shared, start, excluded.take(np.arange(start, stop)))
+        for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    ]
+    return np.concatenate(ray.get(parts))
+
+
+def _rank(shared: tuple[Any, ...], start: int, excluded: Jagged) -> Ints:
+    """Of the queries from `start` on, as many as `excluded` has."""
+    scorer, num_items, k, is_candidate = shared
+    return top_items(
+        lambda rows: scorer(rows + start),
+        num_items=num_items,
+        excluded=excluded,
+        k=k,
+        is_candidate=is_candidate,
+    )

@@ -1,0 +1,132 @@
+"""The result of an evaluation, and how it is shown."""
+
+from pydantic import ConfigDict
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recsys.evaluation.long_tail import FrequencyBin
+from recsys.evaluation.metrics import Figures, Measured, Value
+
+MODEL = "model"
+METHOD_TITLES = {
+    MODEL: "this model",
+    "random": "random",
+    "popularity": "popularity",
+    "item_knn": "item-kNN",
+    "ease": "EASE",
+    "als": "ALS",
+}
+
+# The metrics of tables, and their headings.
+SHOWN = {
+    "recall@10": "Recall@10",
+    "recall@50": "Recall@50",
+    "ndcg@10": "NDCG@10",
+    "map@10": "MAP@10",
+}
+
+
+class EvaluationResult(Measured):
+    """What `metrics.json` holds: the model's metrics, those of the baselines, and what they are of.
+
+    Attributes:
+        counts: `queries` with something to find, `held_out` pairs, `already_seen` pairs that were
+            left out because the query is known to have the item, and `items` that are ranked.
+        baselines: Of `evaluation.baselines`, measured by the same code on the same queries.
+        split: How the data was split; the figures are of its test part.
+        history: What a query knows.
+        prepared_fingerprint: Of the prepared data.
+        training_fingerprint: Of the training.
+        mlflow_run_id: The training's run.
+        long_tail: By how often training has seen items, more finely than the slices.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    counts: dict[str, int]
+    baselines: dict[str, Measured]
+    split: str
+    history: str
+    prepared_fingerprint: str
+    training_fingerprint: str
+    mlflow_run_id: str
+    long_tail: tuple[FrequencyBin, ...] = ()
+
+    @property
+    def methods(self) -> dict[str, Measured]:
+        """The model, then the baselines."""
+        return {MODEL: self, **self.baselines}
+
+    def groups(self) -> dict[str, dict[str, Figures]]:
+        """By `overall` or slice, then by method."""
+        return {
+            "overall": {name: method.overall for name, method in self.methods.items()},
+            **{
+                name: {key: method.slices[name] for key, method in self.methods.items()}
+                for name in self.slices
+            },
+        }
+
+    def pairs(self, group: str) -> int:
+        """How many held-out pairs a group has."""
+        count = self.counts["held_out"] if group == "overall" else self.slices[group]["count"]
+        assert isinstance(count, int)
+        return count
+
+    def warnings(self) -> list[str]:
+        """What a reader must not overlook."""
+        if not self.counts["queries"]:
+            return ["the test split holds nothing to find, so there are no metrics"]
+        popularity = self.baselines["popularity"].overall
+        worse = [
+            f"{title} {number(self.overall[name])} against {number(popularity[name])}"
+            for name, title in SHOWN.items()
+            if _is_less(self.overall[name], popularity[name])
+        ]
+        return [f"the model is worse than popularity: {', '.join(worse)}"] if worse else []
+
+
+def print_table(result: EvaluationResult, console: Console) -> None:
+    """Prints the model beside the baselines, overall and by slice, in 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("held out")
+    table.add_column("method", no_wrap=True)
+    for title in SHOWN.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for group, methods in result.groups().items():
+        for name, figures in methods.items():
+            if name == "random":  # Of interest in the report alone.
+                continue
+            is_model = name == MODEL
+            label = f"{group} {result.pairs(group):,}" if is_model else ""
+            values = [number(figures[metric]) for metric in SHOWN]
+            table.add_row(label, METHOD_TITLES[name], *values, style="bold" if is_model else "")
+            if is_model and group == "overall":
+                bounds = [interval(figures[f"{metric}_ci"]) for metric in SHOWN]
+                table.add_row("", "95 % range", *bounds)
+        table.add_section()
+    counts = result.counts
+    console.print(
+        f"test split: {counts['items']:,} items ranked for {counts['queries']:,} queries",
+        highlight=False,
+    )
+    console.print(table)
+    for warning in result.warnings():
+        console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+def number(value: Value) -> str:
+    """With three decimals, or a dash."""
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"
+
+
+def interval(bounds: Value) -> str:
+    """Low and high, or a dash."""
+    return f"{bounds[0]:.3f}-{bounds[1]:.3f}" if isinstance(bounds, tuple) else "-"
+
+
+def _is_less(value: Value, other: Value) -> bool:
+    """By more than the digits that are shown."""
+    return isinstance(value, float) and isinstance(other, float) and other - value >= 0.0005

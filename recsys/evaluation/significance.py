@@ -1,0 +1,119 @@
+"""Paired comparisons of two systems on the same queries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.evaluation.metrics import Doubles, Ratios, bootstrap
+
+# Random signs at a time.
+_SIGNS_AT_ONCE = 16_000_000
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One metric of two systems, on the same queries: ratios of sums with the same denominators.
+
+    Attributes:
+        before: [queries] numerators of the first system.
+        after: [queries] of the second.
+        weight: [queries] denominators: 1 for a mean over queries, held-out pairs for a micro
+            recall, and 0 for queries that do not count.
+    """
+
+    before: Doubles
+    after: Doubles
+    weight: Doubles
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What came of a comparison.
+
+    Attributes:
+        before: Value of the first system; None where no query counts, as all else.
+        after: Of the second.
+        difference: The second less the first.
+        low: Of its 95 % interval, from a bootstrap over queries.
+        high: The same.
+        p: Of a permutation test, two-sided: how often random signs of the queries' differences give
+            a difference as large as this.
+        wins: Queries in which the second is better.
+        losses: Queries in which it is worse.
+    """
+
+    before: float | None
+    after: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    wins: int
+    losses: int
+
+
+def differences(pairs: list[Pairs], bootstrap_samples: int, permutations: int) -> list[Difference]:
+    """Of each metric; all see the same resampled queries and the same random signs.
+
+    Args:
+        pairs: Of the same queries.
+        bootstrap_samples: For the intervals.
+        permutations: For the tests; p is at least 1 / (1 + permutations).
+    """
+    if not pairs:
+        return []
+    change = np.stack([each.after - each.before for each in pairs], axis=1)
+    weight = np.stack([each.weight for each in pairs], axis=1)
+    names = tuple(str(i) for i in range(len(pairs)))
+    (bounds,) = bootstrap([Ratios(names, change, weight, 0)], bootstrap_samples)
+    p = _permutation_test(change, permutations)
+    found = []
+    for i, each in enumerate(pairs):
+        total = each.weight.sum()
+        wins, losses = int((change[:, i] > 0).sum()), int((change[:, i] < 0).sum())
+        if not total:
+            found.append(Difference(None, None, None, None, None, None, 0, 0))
+            continue
+        before, after = float(each.before.sum() / total), float(each.after.sum() / total)
+        low, high = float(bounds[0, i]), float(bounds[1, i])
+        found.append(
+            Difference(before, after, after - before, low, high, float(p[i]), wins, losses)
+        )
+    return found
+
+
+def _permutation_test(change: Doubles, permutations: int) -> Doubles:
+    """[metrics] two-sided p: which system a query's difference is of is a matter of chance.
+
+    Args:
+        change: [queries, metrics].
+        permutations: Random signs of all queries.
+    """
+    queries, metrics = change.shape
+    observed = np.abs(change.sum(axis=0))
+    as_large = np.zeros(metrics)
+    random = np.random.default_rng(_SEED)
+    step = max(1, _SIGNS_AT_ONCE // max(1, queries))
+    for start in range(0, permutations, step):
+        size = min(step, permutations - start)
+        signs = random.integers(0, 2, (size, queries), np.int8).astype(np.float32) * 2 - 1
+        sums = np.abs(signs.astype(np.float64) @ change)
+        # What is equal but for rounding is as large.
+        as_large += (sums >= observed - 1e-9 * np.maximum(1.0, observed)).sum(axis=0)
+    return (1 + as_large) / (1 + permutations)
+
+
+def holm(p: list[float | None]) -> list[float | None]:
+    """P of several tests, adjusted so that any of them is wrong as rarely as one alone (Holm 1979).
+
+    Args:
+        p: None where there was nothing to test, which counts as no test.
+    """
+    tested = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    adjusted: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, place) in enumerate(tested):
+        largest = max(largest, min(1.0, value * (len(tested) - rank)))
+        adjusted[place] = largest
+    return adjusted

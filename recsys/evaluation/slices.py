@@ -1,0 +1,151 @@
+"""Which items and queries a slice has: by age, by history, by the values of a feature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from feature_store.core.columns import Bools, Column, Ints, Jagged
+from feature_store.encoding.encoder import OOV_ROW, SideEncoder
+from feature_store.schema import AnyFeature, IdFeature, qualified, shared_table
+from pipelines.prepared.reader import SPLITS, Prepared
+from recsys.config.evaluation import HISTORY_LENGTH, ITEM_AGE
+
+_HISTORY_LENGTHS = (1, 3, 6, 11, 21, 51)
+_DAY = 86_400_000_000  # Microseconds.
+_AGES = {"a day": 1, "a week": 7, "30 days": 30, "90 days": 90, "a year": 365}
+_RARE, _NONE, _OTHERS = "(rare values)", "(no value)", "(others)"
+
+Members = dict[str, Bools]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """By what divides them, and then by name; an item or a query may be in several.
+
+    Attributes:
+        items: [items] members.
+        queries: [queries] members, of the queries that are evaluated.
+    """
+
+    items: dict[str, Members] = field(default_factory=dict)
+    queries: dict[str, Members] = field(default_factory=dict)
+
+
+def build_slices(
+    names: Sequence[str],
+    prepared: Prepared,
+    *,
+    queries: Ints,
+    held_out: Jagged,
+    history: Jagged,
+    most_values: int,
+) -> Slices:
+    """The slices that a configuration asks for; those that nothing is in are left out.
+
+    Args:
+        names: Of `evaluation.slices`.
+        prepared: Of the features.
+        queries: [queries] indices of those that are evaluated.
+        held_out: [queries] items.
+        history: [queries] that they are asked with.
+        most_values: Of a feature, its most frequent ones; the rest are put together.
+    """
+    found = Slices()
+    for name in names:
+        if name == HISTORY_LENGTH:
+            found.queries[name] = _by_bounds(history.lengths, _HISTORY_LENGTHS)
+        elif name == ITEM_AGE:
+            found.items[name] = _by_age(prepared)
+        elif name.startswith("item."):
+            feature, encoder = _feature(name, prepared.item_encoder)
+            times = np.bincount(held_out.values, minlength=prepared.num_items)
+            column = prepared.item_columns[feature.name]
+            found.items[name] = _by_value(column, feature, encoder, times, most_values)
+        else:
+            feature, encoder = _feature(name, prepared.query_encoder)
+            column = prepared.query_columns[feature.name].take(queries)
+            found.queries[name] = _by_value(column, feature, encoder, held_out.lengths, most_values)
+    return found
+
+
+def _feature(name: str, encoder: SideEncoder) -> tuple[AnyFeature, SideEncoder]:
+    return next(f for f in encoder.features if qualified(encoder.side, f) == name), encoder
+
+
+def _by_bounds(numbers: Ints, bounds: Sequence[int]) -> Members:
+    """Of the numbers below the first bound, of those up to the second, and so on."""
+    place = np.searchsorted(bounds, numbers, side="right")
+    ends = [*bounds, None]
+    names = ["0" if bounds[0] == 1 else f"0-{bounds[0] - 1}"]
+    for start, end in zip(bounds, ends[1:], strict=True):
+        names.append(f"{start} or more" if end is None else f"{start}-{end - 1}")
+    return {name: place == i for i, name in enumerate(names) if (place == i).any()}
+
+
+def _by_age(prepared: Prepared) -> Members:
+    """From an item's first event of any split to the latest training event."""
+    first = np.full(prepared.num_items, np.iinfo(np.int64).max)
+    latest = np.iinfo(np.int64).min
+    for split in SPLITS:
+        for path in prepared.examples(split):
+            table = pq.read_table(path, columns=["item", "timestamp"])
+            times = table["timestamp"].to_numpy().astype("datetime64[us]").astype(np.int64)
+            np.minimum.at(first, table["item"].to_numpy(), times)
+            if split == "train" and len(times):
+                latest = max(latest, int(times.max()))
+    is_known = first <= latest
+    days = np.where(is_known, latest - np.minimum(first, latest), 0) / _DAY
+    members = {"later than training": ~is_known & (first < np.iinfo(np.int64).max)}
+    lower = 0
+    for name, upper in _AGES.items():
+        members[f"up to {name}"] = is_known & (days >= lower) & (days < upper)
+        lower = upper
+    members["older"] = is_known & (days >= lower)
+    return {name: is_in for name, is_in in members.items() if is_in.any()}
+
+
+def _by_value(
+    column: Column, feature: AnyFeature, encoder: SideEncoder, times: Ints, most: int
+) -> Members:
+    """Of the rows that have a value, for each of the most frequent ones.
+
+    Args:
+        column: Encoded.
+        feature: Of the column.
+        encoder: Names its values.
+        times: [rows] held-out pairs of each.
+        most: Values.
+    """
+    assert isinstance(column, Jagged)
+    row = column.row_of_value()
+    rows_of_table = encoder.num_embeddings(feature)
+    weight = np.bincount(column.values, times[row], rows_of_table)
+    order = np.lexsort((np.arange(rows_of_table), -weight))
+    chosen = [int(value) for value in order[:most] if weight[value] > 0]
+    members: Members = {}
+    for value in chosen:
+        members[value_name(value, feature, encoder)] = _have(row, column.values == value, column)
+    members[_OTHERS] = _have(row, ~np.isin(column.values, chosen), column)
+    members[_NONE] = column.lengths == 0
+    return {name: is_in for name, is_in in members.items() if (times * is_in).any()}
+
+
+def _have(row: Ints, is_value: npt.NDArray[np.bool_], column: Jagged) -> Bools:
+    found = np.zeros(len(column), bool)
+    found[row[is_value]] = True
+    return found
+
+
+def value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
+    """The token of a row of the feature's table; rare values have no other name than that."""
+    shared = shared_table(feature)
+    if shared is not None and encoder.items is not None:
+        feature, encoder = _feature(shared, encoder.items)
+    is_id = isinstance(feature, IdFeature)
+    if value == OOV_ROW and not is_id:
+        return _RARE
+    vocabulary = encoder.ids if is_id else encoder.vocabularies[feature.name]
+    return str(vocabulary.tokens[value - vocabulary.first_row].as_py())

@@ -1,0 +1,269 @@
+"""The two-tower model. It does not know that its tables may be sharded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedTensor
+
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.encoding.scaling import dense_width
+from feature_store.schema import (
+    AnyFeature,
+    DenseFeature,
+    TimeFeature,
+    half_life_of,
+    is_sparse,
+    qualified,
+    shared_table,
+)
+from pipelines.prepared.reader import Prepared
+from recsys.config.model import ModelConfig
+from recsys.data.batch import Batch
+from recsys.model.history import Histories, HistoryEncoder
+from recsys.model.tower import Tower
+
+
+@dataclass(frozen=True)
+class FeatureInput:
+    """How one feature enters a tower.
+
+    Attributes:
+        name: Such as `item.genres`.
+        dim: Columns of its embedding.
+        num_embeddings: Rows of its table; 0 for a dense feature.
+        width: Numbers of a dense feature; 0 for a sparse one.
+        half_life: Of the weights of its bags' values; see `bag_weights`.
+        shares: The feature whose table it reads, such as `item.genres`; None: its own.
+    """
+
+    name: str
+    dim: int
+    num_embeddings: int
+    width: int
+    half_life: float | None = None
+    shares: str | None = None
+
+    @property
+    def table(self) -> str:
+        """The name of its table or projection."""
+        return table_name(self.shares or self.name)
+
+
+def table_name(feature: str) -> str:
+    """Such as `item/genres` of `item.genres`: a dot cannot be part of a module's name."""
+    side, _, name = feature.partition(".")
+    return f"{side}/{name.replace('%', '%25').replace('.', '%2E')}"
+
+
+def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
+    """The inputs of one side, or of the context, in the schema's order."""
+    return tuple(_feature_input(feature, encoder) for feature in encoder.features)
+
+
+def build_model(
+    prepared: Prepared, settings: ModelConfig, table_device: torch.device | None = None
+) -> "TwoTower":
+    """A model for the features of prepared data; see `TwoTower`."""
+    items, queries = feature_inputs(prepared.item_encoder), feature_inputs(prepared.query_encoder)
+    context = feature_inputs(prepared.context_encoder)
+    max_length = prepared.manifest.data.history.max_length
+    return TwoTower(items, queries, context, settings, max_length, table_device)
+
+
+def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
+    name = qualified(encoder.side, feature)
+    if is_sparse(feature):
+        num_embeddings = encoder.num_embeddings(feature)
+        half_life, shares = half_life_of(feature), shared_table(feature)
+        return FeatureInput(name, feature.dim, num_embeddings, 0, half_life, shares)
+    assert isinstance(feature, DenseFeature | TimeFeature)
+    return FeatureInput(name, feature.dim, 0, dense_width(feature))
+
+
+def _tables(features: Sequence[FeatureInput]) -> list[EmbeddingBagConfig]:
+    """One for each feature that has its own; those who share it are listed after its owner."""
+    tables: dict[str, EmbeddingBagConfig] = {}
+    for feature in features:
+        if feature.table in tables:
+            tables[feature.table].feature_names.append(feature.name)
+        elif feature.num_embeddings:
+            tables[feature.table] = EmbeddingBagConfig(
+                name=feature.table,
+                embedding_dim=feature.dim,
+                num_embeddings=feature.num_embeddings,
+                feature_names=[feature.name],
+            )
+    return list(tables.values())
+
+
+class SideInputs(nn.Module):
+    """Joins the embeddings of a side's or the context's features; absent ones: a learned default.
+
+    Args:
+        features: Of the side, or of the context.
+        device: Of the parameters.
+    """
+
+    def __init__(self, features: Sequence[FeatureInput], device: torch.device) -> None:
+        super().__init__()
+        self.features = tuple(features)
+        self.dim = sum(feature.dim for feature in features)
+        self.sparse_keys = [feature.name for feature in features if feature.num_embeddings]
+        self.projections = nn.ModuleDict(
+            {f.table: nn.Linear(f.width, f.dim, device=device) for f in features if f.width}
+        )
+        self.default = nn.Parameter(torch.empty(self.dim, device=device).normal_(std=0.05))
+
+    def forward(self, sparse: dict[str, Tensor], present: Tensor, dense: Tensor) -> Tensor:
+        """Embeddings side by side, [rows, dim].
+
+        Args:
+            sparse: By feature name, pooled embeddings [rows, feature.dim].
+            present: [rows, features] bool, in the schema's order.
+            dense: [rows, width] the dense features' numbers, side by side.
+        """
+        columns, start = [], 0
+        for feature in self.features:
+            if feature.width:
+                numbers = dense[:, start : start + feature.width]
+                columns.append(self.projections[feature.table](numbers))
+                start += feature.width
+            else:
+                columns.append(sparse[feature.name])
+        repeats = torch.tensor([f.dim for f in self.features], device=present.device).long()
+        mask = present.repeat_interleave(repeats, dim=1, output_size=self.dim)
+        return torch.where(mask, torch.cat(columns or [dense], dim=1), self.default)
+
+
+@dataclass
+class Encoded:
+    """What the towers made of a batch.
+
+    Attributes:
+        queries: [B, dim], L2-normalised, as `items` and `views`.
+        items: [K, dim], of the candidates.
+        views: [V, S, dim].
+        item_inputs: [K + VS, width], of the towers that made `items` and `views`.
+    """
+
+    queries: Tensor
+    items: Tensor
+    views: Tensor
+    item_inputs: Tensor
+
+
+class TwoTower(nn.Module):
+    """Query tower and item tower over shared tables.
+
+    Args:
+        items: Inputs of the item features.
+        queries: Inputs of the query features.
+        context: Inputs of the context features.
+        settings: Sizes.
+        max_length: Of a history.
+        table_device: `meta` leaves the tables to the sharding.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[FeatureInput],
+        queries: Sequence[FeatureInput],
+        context: Sequence[FeatureInput],
+        settings: ModelConfig,
+        max_length: int,
+        table_device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        device = torch.device("cpu")
+        self.dim = settings.dim
+        self.tables = EmbeddingBagCollection(
+            device=table_device or device,
+            is_weighted=True,  # The weights of a bag sum to 1: equal, or more for what is recent.
+            tables=_tables((*items, *queries, *context)),
+        )
+        self.item_inputs = SideInputs(items, device)
+        self.own_inputs = SideInputs(queries, device)
+        self.context_inputs = SideInputs(context, device)
+        self.history = HistoryEncoder(self.item_inputs.dim, settings, max_length, device)
+        query_width = self.own_inputs.dim + self.context_inputs.dim + self.history.dim
+        self.item_tower = Tower(self.item_inputs.dim, settings.item_tower, settings, device)
+        self.query_tower = Tower(query_width, settings.query_tower, settings, device)
+
+    def forward(self, batch: Batch, view_tower: nn.Module | None = None) -> Encoded:
+        """Encodes a batch with one sparse forward; the views by the item tower or by their own."""
+        examples = batch.num_examples
+        candidates = batch.num_candidates
+        end = candidates + batch.num_view_rows
+        pooled: KeyedTensor = self.tables(batch.sparse)
+        by_name = pooled.to_dict()
+        present = _present_by_name(batch.sparse)
+        items = self.item_inputs(
+            by_name,
+            _stack_presence(self.item_inputs, present, batch.item_dense_present),
+            batch.item_dense,
+        )
+        own = self.own_inputs(
+            {name: by_name[name][:examples] for name in self.own_inputs.sparse_keys},
+            _stack_presence(self.own_inputs, present, batch.query_dense_present),
+            batch.query_dense,
+        )
+        context = self.context_inputs(
+            {name: by_name[name][:examples] for name in self.context_inputs.sparse_keys},
+            _stack_presence(self.context_inputs, present, batch.context_dense_present),
+            batch.context_dense,
+        )
+        histories = Histories(batch.history, batch.history_offsets, batch.read)
+        history = self.history(items[end:], histories, self.item_inputs.default)
+        encoded, views = self.encode_items(
+            items[:end], candidates, view_tower, batch.candidates >= 0
+        )
+        return Encoded(
+            queries=self.query_tower(torch.cat([own, context, history], dim=1), batch.items >= 0),
+            items=encoded,
+            views=views.view(*batch.view_items.shape, self.dim),
+            item_inputs=items[:end],
+        )
+
+    def encode_items(
+        self,
+        inputs: Tensor,
+        candidates: int,
+        view_tower: nn.Module | None = None,
+        is_item: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of the first `candidates` rows, which are items, and of the others, views.
+
+        Args:
+            inputs: [K + VS, width].
+            candidates: K.
+            view_tower: Of the views; None: the item tower, in the same pass.
+            is_item: [K] bool: not padding. Used by batch normalisation, which goes with no views.
+        """
+        if view_tower is None:
+            encoded = self.item_tower(inputs, is_item)
+            return encoded[:candidates], encoded[candidates:]
+        return self.item_tower(inputs[:candidates]), view_tower(inputs[candidates:])
+
+
+def _present_by_name(sparse: KeyedJaggedTensor) -> dict[str, Tensor]:
+    """[rows] bool by key: whether the bag has a value."""
+    present = sparse.lengths().view(len(sparse.keys()), -1) > 0
+    return dict(zip(sparse.keys(), present, strict=True))
+
+
+def _stack_presence(side: SideInputs, sparse: dict[str, Tensor], dense_present: Tensor) -> Tensor:
+    """[rows, features] in the schema's order."""
+    rows = len(dense_present)
+    columns, dense = [], 0
+    for feature in side.features:
+        if feature.width:
+            columns.append(dense_present[:, dense])
+            dense += 1
+        else:
+            columns.append(sparse[feature.name][:rows])
+    if not columns:
+        return dense_present.new_zeros((rows, 0), dtype=torch.bool)
+    return torch.stack(columns, dim=1)

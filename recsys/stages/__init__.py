@@ -1,0 +1,1 @@
+"""The stages behind the commands prepare, train and evaluate."""

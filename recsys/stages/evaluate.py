@@ -1,0 +1,240 @@
+"""The `evaluate` stage: exact full-corpus metrics by slice, beside baselines, and a report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.core.columns import Floats, Ints
+from feature_store.core.files import directory_written_atomically, write_json, write_text
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.dashboard.data.run_data import Find, RunData
+from recsys.dashboard.run_file import render_run
+from recsys.data.builder import BatchBuilder
+from recsys.evaluation.examples import Example, example_queries
+from recsys.evaluation.item_map import ITEMS, write_items
+from recsys.evaluation.long_tail import frequency_bins
+from recsys.evaluation.methods import Ranked, rank_all
+from recsys.evaluation.metrics import CUTOFFS, overall_ratios, ranks_of
+from recsys.evaluation.per_query import PER_QUERY, write_per_query
+from recsys.evaluation.ranking import vector_scorer
+from recsys.evaluation.results import MODEL, EvaluationResult
+from recsys.evaluation.task import Task, not_excluded, ranked_items
+from recsys.model.encode import encode_items, encode_queries
+from recsys.reports.evaluation import render_report
+from recsys.tracking import open_run
+
+if TYPE_CHECKING:
+    from recsys.model.two_tower import TwoTower
+    from recsys.stages.train import TrainManifest
+
+METRICS_JSON = "metrics.json"
+REPORT = "report.html"
+DASHBOARD = "dashboard.html"
+
+_SPLIT = "test"
+
+
+class EvaluationManifest(BaseModel):
+    """Marks the evaluation as finished."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = 1
+    fingerprint: str  # of the training, the prepared data and the settings of the evaluation
+    training_fingerprint: str
+    schema_fingerprint: str
+
+
+def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
+    """Measures the trained model on the test split, or returns at once where that is already done.
+
+    Args:
+        config: The prepared data and the training must be there.
+        console: For progress.
+
+    Returns:
+        What `metrics.json` in `config.evaluation_dir` holds, beside `report.html`.
+
+    Raises:
+        UserError: There is no trained model, or it is of other data than is prepared.
+    """
+    # The training loop validates with this module, so it cannot be imported at the top.
+    from recsys.stages.train import TrainManifest, load_model
+
+    console = console or Console()
+    prepared = Prepared(config.prepared_dir)
+    trained = read_manifest(config.train_dir, TrainManifest)
+    done = read_manifest(config.evaluation_dir, EvaluationManifest)
+    if trained and done and done.fingerprint == _fingerprint(config, prepared, trained):
+        console.print(f"evaluate: {config.evaluation_dir} is up to date")
+        path = config.evaluation_dir / METRICS_JSON
+        return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    model, trained = load_model(config)
+    task = Task.of(prepared, _SPLIT)
+    if not len(task.queries):
+        console.print(
+            f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
+            "metrics; choose another data.split"
+        )
+    query_vectors, item_vectors = _vectors(config, prepared, model, task)
+    ranked = rank_all(config, prepared, query_vectors, item_vectors, task, console)
+    measured = {name: each.measured for name, each in ranked.items()}
+    result = EvaluationResult(
+        **measured.pop(MODEL).model_dump(),
+        baselines=measured,
+        counts={
+            "queries": len(task.queries),
+            "held_out": len(task.held_out.values),
+            "already_seen": task.already_seen,
+            "items": int(prepared.is_current_item.sum()),
+        },
+        split=prepared.manifest.data.split.kind,
+        history=prepared.manifest.data.history.kind,
+        prepared_fingerprint=prepared.manifest.fingerprint,
+        training_fingerprint=trained.fingerprint,
+        mlflow_run_id=trained.mlflow_run_id,
+        long_tail=frequency_bins(
+            prepared.item_frequency,
+            prepared.is_current_item,
+            {name: each.top for name, each in ranked.items()},
+            {name: each.ranks for name, each in ranked.items()},
+        ),
+    )
+    examples = example_queries(
+        config,
+        prepared,
+        queries=task.queries,
+        held_out=task.held_out,
+        history=task.history,
+        top=ranked[MODEL].top,
+    )
+    _write(config, prepared, trained, result, examples, task, ranked, item_vectors)
+    console.print(f"evaluate: wrote {config.evaluation_dir}")
+    return result
+
+
+def _vectors(
+    config: Config, prepared: Prepared, model: "TwoTower", task: Task
+) -> tuple[Floats, Floats]:
+    """Of the task's queries and of all items."""
+    builder, cpu = BatchBuilder(prepared, config), torch.device("cpu")
+    context = prepared.context_of(task.queries, task.split)
+    queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
+    return queries, encode_items(model, builder, cpu)
+
+
+def validation_metrics(
+    query_vectors: Floats, item_vectors: Floats, prepared: Prepared, queries: Ints
+) -> dict[str, float | None]:
+    """Ranks the whole corpus for the queries' validation items.
+
+    Args:
+        query_vectors: [queries, dim].
+        item_vectors: [items, dim].
+        prepared: The prepared data.
+        queries: [queries] indices.
+
+    Returns:
+        The metrics of `recsys.evaluation.metrics.METRICS`; None where nothing is held out.
+
+    Raises:
+        UserError: A vector is not finite.
+    """
+    excluded = prepared.excluded("validation").take(queries)
+    held_out = not_excluded(prepared.query_state.validation.take(queries), excluded)
+    top = ranked_items(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
+    return overall_ratios(ranks_of(held_out, top)).values()
+
+
+def _write(
+    config: Config,
+    prepared: Prepared,
+    trained: "TrainManifest",
+    result: EvaluationResult,
+    examples: list[Example],
+    task: Task,
+    ranked: Mapping[str, Ranked],
+    item_vectors: Floats,
+) -> None:
+    """Writes the directory, and adds it to the training's run."""
+    lines = (config.train_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    report = render_report(
+        result,
+        prepared,
+        trained.config,
+        best_step=trained.best_step,
+        curves=[json.loads(line) for line in lines],
+        examples=examples,
+    )
+    with directory_written_atomically(config.evaluation_dir) as directory:
+        write_text(directory / REPORT, report)
+        write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
+        write_per_query(
+            directory / PER_QUERY,
+            prepared,
+            queries=task.queries,
+            held_out=task.held_out,
+            history=task.history,
+            top={name: each.top for name, each in ranked.items()},
+            ranks={name: each.ranks for name, each in ranked.items()},
+            cutoffs=config.evaluation.cutoffs,
+        )
+        write_items(directory / ITEMS, config, prepared, item_vectors)
+        data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
+        write_text(directory / DASHBOARD, render_run(data, data.name))
+        run = open_run(config, trained.mlflow_run_id)
+        if run is not None:  # Else the training was tracked elsewhere.
+            run.log([{"step": trained.best_step, **_tracked(result)}])
+            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS, DASHBOARD):
+                run.save(directory / name, "evaluation")
+        manifest = EvaluationManifest(
+            fingerprint=_fingerprint(config, prepared, trained),
+            training_fingerprint=trained.fingerprint,
+            schema_fingerprint=trained.schema_fingerprint,
+        )
+        write_manifest(directory, manifest)
+
+
+def _files(config: Config, evaluation: Path) -> Find:
+    """Finds the files of a run before MLflow has them."""
+    folders = {
+        "evaluation": evaluation,
+        "data": config.prepared_dir / "statistics",
+        "diagnostics": config.train_dir / "diagnostics",
+    }
+
+    def find(name: str) -> Path | None:
+        folder, _, rest = name.rpartition("/")
+        path = folders.get(folder, config.train_dir) / rest
+        return path if path.is_file() else None
+
+    return find
+
+
+def _tracked(result: EvaluationResult) -> dict[str, float]:
+    """`test.recall@10`, `test.tail.recall@10`, `test.popularity.recall@10` and so on."""
+    groups: dict[str, Mapping[str, object]] = {
+        "test": {**result.overall, **result.lists},
+        **{f"test.{name}": figures for name, figures in result.slices.items()},
+        **{f"test.{name}": method.overall for name, method in result.baselines.items()},
+    }
+    return {
+        f"{group}.{name}": value
+        for group, figures in groups.items()
+        for name, value in figures.items()
+        if isinstance(value, float)
+    }
+
+
+def _fingerprint(config: Config, prepared: Prepared, trained: "TrainManifest") -> str:
+    """Of all that the evaluation depends on; a repeated training has another run."""
+    settings = config.evaluation.model_dump(mode="json", exclude={"select_by", "ranking_tasks"})
+    parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
+    return fingerprint([*parts, settings])

@@ -1,0 +1,64 @@
+"""The `prepare` stage of a configuration, and what it is to forget."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+
+from feature_store.core.errors import UserError
+from feature_store.forgotten import Forgotten
+from pipelines.prepare.prepare import prepare as prepare_log
+from pipelines.prepared.reader import PreparedManifest
+from recsys.config.config import Config
+
+
+def prepare(
+    config: Config, *, as_of: datetime | None = None, console: Console | None = None
+) -> PreparedManifest:
+    """Turns the log into examples, or returns at once where exactly that is already done.
+
+    Args:
+        config: Its data and features.
+        as_of: Later events are rejected as future ones; None: now.
+        console: For progress.
+
+    Returns:
+        The manifest of `config.prepared_dir`; see `pipelines.prepared`.
+
+    Raises:
+        UserError: A file or column is missing or unreadable, or nothing is left to train on.
+    """
+    return prepare_log(
+        config.data,
+        config.features,
+        config.prepared_dir,
+        as_of=as_of,
+        forgotten=Forgotten.load(config.forgotten_path),
+        console=console,
+    )
+
+
+def forget(config: Config, *, query_ids: Sequence[str] = (), item_ids: Sequence[str] = ()) -> int:
+    """Has every later `prepare` drop all rows of some queries and items.
+
+    The ids themselves are not kept: what is written are keyed hashes. What earlier runs wrote stays
+    until `prepare`, and the stages after it, are run again; the log is the caller's.
+
+    Args:
+        config: Its output.
+        query_ids: Of queries.
+        item_ids: Of items.
+
+    Returns:
+        How many of the ids are new on the list.
+
+    Raises:
+        UserError: There is no id, or the list cannot be read.
+    """
+    if not query_ids and not item_ids:
+        raise UserError("nothing to forget: expected at least one --query-id or --item-id.")
+    before = Forgotten.load(config.forgotten_path)
+    after = before.adding("query", query_ids).adding("item", item_ids)
+    if after != before:
+        after.save(config.forgotten_path)
+    return len(after.query) + len(after.item) - len(before.query) - len(before.item)

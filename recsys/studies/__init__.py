@@ -1,0 +1,1 @@
+"""Studies: objectives over label fractions and seeds."""

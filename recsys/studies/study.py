@@ -1,0 +1,208 @@
+"""The `study` command: alternatives compared over label fractions and seeds, and written up."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import locked, write_json, write_text
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.config.load import with_values
+from recsys.stages.prepare import prepare
+from recsys.studies.analysis import ArmResult, analyse
+from recsys.studies.arms import arms_of, trials_of
+from recsys.studies.report import render_markdown, render_page_of, write_plots
+from recsys.studies.units import Unit, UnitResult, run_units, unit_of
+from recsys.tracking import Run, open_run, start_run, tracking_uri
+
+RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
+# The test of a seed; figures of baselines come from one evaluation of its own.
+_TEST = {
+    "evaluation.baselines": ["popularity"],
+    "evaluation.slices": [],
+    "evaluation.map_items": 0,
+}
+
+
+class StudyResult(BaseModel):
+    """What `study.json` holds.
+
+    Attributes:
+        name: Of the data.
+        baseline: The arm that the others are tested against.
+        metric: By which settings were chosen on validation.
+        trials: Settings tried for each arm and fraction.
+        seeds: Trainings of each arm.
+        counts: Of the data: items, queries, and training events by fraction.
+        arms: By fraction, then in the order of the configuration.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    baseline: str
+    metric: str
+    trials: int
+    seeds: int
+    counts: dict[str, int]
+    arms: tuple[ArmResult, ...]
+
+
+def study(config: Config, *, console: Console | None = None) -> StudyResult:
+    """Tunes each arm on validation with the same number of trials, then tests it once with seeds.
+
+    Every training is done once: a study that was interrupted, or asked for more seeds or arms, goes
+    on with what there is.
+
+    Args:
+        config: Its section `study` says what is compared.
+        console: For progress.
+
+    Returns:
+        What `study.json` in `config.study_dir` holds, beside `study.md` and `study.html`.
+
+    Raises:
+        UserError: An arm is not of the configuration, or a training of it fails with every setting.
+    """
+    console = console or Console()
+    arms = arms_of(config)
+    busy = f"another study writes {config.study_dir}; wait for it."
+    with locked(config.study_dir / ".lock", busy):
+        run = _open_run(config)  # Before the workers, which would all make the store.
+        bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
+        chosen = _tune(config, arms, bases, console)
+        tests = _test(config, chosen, bases, console)
+        result = _result(config, bases, chosen, tests)
+        directory = config.study_dir
+        write_plots(directory, result)
+        write_text(directory / MARKDOWN, render_markdown(result))
+        write_text(directory / PAGE, render_page_of(result))
+        write_json(directory / RESULT, result.model_dump(mode="json"))
+        for name in (RESULT, MARKDOWN, PAGE):
+            run.save(directory / name, "study")
+        run.end("FINISHED")
+    console.print(f"study: wrote {config.study_dir}")
+    return result
+
+
+Chosen = dict[tuple[float, str], tuple[dict[str, Any], float]]
+Tests = dict[tuple[float, str], list[tuple[Unit, UnitResult]]]
+
+
+def _open_run(config: Config) -> Run:
+    """Of the study; its trainings have runs of their own."""
+    path = config.study_dir / _RUN
+    if path.exists():
+        found = open_run(config, json.loads(path.read_text(encoding="utf-8"))["mlflow_run_id"])
+        if found is not None:
+            return found
+    run = start_run(config, "study", tags={"mlflow.source.name": "recsys study"})
+    write_json(path, {"mlflow_run_id": run.run_id})
+    return run
+
+
+def _prepared(config: Config, fraction: float, console: Console) -> Config:
+    """The configuration of a fraction's data, which are prepared."""
+    values: dict[str, Any] = {
+        "data.label_fraction": fraction,
+        "tracking.uri": tracking_uri(config),
+    }
+    if fraction != config.data.label_fraction:
+        values["output"] = str((config.study_dir / f"labels-{fraction:g}").resolve())
+    base = with_values(config, values, source="study.label_fractions")
+    prepare(base, console=console)
+    return base
+
+
+def _tune(
+    config: Config, arms: dict[str, Any], bases: dict[float, Config], console: Console
+) -> Chosen:
+    """For each fraction and arm the settings of the best validation metric, and that."""
+    keys, units, values = [], [], []
+    for fraction, base in bases.items():
+        for name, arm in arms.items():
+            for trial in trials_of(config, name, arm, config.study.trials):
+                keys.append((fraction, name))
+                values.append(trial)
+                title = f"{name} with {fraction:.0%} of labels, trial"
+                units.append(_unit(config, base, title, trial, seed=0, is_tested=False))
+    console.print(f"study: {len(units)} trials of {len(arms)} arms, by validation")
+    results = run_units(units, config.study.concurrent, lambda t: _say(console, t))
+    chosen: Chosen = {}
+    for key, trial, result in zip(keys, values, results, strict=True):
+        value = result.validation
+        if value is not None and (key not in chosen or value > chosen[key][1]):
+            chosen[key] = trial, value
+    for fraction, name in keys:
+        if (fraction, name) not in chosen:
+            at = keys.index((fraction, name))
+            raise UserError(f"study: no setting of {name} trained to the end: {results[at].error}")
+    return chosen
+
+
+def _test(config: Config, chosen: Chosen, bases: dict[float, Config], console: Console) -> Tests:
+    keys, units = [], []
+    for (fraction, name), (values, _) in chosen.items():
+        for seed in range(1, config.study.seeds + 1):  # Tuning has seen seed 0.
+            keys.append((fraction, name))
+            title = f"{name} with {fraction:.0%} of labels, seed {seed}"
+            base = bases[fraction]
+            units.append(_unit(config, base, title, values, seed=seed, is_tested=True))
+    console.print(f"study: {len(units)} trainings, each tested once")
+    results = run_units(units, config.study.concurrent, lambda t: _say(console, t))
+    tests: Tests = {}
+    for key, unit, result in zip(keys, units, results, strict=True):
+        if result.error is not None:
+            raise UserError(f"study: {unit.name}: {result.error}")
+        tests.setdefault(key, []).append((unit, result))
+    return tests
+
+
+def _unit(
+    config: Config, base: Config, title: str, values: dict[str, Any], **settings: Any
+) -> Unit:
+    runs = config.study_dir / "runs"
+    return unit_of(base, base.prepared_dir, runs, title, values, evaluation=_TEST, **settings)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"study: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _result(
+    config: Config, bases: dict[float, Config], chosen: Chosen, tests: Tests
+) -> StudyResult:
+    arms: list[ArmResult] = []
+    counts: dict[str, int] = {}
+    for fraction, base in bases.items():
+        data = Prepared(base.prepared_dir).manifest.counts
+        counts |= {"items": data.items, "queries": data.queries}
+        counts[f"training events with {fraction:.0%} of labels"] = data.train
+        found = {name: each for (f, name), each in tests.items() if f == fraction}
+        paths = {name: [unit.per_query for unit, _ in each] for name, each in found.items()}
+        cells, pairs = analyse(paths, config.study.baseline)
+        for name, each in found.items():
+            values, validation = chosen[fraction, name]
+            arms.append(
+                ArmResult(
+                    arm=name,
+                    label_fraction=fraction,
+                    values=values,
+                    validation=validation,
+                    seconds=sum(result.seconds for _, result in each) / len(each),
+                    pairs=pairs,
+                    cells=cells[name],
+                )
+            )
+    return StudyResult(
+        name=config.tracking.experiment,
+        baseline=config.study.baseline,
+        metric=config.evaluation.select_by,
+        trials=config.study.trials,
+        seeds=config.study.seeds,
+        counts=counts,
+        arms=tuple(arms),
+    )

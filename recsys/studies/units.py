@@ -1,0 +1,183 @@
+"""The trainings of a study: each is done once, in a worker of Ray, and leaves a small result."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_json
+from feature_store.core.manifests import fingerprint
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.config.load import with_values
+from recsys.config.training import TrainingConfig
+from recsys.evaluation.per_query import PER_QUERY
+
+RESULT = "result.json"
+
+
+class UnitResult(BaseModel):
+    """What a training came to.
+
+    Attributes:
+        validation: The best validation metric; None where the training failed.
+        error: Why it failed.
+        steps: Of the training.
+        seconds: Of the training.
+        mlflow_run_id: Of the training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: float | None
+    error: str | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training.
+
+    Attributes:
+        name: For progress.
+        config: Whole, with an output of its own.
+        is_tested: Whether the test split is measured, too.
+    """
+
+    name: str
+    config: Config
+    is_tested: bool
+
+    @property
+    def directory(self) -> Path:
+        """Of its result."""
+        return Path(self.config.output)
+
+    def result(self) -> UnitResult | None:
+        """None where it is still to be done."""
+        path = self.directory / RESULT
+        if not path.exists():
+            return None
+        return UnitResult.model_validate_json(path.read_text(encoding="utf-8"))
+
+    @property
+    def per_query(self) -> Path:
+        """Of the test."""
+        return self.directory / "evaluation" / PER_QUERY
+
+
+def unit_of(
+    base: Config, prepared: Path, runs: Path, name: str, values: dict[str, Any], **settings: Any
+) -> Unit:
+    """A training of `values` on prepared data, in a directory that is named after what it learns.
+
+    Args:
+        base: Of the data that were prepared.
+        prepared: Directory.
+        runs: Holds the directories of all units.
+        name: For progress.
+        values: By path of the configuration.
+        settings: `seed`, `is_tested` and `evaluation`, the values of the evaluation's section.
+    """
+    seed, is_tested = settings["seed"], settings["is_tested"]
+    run = {
+        **values,
+        "training.seed": seed,
+        "training.launcher": "local",
+        "training.workers": 1,
+        "training.start": "scratch",
+        "training.max_failures": TrainingConfig.model_fields["max_failures"].default,
+        **settings.get("evaluation", {}),
+    }
+    config = with_values(base, run, source=name)
+    document = config.model_dump(
+        mode="json", exclude={"output", "study", "tuning", "tracking", "export"}
+    )
+    data = Prepared(prepared).manifest.fingerprint
+    key = fingerprint([document, data, is_tested])[:16]
+    directory = runs / key
+    config = with_values(config, {"output": str(directory.resolve())}, source=name)
+    directory.mkdir(parents=True, exist_ok=True)
+    link = directory / "prepared"
+    if not link.is_symlink():
+        link.symlink_to(prepared.resolve())
+    return Unit(name, config, is_tested)
+
+
+def run_units(
+    units: Sequence[Unit], concurrent: int | None, say: Callable[[str], None]
+) -> list[UnitResult]:
+    """Does what is not done yet, in parallel.
+
+    Args:
+        units: In the order of the results.
+        concurrent: At a time; None: one for each core, or each GPU.
+        say: Is told of each that ends.
+    """
+    waiting = [unit for unit in units if unit.result() is None]
+    if waiting:
+        _run_on_ray(waiting, concurrent, say)
+    found = [unit.result() for unit in units]
+    assert all(result is not None for result in found)
+    return [result for result in found if result is not None]
+
+
+def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str], None]) -> None:
+    import ray
+
+    from pipelines.executor.session import ensure_ray
+
+    ensure_ray()
+    cluster = ray.cluster_resources()
+    cores, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
+    at_once = concurrent or gpus or cores
+    shares = {"num_cpus": max(0.01, cores / at_once), "num_gpus": gpus / at_once}
+    remote = ray.remote(max_retries=2, **shares)(_run_unit)
+    threads = max(1, cores // at_once)
+    pending = {}
+    for unit in waiting:
+        document = unit.config.model_dump_json()
+        pending[remote.remote(document, unit.is_tested, threads)] = unit
+    done = 0
+    while pending:
+        (reference,), _ = ray.wait(list(pending), num_returns=1)
+        unit = pending.pop(reference)
+        result = UnitResult.model_validate_json(ray.get(reference))
+        done += 1
+        shown = result.error or f"validation {result.validation:.4f} in {result.seconds:.0f} s"
+        say(f"{done}/{len(waiting)} {unit.name}: {shown}")
+
+
+def _run_unit(document: str, is_tested: bool, threads: int) -> str:
+    """Trains in a worker, and leaves nothing but the result and, of a test, its evaluation."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    from recsys.stages.evaluate import evaluate
+    from recsys.stages.train import train
+
+    torch.set_num_threads(threads)
+    config = Config.model_validate_json(document)
+    directory = Path(config.output)
+    try:
+        manifest = train(config)
+        if is_tested:
+            evaluate(config)
+        result = UnitResult(
+            validation=manifest.validation.get(config.evaluation.select_by, 0.0),
+            steps=manifest.steps,
+            seconds=manifest.seconds,
+            mlflow_run_id=manifest.mlflow_run_id,
+        )
+    except UserError as error:
+        result = UnitResult(validation=None, error=str(error))
+    shutil.rmtree(config.train_dir, ignore_errors=True)
+    write_json(directory / RESULT, result.model_dump(mode="json"))
+    return result.model_dump_json()

@@ -1,0 +1,121 @@
+"""Starts the ranks of a training: in this process, or as workers of Ray Train."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_text
+from recsys.config.training import TrainingConfig
+from recsys.data.loader import local_arrays, ray_arrays
+from recsys.distributed.ranks import use_cores
+from recsys.training.trainer import Job, train_on_rank
+
+# Under the job's directory: a mistake of the user's, which another attempt would only repeat.
+_MISTAKE_FILE = "mistake.txt"
+# Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
+_WORKER_CPUS = 0.5
+
+
+def launch(job: Job, settings: TrainingConfig) -> None:
+    """Runs `train_on_rank` on every rank, and returns when all are done.
+
+    Raises:
+        UserError: A rank raised one, or a worker failed.
+    """
+    if settings.launcher == "local":
+        device = device_of(settings, local_rank=0)
+        if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
+            use_cores(1)
+        with single_process_group(device):
+            train_on_rank(job, device, local_arrays)
+    else:
+        _launch_ray(job, settings)
+
+
+def device_of(settings: TrainingConfig, local_rank: int) -> torch.device:
+    """Where a rank computes.
+
+    Raises:
+        UserError: The settings ask for CUDA, and there is none.
+    """
+    if settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("training.device is cuda, but torch finds no GPU here; set it to auto.")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def single_process_group(device: torch.device) -> Iterator[None]:
+    """TorchRec needs a process group even for one rank."""
+    if dist.is_initialized():
+        raise UserError(
+            "launcher local needs a process without a torch.distributed group; "
+            "destroy it, or set training.launcher: ray."
+        )
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _launch_ray(job: Job, settings: TrainingConfig) -> None:
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from pipelines.executor.session import ensure_ray
+
+    ensure_ray()
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    use_gpu = settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    mistake.unlink(missing_ok=True)
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config={"job": job, "settings": settings.model_dump_json()},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": _WORKER_CPUS, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="train",
+            storage_path=os.path.join(job.work_dir, "ray"),
+            # The workers are started again, and go on from the latest checkpoint.
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    finally:
+        if mistake.exists():
+            raise UserError(mistake.read_text(encoding="utf-8"))
+
+
+def _ray_worker(options: dict[str, Any]) -> None:
+    from ray.train import get_context
+
+    settings = TrainingConfig.model_validate_json(options["settings"])
+    context, job = get_context(), options["job"]
+    use_cores(context.get_local_world_size())
+    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    if mistake.exists():
+        return
+    try:
+        train_on_rank(job, device_of(settings, context.get_local_rank()), ray_arrays)
+    except UserError as error:
+        write_text(mistake, str(error))
+        raise

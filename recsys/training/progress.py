@@ -1,0 +1,195 @@
+"""What a training shows while it runs: a bar on a terminal, plain lines in a log."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from feature_store.core.files import write_text
+
+_POLL_SECONDS = 0.5
+# Between two plain lines.
+_LINE_SECONDS = 10.0
+# What a line of losses holds beside them.
+_NO_LOSSES = ("step", "examples_per_second", "loader_wait")
+
+Line = dict[str, float]
+
+
+class Watcher:
+    """Follows the metrics file of a training in a thread, whatever process writes it.
+
+    An error of a receiver ends the following, and is raised when the block ends.
+
+    Args:
+        path: The file; it need not be there yet.
+        after_step: Lines up to this step are of an earlier run, and are skipped.
+        receivers: Each is called with the new lines.
+    """
+
+    def __init__(
+        self, path: Path, after_step: int, receivers: list[Callable[[list[Line]], None]]
+    ) -> None:
+        self._path = path
+        self._after_step = after_step
+        self._receivers = receivers
+        self._offset = 0
+        self._inode: int | None = None
+        self._seen: set[tuple[int, frozenset[str]]] = set()
+        self._error: Exception | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _follow(self) -> None:
+        try:
+            self._receive_until_stopped()
+        except Exception as failure:
+            self._error = failure
+
+    def _receive_until_stopped(self) -> None:
+        while True:
+            is_last = self._stopped.wait(_POLL_SECONDS)
+            if lines := self._new_lines():
+                for receiver in self._receivers:
+                    receiver(lines)
+            if is_last:
+                return
+
+    def _new_lines(self) -> list[Line]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._inode:  # Cut back to a checkpoint, by workers that were restarted.
+                self._inode, self._offset = inode, 0
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return [line for line in lines if line["step"] > self._after_step and self._is_new(line)]
+
+    def _is_new(self, line: Line) -> bool:
+        """Steps that were lost with a worker are done again, and their lines are the same."""
+        key = (int(line["step"]), frozenset(line))
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
+
+
+class TrainingProgress:
+    """Shows steps, examples a second, each loss and the last validation.
+
+    Args:
+        console: A terminal gets a bar, anything else a line now and then.
+        step: Steps that are already done.
+        total: Steps of all epochs.
+        steps_per_epoch: For the epoch's number.
+        metric: The validation metric to show.
+    """
+
+    def __init__(
+        self, console: Console, step: int, total: int, steps_per_epoch: int, metric: str
+    ) -> None:
+        self._console = console
+        self._total = total
+        self._steps_per_epoch = steps_per_epoch
+        self._metric = metric
+        self._validation = ""
+        self._losses = "starting"
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("training {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "", total=total, completed=step, epoch=self._epoch(step), text=self._losses
+        )
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, lines: list[Line]) -> None:
+        """Takes new lines of metrics."""
+        key = f"validation.{self._metric}"
+        for line in lines:
+            if "examples_per_second" in line:
+                losses = {k: v for k, v in line.items() if k not in _NO_LOSSES}
+                text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+                self._losses = f"{line['examples_per_second']:,.0f} examples/s  {text}"
+            elif line.get(key) is not None:
+                self._validation = f"  {self._metric} {line[key]:.4f}"
+        step = int(lines[-1]["step"])
+        text = self._losses + self._validation
+        self._bar.update(self._task, completed=step, epoch=self._epoch(step), text=text)
+        is_due = time.monotonic() - self._last_line >= _LINE_SECONDS
+        if not self._console.is_terminal and is_due:
+            self._last_line = time.monotonic()
+            self._console.print(
+                f"training {self._epoch(step)}, step {step}/{self._total}: {text}", soft_wrap=True
+            )
+
+    def _epoch(self, step: int) -> str:
+        epochs = self._total // self._steps_per_epoch
+        return f"epoch {min(epochs, step // self._steps_per_epoch + 1)}/{epochs}"
+
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsFile:
+    """JSON lines, `{"step": ..., <metric>: ...}`, by rank 0; a resumed training goes on with it.
+
+    Args:
+        path: Of the file.
+        step: Lines after this step are cut off: these steps will be done again.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path if dist.get_rank() == 0 else None
+        if self._path is not None:
+            old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in old if json.loads(line)["step"] <= step]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def append(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Adds a line; on ranks other than 0 nothing happens."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")

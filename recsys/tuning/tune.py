@@ -1,0 +1,312 @@
+"""The `tune` stage: a search for better settings on the prepared data, judged by validation."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
+    directory_written_atomically,
+    locked,
+    write_json,
+    write_parquet,
+    write_text,
+)
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.data.candidates import check_candidates
+from recsys.stages.train import training_fingerprint
+from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.tuning.journal import Journal, Trial
+from recsys.tuning.report import render_best, render_tuning_report
+from recsys.tuning.search import Search
+from recsys.tuning.space import Axis, search_space
+from recsys.tuning.tracking import MlflowTracker
+
+TRIALS = "trials.jsonl"
+BEST_CONFIG = "best.yaml"
+_IDENTITY = "identity.json"
+
+
+class Candidate(BaseModel):
+    """One of the best settings.
+
+    Attributes:
+        trial: Its number in the search.
+        values: By path of the configuration.
+        value: The metric in the search, of which the best are chosen: an optimistic figure.
+        confirmed: The metric with further seeds; 0 where the training failed.
+        mean: Over all seeds that trained to the end; the candidates are ranked by it.
+        mlflow_run_id: Of the search's trial.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: int
+    values: dict[str, Any]
+    value: float
+    confirmed: tuple[float, ...]
+    mean: float
+    mlflow_run_id: str
+
+
+class TuningResult(BaseModel):
+    """What a search found; `best.json`.
+
+    Attributes:
+        metric: Of the validation split.
+        candidates: The best settings, the best one first.
+        own_value: Of the configuration as it was; None where the space does not hold it.
+        trials: How many of the search ended how.
+        importance: Share of the metric's variation that each setting explains; empty where too few
+            trials tell.
+        config: The file with the best settings.
+        mlflow_uri: The tracking store.
+        mlflow_run_id: The search's run, the parent of the trials'.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    candidates: tuple[Candidate, ...]
+    own_value: float | None
+    trials: dict[str, int]
+    importance: dict[str, float]
+    config: str
+    mlflow_uri: str
+    mlflow_run_id: str
+
+    @property
+    def best(self) -> Candidate:
+        """The settings to take."""
+        return self.candidates[0]
+
+
+class TuningManifest(BaseModel):
+    """Marks a search as finished; written last.
+
+    Attributes:
+        version: Of this format.
+        fingerprint: Of the configuration, the space and the prepared data.
+        result: What was found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = 1
+    fingerprint: str
+    result: TuningResult
+
+
+def tune(config: Config, *, console: Console | None = None) -> TuningResult:
+    """Searches for better settings, or returns at once where the search is already done.
+
+    An interrupted search goes on, its unfinished trials from their checkpoints; so does a finished
+    one of which more trials are asked, or that `tuning.minutes` ended.
+
+    Args:
+        config: The prepared data must be there; `tuning` says what is varied, and how much.
+        console: For progress.
+
+    Returns:
+        What `best.json` in `config.tuning_dir` holds, beside `best.yaml`, the trials and a report.
+
+    Raises:
+        UserError: A path of the space is unknown or a value does not fit, there is no prepared
+            data, it holds nothing to validate by, or no trial succeeds.
+    """
+    console = console or Console()
+    axes = search_space(config)
+    prepared = _prepared(config)
+    identity = _identity(config, prepared, axes)
+    done = read_manifest(config.tuning_dir, TuningManifest)
+    work_dir = config.tuning_dir.with_name(f"{config.tuning_dir.name}.partial")
+    refusal = f"another process tunes in {config.output}; wait for it, or set another output."
+    with locked(Path(config.output) / "tuning.lock", refusal):
+        if done is not None and done.fingerprint == identity and not work_dir.exists():
+            journal = Journal(config.tuning_dir / TRIALS)
+            if Search(config, axes, journal, MlflowTracker(config, None, journal)).is_complete:
+                console.print(f"tune: {config.tuning_dir} is up to date")
+                return done.result
+        _open_work_dir(config, work_dir, identity, done)
+        journal = Journal(work_dir / TRIALS)
+        parent = _open_run(config, work_dir)
+        search = Search(config, axes, journal, MlflowTracker(config, parent.run_id, journal))
+        try:
+            _run(search, work_dir, console)
+            result = _seal(search, work_dir, identity, parent)
+        except BaseException as error:
+            parent.end("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+    parent.end("FINISHED")
+    return result
+
+
+def _prepared(config: Config) -> Prepared:
+    prepared = Prepared(config.prepared_dir)
+    if prepared.features != config.features:
+        raise UserError(
+            f"{config.prepared_dir} was prepared with other features than the configuration's; "
+            "run `recsys prepare` again."
+        )
+    if not prepared.manifest.counts.validation:
+        raise UserError(
+            f"{config.prepared_dir} holds no validation events, by which trials are compared; "
+            "choose another data.split."
+        )
+    if config.training.start != "scratch":
+        raise UserError(
+            f"training.start is {config.training.start}, but trials begin from scratch, so that "
+            "they can be compared; tune with --set training.start=scratch."
+        )
+    check_candidates(prepared, config.loss)
+    return prepared
+
+
+def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str:
+    space = {axis.path: axis.dimension.model_dump(mode="json") for axis in axes}
+    return fingerprint([training_fingerprint(config, prepared), space])
+
+
+def _open_work_dir(
+    config: Config, work_dir: Path, identity: str, done: TuningManifest | None
+) -> None:
+    """The unfinished search's directory; of another configuration it is thrown away."""
+    path = work_dir / _IDENTITY
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["identity"] == identity:
+        return
+    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir.mkdir(parents=True)
+    run_id = None
+    if done is not None and done.fingerprint == identity:
+        shutil.copy(config.tuning_dir / TRIALS, work_dir / TRIALS)
+        run_id = done.result.mlflow_run_id
+    write_json(path, {"identity": identity, "mlflow_run_id": run_id})
+
+
+def _open_run(config: Config, work_dir: Path) -> Run:
+    """A resumed search goes on with its run."""
+    path = work_dir / _IDENTITY
+    identity = json.loads(path.read_text(encoding="utf-8"))
+    if identity["mlflow_run_id"] is not None:
+        found = open_run(config, identity["mlflow_run_id"])
+        if found is not None:
+            return found
+    run = start_run(config, "tune", tags={"mlflow.source.name": "recsys tune"})
+    write_json(path, {**identity, "mlflow_run_id": run.run_id})
+    return run
+
+
+def _run(search: Search, work_dir: Path, console: Console) -> None:
+    from recsys.tuning.trials import run_search
+
+    tuning = search.config.tuning
+    known = len(search.journal.searched)
+    console.print(
+        f"tune: {tuning.trials} trials over {len(search.axes)} settings by validation "
+        f"{search.metric}" + (f", of which {known} have begun before" if known else "")
+    )
+
+    def say(trial: Trial) -> None:
+        console.print(_line(search, trial), markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        run_search(search, work_dir, say)
+    except KeyboardInterrupt:
+        search.tracker.interrupted()
+        console.print(f"tune: interrupted; {work_dir} goes on when `recsys tune` is run again")
+        raise
+
+
+def _line(search: Search, trial: Trial) -> str:
+    """What is shown of a trial that is over."""
+    assert trial.ended is not None
+    name = f"trial {trial.number}"
+    if trial.started.confirms is not None:
+        name = f"trial {trial.started.confirms} with seed {trial.started.seed}"
+    if trial.status == "failed":
+        return f"tune: {name} failed: {trial.ended.error}"
+    found = f"{search.metric} {trial.value(search.metric):.4f}" if trial.validations else "nothing"
+    best = search.best_trials()[0]
+    return (
+        f"tune: {name} {trial.status} with {found} after {len(trial.validations)} validations, "
+        f"{trial.ended.seconds:.0f} s; best {best.value(search.metric):.4f} of trial {best.number}"
+    )
+
+
+def _seal(search: Search, work_dir: Path, identity: str, parent: Run) -> TuningResult:
+    """Writes the directory, and adds it to the search's run."""
+    config = search.config
+    result = _result(search, parent)
+    with directory_written_atomically(config.tuning_dir) as directory:
+        shutil.copy(work_dir / TRIALS, directory / TRIALS)
+        write_parquet(directory / "trials.parquet", _table(search))
+        write_text(directory / BEST_CONFIG, render_best(config, result))
+        write_json(directory / "best.json", result.model_dump(mode="json"))
+        write_text(directory / "report.html", render_tuning_report(search, result))
+        write_manifest(directory, TuningManifest(fingerprint=identity, result=result))
+    for name in (TRIALS, "trials.parquet", BEST_CONFIG, "best.json", "report.html"):
+        parent.save(config.tuning_dir / name)
+    parent.log([{"step": 0, f"best.{result.metric}": result.best.mean}])
+    shutil.rmtree(work_dir)
+    return result
+
+
+def _result(search: Search, parent: Run) -> TuningResult:
+    config, metric = search.config, search.metric
+    candidates = []
+    for trial in search.best_trials():
+        value = trial.value(metric)
+        assert value is not None
+        again = [other.value(metric) or 0.0 for other in search.journal.confirming(trial.number)]
+        whole = [value, *again] if trial.status == "finished" or not again else again
+        candidates.append(
+            Candidate(
+                trial=trial.number,
+                values=trial.started.values,
+                value=value,
+                confirmed=tuple(again),
+                mean=sum(whole) / len(whole),
+                mlflow_run_id=trial.started.mlflow_run_id,
+            )
+        )
+    searched = search.journal.searched
+    if not candidates:
+        errors = [trial.ended.error for trial in searched if trial.ended and trial.ended.error]
+        raise UserError(f"none of {len(searched)} trials succeeded; the first failed: {errors[0]}")
+    return TuningResult(
+        metric=metric,
+        candidates=tuple(sorted(candidates, key=lambda candidate: -candidate.mean)),
+        own_value=searched[0].value(metric) if search.begins_with_own else None,
+        trials=dict(Counter(trial.status for trial in searched)),
+        importance=search.importance(),
+        config=str(config.tuning_dir / BEST_CONFIG),
+        mlflow_uri=tracking_uri(config),
+        mlflow_run_id=parent.run_id,
+    )
+
+
+def _table(search: Search) -> pa.Table:
+    """A row a trial: values in JSON, for a column of them may hold several types."""
+    rows = [
+        {
+            "trial": trial.number,
+            "confirms": trial.started.confirms,
+            "seed": trial.started.seed,
+            "status": trial.status,
+            search.metric: trial.value(search.metric),
+            "validations": len(trial.validations),
+            "seconds": trial.ended.seconds if trial.ended else None,
+            "mlflow_run_id": trial.started.mlflow_run_id,
+            **{a.path: json.dumps(trial.started.values.get(a.path)) for a in search.axes},
+        }
+        for trial in search.journal.trials.values()
+    ]
+    return pa.Table.from_pylist(rows)

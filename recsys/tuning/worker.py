@@ -1,0 +1,81 @@
+"""One trial of a search, in a worker of Ray Tune."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from feature_store.core.errors import UserError
+from recsys.config.config import Config
+from recsys.config.load import with_values
+from recsys.config.training import TrainingConfig
+from recsys.data.loader import local_arrays
+from recsys.training.launch import device_of, single_process_group
+from recsys.training.progress import METRICS_FILE
+from recsys.training.trainer import Job, train_on_rank
+from recsys.tuning.journal import Started, Trial
+
+# What a report holds: the validation's number, the best metric so far, the line of metrics; of a
+# trial that failed the error.
+VALIDATION, VALUE, LINE, ERROR = "validation", "value", "line", "error"
+# Of a metric's name in the line.
+PREFIX = "validation."
+
+
+def trial_config(config: Config, trial: Trial) -> Config:
+    """The configuration that a trial trains, in one process."""
+    failures = TrainingConfig.model_fields["max_failures"].default
+    values = {
+        **trial.started.values,
+        "training.seed": trial.started.seed,
+        "training.launcher": "local",
+        "training.workers": 1,
+        "training.max_failures": failures,
+        "output": str(Path(config.output).resolve()),  # Workers may be elsewhere.
+    }
+    return with_values(config, values, source=f"trial {trial.number}")
+
+
+def train_trial(options: dict[str, Any]) -> None:
+    """Trains in a worker of Ray Tune, and reports every validation once.
+
+    When Ray stops the trial, `tune.report` does not return but ends the thread, so that the loop is
+    left as by an error, and closes what it has open.
+
+    Args:
+        options: `job`, JSON of the base configuration, the trial's beginning, its directory,
+            the validations that are known of it, and the worker's threads.
+    """
+    job = json.loads(options["job"])
+    base, work_dir = Config.model_validate_json(job["base"]), Path(job["work_dir"])
+    work_dir.mkdir(parents=True, exist_ok=True)
+    reported, best = job["reported"], 0.0
+    key = f"{PREFIX}{base.evaluation.select_by}"
+
+    def report() -> None:
+        nonlocal reported, best
+        for validation, line in enumerate(_validations(work_dir / METRICS_FILE, key), 1):
+            best = max(best, line[key] or 0.0)
+            if validation > reported:
+                reported = validation
+                tune.report({VALIDATION: validation, VALUE: best, LINE: json.dumps(line)})
+
+    torch.set_num_threads(job["threads"])
+    try:
+        config = trial_config(base, Trial(Started.model_validate_json(job["trial"])))
+        device = device_of(config.training, local_rank=0)
+        with single_process_group(device):
+            inner = Job(config.model_dump_json(), str(work_dir))
+            train_on_rank(inner, device, local_arrays, report)
+        report()  # What a killed process had no time for.
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        tune.report({VALIDATION: reported + 1, VALUE: 0.0, ERROR: text})
+
+
+def _validations(path: Path, key: str) -> Iterator[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return (line for line in map(json.loads, lines) if key in line)

@@ -1,0 +1,1 @@
+"""Recommendations and vectors of a whole catalogue, to files."""

@@ -1,0 +1,206 @@
+"""Recommendations for many queries at once, as Parquet.
+
+manifest.json            written last
+part-*.parquet           what `Recommender.recommend_batch` answers, in the order of the queries
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from feature_store.core.arrow import id_strings
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically, write_parquet
+from feature_store.core.manifests import require_replaceable, write_manifest
+from pipelines.logs.tables import open_source, read_piece
+from serving.batch.parts import Counts, run_parts
+from serving.bundle.ids import IdTable
+from serving.bundle.manifest import IDS, verify
+from serving.recommend.load import load
+from serving.recommend.recommender import MAX_K, Asking
+
+# Queries of a part: seconds of work for an actor.
+BATCH_SIZE = 10_000
+
+_QUERY_ID = "query_id"
+_QUERIES = "queries.parquet"
+_LINES = 10  # Of progress.
+
+
+class BulkManifest(BaseModel):
+    """What was answered.
+
+    Attributes:
+        fingerprint: Of the bundle: the version of the model.
+        schema_fingerprint: Of its features.
+        k: Items of a query, at most.
+        at: When they were asked, ISO 8601.
+        queries: How many were asked.
+        fallbacks: Of them the unknown ones.
+        recommendations: Rows in all parts.
+        parts: Files.
+        seconds: That it took.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fingerprint: str
+    schema_fingerprint: str
+    k: int
+    at: str
+    queries: int
+    fallbacks: int
+    recommendations: int
+    parts: int
+    seconds: float
+
+
+def recommend_all(
+    bundle: Path,
+    output: Path,
+    *,
+    k: int = 10,
+    queries: Sequence[str] | Path | None = None,
+    at: datetime | None = None,
+    batch_size: int = BATCH_SIZE,
+    concurrency: int | None = None,
+    console: Console | None = None,
+) -> BulkManifest:
+    """Writes the k best items of every query, by actors of Ray Data.
+
+    What is written does not depend on how many actors there are. It is written whole or not at all.
+
+    Args:
+        bundle: Its directory; the actors' machines must see it and the output.
+        output: Directory to make; one that an earlier call made is replaced.
+        k: 1 to `MAX_K`.
+        queries: Ids, or Parquet with a column query_id: a file, directory or glob; None: all of
+            the bundle.
+        at: When they are asked; None: now. No time zone means UTC.
+        batch_size: Queries of a file.
+        concurrency: Actors; None: one for each CPU of the cluster.
+        console: For progress.
+
+    Raises:
+        UserError: It is no bundle, k is out of range, the queries cannot be read, or the output
+            holds something else.
+    """
+    started = time.monotonic()
+    console = console or Console()
+    at = at or datetime.now(UTC)
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    if not 1 <= k <= MAX_K:
+        raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
+    made = verify(bundle)
+    require_replaceable(output, BulkManifest)
+    with directory_written_atomically(output) as directory:
+        blocks = _query_ids(bundle, queries, batch_size)
+        total, parts = _write_queries(directory / _QUERIES, blocks)
+        done = {"queries": 0, "fallbacks": 0, "recommendations": 0}
+        arguments = (bundle.resolve(), directory.resolve(), k, at)
+        every = math.ceil(parts / _LINES)
+        for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
+            done = {name: done[name] + counts[name] for name in done}
+            if number % every == 0 and number < parts:
+                console.print(f"recommend: {done['queries']:,} of {total:,} queries")
+        (directory / _QUERIES).unlink()
+        manifest = BulkManifest(
+            fingerprint=made.fingerprint,
+            schema_fingerprint=made.schema_fingerprint,
+            k=k,
+            at=at.isoformat(),
+            parts=parts,
+            seconds=round(time.monotonic() - started, 1),
+            **done,
+        )
+        write_manifest(directory, manifest)
+    console.print(
+        f"recommend: {manifest.recommendations:,} items for {total:,} queries, "
+        f"{manifest.fallbacks:,} of them unknown, to {output} ({manifest.seconds:.0f} s)"
+    )
+    return manifest
+
+
+def _query_ids(
+    bundle: Path, queries: Sequence[str] | Path | None, batch_size: int
+) -> Iterator[pa.Array]:
+    """Ids in blocks of the batch size at most."""
+    if isinstance(queries, Path):
+        tables = _read_ids(queries)
+    elif queries is not None:
+        tables = iter([pa.array(queries, pa.string())])
+    else:  # Null where one was forgotten.
+        tables = iter([IdTable.read(bundle / IDS, "query").ids])
+    for ids in tables:
+        for start in range(0, len(ids), batch_size):
+            yield ids.slice(start, batch_size).drop_null()
+
+
+def _read_ids(path: Path) -> Iterator[pa.Array]:
+    source = open_source(str(path), "queries")
+    names = source.schema.names
+    if _QUERY_ID not in names:
+        raise UserError(
+            f"{path} has no column {_QUERY_ID!r}; it has: {', '.join(names)}; rename the one with "
+            "the ids."
+        )
+    kind = source.schema.field(_QUERY_ID).type
+    if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
+        raise UserError(
+            f"{_QUERY_ID!r} of {path} is {kind}, expected string or integer; convert it."
+        )
+    for piece in source.pieces:
+        ids = id_strings(read_piece(piece, [_QUERY_ID])[_QUERY_ID])
+        if ids.null_count:
+            raise UserError(f"{ids.null_count} ids of {path} are null; leave these rows out.")
+        yield ids
+
+
+def _write_queries(path: Path, blocks: Iterator[pa.Array]) -> tuple[int, int]:
+    """Writes a row group for each part, and says how many queries and parts there are."""
+    schema = pa.schema({_QUERY_ID: pa.string()})
+    total = parts = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for ids in blocks:
+            if len(ids):
+                writer.write_table(pa.table([ids], schema), row_group_size=len(ids))
+                total, parts = total + len(ids), parts + 1
+    return total, parts
+
+
+class _Answerer:
+    """Answers parts.
+
+    Args:
+        bundle: Its directory.
+        directory: Of the queries and the answers.
+        k: As `recommend_all`.
+        at: As `recommend_all`.
+    """
+
+    def __init__(self, bundle: Path, directory: Path, k: int, at: datetime) -> None:
+        self._recommender = load(bundle)
+        self._queries = pq.ParquetFile(directory / _QUERIES)
+        self._directory = directory
+        self._k = k
+        self._asking = Asking(at=at)
+
+    def __call__(self, part: int) -> Counts:
+        """Counts queries and recommendations."""
+        ids = self._queries.read_row_group(part)[_QUERY_ID].to_pylist()
+        found = self._recommender.recommend_batch(ids, self._k, self._asking)
+        write_parquet(self._directory / f"part-{part:05d}.parquet", found)
+        firsts = found.filter(pc.equal(found["rank"], 1))
+        return {
+            "queries": len(ids),
+            "fallbacks": pc.sum(firsts["fallback"]).as_py() or 0,
+            "recommendations": found.num_rows,
+        }

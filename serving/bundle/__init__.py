@@ -1,0 +1,1 @@
+"""The bundle: its layout, manifest, ids and exported towers."""

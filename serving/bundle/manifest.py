@@ -1,0 +1,236 @@
+"""The bundle's manifest, and the seal that says that its files are those of one export.
+
+manifest.json                        written last: what the bundle is, and the SHA-256 of each file
+schema.json                          the feature schema
+query_tower.pt2, item_tower.pt2      torch.export programs
+item_vectors/part-*.parquet          item_id and vector, for other systems
+index.faiss                          see `ItemIndex`
+vocabulary/                          see `SideEncoder.save`
+ids/                                 of items and queries, see `IdTable`
+items/features.arrow                 encoded features, row = item index; an id that no training
+                                     event had is absent, as it is to the towers
+items/indexed.npy                    [places] the items of the index, ascending
+items/frequency.npy                  [items] training events
+items/filters/                       which items have which value, see `ValueLists`
+items/titles.arrow                   title; only where items have one
+queries/features.arrow               encoded features, row = query index
+queries/state.arrow                  history (oldest first) and excluded: item indices
+report.html                          what was measured, for people
+golden.json                          questions and the trained model's answers
+queries/vectors.npy                  [queries, dim] float32, of the snapshot; only where the model
+                                     has no context, which is not known before
+queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
+                                     `NO_TIME`; only where a feature is the recency
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
+from serving.index.index import IndexReport
+
+# Of the layout; a reader refuses others.
+VERSION = 2
+
+SCHEMA = "schema.json"
+QUERY_TOWER, ITEM_TOWER = "query_tower.pt2", "item_tower.pt2"
+INDEX = "index.faiss"
+VOCABULARY = "vocabulary"
+ITEM_VECTORS = "item_vectors"
+IDS = "ids"
+ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
+INDEXED, ITEM_FREQUENCY, FILTERS = "items/indexed.npy", "items/frequency.npy", "items/filters"
+GOLDEN = "golden.json"
+QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
+QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
+
+# What known queries are answered without, and most of a bundle's bytes.
+_READ_LATER = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
+# Files that are hashed at a time: that leaves the interpreter to others.
+_HASHED_AT_ONCE = 4
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataWindow(_Written):
+    """ISO-8601 times of the log; None where it has no time."""
+
+    first_event: str | None
+    last_event: str | None
+    as_of: str
+
+
+class Gate(_Written):
+    """What was measured before the bundle was written.
+
+    Attributes:
+        item_difference: Largest difference between a number of an item's vector from the exported
+            tower and from the trained one.
+        query_difference: The same of queries.
+        recall_by_slice: Recall@100 of the index by the items' training frequency.
+        champion: The MLflow run whose slices this model was compared with; None: with none.
+        changes: By slice, the metric's relative change against the champion.
+    """
+
+    item_difference: float
+    query_difference: float
+    recall_by_slice: dict[str, float]
+    champion: str | None
+    changes: dict[str, float]
+
+
+class HistoryRule(_Written):
+    """What a history holds: its latest items at most, each once where it is distinct."""
+
+    max_length: int
+    is_distinct: bool
+
+
+class BundleManifest(_Written):
+    """What a bundle is.
+
+    Attributes:
+        version: Of the layout.
+        fingerprint: Of the training and the export's settings: the version of the model.
+        schema_fingerprint: Of the features.
+        training_fingerprint: Of the training.
+        mlflow_run_id: Of the training.
+        items: Of the catalogue.
+        queries: In the snapshot.
+        dim: Of the vectors.
+        data_window: Of the log.
+        metrics: Overall, by split: `validation`, and `test` where it had been evaluated.
+        slices: Of the test, by slice.
+        history: Of queries.
+        trained_items: Item indices below this may be in a history: later ones came after training.
+        index: How it was built.
+        gate: How exported and trained towers agree.
+        files: SHA-256 by path.
+        seal: Of everything above.
+    """
+
+    version: int = VERSION
+    fingerprint: str
+    schema_fingerprint: str
+    training_fingerprint: str
+    mlflow_run_id: str
+    items: int
+    queries: int
+    dim: int
+    data_window: DataWindow
+    metrics: dict[str, dict[str, float]]
+    slices: dict[str, dict[str, float]]
+    history: HistoryRule
+    trained_items: int
+    index: IndexReport
+    gate: Gate
+    files: dict[str, str] = {}
+    seal: str = ""
+
+
+def seal(directory: Path, manifest: BundleManifest) -> BundleManifest:
+    """Adds the hashes of all files to the manifest and writes it."""
+    files = {name: sha256_of(directory / name) for name in sorted(_files_of(directory))}
+    with_files = manifest.model_copy(update={"files": files})
+    sealed = with_files.model_copy(update={"seal": _seal_of(with_files)})
+    write_manifest(directory, sealed)
+    return sealed
+
+
+def verify(directory: Path, *, is_later: bool = False) -> BundleManifest:
+    """Reads the manifest and compares every file with it.
+
+    Args:
+        directory: Of the bundle.
+        is_later: Leaves the contents of the largest files, which known queries are answered
+            without, to `verify_later`.
+
+    Raises:
+        UserError: It is no bundle, it is of another version, or a file is missing, was changed, or
+            does not belong to it.
+    """
+    manifest = read_manifest(directory)
+    present = _files_of(directory)
+    for name in manifest.files:
+        if name not in present:
+            raise UserError(f"the bundle {directory} lacks {name}; copy it whole or export again.")
+    for name in sorted(present):
+        if name not in manifest.files:
+            raise UserError(
+                f"the bundle {directory} has a file that does not belong to it: {name}; remove it "
+                "or export again."
+            )
+    _compare(directory, manifest, [n for n in present if not (is_later and _is_read_later(n))])
+    return manifest
+
+
+def verify_later(directory: Path, manifest: BundleManifest) -> None:
+    """Compares what `verify` was told to leave.
+
+    Raises:
+        UserError: A file was changed.
+    """
+    _compare(directory, manifest, [name for name in manifest.files if _is_read_later(name)])
+
+
+def _is_read_later(name: str) -> bool:
+    return name.partition("/")[0] in _READ_LATER or name in _READ_LATER
+
+
+def _compare(directory: Path, manifest: BundleManifest, names: Sequence[str]) -> None:
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+        found = pool.map(lambda name: sha256_of(directory / name), names)
+        for name, digest in zip(names, found, strict=True):
+            if digest != manifest.files[name]:
+                raise UserError(
+                    f"{name} of the bundle {directory} is not the one that was exported with it; "
+                    "copy the bundle whole or export again."
+                )
+
+
+def read_manifest(directory: Path) -> BundleManifest:
+    """The manifest alone, whose own seal is intact.
+
+    Raises:
+        UserError: It is no bundle, or of another version.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{directory} is not a bundle: it has no {MANIFEST}; give a directory that "
+            "`recsys export` wrote."
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["version"]
+        if version == VERSION:
+            manifest = BundleManifest.model_validate(document)
+    except (ValueError, ValidationError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not a bundle's manifest; export the model again.") from error
+    if version != VERSION:
+        raise UserError(
+            f"{directory} is a bundle of version {version!r}, expected {VERSION}; export the model "
+            "again with this version of recsys."
+        )
+    if manifest.seal != _seal_of(manifest):
+        raise UserError(f"{path} was changed after the export; export the model again.")
+    return manifest
+
+
+def _seal_of(manifest: BundleManifest) -> str:
+    return fingerprint(manifest.model_dump(mode="json", exclude={"seal"}))
+
+
+def _files_of(directory: Path) -> set[str]:
+    return {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if not path.is_dir() and path != directory / MANIFEST
+    }

@@ -1,0 +1,1 @@
+"""A/B tests: export, exposure log, outcomes and report."""

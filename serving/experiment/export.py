@@ -1,0 +1,114 @@
+"""Two bundles to one experiment, which one endpoint serves."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
+from feature_store.core.manifests import MANIFEST
+from serving.bundle.manifest import verify
+from serving.experiment.experiment import (
+    EXPERIMENT_JSON,
+    Experiment,
+    GuardRail,
+    Variant,
+    write_experiment,
+)
+
+GUARD_RAILS = (
+    GuardRail(metric="fallback_rate", worst_relative_change=0.05),
+    GuardRail(metric="latency_p99_ms", worst_relative_change=0.25),
+)
+
+
+def export_experiment(
+    a: Path,
+    b: Path,
+    output: Path,
+    *,
+    split: float,
+    salt: str,
+    name: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    guard_rails: Sequence[GuardRail] = GUARD_RAILS,
+    allow_same: bool = False,
+) -> Experiment:
+    """Copies two bundles and writes experiment.json beside them, all of it at once or nothing.
+
+    The bundles are copied and not linked: a file that was overwritten in place, as `cp` and `rsync
+    --inplace` do, would change in the experiment too, and under the server that has it mapped.
+
+    Args:
+        a: The control: a bundle, or the output of a configuration, which holds one.
+        b: What may replace it.
+        output: The experiment's directory; an earlier experiment there is replaced.
+        split: Share of the queries that get b, between 0 and 1.
+        salt: Another one divides the queries anew.
+        name: Of the experiment, and part of what queries are assigned by: keep it and the salt when
+            only the split grows. None: that of the directory.
+        overrides: `a` or `b` by query id.
+        guard_rails: See `GuardRail`.
+        allow_same: For an A/A test, of one bundle against itself.
+
+    Raises:
+        UserError: What is given is no bundle or twice the same, the split is no share, or the
+            output is a directory with anything else.
+    """
+    if not 0 < split < 1:
+        raise UserError(f"the split is {split:g}, expected the share of b, between 0 and 1.")
+    sources = {"a": _bundle_of(a), "b": _bundle_of(b)}
+    seals = {verify(source).seal for source in sources.values()}
+    if len(seals) == 1 and not allow_same:
+        raise UserError(
+            f"{a} and {b} are the same bundle; give two different ones, or --allow-same for an A/A "
+            "test."
+        )
+    _require_replaceable(output, list(sources.values()))
+    shares = {"a": 1 - split, "b": split}
+    experiment = Experiment(
+        name=name or output.resolve().name,
+        salt=salt,
+        variants=tuple(Variant(name=n, bundle=n, share=share) for n, share in shares.items()),
+        overrides=_known(overrides or {}, shares),
+        guard_rails=tuple(guard_rails),
+        created=datetime.now(UTC),
+    )
+    with directory_written_atomically(output) as directory:
+        for variant, source in sources.items():
+            shutil.copytree(source, directory / variant)
+            # The source may have been replaced since it was verified.
+            verify(directory / variant)
+        write_experiment(directory, experiment)
+    return experiment
+
+
+def _bundle_of(path: Path) -> Path:
+    """Of a configuration's output the bundle in it, else the path itself."""
+    inner = path / "bundle"
+    return inner if (inner / MANIFEST).is_file() and not (path / MANIFEST).exists() else path
+
+
+def _known(overrides: Mapping[str, str], variants: Mapping[str, float]) -> dict[str, str]:
+    for query_id, variant in overrides.items():
+        if variant not in variants:
+            raise UserError(
+                f"the override of query {query_id!r} is to {variant!r}, expected one of: "
+                f"{', '.join(variants)}."
+            )
+    return dict(overrides)
+
+
+def _require_replaceable(output: Path, sources: Sequence[Path]) -> None:
+    for source in sources:
+        if output.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"{output} is within the bundle {source}; give a directory outside of it."
+            )
+    is_replaced = not output.exists() or (output / EXPERIMENT_JSON).is_file()
+    if not is_replaced and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            f"{output} holds something else than an experiment; give a directory that is new or "
+            "empty."
+        )

@@ -1,0 +1,251 @@
+"""The `ab-report` command: is a variant better than the control, and how sure is that?
+
+The unit of analysis is the query, for queries are assigned: each one that was answered counts for
+the variant that it was assigned to, whatever it did (intention to treat). An outcome is an event of
+the query on an item that it was recommended, at most a window after it last was.
+
+    conversion_rate     queries with an outcome, of all
+    events_per_query    outcomes, over queries
+    value_per_query     their values, over queries
+    hit_rate            answers that an outcome came of, over answers
+    fallback_rate       answers to unknown queries, over answers
+    latency_p99_ms      that 99 % of answers do not exceed
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_json, write_text
+from recsys.evaluation.significance import holm
+from serving.experiment.experiment import OUTCOME_METRICS, Experiment, Metric, read_experiment
+from serving.experiment.outcomes import count_queries, estimates_of, open_log, span
+from serving.experiment.statistics import Estimate, Lift, RailCheck, check_rail, lift
+
+PAGE, RESULT = "ab_report.html", "ab_report.json"
+
+# A sample ratio that is rarer is no accident (Fabijan et al. 2019); fewer expected queries than
+# that are too few for the chi-square test.
+_MISMATCH_P = 0.001
+_MIN_EXPECTED = 5
+
+Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Comparison(_Written):
+    """A variant against the control."""
+
+    variant: str
+    verdict: Verdict
+    lifts: tuple[Lift, ...]
+    guard_rails: tuple[RailCheck, ...]
+
+
+class Sample(_Written):
+    """What counts of a variant: its share, queries, answers and outcomes."""
+
+    variant: str
+    share: float
+    queries: int
+    answers: int
+    events: int
+
+
+class AbReport(_Written):
+    """What came of an A/B test.
+
+    Attributes:
+        experiment: Its name.
+        window_hours: Of outcomes.
+        event_type: Of outcomes; None: all.
+        level: Of significance; intervals have the confidence 1 - level.
+        first_exposure: Time of the first answer.
+        last_exposure: Of the last.
+        samples: Of each variant, the control first.
+        sample_ratio_p: Of a chi-square test of the queries against the shares; None where there are
+            too few.
+        contaminated: Queries that saw several variants, which are left out.
+        overridden: Queries with an answer by an override, which are left out.
+        comparisons: Of each variant but the control.
+    """
+
+    experiment: str
+    window_hours: float
+    event_type: str | None
+    level: float
+    first_exposure: datetime
+    last_exposure: datetime
+    samples: tuple[Sample, ...]
+    sample_ratio_p: float | None
+    contaminated: int
+    overridden: int
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def is_trusted(self) -> bool:
+        """The variants have as many queries as their shares say."""
+        return not _is_mismatch(self.sample_ratio_p)
+
+
+def ab_report(
+    log: Path,
+    *,
+    events: Path | None = None,
+    window_hours: float = 24,
+    event_type: str | None = None,
+    output: Path | None = None,
+    level: float = 0.05,
+) -> AbReport:
+    """Measures an A/B test by its log.
+
+    The log may be larger than the memory: DuckDB reads it in parts and spills to the directory of
+    temporary files.
+
+    Args:
+        log: As `ExposureLog` writes it.
+        events: Outcomes from elsewhere, a Parquet file or a directory of them with `timestamp`,
+            `query_id`, `item_id` and perhaps `value`. None: those of the log.
+        window_hours: From the latest answer that recommends an item to an event on it.
+        event_type: To count no other events.
+        output: For `ab_report.html` and `ab_report.json`; None: nothing is written.
+        level: Of significance, of all outcomes and variants together.
+
+    Raises:
+        UserError: There is no such log, it holds no exposure, or it cannot be read.
+    """
+    from serving.experiment.page import render_ab_report
+
+    experiment = read_experiment(log)
+    try:
+        with open_log(log, events, event_type) as database:
+            first, last = span(database, log, experiment)
+            count_queries(database, int(window_hours * 3_600_000_000))
+            samples = _samples(database, experiment)
+            left_out = database.execute(
+                "SELECT count_if(is_contaminated), count_if(is_overridden) FROM answered"
+            ).fetchone()
+            estimates = estimates_of(database, experiment)
+    except duckdb.Error as error:
+        raise UserError(
+            f"DuckDB cannot read the log {log} ({str(error).splitlines()[0]}); remove the damaged "
+            "file, or give it more memory or room for temporary files."
+        ) from error
+    assert left_out is not None
+    sample_ratio_p = _sample_ratio_p(samples)
+    report = AbReport(
+        experiment=experiment.name,
+        window_hours=window_hours,
+        event_type=event_type,
+        level=level,
+        first_exposure=first,
+        last_exposure=last,
+        samples=samples,
+        sample_ratio_p=sample_ratio_p,
+        contaminated=left_out[0],
+        overridden=left_out[1],
+        comparisons=_comparisons(experiment, estimates, level, _is_mismatch(sample_ratio_p)),
+    )
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / PAGE, render_ab_report(report))
+        write_json(output / RESULT, report.model_dump(mode="json"))
+    return report
+
+
+def _comparisons(
+    experiment: Experiment,
+    estimates: dict[Metric, dict[str, Estimate]],
+    level: float,
+    is_mismatch: bool,
+) -> tuple[Comparison, ...]:
+    control, *others = experiment.names
+    lifts = {
+        (name, metric): lift(metric, of[control], of[name], level)
+        for name in others
+        for metric, of in estimates.items()
+    }
+    comparisons = []
+    adjusted = _adjusted(lifts, level)
+    for name in others:
+        own = tuple(adjusted[name, metric] for metric in estimates)
+        checks = tuple(
+            check_rail(rail, estimates[rail.metric][control], estimates[rail.metric][name], level)
+            for rail in experiment.guard_rails
+        )
+        verdict = "do not trust" if is_mismatch else _verdict(own, checks)
+        comparisons.append(Comparison(variant=name, verdict=verdict, lifts=own, guard_rails=checks))
+    return tuple(comparisons)
+
+
+def _adjusted(
+    lifts: dict[tuple[str, Metric], Lift], level: float
+) -> dict[tuple[str, Metric], Lift]:
+    """With p of the outcomes adjusted; service metrics have their guard-rails."""
+    is_outcome = [metric in OUTCOME_METRICS for _, metric in lifts]
+    outcomes = [each.p if of else None for each, of in zip(lifts.values(), is_outcome, strict=True)]
+    found = {}
+    for (key, each), of, holm_p in zip(lifts.items(), is_outcome, holm(outcomes), strict=True):
+        p = holm_p if of else each.p
+        is_significant = p is not None and p < level
+        found[key] = each.model_copy(update={"adjusted_p": p, "is_significant": is_significant})
+    return found
+
+
+def _verdict(lifts: Sequence[Lift], checks: Sequence[RailCheck]) -> Verdict:
+    if any(check.state == "broken" for check in checks):
+        return "guard-rail broken"
+    signs = {
+        (each.absolute.value or 0) > 0
+        for each in lifts
+        if each.is_significant and each.metric in OUTCOME_METRICS
+    }
+    if not signs:
+        return "no difference"
+    if len(signs) > 1:
+        return "mixed"
+    return "better" if True in signs else "worse"
+
+
+def _samples(database: duckdb.DuckDBPyConnection, experiment: Experiment) -> tuple[Sample, ...]:
+    rows = database.execute(
+        "SELECT variant, count(*), sum(answers)::BIGINT, sum(events)::BIGINT "
+        "FROM counted GROUP BY variant"
+    ).fetchall()
+    found = {variant: counts for variant, *counts in rows}
+    samples = []
+    for variant in experiment.variants:
+        queries, answers, events = found.get(variant.name, (0, 0, 0))
+        samples.append(
+            Sample(
+                variant=variant.name,
+                share=variant.share,
+                queries=queries,
+                answers=answers,
+                events=events,
+            )
+        )
+    return tuple(samples)
+
+
+def _sample_ratio_p(samples: Sequence[Sample]) -> float | None:
+    shares = np.array([sample.share for sample in samples])
+    counts = np.array([sample.queries for sample in samples])
+    expected = counts.sum() * shares / shares.sum()
+    if expected.min() < _MIN_EXPECTED:
+        return None
+    return float(stats.chisquare(counts, expected).pvalue)
+
+
+def _is_mismatch(sample_ratio_p: float | None) -> bool:
+    return sample_ratio_p is not None and sample_ratio_p < _MISMATCH_P

@@ -1,0 +1,1 @@
+"""From a checkpoint to a sealed bundle, gated; and its update by new items."""

@@ -1,0 +1,103 @@
+"""What a bundle holds beside towers, vectors and index: features, ids, filters, the snapshot."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Ints, write_columns
+from feature_store.core.files import write_array, write_text
+from feature_store.encoding.tokens import tokens_of
+from feature_store.schema import Filterable
+from pipelines.logs.tables import open_source, read_piece
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.evaluation.titles import item_titles
+from serving.bundle.ids import write_ids, write_strings
+from serving.bundle.manifest import (
+    FILTERS,
+    IDS,
+    ITEM_FEATURES,
+    ITEM_FREQUENCY,
+    ITEM_TITLES,
+    QUERY_FEATURES,
+    QUERY_LATEST,
+    QUERY_STATE,
+    SCHEMA,
+    VOCABULARY,
+)
+from serving.exporting.towers import visible_item_columns
+from serving.recommend.filters import write_value_lists
+
+
+def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
+    """Writes all of it.
+
+    Args:
+        directory: Of the bundle.
+        config: Says where the raw items are, and which of their features are filters.
+        prepared: What the model was trained on.
+
+    Raises:
+        UserError: The raw items are no longer there.
+    """
+    write_text(directory / SCHEMA, prepared.features.model_dump_json(indent=2) + "\n")
+    for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
+        encoder.save(directory / VOCABULARY)
+    write_ids(directory / IDS, "item", prepared.item_encoder.ids.tokens)
+    write_ids(directory / IDS, "query", prepared.query_encoder.ids.tokens)
+    write_columns(directory / ITEM_FEATURES, visible_item_columns(prepared))
+    write_array(directory / ITEM_FREQUENCY, prepared.item_frequency)
+    titles = item_titles(config, prepared)
+    if titles is not None:
+        write_strings(directory / ITEM_TITLES, "title", titles)
+    _write_filters(directory / FILTERS, config, prepared)
+    write_columns(directory / QUERY_FEATURES, prepared.query_columns)
+    history, excluded = prepared.query_state.history("test"), prepared.excluded("test")
+    write_columns(directory / QUERY_STATE, {"history": history, "excluded": excluded})
+    if prepared.latest_event is not None:
+        write_array(directory / QUERY_LATEST, prepared.latest_event)
+
+
+def _write_filters(directory: Path, config: Config, prepared: Prepared) -> None:
+    """From the raw values: an encoded one may stand for several."""
+    features = _filter_features(config)
+    if not features or config.data.items is None:
+        return
+    ids = prepared.item_encoder.ids
+    found: dict[str, list[tuple[pa.Array, Ints]]] = defaultdict(list)
+    source = open_source(config.data.items, "items")
+    id_column = config.data.columns.item_id
+    for piece in source.pieces:
+        table = read_piece(piece, [id_column, *(feature.name for feature in features)])
+        rows = ids.rows(id_strings(table[id_column]))
+        for feature in features:
+            found[feature.name].append(value_pairs(feature, table[feature.name], rows))
+    for name, parts in found.items():
+        values = pa.concat_arrays([values for values, _ in parts])
+        write_value_lists(directory, name, values, np.concatenate([items for _, items in parts]))
+
+
+def value_pairs(feature: Filterable, column: pa.ChunkedArray, rows: Ints) -> tuple[pa.Array, Ints]:
+    """[pairs] each raw value and the item that has it.
+
+    Args:
+        feature: Says how a value becomes tokens.
+        column: [items] raw values.
+        rows: [items] indices; those of negative ones are left out.
+    """
+    tokens, lengths = tokens_of(feature, column)
+    items = np.repeat(rows, lengths)
+    kept = items >= 0
+    return tokens.filter(pa.array(kept)).cast(pa.string()), items[kept]
+
+
+def _filter_features(config: Config) -> list[Filterable]:
+    named = config.export.filters
+    return [
+        feature
+        for feature in config.features.item
+        if isinstance(feature, Filterable) and (named is None or feature.name in named)
+    ]

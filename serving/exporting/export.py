@@ -1,0 +1,341 @@
+"""The `export` stage: a trained model to a sealed bundle, if it passes the gate."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import torch
+from rich.console import Console
+
+from feature_store.core.arrow import microseconds
+from feature_store.core.columns import Floats, Ints, Jagged, read_columns, take_rows
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically, write_array, write_text
+from feature_store.core.manifests import fingerprint, read_manifest
+from feature_store.encoding.context import NO_TIME, request_table
+from pipelines.prepared.reader import Prepared
+from pipelines.statistics.popularity import item_slices
+from recsys.config.config import Config
+from recsys.data.builder import BatchBuilder
+from recsys.evaluation.metrics import Figures
+from recsys.evaluation.results import EvaluationResult
+from recsys.model.encode import encode_items, encode_queries
+from recsys.model.two_tower import TwoTower
+from recsys.stages.evaluate import METRICS_JSON
+from recsys.stages.train import TrainManifest, load_model
+from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
+from serving.bundle.manifest import (
+    INDEX,
+    INDEXED,
+    ITEM_FEATURES,
+    ITEM_TOWER,
+    QUERY_TOWER,
+    QUERY_VECTORS,
+    VERSION,
+    BundleManifest,
+    DataWindow,
+    Gate,
+    HistoryRule,
+    seal,
+    verify,
+)
+from serving.bundle.programs import TowerProgram
+from serving.bundle.report import REPORT, render_bundle_report
+from serving.exporting.contents import write_contents
+from serving.exporting.gate import (
+    Golden,
+    changes_against,
+    difference,
+    exact_answers,
+    require_finite,
+    require_golden,
+    require_recall,
+    require_served_golden,
+    write_golden,
+)
+from serving.exporting.towers import write_towers
+from serving.index.build import build_index, recall_by_slice, require_inner_product
+from serving.recommend.load import open_bundle, read_snapshot
+from serving.registry.registry import champion_manifest, register
+from serving.server.app import create_app
+from serving.server.service import Service
+
+_CPU = torch.device("cpu")
+
+# The gate compares and measures on so many items and queries, drawn anew for each training, and
+# asks so many of them through every path.
+_SAMPLE = 1000
+_GOLDEN = 20
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a bundle is made of."""
+
+    config: Config
+    manifest: TrainManifest
+    prepared: Prepared
+    model: TwoTower
+
+    def sample(self, total: int) -> Ints:
+        """Sorted rows of the gate's sample."""
+        random = np.random.default_rng(int(self.manifest.fingerprint, 16))
+        return np.sort(random.choice(total, min(total, _SAMPLE), replace=False))
+
+
+def export(config: Config, *, console: Console | None = None) -> BundleManifest:
+    """Writes the bundle of the trained model, or returns at once where that is already there.
+
+    Nothing is written, and an earlier bundle stays, unless the gate is passed: all vectors finite,
+    exported and trained towers equal, and the index good enough. The snapshot of queries is what
+    the test was made with: their history before it, and their items of training and validation.
+
+    Args:
+        config: Its training must be done.
+        console: For progress.
+
+    Returns:
+        The manifest of `config.bundle_dir`; see `serving.seal`.
+
+    Raises:
+        UserError: There is no finished training, or the gate is not passed.
+    """
+    console = console or Console()
+    done = _intact(config.bundle_dir)
+    finished = read_manifest(config.train_dir, TrainManifest)
+    if done and finished and done.fingerprint == _fingerprint(config, finished):
+        console.print(f"export: {config.bundle_dir} is up to date")
+        _register(config, done, console)
+        return done
+    model, manifest = load_model(config)
+    trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
+    with (
+        directory_written_atomically(config.bundle_dir) as directory,
+        TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch,
+    ):
+        bundle = _write(directory, trained, Path(scratch), console)
+    index = bundle.index
+    console.print(
+        f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
+        f"{index.kind} index, recall@100 {index.recall:.4f}"
+    )
+    _register(config, bundle, console)
+    return bundle
+
+
+def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
+    """Once for each bundle, so that a run that was killed before it makes up for it."""
+    registered = register(config, bundle, config.bundle_dir)
+    if registered is not None:
+        console.print(f"export: {registered.sentence()}")
+
+
+def _intact(directory: Path) -> BundleManifest | None:
+    try:
+        return verify(directory)
+    except UserError:
+        return None
+
+
+def _fingerprint(config: Config, trained: TrainManifest) -> str:
+    """Of all that a bundle depends on; a repeated training has another run."""
+    settings = config.export.model_dump(mode="json")
+    return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
+
+
+def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) -> BundleManifest:
+    """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
+    # TorchRec asks whether it is traced, in a way that torch warns of.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    prepared, config = trained.prepared, trained.config
+    builder = BatchBuilder(prepared, trained.manifest.config)
+    write_contents(directory, config, prepared)
+    write_towers(directory, trained.model, prepared)
+    indexed = np.flatnonzero(prepared.is_current_item)
+    write_array(directory / INDEXED, indexed)
+    vectors = _item_vectors(directory, trained, builder, indexed, scratch)
+    item_difference = _compare_items(directory, trained, builder, vectors, indexed)
+    queries, query_difference = _compare_queries(directory, trained, builder)
+    _write_query_vectors(directory, trained, builder)
+    index, report = build_index(vectors, queries, config.export)
+    require_inner_product(index, vectors)
+    index.write(directory / INDEX)
+    slices = {n: is_in[indexed] for n, is_in in item_slices(prepared.item_frequency).items()}
+    by_slice = recall_by_slice(index, vectors, queries, slices)
+    require_recall(by_slice, config.export.min_slice_recall)
+    golden = _golden(directory, trained, builder, vectors, indexed)
+    write_golden(directory, golden)
+    metrics, figures = _metrics(trained)
+    champion, changes = _against_champion(trained, figures, console)
+    log = prepared.manifest
+    manifest = BundleManifest(
+        fingerprint=_fingerprint(config, trained.manifest),
+        schema_fingerprint=log.schema_fingerprint,
+        training_fingerprint=trained.manifest.fingerprint,
+        mlflow_run_id=trained.manifest.mlflow_run_id,
+        items=len(indexed),
+        queries=prepared.num_queries,
+        dim=trained.model.dim,
+        data_window=DataWindow(
+            first_event=log.first_event, last_event=log.last_event, as_of=log.as_of
+        ),
+        metrics=metrics,
+        slices=figures,
+        history=HistoryRule(
+            max_length=log.data.history.max_length, is_distinct=log.data.history.distinct
+        ),
+        trained_items=prepared.num_items,
+        index=report,
+        gate=Gate(
+            item_difference=item_difference,
+            query_difference=query_difference,
+            recall_by_slice=by_slice,
+            champion=champion,
+            changes=changes,
+        ),
+    )
+    write_text(directory / REPORT, render_bundle_report(manifest, config.export.min_ann_recall))
+    sealed = seal(directory, manifest)
+    recommender = open_bundle(directory, sealed)
+    require_golden(recommender, golden)
+    require_served_golden(create_app(Service.of(recommender)), golden)
+    return sealed
+
+
+def _item_vectors(
+    directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints, scratch: Path
+) -> Floats:
+    """[places, dim] of the items of the index, which are also written for other systems."""
+    actors = trained.config.export.vector_actors
+    if actors is not None:
+        write_item_vectors(directory, actors=actors)
+        return map_item_vectors(directory, scratch / "vectors.npy")
+    vectors = encode_items(trained.model, builder, _CPU, indexed)
+    require_finite(vectors, "item")
+    ids = trained.prepared.item_encoder.ids.tokens.take(pa.array(indexed))
+    write_parts(directory, ids, vectors)
+    return vectors
+
+
+def _compare_items(
+    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
+) -> float:
+    """Runs the written program on the written features."""
+    places = trained.sample(len(indexed))
+    items = indexed[places]
+    expected = encode_items(trained.model, builder, _CPU, items)
+    columns = take_rows(read_columns(directory / ITEM_FEATURES), items)
+    found = TowerProgram(directory / ITEM_TOWER, trained.prepared.features.item)(
+        columns, len(items)
+    )
+    return max(difference(found, expected, "item"), difference(vectors[places], expected, "item"))
+
+
+def _compare_queries(
+    directory: Path, trained: _Trained, builder: BatchBuilder
+) -> tuple[Floats, float]:
+    """Runs the written program on the written snapshot; also gives the sampled vectors."""
+    schema = trained.prepared.features
+    queries = trained.sample(trained.prepared.num_queries)
+    snapshot = read_snapshot(directory)
+    history = snapshot.history.take(queries)
+    context = trained.prepared.context_of(queries, "test")
+    expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
+    require_finite(expected, "query")
+    tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
+    found = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
+    return expected, difference(found, expected, "query")
+
+
+def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuilder) -> None:
+    """Of all queries of the snapshot, for answers without the tower while nothing is new of one."""
+    prepared = trained.prepared
+    if prepared.features.context:
+        return
+    queries = np.arange(prepared.num_queries)
+    history = read_snapshot(directory).history
+    vectors = encode_queries(trained.model, builder, queries, history, {}, _CPU)
+    require_finite(vectors, "query")
+    write_array(directory / QUERY_VECTORS, vectors)
+
+
+def _golden(
+    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
+) -> list[Golden]:
+    """What the trained model itself answers, by plain arithmetic.
+
+    Args:
+        directory: Has the snapshot.
+        trained: The model.
+        builder: Of its batches.
+        vectors: [places] of the items that are answers.
+        indexed: [places] these items.
+    """
+    prepared = trained.prepared
+    sample = trained.sample(prepared.num_queries)
+    queries = sample[:: max(1, len(sample) // _GOLDEN)]
+    snapshot = read_snapshot(directory)
+    at = datetime.fromisoformat(prepared.manifest.as_of)
+    encoder = prepared.context_encoder
+    latest = np.full(len(queries), NO_TIME)
+    if snapshot.latest is not None:
+        latest = snapshot.latest[queries]
+    raw = request_table(encoder.features, {}, microseconds(at), latest)
+    query_vectors = encode_queries(
+        trained.model, builder, queries, snapshot.history.take(queries), encoder.encode(raw), _CPU
+    )
+    place = np.full(prepared.num_items, -1)
+    place[indexed] = np.arange(len(indexed))
+    excluded = snapshot.excluded.take(queries)
+    excluded = Jagged(place[excluded.values], excluded.offsets)
+    ids = prepared.item_encoder.ids.tokens.take(pa.array(indexed)).to_pylist()
+    answers = exact_answers(query_vectors, vectors, excluded.keep(excluded.values >= 0), ids)
+    names = prepared.query_encoder.ids.tokens.take(pa.array(queries)).to_pylist()
+    return [
+        Golden(query_id=name, at=at, items=items, scores=scores)
+        for name, (items, scores) in zip(names, answers, strict=True)
+        if name is not None
+    ]
+
+
+def _metrics(trained: _Trained) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Overall by split, and by slice of the test where this very training was evaluated."""
+    metrics = {"validation": trained.manifest.validation}
+    path = trained.config.evaluation_dir / METRICS_JSON
+    if not path.exists():
+        return metrics, {}
+    result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    if result.mlflow_run_id != trained.manifest.mlflow_run_id:
+        return metrics, {}
+    metrics["test"] = _numbers(result.overall)
+    return metrics, {name: _numbers(figures) for name, figures in result.slices.items()}
+
+
+def _numbers(figures: Figures) -> dict[str, float]:
+    """Intervals become `recall@10_low` and `recall@10_high`."""
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, tuple):
+            stem = name.removesuffix("_ci")
+            found |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _against_champion(
+    trained: _Trained, slices: dict[str, dict[str, float]], console: Console
+) -> tuple[str | None, dict[str, float]]:
+    """The champion's run, and the changes of each slice."""
+    champion = champion_manifest(trained.config)
+    if champion is None or champion.training_fingerprint == trained.manifest.fingerprint:
+        return None, {}
+    if not slices or not champion.slices:
+        console.print("export: not compared with the champion: run `recsys evaluate` before")
+        return None, {}
+    changes = changes_against(champion.slices, slices, trained.config.export.tolerance)
+    return champion.mlflow_run_id, changes

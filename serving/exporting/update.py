@@ -1,0 +1,289 @@
+"""The `update` command: items come and go between two trainings, and a new bundle has it.
+
+New items are encoded by the bundle's own tower from their features alone, as every item is that had
+no training event. The index is extended where it can be, and else built anew. The given bundle
+stays as it is: a server that watches the output takes the new one in its place.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+
+from feature_store.core.arrow import id_strings
+from feature_store.core.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically, write_array, write_text
+from feature_store.core.manifests import MANIFEST, fingerprint
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.schema import FeatureSchema, Filterable
+from pipelines.logs.tables import open_source, read_piece
+from pipelines.statistics.popularity import item_slices
+from recsys.config.config import ExportConfig
+from serving.batch.item_vectors import map_item_vectors, write_parts
+from serving.bundle.ids import IdTable, write_ids, write_strings
+from serving.bundle.manifest import (
+    FILTERS,
+    IDS,
+    INDEX,
+    INDEXED,
+    ITEM_FEATURES,
+    ITEM_FREQUENCY,
+    ITEM_TITLES,
+    ITEM_TOWER,
+    ITEM_VECTORS,
+    SCHEMA,
+    VOCABULARY,
+    BundleManifest,
+    seal,
+    verify,
+)
+from serving.bundle.programs import TowerProgram
+from serving.bundle.report import REPORT, render_bundle_report
+from serving.exporting.contents import value_pairs
+from serving.exporting.gate import (
+    Golden,
+    exact_answers,
+    read_golden,
+    require_finite,
+    require_golden,
+    require_recall,
+    write_golden,
+)
+from serving.index.build import build_index, recall_by_slice
+from serving.index.index import IndexReport, ItemIndex
+from serving.index.update import extended
+from serving.recommend.filters import read_filters, write_value_lists
+from serving.recommend.load import load, open_bundle, read_snapshot, read_titles
+from serving.recommend.queries import Asking
+
+# Queries by which the index is measured.
+_SAMPLE = 1000
+_TITLES = ("title", "name")
+
+
+@dataclass(frozen=True)
+class _Items:
+    """The catalogue after the change.
+
+    Attributes:
+        ids: Of all items that ever were, [items].
+        indexed: Those that are answers, [places].
+        vectors: Of these, [places, dim].
+        removed: Places before the change.
+        added: New ones, which come last.
+    """
+
+    ids: pa.Array
+    indexed: Ints
+    vectors: Floats
+    removed: Ints
+    added: int
+
+
+def update(
+    bundle: Path,
+    output: Path,
+    *,
+    items: Path | None = None,
+    removed: Sequence[str] = (),
+    id_column: str = "item_id",
+    min_recall: float = 0.95,
+    console: Console | None = None,
+) -> BundleManifest:
+    """Writes a bundle with other items: whole or not at all, sealed, and through the same gate.
+
+    Args:
+        bundle: Of any kind of index.
+        output: Directory of the new bundle, which may be the old one's.
+        items: Parquet of new items: their ids, and the model's item features, as in training.
+        removed: Ids of items that are no answers any more.
+        id_column: Of the new items' ids.
+        min_recall: Of the index, by slice.
+        console: For progress.
+
+    Returns:
+        Its manifest; the version of the model changes with the items.
+
+    Raises:
+        UserError: An item to add is there already, or one to remove is not; the items are not as
+            in training; or the index finds too few of the exact nearest items.
+    """
+    made = verify(bundle)
+    with directory_written_atomically(output) as directory:
+        shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
+        table = _read(items, id_column) if items is not None else pa.table({id_column: []})
+        changed = _changed(bundle, directory, table, id_column, removed)
+        frequency = _write_items(bundle, directory, table, changed)
+        queries = _sample(bundle)
+        index, report, is_rebuilt = _index(bundle, made, changed, queries)
+        index.write(directory / INDEX)
+        slices = {n: m[changed.indexed] for n, m in item_slices(frequency).items()}
+        by_slice = recall_by_slice(index, changed.vectors, queries, slices)
+        require_recall(by_slice, min_recall)
+        golden = _golden(bundle, changed)
+        write_golden(directory, golden)
+        manifest = made.model_copy(
+            update={
+                "fingerprint": fingerprint(
+                    [made.fingerprint, changed.indexed.tolist(), changed.ids.to_pylist()]
+                ),
+                "items": len(changed.indexed),
+                "index": report,
+                "gate": made.gate.model_copy(update={"recall_by_slice": by_slice}),
+            }
+        )
+        write_text(directory / REPORT, render_bundle_report(manifest, min_recall))
+        sealed = seal(directory, manifest)
+        require_golden(open_bundle(directory, sealed), golden)
+    (console or Console()).print(
+        f"update: {changed.added:,} items added and {len(changed.removed):,} removed, "
+        f"{sealed.items:,} in {output}; index {'built anew' if is_rebuilt else 'extended'}"
+    )
+    return sealed
+
+
+def _rewritten(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if name in (MANIFEST, ITEM_VECTORS)]
+
+
+def _read(path: Path, id_column: str) -> pa.Table:
+    source = open_source(str(path), "items")
+    names = source.schema.names
+    if id_column not in names:
+        raise UserError(
+            f"{path} has no column {id_column!r}, but {', '.join(names)}; name the one with the "
+            "ids by --id-column."
+        )
+    return pa.concat_tables([read_piece(piece, names) for piece in source.pieces])
+
+
+def _changed(
+    bundle: Path, directory: Path, table: pa.Table, id_column: str, removed: Sequence[str]
+) -> _Items:
+    """Encodes the new items, and says which ones are left."""
+    known = IdTable.read(bundle / IDS, "item")
+    indexed = np.load(bundle / INDEXED)
+    added = id_strings(table[id_column]).to_pylist() if len(table) else []
+    _require_new(added, known)
+    places = np.full(len(known), -1)
+    places[indexed] = np.arange(len(indexed))
+    rows = known.rows(removed)
+    gone = np.where(rows < 0, -1, places[rows])
+    if (gone < 0).any():
+        missing = removed[int(np.argmax(gone < 0))]
+        raise UserError(f"the bundle has no item {missing!r} to remove; leave it out.")
+    schema = FeatureSchema.model_validate_json((bundle / SCHEMA).read_text(encoding="utf-8"))
+    # A new id has no row of the id feature's table, so it is absent, as one that was never trained.
+    encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
+    new = encoder.encode(table.append_column("", pa.nulls(len(table))))
+    tower = TowerProgram(bundle / ITEM_TOWER, schema.item)
+    before = read_columns(bundle / ITEM_FEATURES)
+    joined = {
+        name: Jagged.concatenate([column, new[name]])  # type: ignore[list-item]
+        if isinstance(column, Jagged)
+        else Dense.concatenate([column, new[name]])  # type: ignore[list-item]
+        for name, column in before.items()
+    }
+    write_columns(directory / ITEM_FEATURES, joined)
+    vectors = np.asarray(map_item_vectors(bundle, directory / "vectors.npy"))
+    (directory / "vectors.npy").unlink()
+    found = tower(new, len(added))
+    require_finite(found, "item")
+    kept = np.delete(np.arange(len(indexed)), gone)
+    return _Items(
+        pa.concat_arrays([known.ids, pa.array(added, pa.string())]),
+        np.concatenate([indexed[kept], len(known) + np.arange(len(added))]),
+        np.concatenate([vectors[kept], found]),
+        gone,
+        len(added),
+    )
+
+
+def _require_new(added: Sequence[str], known: IdTable) -> None:
+    if None in added or "" in added:
+        raise UserError("a new item has no id; give each one.")
+    if len(set(added)) < len(added):
+        raise UserError("two of the new items have the same id; give each item once.")
+    is_known = known.rows(added) >= 0
+    if is_known.any():
+        raise UserError(
+            f"item {added[int(np.argmax(is_known))]!r} is in the bundle already; leave it out: "
+            "what changed of an item is learnt by the next training."
+        )
+
+
+def _write_items(bundle: Path, directory: Path, table: pa.Table, changed: _Items) -> Ints:
+    """All that is by item; gives the training events of each."""
+    write_ids(directory / IDS, "item", changed.ids)
+    write_array(directory / INDEXED, changed.indexed)
+    ids = changed.ids.take(pa.array(changed.indexed))
+    write_parts(directory, ids, changed.vectors)
+    frequency = np.load(bundle / ITEM_FREQUENCY)
+    frequency = np.concatenate([frequency, np.zeros(changed.added, frequency.dtype)])
+    write_array(directory / ITEM_FREQUENCY, frequency)
+    first = len(changed.ids) - changed.added
+    titles = read_titles(bundle / ITEM_TITLES)
+    if titles is not None:
+        new = changed.ids[first:]
+        column = next((name for name in _TITLES if name in table.column_names), None)
+        if column is not None:
+            new = table[column].combine_chunks().cast(pa.string()).fill_null(new)
+        write_strings(directory / ITEM_TITLES, "title", pa.concat_arrays([titles, new]))
+    schema = FeatureSchema.model_validate_json((bundle / SCHEMA).read_text(encoding="utf-8"))
+    features = {f.name: f for f in schema.item if isinstance(f, Filterable)}
+    for name, lists in read_filters(bundle / FILTERS).items():
+        pairs = [lists.pairs()]
+        if name in table.column_names:
+            rows = first + np.arange(changed.added)
+            pairs.append(value_pairs(features[name], table[name], rows))
+        values = pa.concat_arrays([values.cast(pa.string()) for values, _ in pairs])
+        write_value_lists(
+            directory / FILTERS, name, values, np.concatenate([items for _, items in pairs])
+        )
+    return frequency
+
+
+def _index(
+    bundle: Path, made: BundleManifest, changed: _Items, queries: Floats
+) -> tuple[ItemIndex, IndexReport, bool]:
+    """The new index, its report, and whether it was built anew."""
+    new = changed.vectors[len(changed.vectors) - changed.added :]
+    index = extended(ItemIndex.read(bundle / INDEX), new, changed.removed)
+    if index is not None:
+        return index, made.index, False
+    settings = ExportConfig(index=made.index.kind, vectors=made.index.vectors)
+    index, report = build_index(changed.vectors, queries, settings)
+    return index, report, True
+
+
+def _sample(bundle: Path) -> Floats:
+    """Vectors of some of the bundle's queries."""
+    ids = IdTable.read(bundle / IDS, "query")
+    random = np.random.default_rng(0)
+    rows = random.choice(len(ids), min(len(ids), _SAMPLE), replace=False).tolist()
+    return load(bundle).encode([ids[row] for row in rows if ids[row] is not None])
+
+
+def _golden(bundle: Path, changed: _Items) -> list[Golden]:
+    """The questions of the bundle, answered by plain arithmetic among the new items."""
+    recommender, snapshot = load(bundle), read_snapshot(bundle)
+    questions = read_golden(bundle)
+    rows = IdTable.read(bundle / IDS, "query").rows([q.query_id for q in questions])
+    vectors = [recommender.encode([q.query_id], Asking(at=q.at))[0] for q in questions]
+    place = np.full(len(changed.ids), -1)
+    place[changed.indexed] = np.arange(len(changed.indexed))
+    excluded = snapshot.excluded.take(rows)
+    excluded = Jagged(place[excluded.values], excluded.offsets)
+    ids = changed.ids.take(pa.array(changed.indexed)).to_pylist()
+    answers = exact_answers(
+        np.stack(vectors), changed.vectors, excluded.keep(excluded.values >= 0), ids
+    )
+    return [
+        Golden(query_id=q.query_id, at=q.at, items=items, scores=scores)
+        for q, (items, scores) in zip(questions, answers, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Approximate and exact nearest-neighbour search over item vectors."""

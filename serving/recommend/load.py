@@ -1,0 +1,140 @@
+"""Opens a bundle."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.core.columns import Jagged, read_columns
+from feature_store.core.errors import UserError
+from feature_store.core.files import mapped_array
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.schema import FeatureSchema
+from serving.bundle.ids import IdTable
+from serving.bundle.manifest import (
+    FILTERS,
+    IDS,
+    INDEX,
+    INDEXED,
+    ITEM_FREQUENCY,
+    ITEM_TITLES,
+    QUERY_FEATURES,
+    QUERY_LATEST,
+    QUERY_STATE,
+    QUERY_VECTORS,
+    SCHEMA,
+    VOCABULARY,
+    BundleManifest,
+    read_manifest,
+    verify,
+)
+from serving.index.index import ItemIndex
+from serving.recommend.filters import read_filters
+from serving.recommend.online import OnlineQueries
+from serving.recommend.queries import Queries, QuerySnapshot
+from serving.recommend.query_tower import LaterTower, Reader, read_tower_now
+from serving.recommend.recommender import Catalogue, Recommender
+
+
+def load(
+    path: str | Path, *, online: OnlineQueries | None = None, is_later: bool = False
+) -> Recommender:
+    """A recommender that answers from the bundle alone.
+
+    Vectors, ids, features and histories are memory-mapped; the tower is a torch.export program, and
+    no pickled code is run.
+
+    Args:
+        path: A directory that `recsys export` wrote, or a version in MLflow's registry:
+            `models:/NAME@champion`, `models:/NAME/3`.
+        online: What came after the bundle; None: nothing.
+        is_later: For a start that is quick: does not wait until the query tower is verified and
+            read, which known queries are answered without; see
+            `serving.recommend.query_tower.LaterTower`.
+
+    Raises:
+        UserError: It is no bundle, of another version, or not as it was exported.
+    """
+    directory = local_bundle(path)
+    manifest = verify(directory, is_later=is_later)
+    read_tower: Reader = LaterTower if is_later else read_tower_now
+    recommender = open_bundle(directory, manifest, online, read_tower)
+    # Of a directory that was replaced meanwhile the files may be of two exports.
+    if read_manifest(directory).seal != manifest.seal:
+        raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
+    return recommender
+
+
+def local_bundle(path: str | Path) -> Path:
+    """Where the bundle is on this machine, after a download where it is in the registry.
+
+    Raises:
+        UserError: The registry does not have it.
+    """
+    if not str(path).startswith("models:/"):
+        return Path(path)
+    from serving.registry.registry import resolve
+
+    return resolve(str(path))
+
+
+def open_bundle(
+    directory: Path,
+    manifest: BundleManifest,
+    online: OnlineQueries | None = None,
+    read_tower: Reader = read_tower_now,
+) -> Recommender:
+    """As `load`, of a bundle that was verified."""
+    schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
+    items = IdTable.read(directory / IDS, "item")
+    queries = Queries(
+        IdTable.read(directory / IDS, "query"),
+        read_snapshot(directory),
+        SideEncoder.load(directory / VOCABULARY, schema, "query"),
+        items,
+        trained_items=manifest.trained_items,
+        history=manifest.history,
+        online=online,
+    )
+    catalogue = Catalogue(
+        items,
+        mapped_array(directory / INDEXED),
+        read_titles(directory / ITEM_TITLES),
+        mapped_array(directory / ITEM_FREQUENCY),
+        read_filters(directory / FILTERS),
+    )
+    return Recommender(
+        manifest,
+        catalogue,
+        queries,
+        read_tower(directory, schema, manifest),
+        SideEncoder.load(directory / VOCABULARY, schema, "context"),
+        ItemIndex.read(directory / INDEX),
+    )
+
+
+def read_snapshot(directory: Path) -> QuerySnapshot:
+    """Memory-maps what a bundle knows of its queries."""
+    state = read_columns(directory / QUERY_STATE)
+    history, excluded = state["history"], state["excluded"]
+    assert isinstance(history, Jagged)
+    assert isinstance(excluded, Jagged)
+    return QuerySnapshot(
+        read_columns(directory / QUERY_FEATURES),
+        history,
+        excluded,
+        _mapped_if_there(directory / QUERY_LATEST),
+        _mapped_if_there(directory / QUERY_VECTORS),
+    )
+
+
+def _mapped_if_there(path: Path) -> np.ndarray | None:
+    return mapped_array(path) if path.exists() else None
+
+
+def read_titles(path: Path) -> pa.Array | None:
+    """[items] strings; None where items have none."""
+    if not path.exists():
+        return None
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()["title"].combine_chunks()

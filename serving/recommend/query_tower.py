@@ -1,0 +1,113 @@
+"""The query tower of a bundle, at once or a little later than the rest."""
+
+import gc
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Protocol
+
+from feature_store.core.columns import Column, Floats, Jagged
+from feature_store.schema import FeatureSchema
+from serving.bundle.manifest import QUERY_TOWER, BundleManifest, verify_later
+
+_logger = logging.getLogger(__name__)
+
+
+class QueryTower(Protocol):
+    """See `serving.bundle.programs.TowerProgram`."""
+
+    def __call__(
+        self,
+        columns: Mapping[str, Column],
+        rows: int,
+        history: Jagged,
+        context: Mapping[str, Column],
+    ) -> Floats:
+        """L2-normalised vectors, [rows, dim]."""
+
+
+class Reader(Protocol):
+    """Reads the tower of a bundle."""
+
+    def __call__(
+        self, directory: Path, schema: FeatureSchema, manifest: BundleManifest
+    ) -> QueryTower:
+        """The tower.
+
+        Raises:
+            UserError: It is no program that may be run.
+        """
+
+
+def read_tower_now(directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> QueryTower:
+    """A `Reader` of a bundle that was verified."""
+    # Torch takes longer to import than everything else, and not everybody here needs it.
+    from serving.bundle.programs import TowerProgram
+
+    return TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
+
+
+class LaterTower:
+    """A tower that is verified and read in a thread of its own; who calls it before then waits.
+
+    For servers: torch is told to use one thread, and what it imports is taken out of the rounds of
+    the garbage collector, of which each would stop all requests for half a second.
+    """
+
+    def __init__(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
+        self._tower: Future[QueryTower] = Future()
+        arguments = (directory, schema, manifest)
+        # No daemon: a process that ended amid an import of torch would crash.
+        Thread(target=self._read, args=arguments, name="tower", daemon=False).start()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a call does not wait."""
+        return self._tower.done()
+
+    @property
+    def fault(self) -> str | None:
+        """Why there is no tower; None where there is one, or may be yet."""
+        error = self._tower.exception() if self._tower.done() else None
+        return None if error is None else str(error)
+
+    def __call__(
+        self,
+        columns: Mapping[str, Column],
+        rows: int,
+        history: Jagged,
+        context: Mapping[str, Column],
+    ) -> Floats:
+        """L2-normalised vectors, [rows, dim].
+
+        Raises:
+            RuntimeError: The tower could not be read.
+        """
+        return self._tower.result()(columns, rows, history, context)
+
+    def _read(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
+        try:
+            verify_later(directory, manifest)
+            with _IMPORTING:
+                _import_torch()
+            self._tower.set_result(read_tower_now(directory, schema, manifest))
+        except Exception as error:
+            _logger.exception("the query tower of %s cannot be read", directory)
+            # Whatever a request was, this is not its fault.
+            self._tower.set_exception(RuntimeError(str(error)))
+
+
+_IMPORTING = Lock()
+
+
+@cache
+def _import_torch() -> None:
+    import torch.export.pt2_archive  # Which torch.export.load would import.
+
+    torch.set_num_threads(1)
+    # Before there is a tower: what is frozen and holds itself in cycles is never freed.
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,1 @@
+"""The model registry: champion, challenger, and bundles by name."""

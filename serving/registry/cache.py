@@ -1,0 +1,97 @@
+"""Bundles that were downloaded, each in a directory that is named by its seal."""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from feature_store.core.errors import UserError
+from feature_store.core.files import directory_written_atomically
+from serving.bundle.manifest import verify
+
+# Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.
+_KEPT = 8
+# It becomes a name of a directory.
+_SEAL = re.compile(r"[0-9a-f]{16}")
+
+
+def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | None = None) -> Path:
+    """The bundle of a seal, verified; downloaded unless it is there and intact.
+
+    Processes may share the cache, which holds the bundles that were used last.
+
+    Args:
+        seal: Of the bundle.
+        download: Fetches the bundle to somewhere below a directory, and says where.
+        cache: None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
+
+    Raises:
+        UserError: That is no seal, or what was downloaded is not that bundle.
+    """
+    if not _SEAL.fullmatch(seal):
+        raise UserError(f"{seal!r} is not the seal of a bundle; export the model again.")
+    target = (cache or _default_cache()) / seal
+    if not _is_intact(target):
+        with _waited_lock(target.with_name(f".{seal}.lock")):
+            if not _is_intact(target):  # Another process may have downloaded it meanwhile.
+                _fetch(target, download)
+    with suppress(OSError):  # A cache that cannot be written is as good.
+        os.utime(target)
+    _prune(target.parent)
+    return target
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys" / "bundles"
+
+
+def _is_intact(target: Path) -> bool:
+    try:
+        return verify(target).seal == target.name
+    except UserError:
+        return False
+
+
+def _fetch(target: Path, download: Callable[[Path], Path]) -> None:
+    with directory_written_atomically(target) as directory:
+        scratch = directory / ".download"
+        scratch.mkdir()
+        found = download(scratch)
+        seal = verify(found).seal
+        if seal != target.name:
+            raise UserError(
+                f"the downloaded bundle has the seal {seal}, expected {target.name}, under which "
+                "it was registered; export the model again."
+            )
+        for file in found.iterdir():
+            file.rename(directory / file.name)
+        shutil.rmtree(scratch)
+
+
+def _prune(cache: Path) -> None:
+    """Removes all but the bundles that were used last."""
+    bundles = [path for path in cache.iterdir() if _SEAL.fullmatch(path.name)]
+    if len(bundles) <= _KEPT:
+        return
+    for path in sorted(bundles, key=_last_used)[:-_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # Another process removed it meanwhile.
+        return 0.0
+
+
+@contextmanager
+def _waited_lock(path: Path) -> Iterator[None]:
+    """Waits for other processes; the lock is the operating system's and ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

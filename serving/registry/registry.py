@@ -1,0 +1,327 @@
+"""Bundles in MLflow's model registry: which one is served, and which one may replace it.
+
+A version of a registered model is a bundle among the artifacts of the run that trained it:
+
+    artifacts of the run   bundle/<seal>/...
+    tags of the version    recsys.seal, recsys.fingerprint, recsys.schema_fingerprint
+    aliases                champion, the one to serve; challenger, the latest that was registered
+    tag of the model       recsys.former_champions, a JSON list of versions, the latest last
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import MANIFEST
+from recsys.config.config import Config
+from recsys.tracking import open_run
+from recsys.tracking import tracking_uri as store_of
+from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
+from serving.registry.cache import cached_bundle
+from serving.registry.client import SCHEME, is_missing, referenced_version, registry_client
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+_ARTIFACTS = "bundle"
+_SEAL_TAG, _FORMER_TAG = "recsys.seal", "recsys.former_champions"
+_REMEMBERED = 100  # Former champions.
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegisteredBundle(_Answer):
+    """A version of a registered model.
+
+    Attributes:
+        name: Of the registered model.
+        version: Of the bundle.
+        is_new: Whether this bundle had no version before.
+        is_champion: Whether it is the one to serve.
+    """
+
+    name: str
+    version: str
+    is_new: bool
+    is_champion: bool
+
+    def sentence(self) -> str:
+        """For printing."""
+        role = CHAMPION if self.is_champion else CHALLENGER
+        return f"version {self.version} of {self.name} is the {role}"
+
+
+class Promotion(_Answer):
+    """What `promote` or `rollback` did.
+
+    Attributes:
+        name: Of the registered model.
+        version: That is the champion now.
+        former: That was it before; None: there was none.
+    """
+
+    name: str
+    version: str
+    former: str | None
+
+    def sentence(self) -> str:
+        """For printing."""
+        if self.former == self.version:
+            return f"version {self.version} of {self.name} is the champion already"
+        after = f", after version {self.former}" if self.former is not None else ""
+        return f"version {self.version} of {self.name} is the champion{after}"
+
+
+def registered_name(config: Config) -> str:
+    """The registered model that the bundles of a configuration are versions of."""
+    return config.export.registered_model or config.tracking.experiment
+
+
+def register(config: Config, bundle: BundleManifest, directory: Path) -> RegisteredBundle | None:
+    """Uploads a bundle to the run that trained it, and makes it the challenger.
+
+    The first of all is the champion, too. A bundle that has a version is not uploaded again.
+
+    Args:
+        config: Names the registered model and the store.
+        bundle: The manifest of the directory.
+        directory: A sealed bundle.
+
+    Returns:
+        Its version; None where the store does not have the run: it was trained elsewhere.
+
+    Raises:
+        UserError: MLflow refuses it.
+    """
+    if open_run(config, bundle.mlflow_run_id) is None:
+        return None
+    name = registered_name(config)
+    with registry_client(store_of(config), f"cannot register {directory} as {name}") as client:
+        model = _unless_absent(client.get_registered_model, name)
+        model = model or client.create_registered_model(name)
+        version = _registered_version(client, name, bundle.seal)
+        is_new = version is None
+        if version is None:
+            version = _upload(client, name, bundle, directory)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+        champion = _aliases(model).get(CHAMPION)
+        if champion is None:
+            client.set_registered_model_alias(name, CHAMPION, version)
+    is_champion = champion is None or champion == version
+    return RegisteredBundle(name=name, version=version, is_new=is_new, is_champion=is_champion)
+
+
+def promote(name: str, *, version: str | None = None, tracking_uri: str | None = None) -> Promotion:
+    """Makes the challenger, or the given version, the champion.
+
+    Args:
+        name: Of the registered model.
+        version: None: the challenger's.
+        tracking_uri: See `registry_client`.
+
+    Raises:
+        UserError: There is no such model or version, or no challenger.
+    """
+    with registry_client(tracking_uri, f"cannot promote a version of {name}") as client:
+        model = client.get_registered_model(name)
+        wanted = version or _aliases(model).get(CHALLENGER)
+        if wanted is None:
+            raise UserError(
+                f"{name} has no {CHALLENGER} to promote; register a bundle with `recsys export`, "
+                "or name a version."
+            )
+        client.get_model_version(name, wanted)
+        former = _aliases(model).get(CHAMPION)
+        if former is not None and former != wanted:
+            # Before the alias: were this killed in between, a rollback would skip the champion.
+            _remember(client, name, [*_former_champions(model), former])
+        client.set_registered_model_alias(name, CHAMPION, wanted)
+    return Promotion(name=name, version=wanted, former=former)
+
+
+def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
+    """Makes the champion before this one the champion again; several calls go back further.
+
+    The one that is withdrawn is no challenger any more, so that no `promote` brings it back unless
+    its version is named.
+
+    Args:
+        name: Of the registered model.
+        tracking_uri: See `registry_client`.
+
+    Raises:
+        UserError: There is no such model, or no champion before this one.
+    """
+    with registry_client(tracking_uri, f"cannot roll back {name}") as client:
+        model = client.get_registered_model(name)
+        current = _aliases(model).get(CHAMPION)
+        earlier = _former_champions(model)
+        while earlier:
+            wanted = earlier.pop()
+            if wanted != current and _unless_absent(client.get_model_version, name, wanted):
+                client.set_registered_model_alias(name, CHAMPION, wanted)
+                _remember(client, name, earlier)
+                if current is not None and _aliases(model).get(CHALLENGER) == current:
+                    client.delete_registered_model_alias(name, CHALLENGER)
+                return Promotion(name=name, version=wanted, former=current)
+    raise UserError(
+        f"nothing to roll back to: {name} has had no other {CHAMPION}; promote a version instead."
+    )
+
+
+def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | None = None) -> Path:
+    """The directory of a bundle, downloaded where it is in the registry.
+
+    What was downloaded is kept, by its seal, and verified each time. Processes may share the cache.
+
+    Args:
+        reference: A directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        tracking_uri: See `registry_client`.
+        cache: Of downloads; None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
+
+    Raises:
+        UserError: There is no such version, it cannot be downloaded, or it is not the bundle that
+            was registered.
+    """
+    if not reference.startswith(SCHEME):
+        return Path(reference)
+    with registry_client(tracking_uri, f"cannot fetch {reference}") as client:
+        version = referenced_version(client, reference)
+        return cached_bundle(
+            _seal_of(version), lambda directory: _download(client, version, directory), cache
+        )
+
+
+def current_version(reference: str, *, tracking_uri: str | None = None) -> str | None:
+    """The version that a reference stands for now: one look-up and no download.
+
+    Args:
+        reference: As `resolve`.
+        tracking_uri: See `registry_client`.
+
+    Returns:
+        None for a directory, which has no versions.
+
+    Raises:
+        UserError: There is no such version, or the store does not answer.
+    """
+    if not reference.startswith(SCHEME):
+        return None
+    with registry_client(tracking_uri, f"cannot look {reference} up") as client:
+        return str(referenced_version(client, reference).version)
+
+
+def champion_manifest(config: Config) -> BundleManifest | None:
+    """What the bundle in use is; None where there is none, or one of another layout.
+
+    Args:
+        config: Names the registered model and the store.
+
+    Raises:
+        UserError: The store does not answer, or the champion is not a bundle.
+    """
+    uri, name = store_of(config), registered_name(config)
+    if is_missing(uri):
+        return None
+    with registry_client(uri, f"cannot read the {CHAMPION} of {name}") as client:
+        model = _unless_absent(client.get_registered_model, name)
+        version = _aliases(model).get(CHAMPION) if model is not None else None
+        if version is None:
+            return None
+        champion = client.get_model_version(name, version)
+        with tempfile.TemporaryDirectory() as directory:
+            manifest = _download(client, champion, Path(directory), MANIFEST)
+            if json.loads(manifest.read_text(encoding="utf-8")).get("version") != VERSION:
+                return None
+            return read_manifest(manifest.parent)
+
+
+def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Promotion | None:
+    """Makes a registered bundle the champion where it is at least as good as the present one.
+
+    That no slice is worse was seen to before, by the gate of the export. Bundles of other data are
+    compared by the figures of their own tests.
+
+    Args:
+        config: Names the registered model and the store.
+        bundle: The challenger.
+        metric: Of the test, overall.
+
+    Returns:
+        None where the champion stays, or one of the two was not tested.
+    """
+    champion = champion_manifest(config)
+    if champion is None or champion.seal == bundle.seal:
+        return None
+    before, now = (each.metrics.get("test", {}).get(metric) for each in (champion, bundle))
+    if before is None or now is None or now < before:
+        return None
+    return promote(registered_name(config), tracking_uri=store_of(config))
+
+
+def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:
+    """What MLflow answers; None where it has no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask(*what)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _registered_version(client: Any, name: str, seal: str) -> str | None:
+    found = client.search_model_versions(f"tags.`{_SEAL_TAG}` = '{seal}'")
+    return next((str(version.version) for version in found if version.name == name), None)
+
+
+def _upload(client: Any, name: str, bundle: BundleManifest, directory: Path) -> str:
+    """The files first, so that a version always has all of them."""
+    # A directory for each seal: a run may be exported anew, and artifacts are never removed.
+    path = f"{_ARTIFACTS}/{bundle.seal}"
+    client.log_artifacts(bundle.mlflow_run_id, str(directory), path)
+    artifacts = client.get_run(bundle.mlflow_run_id).info.artifact_uri
+    tags = {
+        _SEAL_TAG: bundle.seal,
+        "recsys.fingerprint": bundle.fingerprint,
+        "recsys.schema_fingerprint": bundle.schema_fingerprint,
+    }
+    source = f"{artifacts}/{path}"
+    made = client.create_model_version(name, source, bundle.mlflow_run_id, tags=tags)
+    return str(made.version)
+
+
+def _seal_of(version: Any) -> str:
+    seal: str | None = version.tags.get(_SEAL_TAG)
+    if seal is None:
+        raise UserError(
+            f"version {version.version} of {version.name} is not a bundle: it has no tag "
+            f"{_SEAL_TAG}; register one with `recsys export`."
+        )
+    return seal
+
+
+def _download(client: Any, version: Any, directory: Path, file: str = "") -> Path:
+    """A version's bundle, or one file of it, to somewhere below the directory."""
+    path = f"{_ARTIFACTS}/{_seal_of(version)}/{file}".rstrip("/")
+    return Path(client.download_artifacts(version.run_id, path, str(directory)))
+
+
+def _aliases(model: Any) -> dict[str, str]:
+    return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def _former_champions(model: Any) -> list[str]:
+    versions: list[str] = json.loads(model.tags.get(_FORMER_TAG, "[]"))
+    return versions
+
+
+def _remember(client: Any, name: str, versions: list[str]) -> None:
+    client.set_registered_model_tag(name, _FORMER_TAG, json.dumps(versions[-_REMEMBERED:]))

@@ -1,0 +1,283 @@
+"""The HTTP server: an ASGI application around `Service`, and uvicorn that runs it."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import faiss
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from feature_store.core.errors import UserError
+from serving.recommend.online import UnavailableError
+from serving.server.api import (
+    MAX_BODY_BYTES,
+    BatchRequest,
+    BatchResponse,
+    EventsRequest,
+    EventsResponse,
+    Health,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarItemsRequest,
+    SimilarItemsResponse,
+    Swapped,
+    Version,
+)
+from serving.server.deployment import Deployment
+from serving.server.http import BearerToken, BodyLimit, BodyRoute, problem
+from serving.server.metrics import Measures
+from serving.server.service import Service
+
+_PROBES = ("/healthz", "/readyz")
+_PATHS = (
+    "/recommend",
+    "/recommend/batch",
+    "/similar-items",
+    "/events",
+    "/metrics",
+    "/version",
+    "/reload",
+    "/rollback",
+    *_PROBES,
+)
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem} for code in (400, 401, 408, 413, 422, 500, 503)
+}
+# Connections at a time; more are told to come back.
+_MAX_CONNECTIONS = 1024
+# Answers that are computed at a time: while FAISS searches for one, Python goes on with another.
+# More threads than that would wait for each other's Python.
+_ANSWERING = min(4, os.cpu_count() or 1)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    service: Service,
+    *,
+    deployment: Deployment | None = None,
+    token: str | None = None,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """The application; every error is JSON with one sentence under `error`.
+
+    Args:
+        service: Answers.
+        deployment: That POST /reload and POST /rollback change, which only a token opens.
+        token: That every request but probes must bear; None: none.
+        lifespan: Of the server.
+    """
+    app = FastAPI(
+        title="recsys",
+        description="Recommendations of a sealed bundle, or of two in an A/B test.",
+        lifespan=lifespan,
+        responses=_PROBLEMS,
+        # Its pages would load scripts from elsewhere.
+        docs_url=None,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    if token is not None:
+        app.add_middleware(BearerToken, token=token, open_paths=_PROBES)
+    app.add_middleware(_Timed, measures=service.measures)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(UserError, _refused_value)
+    app.add_exception_handler(UnavailableError, _unavailable)
+    app.add_exception_handler(Exception, _failed)
+    _add_answers(app, service, deployment)
+    _add_probes(app, service)
+    if deployment is not None and token is not None:
+        _add_changes(app, deployment)
+    return app
+
+
+def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) -> None:
+    answering = ThreadPoolExecutor(_ANSWERING, "answer")
+
+    async def answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+        if deployment is not None and deployment.is_reading:
+            # Newer bundles would hardly get their turn beside several threads.
+            return _answer(endpoint, body)
+        return await asyncio.get_running_loop().run_in_executor(answering, _answer, endpoint, body)
+
+    routes = APIRouter(route_class=BodyRoute)
+
+    @routes.post("/recommend", response_model=RecommendResponse)
+    async def recommend(body: RecommendRequest) -> Response:
+        """The best items of a query: known by its id, by given features, or by a given history."""
+        if service.is_waiting:  # Who need not wait must not have to.
+            return await run_in_threadpool(_answer, service.recommend, body)
+        return await answer(service.recommend, body)
+
+    @routes.post("/recommend/batch", response_model=BatchResponse)
+    async def recommend_batch(body: BatchRequest) -> Response:
+        """The best items of many queries, in their order."""
+        return await run_in_threadpool(_answer, service.recommend_batch, body)
+
+    @routes.post("/similar-items", response_model=SimilarItemsResponse)
+    async def similar_items(body: SimilarItemsRequest) -> Response:
+        """The items nearest to one."""
+        return await answer(service.similar_items, body)
+
+    @routes.post("/events", response_model=EventsResponse)
+    async def events(body: EventsRequest) -> Response:
+        """What queries did: their histories have it from the next answer on."""
+        return await run_in_threadpool(_answer, service.events, body)
+
+    app.include_router(routes)
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """The process is up."""
+        return Health(status="ok")
+
+    @app.get("/readyz", response_model=Health)
+    async def readyz() -> Response:
+        """Bundles are read, verified, and answer their golden queries."""
+        if service.fault is not None:
+            return problem(503, service.fault)
+        return _json(Health(status="ready"))
+
+    @app.get("/version", response_model=Version)
+    async def version() -> Response:
+        """Which bundles answer."""
+        return _json(service.version())
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(
+            service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+def _add_changes(app: FastAPI, deployment: Deployment) -> None:
+    @app.post("/reload")
+    def reload() -> Swapped:
+        """Serve newer bundles, if there are any, from where the server was told that they are."""
+        return Swapped(changed=deployment.reload(), seals=deployment.serving.seals)
+
+    @app.post("/rollback")
+    def rollback() -> Swapped:
+        """Serve the bundles before."""
+        return Swapped(changed=deployment.rollback(), seals=deployment.serving.seals)
+
+
+def lifespan_of(close: Sequence[Callable[[], None]]) -> Lifespan:
+    """What is called when the server ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        for each in close:
+            each()
+
+    return lifespan
+
+
+def run_app(app: FastAPI, *, host: str, port: int) -> None:
+    """Answers until it is interrupted.
+
+    Args:
+        app: Of `create_app`.
+        host: Address to listen on.
+        port: 0 takes any free one, which the log names.
+
+    Raises:
+        UserError: The address is taken.
+    """
+    config = uvicorn.Config(
+        app, host=host, port=port, access_log=False, limit_concurrency=_MAX_CONNECTIONS
+    )
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit as error:  # How uvicorn says that it could not start.
+        raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
+
+
+class _Timed:
+    """Measures every request."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self._app = app
+        self._measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        finally:
+            # Of other paths a client could invent any number.
+            path = scope["path"] if scope["path"] in _PATHS else "other"
+            self._measures.answered(path, status, time.perf_counter() - started)
+
+
+def _answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+    """In whatever thread this is."""
+    # A request is too small to share; OpenMP has a number for each thread that asks for more.
+    faiss.omp_set_num_threads(1)
+    return _json(endpoint(body))
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.__pydantic_serializer__.to_json(answer), media_type="application/json")
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """The first thing that is wrong with a body."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str))
+    if first["type"] == "json_invalid" or not where:
+        where = "the body"
+    message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), first["msg"])
+    message = message.removeprefix("value error, ")
+    return problem(422, f"{where}: {message}; see GET /openapi.json.")
+
+
+def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    path = f"{request.method} {request.url.path}"
+    return problem(
+        error.status_code, f"{path}: {error.detail}; GET /openapi.json lists what there is."
+    )
+
+
+def _refused_value(request: Request, error: Exception) -> JSONResponse:
+    """A value that only the model can tell to be wrong."""
+    return problem(422, str(error))
+
+
+def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    return problem(503, str(error))
+
+
+def _failed(request: Request, error: Exception) -> JSONResponse:
+    """The log has the traceback; a client has no use for it."""
+    return problem(500, "the server could not answer because of an error of its own; see its log.")

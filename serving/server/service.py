@@ -1,0 +1,235 @@
+"""What each endpoint does, without HTTP: choose a variant, ask it, measure, log."""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+
+from feature_store.core.arrow import microseconds
+from serving.bundle.manifest import BundleManifest
+from serving.experiment.exposure_log import Exposure, ExposureLog, Outcome
+from serving.recommend.answers import Recommendations
+from serving.recommend.online import OnlineQueries, StoredQueries
+from serving.recommend.query_tower import LaterTower
+from serving.recommend.recommender import Recommender
+from serving.recommend.timing import Stages
+from serving.server.api import (
+    BatchRequest,
+    BatchResponse,
+    EventsRequest,
+    EventsResponse,
+    Model,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarItemsRequest,
+    SimilarItemsResponse,
+    VariantVersion,
+    Version,
+)
+from serving.server.deployment import MAIN, Serving
+from serving.server.metrics import Measures
+
+
+class Service:
+    """Answers requests; several threads may use it at a time.
+
+    Args:
+        serving: Gives what answers now.
+        measures: Are told.
+        online: Where events go; None: nowhere.
+        log: Where exposures and events go; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        serving: Callable[[], Serving],
+        measures: Measures,
+        *,
+        online: OnlineQueries | None = None,
+        log: ExposureLog | None = None,
+    ) -> None:
+        self._serving = serving
+        self._online = online
+        self._log = log
+        self.measures = measures
+        if log is not None:
+            measures.watch_log(lambda: log.dropped)
+
+    @classmethod
+    def of(cls, recommender: Recommender) -> "Service":
+        """Of one bundle, without anything beside it."""
+        serving = Serving({MAIN: recommender})
+        return cls(lambda: serving, Measures())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer may have to: for a tower that is being read, or for an online store."""
+        is_asked = isinstance(self._online, StoredQueries)
+        return is_asked or any(not tower.is_read for tower in self._later_towers())
+
+    @property
+    def fault(self) -> str | None:
+        """Why queries that need the tower cannot be answered, if they cannot."""
+        faults = (tower.fault for tower in self._later_towers())
+        return next((fault for fault in faults if fault is not None), None)
+
+    def _later_towers(self) -> list[LaterTower]:
+        towers = (each.query_tower for each in self._serving().recommenders.values())
+        return [tower for tower in towers if isinstance(tower, LaterTower)]
+
+    def recommend(self, body: RecommendRequest) -> RecommendResponse:
+        """The best items of one query.
+
+        Raises:
+            UserError: A value is not one of the model's.
+        """
+        started = time.perf_counter()
+        stages = Stages()
+        serving = self._serving()
+        name, recommender, is_override = serving.choose(body.query_id, body.variant)
+        asking = body.asking(features=body.features, history=body.history)
+        found = recommender.recommend(body.query_id or "", body.k, asking, stages)
+        self.measures.recommended(name, stages, int(found.fallback))
+        answer = _response(found, body.query_id, name, recommender)
+        self._expose(serving, answer, is_override, body.k, time.perf_counter() - started)
+        return answer
+
+    def recommend_batch(self, body: BatchRequest) -> BatchResponse:
+        """The best items of several queries, in their order.
+
+        Raises:
+            UserError: A value is not one of the model's.
+        """
+        started = time.perf_counter()
+        serving = self._serving()
+        places, overrides = defaultdict(list), {}
+        for place, query_id in enumerate(body.query_ids):
+            name, _, is_override = serving.choose(query_id, body.variant)
+            places[name].append(place)
+            overrides[place] = is_override
+        answers: dict[int, RecommendResponse] = {}
+        for name, mine in places.items():
+            stages, recommender = Stages(), serving.recommenders[name]
+            asked = [body.query_ids[place] for place in mine]
+            found = recommender.recommend_each(asked, body.k, body.asking(), stages)
+            fallbacks = sum(each.fallback for each in found)
+            self.measures.recommended(name, stages, fallbacks, len(found))
+            for place, each in zip(mine, found, strict=True):
+                answers[place] = _response(each, each.query_id, name, recommender)
+        seconds = time.perf_counter() - started
+        for place, answer in answers.items():
+            self._expose(serving, answer, overrides[place], body.k, seconds)
+        return BatchResponse.model_construct(
+            results=tuple(answers[place] for place in range(len(body.query_ids)))
+        )
+
+    def similar_items(self, body: SimilarItemsRequest) -> SimilarItemsResponse:
+        """The items nearest to one; of an experiment the control's.
+
+        Raises:
+            UserError: The catalogue has no such item, or there is no such filter.
+        """
+        name, recommender, _ = self._serving().choose(None, body.variant)
+        found = recommender.similar_items(body.item_id, body.k, body.asking())
+        return SimilarItemsResponse.model_construct(
+            item_id=found.item_id, items=found.items, variant=name, model=_model(recommender)
+        )
+
+    def events(self, body: EventsRequest) -> EventsResponse:
+        """Histories have the events from the next answer on; the log has them for the report."""
+        now = datetime.now(UTC)
+        for event in body.events:
+            timestamp = microseconds(event.timestamp or now)
+            if self._online is not None:
+                self._online.append(event.query_id, (timestamp, event.item_id))
+            if self._log is not None:
+                self._log.add_outcome(
+                    Outcome(
+                        timestamp,
+                        event.query_id,
+                        event.item_id,
+                        event.type,
+                        event.value,
+                        event.request_id,
+                    )
+                )
+        self.measures.happened(len(body.events))
+        _, control, _ = self._serving().choose(None, None)
+        items = list(dict.fromkeys(event.item_id for event in body.events))
+        return EventsResponse(accepted=len(body.events), unknown_items=control.unknown_items(items))
+
+    def version(self) -> Version:
+        """What answers now."""
+        serving = self._serving()
+        return Version(
+            recsys=package_version("recsys"),
+            experiment=serving.experiment.name if serving.experiment else None,
+            variants=tuple(
+                _variant(name, serving.share(name), recommender.manifest)
+                for name, recommender in serving.recommenders.items()
+            ),
+        )
+
+    def _expose(
+        self,
+        serving: Serving,
+        answer: RecommendResponse,
+        is_override: bool,
+        k: int,
+        seconds: float,
+    ) -> None:
+        if self._log is None:
+            return
+        self._log.add_exposure(
+            Exposure(
+                timestamp=time.time_ns() // 1000,
+                request_id=answer.request_id,
+                experiment=serving.experiment.name if serving.experiment else "",
+                variant=answer.variant,
+                query_id=answer.query_id or "",
+                # Nobody in particular was not assigned by the hash, either.
+                is_override=is_override,
+                is_fallback=answer.fallback,
+                k=k,
+                item_ids=[item.item_id for item in answer.items],
+                scores=[item.score for item in answer.items],
+                model_version=answer.model.version,
+                latency_ms=1000 * seconds,
+            )
+        )
+
+
+def _response(
+    found: Recommendations, query_id: str | None, variant: str, recommender: Recommender
+) -> RecommendResponse:
+    # Not validated again: every part of it is our own.
+    return RecommendResponse.model_construct(
+        query_id=query_id,
+        items=found.items,
+        fallback=found.fallback,
+        source=found.source,
+        variant=variant,
+        request_id=uuid.uuid4().hex,
+        model=_model(recommender),
+    )
+
+
+def _model(recommender: Recommender) -> Model:
+    manifest = recommender.manifest
+    return Model.model_construct(
+        version=manifest.fingerprint, schema_fingerprint=manifest.schema_fingerprint
+    )
+
+
+def _variant(name: str, share: float, manifest: BundleManifest) -> VariantVersion:
+    return VariantVersion(
+        name=name,
+        share=share,
+        model=Model(version=manifest.fingerprint, schema_fingerprint=manifest.schema_fingerprint),
+        seal=manifest.seal,
+        items=manifest.items,
+        queries=manifest.queries,
+        last_event=manifest.data_window.last_event,
+    )
