@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from pipelines.datasets.fetch import fetch
     from pipelines.materialize.materialize import materialize
     from recsys.autoconfig.init import init_config
+    from recsys.checkpoint.load import load_model
     from recsys.comparison.compare import compare
     from recsys.config.config import Config
     from recsys.config.load import load_config
     from recsys.stages.evaluate import evaluate
     from recsys.stages.prepare import forget, prepare
-    from recsys.stages.train import load_model, train
+    from recsys.stages.train import train
     from recsys.studies.study import study
     from recsys.tuning.tune import tune
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from serving.job import run
     from serving.recommend.load import load
     from serving.recommend.queries import Asking
-    from serving.server.launch import Settings, serve
+    from serving.server.build import Settings
+    from serving.server.launch import serve
 
 __all__ = ["Asking", "Settings", "export", "load", "run", "serve"]
 

@@ -234,7 +234,7 @@ def serve(
 
     Where RECSYS_TOKEN is set, requests must bear it.
     """
-    from serving.server.launch import Settings
+    from serving.server.build import Settings
     from serving.server.launch import serve as serve_bundle
 
     settings = Settings(
@@ -316,7 +316,7 @@ def _online_store(config: Path | None) -> Any:
     if config is None:
         return None
     from recsys.config.load import load_config
-    from serving.server.launch import Store
+    from serving.server.build import Store
 
     loaded = load_config(config)
     return Store(loaded.feature_store, loaded.feature_store_dir)

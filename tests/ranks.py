@@ -20,7 +20,8 @@ from recsys.config.config import Config
 from recsys.data.loader import local_arrays
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
-from recsys.training.trainer import CHECKPOINTS, Job, train_on_rank
+from recsys.training.job import Job
+from recsys.training.trainer import CHECKPOINTS, train_on_rank
 
 # They import torchrec once for all: that takes seconds.
 multiprocessing.set_forkserver_preload(["recsys.training.trainer"])

@@ -7,7 +7,8 @@ from test_server import request
 from tiny_bundle import export_untrained, write_prepared
 
 from feature_store.core.errors import UserError
-from serving.server.launch import Settings, serve
+from serving.server.build import Settings
+from serving.server.launch import serve
 
 
 def test_several_replicas_need_a_store_that_they_share(tmp_path):

@@ -7,12 +7,13 @@ from planted import GROUPS, ITEMS_IN_GROUP, planted_config, write_planted_log
 
 import serving
 from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.load import load_model
 from recsys.config.ssl import NoSelfSupervision
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_items
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
-from recsys.stages.train import load_model, train
+from recsys.stages.train import train
 from serving.exporting.export import export
 
 CPU = torch.device("cpu")

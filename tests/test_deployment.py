@@ -12,8 +12,8 @@ from tiny_bundle import export_untrained, write_prepared
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically
 from serving.experiment.export import export_experiment
+from serving.server.build import Settings, build
 from serving.server.deployment import Deployment, Source
-from serving.server.launch import Settings, build
 from serving.server.metrics import Measures
 
 TOKEN = {"Authorization": "Bearer secret"}

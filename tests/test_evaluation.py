@@ -14,7 +14,8 @@ from rich.console import Console
 from pipelines.prepared.query_state import QueryState
 from recsys.evaluation.metrics import METRICS, SLICES
 from recsys.evaluation.task import Task
-from recsys.stages.evaluate import evaluate, validation_metrics
+from recsys.evaluation.validation import validation_metrics
+from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.tracking import tracking_uri

@@ -305,8 +305,9 @@ def test_features_of_one_side_alone_and_no_titles(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_trained_models_bundle_answers_every_test_query_as_the_trainer_does(tmp_path):
+    from recsys.checkpoint.load import load_model
     from recsys.stages.prepare import prepare
-    from recsys.stages.train import load_model, train
+    from recsys.stages.train import train
 
     write_planted_log(tmp_path / "log")
     config = planted_config(tmp_path / "log", tmp_path / "run", training={"epochs": 3})

@@ -14,8 +14,8 @@ from torch.multiprocessing import ProcessExitedException
 from pipelines.prepared.reader import Prepared
 from recsys.config.loss import LossConfig
 from recsys.losses.frequency import StreamingFrequency, build_frequency
+from recsys.training.job import training_plan
 from recsys.training.main_loss import MainLoss
-from recsys.training.trainer import training_plan
 
 
 def by_loop(stream: list[int], rate: float) -> dict[int, float]:

@@ -13,7 +13,7 @@ from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 from test_server import running
 
-from serving.server.launch import Settings, build
+from serving.server.build import Settings, build
 
 # Requests of each of the two tests; together over ten thousand with `slow`.
 BYTES, SLOW_BYTES = 300, 6000

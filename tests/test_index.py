@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
-from recsys.config.config import ExportConfig
+from recsys.config.export import ExportConfig
 from serving.index import build as index_build
 from serving.index.build import build_index
 from serving.index.index import ItemIndex

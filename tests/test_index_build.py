@@ -6,7 +6,7 @@ import pytest
 
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
-from recsys.config.config import ExportConfig
+from recsys.config.export import ExportConfig
 from serving.index import build as index_build
 from serving.index.build import ExactTop, build_index, recall_by_slice, require_inner_product
 from serving.index.index import ItemIndex, SearchPoint

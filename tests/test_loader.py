@@ -13,8 +13,9 @@ from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CheckpointManifest, Progress
 from recsys.data.loader import _PREFETCH, Awaited, Prefetched, local_arrays
+from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
-from recsys.training.trainer import CHECKPOINTS, Job, train_on_rank, training_plan
+from recsys.training.trainer import CHECKPOINTS, train_on_rank
 
 
 def numbers(count, made, error=None):

@@ -21,9 +21,9 @@ from recsys.data.builder import BatchBuilder
 from recsys.losses import softmax as losses
 from recsys.losses.frequency import build_frequency
 from recsys.losses.memory import CandidateMemory, build_memory, hits_among
+from recsys.training.job import training_plan
 from recsys.training.main_loss import MainLoss
 from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import training_plan
 
 DIM = 6
 UNIFORM = 10

@@ -11,7 +11,7 @@ from test_server import recommend, request, running
 import serving
 from feature_store.core.errors import UserError
 from serving.recommend import query_tower
-from serving.server.launch import Settings, build
+from serving.server.build import Settings, build
 
 KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
 

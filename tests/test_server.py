@@ -14,7 +14,8 @@ import serving
 from feature_store.core.errors import UserError
 from serving.server.api import MAX_BODY_BYTES
 from serving.server.app import create_app
-from serving.server.launch import Settings, serve
+from serving.server.build import Settings
+from serving.server.launch import serve
 from serving.server.metrics import Measures
 from serving.server.service import Service
 

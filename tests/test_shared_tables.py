@@ -14,6 +14,7 @@ from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
 from pipelines.prepared.reader import Prepared
 from pipelines.quality.coverage import coverage
+from recsys.checkpoint.load import load_model
 from recsys.checkpoint.table_rows import table_rows
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.load import parse_config
@@ -23,7 +24,7 @@ from recsys.data.candidates import CandidateBuilder
 from recsys.model.encode import encode_queries
 from recsys.model.two_tower import build_model, feature_inputs
 from recsys.stages.prepare import prepare
-from recsys.stages.train import load_model, train
+from recsys.stages.train import train
 from serving.exporting.export import export
 
 PAGES = 60

@@ -7,9 +7,10 @@ import torch
 from ranks import saved_tensors, train_on_ranks
 from test_training import assert_same_lines, losses, short
 
+from recsys.checkpoint.load import load_model
 from recsys.config.config import Config
 from recsys.config.load import parse_config
-from recsys.stages.train import load_model, train
+from recsys.stages.train import train
 
 METHODS = {
     "none": {"method": "none"},

@@ -21,7 +21,7 @@ from recsys.studies.arms import arms_of, default_arms, trials_of
 from recsys.studies.study import study
 from recsys.studies.units import unit_of
 from recsys.training import launch as launch_module
-from recsys.training.trainer import Job
+from recsys.training.job import Job
 
 
 @pytest.fixture(scope="module")

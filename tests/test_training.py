@@ -24,8 +24,9 @@ from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
+from recsys.training.job import Job, training_plan
 from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import Job, train_on_rank, training_plan
+from recsys.training.trainer import train_on_rank
 
 SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
 

@@ -24,7 +24,7 @@ from recsys.data.builder import BatchBuilder
 from recsys.data.reader import read_steps
 from recsys.model.two_tower import build_model
 from recsys.stages.prepare import prepare
-from recsys.training.trainer import training_plan
+from recsys.training.job import training_plan
 
 
 def events_of(queries, items, times, length, seed):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from recsys.evaluation.metrics import Value
-from recsys.evaluation.results import METHOD_TITLES, SHOWN, EvaluationResult, number
+from pipelines.reports.format import Value, number
+from recsys.evaluation.results import METHOD_TITLES, SHOWN, EvaluationResult
 
 Matrix = Sequence[Sequence[float]]
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from recsys.evaluation.metrics import Figures, Value
-from recsys.evaluation.results import interval, number
+from pipelines.reports.format import Figures, Value, interval, number
 
 # Plotly's JSON: a figure's `data` and `layout`.
 Figure = dict[str, Any]

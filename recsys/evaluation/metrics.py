@@ -21,6 +21,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Ints, Jagged
+from pipelines.reports.format import Figures
 
 MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
 # What the validation of a training looks at, and what `metrics.json` holds in any case.
@@ -42,9 +43,6 @@ _BOOTSTRAP_SEED = 0
 _DRAWS_AT_ONCE = 8_000_000
 
 Doubles = npt.NDArray[np.float64]
-# `recall@10` is a number, `recall@10_ci` its interval, and a slice's `count` its pairs.
-Value = int | float | tuple[float, float] | None
-Figures = dict[str, Value]
 
 
 class Measured(BaseModel):

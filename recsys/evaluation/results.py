@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.reports.format import Figures, Value, interval, number
 from recsys.evaluation.long_tail import FrequencyBin
-from recsys.evaluation.metrics import Figures, Measured, Value
+from recsys.evaluation.metrics import Measured
 
 MODEL = "model"
 METHOD_TITLES = {
@@ -115,16 +116,6 @@ def print_table(result: EvaluationResult, console: Console) -> None:
     console.print(table)
     for warning in result.warnings():
         console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
-
-
-def number(value: Value) -> str:
-    """With three decimals, or a dash."""
-    return f"{value:.3f}" if isinstance(value, int | float) else "-"
-
-
-def interval(bounds: Value) -> str:
-    """Low and high, or a dash."""
-    return f"{bounds[0]:.3f}-{bounds[1]:.3f}" if isinstance(bounds, tuple) else "-"
 
 
 def _is_less(value: Value, other: Value) -> bool:

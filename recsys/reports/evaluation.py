@@ -8,19 +8,13 @@ from typing import Any
 
 from pipelines.prepared.reader import MutualInformation, Prepared, PreparedManifest
 from pipelines.reports.charts import heat_table, line_chart, slice_bars
+from pipelines.reports.format import interval, number
 from pipelines.reports.page import render_page
 from pipelines.reports.parts import CLASS_OF_MODEL, cells, table
 from recsys.config.config import Config
 from recsys.evaluation.examples import SHOWN_ITEMS, Example
 from recsys.evaluation.list_metrics import LIST_MEASURES
-from recsys.evaluation.results import (
-    METHOD_TITLES,
-    MODEL,
-    SHOWN,
-    EvaluationResult,
-    interval,
-    number,
-)
+from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
 from recsys.reports.diagnostics import diagnostics_sections
 from recsys.training.diagnostics import PREFIX
 

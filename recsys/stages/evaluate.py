@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from feature_store.core.columns import Floats, Ints
+from feature_store.core.columns import Floats
 from feature_store.core.files import directory_written_atomically, write_json, write_text
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from pipelines.prepared.reader import Prepared
@@ -21,11 +21,9 @@ from recsys.evaluation.examples import Example, example_queries
 from recsys.evaluation.item_map import ITEMS, write_items
 from recsys.evaluation.long_tail import frequency_bins
 from recsys.evaluation.methods import Ranked, rank_all
-from recsys.evaluation.metrics import CUTOFFS, overall_ratios, ranks_of
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
-from recsys.evaluation.ranking import vector_scorer
 from recsys.evaluation.results import MODEL, EvaluationResult
-from recsys.evaluation.task import Task, not_excluded, ranked_items
+from recsys.evaluation.task import Task
 from recsys.model.encode import encode_items, encode_queries
 from recsys.reports.evaluation import render_report
 from recsys.tracking import open_run
@@ -66,7 +64,8 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         UserError: There is no trained model, or it is of other data than is prepared.
     """
     # The training loop validates with this module, so it cannot be imported at the top.
-    from recsys.stages.train import TrainManifest, load_model
+    from recsys.checkpoint.load import load_model
+    from recsys.stages.train import TrainManifest
 
     console = console or Console()
     prepared = Prepared(config.prepared_dir)
@@ -128,29 +127,6 @@ def _vectors(
     context = prepared.context_of(task.queries, task.split)
     queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
     return queries, encode_items(model, builder, cpu)
-
-
-def validation_metrics(
-    query_vectors: Floats, item_vectors: Floats, prepared: Prepared, queries: Ints
-) -> dict[str, float | None]:
-    """Ranks the whole corpus for the queries' validation items.
-
-    Args:
-        query_vectors: [queries, dim].
-        item_vectors: [items, dim].
-        prepared: The prepared data.
-        queries: [queries] indices.
-
-    Returns:
-        The metrics of `recsys.evaluation.metrics.METRICS`; None where nothing is held out.
-
-    Raises:
-        UserError: A vector is not finite.
-    """
-    excluded = prepared.excluded("validation").take(queries)
-    held_out = not_excluded(prepared.query_state.validation.take(queries), excluded)
-    top = ranked_items(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
-    return overall_ratios(ranks_of(held_out, top)).values()
 
 
 def _write(

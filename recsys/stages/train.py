@@ -21,7 +21,6 @@ from recsys.checkpoint.manifest import (
     latest_checkpoint,
     read_checkpoint,
 )
-from recsys.checkpoint.state import load_weights
 from recsys.checkpoint.training_manifest import (
     CHECKPOINT,
     IDENTITY_FILE,
@@ -32,14 +31,12 @@ from recsys.checkpoint.training_manifest import (
 )
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
-from recsys.distributed.ranks import silence_torchrec
-from recsys.model.two_tower import TwoTower, build_model
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.training.job import SHARDING_FILE, Job, training_plan
 from recsys.training.launch import launch
-from recsys.training.objective import build_objective
 from recsys.training.progress import METRICS_FILE, TrainingProgress, Watcher
-from recsys.training.trainer import CHECKPOINTS, SHARDING_FILE, Job, training_plan
+from recsys.training.trainer import CHECKPOINTS
 
 
 def train(config: Config, *, console: Console | None = None) -> TrainManifest:
@@ -104,28 +101,6 @@ def require_fit(config: Config, prepared: Prepared) -> None:
                 f"training.start is previous, and {config.train_dir} does not fit: "
                 f"{finding.sentence()}; see `recsys doctor`, or set training.start: scratch."
             )
-
-
-def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
-    """The trained model, unsharded, on the CPU, in evaluation mode.
-
-    Raises:
-        UserError: There is no finished training, or it is of other prepared data.
-    """
-    manifest = read_manifest(config.train_dir, TrainManifest)
-    if manifest is None:
-        raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
-    prepared = Prepared(config.prepared_dir)
-    if prepared.manifest.fingerprint != manifest.prepared_fingerprint:
-        raise UserError(
-            f"{config.train_dir} was trained on other data than {config.prepared_dir} holds; "
-            "run `recsys train` again."
-        )
-    silence_torchrec()
-    model = build_model(prepared, manifest.config.model)
-    objective = build_objective(model, manifest.config, prepared.num_items)
-    load_weights(config.train_dir / CHECKPOINT, objective)
-    return model.eval(), manifest
 
 
 def _open_work_dir(config: Config, identity: str) -> Path:

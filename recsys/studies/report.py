@@ -13,7 +13,7 @@ from recsys.evaluation.results import SHOWN
 from recsys.studies.analysis import STUDY_METRICS, ArmResult, Cell
 
 if TYPE_CHECKING:
-    from recsys.studies.study import StudyResult
+    from recsys.studies.result import StudyResult
 
 _LEVEL = 0.05
 _PLOTTED = ("recall@50", "tail recall@50")

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.errors import UserError
@@ -15,6 +14,7 @@ from recsys.stages.prepare import prepare
 from recsys.studies.analysis import ArmResult, analyse
 from recsys.studies.arms import arms_of, trials_of
 from recsys.studies.report import render_markdown, render_page_of, write_plots
+from recsys.studies.result import StudyResult
 from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
@@ -25,30 +25,6 @@ _TEST = {
     "evaluation.slices": [],
     "evaluation.map_items": 0,
 }
-
-
-class StudyResult(BaseModel):
-    """What `study.json` holds.
-
-    Attributes:
-        name: Of the data.
-        baseline: The arm that the others are tested against.
-        metric: By which settings were chosen on validation.
-        trials: Settings tried for each arm and fraction.
-        seeds: Trainings of each arm.
-        counts: Of the data: items, queries, and training events by fraction.
-        arms: By fraction, then in the order of the configuration.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    baseline: str
-    metric: str
-    trials: int
-    seeds: int
-    counts: dict[str, int]
-    arms: tuple[ArmResult, ...]
 
 
 def study(config: Config, *, console: Console | None = None) -> StudyResult:

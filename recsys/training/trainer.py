@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,51 +26,23 @@ from recsys.checkpoint.writer import CheckpointWriter
 from recsys.config.config import Config
 from recsys.data.builder import Arrays, BatchBuilder
 from recsys.data.loader import ArraySource, Awaited
-from recsys.data.plan import TrainingPlan, plan_training
+from recsys.data.plan import TrainingPlan
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.plan_table import format_plan
 from recsys.distributed.ranks import check_ranks_agree, silence_torchrec
 from recsys.distributed.sharding import shard
+from recsys.evaluation.validation import validation_metrics
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import build_model, table_name
-from recsys.stages.evaluate import validation_metrics
 from recsys.training.diagnostics import Diagnostics
+from recsys.training.job import SHARDING_FILE, Job, training_plan
 from recsys.training.objective import build_objective
 from recsys.training.pipelining import steps
 from recsys.training.progress import METRICS_FILE, MetricsFile
 from recsys.training.step import Stepper, not_finite, use_determinism, use_precision
 
-SHARDING_FILE = "sharding.txt"
-
 # Steps between two lines of losses.
 _LOG_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a rank is told.
-
-    Attributes:
-        config: As JSON.
-        work_dir: Of checkpoints and metrics; all ranks must see it.
-        previous: The checkpoint of an earlier training to begin with; None: begin from scratch.
-    """
-
-    config: str
-    work_dir: str
-    previous: str | None = None
-
-
-def training_plan(prepared: Prepared, config: Config) -> TrainingPlan:
-    """The order of examples that the configuration asks for."""
-    in_sequences = config.training.examples == "sequences"
-    return plan_training(
-        prepared.sequences() if in_sequences else prepared.examples("train"),
-        batch_size=config.training.batch_size,
-        workers=config.training.workers,
-        epochs=config.training.epochs,
-        seed=config.training.seed,
-    )
 
 
 def train_on_rank(

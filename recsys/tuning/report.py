@@ -16,8 +16,8 @@ from recsys.tuning.journal import Trial
 from recsys.tuning.space import Axis, leaves
 
 if TYPE_CHECKING:
+    from recsys.tuning.result import TuningResult
     from recsys.tuning.search import Search
-    from recsys.tuning.tune import TuningResult
 
 # The plot within a chart, in SVG units.
 _WIDTH, _HEIGHT = 480, 220

@@ -13,9 +13,10 @@ from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.config.training import TrainingConfig
 from recsys.data.loader import local_arrays
+from recsys.training.job import Job
 from recsys.training.launch import device_of, single_process_group
 from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import Job, train_on_rank
+from recsys.training.trainer import train_on_rank
 from recsys.tuning.journal import Started, Trial
 
 # What a report holds: the validation's number, the best metric so far, the line of metrics; of a

@@ -14,7 +14,7 @@ from pipelines.reports.parts import CLASS_OF_MODEL, table
 from serving.experiment.experiment import OUTCOME_METRICS, Metric
 
 if TYPE_CHECKING:
-    from serving.experiment.report import AbReport, Comparison
+    from serving.experiment.result import AbReport, Comparison
     from serving.experiment.statistics import Change, Lift
 
 TITLES: dict[Metric, str] = {

@@ -13,9 +13,7 @@ the query on an item that it was recommended, at most a window after it last was
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 import numpy as np
@@ -27,6 +25,7 @@ from feature_store.core.files import write_json, write_text
 from recsys.evaluation.significance import holm
 from serving.experiment.experiment import OUTCOME_METRICS, Experiment, Metric, read_experiment
 from serving.experiment.outcomes import count_queries, estimates_of, open_log, span
+from serving.experiment.result import AbReport, Comparison, Sample, Verdict
 from serving.experiment.statistics import Estimate, Lift, RailCheck, check_rail, lift
 
 PAGE, RESULT = "ab_report.html", "ab_report.json"
@@ -36,66 +35,9 @@ PAGE, RESULT = "ab_report.html", "ab_report.json"
 _MISMATCH_P = 0.001
 _MIN_EXPECTED = 5
 
-Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
-
 
 class _Written(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Comparison(_Written):
-    """A variant against the control."""
-
-    variant: str
-    verdict: Verdict
-    lifts: tuple[Lift, ...]
-    guard_rails: tuple[RailCheck, ...]
-
-
-class Sample(_Written):
-    """What counts of a variant: its share, queries, answers and outcomes."""
-
-    variant: str
-    share: float
-    queries: int
-    answers: int
-    events: int
-
-
-class AbReport(_Written):
-    """What came of an A/B test.
-
-    Attributes:
-        experiment: Its name.
-        window_hours: Of outcomes.
-        event_type: Of outcomes; None: all.
-        level: Of significance; intervals have the confidence 1 - level.
-        first_exposure: Time of the first answer.
-        last_exposure: Of the last.
-        samples: Of each variant, the control first.
-        sample_ratio_p: Of a chi-square test of the queries against the shares; None where there are
-            too few.
-        contaminated: Queries that saw several variants, which are left out.
-        overridden: Queries with an answer by an override, which are left out.
-        comparisons: Of each variant but the control.
-    """
-
-    experiment: str
-    window_hours: float
-    event_type: str | None
-    level: float
-    first_exposure: datetime
-    last_exposure: datetime
-    samples: tuple[Sample, ...]
-    sample_ratio_p: float | None
-    contaminated: int
-    overridden: int
-    comparisons: tuple[Comparison, ...]
-
-    @property
-    def is_trusted(self) -> bool:
-        """The variants have as many queries as their shares say."""
-        return not _is_mismatch(self.sample_ratio_p)
 
 
 def ab_report(

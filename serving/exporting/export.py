@@ -18,15 +18,16 @@ from feature_store.core.files import directory_written_atomically, write_array, 
 from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.format import Figures
 from pipelines.statistics.popularity import item_slices
+from recsys.checkpoint.load import load_model
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
-from recsys.evaluation.metrics import Figures
 from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.stages.evaluate import METRICS_JSON
-from recsys.stages.train import TrainManifest, load_model
+from recsys.stages.train import TrainManifest
 from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
     INDEX,
@@ -47,18 +48,16 @@ from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, render_bundle_report
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
-    Golden,
     changes_against,
     difference,
     exact_answers,
     require_finite,
-    require_golden,
     require_recall,
     require_served_golden,
-    write_golden,
 )
 from serving.exporting.towers import write_towers
 from serving.index.build import build_index, recall_by_slice, require_inner_product
+from serving.recommend.golden import Golden, require_golden, write_golden
 from serving.recommend.load import open_bundle, read_snapshot
 from serving.registry.registry import champion_manifest, register
 from serving.server.app import create_app

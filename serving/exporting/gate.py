@@ -3,19 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Floats, Jagged
 from feature_store.core.errors import UserError
-from feature_store.core.files import write_json
-from serving.bundle.manifest import GOLDEN
-from serving.recommend.queries import Asking
-from serving.recommend.recommender import Recommender
+from serving.recommend.golden import Golden
 
 MAX_DIFFERENCE = 1e-4
 
@@ -24,24 +18,6 @@ _K = 10
 # Slices with fewer pairs say too little.
 _MIN_PAIRS = 30
 _METRIC = "recall@50"
-
-
-class Golden(BaseModel):
-    """A question and what the trained model answers.
-
-    Attributes:
-        query_id: Who is asked for, without a context.
-        at: When.
-        items: Best first.
-        scores: Of the items.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    query_id: str
-    at: datetime
-    items: tuple[str, ...]
-    scores: tuple[float, ...]
 
 
 def require_finite(vectors: Floats, side: str) -> None:
@@ -100,28 +76,6 @@ def exact_answers(
         best = best[np.isfinite(scores[best])]
         found.append((tuple(item_ids[i] for i in best.tolist()), tuple(scores[best].tolist())))
     return found
-
-
-def write_golden(directory: Path, golden: Sequence[Golden]) -> None:
-    """Writes the questions and answers that a bundle carries."""
-    write_json(directory / GOLDEN, [each.model_dump(mode="json") for each in golden])
-
-
-def read_golden(directory: Path) -> list[Golden]:
-    """Those that a bundle carries."""
-    documents = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
-    return [Golden.model_validate(document) for document in documents]
-
-
-def require_golden(recommender: Recommender, golden: Sequence[Golden]) -> None:
-    """Asks a bundle, and compares.
-
-    Raises:
-        UserError: An answer is not that of the trained model.
-    """
-    for each in golden:
-        found = recommender.recommend(each.query_id, _K, Asking(at=each.at))
-        _compare(each, [i.item_id for i in found.items], [i.score for i in found.items], "exported")
 
 
 def require_served_golden(app: Any, golden: Sequence[Golden]) -> None:

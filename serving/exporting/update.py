@@ -23,7 +23,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema, Filterable
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.statistics.popularity import item_slices
-from recsys.config.config import ExportConfig
+from recsys.config.export import ExportConfig
 from serving.batch.item_vectors import map_item_vectors, write_parts
 from serving.bundle.ids import IdTable, write_ids, write_strings
 from serving.bundle.manifest import (
@@ -45,19 +45,12 @@ from serving.bundle.manifest import (
 from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, render_bundle_report
 from serving.exporting.contents import value_pairs
-from serving.exporting.gate import (
-    Golden,
-    exact_answers,
-    read_golden,
-    require_finite,
-    require_golden,
-    require_recall,
-    write_golden,
-)
+from serving.exporting.gate import exact_answers, require_finite, require_recall
 from serving.index.build import build_index, recall_by_slice
 from serving.index.index import IndexReport, ItemIndex
 from serving.index.update import extended
 from serving.recommend.filters import read_filters, write_value_lists
+from serving.recommend.golden import Golden, read_golden, require_golden, write_golden
 from serving.recommend.load import load, open_bundle, read_snapshot, read_titles
 from serving.recommend.queries import Asking
 

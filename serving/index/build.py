@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
-from recsys.config.config import ExportConfig
+from recsys.config.export import ExportConfig
 from serving.index.index import RECALL_AT, TIED, IndexReport, ItemIndex, Kind, SearchPoint
 
 # Up to here comparing with all takes a millisecond or two, so a graph would save nothing that a

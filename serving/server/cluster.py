@@ -6,7 +6,7 @@ import threading
 from fastapi import FastAPI
 
 from pipelines.executor.session import ensure_ray
-from serving.server.launch import Settings, build
+from serving.server.build import Settings, build
 
 # Requests that a replica takes at a time; others wait at the proxy.
 _ONGOING = 64

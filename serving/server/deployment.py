@@ -12,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from serving.experiment.experiment import EXPERIMENT_JSON, Experiment, Variant, read_experiment
 from serving.experiment.exposure_log import division
-from serving.exporting.gate import read_golden, require_golden
+from serving.recommend.golden import read_golden, require_golden
 from serving.recommend.load import load, local_bundle
 from serving.recommend.online import OnlineQueries
 from serving.recommend.recommender import Recommender

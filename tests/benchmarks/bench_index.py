@@ -15,7 +15,7 @@ import numpy as np
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import mapped_array
-from recsys.config.config import ExportConfig
+from recsys.config.export import ExportConfig
 from serving.batch.item_vectors import item_vector_batches
 from serving.bundle.manifest import QUERY_VECTORS
 from serving.index.build import build_index

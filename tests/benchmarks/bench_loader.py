@@ -29,9 +29,10 @@ from recsys.data.loader import ArraySource, local_arrays, ray_arrays
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.distributed.ranks import use_cores
+from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
 from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import Job, train_on_rank, training_plan
+from recsys.training.trainer import train_on_rank
 
 _COLUMNS = ["query", "item", "history", "weight"]
 # Until lanes are open and workers are warm.

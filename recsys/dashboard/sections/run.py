@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
+from pipelines.reports.format import Value, interval
 from pipelines.reports.parts import Cell, Chart, Part, Section, Table, Text, shown
 from recsys.dashboard.data.run_data import RunData
 from recsys.dashboard.sections import figures
@@ -11,8 +12,7 @@ from recsys.dashboard.sections.lookup import examples_section, similar_section
 from recsys.dashboard.sections.slices import slices_section
 from recsys.dashboard.sections.training import ssl_section, training_section
 from recsys.evaluation.long_tail import FrequencyBin
-from recsys.evaluation.metrics import Value
-from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult, interval
+from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
 
 _NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
 _MOST_FEATURES = 3

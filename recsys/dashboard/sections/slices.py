@@ -1,10 +1,11 @@
 """The slices of a run, held against another run or against the best baseline."""
 
+from pipelines.reports.format import Figures, Value, interval
 from pipelines.reports.parts import Cell, Chart, Part, Section, Table, Text, shown
 from recsys.dashboard.data.run_data import RunData
 from recsys.dashboard.sections import figures
-from recsys.evaluation.metrics import Figures, Measured, Value
-from recsys.evaluation.results import METHOD_TITLES, SHOWN, EvaluationResult, interval
+from recsys.evaluation.metrics import Measured
+from recsys.evaluation.results import METHOD_TITLES, SHOWN, EvaluationResult
 
 # What a slice of fewer pairs says is mostly chance.
 _FEW_PAIRS = 30

@@ -1,0 +1,36 @@
+"""Loading of a trained model."""
+
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import read_manifest
+from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.state import load_weights
+from recsys.checkpoint.training_manifest import (
+    CHECKPOINT,
+    TrainManifest,
+)
+from recsys.config.config import Config
+from recsys.distributed.ranks import silence_torchrec
+from recsys.model.two_tower import TwoTower, build_model
+from recsys.training.objective import build_objective
+
+
+def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
+    """The trained model, unsharded, on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: There is no finished training, or it is of other prepared data.
+    """
+    manifest = read_manifest(config.train_dir, TrainManifest)
+    if manifest is None:
+        raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
+    prepared = Prepared(config.prepared_dir)
+    if prepared.manifest.fingerprint != manifest.prepared_fingerprint:
+        raise UserError(
+            f"{config.train_dir} was trained on other data than {config.prepared_dir} holds; "
+            "run `recsys train` again."
+        )
+    silence_torchrec()
+    model = build_model(prepared, manifest.config.model)
+    objective = build_objective(model, manifest.config, prepared.num_items)
+    load_weights(config.train_dir / CHECKPOINT, objective)
+    return model.eval(), manifest

@@ -1,0 +1,35 @@
+"""Metrics on the validation split, by which training selects."""
+
+from typing import TYPE_CHECKING
+
+from feature_store.core.columns import Floats, Ints
+from pipelines.prepared.reader import Prepared
+from recsys.evaluation.metrics import CUTOFFS, overall_ratios, ranks_of
+from recsys.evaluation.ranking import vector_scorer
+from recsys.evaluation.task import not_excluded, ranked_items
+
+if TYPE_CHECKING:
+    pass
+
+
+def validation_metrics(
+    query_vectors: Floats, item_vectors: Floats, prepared: Prepared, queries: Ints
+) -> dict[str, float | None]:
+    """Ranks the whole corpus for the queries' validation items.
+
+    Args:
+        query_vectors: [queries, dim].
+        item_vectors: [items, dim].
+        prepared: The prepared data.
+        queries: [queries] indices.
+
+    Returns:
+        The metrics of `recsys.evaluation.metrics.METRICS`; None where nothing is held out.
+
+    Raises:
+        UserError: A vector is not finite.
+    """
+    excluded = prepared.excluded("validation").take(queries)
+    held_out = not_excluded(prepared.query_state.validation.take(queries), excluded)
+    top = ranked_items(vector_scorer(query_vectors, item_vectors), prepared, excluded, max(CUTOFFS))
+    return overall_ratios(ranks_of(held_out, top)).values()

@@ -1,0 +1,64 @@
+"""Result of an A/B test."""
+
+from datetime import datetime
+from typing import Literal
+
+from serving.experiment.report import _is_mismatch, _Written
+from serving.experiment.statistics import Lift, RailCheck
+
+Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
+
+
+class Comparison(_Written):
+    """A variant against the control."""
+
+    variant: str
+    verdict: Verdict
+    lifts: tuple[Lift, ...]
+    guard_rails: tuple[RailCheck, ...]
+
+
+class Sample(_Written):
+    """What counts of a variant: its share, queries, answers and outcomes."""
+
+    variant: str
+    share: float
+    queries: int
+    answers: int
+    events: int
+
+
+class AbReport(_Written):
+    """What came of an A/B test.
+
+    Attributes:
+        experiment: Its name.
+        window_hours: Of outcomes.
+        event_type: Of outcomes; None: all.
+        level: Of significance; intervals have the confidence 1 - level.
+        first_exposure: Time of the first answer.
+        last_exposure: Of the last.
+        samples: Of each variant, the control first.
+        sample_ratio_p: Of a chi-square test of the queries against the shares; None where there are
+            too few.
+        contaminated: Queries that saw several variants, which are left out.
+        overridden: Queries with an answer by an override, which are left out.
+        comparisons: Of each variant but the control.
+    """
+
+    experiment: str
+    window_hours: float
+    event_type: str | None
+    level: float
+    first_exposure: datetime
+    last_exposure: datetime
+    samples: tuple[Sample, ...]
+    sample_ratio_p: float | None
+    contaminated: int
+    overridden: int
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def is_trusted(self) -> bool:
+        """The variants have as many queries as their shares say."""
+        return not _is_mismatch(self.sample_ratio_p)
