@@ -79,7 +79,7 @@ types: install ## mypy
 
 # A file of tests is run by one of JOBS processes, each of which may start a Ray of its own: 3 GiB.
 JOBS ?= 2
-unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/test_fetch.py for fewer
+unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/pipelines/datasets/test_fetch.py for fewer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 format: install ## rewrite the code as ruff wants it

@@ -2,20 +2,15 @@
 
 import json
 import os
-from collections.abc import Sequence
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from feature_store.core.errors import UserError
-from serving.recommend.recommender import Item, Recommendations
+from serving.recommend.display import print_recommendations
 
 app = typer.Typer(add_completion=False)
 
@@ -328,27 +323,3 @@ def _progress() -> Console:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def print_recommendations(found: Recommendations, liked: Sequence[Item], console: Console) -> None:
-    """Prints a query's recommendations next to the latest items of its history."""
-    if found.fallback:
-        by = "what most had" if found.source == "popularity" else "what fits the context"
-        console.print(f"query {escape(found.query_id)} is unknown: recommended is {by}")
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    table.add_column("", justify="right")
-    table.add_column(f"query {escape(found.query_id)} liked (latest first)", max_width=44)
-    table.add_column("is recommended", max_width=44)
-    table.add_column("score", justify="right")
-    for rank, (had, item) in enumerate(zip_longest(liked, found.items), start=1):
-        table.add_row(
-            str(rank),
-            _name(had.title, had.item_id) if had is not None else "",
-            _name(item.title, item.item_id) if item is not None else "",
-            f"{item.score:.3f}" if item is not None else "",
-        )
-    console.print(table)
-
-
-def _name(title: str | None, item_id: str) -> str:
-    return escape(title if title is not None else item_id)

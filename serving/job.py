@@ -21,8 +21,8 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import TrainManifest, train
 from serving.bundle.manifest import BundleManifest
-from serving.commands import print_recommendations
 from serving.exporting.export import export
+from serving.recommend.display import print_recommendations
 from serving.recommend.load import load
 from serving.registry.registry import promote_if_better
 

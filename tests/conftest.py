@@ -28,9 +28,8 @@ def planted(
     tmp_path_factory: pytest.TempPathFactory, tracking_uri: str, ray_session: None
 ) -> Config:
     """The configuration of a prepared log whose answer is known; see `planted`."""
-    from planted import planted_config, write_planted_log
-
     from recsys.stages.prepare import prepare
+    from tests.support.planted import planted_config, write_planted_log
 
     directory: Path = tmp_path_factory.mktemp("planted")
     write_planted_log(directory / "log")
@@ -50,7 +49,7 @@ def trained(planted: Config):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The configuration of an untrained model and its bundle, which no test changes."""
-    from tiny_bundle import export_untrained, write_prepared
+    from tests.support.tiny_bundle import export_untrained, write_prepared
 
     config = write_prepared(tmp_path_factory.mktemp("tiny"))
     with pytest.MonkeyPatch.context() as patch:
@@ -67,6 +66,6 @@ def exported(tiny: Config) -> Path:
 @pytest.fixture(scope="session")
 def evaluated(planted: Config, tmp_path_factory: pytest.TempPathFactory):
     """Runs for the dashboard."""
-    from dashboard_runs import evaluated_runs
+    from tests.support.dashboard_runs import evaluated_runs
 
     return evaluated_runs(planted, tmp_path_factory.mktemp("dashboard"))

@@ -6,13 +6,16 @@ from pydantic import Field, field_validator
 
 from feature_store.core.settings import Settings
 from feature_store.schema import CategoricalFeature, FeatureSchema, MultiValuedFeature, qualified
-from recsys.evaluation.metrics import CUTOFFS
 
 Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]
 SelectBy = Literal["recall@10", "recall@50", "ndcg@10", "map@10"]
 
 # Slices that need no feature.
 ITEM_AGE, HISTORY_LENGTH = "item_age", "history_length"
+
+
+# What the validation of a training looks at, and what `metrics.json` holds in any case.
+CUTOFFS = (10, 50)
 
 
 class EvaluationConfig(Settings):

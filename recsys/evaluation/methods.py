@@ -10,9 +10,10 @@ from feature_store.core.columns import Floats, Ints
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
+from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.baselines import Fitted, Training, baselines
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
-from recsys.evaluation.metrics import CUTOFFS, Measured, Ranks, measure, overall_ratios, ranks_of
+from recsys.evaluation.metrics import Measured, Ranks, measure, overall_ratios, ranks_of
 from recsys.evaluation.ranking import Scorer, vector_scorer
 from recsys.evaluation.results import METHOD_TITLES, MODEL
 from recsys.evaluation.slices import build_slices

@@ -22,10 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Ints, Jagged
 from pipelines.reports.format import Figures
+from recsys.config.evaluation import CUTOFFS
 
 MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
-# What the validation of a training looks at, and what `metrics.json` holds in any case.
-CUTOFFS = (10, 50)
 
 SLICES = ("head", "torso", "tail", "cold")
 

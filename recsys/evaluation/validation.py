@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from feature_store.core.columns import Floats, Ints
 from pipelines.prepared.reader import Prepared
-from recsys.evaluation.metrics import CUTOFFS, overall_ratios, ranks_of
+from recsys.config.evaluation import CUTOFFS
+from recsys.evaluation.metrics import overall_ratios, ranks_of
 from recsys.evaluation.ranking import vector_scorer
 from recsys.evaluation.task import not_excluded, ranked_items
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from feature_store.core.errors import UserError
@@ -25,19 +24,13 @@ from feature_store.core.files import write_json, write_text
 from recsys.evaluation.significance import holm
 from serving.experiment.experiment import OUTCOME_METRICS, Experiment, Metric, read_experiment
 from serving.experiment.outcomes import count_queries, estimates_of, open_log, span
-from serving.experiment.result import AbReport, Comparison, Sample, Verdict
+from serving.experiment.result import AbReport, Comparison, Sample, Verdict, is_mismatch
 from serving.experiment.statistics import Estimate, Lift, RailCheck, check_rail, lift
 
 PAGE, RESULT = "ab_report.html", "ab_report.json"
 
-# A sample ratio that is rarer is no accident (Fabijan et al. 2019); fewer expected queries than
-# that are too few for the chi-square test.
-_MISMATCH_P = 0.001
+# Fewer expected queries than that are too few for the chi-square test.
 _MIN_EXPECTED = 5
-
-
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def ab_report(
@@ -96,7 +89,7 @@ def ab_report(
         sample_ratio_p=sample_ratio_p,
         contaminated=left_out[0],
         overridden=left_out[1],
-        comparisons=_comparisons(experiment, estimates, level, _is_mismatch(sample_ratio_p)),
+        comparisons=_comparisons(experiment, estimates, level, is_mismatch(sample_ratio_p)),
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -187,7 +180,3 @@ def _sample_ratio_p(samples: Sequence[Sample]) -> float | None:
     if expected.min() < _MIN_EXPECTED:
         return None
     return float(stats.chisquare(counts, expected).pvalue)
-
-
-def _is_mismatch(sample_ratio_p: float | None) -> bool:
-    return sample_ratio_p is not None and sample_ratio_p < _MISMATCH_P

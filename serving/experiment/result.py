@@ -3,10 +3,19 @@
 from datetime import datetime
 from typing import Literal
 
-from serving.experiment.report import _is_mismatch, _Written
+from pydantic import BaseModel, ConfigDict
+
 from serving.experiment.statistics import Lift, RailCheck
 
 Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
+
+
+# A sample ratio that is rarer is no accident (Fabijan et al. 2019).
+_MISMATCH_P = 0.001
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Comparison(_Written):
@@ -61,4 +70,9 @@ class AbReport(_Written):
     @property
     def is_trusted(self) -> bool:
         """The variants have as many queries as their shares say."""
-        return not _is_mismatch(self.sample_ratio_p)
+        return not is_mismatch(self.sample_ratio_p)
+
+
+def is_mismatch(sample_ratio_p: float | None) -> bool:
+    """Tells whether a sample ratio is too unlikely to be chance; None was not tested."""
+    return sample_ratio_p is not None and sample_ratio_p < _MISMATCH_P

@@ -9,12 +9,8 @@ import numpy as np
 
 from feature_store.core.columns import Floats, Jagged
 from feature_store.core.errors import UserError
-from serving.recommend.golden import Golden
+from serving.recommend.golden import GOLDEN_ITEMS, MAX_DIFFERENCE, Golden, require_same_answer
 
-MAX_DIFFERENCE = 1e-4
-
-# Of a golden answer.
-_K = 10
 # Slices with fewer pairs say too little.
 _MIN_PAIRS = 30
 _METRIC = "recall@50"
@@ -72,7 +68,7 @@ def exact_answers(
     for row, vector in enumerate(query_vectors):
         scores = (item_vectors.astype(np.float64) @ vector).astype(np.float32)
         scores[excluded.values[excluded.offsets[row] : excluded.offsets[row + 1]]] = -np.inf
-        best = np.lexsort((np.arange(len(scores)), -scores))[:_K]
+        best = np.lexsort((np.arange(len(scores)), -scores))[:GOLDEN_ITEMS]
         best = best[np.isfinite(scores[best])]
         found.append((tuple(item_ids[i] for i in best.tolist()), tuple(scores[best].tolist())))
     return found
@@ -85,7 +81,7 @@ def require_served_golden(app: Any, golden: Sequence[Golden]) -> None:
         UserError: An answer is not that of the trained model.
     """
     for each in golden:
-        body = {"query_id": each.query_id, "k": _K, "at": each.at.isoformat()}
+        body = {"query_id": each.query_id, "k": GOLDEN_ITEMS, "at": each.at.isoformat()}
         status, answer = asyncio.run(_post(app, "/recommend", body))
         if status != 200:
             raise UserError(
@@ -93,21 +89,8 @@ def require_served_golden(app: Any, golden: Sequence[Golden]) -> None:
                 "exported; report it."
             )
         items = answer["items"]
-        _compare(each, [i["item_id"] for i in items], [i["score"] for i in items], "served")
-
-
-def _compare(golden: Golden, items: Sequence[str], scores: Sequence[float], path: str) -> None:
-    """Items of nearly equal scores may change places."""
-    near = len(scores) == len(golden.scores) and np.allclose(
-        scores, golden.scores, atol=MAX_DIFFERENCE
-    )
-    last = min(golden.scores, default=0.0) + MAX_DIFFERENCE
-    certain = {i for i, s in zip(golden.items, golden.scores, strict=True) if s > last}
-    if not near or not certain <= set(items):
-        raise UserError(
-            f"the {path} path answers the golden query {golden.query_id!r} with "
-            f"{', '.join(items[:5])}, the trained model with {', '.join(golden.items[:5])}: "
-            "nothing was exported; train again, and report it if it stays."
+        require_same_answer(
+            each, [i["item_id"] for i in items], [i["score"] for i in items], "served"
         )
 
 

@@ -16,12 +16,11 @@ from statistics import median
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from toy import CPU, ToyTraining, progress, toy_config, toy_writer
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.training.launch import single_process_group
+from tests.support.toy import CPU, ToyTraining, progress, toy_config, toy_writer
 
 _DIM, _WIDTH = 64, 256
 _WARM_STEPS = 10

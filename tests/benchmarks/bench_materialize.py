@@ -23,9 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from redis_server import MISSING, is_installed, redis_server
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from feature_store.core.hashing import hash_of_ids
 from feature_store.core.rows import encode_rows
@@ -34,6 +32,7 @@ from feature_store.online.features import OnlineFeatures
 from feature_store.online.store import Contents, OnlineStore, schema_in_hex
 from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
+from tests.support.redis_server import MISSING, is_installed, redis_server
 
 _READS = 2000
 _FEATURES = FeatureSchema.model_validate(

@@ -1,0 +1,44 @@
+"""The same application as replicas of Ray Serve."""
+
+import socket
+
+import pytest
+
+from feature_store.core.errors import UserError
+from serving.server.build import Settings
+from serving.server.launch import serve
+from tests.serving.server.test_server import request
+from tests.support.tiny_bundle import export_untrained, write_prepared
+
+
+def test_several_replicas_need_a_store_that_they_share(tmp_path):
+    with pytest.raises(UserError, match="several replicas need an online store"):
+        serve(Settings(tmp_path), replicas=2)
+
+
+@pytest.mark.slow
+def test_a_replica_answers_as_the_server_does(tmp_path, monkeypatch, ray_session):
+    import serving
+    from serving.server.cluster import start, stop
+
+    config = write_prepared(tmp_path)
+    export_untrained(config, monkeypatch)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = Settings(config.bundle_dir, log=tmp_path / "log", token="secret")
+    start(settings, host="127.0.0.1", port=port, replicas=1)
+    try:
+        token = {"Authorization": "Bearer secret"}
+        assert request(port, "POST", "/recommend", {"query_id": "3"})[0] == 401
+        status, answer = request(port, "POST", "/recommend", {"query_id": "3", "k": 5}, token)
+        assert status == 200
+        expected = serving.load(config.bundle_dir).recommend("3", 5).items
+        assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected]
+        seen = {"events": [{"query_id": "3", "item_id": expected[0].item_id}]}
+        assert request(port, "POST", "/events", seen, token)[0] == 200
+        _, answer = request(port, "POST", "/recommend", {"query_id": "3", "k": 5}, token)
+        assert expected[0].item_id not in [i["item_id"] for i in answer["items"]]
+        assert request(port, "GET", "/readyz") == (200, {"status": "ready"})
+    finally:
+        stop()

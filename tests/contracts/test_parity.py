@@ -1,0 +1,160 @@
+"""However tables are sharded, over however many ranks: the same losses, tables and states."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.support.parity import Case, Trained, train_on
+
+TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
+PARTS = 2
+MODES = {
+    "batch": {},
+    "mixed": {"candidates": "mixed", "uniform_negatives": 12, "temperature_range": [0.02, 0.5]},
+    "corpus": {"candidates": "corpus"},
+    "memory": {"memory_batches": 2},
+}
+SPARSE = {"sgd": 1.0, "rowwise_adagrad": 0.05}
+
+# A table's parts of columns have sums of their own in row-wise Adagrad, so that it is the same on
+# any number of ranks only in equal parts.
+Key = tuple[str, str, str]
+
+
+def case(kind: str, mode: str, optimizer: str) -> Case:
+    sections = {
+        "loss": MODES[mode],
+        "training": {"sparse_optimizer": optimizer, "sparse_learning_rate": SPARSE[optimizer]},
+    }
+    return Case(kind, sections, PARTS if kind == "column_wise" else None)
+
+
+def is_split(key: Key) -> bool:
+    return key[0] == "column_wise" and key[2] == "rowwise_adagrad"
+
+
+def train_all(ranks: int, keys: Sequence[Key]) -> dict[Key, Trained]:
+    return dict(zip(keys, train_on(ranks, [case(*key) for key in keys]), strict=True))
+
+
+def assert_same(found: Trained, expected: Trained) -> None:
+    """Within what sums in another order differ by."""
+    for step, (one, other) in enumerate(zip(found.losses, expected.losses, strict=True)):
+        assert one == pytest.approx(other, rel=1e-5), f"losses of step {step}"
+    assert found.tensors.keys() == expected.tensors.keys()
+    assert not any(tensor.isnan().any() for tensor in found.tensors.values())
+    for key, tensor in found.tensors.items():
+        torch.testing.assert_close(tensor, expected.tensors[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+FEW: tuple[Key, ...] = (
+    ("table_wise", "batch", "rowwise_adagrad"),
+    ("data_parallel", "batch", "rowwise_adagrad"),
+    ("row_wise", "mixed", "rowwise_adagrad"),
+    ("column_wise", "memory", "rowwise_adagrad"),
+    ("column_wise", "corpus", "sgd"),
+)
+REFERENCES: tuple[Key, ...] = (
+    ("table_wise", "batch", "rowwise_adagrad"),
+    ("table_wise", "mixed", "rowwise_adagrad"),
+    ("column_wise", "memory", "rowwise_adagrad"),
+    ("table_wise", "corpus", "sgd"),
+)
+
+
+def reference(key: Key) -> Key:
+    return key if is_split(key) else ("table_wise", *key[1:])
+
+
+@pytest.fixture(scope="module")
+def few() -> tuple[dict[Key, Trained], dict[Key, Trained]]:
+    return train_all(1, REFERENCES), train_all(2, FEW)
+
+
+@pytest.mark.parametrize("key", FEW)
+def test_two_ranks_equal_one_under_another_sharding(few, key):
+    one, two = few
+    assert_same(two[key], one[reference(key)])
+
+
+def test_something_is_learnt_and_states_are_compared(few):
+    trained = few[1][FEW[0]]
+    assert trained.losses[-1]["main"] < trained.losses[0]["main"] - 0.1
+    assert sum("momentum1" in name for name in trained.tensors) == 4
+    assert sum("exp_avg_sq" in name for name in trained.tensors) > 4
+
+
+GRID = [
+    (kind, mode, optimizer)
+    for kind in TYPES
+    for mode in MODES
+    for optimizer in SPARSE
+    if optimizer == "rowwise_adagrad" or mode in ("batch", "mixed")
+]
+SSL = {
+    "none": {"method": "none"},
+    "feature_dropout": {"method": "feature_dropout"},
+    "spread_out": {"method": "spread_out"},
+    "rfm": {"method": "rfm"},
+    "cfm": {"method": "cfm", "items": "training"},
+}
+ADAM = {"sparse_optimizer": "adam", "sparse_learning_rate": 0.01, "gradient_clipping": 0.1}
+CASES = {
+    **{key: case(*key) for key in GRID},
+    **{method: Case("row_wise", {"ssl": keys}) for method, keys in SSL.items()},
+    "adam": Case("data_parallel", {"training": ADAM}),
+    **{
+        ("pipelined", kind): replace(case(kind, "batch", "rowwise_adagrad"), is_pipelined=True)
+        for kind in TYPES
+    },
+    **{
+        ("shared", kind): replace(case(kind, "batch", "rowwise_adagrad"), shares="item.kind")
+        for kind in TYPES
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def every() -> dict[int, dict]:
+    """By number of ranks, each case trained; four ranks share the cores."""
+    return {
+        ranks: dict(zip(CASES, train_on(ranks, list(CASES.values())), strict=True))
+        for ranks in (1, 2, 4)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", GRID, ids="-".join)
+def test_every_sharding_and_negative_mode_is_the_same_on_one_two_and_four_ranks(every, key):
+    for ranks in (1, 2, 4):
+        assert_same(every[ranks][key], every[1][reference(key)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SSL, "adam"])
+def test_self_supervision_and_adam_are_the_same_on_one_two_and_four_ranks(every, name):
+    for ranks in (2, 4):
+        assert_same(every[ranks][name], every[1][name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_pipelined_steps_are_those_of_the_plain_loop_on_any_number_of_ranks(every, kind):
+    for ranks in (1, 2, 4):
+        plain = every[ranks][kind, "batch", "rowwise_adagrad"]
+        pipelined = every[ranks]["pipelined", kind]
+        assert pipelined.losses == plain.losses
+        for name, tensor in plain.tensors.items():
+            assert torch.equal(tensor, pipelined.tensors[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_table_of_both_sides_is_the_same_under_every_sharding(every, kind):
+    one = every[1]["shared", kind if kind == "column_wise" else "table_wise"]
+    assert "item/kind" in "".join(one.tensors)
+    assert "query/country" not in "".join(one.tensors)
+    for ranks in (1, 2, 4):
+        assert_same(every[ranks]["shared", kind], one)

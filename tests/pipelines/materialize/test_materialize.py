@@ -1,0 +1,466 @@
+"""`materialize`: what is prepared offline is what the online store answers."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from feature_store.core.arrow import microseconds
+from feature_store.core.columns import Column, Dense
+from feature_store.core.errors import UserError
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.offline import snapshots as offline
+from feature_store.offline.snapshots import Snapshots
+from feature_store.offline.views import FeatureView
+from feature_store.online import open_online_store
+from feature_store.online.features import OnlineFeatures
+from pipelines.materialize import steps as steps
+from pipelines.materialize.materialize import Materialization, materialize
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from recsys.config.load import parse_config
+from recsys.stages.prepare import forget, prepare
+from tests.support.prepare_logs import (
+    FEATURES,
+    items_table,
+    queries_table,
+    random_events,
+    write_log,
+)
+from tests.support.redis_server import MISSING, is_installed, redis_server
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
+QUIET = Console(quiet=True)
+MAX_LENGTH = 12
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def configure(directory: Path, paths: dict[str, str], **sections: Any) -> Config:
+    document: dict[str, Any] = {
+        "output": str(directory / "out"),
+        "data": {**paths, "history": {"max_length": MAX_LENGTH}},
+        "features": FEATURES.model_dump(mode="json"),
+        "ssl": {"method": "none"},
+    }
+    for name, keys in sections.items():
+        document[name] = {**document.get(name, {}), **keys}
+    return parse_config(document)
+
+
+def write_tables(directory: Path, **changes: pa.Table) -> dict[str, str]:
+    tables = {
+        "events": random_events(0),
+        "items": items_table(),
+        "queries": queries_table(),
+        **changes,
+    }
+    return write_log(directory / "log", **tables)
+
+
+def run(config: Config) -> Materialization:
+    prepare(config, console=QUIET)
+    return materialize(config, console=QUIET)
+
+
+def reader_of(config: Config) -> OnlineFeatures:
+    return OnlineFeatures(open_online_store(config.feature_store, config.feature_store_dir))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return configure(tmp_path, write_tables(tmp_path))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Config]:
+    paths = write_tables(tmp_path)
+    if request.param == "sqlite":
+        yield configure(tmp_path, paths)
+        return
+    if not is_installed():
+        pytest.skip(MISSING)
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as url:
+        yield configure(tmp_path, paths, feature_store={"online": "redis", "redis_url": url})
+
+
+def rows_of(column: Column) -> list[Any]:
+    if isinstance(column, Dense):
+        return [
+            row.tobytes() if ok else None
+            for row, ok in zip(column.values, column.present, strict=True)
+        ]
+    return [bag.tolist() for bag in np.split(column.values, column.offsets[1:-1])]
+
+
+def current(encoder: SideEncoder) -> np.ndarray:
+    """Indices of the ids of this run; those that are gone keep their place."""
+    return np.flatnonzero(encoder.ids.counts.to_numpy() > 0)
+
+
+def assert_encoded_alike(config: Config) -> None:
+    """Every query and item: from the online store's raw values as `prepare` encoded them."""
+    prepared = Prepared(config.prepared_dir)
+    reader = reader_of(config)
+    indices = current(prepared.query_encoder)
+    ids = prepared.query_encoder.ids.tokens.take(pa.array(indices)).to_pylist()
+    answers = [reader.query(text).encode(prepared.query_encoder) for text in ids]
+    for name, column in prepared.query_columns.items():
+        found = [rows_of(answer[name])[0] for answer in answers]
+        assert found == rows_of(column.take(indices)), name
+    indices = current(prepared.item_encoder)
+    ids = prepared.item_encoder.ids.tokens.take(pa.array(indices)).to_pylist()
+    encoded = prepared.item_encoder.encode(reader.items(ids))
+    for name, column in prepared.item_columns.items():
+        assert rows_of(encoded[name]) == rows_of(column.take(indices)), name
+    reader.close()
+
+
+def log_histories(config: Config) -> dict[str, list[tuple[int, str]]]:
+    """By query, all distinct events of known items, oldest first, by a plain loop."""
+    known = set(pq.read_table(config.data.items)["item_id"].to_pylist())
+    found: dict[str, set[tuple[int, str]]] = defaultdict(set)
+    for row in pq.read_table(config.data.events).to_pylist():
+        if row["item_id"] in known:
+            found[row["query_id"]].add((int(row["timestamp"]) * 1_000_000, row["item_id"]))
+    return {query: sorted(events) for query, events in found.items()}
+
+
+def history(reader: OnlineFeatures, query: str) -> list[tuple[int, str]]:
+    events = reader.query(query).history
+    return [(microseconds(event.timestamp), event.item_id) for event in events]
+
+
+def assert_histories_alike(config: Config) -> None:
+    """Online: the newest events of the log, by a plain loop over it.
+
+    `prepare` keeps no history that knows the last event, which is the test's target. So its test
+    history is compared with the online one as it was before that event.
+    """
+    prepared = Prepared(config.prepared_dir)
+    reader = reader_of(config)
+    log = log_histories(config)
+    items = prepared.item_encoder.ids.tokens.to_pylist()
+    length = config.data.history.max_length
+    tests = rows_of(prepared.query_state.test)
+    told_tests = rows_of(prepared.query_state.test_history)
+    for index, query in enumerate(prepared.query_encoder.ids.tokens.to_pylist()):
+        events, found = log.get(query, []), history(reader, query)
+        assert found == events[-length:]
+        told = [items[item] for item in told_tests[index]]
+        if not tests[index]:
+            assert told == [item for _, item in found]
+            continue
+        end, target = events[-1]
+        assert tests[index] == [items.index(target)]
+        before = [event for event in events if event[0] < end][-length:]
+        assert told == [item for _, item in before if item != target]
+        seen = [item for time, item in found if time < end and item != target]
+        assert told[len(told) - len(seen) :] == seen
+    reader.close()
+
+
+def test_online_features_are_encoded_as_offline(any_store: Config):
+    done = run(any_store)
+    assert done.rows == {"item_features": 60, "query_features": 20, "query_history": 25}
+    assert_encoded_alike(any_store)
+    assert_histories_alike(any_store)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets are not there: ../shared/data")
+def test_movielens_is_encoded_online_as_offline(tmp_path: Path):
+    from recsys.autoconfig.init import init_config
+    from recsys.config.load import load_config
+
+    data = DATA / "movielens-100k"
+    tables = [str(data / name) for name in ("events", "items.parquet", "queries.parquet")]
+    init_config(*tables, tmp_path / "config.yaml", overwrite=False)
+    config = load_config(tmp_path / "config.yaml", [f"output={tmp_path / 'out'}"])
+    done = run(config)
+    assert done.rows == {"item_features": 1682, "query_features": 943, "query_history": 943}
+    assert_encoded_alike(config)
+    assert_histories_alike(config)
+
+
+def contents_of(directory: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(file.relative_to(directory)): (file.stat().st_mtime_ns, file.read_bytes())
+        for file in directory.rglob("*")
+        if file.is_file() and file.name != ".lock"
+    }
+
+
+def test_twice_changes_nothing(config: Config):
+    first = run(config)
+    before = contents_of(config.feature_store_dir)
+    assert materialize(config, console=QUIET) == first
+    assert contents_of(config.feature_store_dir) == before
+
+
+def test_preparing_the_same_tables_again_changes_no_snapshot(config: Config):
+    first = run(config)
+    before = contents_of(config.feature_store_dir / "offline")
+    os.utime(config.data.events)
+    second = run(config)
+    assert second.generation != first.generation
+    assert set(second.changed.values()) == {0}
+    after = contents_of(config.feature_store_dir / "offline")
+    for name in before:
+        if not name.startswith("query_history"):
+            assert after[name] == before[name]
+    databases = list((config.feature_store_dir / "online").glob("*.db"))
+    assert [file.stem for file in databases] == [second.generation]
+
+
+def test_changed_and_removed_items(tmp_path: Path, config: Config):
+    first = run(config)
+    items = items_table(59)
+    prices = items["price"].to_pylist()
+    prices[3] = 1234.5
+    changed = items.set_column(items.schema.get_field_index("price"), "price", pa.array(prices))
+    write_tables(tmp_path, items=changed)
+    second = run(config)
+    assert second.changed == {"item_features": 2, "query_features": 0}
+    assert_encoded_alike(config)
+    reader = reader_of(config)
+    assert reader.items(["i59"]).drop_columns(["item_id"]).to_pylist()[0]["genre"] is None
+    assert not any("i59" in [e.item_id for e in reader.query(f"q{q}").history] for q in range(25))
+    source = pq.read_schema(config.data.items)
+    view = FeatureView("item", pa.schema([("price", source.field("price").type)]))
+    snapshots = Snapshots.open(view, config.feature_store_dir / "offline", 60)
+    times = [datetime.fromisoformat(done.as_of) for done in (first, second)]
+    entities = pa.table(
+        {
+            "item_id": ["i3", "i3", "i3", "i59", "i59"],
+            "event_timestamp": pa.array(
+                [times[0] - timedelta(microseconds=1), *times, *times], pa.timestamp("us", "UTC")
+            ),
+        }
+    )
+    assert snapshots.join(entities)["price"].to_pylist() == [None, 3.0, 1234.5, 59.0, None]
+
+
+def everything_below(directory: Path) -> str:
+    """Bytes of all files, and of Parquet the values."""
+    found = []
+    for file in directory.rglob("*"):
+        if file.suffix == ".parquet":
+            found.append(str(pq.read_table(file).to_pylist()))
+        elif file.is_file():
+            found.append(file.read_bytes().decode("latin-1"))
+    return "\n".join(found)
+
+
+def test_forgotten_ids_leave_no_trace(tmp_path: Path):
+    events = random_events(0).to_pylist()
+    for row in events:
+        row["query_id"] = "secret-query" if row["query_id"] == "q3" else row["query_id"]
+        row["item_id"] = "secret-item" if row["item_id"] == "i7" else row["item_id"]
+    items = items_table().to_pylist()
+    items[7]["item_id"] = "secret-item"
+    queries = queries_table().to_pylist()
+    queries[3]["query_id"] = "secret-query"
+    paths = write_tables(
+        tmp_path,
+        events=pa.Table.from_pylist(events, random_events(0).schema),
+        items=pa.Table.from_pylist(items, items_table().schema),
+        queries=pa.Table.from_pylist(queries, queries_table().schema),
+    )
+    config = configure(tmp_path, paths)
+    run(config)
+    reader = reader_of(config)
+    now = datetime.now(UTC)
+    reader.append_event("secret-query", "i1", now)
+    reader.append_event("q1", "secret-item", now)
+    reader.append_event("q1", "i1", now)
+    reader.close()
+    text = everything_below(config.feature_store_dir)
+    assert "secret-query" in text
+    assert "secret-item" in text
+    forget(config, query_ids=["secret-query"], item_ids=["secret-item"])
+    run(config)
+    text = everything_below(config.feature_store_dir)
+    assert "secret" not in text
+    reader = reader_of(config)
+    assert history(reader, "q1")[-1][1] == "i1"
+    assert not reader.query("secret-query").is_known
+    assert_encoded_alike(config)
+
+
+def test_events_that_the_log_does_not_have_yet_stay(tmp_path: Path, any_store: Config):
+    run(any_store)
+    manifest = Prepared(any_store.prepared_dir).manifest
+    last = datetime.fromisoformat(manifest.last_event)
+    reader = reader_of(any_store)
+    reader.append_event("q0", "i1", last + timedelta(seconds=5))
+    reader.append_event("q0", "i2", last - timedelta(seconds=5))  # Late; the log has its truth.
+    events = random_events(0)
+    added = pa.table(
+        {
+            "query_id": ["q1"],
+            "item_id": ["i4"],
+            "timestamp": [int(last.timestamp()) + 1],
+            "weight": pa.array([1.0], pa.float32()),
+        }
+    )
+    write_tables(tmp_path, events=pa.concat_tables([events, added]))
+    run(any_store)
+    assert history(reader, "q0")[-1] == (microseconds(last) + 5 * 10**6, "i1")
+    assert len(reader.store.appended("q0")) == 1
+    assert history(reader, "q1")[-1][1] == "i4"
+    reader.close()
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("kind", ["past", "others"])
+def test_histories_are_bounded_whatever_their_kind(tmp_path: Path, kind: str, distinct: bool):
+    data = {"kind": kind, "max_length": 7, "distinct": distinct}
+    split = {"kind": "random_hash"} if kind == "others" else {"kind": "leave_last_out"}
+    paths = write_tables(tmp_path)
+    config = configure(tmp_path, paths, data={**paths, "history": data, "split": split})
+    run(config)
+    reader = reader_of(config)
+    for query, events in log_histories(config).items():
+        found = history(reader, query)
+        last = {item: event for event in events for item in event[1:]}
+        choice = sorted(last.values()) if distinct else events
+        assert len(found) == min(7, len(choice))
+        assert found == sorted(found)
+        assert set(found) <= set(choice)
+        if kind == "past":
+            assert found == choice[-7:]
+    reader.close()
+
+
+def test_a_table_that_changed_since_is_refused(config: Config):
+    prepare(config, console=QUIET)
+    with pytest.raises(UserError, match="run `recsys prepare` first"):
+        materialize(config.model_copy(update={"output": "/nonexistent"}), console=QUIET)
+    later = time.time() + 60
+    os.utime(config.data.items, (later, later))
+    with pytest.raises(UserError, match="changed after it was prepared; run `recsys prepare`"):
+        materialize(config, console=QUIET)
+    assert not (config.feature_store_dir / "manifest.json").exists()
+
+
+def test_a_log_without_tables(tmp_path: Path):
+    paths = write_log(tmp_path / "log", events=random_events(0))
+    ids = {"item": [{"name": "any name", "kind": "id", "dim": 4}], "query": []}
+    config = configure(tmp_path, paths, features=ids)
+    done = run(config)
+    assert done.rows == {"query_history": 25}
+    assert_encoded_alike(config)
+
+
+def test_feast_reads_and_writes_the_same_store(any_store: Config):
+    from feature_store.feast.repository import feast_store
+
+    run(any_store)
+    feast = feast_store(any_store.feature_store_dir)
+    references = [f"item_features:{n}" for n in ("genre", "tags", "title", "price", "image")]
+    ids = ["i0", "i1", "i7", "nothing"]
+    found = feast.get_online_features(references, [{"item_id": i} for i in ids]).to_dict()
+    reader = reader_of(any_store)
+    assert found.pop("item_id") == ids
+    assert found == {name: reader.items(ids)[name].to_pylist() for name in found}
+    now = datetime.now(UTC)
+    reader.append_event("q0", "i9", now)
+    names = ["query_history:items", "query_features:country"]
+    answer = feast.get_online_features(names, [{"query_id": "q0"}]).to_dict()
+    assert answer["items"] == [[event.item_id for event in reader.query("q0").history]]
+    assert answer["items"][0][-1] == "i9"
+    assert answer["country"] == ["c0"]
+    written = {"query_id": ["q0"], "country": ["elsewhere"], "event_timestamp": [now]}
+    feast.write_to_online_store("query_features", inputs=written)
+    assert reader.query("q0").features["country"].to_pylist() == ["elsewhere"]
+    reader.close()
+
+
+def fresh_answers(config: Config) -> list[Any]:
+    reader = reader_of(config)
+    found = [
+        (reader.query(f"q{q}").features.to_pylist(), history(reader, f"q{q}")) for q in range(25)
+    ]
+    items = reader.items([f"i{i}" for i in range(60)]).to_pylist()
+    reader.close()
+    return [found, items]
+
+
+def test_many_parts_in_ray_and_finished_tasks_are_not_redone(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    run(config)
+    expected = fresh_answers(config)
+    shutil.rmtree(config.feature_store_dir)
+    monkeypatch.setattr(steps, "_RAY_FROM_ROWS", 0)
+    monkeypatch.setattr(steps, "_PART_EVENTS", 100)
+    monkeypatch.setattr(offline, "_PART_IDS", 7)
+    written: list[dict[str, int]] = []
+    load = steps.load
+
+    def interrupted(store: Any, contents: Any, waiting: list[Any]) -> None:
+        files = [file for part in waiting for file in part.files]
+        assert len(files) == 9 + 3 + 6
+        written.append({file.name: file.stat().st_mtime_ns for file in files})
+        if len(written) == 1:
+            raise InterruptedError
+        load(store, contents, waiting)
+
+    monkeypatch.setattr(steps, "load", interrupted)
+    with pytest.raises(InterruptedError):
+        materialize(config, console=QUIET)
+    materialize(config, console=QUIET)
+    assert written[0] == written[1]
+    assert fresh_answers(config) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_next_call_finishes(config: Config):
+    run(config)
+    expected = fresh_answers(config)
+    code = (
+        "import sys; from recsys.config_file import parse_config\n"
+        "from recsys.materialization import materialize; import json\n"
+        "config = parse_config(json.loads(sys.stdin.read()))\n"
+        "print('begin', flush=True); materialize(config)\n"
+    )
+    moments = random.Random(0)
+    for _ in range(20):
+        os.utime(config.data.events)
+        prepare(config, console=QUIET)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(config.model_dump_json().encode())
+        process.stdin.close()
+        process.stdout.readline()
+        time.sleep(moments.random() * 0.4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert fresh_answers(config) == expected
+    materialize(config, console=QUIET)
+    assert fresh_answers(config) == expected
+    snapshots = contents_of(config.feature_store_dir / "offline")
+    assert not [name for name in contents_of(config.feature_store_dir) if ".tmp" in name]
+    assert len(snapshots) == 3

@@ -1,0 +1,312 @@
+"""`prepare` on a log that grows, shrinks or has ids to be forgotten, and after it was killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.core.errors import UserError
+from feature_store.forgotten import Forgotten
+from pipelines.prepare.prepare import prepare
+from pipelines.prepare.workspace import Workspace
+from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.settings import DataConfig
+from tests.support.prepare_logs import (
+    FEATURES,
+    IDS_ONLY,
+    examples,
+    items_table,
+    queries_table,
+    random_events,
+    rejected_rows,
+    run,
+    write_log,
+)
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def write_partition(events: Path, day: int, table: pa.Table) -> None:
+    path = events / f"date=2026-11-{day:02}" / "part.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+
+
+def decoded(prepared: Prepared) -> dict[str, Any]:
+    """All that a prepared directory says, in ids and in an order of its own."""
+    items = prepared.item_encoder.ids
+    frequency = pq.read_table(prepared.directory / "statistics" / "item_frequency.parquet")
+    rows = [row for row in frequency.to_pylist() if row["item_id"] is not None]
+    state = prepared.query_state
+    query_ids = prepared.query_encoder.ids.tokens.to_pylist()
+    known = {}
+    for name in ("train", "validation", "test", "validation_history", "test_history"):
+        column = getattr(state, name)
+        for index, query in enumerate(query_ids):
+            found = items.tokens.take(pa.array(column.take(np.array([index])).values)).to_pylist()
+            known[name, query] = found if "history" in name else sorted(found)
+    rejected = {
+        table: Counter(str(sorted(row.items())) for row in rejected_rows(prepared, table))
+        for table in ("events", "items", "queries")
+    }
+    return {
+        "examples": Counter(map(str, examples(prepared))),
+        "frequency": sorted(map(str, rows)),
+        "known": known,
+        "rejected": rejected,
+        "counts": prepared.manifest.counts,
+    }
+
+
+@pytest.fixture
+def scanned_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of the pieces that were handed to the scan, call by call."""
+    from pipelines.prepare import event_steps
+
+    found: list[int] = []
+    run_tasks = event_steps.run_tasks
+
+    def counted(function: Any, tasks: Any, progress: Any, summaries: Any) -> Any:
+        missing = [task for task, path in zip(tasks, summaries, strict=True) if not path.exists()]
+        found.append(sum(task.piece.rows for task in missing))
+        return run_tasks(function, tasks, progress, summaries)
+
+    monkeypatch.setattr(event_steps, "run_tasks", counted)
+    return found
+
+
+@pytest.mark.parametrize("history", ["past", "others"])
+def test_new_and_late_partitions_give_what_all_at_once_would(
+    tmp_path: Path, scanned_rows: list[int], history: str
+) -> None:
+    tables = write_log(tmp_path / "log", items=items_table(), queries=queries_table())
+    split = {"kind": "random_hash"} if history == "others" else {"kind": "leave_last_out"}
+    settings = {"events": str(tmp_path / "events"), **tables}
+    settings |= {"split": split, "history": {"kind": history, "max_length": 5}}
+    days = {day: random_events(day, rows=200, items=40 + 10 * day) for day in (1, 2, 3)}
+    write_partition(tmp_path / "events", 1, days[1])
+    run(tmp_path / "grown", **settings)
+    write_partition(tmp_path / "events", 3, days[3])
+    before = run(tmp_path / "grown", **settings)
+    old_items = before.item_encoder.ids.tokens
+    write_partition(tmp_path / "events", 2, days[2])  # Late: its place is before a known one.
+    pq.write_table(items_table(70), tmp_path / "log" / "items.parquet")
+    grown = run(tmp_path / "grown", **settings)
+    assert scanned_rows == [200, 200, 200]
+    at_once = run(tmp_path / "at_once", **settings)
+    assert decoded(grown) == decoded(at_once)
+    assert grown.item_encoder.ids.tokens[: len(old_items)].equals(old_items)
+    assert len(grown.item_encoder.ids) == 70
+
+
+def test_partitions_that_are_gone_or_changed_are_not_remembered(
+    tmp_path: Path, scanned_rows: list[int]
+) -> None:
+    settings = {"events": str(tmp_path / "events")}
+    for day in (1, 2, 3):
+        write_partition(tmp_path / "events", day, random_events(day, rows=100))
+    features = FEATURES.model_copy(update={"item": FEATURES.item[:1], "query": ()})
+    run(tmp_path / "prepared", features, **settings)
+    (tmp_path / "events" / "date=2026-11-02" / "part.parquet").unlink()
+    path = tmp_path / "events" / "date=2026-11-03" / "part.parquet"
+    pq.write_table(random_events(9, rows=150), path)
+    after = run(tmp_path / "prepared", features, **settings)
+    assert scanned_rows == [300, 150]
+    fresh = run(tmp_path / "fresh", features, **settings)
+    assert decoded(after)["examples"] == decoded(fresh)["examples"]
+    workspace = Workspace(tmp_path / "prepared")
+    assert len(list(workspace.scans.glob("*.json"))) == 2
+
+
+def test_an_event_of_the_future_is_there_when_its_time_has_come(
+    tmp_path: Path, scanned_rows: list[int]
+) -> None:
+    features = FEATURES.model_copy(update={"item": FEATURES.item[:1], "query": ()})
+    early = random_events(1, rows=100)
+    late = early.set_column(2, "timestamp", pa.array(np.full(100, 1_600_000_000)))
+    write_partition(tmp_path / "events", 1, early)
+    write_partition(tmp_path / "events", 2, late)
+    settings: dict[str, Any] = {"events": str(tmp_path / "events")}
+    first = run(tmp_path / "prepared", features, as_of=datetime(2018, 1, 1), **settings)
+    assert first.manifest.counts.rejected["events: future timestamp"] == 100
+    run(tmp_path / "prepared", features, as_of=datetime(2019, 1, 1), **settings)
+    second = run(tmp_path / "prepared", features, as_of=datetime(2022, 1, 1), **settings)
+    assert scanned_rows == [200, 0, 100]
+    assert "events: future timestamp" not in second.manifest.counts.rejected
+
+
+def texts_of(directory: Path) -> str:
+    """Everything in all files below, Parquet and Arrow decoded."""
+    found: list[str] = []
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file() or path.name == "lock":
+            continue
+        found.append(str(path.relative_to(directory)))
+        content = path.read_bytes()
+        if content[:4] == b"PAR1":
+            found.append(str(pq.read_table(path).to_pydict()))
+        elif content[:6] == b"ARROW1":
+            with pa.memory_map(str(path)) as source:
+                found.append(str(pa.ipc.open_file(source).read_all().to_pydict()))
+        else:
+            found.append(content.decode("utf-8", errors="replace"))
+    return "\n".join(found)
+
+
+def test_after_a_forget_there_is_no_trace(tmp_path: Path, scanned_rows: list[int]) -> None:
+    item = "item-to-be-forgotten"
+    query = "query-to-be-forgotten"
+    events = random_events(1, rows=300)
+    extra = pa.table(
+        {
+            "query_id": [query, query, "q1", query, "q2", query],
+            "item_id": ["i1", "i2", item, "no-such-item", item, "i4"],
+            "timestamp": [1_500_000_003] * 5 + [None],
+            "weight": np.ones(6, np.float32),
+        }
+    )
+    write_partition(tmp_path / "events", 1, events)
+    write_partition(tmp_path / "events", 2, pa.concat_tables([random_events(2, rows=50), extra]))
+    row = items_table().slice(0, 1).to_pylist()[0]
+    row |= {"item_id": item, "title": f"Unique{item} word"}
+    items = pa.concat_tables([items_table(), pa.Table.from_pylist([row], items_table().schema)])
+    user = pa.table({"query_id": [query], "country": ["onlyhere"]})
+    queries = pa.concat_tables([queries_table(), user])
+    tables = write_log(tmp_path / "log", items=items, queries=queries)
+    settings = {"events": str(tmp_path / "events"), **tables}
+    config = DataConfig.model_validate(settings)
+    output = tmp_path / "out" / "prepared"
+    before = run(output, **settings)
+    assert all(text in texts_of(output.parent) for text in (item, query, "onlyhere"))
+    forgotten = Forgotten().adding("query", [query]).adding("item", [item])
+    prepare(config, FEATURES, output, forgotten=forgotten)
+    forgotten.save(tmp_path / "out" / "forgotten.json")
+    found = texts_of(output.parent)
+    for text in (item, query, "onlyhere", "unique"):
+        assert text not in found
+    after = Prepared(output)
+    assert scanned_rows == [356, 56]
+    assert after.manifest.counts.rejected["events: forgotten"] == 6
+    assert after.manifest.counts.rejected["items: forgotten"] == 1
+    # Nobody else has moved, and nobody gets the free row.
+    old, new = before.item_encoder.ids.tokens.to_pylist(), after.item_encoder.ids.tokens.to_pylist()
+    assert new == [None if token == item else token for token in old]
+    assert after.item_encoder.ids.rows(pa.array([item, None]))[0] == -1
+    again = run(tmp_path / "never", events=settings["events"], **tables)
+    assert len(examples(again)) == len(examples(after)) + 4
+
+
+def test_only_one_process_prepares_a_directory(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", events=random_events(0))
+    output = tmp_path / "prepared"
+    with Workspace(output).locked(), pytest.raises(UserError, match="another process"):
+        prepare(DataConfig(**log), IDS_ONLY, output)
+
+
+def test_a_process_that_ended_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    features = FEATURES.model_copy(update={"item": FEATURES.item[:1], "query": ()})
+    log = write_log(tmp_path / "log", events=random_events(0))
+    output = tmp_path / "prepared"
+    run(output, features, **log)
+    workspace = Workspace(output)
+    old = workspace.root / "replaced" / "prepared"
+    old.parent.mkdir()
+    output.rename(old)  # The first rename was done and no new directory is there.
+    with workspace.locked():
+        assert (output / "manifest.json").exists()
+    build = workspace.root / "build" / "0123" / "prepared"
+    build.parent.mkdir(parents=True)
+    output.rename(build)  # The new one is there.
+    with workspace.locked():
+        assert (output / "manifest.json").exists()
+        assert not build.parent.exists()
+
+
+_PREPARE = """
+import sys
+from pathlib import Path
+from rich.console import Console
+import pipelines.prepare.job
+from pipelines.prepare import prepare
+from pipelines.settings import DataConfig
+from tests.support.prepare_logs import FEATURES
+
+pipelines.prepare.job._TASK_ROWS = 60
+prepare(DataConfig.model_validate_json(sys.argv[1]), FEATURES, Path(sys.argv[2]))
+"""
+
+
+def finished(output: Path) -> dict[str, int]:
+    """The summaries of finished tasks, and when each was written."""
+    root = Workspace(output).root
+    found: dict[str, int] = {}
+    for path in [*root.glob("scans/*.json"), *root.glob("build/*/done/*.json")]:
+        with contextlib.suppress(FileNotFoundError):
+            found[str(path)] = path.stat().st_mtime_ns
+    return found
+
+
+def kill_until_finished(
+    data: DataConfig, output: Path, random: np.random.Generator, cluster: dict[str, str]
+) -> int:
+    """Prepares in processes that are killed one after the other, and counts them."""
+    command = [sys.executable, "-c", _PREPARE, data.model_dump_json(), str(output)]
+    kills, before = 0, {}
+    while True:
+        # Every fourth has a Ray of its own, which dies with it; the others are quicker.
+        environment = {**os.environ, **(cluster if kills % 4 else {})}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+        # Some kills are at a random moment, the others soon after a few more tasks.
+        deadline = time.monotonic() + (random.uniform(0, 5) if kills % 3 == 0 else 60)
+        wanted = len(before) + int(random.integers(1, 20))
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(finished(output)) >= wanted:
+                deadline = min(deadline, time.monotonic() + random.uniform(0, 0.05))
+            time.sleep(0.01)  # Looking takes the cores from those who are looked at.
+        if process.poll() is not None:
+            assert process.returncode == 0, process.stderr.read().decode()
+            return kills
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        after = finished(output)
+        assert {path: after.get(path) for path in before} == before, "a finished task was redone"
+        before = after
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_finishes_with_the_same_result(tmp_path: Path) -> None:
+    import ray
+
+    random = np.random.default_rng(0)
+    for day in range(1, 9):
+        write_partition(tmp_path / "events", day, random_events(day, rows=1000, queries=300))
+    tables = write_log(tmp_path / "log", items=items_table(), queries=queries_table())
+    data = DataConfig(events=str(tmp_path / "events"), **tables)
+    cluster = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
+    unkilled = run(tmp_path / "unkilled", **data.model_dump())
+    kills = 0
+    while kills < 20:  # On a fast machine one run may be finished before it is killed so often.
+        output = tmp_path / f"killed-{kills}"
+        kills += kill_until_finished(data, output, random, cluster)
+        killed = Prepared(output)
+        assert decoded(killed) == decoded(unkilled)
+        for split in SPLITS:
+            tables = [
+                pa.concat_tables([pq.read_table(path) for path in prepared.examples(split)])
+                for prepared in (killed, unkilled)
+            ]
+            assert tables[0].equals(tables[1])
+        assert not list(Workspace(output).root.glob("build/*"))
+        assert not list(tmp_path.rglob("*.tmp"))

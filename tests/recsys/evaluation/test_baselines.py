@@ -1,0 +1,134 @@
+"""The baselines against dense matrices."""
+
+import numpy as np
+
+from recsys.config.evaluation import EvaluationConfig
+from recsys.evaluation import item_knn
+from recsys.evaluation.baselines import Als, Chance, Ease, Popularity, Training, baselines
+from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
+from recsys.evaluation.ranking import top_items
+from tests.support.bags import bag, jagged, random_bags
+
+QUERIES, ITEMS = 70, 45
+
+
+def dense_similarity(bags, neighbours):
+    """Cosines of the binary matrix; each column keeps its largest, of equal ones the lower row."""
+    matrix = np.zeros((len(bags), ITEMS))
+    for row, items in enumerate(bags):
+        matrix[row, items] = 1
+    norms = np.sqrt(np.maximum(matrix.sum(axis=0), 1))
+    cosine = matrix.T @ matrix / np.outer(norms, norms)
+    np.fill_diagonal(cosine, 0)
+    kept = np.zeros_like(cosine)
+    for item in range(ITEMS):
+        best = sorted(range(ITEMS), key=lambda other: (-cosine[other, item], other))[:neighbours]
+        kept[best, item] = cosine[best, item]
+    return kept
+
+
+def test_item_similarity_equals_dense_cosines(monkeypatch):
+    bags = random_bags(np.random.default_rng(0), QUERIES, ITEMS, 9)
+    for neighbours in (1, 6, ITEMS):
+        expected = dense_similarity(bags, neighbours)
+        for entries in (1, 4 * ITEMS, 10**6):  # One item at a time, four, all.
+            monkeypatch.setattr(item_knn, "_ENTRIES_AT_ONCE", entries)
+            found = item_similarity(jagged(bags), ITEMS, neighbours).toarray()
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_item_knn_ranks_as_dense_sums_of_similarities():
+    rng = np.random.default_rng(1)
+    bags, known = random_bags(rng, QUERIES, ITEMS, 9), random_bags(rng, QUERIES, ITEMS, 6)
+    scores = np.zeros((QUERIES, ITEMS))
+    for row, items in enumerate(known):
+        scores[row] = dense_similarity(bags, 6)[items].sum(axis=0)
+    scorer = item_knn_scorer(jagged(known), item_similarity(jagged(bags), ITEMS, 6))
+    found = np.concatenate(
+        [scorer(np.arange(QUERIES))(0, 20), scorer(np.arange(QUERIES))(20, 45)], 1
+    )
+    np.testing.assert_allclose(found, scores, rtol=1e-12, atol=1e-12)
+    top = top_items(scorer, num_items=ITEMS, excluded=jagged(known), k=10, item_block=7)
+    for row in range(QUERIES):
+        assert not set(top[row].tolist()) & set(known[row].tolist())
+
+
+def test_repeated_items_count_once():
+    twice, once = jagged([[0, 1, 1], [1, 2]]), jagged([[0, 1], [1, 2]])
+    assert (item_similarity(twice, 3, 5) != item_similarity(once, 3, 5)).nnz == 0
+    assert bag(twice, 0) == [0, 1, 1]
+
+
+def test_popularity_ranks_by_frequency_then_index_without_known_items():
+    frequency = np.array([3, 2**30 + 1, 0, 2**30, 3])  # float32 holds these two as equal.
+    scorer = Popularity(frequency).scorer(jagged([[], [3]]))
+    top = top_items(scorer, num_items=5, excluded=jagged([[], [3]]), k=5, item_block=2)
+    assert top.tolist() == [[1, 3, 0, 4, 2], [1, 0, 4, 2, -1]]
+
+
+def scores_of(scorer, queries=QUERIES, cut=20, items=ITEMS):
+    """Of all items, in two blocks."""
+    choose = scorer(np.arange(queries))
+    return np.concatenate([choose(0, cut), choose(cut, items)], axis=1)
+
+
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
+    rng = np.random.default_rng(2)
+    bags, known = random_bags(rng, QUERIES, ITEMS, 9), random_bags(rng, QUERIES, ITEMS, 6)
+    matrix, asked = np.zeros((QUERIES, ITEMS)), np.zeros((QUERIES, ITEMS))
+    for row in range(QUERIES):
+        matrix[row, bags[row]], asked[row, known[row]] = 1, 1
+    expected = np.zeros((ITEMS, ITEMS))
+    for item in range(ITEMS):
+        others = np.delete(np.arange(ITEMS), item)
+        x = matrix[:, others]
+        ridge = x.T @ x + 3.0 * np.eye(len(others))
+        expected[others, item] = np.linalg.solve(ridge, x.T @ matrix[:, item])
+    fitted = Ease.fit(jagged(bags), ITEMS, 3.0)
+    np.testing.assert_allclose(fitted.weights, expected, atol=1e-6)
+    np.testing.assert_allclose(scores_of(fitted.scorer(jagged(known))), asked @ expected, atol=1e-5)
+
+
+def test_als_recommends_within_the_group_that_a_query_likes():
+    rng = np.random.default_rng(3)
+    group = np.arange(QUERIES) % 3
+    bags = [g + 3 * rng.choice(ITEMS // 3, 6, replace=False) for g in group]
+    known = [bag[:3] for bag in bags]
+    fitted = Als(jagged(bags), ITEMS, 1.0)
+    top = top_items(
+        fitted.scorer(jagged(known)), num_items=ITEMS, excluded=jagged(known), k=5, item_block=7
+    )
+    assert (top % 3 == group[:, None]).mean() > 0.99
+
+
+def test_chance_is_the_same_every_time_and_favours_nothing():
+    scores = scores_of(Chance().scorer(jagged([[]] * 4000)), queries=4000)
+    np.testing.assert_array_equal(
+        scores, scores_of(Chance().scorer(jagged([[]] * 4000)), queries=4000, cut=3)
+    )
+    first = np.bincount(scores.argmax(axis=1), minlength=ITEMS)
+    expected = 4000 / ITEMS
+    assert abs(first - expected).max() < 5 * expected**0.5
+    assert len(np.unique(scores)) == scores.size
+
+
+def test_baselines_are_tuned_on_the_validation_split():
+    bags = jagged(random_bags(np.random.default_rng(4), QUERIES, ITEMS, 9))
+    seen = []
+
+    def validate(fitted):
+        seen.append(fitted)
+        return [0.1, 0.4, 0.4, 0.2][len(seen) - 1]
+
+    training = Training(bags, np.ones(ITEMS, np.int64), validate)
+    fit, left_out = baselines(EvaluationConfig(baselines=("popularity", "ease")), ITEMS)
+    assert set(fit) == {"popularity", "ease"}
+    assert not left_out
+    assert fit["ease"](training) is seen[1]
+    assert len(seen) == 4
+
+
+def test_ease_is_left_out_of_large_corpora():
+    fit, left_out = baselines(EvaluationConfig(), 1_000_000)
+    assert set(fit) == {"random", "popularity", "item_knn", "als"}
+    assert "EASE is left out" in left_out[0]

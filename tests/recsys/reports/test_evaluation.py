@@ -1,0 +1,253 @@
+"""The report and the table: figures, titles, warnings, and nothing from outside."""
+
+import io
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from feature_store.encoding.vocabulary import Vocabulary
+from feature_store.schema import FeatureSchema, IdFeature, TextFeature
+from pipelines.prepared.reader import (
+    Counts,
+    InformationMatrices,
+    MutualInformation,
+    PreparedManifest,
+)
+from recsys.config.load import parse_config
+from recsys.evaluation.examples import Example, example_queries
+from recsys.evaluation.metrics import METRICS, SLICES, Measured
+from recsys.evaluation.results import EvaluationResult, print_table
+from recsys.evaluation.titles import item_titles
+from recsys.reports.evaluation import render_report
+from tests.support.bags import jagged
+
+FEATURES = FeatureSchema(
+    item=(IdFeature(name="item_id", dim=4), TextFeature(name="words", dim=4)),
+)
+VOID = {"meta"}
+
+
+def config(items=None):
+    return parse_config(
+        {
+            "output": "unused",
+            "data": {"events": "unused", "items": items},
+            "features": FEATURES.model_dump(),
+        }
+    )
+
+
+def measured(value, counts=(600, 300, 80, 20)):
+    figures = {}
+    first = ("recall@10", "recall@50", "hit_rate@10")
+    for place, name in enumerate(dict.fromkeys([*first, *METRICS])):
+        figures[name] = value + place / 100
+        figures[f"{name}_ci"] = (value + place / 100 - 0.005, value + place / 100 + 0.005)
+    slices = {
+        name: {**(figures if count else dict.fromkeys(figures)), "count": count}
+        for name, count in zip(SLICES, counts, strict=True)
+    }
+    return Measured(overall=figures, slices=slices)
+
+
+def result(value=0.4321, counts=(600, 300, 80, 20)):
+    return EvaluationResult(
+        **measured(value, counts).model_dump(),
+        counts={"queries": 321, "held_out": 1000, "already_seen": 4, "items": 12_345},
+        baselines={"popularity": measured(0.2, counts), "item_knn": measured(0.5, counts)},
+        split="random_hash",
+        history="others",
+        prepared_fingerprint="abc",
+        training_fingerprint="def",
+        mlflow_run_id="run-1",
+    )
+
+
+def prepared():
+    names = tuple(feature.name for feature in FEATURES.item)
+    zeros = ((0.0, 0.0), (0.0, 0.0))
+    return SimpleNamespace(
+        manifest=PreparedManifest(
+            fingerprint="abc",
+            schema_fingerprint="s",
+            data=config().data,
+            features=FEATURES,
+            sources={"events": ["a.parquet", "b.parquet"]},
+            as_of="2021-02-03T00:00:00+00:00",
+            first_event="2020-01-02T03:04:05+00:00",
+            last_event=None,
+            counts=Counts(
+                events_read=98_765,
+                train=1,
+                validation=2,
+                test=3,
+                items=12_345,
+                queries=6,
+                items_in_training=7,
+                rejected={"events: item <b> unknown": 4321},
+            ),
+        ),
+        mutual_information=MutualInformation(
+            features=names,
+            items=InformationMatrices(
+                raw=((9.42, 3.17), (3.17, 5.03)),
+                normalised=((1, 0.63), (0.63, 1)),
+                corrected=zeros,
+            ),
+            interactions=InformationMatrices(raw=zeros, normalised=zeros, corrected=zeros),
+        ),
+    )
+
+
+def report(**changes):
+    arguments = {
+        "best_step": 20,
+        "curves": [
+            {"step": 10, "examples_per_second": 5.0, "main": 6.125},
+            {"step": 20, "main": 4.5},
+            {"step": 20, "validation.recall@50": 0.31, "validation.recall@10": None},
+        ],
+        "examples": [Example("q<1>", ["<script>alert(1)</script>"], [("A & B", True)], 3)],
+    }
+    return render_report(result(), prepared(), config(), **{**arguments, **changes})
+
+
+class Outline(HTMLParser):
+    """Checks that tags are closed in order, and collects the text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+
+
+def test_the_report_holds_the_figures_and_is_well_formed():
+    outline = Outline(report())
+    assert not outline.open
+    text = " ".join(outline.text.split())
+    for expected in (
+        "0.432",
+        "0.427-0.437",
+        "Recall@50 is 0.442",
+        "2.11 times that of popularity",
+        "98,765",
+        "4,321",
+        "item <b> unknown",
+        "3.17",
+        "A & B ✓ held out",
+        "Query q<1>: 1 of 3",
+        "2020-01-02 03:04 UTC",
+        "2 of events",
+        "run-1",
+    ):
+        assert expected in text
+    spoken = [attrs.get("aria-label", "") for tag, attrs in outline.tags if tag == "svg"]
+    assert "main loss: 6.125 at step 10, 4.5 at step 20, lowest 4.5, highest 6.125" in spoken
+    assert len(spoken) == 2  # No speed, and no metric without values.
+
+
+def test_the_report_escapes_names_and_needs_nothing_from_outside():
+    page = report()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "q<1>" not in page
+    assert not re.search(r"https?://|url\(|@import|<link|<img|src=", page)
+
+
+def test_a_report_without_anything_to_find_can_be_read():
+    empty = Measured(
+        overall=dict.fromkeys(measured(0.1).overall),
+        slices=measured(0.1, (0, 0, 0, 0)).slices,
+    )
+    nothing = result().model_copy(
+        update={
+            "overall": empty.overall,
+            "slices": empty.slices,
+            "baselines": {"popularity": empty, "item_knn": empty},
+            "counts": {"queries": 0, "held_out": 0, "already_seen": 0, "items": 3},
+        }
+    )
+    page = render_report(nothing, prepared(), config(), best_step=0, curves=[], examples=[])
+    assert "the test split holds nothing to find" in Outline(page).text
+
+
+def printed(shown, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    print_table(shown, console)
+    return console.file.getvalue()
+
+
+def test_the_table_has_every_method_in_every_group_without_cuts():
+    lines = printed(result()).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "…" not in text
+    for label in ("overall 1,000", "head 600", "torso 300", "tail 80", "cold 20"):
+        assert label in text
+    assert [text.count(name) for name in ("this model", "popularity", "item-kNN")] == [5, 5, 5]
+    assert "0.427-0.437" in text
+    assert "warning" not in text
+
+
+def test_a_model_that_loses_to_popularity_is_warned_of():
+    assert "warning: the model is worse than popularity: Recall@10 0.100 against 0.200" in printed(
+        result(0.1)
+    )
+    worse = render_report(result(0.1), prepared(), config(), best_step=0, curves=[], examples=[])
+    assert "the model is worse than popularity" in Outline(worse).text
+
+
+def catalogue(*ids):
+    tokens = pa.array(ids)
+    return SimpleNamespace(ids=Vocabulary(tokens, pa.array([1] * len(ids)), 0))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"Title": ["Two", None, "Zero"], "words": ["x", "y", "z"]}, ["Zero", "b", "Two"]),
+        ({"words": ["two", " ", "zero"]}, ["zero", "b", "two"]),
+        ({"brand": ["two", "one", "zero"]}, None),
+    ],
+)
+def test_titles_are_in_the_order_of_the_catalogue(tmp_path, columns, expected):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["c", "b", "a"], **columns}), path)
+    titles = item_titles(config(str(path)), SimpleNamespace(item_encoder=catalogue("a", "b", "c")))
+    assert (titles if titles is None else titles.to_pylist()) == expected
+
+
+def test_examples_show_history_and_hits_by_title(tmp_path):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]}), path)
+    both = SimpleNamespace(
+        item_encoder=catalogue("a", "b", "c"), query_encoder=catalogue("p", "q", "r")
+    )
+    found = example_queries(
+        config(str(path)),
+        both,
+        queries=np.array([2]),
+        held_out=jagged([[1]]),
+        history=jagged([[0, 2]]),
+        top=np.array([[1, 2, -1]]),
+    )
+    assert found == [Example("r", ["C", "A"], [("B", True), ("C", False)], 1)]

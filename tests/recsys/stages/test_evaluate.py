@@ -1,0 +1,197 @@
+"""The evaluation stage: what is held out, what `metrics.json` holds, and when it is redone."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from pipelines.prepared.query_state import QueryState
+from recsys.evaluation.metrics import METRICS, SLICES
+from recsys.evaluation.task import Task
+from recsys.evaluation.validation import validation_metrics
+from recsys.stages.evaluate import evaluate
+from recsys.stages.prepare import prepare
+from recsys.stages.train import train
+from recsys.tracking import tracking_uri
+from tests.support.bags import bag, jagged, random_bags
+from tests.support.planted import planted_config, write_planted_log
+
+
+def state_of(train, validation, test):
+    columns = [jagged(bags) for bags in (train, validation, test)]
+    return QueryState(*columns, columns[0], columns[0])
+
+
+def log_of(state, items=0, history="past"):
+    """Queries that are no items."""
+    data = SimpleNamespace(history=SimpleNamespace(kind=history))
+    return SimpleNamespace(
+        manifest=SimpleNamespace(data=data),
+        query_state=state,
+        excluded=state.known,
+        is_current_item=np.ones(items, bool),
+        num_items=items,
+    )
+
+
+def test_items_that_a_query_already_has_are_not_held_out():
+    state = state_of(
+        train=[[1, 2], [3], [4], [5]],
+        validation=[[3], [4, 5], [], [6]],
+        test=[[3, 7, 1], [9], [4], []],
+    )
+    task = Task.of(log_of(state), "test")
+    assert task.queries.tolist() == [0, 1]
+    assert [bag(task.held_out, row) for row in range(2)] == [[7], [9]]
+    assert [sorted(bag(task.excluded, row)) for row in range(2)] == [[1, 2, 3], [3, 4, 5]]
+    assert task.already_seen == 3
+    validation = Task.of(log_of(state), "validation")
+    assert validation.queries.tolist() == [0, 1, 3]
+    assert [sorted(bag(validation.excluded, row)) for row in range(3)] == [[1, 2], [3], [5]]
+
+
+def test_baselines_are_told_what_the_model_sees():
+    state = state_of(train=[[1, 2]], validation=[[3]], test=[[7]])
+    told = {kind: Task.of(log_of(state, history=kind), "test") for kind in ("past", "others")}
+    assert sorted(bag(told["past"].known, 0)) == [1, 2, 3]
+    assert sorted(bag(told["others"].known, 0)) == [1, 2]
+    for task in told.values():
+        assert sorted(bag(task.excluded, 0)) == [1, 2, 3]
+
+
+def test_validation_metrics_equal_a_naive_ranking():
+    rng = np.random.default_rng(0)
+    queries, items = 80, 120
+    train, validation = (random_bags(rng, queries, items, most) for most in (30, 8))
+    state = state_of(train, validation, [[]] * queries)
+    # Whole numbers, so that many scores are equal.
+    vectors = rng.integers(-2, 3, (queries, 4)).astype(np.float32)
+    catalogue = rng.integers(-2, 3, (items, 4)).astype(np.float32)
+    chosen = np.flatnonzero(state.validation.lengths)
+    found = validation_metrics(
+        vectors[chosen],
+        catalogue,
+        log_of(state, items),
+        chosen,
+    )
+    recalls, reciprocals = [], []
+    for query in chosen:
+        wanted = set(validation[query]) - set(train[query])
+        if not wanted:
+            continue
+        scores = catalogue @ vectors[query]
+        order = sorted(range(items), key=lambda item: (-scores[item], item))
+        hits = [item in wanted for item in order if item not in set(train[query])]
+        recalls.append(sum(hits[:10]) / len(wanted))
+        reciprocals.append(next((1 / (i + 1) for i in range(10) if hits[i]), 0.0))
+    assert len(recalls) < len(chosen)
+    assert found["recall@10"] == pytest.approx(np.mean(recalls), rel=1e-12)
+    assert found["mrr@10"] == pytest.approx(np.mean(reciprocals), rel=1e-12)
+
+
+def test_validation_without_anything_held_out_has_no_metrics():
+    state = state_of([[0]], [[]], [[]])
+    found = validation_metrics(
+        np.zeros((0, 4), np.float32),
+        np.ones((3, 4), np.float32),
+        log_of(state, 3),
+        np.zeros(0, np.int64),
+    )
+    assert found == dict.fromkeys(METRICS)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("planted")
+    write_planted_log(directory)
+    config = planted_config(directory, directory / "output", training={"epochs": 6})
+    prepare(config)
+    return config, train(config)
+
+
+@pytest.mark.slow
+def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
+    config, manifest = trained
+    result = evaluate(config)
+    written = json.loads((config.evaluation_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert {"overall", "slices", "counts"} <= set(written)
+    assert list(written["slices"]) == list(SLICES)
+    groups = [written["overall"], *written["slices"].values()]
+    for baseline in written["baselines"].values():
+        groups += [baseline["overall"], *baseline["slices"].values()]
+    figures = {name for metric in METRICS for name in (metric, f"{metric}_ci")}
+    assert [set(group) - {"count"} for group in groups] == [figures] * 30
+    low, high = written["overall"]["recall@10_ci"]
+    assert low <= written["overall"]["recall@10"] <= high
+    counts = [written["slices"][name]["count"] for name in SLICES]
+    assert sum(counts) == written["counts"]["held_out"]
+    # Queries like one group: features and neighbours know it, popularity does not.
+    assert written["overall"]["recall@10"] > 0.95
+    assert written["baselines"]["item_knn"]["overall"]["recall@10"] > 0.95
+    assert written["baselines"]["ease"]["overall"]["recall@10"] > 0.9
+    assert written["baselines"]["als"]["overall"]["recall@10"] > 0.6
+    assert written["baselines"]["popularity"]["overall"]["recall@10"] < 0.3
+    assert written["baselines"]["random"]["overall"]["recall@10"] < 0.15
+    assert (
+        written["lists"]["coverage@10"]
+        > 0.9
+        > written["baselines"]["popularity"]["lists"]["coverage@10"]
+    )
+    assert sum(part["count"] for part in written["by"]["history_length"].values()) == sum(counts)
+    assert result.model_dump(mode="json") == written
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri(config))
+    run = client.get_run(manifest.mlflow_run_id)
+    assert run.data.metrics["test.recall_at_10"] == written["overall"]["recall@10"]
+    assert "test.popularity.map_at_10" in run.data.metrics
+    kept = client.list_artifacts(manifest.mlflow_run_id, "evaluation")
+    tables = {"per_query.parquet", "items.parquet"}
+    names = {"metrics.json", "report.html", "dashboard.html", *tables}
+    assert {file.path for file in kept} == {f"evaluation/{name}" for name in names}
+
+
+@pytest.mark.slow
+def test_rows_of_queries_add_up_to_the_figures(trained):
+    config, _ = trained
+    document = config.model_dump(mode="json")
+    document["evaluation"]["cutoffs"] = [5, 10, 50]
+    document["evaluation"]["slices"] = ["item.group", "query.country", "item_age"]
+    result = evaluate(type(config).model_validate(document))
+    table = pq.read_table(config.evaluation_dir / "per_query.parquet")
+    assert table.num_rows == result.counts["queries"]
+    for name, method in result.methods.items():
+        for metric in ("recall@5", "ndcg@10", "map@50"):
+            mean = np.mean(table[f"{name}.{metric}"].to_numpy())
+            assert mean == pytest.approx(method.overall[metric], abs=1e-6)
+    row = table.slice(3, 1).to_pylist()[0]
+    for item, rank in zip(row["held_out"], row["model.ranks"], strict=True):
+        assert rank is None or row["model.items"][rank] == item
+    held_out = result.counts["held_out"]
+    assert sum(part["count"] for part in result.by["item.group"].values()) == held_out
+    assert set(result.by["query.country"]) == {"c0", "c1", "c2", "c3"}
+    assert sum(part["count"] for part in result.by["item_age"].values()) == held_out
+    evaluate(config)
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_redone_only_when_something_changed(trained):
+    config, _ = trained
+    first = evaluate(config)
+    report = config.evaluation_dir / "report.html"
+    before = report.stat().st_mtime_ns
+    console = Console(file=io.StringIO(), width=200)
+    assert evaluate(config, console=console) == first
+    assert "up to date" in console.file.getvalue()
+    assert report.stat().st_mtime_ns == before
+    document = config.model_dump(mode="json")
+    document["evaluation"]["knn_neighbours"] = 3
+    changed = evaluate(type(config).model_validate(document))
+    assert report.stat().st_mtime_ns > before
+    assert changed.overall == first.overall
+    assert changed.baselines["item_knn"] != first.baselines["item_knn"]

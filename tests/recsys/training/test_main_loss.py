@@ -1,0 +1,309 @@
+"""The main task as a whole: each kind of candidates, the memory, and the same on any ranks."""
+
+import json
+import math
+from collections import deque
+from itertools import chain
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.multiprocessing import ProcessExitedException
+
+from pipelines.prepared.reader import Prepared
+from recsys.config.loss import LossConfig
+from recsys.data.builder import BatchBuilder
+from recsys.losses import softmax as losses
+from recsys.losses.frequency import build_frequency
+from recsys.losses.memory import CandidateMemory, build_memory, hits_among
+from recsys.training.job import training_plan
+from recsys.training.main_loss import MainLoss
+from recsys.training.progress import METRICS_FILE
+from tests.support.ranks import saved_tensors, train_on_ranks
+from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, prepared, share
+
+DIM = 6
+UNIFORM = 10
+MODES = {
+    "batch": {},
+    "mixed": {"candidates": "mixed", "uniform_negatives": UNIFORM},
+    "corpus": {"candidates": "corpus"},
+}
+
+
+def normalised(rows):
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def item_vectors(step):
+    """Of all items; they move a little from step to step, as they do in training."""
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(ITEMS, DIM, generator=generator)
+    return normalised(start + 0.1 * step)
+
+
+def query_vectors(size, step):
+    return normalised(torch.randn(size, DIM, generator=torch.Generator().manual_seed(100 + step)))
+
+
+class Ranks:
+    """Some ranks in one process: what they gather is what all of them have."""
+
+    def __init__(self, world_size, monkeypatch, **loss):
+        self.world_size = world_size
+        self.settings = config(loss=loss)
+        data = prepared()
+        self.builder = BatchBuilder(data, self.settings)
+        self.losses = [self._loss() for _ in range(world_size)]
+        self._parts = []
+        monkeypatch.setattr(losses, "gather", self._gather)
+
+    def _loss(self):
+        frequency = build_frequency(self.settings.loss, ITEMS)
+        return MainLoss(self.settings.loss, frequency, build_memory(self.settings.loss, 8, DIM))
+
+    def _gather(self, rows):
+        for name in ("candidates", "log_q", "items", "vectors"):
+            if any(rows is getattr(part, name) for part in self._parts):
+                return torch.cat([getattr(part, name) for part in self._parts])
+        raise AssertionError
+
+    def step(self, step, size):
+        """Each rank's loss."""
+        self._parts, everything = [], item_vectors(step)
+        queries = query_vectors(size, step)
+        for rank in range(self.world_size):
+            own = share(step, size, rank, self.world_size)
+            arrays = self.builder.training(own, rank, self.world_size)
+            part = SimpleNamespace(**{k: torch.from_numpy(v) for k, v in arrays.items()})
+            rows = len(part.items)
+            part.num_examples, part.num_candidates = rows, len(part.candidates)
+            part.queries = queries[rank * rows :][:rows]
+            part.queries = torch.cat([part.queries, torch.ones(rows - len(part.queries), DIM)])
+            part.vectors = everything[part.candidates]
+            self._parts.append(part)
+        found = []
+        for loss, part in zip(self.losses, self._parts, strict=True):
+            encoded = SimpleNamespace(queries=part.queries, items=part.vectors)
+            found.append(loss(encoded, part).item())
+        return found
+
+
+def log_sampled(item, q, mode, size):
+    if mode == "batch":
+        return math.log(q[item])
+    if mode == "corpus":
+        return 0.0
+    return math.log((size * q[item] + UNIFORM / ITEMS) / (size + UNIFORM))
+
+
+def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
+    """Of each step, candidate by candidate."""
+    data = prepared()
+    q = np.maximum(data.item_frequency, 1) / data.item_frequency.sum()
+    known = data.query_state.train
+    builder = BatchBuilder(data, config(loss=MODES[mode]))
+    past: deque = deque(maxlen=memory)
+    found = []
+    for step, size in enumerate(sizes):
+        whole, vectors = share(step, size), item_vectors(step)
+        queries = query_vectors(size, step)
+        items = builder.candidates.share(whole, 0, 1).items.tolist()
+        now = [
+            (i, vectors[i], log_sampled(i, q, mode, size) - (1 - strength) * math.log(q[i]))
+            for i in items
+        ]
+        total = 0.0
+        for row in range(size):
+            own = int(whole.item[row])
+            bags = {
+                "known": known.values[4 * whole.query[row] :][:4],
+                "history": [*whole.history.values[3 * row :][:3], own],
+                "target": [own],
+            }
+            others = {int(item) for item in bags[masked]}
+            target = row if mode != "corpus" else items.index(own)
+            scores = [
+                float(queries[row] @ vector) / 0.07 - correction
+                for column, (item, vector, correction) in enumerate(chain(now, *past))
+                if column == target or item not in others
+            ]
+            own_score = float(queries[row] @ now[target][1]) / 0.07 - now[target][2]
+            total += math.log(sum(math.exp(score) for score in scores)) - own_score
+        found.append(total / size)
+        past.appendleft(now)
+    return found
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize(
+    ("mode", "others"),
+    [
+        ("batch", {}),
+        ("batch", {"masked": "target"}),
+        ("batch", {"memory": 2}),
+        ("batch", {"memory": 2, "masked": "history"}),
+        ("mixed", {"strength": 0.6}),
+        ("mixed", {"memory": 1}),
+        ("corpus", {"strength": 0.4}),
+        ("corpus", {"masked": "history"}),
+    ],
+)
+def test_the_loss_of_any_number_of_ranks_equals_a_naive_loop(monkeypatch, world_size, mode, others):
+    sizes = [8, 5, 7, 8, 8]
+    names = {"strength": "logq_strength", "memory": "memory_batches", "masked": "masked"}
+    keys = {names[name]: value for name, value in others.items()}
+    ranks = Ranks(world_size, monkeypatch, **MODES[mode], **keys)
+    expected = naive_losses(mode, sizes, **others)
+    found = [np.mean(ranks.step(step, size)) for step, size in enumerate(sizes)]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_all_ranks_hold_the_same_memory_as_one(monkeypatch):
+    keys = {"memory_batches": 2, **MODES["mixed"]}
+    one, three = (Ranks(count, monkeypatch, **keys) for count in (1, 3))
+    for ranks in (one, three):
+        monkeypatch.setattr(losses, "gather", ranks._gather)
+        for step, size in enumerate([8, 5, 7]):
+            ranks.step(step, size)
+    expected = dict(one.losses[0].memory.named_buffers())
+    assert (expected["items"] >= 0).sum() == 5 + 7 + 2 * UNIFORM
+    for loss in three.losses:
+        for name, buffer in loss.memory.named_buffers():
+            torch.testing.assert_close(buffer, expected[name])
+
+
+def test_the_streaming_estimate_of_the_corpus_is_that_of_the_examples(monkeypatch):
+    keys = {"logq": "streaming", "logq_strength": 0.5, **MODES["corpus"]}
+    ranks = Ranks(3, monkeypatch, **keys)
+    ranks.step(0, 7)
+    for loss in ranks.losses:
+        assert loss.frequency.examples == 7
+
+
+def test_a_memory_has_no_gradient_forgets_and_is_restored():
+    memory = CandidateMemory(2, 4, DIM)
+    vectors = item_vectors(0).requires_grad_()
+    queries = query_vectors(1, 0)
+    for items in ([0, 1, -1], [2, 3, 4], [5, -1, 6]):
+        items = torch.tensor(items)
+        memory.remember(items, vectors[items], torch.zeros(3))
+    assert memory.items.tolist() == [[5, 6, -1, -1], [2, 3, 4, -1]]
+    other = CandidateMemory(2, 4, DIM)
+    other.load_state_dict(memory.state_dict())
+    past, correction, hits = other.columns(torch.tensor([[0, 4], [0, 9]]))
+    assert hits.tolist() == [[0, 6]]
+    assert not past.requires_grad
+    assert torch.equal(past[[0, 4]], vectors[[5, 2]].detach())
+    logits = losses.correct_for_sampling(queries @ past.T, correction=correction)
+    assert (logits.isinf() == (memory.items.view(1, -1) < 0)).all()
+
+
+def test_an_evaluated_model_changes_no_memory(monkeypatch):
+    ranks = Ranks(1, monkeypatch, memory_batches=1)
+    ranks.losses[0].eval()
+    ranks.step(0, 8)
+    assert (ranks.losses[0].memory.items == -1).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=12, unique=True),
+    st.lists(st.integers(-1, 6), max_size=12),
+)
+@settings(max_examples=200, deadline=None)
+def test_hits_among_columns_equal_a_naive_loop(known, columns):
+    pairs = torch.tensor(known, dtype=torch.int64).view(-1, 2)
+    found = hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
+    expected = [
+        (row, column) for row, item in known for column, of in enumerate(columns) if of == item
+    ]
+    assert sorted(map(tuple, found.tolist())) == sorted(expected)
+
+
+def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkeypatch):
+    ranks = Ranks(1, monkeypatch, temperature_range=[0.05, 0.5])
+    fixed = Ranks(1, monkeypatch)
+    monkeypatch.setattr(losses, "gather", ranks._gather)
+    found = ranks.step(0, 8)
+    monkeypatch.setattr(losses, "gather", fixed._gather)
+    assert found == pytest.approx(fixed.step(0, 8), rel=1e-5)
+    assert [name for name, _ in ranks.losses[0].named_parameters()] == [
+        "learned_temperature.log_temperature"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"uniform_negatives": 5}, "uniform_negatives has no effect with candidates: batch"),
+        ({"candidates": "corpus", "uniform_negatives": 5}, "no effect with candidates: corpus"),
+        ({"candidates": "corpus", "memory_batches": 1}, "memory_batches has no effect"),
+        ({"candidates": "corpus", "across_ranks": False}, "across_ranks: false has no meaning"),
+        ({"across_ranks": False, "memory_batches": 1}, "memory_batches needs across_ranks"),
+        ({"temperature_range": [0.1, 1.0]}, "around temperature 0.07.*got \\[0.1, 1.0\\]"),
+        ({"temperature_range": [0.0, 1.0]}, "two bounds above 0"),
+        ({"temperature": 0.5, "temperature_range": [0.5, 0.5]}, "two bounds above 0"),
+    ],
+)
+def test_settings_without_effect_or_meaning_are_errors(keys, message):
+    with pytest.raises(ValueError, match=message):
+        LossConfig(**keys)
+
+
+def test_never_trained_items_are_negatives_like_others():
+    arrays = BatchBuilder(prepared(), config(loss=MODES["corpus"])).training(share(0), 0, 1)
+    assert (arrays["candidates"] >= NEVER_TRAINED).sum() == ITEMS - NEVER_TRAINED
+    assert np.isfinite(arrays["log_q"]).all()
+
+
+def short(planted, epochs, **loss):
+    """Few steps with a learned temperature, and the same towers on all ranks."""
+    loss = LossConfig(history_dropout=0.2, logq_strength=0.5, temperature_range=(0.02, 0.5), **loss)
+    training = {"epochs": epochs, "batch_size": 101, "patience": 50}
+    return planted.model_copy(
+        update={
+            "model": planted.model.model_copy(update={"dropout": 0.0}),
+            "loss": loss,
+            "training": planted.training.model_copy(update=training),
+        }
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"memory_batches": 3},
+        {"candidates": "mixed", "uniform_negatives": 45, "memory_batches": 2},
+        {"candidates": "corpus"},
+    ],
+)
+def test_two_ranks_equal_one(planted, tmp_path, keys):
+    for ranks in (1, 2):
+        train_on_ranks(short(planted, 1, **keys), tmp_path / str(ranks), ranks)
+    lines = map(json.loads, (tmp_path / "2" / METRICS_FILE).read_text().splitlines())
+    temperatures = [line["temperature"] for line in lines if "temperature" in line]
+    assert temperatures
+    assert all(0.02 <= temperature <= 0.5 for temperature in temperatures)
+    one, two = (saved_tensors(tmp_path / str(ranks)) for ranks in (1, 2))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_its_memory_and_temperature(planted, tmp_path):
+    config = short(planted, 2, memory_batches=3)
+    steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
+    train_on_ranks(config, tmp_path / "whole", 1)
+    with pytest.raises(ProcessExitedException):
+        train_on_ranks(config, tmp_path / "killed", 1, killed_at=steps + 3)
+    train_on_ranks(config, tmp_path / "killed", 1)
+    whole, killed = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    for part in ("memory.vectors", "memory.items", "memory.correction", "log_temperature"):
+        assert any(name.endswith(part) for name in whole)
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)

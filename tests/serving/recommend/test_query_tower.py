@@ -1,0 +1,66 @@
+"""A server answers what it can before its query tower is read."""
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import serving
+from feature_store.core.errors import UserError
+from serving.recommend import query_tower
+from serving.server.build import Settings, build
+from tests.serving.server.test_server import recommend, request, running
+
+KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
+
+
+def test_a_server_starts_without_torch():
+    program = "import sys, serving.launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_who_needs_the_tower_waits_and_holds_up_nobody(exported, monkeypatch):
+    may_read, read_now = Event(), query_tower.read_tower_now
+
+    def when_allowed(*arguments):
+        assert may_read.wait(20)
+        return read_now(*arguments)
+
+    monkeypatch.setattr(query_tower, "read_tower_now", when_allowed)
+    with running(build(Settings(exported, reload_seconds=0))) as port:
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(recommend, port, UNKNOWN)
+            assert recommend(port, KNOWN)[0] == 200
+            assert request(port, "GET", "/readyz")[0] == 200
+            assert not waiting.done()
+            may_read.set()
+            status, answer = waiting.result()
+        assert status == 200
+        expected = serving.load(exported).recommend(
+            "nobody", asking=serving.Asking(history=UNKNOWN["history"])
+        )
+        assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected.items]
+        assert recommend(port, UNKNOWN)[0] == 200
+
+
+def test_what_is_verified_later_is_verified(exported, tmp_path):
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    with (copy / "item_vectors" / "part-00000.parquet").open("ab") as file:
+        file.write(b"x")
+    with running(build(Settings(copy, reload_seconds=0))) as port:
+        assert recommend(port, UNKNOWN)[0] == 500
+        status, answer = request(port, "GET", "/readyz")
+        assert status == 503
+        assert "is not the one that was exported with it" in answer["error"]
+
+
+def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(exported, monkeypatch):
+    def fails(*arguments):
+        raise UserError("the tower is of a newer torch")
+
+    monkeypatch.setattr(query_tower, "read_tower_now", fails)
+    with running(build(Settings(exported, reload_seconds=0))) as port:
+        assert recommend(port, UNKNOWN)[0] == 500
+        assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
+        assert recommend(port, KNOWN)[0] == 200

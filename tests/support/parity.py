@@ -1,0 +1,174 @@
+"""Trains the same steps on any number of gloo ranks, and hands back everything unsharded."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+from recsys.config.config import Config
+from recsys.data.builder import BatchBuilder
+from recsys.distributed.optimizers import Optimizers
+from recsys.distributed.ranks import silence_torchrec
+from recsys.distributed.sharding import shard
+from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.training.launch import single_process_group
+from recsys.training.objective import build_objective
+from recsys.training.pipelining import pipelined_steps, plain_steps
+from recsys.training.step import Stepper, use_precision
+from tests.support.small_batches import FEATURES, ITEMS, config, prepared, share
+
+STEPS, BATCH = 5, 16
+CPU = torch.device("cpu")
+ITEM_INPUTS = (
+    FeatureInput("item.item_id", 16, ITEMS, 0),
+    FeatureInput("item.kind", 8, 4, 0),
+    FeatureInput("item.tags", 16, 100, 0),
+    FeatureInput("item.price", 4, 0, 1),
+)
+QUERY_INPUTS = (FeatureInput("query.country", 8, 4, 0),)
+TABLES = ("item.item_id", "item.kind", "item.tags", "query.country")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        type: Of the sharding of every table.
+        sections: Keys of sections of the configuration.
+        parts: Of the columns in column-wise sharding; None: as many as there are ranks.
+        is_pipelined: Whether steps are made as on a GPU.
+        shares: The item feature whose table queries read, too; None: they have their own.
+    """
+
+    type: str
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: int | None = None
+    is_pipelined: bool = False
+    shares: str | None = None
+
+    def config(self) -> Config:
+        """Without dropout, which differs from rank to rank."""
+        sections = dict(self.sections)
+        tables = {name: {"type": self.type} for name in TABLES}
+        sections["sharding"] = {"tables": tables, **sections.get("sharding", {})}
+        sections["training"] = {"batch_size": BATCH, **sections.get("training", {})}
+        towers = {"dim": 8, "item_tower": [16], "query_tower": [16]}
+        sections["model"] = {**towers, **sections.get("model", {})}
+        return config(**sections)
+
+
+@dataclass
+class Trained:
+    """What came out.
+
+    Attributes:
+        losses: Of each step: means over ranks.
+        tensors: Weights, buffers and optimizer state by name, whole.
+    """
+
+    losses: list[dict[str, float]]
+    tensors: dict[str, torch.Tensor]
+
+
+def train_on(ranks: int, cases: Sequence[Case]) -> list[Trained]:
+    """Trains each case on the same `ranks` processes, for starting them takes seconds."""
+    if ranks == 1:
+        with single_process_group(CPU):
+            return [train_case(case) for case in cases]
+    with tempfile.TemporaryDirectory() as directory:
+        mp.spawn(_run, args=(ranks, list(cases), directory), nprocs=ranks)
+        return torch.load(Path(directory) / "trained", weights_only=False)
+
+
+def _run(rank: int, ranks: int, cases: list[Case], directory: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["LOCAL_WORLD_SIZE"] = str(ranks)
+    store = dist.FileStore(f"{directory}/store", ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    trained = [train_case(case) for case in cases]
+    if rank == 0:
+        torch.save(trained, Path(directory) / "trained")
+    dist.destroy_process_group()
+
+
+@contextmanager
+def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
+    """The configuration, the sharded objective and its optimizers; needs a process group."""
+    silence_torchrec()
+    settings = case.config()
+    torch.manual_seed(settings.training.seed)
+    model = TwoTower(
+        ITEM_INPUTS,
+        [replace(query, shares=case.shares) for query in QUERY_INPUTS],
+        [],
+        settings.model,
+        max_length=50,
+        table_device=torch.device("meta"),
+    )
+    objective = build_objective(model, settings, ITEMS)
+    use_precision(model, settings.training, CPU)
+    parts = case.parts or dist.get_world_size()
+    with patch("recsys.distributed.planner._columns", lambda dim, _: max(4, dim // parts)):
+        sharded, _ = shard(objective, model, settings.training, settings.sharding, CPU)
+    yield settings, sharded, Optimizers(sharded, settings.training)
+
+
+def train_case(case: Case, steps: int = STEPS) -> Trained:
+    """Trains in this process's group; the tensors are on rank 0."""
+    with sharded_case(case) as (settings, sharded, optimizers):
+        builder = BatchBuilder(prepared(), settings)
+        stepper = Stepper(sharded, optimizers, settings.training, steps, earlier_steps=0)
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        batches = (
+            builder.training(share(step, BATCH, rank, ranks), rank, ranks) for step in range(steps)
+        )
+        keys = builder.keys()
+        if case.is_pipelined:
+            model = sharded.module.model
+            done = pipelined_steps(
+                stepper, model, batches, keys, CPU, first=0, total=steps, interval=3
+            )
+        else:
+            done = plain_steps(stepper, batches, keys, CPU, first=0)
+        losses = []
+        for parts, _ in done:
+            for value in parts.values():
+                dist.all_reduce(value)
+            losses.append({name: float(value) / ranks for name, value in parts.items()})
+        state = sharded.state_dict()
+        for parameter, values in optimizers.combined.state_dict()["state"].items():
+            state.update({f"{parameter}:{key}": value for key, value in values.items()})
+        return Trained(losses, whole(state))
+
+
+def whole(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Tensors by name, with the shards of all ranks put together; a collective call."""
+    own = {}
+    for name, value in state.items():
+        parts = [((0,) * value.dim(), value.detach().clone())]
+        if isinstance(value, ShardedTensor):
+            parts = [(p.metadata.shard_offsets, p.tensor.clone()) for p in value.local_shards()]
+        own[name] = (tuple(value.size()), parts)
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, own)  # A rank knows no optimizer state of others' tables.
+    joined: dict[str, torch.Tensor] = {}
+    for found in every:
+        for name, (size, parts) in found.items():
+            tensor = joined.setdefault(name, torch.full(size, torch.nan))
+            for offsets, part in parts:
+                place = (slice(o, o + n) for o, n in zip(offsets, part.shape, strict=True))
+                tensor[tuple(place)] = part.to(tensor.dtype)
+    return dict(sorted(joined.items()))
+
+
+assert FEATURES.item  # The inputs above are of these features.
