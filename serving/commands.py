@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from serving.recommend.display import print_recommendations
 
 app = typer.Typer(add_completion=False)
 
@@ -106,6 +105,8 @@ def query(
     if as_json:
         _print_json(found.model_dump(mode="json"))
     else:
+        from serving.recommend.display import print_recommendations
+
         print_recommendations(found, recommender.liked(query_id, k), Console())
 
 

@@ -33,7 +33,7 @@ def render_bundle_report(manifest: BundleManifest, least_recall: float) -> str:
             ("index", "Index", _index(manifest.index, least_recall)),
             ("gate", "Gate", _gate(manifest)),
         ],
-        style=(files("recsys") / "report.css").read_text(encoding="utf-8"),
+        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
     )
 
 

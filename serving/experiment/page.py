@@ -102,7 +102,7 @@ def render_ab_report(report: "AbReport") -> str:
             ("guard-rails", "Guard-rails", _guard_rails(report)),
             ("sample", "Sample", _sample(report)),
         ],
-        style=(files("recsys") / "report.css").read_text(encoding="utf-8"),
+        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
     )
 
 

@@ -220,8 +220,8 @@ def test_a_killed_fetch_leaves_nothing_under_the_name(archive: Path, tmp_path: P
         import os
         import pyarrow.parquet as pq
         from pathlib import Path
-        from pipelines.fetch import Source, fetch_movielens_100k
-        from pipelines.movielens import read_archive
+        from pipelines.datasets.fetch import Source, fetch_movielens_100k
+        from pipelines.datasets.movielens import read_archive
 
         write = pq.write_table
         def write_and_die(table, path, **options):

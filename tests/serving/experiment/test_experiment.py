@@ -88,7 +88,7 @@ def test_the_split_is_the_same_in_another_process_and_in_years():
     queries = ["42", "é", "日本", "\ud800", "", "q1", "q2", "q3"]
     code = (
         "from datetime import UTC, datetime\n"
-        "from serving.experiment import Experiment, Variant\n"
+        "from serving.experiment.experiment import Experiment, Variant\n"
         "v = tuple(Variant(name=n, bundle=n, share=0.5) for n in 'ab')\n"
         "e = Experiment(name='e', salt='s', variants=v, created=datetime.now(UTC))\n"
         f"print(*[e.assign(q) for q in {queries!r}])"

@@ -188,7 +188,7 @@ def test_a_killed_process_loses_what_was_not_yet_written_and_leaves_no_half_file
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from serving.exposures import Exposure, ExposureLog\n"
+        "from serving.experiment.exposure_log import Exposure, ExposureLog\n"
         "log = ExposureLog(Path(sys.argv[1]), max_rows=200, seconds=3600)\n"
         "number = 0\n"
         "while True:\n"

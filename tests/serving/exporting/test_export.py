@@ -292,10 +292,10 @@ def test_programs_hold_no_pickle(exported):
 def test_answering_needs_no_engine(exported):
     heavy = ("torchrec", "fbgemm_gpu", "ray", "mlflow", "feast")
     code = (
-        "import sys, serving, serving.launch\n"
+        "import sys, serving, serving.server.app, serving.server.launch, serving.server.service\n"
         f"recommender = serving.load({str(exported[0].bundle_dir)!r})\n"
         "assert len(recommender.recommend('3', 5).items) == 5\n"
-        "serving.server.create_app(serving.service.Service.of(recommender))\n"
+        "serving.server.app.create_app(serving.server.service.Service.of(recommender))\n"
         f"assert not [m for m in sys.modules if m.split('.')[0] in {heavy}]\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4
 
 
 def test_a_server_starts_without_torch():
-    program = "import sys, serving.launch; sys.exit('torch' in sys.modules)"
+    program = "import sys, serving.server.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
