@@ -51,7 +51,7 @@ _HOME = {
     "forget": "recsys.stages.prepare",
     "init_config": "recsys.autoconfig.init",
     "load_config": "recsys.config.load",
-    "load_model": "recsys.stages.train",
+    "load_model": "recsys.checkpoint.load",
     "materialize": "pipelines.materialize.materialize",
     "prepare": "recsys.stages.prepare",
     "study": "recsys.studies.study",
