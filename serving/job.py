@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared, PreparedManifest
 from recsys.config.config import Config
 from recsys.evaluation.results import EvaluationResult, print_table
@@ -30,7 +30,7 @@ from serving.registry.registry import promote_if_better
 _SHOWN = 10
 
 
-class RunResult(BaseModel):
+class RunResult(Frozen):
     """What each stage made.
 
     Attributes:
@@ -41,8 +41,6 @@ class RunResult(BaseModel):
         bundle: The sealed bundle.
         seconds: Of the whole run.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     output: str
     prepared: PreparedManifest

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
 from feature_store.core.rows import decode_rows
+from feature_store.core.settings import Frozen
 from feature_store.history import HISTORY_SCHEMA, Event, recent
 from feature_store.schema import FeatureSchema, Side
 
@@ -22,7 +22,7 @@ View = Literal["item_features", "query_features", "query_history"]
 VIEWS: tuple[View, ...] = ("item_features", "query_features", "query_history")
 
 
-class Contents(BaseModel):
+class Contents(Frozen):
     """What a generation of the store holds.
 
     Attributes:
@@ -32,8 +32,6 @@ class Contents(BaseModel):
         max_length: Of a history.
         distinct: Whether a history holds an item once.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: str
     features: FeatureSchema

@@ -8,12 +8,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.arrow import microseconds
 from feature_store.core.files import locked, remove_temporary_files
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.settings import Frozen
 from feature_store.feast.repository import apply_repository
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView
@@ -28,7 +28,7 @@ from recsys.config.config import Config
 _VERSION = 1
 
 
-class Materialization(BaseModel):
+class Materialization(Frozen):
     """What was materialized.
 
     Attributes:
@@ -40,8 +40,6 @@ class Materialization(BaseModel):
         changed: Rows added to the snapshots, by view.
         seconds: Of the stage; `load_seconds` of the online store's load alone.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = _VERSION
     fingerprint: str

@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
+from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (
@@ -123,11 +123,7 @@ def context_columns(
     return columns
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Counts(_Written):
+class Counts(Frozen):
     """What became of the log."""
 
     events_read: int
@@ -140,7 +136,7 @@ class Counts(_Written):
     rejected: dict[str, int]  # by reason, `<table>: <reason>`
 
 
-class PreparedManifest(_Written):
+class PreparedManifest(Frozen):
     """What a prepared directory was made of and holds."""
 
     version: int = 1
@@ -155,7 +151,7 @@ class PreparedManifest(_Written):
     counts: Counts
 
 
-class InformationMatrices(_Written):
+class InformationMatrices(Frozen):
     """See `pipelines.mutual_information`; each [features, features], symmetric."""
 
     raw: tuple[tuple[float, ...], ...]
@@ -163,7 +159,7 @@ class InformationMatrices(_Written):
     corrected: tuple[tuple[float, ...], ...]
 
 
-class MutualInformation(_Written):
+class MutualInformation(Frozen):
     """Between the item features, in the schema's order, in nats but for `normalised`."""
 
     features: tuple[str, ...]

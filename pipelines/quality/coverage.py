@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, read_columns
+from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import OOV_ROW, has_vocabulary
 from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
 
 
-class Coverage(BaseModel):
+class Coverage(Frozen):
     """Who has a value of a feature.
 
     Attributes:
@@ -20,8 +20,6 @@ class Coverage(BaseModel):
         out_of_vocabulary: Share of the values that share the out-of-vocabulary row; None where
             there is no vocabulary.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     side: Side
     feature: str

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from feature_store.core.settings import Frozen
 from pipelines.quality.stability import (
     OTHERS,
     chance_index,
@@ -44,7 +44,7 @@ _DEVIATIONS = 4
 _REPEATS = 10
 
 
-class Drift(BaseModel):
+class Drift(Frozen):
     """One comparison.
 
     Attributes:
@@ -55,8 +55,6 @@ class Drift(BaseModel):
         chance: A change up to this may be chance, or the error of an estimate; it is stable.
         sentence: All of it in words.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: str
     column: str | None

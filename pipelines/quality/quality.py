@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools
+from feature_store.core.settings import Frozen
 from feature_store.schema import Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
@@ -23,11 +23,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _SHOWN_VALUES = 20
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Frequent(_Written):
+class Frequent(Frozen):
     """A frequent value; its count may be `ColumnQuality.top_error` too low."""
 
     value: str
@@ -35,7 +31,7 @@ class Frequent(_Written):
     share: float
 
 
-class ColumnQuality(_Written):
+class ColumnQuality(Frozen):
     """A column, for people and dashboards.
 
     Attributes:
@@ -65,7 +61,7 @@ class ColumnQuality(_Written):
     quantiles: dict[str, float | str]
 
 
-class TableQuality(_Written):
+class TableQuality(Frozen):
     """A table: rows read, kept, and rejected by reason; columns of the kept rows."""
 
     name: str
@@ -75,7 +71,7 @@ class TableQuality(_Written):
     columns: tuple[ColumnQuality, ...]
 
 
-class Activity(_Written):
+class Activity(Frozen):
     """Events over time.
 
     Attributes:
@@ -89,7 +85,7 @@ class Activity(_Written):
     events: tuple[int, ...]
 
 
-class Quality(_Written):
+class Quality(Frozen):
     """All that the report shows, and the sketches that the next run is compared with.
 
     Attributes:

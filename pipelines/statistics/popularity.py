@@ -1,9 +1,9 @@
 """How unevenly events lie on items and queries."""
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Ints
+from feature_store.core.settings import Frozen
 
 # Of the slices by training events, see `item_slices`.
 _MOST_OF_TAIL = 5
@@ -11,11 +11,7 @@ _HEAD_QUANTILE = 0.8
 _PERCENTS = (0, 10, 25, 50, 75, 90, 99, 100)
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Popularity(_Written):
+class Popularity(Frozen):
     """How events are shared out.
 
     Attributes:
@@ -35,7 +31,7 @@ class Popularity(_Written):
     curve: tuple[tuple[float, float], ...]
 
 
-class Slice(_Written):
+class Slice(Frozen):
     """Items of a slice, and the events that they have in each split."""
 
     items: int

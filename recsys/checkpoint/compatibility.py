@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CheckpointManifest
 from recsys.checkpoint.table_rows import moved_tables, table_rows
@@ -17,7 +16,7 @@ _OPTIMIZERS = {"training.sparse_optimizer", "training.dense_optimizer"}
 _SECTIONS = ("model", "loss", "ssl", "training", "sharding")
 
 
-class Finding(BaseModel):
+class Finding(Frozen):
     """One part of the comparison.
 
     Attributes:
@@ -28,8 +27,6 @@ class Finding(BaseModel):
         after: Now.
         why: Of what is impossible.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["fits", "resized", "changed", "impossible"]
     what: str

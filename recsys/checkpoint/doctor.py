@@ -6,10 +6,10 @@ It reads manifests alone, so that it takes no time before anything starts.
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.manifests import read_manifest
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import Finding, compare, differences
 from recsys.checkpoint.manifest import CHECKPOINTS, damage_of, latest_checkpoint, read_checkpoint
@@ -26,7 +26,7 @@ from recsys.config.config import Config
 Verdict = Literal["nothing there", "fits", "resizable", "impossible"]
 
 
-class Unfinished(BaseModel):
+class Unfinished(Frozen):
     """A training that was interrupted.
 
     Attributes:
@@ -36,15 +36,13 @@ class Unfinished(BaseModel):
         damaged: Checkpoints that are passed over, and why.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     step: int
     goes_on: bool
     differences: tuple[str, ...]
     damaged: tuple[str, ...]
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Frozen):
     """A configuration beside the model of `config.train_dir`.
 
     Attributes:
@@ -54,8 +52,6 @@ class Diagnosis(BaseModel):
         steps: That the model was trained for, with the trainings that it went on from.
         unfinished: An interrupted training beside it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     verdict: Verdict
     findings: tuple[Finding, ...]

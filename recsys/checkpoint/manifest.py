@@ -4,10 +4,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
+from feature_store.core.settings import Frozen
 from recsys.checkpoint.table_rows import TableRows
 from recsys.config.config import Config
 
@@ -16,7 +15,7 @@ CHECKPOINT_PREFIX = "step-"
 CHECKPOINTS = "checkpoints"
 
 
-class Progress(BaseModel):
+class Progress(Frozen):
     """Where a training is.
 
     Attributes:
@@ -27,8 +26,6 @@ class Progress(BaseModel):
         stale: Validations since then.
         schedule_start: Steps of the trainings that this one began with.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int
     plan: str
@@ -43,7 +40,7 @@ class Progress(BaseModel):
         return self.schedule_start + self.step
 
 
-class CheckpointManifest(BaseModel):
+class CheckpointManifest(Frozen):
     """What a checkpoint holds, so that it can be judged without reading tensors.
 
     Attributes:
@@ -56,8 +53,6 @@ class CheckpointManifest(BaseModel):
         shapes: Of every tensor, by name: `model.<parameter>`, `optimizer.<parameter>.<state>`.
         files: Their sizes in bytes, by name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = 1
     progress: Progress

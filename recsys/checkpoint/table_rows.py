@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Ints
+from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified, shared_table
@@ -17,7 +17,7 @@ from pipelines.prepared.reader import Prepared
 _SAMPLE, _BITS = 256, 16
 
 
-class TableRows(BaseModel):
+class TableRows(Frozen):
     """The rows of a feature's table.
 
     Attributes:
@@ -25,8 +25,6 @@ class TableRows(BaseModel):
         tokens: Of its vocabulary; 0 where rows are hashes or parts of the time.
         sample: Hashes of tokens at even intervals; None where a token was forgotten.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     tokens: int

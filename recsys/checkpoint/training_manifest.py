@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from feature_store.core.manifests import fingerprint
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 
@@ -25,7 +24,7 @@ _RUNTIME_KEYS = {
 }
 
 
-class TrainManifest(BaseModel):
+class TrainManifest(Frozen):
     """What a training made; written last.
 
     Attributes:
@@ -42,8 +41,6 @@ class TrainManifest(BaseModel):
         mlflow_uri: The tracking store.
         mlflow_run_id: The run.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = 1
     fingerprint: str

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.errors import UserError
+from feature_store.core.settings import Frozen
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
@@ -23,11 +23,7 @@ _EXAMPLES = 5
 Verdict = Literal["better", "worse", "no difference"]
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Row(_Written):
+class Row(Frozen):
     """One metric of one group.
 
     Attributes:
@@ -45,7 +41,7 @@ class Row(_Written):
     adjusted_p: float | None
 
 
-class ExampleQuery(_Written):
+class ExampleQuery(Frozen):
     """A query that one run answers better.
 
     Attributes:
@@ -63,7 +59,7 @@ class ExampleQuery(_Written):
     after: tuple[str, ...]
 
 
-class Comparison(_Written):
+class Comparison(Frozen):
     """What two runs are worth on the queries that both were asked.
 
     Attributes:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Ints
+from feature_store.core.settings import Frozen
 from recsys.evaluation.metrics import Ranks
 
 
-class FrequencyBin(BaseModel):
+class FrequencyBin(Frozen):
     """Items that have about as many training events.
 
     Attributes:
@@ -20,8 +20,6 @@ class FrequencyBin(BaseModel):
         recall: By method, the share of the pairs within the first 50; None where there is no pair.
         shown: By method, the share of the first 50 places of all lists that these items take.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: int
     high: int

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from feature_store.core.columns import Bools, Ints, Jagged
+from feature_store.core.settings import Frozen
 from pipelines.reports.format import Figures
 from recsys.config.evaluation import CUTOFFS
 
@@ -44,7 +45,7 @@ _DRAWS_AT_ONCE = 8_000_000
 Doubles = npt.NDArray[np.float64]
 
 
-class Measured(BaseModel):
+class Measured(Frozen):
     """What a method reaches: metrics by name, each with its 95 % interval, null where empty.
 
     Attributes:
@@ -54,12 +55,10 @@ class Measured(BaseModel):
         lists: What the recommendations are like; see `recsys.list_metrics`.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     overall: Figures
     slices: dict[str, Figures]
-    by: dict[str, dict[str, Figures]] = {}
-    lists: dict[str, float | None] = {}
+    by: dict[str, dict[str, Figures]] = Field(default_factory=dict)
+    lists: dict[str, float | None] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

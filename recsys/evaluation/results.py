@@ -1,6 +1,5 @@
 """The result of an evaluation, and how it is shown."""
 
-from pydantic import ConfigDict
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -43,8 +42,6 @@ class EvaluationResult(Measured):
         mlflow_run_id: The training's run.
         long_tail: By how often training has seen items, more finely than the slices.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     counts: dict[str, int]
     baselines: dict[str, Measured]

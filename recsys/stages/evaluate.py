@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.columns import Floats
 from feature_store.core.files import directory_written_atomically, write_json, write_text
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.dashboard.data.run_data import Find, RunData
@@ -39,10 +39,8 @@ DASHBOARD = "dashboard.html"
 _SPLIT = "test"
 
 
-class EvaluationManifest(BaseModel):
+class EvaluationManifest(Frozen):
     """Marks the evaluation as finished."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = 1
     fingerprint: str  # of the training, the prepared data and the settings of the evaluation

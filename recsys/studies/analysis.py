@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from feature_store.core.settings import Frozen
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.significance import Pairs, differences, holm
@@ -20,11 +20,7 @@ _CONFIDENCE = 0.95
 _BOOTSTRAP, _PERMUTATIONS = 1000, 10_000
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Cell(_Written):
+class Cell(Frozen):
     """A metric of an arm.
 
     Attributes:
@@ -46,7 +42,7 @@ class Cell(_Written):
     adjusted_p: float | None = None
 
 
-class ArmResult(_Written):
+class ArmResult(Frozen):
     """An arm under a label fraction.
 
     Attributes:

@@ -1,11 +1,10 @@
 """Result of a study."""
 
-from pydantic import BaseModel, ConfigDict
-
+from feature_store.core.settings import Frozen
 from recsys.studies.analysis import ArmResult
 
 
-class StudyResult(BaseModel):
+class StudyResult(Frozen):
     """What `study.json` holds.
 
     Attributes:
@@ -17,8 +16,6 @@ class StudyResult(BaseModel):
         counts: Of the data: items, queries, and training events by fraction.
         arms: By fraction, then in the order of the configuration.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     baseline: str

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import with_values
@@ -21,7 +20,7 @@ from recsys.evaluation.per_query import PER_QUERY
 RESULT = "result.json"
 
 
-class UnitResult(BaseModel):
+class UnitResult(Frozen):
     """What a training came to.
 
     Attributes:
@@ -31,8 +30,6 @@ class UnitResult(BaseModel):
         seconds: Of the training.
         mlflow_run_id: Of the training.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     validation: float | None
     error: str | None = None

@@ -6,18 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from feature_store.core.files import write_text
+from feature_store.core.settings import Frozen
 
 Status = Literal["running", "finished", "pruned", "stopped", "failed"]
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Started(_Event):
+class Started(Frozen):
     """A trial has begun.
 
     Attributes:
@@ -36,7 +33,7 @@ class Started(_Event):
     mlflow_run_id: str
 
 
-class Validated(_Event):
+class Validated(Frozen):
     """A trial was validated.
 
     Attributes:
@@ -53,7 +50,7 @@ class Validated(_Event):
     metrics: dict[str, float | None]
 
 
-class Ended(_Event):
+class Ended(Frozen):
     """A trial is over.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from feature_store.core.settings import Frozen
 
 
-class Candidate(BaseModel):
+class Candidate(Frozen):
     """One of the best settings.
 
     Attributes:
@@ -17,8 +17,6 @@ class Candidate(BaseModel):
         mlflow_run_id: Of the search's trial.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     trial: int
     values: dict[str, Any]
     value: float
@@ -27,7 +25,7 @@ class Candidate(BaseModel):
     mlflow_run_id: str
 
 
-class TuningResult(BaseModel):
+class TuningResult(Frozen):
     """What a search found; `best.json`.
 
     Attributes:
@@ -41,8 +39,6 @@ class TuningResult(BaseModel):
         mlflow_uri: The tracking store.
         mlflow_run_id: The search's run, the parent of the trials'.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: str
     candidates: tuple[Candidate, ...]

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.errors import UserError
@@ -18,6 +17,7 @@ from feature_store.core.files import (
     write_text,
 )
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
@@ -35,7 +35,7 @@ BEST_CONFIG = "best.yaml"
 _IDENTITY = "identity.json"
 
 
-class TuningManifest(BaseModel):
+class TuningManifest(Frozen):
     """Marks a search as finished; written last.
 
     Attributes:
@@ -43,8 +43,6 @@ class TuningManifest(BaseModel):
         fingerprint: Of the configuration, the space and the prepared data.
         result: What was found.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = 1
     fingerprint: str

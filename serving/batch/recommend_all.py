@@ -13,13 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_parquet
 from feature_store.core.manifests import require_replaceable, write_manifest
+from feature_store.core.settings import Frozen
 from pipelines.logs.tables import open_source, read_piece
 from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
@@ -35,7 +35,7 @@ _QUERIES = "queries.parquet"
 _LINES = 10  # Of progress.
 
 
-class BulkManifest(BaseModel):
+class BulkManifest(Frozen):
     """What was answered.
 
     Attributes:
@@ -49,8 +49,6 @@ class BulkManifest(BaseModel):
         parts: Files.
         seconds: That it took.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: str
     schema_fingerprint: str

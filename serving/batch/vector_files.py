@@ -39,11 +39,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically
 from feature_store.core.manifests import require_replaceable, write_manifest
+from feature_store.core.settings import Frozen
 from serving.batch.item_vectors import item_vector_batches, map_item_vectors
 from serving.bundle.manifest import verify
 
@@ -55,7 +55,7 @@ _BATCH_NUMBERS = 2**20
 _FILE_BATCHES = 64
 
 
-class VectorsManifest(BaseModel):
+class VectorsManifest(Frozen):
     """What was written.
 
     Attributes:
@@ -65,8 +65,6 @@ class VectorsManifest(BaseModel):
         dim: Of the vectors.
         files: Below the directory.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Format
     fingerprint: str

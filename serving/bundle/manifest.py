@@ -28,10 +28,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
+from feature_store.core.settings import Frozen
 from serving.index.index import IndexReport
 
 # Of the layout; a reader refuses others.
@@ -55,11 +56,7 @@ _READ_LATER = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
 _HASHED_AT_ONCE = 4
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataWindow(_Written):
+class DataWindow(Frozen):
     """ISO-8601 times of the log; None where it has no time."""
 
     first_event: str | None
@@ -67,7 +64,7 @@ class DataWindow(_Written):
     as_of: str
 
 
-class Gate(_Written):
+class Gate(Frozen):
     """What was measured before the bundle was written.
 
     Attributes:
@@ -86,14 +83,14 @@ class Gate(_Written):
     changes: dict[str, float]
 
 
-class HistoryRule(_Written):
+class HistoryRule(Frozen):
     """What a history holds: its latest items at most, each once where it is distinct."""
 
     max_length: int
     is_distinct: bool
 
 
-class BundleManifest(_Written):
+class BundleManifest(Frozen):
     """What a bundle is.
 
     Attributes:
@@ -131,7 +128,7 @@ class BundleManifest(_Written):
     trained_items: int
     index: IndexReport
     gate: Gate
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
     seal: str = ""
 
 

@@ -12,8 +12,6 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -21,6 +19,7 @@ from pydantic import (
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
+from feature_store.core.settings import Frozen
 
 EXPERIMENT_JSON = "experiment.json"
 
@@ -43,11 +42,7 @@ def _below(path: str) -> str:
     return path
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Variant(_Written):
+class Variant(Frozen):
     """One of the systems that are compared.
 
     Attributes:
@@ -61,7 +56,7 @@ class Variant(_Written):
     share: Annotated[float, Field(gt=0, lt=1)]
 
 
-class GuardRail(_Written):
+class GuardRail(Frozen):
     """A metric that no variant may worsen by more than a little.
 
     Attributes:
@@ -82,7 +77,7 @@ class GuardRail(_Written):
         return self
 
 
-class Experiment(_Written):
+class Experiment(Frozen):
     """The content of experiment.json.
 
     Attributes:
@@ -97,7 +92,7 @@ class Experiment(_Written):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     salt: str
     variants: Annotated[tuple[Variant, ...], Field(min_length=2)]
-    overrides: dict[str, str] = {}
+    overrides: dict[str, str] = Field(default_factory=dict)
     guard_rails: tuple[GuardRail, ...] = ()
     created: AwareDatetime
 

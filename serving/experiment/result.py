@@ -3,8 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from feature_store.core.settings import Frozen
 from serving.experiment.statistics import Lift, RailCheck
 
 Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
@@ -14,11 +13,7 @@ Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed
 _MISMATCH_P = 0.001
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Comparison(_Written):
+class Comparison(Frozen):
     """A variant against the control."""
 
     variant: str
@@ -27,7 +22,7 @@ class Comparison(_Written):
     guard_rails: tuple[RailCheck, ...]
 
 
-class Sample(_Written):
+class Sample(Frozen):
     """What counts of a variant: its share, queries, answers and outcomes."""
 
     variant: str
@@ -37,7 +32,7 @@ class Sample(_Written):
     events: int
 
 
-class AbReport(_Written):
+class AbReport(Frozen):
     """What came of an A/B test.
 
     Attributes:

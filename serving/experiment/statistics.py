@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from feature_store.core.settings import Frozen
 from serving.experiment.experiment import OUTCOME_METRICS, GuardRail, Metric
 
 # With which `detectable` is found.
@@ -34,11 +34,7 @@ class Estimate:
     queries: int
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Change(_Written):
+class Change(Frozen):
     """A difference and its interval; None where there is nothing to go by."""
 
     value: float | None = None
@@ -46,7 +42,7 @@ class Change(_Written):
     high: float | None = None
 
 
-class Lift(_Written):
+class Lift(Frozen):
     """One metric of a variant against the control.
 
     Attributes:
@@ -74,7 +70,7 @@ class Lift(_Written):
     detectable: float | None = None
 
 
-class RailCheck(_Written):
+class RailCheck(Frozen):
     """Whether a guard-rail holds.
 
     Attributes:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import faiss
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.files import write_atomically
+from feature_store.core.settings import Frozen
 
 Kind = Literal["flat", "hnsw", "ivf_pq"]
 
@@ -45,7 +45,7 @@ _Answer = tuple[Ints, Floats]
 _NO_ITEMS, _NO_SCORES = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
-class SearchPoint(BaseModel):
+class SearchPoint(Frozen):
     """What a search with some parameters finds, and how long it takes.
 
     Attributes:
@@ -58,8 +58,6 @@ class SearchPoint(BaseModel):
         p99_us: The same of the slowest hundredth.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     ef_search: int | None = None
     nprobe: int | None = None
     refine_factor: int | None = None
@@ -68,7 +66,7 @@ class SearchPoint(BaseModel):
     p99_us: float
 
 
-class IndexReport(BaseModel):
+class IndexReport(Frozen):
     """How an index was built.
 
     Attributes:
@@ -81,8 +79,6 @@ class IndexReport(BaseModel):
             candidates are read.
         curve: All points that were measured.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind
     vectors: Literal["float32", "float16", "int8"]

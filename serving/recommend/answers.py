@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from feature_store.core.settings import Frozen
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Item(_Answer):
+class Item(Frozen):
     """An item of the catalogue; the title is None where it has none."""
 
     item_id: str
@@ -29,7 +25,7 @@ class Recommendation:
     title: str | None
 
 
-class Recommendations(_Answer):
+class Recommendations(Frozen):
     """A query's best items, best first.
 
     Attributes:
@@ -45,7 +41,7 @@ class Recommendations(_Answer):
     source: str
 
 
-class SimilarItems(_Answer):
+class SimilarItems(Frozen):
     """The items nearest to one, nearest first."""
 
     item_id: str

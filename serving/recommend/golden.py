@@ -6,16 +6,16 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
+from feature_store.core.settings import Frozen
 from serving.bundle.manifest import GOLDEN
 from serving.recommend.queries import Asking
 from serving.recommend.recommender import Recommender
 
 
-class Golden(BaseModel):
+class Golden(Frozen):
     """A question and what the trained model answers.
 
     Attributes:
@@ -24,8 +24,6 @@ class Golden(BaseModel):
         items: Best first.
         scores: Of the items.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     query_id: str
     at: datetime

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
+from feature_store.core.settings import Frozen
 from recsys.config.config import Config
 from recsys.tracking import open_run
 from recsys.tracking import tracking_uri as store_of
@@ -32,11 +31,7 @@ _SEAL_TAG, _FORMER_TAG = "recsys.seal", "recsys.former_champions"
 _REMEMBERED = 100  # Former champions.
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RegisteredBundle(_Answer):
+class RegisteredBundle(Frozen):
     """A version of a registered model.
 
     Attributes:
@@ -57,7 +52,7 @@ class RegisteredBundle(_Answer):
         return f"version {self.version} of {self.name} is the {role}"
 
 
-class Promotion(_Answer):
+class Promotion(Frozen):
     """What `promote` or `rollback` did.
 
     Attributes:
