@@ -22,7 +22,7 @@ __all__ = ["Asking", "Settings", "export", "load", "run", "serve"]
 
 _HOME = {
     "Asking": "serving.recommend.queries",
-    "Settings": "serving.server.launch",
+    "Settings": "serving.server.build",
     "export": "serving.exporting.export",
     "load": "serving.recommend.load",
     "run": "serving.job",

@@ -79,11 +79,14 @@ class Prefetched(Iterator[Arrays]):
                 continue
 
 
-class Awaited(Iterator[Arrays]):
-    """The same batches, and how long they were waited for.
+class TimedIterator(Iterator[Arrays]):
+    """Iterator over batches that measures how long its reader waits for them.
+
+    Args:
+        batches: Batches to pass on.
 
     Attributes:
-        seconds: Spent in waiting; the reader may set it back.
+        seconds: Seconds spent waiting; the reader may reset it.
     """
 
     def __init__(self, batches: Iterable[Arrays]) -> None:

@@ -25,7 +25,7 @@ from recsys.checkpoint.table_rows import forgotten_rows, table_rows
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.config.config import Config
 from recsys.data.builder import Arrays, BatchBuilder
-from recsys.data.loader import ArraySource, Awaited
+from recsys.data.loader import ArraySource, TimedIterator
 from recsys.data.plan import TrainingPlan
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.plan_table import format_plan
@@ -141,7 +141,7 @@ class _Rank:
         )
         self.losses: list[dict[str, Tensor]] = []
         self.clock = time.perf_counter()
-        self.batches = Awaited([])
+        self.batches = TimedIterator([])
         self.metrics = MetricsFile(work_dir / METRICS_FILE, progress.step)
         schema, rows = prepared.manifest.schema_fingerprint, table_rows(prepared)
         self.writer = CheckpointWriter(work_dir / CHECKPOINTS, config, schema, rows)
@@ -151,7 +151,7 @@ class _Rank:
     def run(self, batches: Iterable[Arrays], on_validation: Callable[[], None]) -> None:
         step, total, training = self.progress.step, self.plan.total_steps, self.config.training
         interval = -(-self.plan.steps_per_epoch // training.validations_per_epoch)
-        self.batches = Awaited(batches)
+        self.batches = TimedIterator(batches)
         done = steps(
             self.stepper,
             self.model,

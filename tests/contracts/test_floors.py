@@ -146,3 +146,16 @@ def test_a_public_name_is_no_module(package: str) -> None:
 
     for name in importlib.import_module(package).__all__:
         assert f"{package}.{name}" not in MODULES
+
+
+@pytest.mark.parametrize("package", ["recsys", "serving"])
+def test_a_public_name_is_where_it_is_said_to_be(package: str) -> None:
+    """Public names are imported when they are used, so that a wrong home would go unnoticed."""
+    import importlib
+
+    for name, home in importlib.import_module(package)._HOME.items():
+        tree = ast.parse(MODULES[home].read_text(encoding="utf-8"))
+        defined = {
+            node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert name in defined, f"{package}.{name} is not defined in {home}"

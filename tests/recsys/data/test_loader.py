@@ -12,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CheckpointManifest, Progress
-from recsys.data.loader import _PREFETCH, Awaited, Prefetched, local_arrays
+from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, local_arrays
 from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
 from recsys.training.trainer import CHECKPOINTS, train_on_rank
@@ -53,7 +53,7 @@ def test_waiting_for_batches_is_measured():
             time.sleep(0.02)
             yield number
 
-    batches = Awaited(slowly())
+    batches = TimedIterator(slowly())
     started = time.perf_counter()
     for _ in batches:
         time.sleep(0.1)
