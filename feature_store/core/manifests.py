@@ -30,9 +30,17 @@ def read_manifest(directory: Path, model: type[Model]) -> Model | None:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} is not a manifest that this version can read: expected {model.__name__}; "
+            f"{path} is not a manifest that this version can read: "
+            f"{_reason(error) or f'expected {model.__name__}'}; "
             f"delete {directory} and run the stage again."
         ) from error
+
+
+def _reason(error: ValidationError | UnicodeDecodeError) -> str | None:
+    """Returns the sentence of a validator of ours, such as of a key of an earlier version."""
+    details = error.errors() if isinstance(error, ValidationError) else []
+    reasons = [detail["msg"] for detail in details if detail["type"] == "value_error"]
+    return reasons[0].removeprefix("Value error, ") if reasons else None
 
 
 def require_replaceable(directory: Path, model: type[BaseModel]) -> None:

@@ -1,6 +1,7 @@
 """The whole configuration of a system, closed and typed."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,7 @@ from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.export import ExportConfig, TrackingConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
+from recsys.config.renamed import old_keys
 from recsys.config.sharding import ShardingConfig, sharding_fault
 from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
 from recsys.config.study import StudyConfig
@@ -36,6 +38,15 @@ class Config(Settings):
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
     feature_store: FeatureStoreConfig = FeatureStoreConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_keys(cls, document: Any) -> Any:
+        """Refuses files and stored configurations of earlier versions, naming the new keys."""
+        faults = list(old_keys(document)) if isinstance(document, dict) else []
+        if faults:
+            raise ValueError("; ".join(faults))
+        return document
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":

@@ -14,40 +14,38 @@ SelectBy = Literal["recall@10", "recall@50", "ndcg@10", "map@10"]
 ITEM_AGE, HISTORY_LENGTH = "item_age", "history_length"
 
 
-# What the validation of a training looks at, and what `metrics.json` holds in any case.
+# The cutoffs of validation, which `metrics.json` holds in any case.
 CUTOFFS = (10, 50)
 
 
 class EvaluationConfig(Settings):
-    """Exact full-corpus evaluation."""
+    """Metrics of the test split: every query ranks the whole corpus, exactly.
+
+    Change `select_by` to the metric that matters to you before training, for it picks the
+    checkpoint. Add `slices` to see for whom the model works; they cost no further ranking.
+    """
 
     select_by: SelectBy = Field(
-        "recall@50", description="The validation metric that picks the best checkpoint."
+        "recall@50", description="Validation metric that picks the best checkpoint."
     )
     cutoffs: tuple[int, ...] = Field(
-        CUTOFFS, description="Ranks at which metrics are taken; 10 and 50 are among them."
+        CUTOFFS,
+        description="Ranks at which metrics are taken, from 1 to 1000; 10 and 50 must be among "
+        "them.",
     )
     slices: tuple[str, ...] = Field(
         (HISTORY_LENGTH,),
-        description="Beside those by items' frequency: history_length, item_age (which needs a "
-        "real time), or a categorical or multi-valued feature, such as item.genres.",
-    )
-    slice_values: int = Field(
-        12, ge=1, le=1000, description="Of a feature: its most frequent values in held-out pairs."
+        description="Slices beside those by item frequency: history_length, item_age (needs "
+        "data.columns.timestamp), or a categorical or multi-valued feature, such as item.genres.",
     )
     baselines: tuple[Baseline, ...] = Field(
         ("random", "popularity", "item_knn", "ease", "als"),
-        description="What the model is measured against; popularity is always among them.",
-    )
-    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
-    knn_neighbours: int = Field(100, ge=1, description="Of the item-kNN baseline.")
-    ease_max_items: int = Field(
-        6_000, ge=1, description="EASE takes time by the cube of the items; beyond it is left out."
+        description="Methods that the model is compared with; popularity is always one of them.",
     )
     ranking_tasks: int = Field(
         1,
         ge=1,
-        description="Tasks of Ray that share the queries, such as one for each core of a cluster; "
+        description="Ray tasks that share the queries, such as one for each core of a cluster; "
         "1: this process ranks, with all its cores.",
     )
     map_items: int = Field(
@@ -70,14 +68,14 @@ class EvaluationConfig(Settings):
     @classmethod
     def _popularity_is_there(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
         if "popularity" not in baselines:
-            raise ValueError("a model is always measured against popularity; add it to baselines")
+            raise ValueError("a model is always compared with popularity; add it to baselines")
         return baselines
 
 
 def evaluation_fault(
     settings: EvaluationConfig, features: FeatureSchema, has_time: bool
 ) -> str | None:
-    """What is wrong with the slices, or None."""
+    """Returns what is wrong with the slices, or None."""
     possible = [
         qualified(side, feature)
         for side in ("item", "query")
@@ -90,7 +88,7 @@ def evaluation_fault(
             return "evaluation.slices item_age needs data.columns.timestamp; remove it"
         if name not in (ITEM_AGE, HISTORY_LENGTH, *possible):
             return (
-                f"evaluation.slices {name!r} is no slice; expected {HISTORY_LENGTH}, {ITEM_AGE} or "
-                f"one of: {', '.join(possible) or 'no feature, for none has values with names'}"
+                f"evaluation.slices {name!r} is not a slice; expected {HISTORY_LENGTH}, {ITEM_AGE} "
+                f"or one of: {', '.join(possible) or 'no feature, for none has values with names'}"
             )
     return None

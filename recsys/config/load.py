@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from feature_store.core.errors import UserError
 from pipelines.urls import is_url
 from recsys.config.config import Config
+from recsys.config.renamed import old_keys
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
 _PATH_KEYS = (("output",), ("data", "events"), ("data", "items"), ("data", "queries"))
@@ -45,6 +46,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path} is not YAML: {where}; mend that line.") from error
     if not isinstance(document, dict):
         raise UserError(f"{path} holds no configuration: expected keys such as data and features.")
+    _refuse_old_keys(document, source=str(path))  # Overrides may go through sections they lack.
     _resolve_paths(document, path.parent)
     for override in overrides:
         _apply_override(document, override)
@@ -62,6 +64,12 @@ def parse_config(document: dict[str, Any], *, source: str = "the configuration")
     except ValidationError as error:
         problems = "; ".join(_problem(dict(detail)) for detail in error.errors()[:5])
         raise UserError(f"{source}: {problems}.") from error
+
+
+def _refuse_old_keys(document: Mapping[str, Any], *, source: str) -> None:
+    faults = list(old_keys(document))
+    if faults:
+        raise UserError(f"{source}: {'; '.join(faults)}.")
 
 
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:

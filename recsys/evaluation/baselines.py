@@ -21,6 +21,9 @@ from recsys.evaluation.ranking import ItemScores, Scorer, vector_scorer
 _EASE_REGULARISATIONS = (30.0, 100.0, 300.0, 1000.0)
 _ALS_CONFIDENCES = (1.0, 10.0)
 _CHANCE = 0
+_NEIGHBOURS = 100
+# EASE takes time by the cube of the items.
+_MOST_ITEMS_OF_EASE = 6_000
 
 
 class Fitted(Protocol):
@@ -79,13 +82,12 @@ class Chance:
 @dataclass(frozen=True)
 class _Knn:
     training: Training
-    neighbours: int
 
     def scorer(self, known: Jagged) -> Scorer:
         from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
 
         items = len(self.training.frequency)
-        return item_knn_scorer(known, item_similarity(self.training.items, items, self.neighbours))
+        return item_knn_scorer(known, item_similarity(self.training.items, items, _NEIGHBOURS))
 
 
 def _ease(training: Training) -> Fitted:
@@ -121,17 +123,17 @@ def baselines(
     known: dict[Baseline, Callable[[Training], Fitted]] = {
         "random": lambda _: Chance(),
         "popularity": lambda training: Popularity(training.frequency),
-        "item_knn": lambda training: _Knn(training, settings.knn_neighbours),
+        "item_knn": _Knn,
         "ease": _ease,
         "als": _als,
     }
     left_out = []
     chosen = {name: fit for name, fit in known.items() if name in settings.baselines}
-    if "ease" in chosen and num_items > settings.ease_max_items:
+    if "ease" in chosen and num_items > _MOST_ITEMS_OF_EASE:
         del chosen["ease"]
         left_out.append(
-            f"EASE is left out: it takes time by the cube of the {num_items:,} items, more than "
-            f"evaluation.ease_max_items ({settings.ease_max_items:,})"
+            f"EASE is left out: its time grows with the cube of the items, and {num_items:,} are "
+            f"more than {_MOST_ITEMS_OF_EASE:,}"
         )
     return chosen, left_out
 

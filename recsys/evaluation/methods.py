@@ -19,6 +19,10 @@ from recsys.evaluation.results import METHOD_TITLES, MODEL
 from recsys.evaluation.slices import build_slices
 from recsys.evaluation.task import Task, ranked_items
 
+# Slices by a feature are those of its most frequent values in held-out pairs.
+_SLICE_VALUES = 12
+_BOOTSTRAP_SAMPLES = 1_000
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -68,7 +72,7 @@ def rank_all(
         queries=task.queries,
         held_out=task.held_out,
         history=task.history,
-        most_values=settings.slice_values,
+        most_values=_SLICE_VALUES,
     )
     features = feature_matrix(prepared)
     found: dict[str, Ranked] = {}
@@ -80,7 +84,7 @@ def rank_all(
         measured = measure(
             ranks,
             slices,
-            bootstrap_samples=settings.bootstrap_samples,
+            bootstrap_samples=_BOOTSTRAP_SAMPLES,
             cutoffs=settings.cutoffs,
             by_item=further.items,
             by_query=further.queries,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import is_discriminator, with_values
+from recsys.config.renamed import old_key
 from recsys.config.tuning import Choices, Dimension, Range
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ def _checked(path: str, dimension: Dimension, variants: list[Config]) -> Axis:
     """The axis, whose ends or choices fit one of the variants."""
     fitting = [variant for variant in variants if path in leaves(variant)]
     if not fitting:
+        renamed = old_key(path.split("."))
+        if renamed is not None:
+            raise UserError(f"tuning.space: {renamed}.")
         valid = sorted({name for variant in variants for name in leaves(variant)})
         close = difflib.get_close_matches(path, valid, n=1, cutoff=0.0)
         raise UserError(

@@ -128,7 +128,7 @@ def test_values_that_no_item_has_are_reported(prepared):
 
 def test_a_slice_needs_values_with_names():
     hashed = EvaluationConfig(slices=("query.words",))
-    assert "is no slice" in (evaluation_fault(hashed, SCHEMA, has_time=False) or "")
+    assert "is not a slice" in (evaluation_fault(hashed, SCHEMA, has_time=False) or "")
     named = EvaluationConfig(slices=("query.subject", "item.topic"))
     assert evaluation_fault(named, SCHEMA, has_time=False) is None
 

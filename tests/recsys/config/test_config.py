@@ -1,11 +1,17 @@
 """The configuration is closed and typed, and its errors name the key and what to do."""
 
+import json
+
 import pytest
 import yaml
 
 from feature_store.core.errors import UserError
+from feature_store.core.manifests import read_manifest
+from recsys.checkpoint.manifest import CheckpointManifest
+from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
+from recsys.config.renamed import RENAMED
 
 DOCUMENT = {
     "output": "runs/x",
@@ -119,3 +125,38 @@ def test_a_missing_file_or_bad_yaml(tmp_path):
 def test_a_configuration_survives_json():
     config = parse_config(DOCUMENT)
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def document_with(path, value):
+    document = yaml.safe_load(yaml.safe_dump(DOCUMENT))
+    *parents, key = path.split(".")
+    section = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    section[key] = value
+    return document
+
+
+@pytest.mark.parametrize("key", RENAMED)
+def test_an_old_key_is_one_sentence_that_says_what_to_write(key, path):
+    value = "an old value" if str in RENAMED[key].was else 7
+    sentence = f"{path}: {key} {RENAMED[key].says}."
+    old = path.with_name("old.yaml")
+    old.write_text(yaml.safe_dump(document_with(key, value)))
+    with pytest.raises(UserError) as error:
+        load_config(old, ["training.epochs=3"])
+    assert str(error.value) == sentence.replace(str(path), str(old))
+    with pytest.raises(UserError) as error:
+        load_config(path, [f"{key}={value}"])
+    assert str(error.value) == sentence
+
+
+def test_a_stored_configuration_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    document = {"config": document_with("evaluation.knn_neighbours", 100)}
+    directory = tmp_path / "train"
+    directory.mkdir()
+    (directory / "manifest.json").write_text(json.dumps(document))
+    for manifest in (TrainManifest, CheckpointManifest):
+        with pytest.raises(UserError, match=r"delete .*train and run the stage again\.$") as error:
+            read_manifest(directory, manifest)
+        assert "evaluation.knn_neighbours is now a constant" in str(error.value)

@@ -190,7 +190,7 @@ def test_an_evaluation_is_redone_only_when_something_changed(trained):
     assert "up to date" in console.file.getvalue()
     assert report.stat().st_mtime_ns == before
     document = config.model_dump(mode="json")
-    document["evaluation"]["knn_neighbours"] = 3
+    document["evaluation"]["map_items"] = 100
     changed = evaluate(type(config).model_validate(document))
     assert report.stat().st_mtime_ns > before
     assert changed.overall == first.overall

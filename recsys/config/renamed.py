@@ -1,0 +1,57 @@
+"""Keys of earlier versions, with the keys that replace them.
+
+An old key is an error that names the new one: nothing is converted silently, so that a
+configuration file always says what runs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_CONSTANT = "is now a constant of the evaluation; remove it"
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """An old key.
+
+    Attributes:
+        says: Predicate of the error's sentence, whose subject is the key.
+        was: Types of the key's old values, where a key of the same name holds something else now.
+    """
+
+    says: str
+    was: tuple[type, ...] = ()
+
+    def matches(self, value: Any) -> bool:
+        """Returns whether a value is one of the old key."""
+        return not self.was or isinstance(value, self.was)
+
+
+RENAMED: Mapping[str, Renamed] = {
+    "evaluation.bootstrap_samples": Renamed(_CONSTANT),
+    "evaluation.ease_max_items": Renamed(_CONSTANT),
+    "evaluation.knn_neighbours": Renamed(_CONSTANT),
+    "evaluation.slice_values": Renamed(_CONSTANT),
+}
+
+
+def old_keys(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence without its full stop for each old key of a configuration."""
+    for path, renamed in RENAMED.items():
+        *parents, key = path.split(".")
+        section: Any = document
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and key in section and renamed.matches(section[key]):
+            yield f"{path} {renamed.says}"
+
+
+def old_key(keys: Sequence[str]) -> str | None:
+    """Returns the sentence of a path at or below an old key, without its full stop."""
+    for depth in range(1, len(keys) + 1):
+        path = ".".join(keys[:depth])
+        renamed = RENAMED.get(path)
+        if renamed is not None and not renamed.was:
+            return f"{path} {renamed.says}"
+    return None
