@@ -9,6 +9,9 @@ from feature_store.core.settings import Settings
 from feature_store.schema import FeatureSchema, Side, TimeFeature
 from pipelines.urls import shown
 
+# Engines that run the tasks of a step.
+ExecutorName = Literal["ray", "local"]
+
 # Manifests and experiments do not show the secrets of a URL.
 Location = Annotated[str, PlainSerializer(shown, when_used="json")]
 

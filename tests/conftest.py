@@ -24,9 +24,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def planted(
-    tmp_path_factory: pytest.TempPathFactory, tracking_uri: str, ray_session: None
-) -> Config:
+def planted(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> Config:
     """The configuration of a prepared log whose answer is known; see `planted`."""
     from recsys.stages.prepare import prepare
     from tests.support.planted import planted_config, write_planted_log

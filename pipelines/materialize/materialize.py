@@ -20,6 +20,7 @@ from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
 from feature_store.online.store import Contents, Event, Keep, OnlineStore, View, schema_in_hex
 from feature_store.schema import SIDES, Side
+from pipelines.executor import executor_named
 from pipelines.materialize import steps as steps
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
@@ -114,7 +115,14 @@ def _materialize(
         if other != work:
             shutil.rmtree(other)
     work.mkdir(parents=True, exist_ok=True)
-    stage = steps.Stage(prepared, forgotten, directory, work, partial(_print, console))
+    stage = steps.Stage(
+        prepared,
+        forgotten,
+        directory,
+        work,
+        partial(_print, console),
+        executor_named(config.executor),
+    )
     views, waiting = steps.write_features(stage)
     waiting.append(steps.write_histories(stage))
     contents = _contents(config, prepared, views)

@@ -16,6 +16,8 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView, raw_columns
 from feature_store.online.store import Contents, OnlineStore, View
 from feature_store.schema import SIDES, Side
+from pipelines.executor import Executor, LocalExecutor
+from pipelines.executor.tasks import run_tasks
 from pipelines.logs.tables import Source, open_sources
 from pipelines.materialize import tasks as tasks
 from pipelines.prepared.reader import SPLITS, Prepared
@@ -24,8 +26,8 @@ Task = TypeVar("Task")
 Summary = TypeVar("Summary")
 
 _PART_EVENTS = 1_000_000
-# Below so many rows Ray would take longer to start than the work takes.
-_RAY_FROM_ROWS = 10_000_000
+# With fewer rows Ray would take longer to start than the work takes.
+_EXECUTOR_FROM_ROWS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Stage:
         forgotten: Ids of which nothing stays.
         directory: Of the feature store.
         work: For what steps hand each other.
-        say: Tells the user what begins.
+        say: Callback that tells the user what begins.
+        executor: Engine that runs the tasks of a large step.
     """
 
     prepared: Prepared
@@ -45,6 +48,7 @@ class Stage:
     directory: Path
     work: Path
     say: Callable[[str], None]
+    executor: Executor
 
     def catalogue(self, side: Side) -> tasks.Catalogue:
         """The ids of a side."""
@@ -54,14 +58,11 @@ class Stage:
     def run(
         self, name: str, function: Callable[[Task], Summary], todo: Sequence[Task], rows: int
     ) -> list[Summary]:
-        """In Ray's workers, and once for each task; here where there is little to do."""
+        """Runs the tasks of a step, each once; in this process where there is little to do."""
         (self.work / name).mkdir(exist_ok=True)
-        if rows < _RAY_FROM_ROWS:
-            return [function(task) for task in todo]
-        from pipelines.executor.tasks import run_tasks
-
+        executor = self.executor if rows >= _EXECUTOR_FROM_ROWS else LocalExecutor()
         summaries = [self.work / name / f"{index:05d}.json" for index in range(len(todo))]
-        return run_tasks(function, todo, summaries=summaries)
+        return run_tasks(executor, function, todo, summaries=summaries, say=self.say)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from feature_store.core.files import write_text
 from feature_store.core.hashing import crc32
 from feature_store.encoding.vocabulary import Vocabulary
 from pipelines.executor.shuffle import write_partitions
-from pipelines.executor.tasks import run_tasks
 from pipelines.logs.timestamps import moment_of
 from pipelines.prepare import examples, rejected, scan, sequences
 from pipelines.prepare.bucket import Inventory
@@ -96,13 +95,14 @@ def scan_events(job: Job, workspace: Workspace) -> Scans:
     earlier = [task for task in tasks if _is_scanned(task)]
     rows = source.rows - sum(task.piece.rows for task in earlier)
     if rows:
+        job.executor.start(job.progress.begin)
         files = {task.piece.file for task in tasks} - {task.piece.file for task in earlier}
         text = f"reading {count_of(rows, 'event')} in {count_of(len(files), 'file')}"
         if earlier:
             text += f"; {count_of(source.rows - rows, 'event')} are read already"
         job.progress.begin(text)
     summaries = [task.summary for task in tasks]
-    scanned = run_tasks(scan.scan_events, tasks, job.progress.advance, summaries)
+    scanned = job.run_tasks(scan.scan_events, tasks, summaries)
     return Scans(buckets, tuple(tasks), tuple(scanned))
 
 

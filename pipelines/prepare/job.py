@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema, VectorFeature
+from pipelines.executor import Executor
 from pipelines.executor.tasks import run_tasks
 from pipelines.logs.tables import Sources
 from pipelines.prepare.workspace import Build
@@ -80,7 +81,8 @@ class Job:
         sources: The log.
         as_of: Later events are of the future.
         forgotten: Ids whose rows are dropped.
-        progress: For the user.
+        progress: Lines for the user.
+        executor: Engine that runs the tasks.
     """
 
     data: DataConfig
@@ -89,6 +91,7 @@ class Job:
     as_of: datetime
     forgotten: Forgotten
     progress: Progress
+    executor: Executor
 
     @property
     def rows_of_task(self) -> int:
@@ -96,6 +99,19 @@ class Job:
         vectors = [f.length for f in self.features.context if isinstance(f, VectorFeature)]
         numbers = self.data.history.max_length + 2 * sum(vectors)  # Which are raw at first.
         return max(1, min(_TASK_ROWS, _TASK_HISTORY // numbers))
+
+    def run_tasks(
+        self, function: Callable[[Task], Summary], tasks: Sequence[Task], summaries: Sequence[Path]
+    ) -> list[Summary]:
+        """Runs tasks whose summary does not exist yet, see `run_tasks`, and shows the progress."""
+        return run_tasks(
+            self.executor,
+            function,
+            tasks,
+            summaries=summaries,
+            progress=self.progress.advance,
+            say=self.progress.note,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,4 +142,4 @@ class Run:
     ) -> list[Summary]:
         """Runs a step's tasks, each once however often the run is killed; see `run_tasks`."""
         summaries = [self.build.done / f"{step}-{i:05d}.json" for i in range(len(tasks))]
-        return run_tasks(function, tasks, self.job.progress.advance, summaries)
+        return self.job.run_tasks(function, tasks, summaries)

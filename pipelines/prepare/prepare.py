@@ -12,7 +12,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
-from pipelines.executor.session import ensure_ray
+from pipelines.executor import Executor
 from pipelines.logs.tables import Sources, open_sources, source_state
 from pipelines.logs.timestamps import as_utc
 from pipelines.prepare import catalogue_ids as catalogue_steps
@@ -35,6 +35,7 @@ def prepare(
     features: FeatureSchema,
     output: Path,
     *,
+    executor: Executor,
     as_of: datetime | None = None,
     forgotten: Forgotten | None = None,
     console: Console | None = None,
@@ -55,6 +56,7 @@ def prepare(
         data: Where the log is, and how it becomes examples.
         features: Of items, queries and events.
         output: The directory; an earlier one is replaced when all is done, and kept on failure.
+        executor: Engine that runs the tasks; the result does not depend on it.
         as_of: Later events are rejected; none means now. No time zone means UTC.
         forgotten: Ids whose rows are dropped without a trace; the rows of their embeddings stay
             free.
@@ -83,7 +85,7 @@ def prepare(
         earlier = read_manifest(output, PreparedManifest)
         moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
         with Progress(console) as progress:
-            job = Job(data, features, sources, moment, forgotten, progress)
+            job = Job(data, features, sources, moment, forgotten, progress, executor)
             manifest = _run(job, workspace, identity, earlier)
     _print_summary(console, manifest.counts, time.monotonic() - started)
     return manifest
@@ -101,7 +103,6 @@ def _run(
     job: Job, workspace: Workspace, identity: str, earlier: PreparedManifest | None
 ) -> PreparedManifest:
     """The steps, in order."""
-    _start_ray(job)
     scans = event_steps.scan_events(job, workspace)
     contents = [scanned.content for scanned in scans.scanned]
     inputs = fingerprint([identity, earlier.fingerprint if earlier else None, contents])
@@ -153,15 +154,6 @@ def _run(
     workspace.publish(run.build)
     event_steps.discard_other_scans(workspace, scans)
     return manifest
-
-
-def _start_ray(job: Job) -> None:
-    """Starts Ray where it is not running yet, which takes seconds."""
-    import ray
-
-    if not ray.is_initialized():
-        job.progress.begin("starting Ray")
-        ensure_ray()
 
 
 def _fingerprint(

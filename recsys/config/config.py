@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from feature_store.core.settings import Settings
 from feature_store.schema import FeatureSchema, Filterable
 from feature_store.settings import FeatureStoreConfig
-from pipelines.settings import DataConfig, context_fault, has_sequences
+from pipelines.settings import DataConfig, ExecutorName, context_fault, has_sequences
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.export import ExportConfig, TrackingConfig
 from recsys.config.loss import LossConfig
@@ -25,6 +25,11 @@ class Config(Settings):
     """One system: its data, features, model, training and outputs."""
 
     output: str = Field(description="Directory of everything that the stages write.")
+    executor: ExecutorName = Field(
+        "ray",
+        description="Engine of the tasks of prepare and materialize: ray, all cores of this "
+        "machine or of a cluster; local, the command's own process.",
+    )
     data: DataConfig
     features: FeatureSchema
     model: ModelConfig = ModelConfig()

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
+from pipelines.executor import executor_named
 from pipelines.prepare.prepare import prepare as prepare_log
 from pipelines.prepared.reader import PreparedManifest
 from recsys.config.config import Config
@@ -32,6 +33,7 @@ def prepare(
         config.data,
         config.features,
         config.prepared_dir,
+        executor=executor_named(config.executor),
         as_of=as_of,
         forgotten=Forgotten.load(config.forgotten_path),
         console=console,

@@ -95,7 +95,7 @@ def unit_of(
     }
     config = with_values(base, run, source=name)
     document = config.model_dump(
-        mode="json", exclude={"output", "study", "tuning", "tracking", "export"}
+        mode="json", exclude={"output", "executor", "study", "tuning", "tracking", "export"}
     )
     data = Prepared(prepared).manifest.fingerprint
     key = fingerprint([document, data, is_tested])[:16]

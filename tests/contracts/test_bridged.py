@@ -21,7 +21,7 @@ SEEDS = 3
 
 @pytest.mark.slow
 def test_cfm_finds_the_tail_where_the_main_task_and_random_masks_do_not(
-    tmp_path: Path, ray_session, tracking_uri
+    tmp_path: Path, tracking_uri
 ):
     write_bridged_log(tmp_path / "log")
     tests: dict[str, list[Path]] = {arm: [] for arm in ARMS}

@@ -18,7 +18,7 @@ from tests.support.planted import GROUPS, ITEMS_IN_GROUP, planted_config, write_
 
 CPU = torch.device("cpu")
 
-pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def trained(log, output, tracking_uri, id_dropout):

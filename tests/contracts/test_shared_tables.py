@@ -87,7 +87,7 @@ DATA = {
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, ray_session):
+def prepared(tmp_path_factory):
     directory = tmp_path_factory.mktemp("pages")
     return run(directory / "prepared", SCHEMA, **pages_log(directory / "log"), **DATA)
 
@@ -198,10 +198,11 @@ def test_sharding_names_the_owner_of_a_table():
     assert "the nearest is" in (sharding_fault(sharding, SCHEMA) or "")
 
 
-def test_it_trains_grows_and_is_served_as_trained(tmp_path, ray_session, tracking_uri):
+def test_it_trains_grows_and_is_served_as_trained(tmp_path, tracking_uri):
     paths = pages_log(tmp_path / "log")
     document = {
         "output": str(tmp_path / "out"),
+        "executor": "local",
         "data": {**paths, **DATA},
         "features": SHARING,
         "model": {"dim": 8, "item_tower": [8], "query_tower": [8]},

@@ -99,7 +99,7 @@ def nightly(log: Path, output: Path, tracking_uri: str, **training):
 
 
 @pytest.mark.slow
-def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_uri, ray_session):
+def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_uri):
     log, output = tmp_path / "log", tmp_path / "out"
     write_planted_log(log)
     items = pq.read_table(log / "items.parquet")

@@ -82,6 +82,7 @@ def bridged_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
     """Of the log that `write_bridged_log` wrote; `sections` overrides keys of the sections."""
     document: dict[str, Any] = {
         "output": str(output),
+        "executor": "local",
         "data": {
             "events": str(directory / "events.parquet"),
             "items": str(directory / "items.parquet"),

@@ -66,6 +66,7 @@ def planted_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
     """Of the log that `write_planted_log` wrote; `sections` overrides keys of the sections."""
     document: dict[str, Any] = {
         "output": str(output),
+        "executor": "local",
         "data": {
             "events": str(directory / "events.parquet"),
             "items": str(directory / "items.parquet"),

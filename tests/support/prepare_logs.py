@@ -1,4 +1,4 @@
-"""Small invented logs for the tests of `prepare`."""
+"""Small synthetic logs for the tests of `prepare`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
+from pipelines.executor import Executor, LocalExecutor
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import SPLITS, Prepared
 from pipelines.settings import DataConfig
 
+LOCAL = LocalExecutor()
 FEATURES = FeatureSchema.model_validate(
     {
         "item": [
@@ -83,11 +85,16 @@ def write_log(directory: Path, **tables: pa.Table) -> dict[str, str]:
 
 
 def run(
-    output: Path, features: FeatureSchema = FEATURES, as_of: Any = None, **data: Any
+    output: Path,
+    features: FeatureSchema = FEATURES,
+    as_of: Any = None,
+    executor: Executor = LOCAL,
+    **data: Any,
 ) -> Prepared:
     """Prepares without a word."""
     config = DataConfig.model_validate(data)
-    prepare(config, features, output, as_of=as_of, console=Console(quiet=True))
+    console = Console(quiet=True)
+    prepare(config, features, output, executor=executor, as_of=as_of, console=console)
     return Prepared(output)
 
 
@@ -120,3 +127,12 @@ def rejected_rows(prepared: Prepared, table: str) -> list[dict[str, Any]]:
     """The rows put aside."""
     files = sorted((prepared.directory / "rejected" / table).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    """Returns all files below a directory, by relative path."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }

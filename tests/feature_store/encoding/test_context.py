@@ -21,7 +21,7 @@ from pipelines.settings import DataConfig
 from recsys.config.load import parse_config
 from recsys.data.plan import plan_training
 from recsys.data.reader import read_steps
-from tests.support.prepare_logs import IDS_ONLY, random_events, refusal, run, write_log
+from tests.support.prepare_logs import IDS_ONLY, LOCAL, random_events, refusal, run, write_log
 
 CONTEXT: list[dict[str, Any]] = [
     {"name": "device", "kind": "categorical", "dim": 4},
@@ -91,7 +91,7 @@ def events() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, events: pa.Table, ray_session: None) -> Prepared:
+def prepared(tmp_path_factory, events: pa.Table) -> Prepared:
     directory = tmp_path_factory.mktemp("context")
     return run(directory / "out", FEATURES, **write_log(directory, events=events), **SETTINGS)
 
@@ -250,7 +250,14 @@ def test_the_context_of_the_forgotten_leaves_no_trace(tmp_path: Path):
     features = FEATURES.model_copy(update={"context": FEATURES.context[:2]})
     forgotten = Forgotten().adding("query", ["q1"])
     for known in (Forgotten(), forgotten):
-        prepare(data, features, tmp_path / "out", forgotten=known, console=Console(quiet=True))
+        prepare(
+            data,
+            features,
+            tmp_path / "out",
+            executor=LOCAL,
+            forgotten=known,
+            console=Console(quiet=True),
+        )
     tokens = Prepared(tmp_path / "out").context_encoder.vocabularies["device"].tokens
     assert sorted(tokens.to_pylist(), key=str) == [None, "phone"]
     for path in tmp_path.rglob("*"):

@@ -47,11 +47,10 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 QUIET = Console(quiet=True)
 MAX_LENGTH = 12
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 
 def configure(directory: Path, paths: dict[str, str], **sections: Any) -> Config:
     document: dict[str, Any] = {
+        "executor": "local",
         "output": str(directory / "out"),
         "data": {**paths, "history": {"max_length": MAX_LENGTH}},
         "features": FEATURES.model_dump(mode="json"),
@@ -408,7 +407,7 @@ def test_many_parts_in_ray_and_finished_tasks_are_not_redone(
     run(config)
     expected = fresh_answers(config)
     shutil.rmtree(config.feature_store_dir)
-    monkeypatch.setattr(steps, "_RAY_FROM_ROWS", 0)
+    monkeypatch.setattr(steps, "_EXECUTOR_FROM_ROWS", 0)
     monkeypatch.setattr(steps, "_PART_EVENTS", 100)
     monkeypatch.setattr(offline, "_PART_IDS", 7)
     written: list[dict[str, int]] = []

@@ -18,13 +18,16 @@ import pytest
 
 from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
+from pipelines.prepare.job import Job
 from pipelines.prepare.prepare import prepare
+from pipelines.prepare.scan import scan_events
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import SPLITS, Prepared
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import (
     FEATURES,
     IDS_ONLY,
+    LOCAL,
     examples,
     items_table,
     queries_table,
@@ -33,8 +36,6 @@ from tests.support.prepare_logs import (
     run,
     write_log,
 )
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def write_partition(events: Path, day: int, table: pa.Table) -> None:
@@ -72,17 +73,16 @@ def decoded(prepared: Prepared) -> dict[str, Any]:
 @pytest.fixture
 def scanned_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of the pieces that were handed to the scan, call by call."""
-    from pipelines.prepare import event_steps
-
     found: list[int] = []
-    run_tasks = event_steps.run_tasks
+    run_tasks = Job.run_tasks
 
-    def counted(function: Any, tasks: Any, progress: Any, summaries: Any) -> Any:
-        missing = [task for task, path in zip(tasks, summaries, strict=True) if not path.exists()]
-        found.append(sum(task.piece.rows for task in missing))
-        return run_tasks(function, tasks, progress, summaries)
+    def counted(job: Job, function: Any, tasks: Any, summaries: Any) -> Any:
+        if function is scan_events:
+            missing = [t for t, path in zip(tasks, summaries, strict=True) if not path.exists()]
+            found.append(sum(task.piece.rows for task in missing))
+        return run_tasks(job, function, tasks, summaries)
 
-    monkeypatch.setattr(event_steps, "run_tasks", counted)
+    monkeypatch.setattr(Job, "run_tasks", counted)
     return found
 
 
@@ -190,7 +190,7 @@ def test_after_a_forget_there_is_no_trace(tmp_path: Path, scanned_rows: list[int
     before = run(output, **settings)
     assert all(text in texts_of(output.parent) for text in (item, query, "onlyhere"))
     forgotten = Forgotten().adding("query", [query]).adding("item", [item])
-    prepare(config, FEATURES, output, forgotten=forgotten)
+    prepare(config, FEATURES, output, executor=LOCAL, forgotten=forgotten)
     forgotten.save(tmp_path / "out" / "forgotten.json")
     found = texts_of(output.parent)
     for text in (item, query, "onlyhere", "unique"):
@@ -211,7 +211,7 @@ def test_only_one_process_prepares_a_directory(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log", events=random_events(0))
     output = tmp_path / "prepared"
     with Workspace(output).locked(), pytest.raises(UserError, match="another process"):
-        prepare(DataConfig(**log), IDS_ONLY, output)
+        prepare(DataConfig(**log), IDS_ONLY, output, executor=LOCAL)
 
 
 def test_a_process_that_ended_between_two_renames_loses_nothing(tmp_path: Path) -> None:
@@ -238,12 +238,14 @@ import sys
 from pathlib import Path
 from rich.console import Console
 import pipelines.prepare.job
-from pipelines.prepare import prepare
+from pipelines.executor import RayExecutor
+from pipelines.prepare.prepare import prepare
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import FEATURES
 
 pipelines.prepare.job._TASK_ROWS = 60
-prepare(DataConfig.model_validate_json(sys.argv[1]), FEATURES, Path(sys.argv[2]))
+data = DataConfig.model_validate_json(sys.argv[1])
+prepare(data, FEATURES, Path(sys.argv[2]), executor=RayExecutor())
 """
 
 
@@ -286,7 +288,9 @@ def kill_until_finished(
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_finishes_with_the_same_result(tmp_path: Path) -> None:
+def test_killed_again_and_again_it_finishes_with_the_same_result(
+    tmp_path: Path, ray_session: None
+) -> None:
     import ray
 
     random = np.random.default_rng(0)

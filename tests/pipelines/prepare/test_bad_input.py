@@ -106,7 +106,6 @@ def test_missing_empty_and_corrupt_files(tmp_path: Path, log: dict[str, str]) ->
     assert "cannot read" in refusal(tmp_path, **log)
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_file_that_is_corrupt_within(tmp_path: Path, log: dict[str, str]) -> None:
     whole = Path(log["events"]).read_bytes()
     Path(log["events"]).write_bytes(whole[:100] + bytes(600) + whole[700:])
@@ -142,7 +141,6 @@ BAD_EVENTS = [
 NAMES = ["user", "item_id", "at", "stars", "heft", "part"]
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_every_reason_is_counted_and_kept(tmp_path: Path) -> None:
     columns = {name: [row[i] for row in BAD_EVENTS] for i, name in enumerate(NAMES)}
     columns["note"] = [f"row {i}" for i in range(len(BAD_EVENTS))]
@@ -202,7 +200,6 @@ def test_every_reason_is_counted_and_kept(tmp_path: Path) -> None:
     assert (last["split"], last["weight"], last["history"]) == ("test", 2.0, ["i1", "i1"])
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_duplicates_without_time_are_equal_pairs(tmp_path: Path) -> None:
     events = pa.table({"query_id": ["a", "a", "a", "b"], "item_id": ["x", "y", "x", "x"]})
     prepared = run(
@@ -219,7 +216,6 @@ def test_duplicates_without_time_are_equal_pairs(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -> None:
     events = pa.table(
         {
@@ -243,7 +239,6 @@ def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -
     assert weights == {("a", "x"): 0.5, ("a", "y"): 8.0, ("b", "z"): 0.5}
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_log_below_its_thresholds_is_refused(tmp_path: Path, log: dict[str, str]) -> None:
     few = refusal(tmp_path, **log, quality={"min_events": 601})
     assert few.endswith("mend the log, or lower data.quality.min_events.")
@@ -253,7 +248,6 @@ def test_a_log_below_its_thresholds_is_refused(tmp_path: Path, log: dict[str, st
     assert "expected at most 0.10%; mend the log" in bad
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_nothing_left_says_why(tmp_path: Path, log: dict[str, str]) -> None:
     events = random_events(0)
     unknown = pa.array([f"other {i}" if i else None for i in range(600)])
@@ -263,14 +257,12 @@ def test_nothing_left_says_why(tmp_path: Path, log: dict[str, str]) -> None:
     assert "events: unknown item 599, events: null item id 1" in text
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_no_training_events(tmp_path: Path, log: dict[str, str]) -> None:
     long_ago: Any = {"validation_from": datetime(1980, 1, 1), "test_from": datetime(1981, 1, 1)}
     text = refusal(tmp_path, **log, split={"kind": "time", **long_ago})
     assert "data.split" in text
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_no_item_has_an_id(tmp_path: Path, log: dict[str, str]) -> None:
     items = items_table()
     pq.write_table(items.set_column(0, "item_id", pa.nulls(60, pa.string())), log["items"])

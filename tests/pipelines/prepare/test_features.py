@@ -14,7 +14,7 @@ from feature_store.schema import FeatureSchema
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
-from tests.support.prepare_logs import items_table, random_events, run, write_log
+from tests.support.prepare_logs import LOCAL, items_table, random_events, run, write_log
 
 PARTS = {"tokens": "words_and_ngrams", "ngrams": [3, 4]}
 FEATURES = FeatureSchema.model_validate(
@@ -42,7 +42,6 @@ def learnt(prepared: Prepared) -> dict[str, str]:
     return found
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_however_the_items_are_cut(tmp_path: Path) -> None:
     items = items_table()
     log = write_log(tmp_path, events=random_events(5), items=items)
@@ -72,12 +71,13 @@ def test_however_the_items_are_cut(tmp_path: Path) -> None:
     assert known.max() < 1
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_many_collisions_are_counted_and_told(tmp_path: Path) -> None:
     log = write_log(tmp_path, events=random_events(5), items=items_table())
     text = io.StringIO()
     console = Console(file=text)
-    prepare(DataConfig.model_validate(log), FEATURES, tmp_path / "out", console=console)
+    prepare(
+        DataConfig.model_validate(log), FEATURES, tmp_path / "out", executor=LOCAL, console=console
+    )
     assert "the 9 tokens of item.brand share a row" in text.getvalue()
     path = tmp_path / "out" / "statistics" / "item.hashing.json"
     found = json.loads(path.read_text())

@@ -21,6 +21,7 @@ from pipelines.settings import DataConfig
 from tests.support.prepare_logs import (
     FEATURES,
     IDS_ONLY,
+    LOCAL,
     examples,
     items_table,
     queries_table,
@@ -28,8 +29,6 @@ from tests.support.prepare_logs import (
     run,
     write_log,
 )
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 START = 1_500_000_000
 
@@ -264,7 +263,7 @@ def test_up_to_date_until_something_changes(tmp_path: Path) -> None:
     def again(**options: Any) -> tuple[bool, str]:
         console = Console(record=True, file=io.StringIO())
         before = (output / "manifest.json").stat().st_ino if output.exists() else None
-        prepare(config, FEATURES, output, console=console, **options)
+        prepare(config, FEATURES, output, executor=LOCAL, console=console, **options)
         after = (output / "manifest.json").stat().st_ino
         return before == after, console.export_text()
 
@@ -350,7 +349,6 @@ def test_a_failed_run_keeps_the_earlier_directory(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_partitioned_directories_and_urls_are_read(tmp_path: Path) -> None:
     events = random_events(3)
     for day in range(3):

@@ -7,13 +7,10 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pytest
 
 from feature_store.core.columns import Jagged
 from feature_store.schema import FeatureSchema
 from tests.support.prepare_logs import examples, rejected_rows, run, write_log
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 ROWS, ITEMS = 400, 30
 ID, GENRES, MAKER = "what.item.id", "what.item.genres.name", "what.item.maker"

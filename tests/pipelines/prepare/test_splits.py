@@ -71,7 +71,6 @@ def test_leave_last_out_needs_three_events() -> None:
 
 
 @real_data
-@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     ("name", "split", "expected"),
     [

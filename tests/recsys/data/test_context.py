@@ -20,8 +20,6 @@ from recsys.training.job import training_plan
 
 DEVICES, ITEMS_OF_DEVICE, QUERIES, EVENTS_OF_QUERY = 8, 8, 150, 10
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 
 def write_events(directory: Path) -> None:
     """The device of an event says which eighth of the items it is of, and nothing else does."""
@@ -43,6 +41,7 @@ def config_of(directory: Path, tracking_uri: str, context: list[dict[str, Any]])
     return parse_config(
         {
             "output": str(directory / f"out{len(context)}"),
+            "executor": "local",
             "data": {"events": str(directory / "events.parquet")},
             "features": {
                 "item": [{"name": "item_id", "kind": "id", "dim": 16}],

@@ -18,7 +18,7 @@ from tests.support.prepare_logs import (
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory, ray_session):
+def logs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("labels")
     paths = write_log(
         directory,

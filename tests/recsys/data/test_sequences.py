@@ -116,7 +116,7 @@ def test_short_sequences_are_one_row_with_the_very_history_of_each_example():
 
 
 @pytest.fixture(scope="module")
-def sequential(tmp_path_factory, tracking_uri, ray_session):
+def sequential(tmp_path_factory, tracking_uri):
     """A prepared log in which time is real; no query is longer than a history."""
     directory = tmp_path_factory.mktemp("sequential")
     write_planted_log(directory / "log")
