@@ -31,6 +31,6 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
         )
     silence_torchrec()
     model = build_model(prepared, manifest.config.model)
-    objective = build_objective(model, manifest.config, prepared.num_items)
+    objective = build_objective(model, manifest.config, prepared)
     load_weights(config.train_dir / CHECKPOINT, objective)
     return model.eval(), manifest

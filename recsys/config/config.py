@@ -15,7 +15,7 @@ from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
 from recsys.config.renamed import old_keys
 from recsys.config.sharding import ShardingConfig, sharding_fault
-from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig, ssl_fault
+from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig
 from recsys.config.study import StudyConfig
 from recsys.config.training import TrainingConfig
 from recsys.config.tuning import TuningConfig
@@ -55,7 +55,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
-        fault = ssl_fault(self.ssl, self.features)
+        fault = self.ssl.fault(self.features)
         if fault is not None:
             raise ValueError(fault)
         filterable = [f.name for f in self.features.item if isinstance(f, Filterable)]

@@ -2,23 +2,98 @@
 
 "The paper" is Yao et al. (CIKM 2021), Self-supervised Learning for Large-scale Item
 Recommendations.
+
+A new method is a class here, listed in `SelfSupervisionConfig`, and a loss; see docs/extending.md.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
 from feature_store.schema import FeatureSchema, IdFeature, takes_several_values
+from recsys.config.tuning import Choices, Dimension, Range
+
+ItemSource = Literal["uniform", "frequency", "training"]
+IdUse = Literal["masked", "hidden", "shown"]
 
 
-class NoSelfSupervision(Settings):
+@dataclass(frozen=True)
+class Masks:
+    """Features that the views of an item hide.
+
+    Attributes:
+        group_size: Number of features in a drawn group; None: about half.
+        are_complementary: Whether every second view hides what the view before it shows.
+        id_feature: Whether the id takes part in the groups, or all views hide or show it.
+        information: Name of the weighting and of the matrix of mutual information that groups are
+            drawn by; None: groups are random.
+    """
+
+    group_size: int | None
+    are_complementary: bool
+    id_feature: IdUse
+    information: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Items that a method samples in each step, and their views.
+
+    Attributes:
+        count: Number of views of each item.
+        items: Distribution that the items are drawn from.
+        batch_size: Number of items of a global batch; None: as many as examples.
+        masks: Features that the views hide; None: none.
+        value_dropout: Probability that a view leaves out a value of a multi-valued feature.
+    """
+
+    count: int
+    items: ItemSource
+    batch_size: int | None
+    masks: Masks | None = None
+    value_dropout: float = 0.0
+
+
+class SslSettings(Settings):
+    """Base of all methods.
+
+    Everything that others ask of a method is here, so that nobody needs to know which one it is.
+
+    Attributes:
+        num_views: Number of views of each sampled item.
+        search_space: Settings worth a search, by their names in this section.
+    """
+
+    method: str
+
+    num_views: ClassVar[int] = 0
+    search_space: ClassVar[Mapping[str, Dimension]] = {}
+
+    @property
+    def view_plan(self) -> ViewPlan | None:
+        """The items that the method samples and their views; None: it has no loss of its own."""
+        return None
+
+    @property
+    def main_dropout(self) -> float:
+        """Probability that a candidate of the main task hides a feature."""
+        return 0.0
+
+    def fault(self, features: FeatureSchema) -> str | None:
+        """Returns why the section does not fit the features, with what to do; None if it does."""
+        return None
+
+
+class NoSelfSupervision(SslSettings):
     """The main task alone."""
 
     method: Literal["none"] = "none"
 
 
-class FeatureDropout(Settings):
+class FeatureDropout(SslSettings):
     """FD, a baseline: the main task's items hide features at random; there is no other loss.
 
     It tells whether a gain of self-supervision comes from the masks alone (Volkovs et al. 2017,
@@ -26,23 +101,40 @@ class FeatureDropout(Settings):
     """
 
     method: Literal["feature_dropout"] = "feature_dropout"
-    rate: float = Field(
-        0.1, gt=0, lt=1, description="How often a positive hides each of its features."
-    )
+    rate: float = Field(0.1, gt=0, lt=1, description="Probability that a positive hides a feature.")
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {
+        "rate": Choices(choices=(0.05, 0.1, 0.2, 0.4))
+    }
+
+    @property
+    def main_dropout(self) -> float:
+        """Probability that a candidate of the main task hides a feature."""
+        return self.rate
 
 
-class _SampledConfig(Settings):
+class SampledSettings(SslSettings):
+    """Base of methods with a loss over sampled items, whose views hide nothing."""
+
+    alpha: float = Field(0.1, gt=0, description="Weight of the self-supervised loss.")
     batch_size: int | None = Field(
         None, ge=2, description="Sampled items a step; null: as many as examples."
     )
-    items: Literal["uniform", "frequency", "training"] = Field(
+    items: ItemSource = Field(
         "uniform",
-        description="Which items: uniform over the corpus reaches the tail, which labels do not; "
+        description="Sampled items: uniform over the corpus reaches the tail, which labels do not; "
         "frequency: by training events; training: the batch's own positives.",
     )
 
+    num_views: ClassVar[int] = 1
+
+    @property
+    def view_plan(self) -> ViewPlan:
+        """The items that the method samples, and their views."""
+        return ViewPlan(self.num_views, self.items, self.batch_size)
+
     @model_validator(mode="after")
-    def _batch_size_has_effect(self) -> "_SampledConfig":
+    def _batch_size_has_effect(self) -> "SampledSettings":
         if self.items == "training" and self.batch_size is not None:
             raise ValueError(
                 "batch_size has no effect with items: training, which takes the batch's own "
@@ -51,7 +143,7 @@ class _SampledConfig(Settings):
         return self
 
 
-class SpreadOut(_SampledConfig):
+class SpreadOut(SampledSettings):
     """SO, a baseline: item vectors are pushed apart, without views (Zhang et al. 2017).
 
     It tells whether a gain of self-supervision comes from uniformity alone.
@@ -60,18 +152,18 @@ class SpreadOut(_SampledConfig):
     method: Literal["spread_out"] = "spread_out"
     alpha: float = Field(1.0, gt=0, description="Weight of the regularisation in the loss.")
 
+    search_space: ClassVar[Mapping[str, Dimension]] = {"alpha": Range(low=0.03, high=3.0, log=True)}
 
-class _MaskingConfig(_SampledConfig):
-    alpha: float = Field(0.1, gt=0, description="Weight of the self-supervised loss.")
-    temperature: float = Field(
-        0.1, gt=0, description="Of its softmax; lower lays the weight on the most similar items."
-    )
+
+class RandomViews(SampledSettings):
+    """Base of methods whose views hide random groups of features; by default RFM's two halves."""
+
     value_dropout: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="Of each value of a multi-valued feature, in each view: the second stage of "
-        "augmentation, without which what both views show would be alike.",
+        description="Probability that a view leaves out a value of a multi-valued feature: the "
+        "second stage of augmentation, without which what both views show would be alike.",
     )
     group_size: int | None = Field(
         None,
@@ -84,10 +176,88 @@ class _MaskingConfig(_SampledConfig):
         description="complementary: view B hides the rest, so that no feature gives the item "
         "away; independent: view B draws a group of its own, and features may be in both views.",
     )
-    id_feature: Literal["masked", "hidden", "shown"] = Field(
+    id_feature: IdUse = Field(
         "masked",
         description="masked: the id takes part as any feature; hidden: no view has it, so that "
         "content must do; shown: both views have it, which can solve the task by itself.",
+    )
+
+    num_views: ClassVar[int] = 2
+
+    @property
+    def information(self) -> tuple[str, str] | None:
+        """Name of the weighting and of the matrix that groups are drawn by; None: random."""
+        return None
+
+    @property
+    def view_plan(self) -> ViewPlan:
+        """The items that the method samples, and their views."""
+        are_complementary = self.views == "complementary"
+        masks = Masks(self.group_size, are_complementary, self.id_feature, self.information)
+        return ViewPlan(self.num_views, self.items, self.batch_size, masks, self.value_dropout)
+
+    def fault(self, features: FeatureSchema) -> str | None:
+        """Returns why the section does not fit the features, with what to do; None if it does."""
+        default = type(self).model_fields["value_dropout"].default
+        has_bags = any(map(takes_several_values, features.item))
+        if self.value_dropout not in (0, default) and not has_bags:
+            return "ssl.value_dropout has no effect without an item feature of several values"
+        has_id = any(isinstance(feature, IdFeature) for feature in features.item)
+        takes_part = self.id_feature == "masked"
+        if not takes_part and not has_id:
+            return (
+                f"ssl.id_feature {self.id_feature} has no effect without an item feature of kind id"
+            )
+        split = [f for f in features.item if takes_part or not isinstance(f, IdFeature)]
+        kind = "item features" if takes_part else "item features beside the id"
+        if len(split) < 2:
+            return f"ssl needs at least two {kind} to split; set ssl.method: none"
+        if self.group_size is not None and self.group_size >= len(split):
+            return (
+                f"ssl.group_size is {self.group_size}, but there are {len(split)} {kind}, and one "
+                f"must be left to show; set at most {len(split) - 1}"
+            )
+        return None
+
+
+class CorrelatedViews(RandomViews):
+    """Base of methods whose views hide correlated groups of features; by default CFM's."""
+
+    mutual_information: Literal["raw", "normalised", "corrected"] = Field(
+        "raw",
+        description="raw is the paper's, by which an id correlates with everything; normalised "
+        "divides by the smaller entropy; corrected leaves out what many values share by chance.",
+    )
+    weighting: Literal["items", "interactions"] = Field(
+        "items",
+        description="Weight of an item in the mutual information: one, as in the paper, or its "
+        "training events.",
+    )
+
+    @property
+    def information(self) -> tuple[str, str]:
+        """Name of the weighting and of the matrix that groups are drawn by."""
+        return self.weighting, self.mutual_information
+
+    @model_validator(mode="after")
+    def _information_has_effect(self) -> "CorrelatedViews":
+        if self.group_size == 1:
+            for name in ("mutual_information", "weighting"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} has no effect with group_size: 1, which masks the seed alone"
+                    )
+        return self
+
+
+class ContrastiveSettings(SampledSettings):
+    """Base of methods whose loss is a softmax over the views of items."""
+
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        description="Temperature of the softmax; a lower one lays the weight on the most similar "
+        "items.",
     )
     projection: int | None = Field(
         None,
@@ -102,63 +272,30 @@ class _MaskingConfig(_SampledConfig):
     )
 
 
-class RandomMasking(_MaskingConfig):
+_MASKING_SPACE: Mapping[str, Dimension] = {
+    "alpha": Range(low=0.03, high=1.0, log=True),
+    "temperature": Range(low=0.05, high=0.5, log=True),
+    "value_dropout": Choices(choices=(0.0, 0.1, 0.3)),
+}
+
+
+class RandomMasking(ContrastiveSettings, RandomViews):
     """RFM: a random half of the features is masked in view A, the other half in view B."""
 
     method: Literal["rfm"] = "rfm"
 
+    search_space: ClassVar[Mapping[str, Dimension]] = _MASKING_SPACE
 
-class CorrelatedMasking(_MaskingConfig):
+
+class CorrelatedMasking(ContrastiveSettings, CorrelatedViews):
     """CFM: a seed feature and its most correlated features are masked together."""
 
     method: Literal["cfm"] = "cfm"
-    mutual_information: Literal["raw", "normalised", "corrected"] = Field(
-        "raw",
-        description="raw is the paper's, by which an id correlates with everything; normalised "
-        "divides by the smaller entropy; corrected leaves out what many values share by chance.",
-    )
-    weighting: Literal["items", "interactions"] = Field(
-        "items", description="How an item counts: once, as in the paper, or by its training events."
-    )
 
-    @model_validator(mode="after")
-    def _information_has_effect(self) -> "CorrelatedMasking":
-        if self.group_size == 1:
-            for name in ("mutual_information", "weighting"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"{name} has no effect with group_size: 1, which masks the seed alone"
-                    )
-        return self
+    search_space: ClassVar[Mapping[str, Dimension]] = _MASKING_SPACE
 
 
-# Those that make two views of an item.
-MaskingConfig = RandomMasking | CorrelatedMasking
 SelfSupervisionConfig = Annotated[
     NoSelfSupervision | FeatureDropout | SpreadOut | RandomMasking | CorrelatedMasking,
     Field(discriminator="method"),
 ]
-
-
-def ssl_fault(
-    ssl: NoSelfSupervision | FeatureDropout | SpreadOut | MaskingConfig, features: FeatureSchema
-) -> str | None:
-    """What is wrong with the section for these features, with what to do; None if nothing."""
-    if not isinstance(ssl, RandomMasking | CorrelatedMasking):
-        return None
-    default = type(ssl).model_fields["value_dropout"].default
-    if ssl.value_dropout not in (0, default) and not any(map(takes_several_values, features.item)):
-        return "ssl.value_dropout has no effect without an item feature of several values"
-    has_id = any(isinstance(feature, IdFeature) for feature in features.item)
-    if ssl.id_feature != "masked" and not has_id:
-        return f"ssl.id_feature {ssl.id_feature} has no effect without an item feature of kind id"
-    split = [f for f in features.item if ssl.id_feature == "masked" or not isinstance(f, IdFeature)]
-    kind = "item features" if ssl.id_feature == "masked" else "item features beside the id"
-    if len(split) < 2:
-        return f"ssl needs at least two {kind} to split; set ssl.method: none"
-    if ssl.group_size is not None and ssl.group_size >= len(split):
-        return (
-            f"ssl.group_size is {ssl.group_size}, but there are {len(split)} {kind}, and one must "
-            f"be left to show; set at most {len(split) - 1}"
-        )
-    return None

@@ -50,6 +50,8 @@ class Batch(Pipelineable):
             is padding; never the target.
         known: [n, 2] int64: example, and item that is no negative of it in the memory.
         view_items: [V, S] int64, the items of self-supervision, alike in every view; -1 is padding.
+        view_hidden: [V, item features] bool, the features that each view hides.
+        view_key: [1] int64, key of the random numbers of self-supervision in this step.
     """
 
     sparse: KeyedJaggedTensor
@@ -71,6 +73,8 @@ class Batch(Pipelineable):
     hits: Tensor
     known: Tensor
     view_items: Tensor
+    view_hidden: Tensor
+    view_key: Tensor
 
     @property
     def num_examples(self) -> int:

@@ -28,12 +28,12 @@ from pipelines.prepared.reader import Prepared, context_columns
 from recsys.config.config import Config
 from recsys.data.candidates import CandidateBuilder, Candidates, only_items
 from recsys.data.reader import Share
-from recsys.ssl.views import ViewBuilder, Views, value_places
+from recsys.ssl.views import ViewBuilder, Views, value_positions
 
 # By name: what a batch is made of. No tensors, so that the tasks that build them need no torch.
 Arrays = dict[str, npt.NDArray[Any]]
 
-# 13, 14 and 16 are the views'.
+# 13, 14, 16 and 17 are the views'.
 _ID_DROPOUT, _HISTORY_DROPOUT, _CONTEXT_DROPOUT = 11, 12, 15
 
 
@@ -129,7 +129,7 @@ class BatchBuilder:
         else:
             history, places, read = share.history, share.reads.place, share.reads.element
         if self._loss.history_dropout:
-            place, position = value_places(history, places)
+            place, position = value_positions(history, places)
             draws = hash_uniform(self._seed, _HISTORY_DROPOUT, share.step, place, position)
             kept = draws >= self._loss.history_dropout
             read = None if read is None else _read_of_kept(history, read, kept)
@@ -207,6 +207,8 @@ class BatchBuilder:
             "hits": candidates.hits,
             "known": candidates.known,
             "view_items": view_items.astype(np.int64),
+            "view_hidden": views.hidden,
+            "view_key": views.key,
         }
 
     def _visible(

@@ -124,7 +124,7 @@ def gather(local: Tensor) -> Tensor:
     return _GatherWithGradient.apply(local)
 
 
-def own_columns(rows: int, device: torch.device) -> Tensor:
-    """Where this rank's rows lie among gathered rows, [rows]."""
+def target_columns(rows: int, device: torch.device) -> Tensor:
+    """Returns the positions of this rank's rows among gathered rows, [rows]."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     return torch.arange(rank * rows, (rank + 1) * rows, device=device)

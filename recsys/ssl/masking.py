@@ -1,4 +1,4 @@
-"""Which item features the two self-supervised views hide (Yao et al. 2021, section 3.2)."""
+"""Masks of the self-supervised views: the features that each hides (Yao et al. 2021, sec. 3.2)."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,19 +10,25 @@ from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
 from feature_store.schema import Feature, IdFeature
 from pipelines.prepared.reader import MutualInformation
-from recsys.config.ssl import CorrelatedMasking, RandomMasking, SelfSupervisionConfig
+from recsys.config.ssl import SslSettings
 
 Floats = npt.NDArray[np.float64]
 
-# For each view, so that views can draw independently.
-_SEED_FEATURE, _RANDOM_SPLIT = (1, 3), (2, 4)
+# Streams of random numbers of view A; those of view B follow them.
+_SEED_FEATURE, _RANDOM_SPLIT = 1, 2
+# First stream of the views after B, above all other streams of the data.
+_FURTHER_VIEWS = 100
 
 
 class Groups(Protocol):
     """Draws a group of features for each step."""
 
     def groups(self, steps: Ints, view: int) -> Bools:
-        """[steps, features]; each view has draws of its own."""
+        """Returns the group of each step, [steps, features]; each view has draws of its own."""
+        ...
+
+    def seeds(self, steps: Ints, view: int) -> Ints | None:
+        """Returns the seed feature of each step, [steps]; None where groups have none."""
         ...
 
 
@@ -31,8 +37,8 @@ class CorrelatedGroups:
 
     Args:
         information: [features, features] mutual information.
-        seed: Of the choice of seed features.
-        size: Of the groups; None: the paper's.
+        seed: Seed of the choice of seed features.
+        size: Number of features in a group; None: the paper's.
     """
 
     def __init__(self, information: Floats, seed: int, size: int | None = None) -> None:
@@ -42,12 +48,12 @@ class CorrelatedGroups:
         self._seed = seed
 
     def seeds(self, steps: Ints, view: int) -> Ints:
-        """The seed feature of each step, [steps]."""
-        draws = hash64(self._seed, _SEED_FEATURE[view], steps)
+        """Returns the seed feature of each step, [steps]."""
+        draws = hash64(self._seed, _stream(_SEED_FEATURE, view), steps)
         return (draws % np.uint64(len(self._groups))).astype(np.int64)
 
     def groups(self, steps: Ints, view: int) -> Bools:
-        """See `Groups`."""
+        """Returns the group of each step, [steps, features]; each view has draws of its own."""
         return self._groups[self.seeds(steps, view)]
 
 
@@ -55,9 +61,9 @@ class RandomGroups:
     """RFM: random features, by default half of them; of an odd number, the smaller half.
 
     Args:
-        num_features: To draw from.
-        seed: Of the draws.
-        size: Of the groups.
+        num_features: Number of features to draw from.
+        seed: Seed of the draws.
+        size: Number of features in a group; None: half of them.
     """
 
     def __init__(self, num_features: int, seed: int, size: int | None = None) -> None:
@@ -65,9 +71,14 @@ class RandomGroups:
         self._size = num_features // 2 if size is None else size
         self._seed = seed
 
+    def seeds(self, steps: Ints, view: int) -> None:
+        """Returns None: random groups have no seed."""
+        return None
+
     def groups(self, steps: Ints, view: int) -> Bools:
-        """See `Groups`."""
-        draws = hash64(self._seed, _RANDOM_SPLIT[view], steps[:, None], self._features)
+        """Returns the group of each step, [steps, features]; each view has draws of its own."""
+        stream = _stream(_RANDOM_SPLIT, view)
+        draws = hash64(self._seed, stream, steps[:, None], self._features)
         chosen = np.argsort(draws, axis=1)[:, : self._size]
         group = np.zeros(draws.shape, bool)
         np.put_along_axis(group, chosen, True, axis=1)
@@ -76,45 +87,50 @@ class RandomGroups:
 
 @dataclass(frozen=True)
 class Masking:
-    """What each view hides in each step.
+    """Features that each view hides in each step.
 
     Attributes:
         draws: Groups of the features that take part.
-        places: [features that take part] among all features.
+        positions: [features that take part] among all features.
         always_hidden: [features], whatever is drawn.
-        are_complementary: Whether view B hides what view A shows, of the features that take part.
+        are_complementary: Whether every second view hides what the one before it shows, of the
+            features that take part.
+        num_views: Number of views.
     """
 
     draws: Groups
-    places: Ints
+    positions: Ints
     always_hidden: Bools
     are_complementary: bool
+    num_views: int = 2
 
     def hidden(self, steps: Ints) -> Bools:
-        """[steps, 2, features], in view A and in view B."""
-        group = self.draws.groups(steps, 0)
-        other = ~group if self.are_complementary else self.draws.groups(steps, 1)
-        hidden = np.tile(self.always_hidden, (len(steps), 2, 1))
-        hidden[:, 0, self.places], hidden[:, 1, self.places] = group, other
+        """Returns the features that each view hides, [steps, views, features]."""
+        hidden = np.tile(self.always_hidden, (len(steps), self.num_views, 1))
+        for view in range(self.num_views):
+            if self.are_complementary and view % 2:
+                group = ~hidden[:, view - 1, self.positions]
+            else:
+                group = self.draws.groups(steps, view)
+            hidden[:, view, self.positions] = group
         return hidden
 
     def seeds(self, steps: Ints) -> Ints | None:
-        """View A's seed features, [steps]; None where groups have none."""
-        if not isinstance(self.draws, CorrelatedGroups):
-            return None
-        return self.places[self.draws.seeds(steps, 0)]
+        """Returns view A's seed features, [steps]; None where groups have none."""
+        seeds = self.draws.seeds(steps, 0)
+        return None if seeds is None else self.positions[seeds]
 
 
 def correlated_group(information: Floats, seed_feature: int, size: int | None = None) -> Bools:
-    """The seed feature and those most correlated with it, [k].
+    """Returns the seed feature and those most correlated with it, [k].
 
     Ties go to the feature that the schema lists first.
 
     Args:
         information: [k, k] mutual information.
-        seed_feature: Its place.
-        size: Of the group with the seed; None: the paper's, the seed and n = floor(k/2) more, but
-            always one is left out.
+        seed_feature: Position of the seed feature.
+        size: Number of features in the group, the seed among them; None: the paper's, the seed and
+            n = floor(k/2) more, but always one is left out.
     """
     num_features = len(information)
     if size is None:
@@ -127,30 +143,37 @@ def correlated_group(information: Floats, seed_feature: int, size: int | None = 
 
 
 def build_masking(
-    settings: SelfSupervisionConfig,
+    settings: SslSettings,
     features: tuple[Feature, ...],
     information: MutualInformation,
     seed: int,
 ) -> Masking | None:
-    """The masking that the configuration asks for; None where its method masks no features.
+    """Builds the masking that the configuration asks for; None where views hide no features.
 
     Args:
-        settings: Of the method.
-        features: Of the items.
-        information: Between them.
-        seed: Of all draws.
+        settings: Settings of the method.
+        features: Features of the items.
+        information: Mutual information between them.
+        seed: Seed of all draws.
     """
-    if not isinstance(settings, RandomMasking | CorrelatedMasking):
+    plan = settings.view_plan
+    if plan is None or plan.masks is None:
         return None
+    masks = plan.masks
     is_id = np.array([isinstance(feature, IdFeature) for feature in features])
-    takes_part = ~is_id if settings.id_feature != "masked" else np.ones(len(features), bool)
-    places = np.flatnonzero(takes_part)
+    takes_part = ~is_id if masks.id_feature != "masked" else np.ones(len(features), bool)
+    positions = np.flatnonzero(takes_part)
     draws: Groups
-    if isinstance(settings, CorrelatedMasking):
-        matrices = getattr(information, settings.weighting)
-        matrix = np.array(getattr(matrices, settings.mutual_information), np.float64)
-        draws = CorrelatedGroups(matrix[np.ix_(places, places)], seed, settings.group_size)
+    if masks.information is None:
+        draws = RandomGroups(len(positions), seed, masks.group_size)
     else:
-        draws = RandomGroups(len(places), seed, settings.group_size)
-    always_hidden = is_id & (settings.id_feature == "hidden")
-    return Masking(draws, places, always_hidden, settings.views == "complementary")
+        weighting, kind = masks.information
+        matrix = np.array(getattr(getattr(information, weighting), kind), np.float64)
+        draws = CorrelatedGroups(matrix[np.ix_(positions, positions)], seed, masks.group_size)
+    always_hidden = is_id & (masks.id_feature == "hidden")
+    return Masking(draws, positions, always_hidden, masks.are_complementary, plan.count)
+
+
+def _stream(of_view_a: int, view: int) -> int:
+    """Returns the number of a view's stream of random numbers."""
+    return of_view_a + 2 * view + (0 if view < 2 else _FURTHER_VIEWS)

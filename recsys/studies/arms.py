@@ -8,45 +8,56 @@ import optuna
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import with_values
+from recsys.config.ssl import (
+    CorrelatedMasking,
+    FeatureDropout,
+    NoSelfSupervision,
+    RandomMasking,
+    SpreadOut,
+    SslSettings,
+)
 from recsys.config.study import Arm
-from recsys.config.tuning import Choices, Dimension, Range
+from recsys.config.tuning import Choices, Dimension
 from recsys.tuning.space import Axis
 
 _SEED = 0
 
-# What each objective may tune; as many trials for each, so that none wins by a longer search.
+# Dimensions that every method may tune, beside those of its settings. Each method has equally many
+# trials, so that none wins by a longer search.
 _SHARED: dict[str, Dimension] = {
     "model.dropout": Choices(choices=(0.2, 0.3, 0.5)),
     "loss.id_dropout": Choices(choices=(0.0, 0.1, 0.3)),
 }
-_MASKING: dict[str, Dimension] = {
-    **_SHARED,
-    "ssl.alpha": Range(low=0.03, high=1.0, log=True),
-    "ssl.temperature": Range(low=0.05, high=0.5, log=True),
-    "ssl.value_dropout": Choices(choices=(0.0, 0.1, 0.3)),
-}
-_OBJECTIVES: dict[str, dict[str, Dimension]] = {
-    "none": _SHARED,
-    "feature_dropout": {**_SHARED, "ssl.rate": Choices(choices=(0.05, 0.1, 0.2, 0.4))},
-    "spread_out": {**_SHARED, "ssl.alpha": Range(low=0.03, high=3.0, log=True)},
-    "rfm": _MASKING,
-    "cfm": _MASKING,
-}
+_OF_THE_PAPER: tuple[type[SslSettings], ...] = (
+    NoSelfSupervision,
+    FeatureDropout,
+    SpreadOut,
+    RandomMasking,
+    CorrelatedMasking,
+)
 
 
 def default_arms() -> dict[str, Arm]:
-    """The paper's comparison: no self-supervision, its two baselines, RFM and CFM."""
-    return {
-        method: Arm(values={"ssl.method": method}, space=space)
-        for method, space in _OBJECTIVES.items()
-    }
+    """Returns the paper's comparison: no self-supervision, its two baselines, RFM and CFM."""
+    return {method_name(settings): method_arm(settings) for settings in _OF_THE_PAPER}
+
+
+def method_arm(settings: type[SslSettings]) -> Arm:
+    """Returns the arm of a method, with the search space that its settings name."""
+    space = {f"ssl.{name}": dimension for name, dimension in settings.search_space.items()}
+    return Arm(values={"ssl.method": method_name(settings)}, space={**_SHARED, **space})
+
+
+def method_name(settings: type[SslSettings]) -> str:
+    """Returns the value of `ssl.method` that selects a method."""
+    return str(settings.model_fields["method"].default)
 
 
 def arms_of(config: Config) -> dict[str, Arm]:
-    """Those of the configuration, else the paper's; each is checked against the configuration.
+    """Returns the arms of the configuration, else the paper's, each checked against it.
 
     Raises:
-        UserError: A path or a value is not of the configuration.
+        UserError: A path or a value does not fit the configuration.
     """
     arms = dict(config.study.arms) or default_arms()
     if config.study.baseline not in arms:
@@ -65,30 +76,32 @@ def arms_of(config: Config) -> dict[str, Arm]:
 
 
 def trials_of(config: Config, name: str, arm: Arm, trials: int) -> list[dict[str, Any]]:
-    """What to try of an arm: the configured values, then random ones, the same at every call.
+    """Returns the values to try of an arm: the configured ones, then random ones, by path.
+
+    They are the same at every call.
 
     Args:
-        config: Whose paths they are.
-        name: Of the arm, for errors.
-        arm: Its values and its space.
-        trials: How many; fewer where the space has no more.
+        config: Configuration that the paths lead into.
+        name: Name of the arm, for errors.
+        arm: Values and search space of the arm.
+        trials: Number of values; fewer where the space has no more.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=_SEED))
     axes = [Axis(path, dimension) for path, dimension in arm.space.items()]
-    found: list[dict[str, Any]] = [dict(arm.values)]
+    tried: list[dict[str, Any]] = [dict(arm.values)]
     for _ in range(20 * trials):
-        if len(found) >= trials or not axes:
+        if len(tried) >= trials or not axes:
             break
-        asked = study.ask()
-        values = {**arm.values, **{axis.path: axis.suggest(asked) for axis in axes}}
-        if values not in found:
-            found.append(values)
-    for values in found:
+        trial = study.ask()
+        values = {**arm.values, **{axis.path: axis.suggest(trial) for axis in axes}}
+        if values not in tried:
+            tried.append(values)
+    for values in tried:
         checked(config, name, values)
-    return found
+    return tried
 
 
 def checked(config: Config, name: str, values: Mapping[str, Any]) -> Config:
-    """The configuration with an arm's values."""
+    """Returns the configuration with an arm's values."""
     return with_values(config, values, source=f"study.arms.{name}")

@@ -1,7 +1,7 @@
 """What self-supervision does to a model: numbers that are logged at each validation.
 
-    view_similarity            mean cosine of an item's two views
-    alignment.views            mean squared distance of an item's two views
+    view_similarity            mean cosine of an item's views, of each with the first
+    alignment.views            mean squared distance of an item's views, of each from the first
     alignment.positives        mean squared distance of a query and its item
     uniformity.views           of view A over the batch's items
     uniformity.items           of item vectors over the catalogue
@@ -13,7 +13,8 @@
 
 Alignment and uniformity are those of Wang and Isola (2020), the effective rank is that of Roy and
 Vetterli (2007). Views are compared as the tower makes them, before a projection head. All but the
-last four lines are there without self-supervision too, as far as they have no views.
+last four lines are there without self-supervision too, as far as they have no views. A method may
+add figures of its own.
 
 Everything is of the last batch and of the vectors that the validation ranks: a forward without
 gradients, and a forward and two backward passes of the item tower alone. Tables get no gradient, so
@@ -37,7 +38,7 @@ from recsys.losses import softmax as losses
 from recsys.model.encode import evaluation_mode
 from recsys.model.two_tower import Encoded
 from recsys.ssl.masking import Masking
-from recsys.training.objective import TwoTowerObjective
+from recsys.training.objective import TwoTowerObjective, ssl_batch
 
 PREFIX = "diagnostics."
 
@@ -135,11 +136,12 @@ def batch_diagnostics(objective: TwoTowerObjective, batch: Batch) -> dict[str, f
                 items = losses.gather(batch.view_items[0])
                 vectors = losses.gather(encoded.views[0])
                 values["uniformity.views"] = uniformity(vectors[items >= 0], items[items >= 0])
-            if len(encoded.views) == 2:
-                view_a, view_b = encoded.views
-                distance = _alignment(view_a, view_b, batch.view_items[0])
+            if len(encoded.views) > 1:
+                distance = float(np.mean(_view_distances(encoded.views, batch.view_items)))
                 values["alignment.views"] = distance
                 values["view_similarity"] = 1 - distance / 2  # Of unit vectors.
+            if ssl is not None:
+                values |= ssl.measure(ssl_batch(encoded, batch))
         if ssl is not None and ssl.tower is None:
             values |= _gradients(objective, encoded, batch)
     return values
@@ -208,7 +210,7 @@ def _gradients(objective: TwoTowerObjective, encoded: Encoded, batch: Batch) -> 
         items, views = objective.model.encode_items(encoded.item_inputs, batch.num_candidates)
         again = replace(encoded, items=items, views=views.view_as(encoded.views))
         main = _flat_gradient(objective.main_loss(again, batch), parameters)
-        of_ssl = _flat_gradient(ssl(again.views, batch.view_items[0]), parameters)
+        of_ssl = _flat_gradient(ssl(ssl_batch(again, batch)), parameters)
     lengths = float(main.norm()), float(of_ssl.norm())
     if min(lengths) == 0:
         return {}
@@ -223,6 +225,16 @@ def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).double()
     return _sum_over_ranks(flat) / (dist.get_world_size() if dist.is_initialized() else 1)
+
+
+def _view_distances(views: Tensor, items: Tensor) -> list[float]:
+    """Returns the mean squared distance of each further view from the first.
+
+    Args:
+        views: [V, S, dim].
+        items: [V, S]; -1 is padding.
+    """
+    return [_alignment(views[0], view, items[0]) for view in views[1:]]
 
 
 def _alignment(left: Tensor, right: Tensor, items: Tensor) -> float:

@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
+from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
-from recsys.config.loss import LossConfig
-from recsys.config.ssl import SelfSupervisionConfig
 from recsys.data.batch import Batch
-from recsys.losses.frequency import StreamingFrequency, build_frequency
-from recsys.losses.memory import CandidateMemory, build_memory
-from recsys.model.two_tower import TwoTower
-from recsys.ssl.objectives import build_self_supervision
+from recsys.losses.frequency import build_frequency
+from recsys.losses.memory import build_memory
+from recsys.model.two_tower import Encoded, TwoTower
+from recsys.ssl.method import SslBatch, SslContext, SslMethod
+from recsys.ssl.methods import build_method
 from recsys.training.main_loss import MainLoss
 
 
@@ -18,27 +18,20 @@ class TwoTowerObjective(nn.Module):
 
     Args:
         model: The towers.
-        loss: Settings of the main task.
-        ssl: Settings of the self-supervised task.
-        frequency: Of the main task; see `MainLoss`.
-        memory: Of the main task.
+        main_loss: Loss of the main task.
+        self_supervision: Loss beside it; None: there is none.
     """
 
     def __init__(
-        self,
-        model: TwoTower,
-        loss: LossConfig,
-        ssl: SelfSupervisionConfig,
-        frequency: StreamingFrequency | None = None,
-        memory: CandidateMemory | None = None,
+        self, model: TwoTower, main_loss: MainLoss, self_supervision: SslMethod | None
     ) -> None:
         super().__init__()
         self.model = model
-        self.main_loss = MainLoss(loss, frequency, memory)
-        self.self_supervision = build_self_supervision(ssl, model)
+        self.main_loss = main_loss
+        self.self_supervision = self_supervision
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimise (a scalar), and what to log: each loss by name, detached.
+        """Computes the loss to minimise (a scalar), and each loss by name, detached, to log.
 
         Every rank's loss is the mean over its own examples with the whole global batch as
         candidates, so that the mean over ranks is the loss of the global batch.
@@ -48,22 +41,43 @@ class TwoTowerObjective(nn.Module):
         total = self.main_loss(encoded, batch)
         parts = {"main": total.detach()}
         if ssl is not None:
-            self_supervised = ssl(encoded.views, batch.view_items[0])
+            self_supervised = ssl(ssl_batch(encoded, batch))
             total = total + ssl.alpha * self_supervised
             parts["ssl"] = self_supervised.detach()
         if self.main_loss.learned_temperature is not None:
             parts["temperature"] = self.main_loss.learned_temperature().detach()
         return total, parts
 
+    def after_step(self) -> None:
+        """Lets the self-supervised method update what no gradient does; call it after each step."""
+        if self.self_supervision is not None:
+            self.self_supervision.after_step(self.model.item_tower)
 
-def build_objective(model: TwoTower, config: Config, num_items: int) -> TwoTowerObjective:
-    """The objective that the configuration asks for.
+
+def ssl_batch(encoded: Encoded, batch: Batch) -> SslBatch:
+    """Returns the rows of a batch that self-supervision sampled, as its methods read them."""
+    inputs = encoded.item_inputs[batch.num_candidates :]
+    return SslBatch(
+        vectors=encoded.views,
+        inputs=inputs.view(*batch.view_items.shape, inputs.shape[1]),
+        hidden=batch.view_hidden,
+        items=batch.view_items,
+        key=batch.view_key,
+    )
+
+
+def build_objective(model: TwoTower, config: Config, prepared: Prepared) -> TwoTowerObjective:
+    """Builds the objective that the configuration asks for.
 
     Args:
         model: The towers.
-        config: Its loss, ssl and training sections are used.
-        num_items: Of the catalogue.
+        config: Configuration; its loss, ssl and training sections are used.
+        prepared: The prepared data.
     """
-    frequency = build_frequency(config.loss, num_items)
+    frequency = build_frequency(config.loss, prepared.num_items)
     memory = build_memory(config.loss, config.training.batch_size, model.dim)
-    return TwoTowerObjective(model, config.loss, config.ssl, frequency, memory)
+    widths = {feature.name: feature.dim for feature in model.item_inputs.features}
+    context = SslContext(model.item_tower, model.dim, widths, prepared)
+    return TwoTowerObjective(
+        model, MainLoss(config.loss, frequency, memory), build_method(config.ssl, context)
+    )

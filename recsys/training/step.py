@@ -79,9 +79,10 @@ class Stepper:
         return loss, parts
 
     def finish(self, step: int, loss: Tensor) -> None:
-        """Clips and applies the gradients."""
+        """Clips and applies the gradients, then lets the objective update what has none."""
         check_gradients(step, loss, (p.grad for p in self._optimizers.dense))
         self._optimizers.finish()
+        self._sharded.module.after_step()
 
 
 def use_precision(module: nn.Module, settings: TrainingConfig, device: torch.device) -> None:

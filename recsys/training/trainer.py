@@ -129,7 +129,7 @@ class _Rank:
         self.builder = BatchBuilder(prepared, config)
         torch.manual_seed(config.training.seed)  # The towers start equal on all ranks.
         model = build_model(prepared, config.model, torch.device("meta"))
-        objective = build_objective(model, config, prepared.num_items)
+        objective = build_objective(model, config, prepared)
         use_precision(objective, config.training, device)
         self.sharded, tables = shard(objective, model, config.training, config.sharding, device)
         self.model = model

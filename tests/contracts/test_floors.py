@@ -69,7 +69,6 @@ TO_CUT = {
     ("pipelines.reports.charts", "recsys.evaluation.results"),
     ("recsys.checkpoint.load", "recsys.training.objective"),
     ("recsys.dashboard.sections.training", "recsys.reports.diagnostics"),
-    ("recsys.ssl.objectives", "recsys.model.two_tower"),
 }
 
 

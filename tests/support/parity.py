@@ -115,7 +115,7 @@ def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
         max_length=50,
         table_device=torch.device("meta"),
     )
-    objective = build_objective(model, settings, ITEMS)
+    objective = build_objective(model, settings, prepared())
     use_precision(model, settings.training, CPU)
     parts = case.parts or dist.get_world_size()
     with patch("recsys.distributed.planner._columns", lambda dim, _: max(4, dim // parts)):

@@ -66,6 +66,7 @@ def prepared(information=None):
     frequency[:NEVER_TRAINED] += 1
     return SimpleNamespace(
         features=FEATURES,
+        num_items=ITEMS,
         item_columns={
             "item_id": Jagged.from_lengths(np.arange(ITEMS), ones(ITEMS)),
             "kind": Jagged.from_lengths(1 + np.arange(ITEMS) % 3, ones(ITEMS)),

@@ -8,7 +8,7 @@ from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch, history_rows
 from recsys.data.builder import BatchBuilder
 from recsys.model.two_tower import FeatureInput, TwoTower
-from recsys.training.objective import TwoTowerObjective
+from recsys.training.objective import build_objective, ssl_batch
 from tests.support.small_batches import NEVER_TRAINED, config, prepared, share
 
 ITEM_INPUTS = (
@@ -64,20 +64,20 @@ def test_masked_and_absent_features_become_the_learned_default():
 
 def test_the_default_embedding_gets_a_gradient_from_the_self_supervised_loss():
     settings = config()
-    objective = TwoTowerObjective(tiny_model(), settings.loss, settings.ssl)
+    objective = build_objective(tiny_model(), settings, prepared())
     batch = training_batch(settings)
-    objective.self_supervision(objective.model(batch).views, batch.view_items[0]).backward()
+    objective.self_supervision(ssl_batch(objective.model(batch), batch)).backward()
     gradient = objective.model.item_inputs.default.grad.view(4, 4)
     assert (gradient.abs().sum(dim=1) > 0).all()  # Every feature is masked in one of the views.
 
 
 def test_the_loss_is_the_main_loss_plus_alpha_times_the_self_supervised_one():
     settings = config(ssl={"alpha": 0.3})
-    objective = TwoTowerObjective(tiny_model(), settings.loss, settings.ssl)
+    objective = build_objective(tiny_model(), settings, prepared())
     total, parts = objective(training_batch(settings))
     assert torch.allclose(total, parts["main"] + 0.3 * parts["ssl"])
     none = config(ssl={"method": "none"})
-    alone, parts = TwoTowerObjective(tiny_model(), none.loss, none.ssl)(training_batch(none))
+    alone, parts = build_objective(tiny_model(), none, prepared())(training_batch(none))
     assert set(parts) == {"main"}
     assert torch.equal(alone.detach(), parts["main"])
 
@@ -95,7 +95,7 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
     batch = batch_of(builder, arrays)
     seen = {}
     for name, settings in (("corrected", corrected), ("plain", plain)):
-        objective = TwoTowerObjective(tiny_model(), settings.loss, settings.ssl)
+        objective = build_objective(tiny_model(), settings, prepared())
         encoded = objective.model(batch)
         seen[name] = objective.main_loss(encoded, batch).item()
         seen[f"{name} vectors"] = encoded.items

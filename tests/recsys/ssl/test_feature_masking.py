@@ -45,7 +45,7 @@ def data(**changed: Column) -> SimpleNamespace:
 
 
 def otherwise(column: Column) -> Column:
-    """Other values, absent where they were."""
+    """Returns other values, absent where they were."""
     if isinstance(column, Dense):
         return Dense(column.values + 1, column.present)
     return Jagged(column.values[::-1] + 1, column.offsets)
@@ -67,9 +67,9 @@ def model() -> TwoTower:
     return TwoTower(inputs, [FeatureInput("query.country", 4, 4, 0)], [], settings, 50).eval()
 
 
-@pytest.mark.parametrize("place", range(len(FEATURES.item)))
-def test_a_hidden_feature_has_no_influence_on_its_view(place: int) -> None:
-    name = FEATURES.item[place].name
+@pytest.mark.parametrize("position", range(len(FEATURES.item)))
+def test_a_hidden_feature_has_no_influence_on_its_view(position: int) -> None:
+    name = FEATURES.item[position].name
     settings = config(features=FEATURES.model_dump(), ssl={"method": "rfm", "value_dropout": 0.5})
     changed = data(**{name: otherwise(data().item_columns[name])})
     tower = model()
@@ -83,7 +83,7 @@ def test_a_hidden_feature_has_no_influence_on_its_view(place: int) -> None:
             with torch.no_grad():
                 views.append(tower(batch))
         drawn = builders[0].views.share(step, share(step).columns, 0, 1)
-        is_hidden_in_a = bool(drawn.hidden[0, place])
+        is_hidden_in_a = bool(drawn.hidden[0, position])
         in_a = torch.equal(views[0].views[0], views[1].views[0])
         in_b = torch.equal(views[0].views[1], views[1].views[1])
         assert (in_a, in_b) == (is_hidden_in_a, not is_hidden_in_a)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,7 +89,7 @@ def test_masks_depend_on_the_step_alone(groups):
 
 
 def masking(method=RandomMasking, **settings) -> Masking:
-    """Over an id and three categorical features."""
+    """Builds a masking of an id and three categorical features."""
     features = (
         CategoricalFeature(name="a", dim=4),
         IdFeature(name="id", dim=4),
@@ -153,3 +155,20 @@ def test_the_configuration_picks_the_matrix(weighting, kind):
     drawn = build_masking(settings, features, information, seed=0)
     groups = {tuple(np.flatnonzero(group)) for group in drawn.hidden(np.arange(50))[:, 0]}
     assert groups == {(0, 1), (1, 2)}  # In the others, features 0 and 2 belong together.
+
+
+@pytest.mark.parametrize("method", [RandomMasking, CorrelatedMasking])
+@pytest.mark.parametrize("views", ["complementary", "independent"])
+def test_any_number_of_views_begins_with_the_same_two(method, views):
+    two = masking(method, views=views)
+    five = replace(two, num_views=5)
+    hidden = five.hidden(np.arange(400))
+    assert hidden.shape == (400, 5, 4)
+    assert np.array_equal(hidden[:, :2], two.hidden(np.arange(400)))
+    if views == "complementary":
+        assert (hidden[:, 0:2].sum(axis=1) == 1).all()
+        assert (hidden[:, 2:4].sum(axis=1) == 1).all()
+    drawn = hidden[:, ::2] if views == "complementary" else hidden
+    for view in range(1, drawn.shape[1]):
+        assert not np.array_equal(drawn[:, view], drawn[:, 0])
+        assert np.allclose(drawn[:, view].mean(axis=0), drawn[:, 0].mean(axis=0), atol=0.1)

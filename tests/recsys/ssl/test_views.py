@@ -1,4 +1,4 @@
-"""Which items self-supervision takes, what hides where, and the baseline that hides in the main."""
+"""Items that self-supervision samples, features that views hide, and dropout in the main task."""
 
 import numpy as np
 import pytest

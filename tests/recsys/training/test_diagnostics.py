@@ -18,7 +18,7 @@ from recsys.training.diagnostics import (
     masking_counts,
     uniformity,
 )
-from recsys.training.objective import TwoTowerObjective, build_objective
+from recsys.training.objective import TwoTowerObjective, build_objective, ssl_batch
 from tests.recsys.losses.test_losses import unit_rows
 from tests.recsys.model.test_two_tower import tiny_model, training_batch
 from tests.support.small_batches import config, prepared
@@ -28,7 +28,7 @@ OF_VIEWS = {"view_similarity", "alignment.views", "uniformity.views", "gradient_
 
 
 def objective_of(settings: Config) -> TwoTowerObjective:
-    return TwoTowerObjective(tiny_model(dropout=0.5), settings.loss, settings.ssl)
+    return build_objective(tiny_model(dropout=0.5), settings, prepared())
 
 
 def test_uniformity_by_hand():
@@ -90,7 +90,7 @@ def test_gradients_equal_those_of_the_whole_model(ssl):
     for is_main in (True, False):
         module.zero_grad()
         encoded = module.model(batch)
-        ssl_loss = module.self_supervision(encoded.views, batch.view_items[0])
+        ssl_loss = module.self_supervision(ssl_batch(encoded, batch))
         (module.main_loss(encoded, batch) if is_main else ssl_loss).backward()
         of_tower = [p.grad.reshape(-1) for p in module.model.item_tower.parameters()]
         gradients.append(torch.cat(of_tower))
@@ -105,7 +105,7 @@ def test_gradients_equal_those_of_the_whole_model(ssl):
 
 def test_measuring_changes_nothing():
     settings = config(loss={"logq": "streaming"})
-    module, batch = build_objective(tiny_model(), settings, 30), training_batch(settings)
+    module, batch = build_objective(tiny_model(), settings, prepared()), training_batch(settings)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     batch_diagnostics(module, batch)
     assert module.training

@@ -1,18 +1,22 @@
 """The self-supervised losses against naive loops, on one rank and on two, and what they train."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from recsys.ssl.objectives import contrastive_loss, spread_out_loss
-from recsys.training.objective import TwoTowerObjective
+from recsys.config.ssl import CorrelatedMasking
+from recsys.ssl.methods.contrastive import contrastive_loss
+from recsys.ssl.methods.spread_out import spread_out_loss
+from recsys.training.objective import TwoTowerObjective, build_objective, ssl_batch
 from tests.recsys.losses.test_losses import unit_rows
 from tests.recsys.model.test_two_tower import tiny_model, training_batch
 from tests.support.ranks import start_ranks
-from tests.support.small_batches import config
+from tests.support.small_batches import config, prepared
+from tests.support.ssl_batches import random_batch
 
 ITEMS = torch.tensor([4, 7, 4, 2, 9, -1])
 
@@ -118,15 +122,15 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_one(tmp_path: Path):
 
 def objective(**ssl) -> TwoTowerObjective:
     settings = config(ssl=ssl)
-    return TwoTowerObjective(tiny_model(), settings.loss, settings.ssl)
+    return build_objective(tiny_model(), settings, prepared())
 
 
 def gradients_of_ssl(module: TwoTowerObjective, **ssl) -> dict[str, bool]:
-    """Which parameters the self-supervised loss moves."""
+    """Returns for each parameter whether the self-supervised loss moves it."""
     batch = training_batch(config(ssl=ssl))
     assert module.self_supervision is not None
     encoded = module.model(batch, module.self_supervision.tower)
-    module.self_supervision(encoded.views, batch.view_items[0]).backward()
+    module.self_supervision(ssl_batch(encoded, batch)).backward()
     return {
         name: p.grad is not None and bool(p.grad.abs().sum() > 0)
         for name, p in module.named_parameters()
@@ -164,7 +168,10 @@ def test_a_projection_is_between_the_vectors_and_the_loss():
     assert view_a.shape == (4, 6)
     items = torch.arange(4)
     expected = contrastive_loss(view_a, view_b, items=items, temperature=0.1)
-    assert torch.equal(module.self_supervision(views, items), expected)
+    batch = replace(
+        random_batch(CorrelatedMasking(), items), vectors=views, items=items.expand(2, 4)
+    )
+    assert torch.equal(module.self_supervision(batch), expected)
 
 
 @pytest.mark.parametrize("ssl", [{"method": "none"}, {"method": "feature_dropout", "rate": 0.2}])

@@ -1,0 +1,64 @@
+"""RFM and CFM: two views of an item against those of other items."""
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys.config.ssl import ContrastiveSettings
+from recsys.losses import softmax as losses
+from recsys.ssl.method import SslBatch, SslContext, SslMethod
+
+
+class ContrastiveLoss(SslMethod):
+    """Softmax of view A of each item against view B of all (Yao et al. 2021, eq. 3).
+
+    Attributes:
+        head: Projection of the views' vectors; None: they are compared as they are.
+
+    Args:
+        settings: Settings of the method.
+        context: The model that it is made for.
+    """
+
+    def __init__(self, settings: ContrastiveSettings, context: SslContext) -> None:
+        super().__init__(settings.alpha)
+        self._temperature = settings.temperature
+        self.head: nn.Module | None = None
+        if settings.shared_layers == "inputs":
+            self.tower = copy.deepcopy(context.item_tower)
+        if settings.projection is not None:
+            width = settings.projection
+            self.head = nn.Sequential(
+                nn.Linear(context.dim, width), nn.ReLU(), nn.Linear(width, width)
+            )
+
+    def forward(self, batch: SslBatch) -> Tensor:
+        """Computes this rank's loss, a scalar whose mean over ranks is the global batch's."""
+        views = batch.vectors
+        if self.head is not None:
+            views = F.normalize(self.head(views), dim=2)
+        view_a, view_b = views
+        return contrastive_loss(view_a, view_b, items=batch.items[0], temperature=self._temperature)
+
+
+def contrastive_loss(
+    view_a: Tensor, view_b: Tensor, *, items: Tensor, temperature: float
+) -> Tensor:
+    """Computes the batch softmax of view A against view B (Yao et al. 2021, eq. 3).
+
+    An item that was sampled twice is not its own negative.
+
+    Args:
+        view_a: [rows, dim], L2-normalised.
+        view_b: [rows, dim], L2-normalised.
+        items: [rows]; -1 is padding.
+        temperature: Temperature of the softmax.
+    """
+    targets = losses.target_columns(len(items), items.device)
+    logits = losses.scaled_similarities(view_a, losses.gather(view_b), temperature=temperature)
+    columns = losses.gather(items)
+    logits = losses.mask_equal(logits, left=items, right=columns, targets=targets)
+    # Weights make up for padding, so that the mean over all rows is that over the items.
+    weight = (items >= 0) * (len(columns) / (columns >= 0).sum())
+    return losses.weighted_cross_entropy(logits, targets=targets, weight=weight.to(logits.dtype))
