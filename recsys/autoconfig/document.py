@@ -300,10 +300,8 @@ def _training(found: Findings) -> list[Entry]:
     size, defaults = found.size, TrainingConfig()
     on_ray = size.events > rules.RAY_FROM_EVENTS
     sparse, dense = rules.learning_rates(size)
-    workers = rules.RAY_WORKERS if on_ray else 1
     return [
-        Setting("launcher", "ray" if on_ray else "local", _why_launcher(on_ray)),
-        Setting("workers", workers),
+        Setting("ray", {"workers": rules.RAY_WORKERS} if on_ray else None, _why_ray(on_ray)),
         Setting("batch_size", rules.batch_size(size), "examples a step, over all workers"),
         Setting("epochs", rules.epochs(size), "at most"),
         Setting("patience", defaults.patience, "validations without gain before it stops"),
@@ -313,11 +311,11 @@ def _training(found: Findings) -> list[Entry]:
     ]
 
 
-def _why_launcher(on_ray: bool) -> str:
+def _why_ray(on_ray: bool) -> str:
     if on_ray:
-        return "any number of workers; local runs one in this process"
+        return "any number of workers; null: one, in this process"
     limit = f"{rules.RAY_FROM_EVENTS:,}"
-    return f"up to {limit} events one process is enough; ray runs more"
+    return f"up to {limit} events one process is enough; {{workers: 2}}: Ray Train"
 
 
 def _evaluation() -> list[Entry]:

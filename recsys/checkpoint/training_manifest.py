@@ -14,13 +14,11 @@ IDENTITY_FILE = "identity.json"
 
 # These change how a training runs, and not what it learns.
 _RUNTIME_KEYS = {
-    "launcher",
-    "workers",
+    "ray",
     "device",
     "deterministic",
     "checkpoint_every",
     "keep_checkpoints",
-    "max_failures",
 }
 
 
@@ -59,7 +57,7 @@ class TrainManifest(Frozen):
 def training_fingerprint(
     config: Config, prepared: Prepared, started_from: str | None = None
 ) -> str:
-    """Identifies what a training learns: data, settings, seed and start; not launcher or workers.
+    """Identifies what a training learns: data, settings, seed and start; not its workers.
 
     Args:
         config: Of the training.

@@ -33,6 +33,11 @@ RENAMED: Mapping[str, Renamed] = {
     "evaluation.ease_max_items": Renamed(_CONSTANT),
     "evaluation.knn_neighbours": Renamed(_CONSTANT),
     "evaluation.slice_values": Renamed(_CONSTANT),
+    "training.launcher": Renamed("is now training.ray: null, or {workers: 2} for launcher ray"),
+    "training.max_failures": Renamed("is now training.ray.max_failures"),
+    "training.workers": Renamed("is now training.ray.workers"),
+    "training.schedule.warmup_fraction": Renamed("is now training.schedule.warmup, below 1"),
+    "training.schedule.warmup_steps": Renamed("is now training.schedule.warmup"),
 }
 
 

@@ -2,24 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from feature_store.core.settings import Settings
 
 
 class _WarmUp(Settings):
-    """From next to nothing up to the full learning rates."""
+    """A rise from next to nothing up to the full learning rates."""
 
-    warmup_steps: int = Field(0, ge=0, description="Steps in which learning rates rise.")
-    warmup_fraction: float | None = Field(
-        None, gt=0, lt=1, description="Instead of warmup_steps: of the training's steps."
+    warmup: float = Field(
+        0, ge=0, description="Steps in which learning rates rise; below 1, their part of all steps."
     )
 
-    @model_validator(mode="after")
-    def _one_warm_up(self) -> "_WarmUp":
-        if self.warmup_steps and self.warmup_fraction is not None:
-            raise ValueError("warmup_steps has no effect beside warmup_fraction; remove one")
-        return self
+    @field_validator("warmup")
+    @classmethod
+    def _is_a_fraction_or_whole(cls, warmup: float) -> float:
+        if warmup >= 1 and warmup % 1:
+            raise ValueError(f"warmup is a whole number of steps or below 1, got {warmup}")
+        return warmup
 
 
 class ConstantSchedule(_WarmUp):
@@ -29,26 +29,31 @@ class ConstantSchedule(_WarmUp):
 
 
 class CosineSchedule(_WarmUp):
-    """Warm-up, then half a cosine down to a share of the learning rates at the last step."""
+    """Warm-up, then half a cosine down to a part of the learning rates at the last step."""
 
     kind: Literal["cosine"] = "cosine"
-    final: float = Field(0.0, ge=0, lt=1, description="The share that is left at the end.")
+    final: float = Field(0.0, ge=0, lt=1, description="Part of the rates left at the last step.")
 
 
 class InfiniteSchedule(Settings):
-    """Goes on from training to training without warming up again; see `recsys.schedules`.
+    """A schedule over all trainings of a model, which warms up only once.
 
-    Ibrahim et al., Simple and scalable strategies to continually pre-train large language models
-    (2024); Hägele et al., Scaling laws and compute-optimal training beyond fixed training durations
-    (2024).
+    For `start: previous`; see `recsys.training.schedules`. Ibrahim et al., Simple and scalable
+    strategies to continually pre-train large language models (2024); Hägele et al., Scaling laws
+    and compute-optimal training beyond fixed training durations (2024).
     """
 
     kind: Literal["infinite"] = "infinite"
-    warmup_steps: int = Field(100, ge=0, description="Of the first training.")
-    cooldown_steps: int = Field(1_000, ge=1, description="Then, down to the constant share.")
-    constant: float = Field(0.5, gt=0, le=1, description="The share from then on.")
+    warmup: int = Field(100, ge=0, description="Steps of the first training's warm-up.")
+    cooldown_steps: int = Field(
+        1_000, ge=1, description="Steps after the warm-up, down to the constant part."
+    )
+    constant: float = Field(0.5, gt=0, le=1, description="Part of the rates from then on.")
     anneal_fraction: float = Field(
-        0.1, ge=0, lt=1, description="Of each training's steps, at its end: down to nothing."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Part of each training's steps, at its end, in which rates fall to 0.",
     )
 
 
@@ -57,81 +62,102 @@ Schedule = Annotated[
 ]
 
 
-class TrainingConfig(Settings):
-    """The loop, its optimizers and its workers."""
+class RayTrainConfig(Settings):
+    """Workers of Ray Train, on one machine or on a cluster."""
 
-    seed: int = Field(0, ge=0)
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(1024, ge=2, description="Examples a step, over all workers.")
+    workers: int = Field(1, ge=1, description="Ranks; on GPUs, one for each GPU.")
+    max_failures: int = Field(
+        3, ge=0, description="Failures of workers after which the training is given up."
+    )
+
+
+class TrainingConfig(Settings):
+    """The training loop: its length, its optimizers and the processes that run it.
+
+    Tune `batch_size`, both learning rates and `weight_decay` for your data (`recsys tune` does).
+    `epochs` is only a bound where `patience` ends the training. The rest is about where and how a
+    training runs, and changes nothing that is learnt.
+    """
+
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    epochs: int = Field(10, ge=1, description="Passes over the training examples, at most.")
+    batch_size: int = Field(1024, ge=2, description="Examples a step, over all ranks.")
     examples: Literal["events", "sequences"] = Field(
         "events",
-        description="sequences: events of a query are read in one go, each predicting the next. "
-        "A step then has about batch_size examples. Needs history.kind past and no context.",
+        description="Examples of a step. events: each event with its history; sequences: all "
+        "events of a query at once, each predicting the next, about batch_size in a step (needs "
+        "data.history.kind past and no features.context).",
     )
-    workers: int = Field(1, ge=1)
-    launcher: Literal["ray", "local"] = Field(
-        "local", description="ray: Ray Train, any number of workers; local: in-process, one."
+    ray: RayTrainConfig | None = Field(
+        None, description="Workers of Ray Train; null: one rank, in the command's own process."
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Processor of each rank; auto: a GPU where there is one."
+    )
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         "rowwise_adagrad",
-        description="Of the tables; rows that a step does not read stay as they are. On a CPU, "
-        "adam keeps a copy of each table on each rank (sharding type data_parallel).",
+        description="Optimizer of the tables; rows that a step does not read stay as they are. On "
+        "a CPU, adam keeps a copy of each table on each rank (sharding type data_parallel).",
     )
     sparse_learning_rate: float = Field(
-        0.05, gt=0, description="Of the tables; adam needs far less, such as 0.002."
+        0.05,
+        gt=0,
+        description="Learning rate of the tables; adam needs far less, such as 0.002.",
     )
     dense_optimizer: Literal["adamw", "adam", "adagrad"] = Field(
-        "adamw", description="Of everything but the tables."
+        "adamw",
+        description="Experimental: optimizer of everything but the tables; all results in "
+        "docs/results.md are with adamw.",
     )
-    dense_learning_rate: float = Field(0.002, gt=0, description="Of everything but the tables.")
+    dense_learning_rate: float = Field(
+        0.002, gt=0, description="Learning rate of everything but the tables."
+    )
     weight_decay: float = Field(
         0.0,
         ge=0,
-        description="Of the dense optimizer, on matrices only: not on biases, norms, defaults, "
-        "temperature or tables.",
+        description="Weight decay of the dense optimizer, on matrices only: not on biases, norms, "
+        "defaults, temperature or tables.",
     )
     gradient_clipping: float | None = Field(
-        None,
-        gt=0,
-        description="The most that the norm of all dense gradients together may be; null: any.",
+        None, gt=0, description="Largest norm of all dense gradients together; null: no bound."
     )
     schedule: Schedule = Field(
-        ConstantSchedule(), description="What both learning rates are multiplied with."
+        ConstantSchedule(), description="Factor of both learning rates, step by step."
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="Of the towers' matrix products in training. Tables are sharding.precision; "
-        "losses, norms and evaluation are always fp32.",
+        description="Number format of the towers' matrix products in training; tables follow "
+        "sharding.precision, and losses, norms and evaluation are always fp32.",
     )
     deterministic: bool = Field(
         False,
-        description="Whether the same seed, ranks and machine give the same bits; slower on a GPU.",
+        description="Same bits from the same seed, ranks and machine; slower on a GPU.",
     )
-    validations_per_epoch: int = Field(1, ge=1)
-    patience: int = Field(3, ge=1, description="Validations without gain before training stops.")
+    validations_per_epoch: int = Field(1, ge=1, description="Validations in each epoch.")
+    patience: int = Field(
+        3, ge=1, description="Validations without improvement after which training stops."
+    )
     start: Literal["scratch", "previous"] = Field(
         "scratch",
-        description="previous: from the model of the last training of this output, if there is "
-        "one; rows that are new to its vocabularies start fresh.",
+        description="Model to begin with. previous: the last training's of this output, if there "
+        "is one; rows that are new to its vocabularies start fresh.",
     )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps; null: a checkpoint at each validation, and no others."
+        None, ge=1, description="Steps between checkpoints; null: one at each validation."
     )
     keep_checkpoints: int = Field(
-        2, ge=1, description="The last ones of an unfinished training, beside the best."
-    )
-    max_failures: int = Field(
-        3, ge=0, description="Of workers of launcher ray, before the training is given up."
+        2,
+        ge=1,
+        description="Latest checkpoints kept of an unfinished training, beside the best.",
     )
 
+    @property
+    def workers(self) -> int:
+        """Number of ranks."""
+        return self.ray.workers if self.ray is not None else 1
+
     @model_validator(mode="after")
-    def _workers_fit(self) -> "TrainingConfig":
-        if self.launcher == "local" and self.workers != 1:
-            raise ValueError("launcher local runs one worker; set launcher: ray or workers: 1")
-        default = TrainingConfig.model_fields["max_failures"].default
-        if self.launcher == "local" and self.max_failures != default:
-            raise ValueError("max_failures has no effect with launcher local; remove it")
+    def _every_worker_has_examples(self) -> "TrainingConfig":
         if self.batch_size < self.workers:
-            raise ValueError("batch_size must be at least as many as workers")
+            raise ValueError("batch_size must be at least as large as ray.workers")
         return self

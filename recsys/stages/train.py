@@ -142,7 +142,7 @@ def _run_workers(
     rows = "examples" if plan.kind == "events" else plan.kind
     console.print(
         f"train: {config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
-        f"{rows} on {ranks} ({config.training.launcher})"
+        f"{rows} on {ranks} ({'ray' if config.training.ray else 'local'})"
         + (f", from the checkpoint at step {step}" if step else begins)
     )
     # Workers may have another working directory.

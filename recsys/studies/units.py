@@ -14,7 +14,6 @@ from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import with_values
-from recsys.config.training import TrainingConfig
 from recsys.evaluation.per_query import PER_QUERY
 
 RESULT = "result.json"
@@ -87,10 +86,8 @@ def unit_of(
     run = {
         **values,
         "training.seed": seed,
-        "training.launcher": "local",
-        "training.workers": 1,
+        "training.ray": None,
         "training.start": "scratch",
-        "training.max_failures": TrainingConfig.model_fields["max_failures"].default,
         **settings.get("evaluation", {}),
     }
     config = with_values(base, run, source=name)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from recsys.config.training import TrainingConfig
+from recsys.config.training import RayTrainConfig, TrainingConfig
 from recsys.data.loader import local_arrays, ray_arrays
 from recsys.distributed.ranks import use_cores
 from recsys.training.job import Job
@@ -30,14 +30,14 @@ def launch(job: Job, settings: TrainingConfig) -> None:
     Raises:
         UserError: A rank raised one, or a worker failed.
     """
-    if settings.launcher == "local":
+    if settings.ray is None:
         device = device_of(settings, local_rank=0)
         if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
             use_cores(1)
         with single_process_group(device):
             train_on_rank(job, device, local_arrays)
     else:
-        _launch_ray(job, settings)
+        _launch_ray(job, settings, settings.ray)
 
 
 def device_of(settings: TrainingConfig, local_rank: int) -> torch.device:
@@ -60,8 +60,8 @@ def single_process_group(device: torch.device) -> Iterator[None]:
     """TorchRec needs a process group even for one rank."""
     if dist.is_initialized():
         raise UserError(
-            "launcher local needs a process without a torch.distributed group; "
-            "destroy it, or set training.launcher: ray."
+            "training.ray null needs a process without a torch.distributed group; "
+            "destroy it, or set training.ray: {workers: 1}."
         )
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -71,7 +71,7 @@ def single_process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _launch_ray(job: Job, settings: TrainingConfig) -> None:
+def _launch_ray(job: Job, settings: TrainingConfig, ray_train: RayTrainConfig) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -88,7 +88,7 @@ def _launch_ray(job: Job, settings: TrainingConfig) -> None:
         train_loop_config={"job": job, "settings": settings.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.workers,
+            num_workers=ray_train.workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": _WORKER_CPUS, **({"GPU": 1} if use_gpu else {})},
         ),
@@ -96,7 +96,7 @@ def _launch_ray(job: Job, settings: TrainingConfig) -> None:
             name="train",
             storage_path=os.path.join(job.work_dir, "ray"),
             # The workers are started again, and go on from the latest checkpoint.
-            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=ray_train.max_failures),
         ),
     )
     try:

@@ -39,18 +39,17 @@ def learning_rate_factor(
 
 def warmup_steps(schedule: ConstantSchedule | CosineSchedule, total_steps: int) -> int:
     """How many steps the factor rises for."""
-    if schedule.warmup_fraction is not None:
-        return round(schedule.warmup_fraction * total_steps)
-    return schedule.warmup_steps
+    is_fraction = schedule.warmup < 1
+    return round(schedule.warmup * total_steps if is_fraction else schedule.warmup)
 
 
 def _infinite(schedule: InfiniteSchedule, step: int, total_steps: int, earlier_steps: int) -> float:
     """Warm-up and cooldown by Ibrahim et al. 2024, annealing by Hägele et al. 2024 (1 - sqrt)."""
     seen = earlier_steps + step
-    if seen < schedule.warmup_steps:
-        factor = (seen + 1) / schedule.warmup_steps
+    if seen < schedule.warmup:
+        factor = (seen + 1) / schedule.warmup
     else:
-        done = (seen - schedule.warmup_steps) / schedule.cooldown_steps
+        done = (seen - schedule.warmup) / schedule.cooldown_steps
         factor = _cosine(schedule.constant, min(1.0, done))
     annealed = round(schedule.anneal_fraction * total_steps)
     into = step - (total_steps - annealed)

@@ -29,13 +29,11 @@ _REASONS = {
     "training.seed": "the best of many seeds is luck; tuning.confirm_seeds averages over some",
     "training.validations_per_epoch": "trials are compared validation by validation",
     "training.patience": "it is a bound, the more the better",
-    "training.launcher": _OF_RUNNING,
-    "training.workers": _OF_RUNNING,
+    "training.ray": _OF_RUNNING,
     "training.device": _OF_RUNNING,
     "training.deterministic": _OF_RUNNING,
     "training.checkpoint_every": _OF_RUNNING,
     "training.keep_checkpoints": _OF_RUNNING,
-    "training.max_failures": _OF_RUNNING,
     "training.start": "trials begin from scratch",
 }
 
@@ -182,7 +180,8 @@ def _fits(config: Config, path: str, dimension: Dimension) -> bool:
 
 def _check_allowed(path: str) -> None:
     section = path.partition(".")[0]
-    reason = _REASONS.get(path) or _REASONS.get(section)
+    prefixes = (path, ".".join(path.split(".")[:2]), section)
+    reason = next((_REASONS[prefix] for prefix in prefixes if prefix in _REASONS), None)
     if reason is None and section in Config.model_fields and section not in _SECTIONS:
         reason = "it has no effect on what is learnt"
     if reason is not None:

@@ -11,7 +11,6 @@ from ray import tune
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import with_values
-from recsys.config.training import TrainingConfig
 from recsys.data.loader import local_arrays
 from recsys.training.job import Job
 from recsys.training.launch import device_of, single_process_group
@@ -28,13 +27,10 @@ PREFIX = "validation."
 
 def trial_config(config: Config, trial: Trial) -> Config:
     """The configuration that a trial trains, in one process."""
-    failures = TrainingConfig.model_fields["max_failures"].default
     values = {
         **trial.started.values,
         "training.seed": trial.started.seed,
-        "training.launcher": "local",
-        "training.workers": 1,
-        "training.max_failures": failures,
+        "training.ray": None,
         "output": str(Path(config.output).resolve()),  # Workers may be elsewhere.
     }
     return with_values(config, values, source=f"trial {trial.number}")

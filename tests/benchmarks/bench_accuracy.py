@@ -24,7 +24,7 @@ from recsys.evaluation.metrics import METRICS, Measured
 from recsys.evaluation.results import EvaluationResult
 
 _SLICES = ("head", "torso", "tail", "cold")
-_IN_PROCESS = {"training.launcher": "local", "training.workers": 1}
+_IN_PROCESS = {"training.ray": None}
 
 
 def measure(config: Config, seed: int) -> EvaluationResult:

@@ -17,6 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.training_manifest import work_dir_of
+from recsys.config.training import RayTrainConfig
 from recsys.data.loader import local_arrays, ray_arrays
 from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
@@ -127,7 +128,7 @@ def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
 
 
 def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session, monkeypatch):
-    config = short(planted, workers=2, launcher="ray")
+    config = short(planted, ray=RayTrainConfig(workers=2))
     plan = training_plan(Prepared(config.prepared_dir), config)
     start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
     monkeypatch.setattr("recsys.data.loader._TASK_WINDOWS", 0)  # A task for each step.
@@ -219,7 +220,7 @@ def own_output(config, directory: Path):
 
 @pytest.mark.slow
 def test_ray_train_equals_one_rank(planted, tmp_path, ray_session):
-    config = short(own_output(planted, tmp_path / "ray"), workers=2, launcher="ray", epochs=1)
+    config = short(own_output(planted, tmp_path / "ray"), ray=RayTrainConfig(workers=2), epochs=1)
     manifest = train(config)
     train_on_ranks(config, tmp_path / "one", 1)
     assert_same_lines(losses(config.train_dir), losses(tmp_path / "one"))
@@ -229,7 +230,7 @@ def test_ray_train_equals_one_rank(planted, tmp_path, ray_session):
 @pytest.mark.slow
 def test_an_error_in_a_worker_of_ray_is_the_users(planted, tmp_path, ray_session):
     rates = {"sparse_learning_rate": 1e30, "dense_learning_rate": 1e30}
-    config = short(own_output(planted, tmp_path), workers=2, launcher="ray", **rates)
+    config = short(own_output(planted, tmp_path), ray=RayTrainConfig(workers=2), **rates)
     with pytest.raises(UserError, match="the loss is not finite at step"):
         train(config)
     assert not config.train_dir.exists()
@@ -253,8 +254,12 @@ def kill_a_worker(metrics: Path, from_step: int, killed: list[int]) -> None:
 @pytest.mark.slow
 def test_a_worker_of_ray_that_is_killed_is_replaced(planted, tmp_path, ray_session):
     """SIGKILL in the middle: by itself it ends as an unkilled training does."""
-    settings = {"workers": 2, "launcher": "ray", "epochs": 4, "checkpoint_every": 4}
-    config = short(own_output(planted, tmp_path / "ray"), max_failures=1, **settings)
+    settings = {"epochs": 4, "checkpoint_every": 4}
+    config = short(
+        own_output(planted, tmp_path / "ray"),
+        ray=RayTrainConfig(workers=2, max_failures=1),
+        **settings,
+    )
     train_on_ranks(config, tmp_path / "whole", 2)
     killed: list[int] = []
     metrics = work_dir_of(config) / METRICS_FILE

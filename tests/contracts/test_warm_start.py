@@ -92,7 +92,7 @@ def nightly(log: Path, output: Path, tracking_uri: str, **training):
         training={
             "epochs": 1,
             "start": "previous",
-            "schedule": {"kind": "infinite", "warmup_steps": 4, "cooldown_steps": 8},
+            "schedule": {"kind": "infinite", "warmup": 4, "cooldown_steps": 8},
             **training,
         },
     )

@@ -17,6 +17,7 @@ from torch.multiprocessing import start_processes
 
 from recsys.checkpoint.manifest import latest_checkpoint
 from recsys.config.config import Config
+from recsys.config.training import RayTrainConfig
 from recsys.data.loader import local_arrays
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
@@ -47,7 +48,7 @@ def train_on_ranks(
     batch of a rank, written before it is trained on.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    training = config.training.model_copy(update={"workers": ranks, "launcher": "ray"})
+    training = config.training.model_copy(update={"ray": RayTrainConfig(workers=ranks)})
     job = Job(config.model_copy(update={"training": training}).model_dump_json(), str(work_dir))
     store = work_dir / "store"
     store.unlink(missing_ok=True)

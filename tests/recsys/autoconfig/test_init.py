@@ -76,7 +76,7 @@ def test_names_and_units_of_other_logs(tmp_path: Path) -> None:
     assert "4 here, and columns.rating: Overall" in text
     assert [feature.name for feature in config.features.item] == ["movieId"]
     assert (config.ssl.method, config.loss.id_dropout) == ("none", 0)
-    assert config.training.launcher == "local"
+    assert config.training.ray is None
 
 
 @pytest.mark.parametrize(

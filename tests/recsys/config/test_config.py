@@ -47,7 +47,10 @@ def changed(**sections):
         ({"ssl": {"method": "none", "alpha": 1}}, "unknown key ssl.alpha"),
         ({"data": {"split": {"kind": "time"}}}, "data.split.validation_from is missing; add it"),
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to"),
-        ({"training": {"workers": 2}}, "launcher local runs one worker"),
+        (
+            {"training": {"batch_size": 2, "ray": {"workers": 3}}},
+            "at least as large as ray.workers",
+        ),
         ({"data": {"min_rating": 4}}, "min_rating needs data.columns.rating"),
         ({"features": {"item": [{"name": "a", "kind": "id", "dim": 8}]}}, "ssl needs at least two"),
     ],

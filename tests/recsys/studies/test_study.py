@@ -167,9 +167,9 @@ def test_trainings_side_by_side_keep_to_their_threads(monkeypatch):
     try:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
-        launch_module.launch(Job("", ""), TrainingConfig(launcher="local", workers=1))
+        launch_module.launch(Job("", ""), TrainingConfig(ray=None))
         monkeypatch.delenv("OMP_NUM_THREADS")
-        launch_module.launch(Job("", ""), TrainingConfig(launcher="local", workers=1))
+        launch_module.launch(Job("", ""), TrainingConfig(ray=None))
     finally:
         torch.set_num_threads(before)
     assert seen == [1, len(os.sched_getaffinity(0))]

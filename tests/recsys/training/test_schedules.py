@@ -16,22 +16,22 @@ def factors(schedule, total, earlier=0):
 
 
 def test_warm_up_rises_in_equal_steps_to_the_full_rate():
-    assert factors(ConstantSchedule(warmup_steps=4), 6) == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert factors(ConstantSchedule(warmup_fraction=0.5), 4) == [0.5, 1, 1, 1]
+    assert factors(ConstantSchedule(warmup=4), 6) == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert factors(ConstantSchedule(warmup=0.5), 4) == [0.5, 1, 1, 1]
     assert factors(ConstantSchedule(), 3) == [1, 1, 1]
 
 
 def test_cosine_halves_in_the_middle_and_would_end_at_its_last_share():
-    found = factors(CosineSchedule(warmup_steps=2, final=0.2), 10)
+    found = factors(CosineSchedule(warmup=2, final=0.2), 10)
     assert found[:3] == [0.5, 1, 1]
     assert found[6] == pytest.approx((1 + 0.2) / 2)
     assert found == [*found[:2], *sorted(found[2:], reverse=True)]
     assert learning_rate_factor(
-        CosineSchedule(warmup_steps=2, final=0.2), 10, total_steps=10
+        CosineSchedule(warmup=2, final=0.2), 10, total_steps=10
     ) == pytest.approx(0.2)
 
 
-INFINITE = InfiniteSchedule(warmup_steps=4, cooldown_steps=6, constant=0.4, anneal_fraction=0.25)
+INFINITE = InfiniteSchedule(warmup=4, cooldown_steps=6, constant=0.4, anneal_fraction=0.25)
 
 
 def test_infinite_warms_up_cools_down_stays_and_anneals():
@@ -48,5 +48,5 @@ def test_infinite_goes_on_without_warming_up_where_others_begin_anew():
     whole = factors(INFINITE.model_copy(update={"anneal_fraction": 0.0}), 20)
     rest = factors(INFINITE.model_copy(update={"anneal_fraction": 0.0}), 12, earlier=8)
     assert whole[8:] == rest
-    warm = ConstantSchedule(warmup_steps=4)
+    warm = ConstantSchedule(warmup=4)
     assert factors(warm, 6, earlier=40) == factors(warm, 6)

@@ -47,7 +47,7 @@ def tuned(space: dict | None = None, **tuning) -> Config:
         ({"data.history.max_length": {"low": 1, "high": 2}}, "all trials read one prepared"),
         ({"features.item": {"choices": [[], []]}}, "all trials read one prepared directory"),
         ({"training.seed": {"low": 1, "high": 2}}, "the best of many seeds is luck"),
-        ({"training.workers": {"low": 1, "high": 2}}, "how a training runs"),
+        ({"training.ray.workers": {"low": 1, "high": 2}}, "how a training runs"),
         ({"evaluation.select_by": {"choices": ["map@10", METRIC]}}, "trials are compared by it"),
         ({"output": {"choices": ["a", "b"]}}, "no effect on what is learnt"),
     ],
