@@ -1,4 +1,4 @@
-"""What every model is measured against, by the same code on the same queries."""
+"""Baselines, fitted to the training events and measured by the same code on the same queries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +14,17 @@ from torch import Tensor
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.hashing import hash64
 from recsys.config.evaluation import Baseline, EvaluationConfig
-from recsys.evaluation.item_knn import binary_matrix
+from recsys.evaluation.item_knn import binary_matrix, item_knn_scorer, item_similarity
 from recsys.evaluation.ranking import ItemScores, Scorer, vector_scorer
 
-# What is tried on the validation split.
+# Settings that are tried on the validation split.
 _EASE_REGULARISATIONS = (30.0, 100.0, 300.0, 1000.0)
 _ALS_CONFIDENCES = (1.0, 10.0)
-_CHANCE = 0
+
 _NEIGHBOURS = 100
-# EASE takes time by the cube of the items.
+_FACTORS, _REGULARISATION, _ITERATIONS = 64, 0.05, 15
+_CHANCE_SEED = 0
+# The time of EASE grows with the cube of the number of items.
 _MOST_ITEMS_OF_EASE = 6_000
 
 
@@ -30,17 +32,17 @@ class Fitted(Protocol):
     """A baseline that was fitted to the training events."""
 
     def scorer(self, known: Jagged) -> Scorer:
-        """Scores of all items for queries that have `known` ones, [queries]."""
+        """Returns the scores of all items for queries with the given known items, [queries]."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What baselines learn from.
+    """Data that baselines are fitted to.
 
     Attributes:
-        items: [queries] of the training events, of all queries.
-        frequency: [items] training events.
-        validate: Gives the validation metric of a fitted baseline, by which it is tuned.
+        items: Items of the training events of all queries, [queries].
+        frequency: Number of training events of each item, [items].
+        validate: Function that returns the validation metric of a fitted baseline.
     """
 
     items: Jagged
@@ -50,12 +52,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Popularity:
-    """Scores an item by its training events, [items]; the same for every query."""
+    """Popularity: the number of training events, the same for every query.
+
+    Attributes:
+        frequency: Number of training events of each item, [items].
+    """
 
     frequency: Ints
 
     def scorer(self, known: Jagged) -> Scorer:
-        """Of any queries."""
+        """Returns scores that do not depend on the known items."""
         # Ranks instead of counts: float32 cannot tell counts above 2^24 apart.
         _, rank = np.unique(self.frequency, return_inverse=True)
         scores = torch.from_numpy(rank.astype(np.float64))
@@ -64,14 +70,14 @@ class Popularity:
 
 @dataclass(frozen=True)
 class Chance:
-    """Scores without any reason, and the same ones every time."""
+    """Pseudo-random scores, the same in every run."""
 
     def scorer(self, known: Jagged) -> Scorer:
-        """Of any queries."""
+        """Returns scores that do not depend on the known items."""
 
         def choose(rows: Ints) -> ItemScores:
-            def score(start: int, stop: int) -> torch.Tensor:
-                drawn = hash64(_CHANCE, rows[:, None], np.arange(start, stop))
+            def score(start: int, stop: int) -> Tensor:
+                drawn = hash64(_CHANCE_SEED, rows[:, None], np.arange(start, stop))
                 return torch.from_numpy(drawn.astype(np.float64))
 
             return score
@@ -80,79 +86,34 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class _Knn:
-    training: Training
+class ItemKnn:
+    """Item-kNN: the summed similarities of an item to the known ones; see `item_similarity`.
+
+    Attributes:
+        similarity: Similarities of the nearest items, sparse [items, items].
+    """
+
+    similarity: sparse.csr_matrix
 
     def scorer(self, known: Jagged) -> Scorer:
-        from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
-
-        items = len(self.training.frequency)
-        return item_knn_scorer(known, item_similarity(self.training.items, items, _NEIGHBOURS))
-
-
-def _ease(training: Training) -> Fitted:
-
-    items = len(training.frequency)
-    return _best(training, _EASE_REGULARISATIONS, lambda r: Ease.fit(training.items, items, r))
-
-
-def _als(training: Training) -> Fitted:
-
-    items = len(training.frequency)
-    return _best(training, _ALS_CONFIDENCES, lambda c: Als(training.items, items, c))
-
-
-def _best(
-    training: Training, settings: tuple[float, ...], fit: Callable[[float], Fitted]
-) -> Fitted:
-    """That of the settings which is best on the validation split; of equal ones the first."""
-    best: tuple[float, Fitted] | None = None
-    for setting in settings:
-        fitted = fit(setting)
-        value = training.validate(fitted)
-        if best is None or value > best[0]:
-            best = value, fitted
-    assert best is not None
-    return best[1]
-
-
-def baselines(
-    settings: EvaluationConfig, num_items: int
-) -> tuple[dict[Baseline, Callable[[Training], Fitted]], list[str]]:
-    """How to fit each of the configured baselines, and a sentence for each that is left out."""
-    known: dict[Baseline, Callable[[Training], Fitted]] = {
-        "random": lambda _: Chance(),
-        "popularity": lambda training: Popularity(training.frequency),
-        "item_knn": _Knn,
-        "ease": _ease,
-        "als": _als,
-    }
-    left_out = []
-    chosen = {name: fit for name, fit in known.items() if name in settings.baselines}
-    if "ease" in chosen and num_items > _MOST_ITEMS_OF_EASE:
-        del chosen["ease"]
-        left_out.append(
-            f"EASE is left out: its time grows with the cube of the items, and {num_items:,} are "
-            f"more than {_MOST_ITEMS_OF_EASE:,}"
-        )
-    return chosen, left_out
-
-
-_FACTORS, _REGULARISATION, _ITERATIONS = 64, 0.05, 15
+        """Returns the sums over the known items of each query, [queries]."""
+        return item_knn_scorer(known, self.similarity)
 
 
 class Als:
-    """A matrix factorisation, whose queries are fitted anew to the items that they have.
+    """Matrix factorisation by alternating least squares (Hu et al. 2008), from `implicit`.
+
+    The factors of a query are fitted to its known items when it is scored.
 
     Args:
-        train: [queries] items.
-        num_items: Of the corpus.
-        confidence: How much more an event counts than its absence.
+        train: Items of the training events, [queries].
+        num_items: Number of items of the corpus.
+        confidence: Weight of an event relative to its absence.
     """
 
     def __init__(self, train: Jagged, num_items: int, confidence: float) -> None:
         self._num_items = num_items
-        with threadpool_limits(1, "blas"):  # It has threads of its own.
+        with threadpool_limits(1, "blas"):  # The library has threads of its own.
             self._model = AlternatingLeastSquares(
                 factors=_FACTORS,
                 regularization=_REGULARISATION,
@@ -163,7 +124,7 @@ class Als:
             self._model.fit(self._matrix(train), show_progress=False)
 
     def scorer(self, known: Jagged) -> Scorer:
-        """Scores by the products of the factors; `known` are the items of each query."""
+        """Returns the products of the factors of queries, from their known items, and of items."""
         with threadpool_limits(1, "blas"):
             queries = self._model.recalculate_user(np.arange(len(known)), self._matrix(known))
         return vector_scorer(queries, self._model.item_factors)
@@ -174,24 +135,26 @@ class Als:
 
 @dataclass(frozen=True)
 class Ease:
-    """Fitted in closed form (Steck, Embarrassingly shallow autoencoders for sparse data, 2019).
+    """EASE: item-item weights in closed form (Steck 2019).
+
+    Source: Embarrassingly shallow autoencoders for sparse data, WWW 2019.
 
     Attributes:
-        weights: [items, items] float32, with a diagonal of zeros.
+        weights: Weight of a known item for another, [items, items] float32, 0 on the diagonal.
     """
 
     weights: Tensor
 
     @classmethod
     def fit(cls, train: Jagged, num_items: int, regularisation: float) -> "Ease":
-        """The least squares of predicting each item from the others.
+        """Solves the least squares of predicting each item from the others.
 
-        Time grows with the cube of the items and memory with their square, 32 bytes for each pair.
+        Time grows with the cube of the number of items, and memory its square: 32 bytes a pair.
 
         Args:
-            train: [queries] items.
-            num_items: Of the corpus.
-            regularisation: Of the squares of the weights.
+            train: Items of the training events, [queries].
+            num_items: Number of items of the corpus.
+            regularisation: Weight of the squared weights.
         """
         matrix = binary_matrix(train, num_items)
         together = torch.from_numpy((matrix.T @ matrix).toarray())
@@ -202,7 +165,7 @@ class Ease:
         return cls(weights.float())
 
     def scorer(self, known: Jagged) -> Scorer:
-        """Scores by the sum of the weights from the items that a query has, [queries]."""
+        """Returns the sums of the weights of the known items of each query, [queries]."""
         weights = self.weights.numpy()
 
         def choose(rows: Ints) -> ItemScores:
@@ -211,3 +174,55 @@ class Ease:
             return lambda start, stop: scores[:, start:stop]
 
         return choose
+
+
+def _item_knn(training: Training) -> Fitted:
+    return ItemKnn(item_similarity(training.items, len(training.frequency), _NEIGHBOURS))
+
+
+def _ease(training: Training) -> Fitted:
+    items = len(training.frequency)
+    return _best(training, _EASE_REGULARISATIONS, lambda r: Ease.fit(training.items, items, r))
+
+
+def _als(training: Training) -> Fitted:
+    items = len(training.frequency)
+    return _best(training, _ALS_CONFIDENCES, lambda c: Als(training.items, items, c))
+
+
+def _best(
+    training: Training, settings: tuple[float, ...], fit: Callable[[float], Fitted]
+) -> Fitted:
+    """Returns the baseline with the best validation metric; the first among equals."""
+    best: tuple[float, Fitted] | None = None
+    for setting in settings:
+        fitted = fit(setting)
+        value = training.validate(fitted)
+        if best is None or value > best[0]:
+            best = value, fitted
+    assert best is not None
+    return best[1]
+
+
+BASELINES: dict[Baseline, Callable[[Training], Fitted]] = {
+    "random": lambda _: Chance(),
+    "popularity": lambda training: Popularity(training.frequency),
+    "item_knn": _item_knn,
+    "ease": _ease,
+    "als": _als,
+}
+
+
+def chosen_baselines(
+    settings: EvaluationConfig, num_items: int
+) -> tuple[dict[Baseline, Callable[[Training], Fitted]], list[str]]:
+    """Returns how to fit each configured baseline, and a sentence for each that is left out."""
+    chosen = {name: fit for name, fit in BASELINES.items() if name in settings.baselines}
+    left_out = []
+    if "ease" in chosen and num_items > _MOST_ITEMS_OF_EASE:
+        del chosen["ease"]
+        left_out.append(
+            f"EASE is left out: its time grows with the cube of the items, and {num_items:,} are "
+            f"more than {_MOST_ITEMS_OF_EASE:,}"
+        )
+    return chosen, left_out

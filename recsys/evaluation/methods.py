@@ -11,7 +11,7 @@ from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
 from recsys.config.evaluation import CUTOFFS
-from recsys.evaluation.baselines import Fitted, Training, baselines
+from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
 from recsys.evaluation.metrics import Measured, Ranks, measure, overall_ratios, ranks_of
 from recsys.evaluation.ranking import Scorer, vector_scorer
@@ -111,7 +111,7 @@ def _methods(
     training = Training(
         prepared.query_state.train, prepared.item_frequency, _validation_of(config, prepared)
     )
-    chosen, left_out = baselines(config.evaluation, prepared.num_items)
+    chosen, left_out = chosen_baselines(config.evaluation, prepared.num_items)
     return {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
 
 

@@ -13,8 +13,9 @@ Its recall@K is micro: the share of its pairs that are found. The other metrics 
 queries that have a pair in it. A slice of queries is measured as all queries are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +26,7 @@ from feature_store.core.settings import Frozen
 from pipelines.reports.format import Figures
 from recsys.config.evaluation import CUTOFFS
 
-MEASURES = ("recall", "hit_rate", "ndcg", "map", "mrr")
-
 SLICES = ("head", "torso", "tail", "cold")
-
-
-def metric_names(cutoffs: tuple[int, ...] = CUTOFFS) -> tuple[str, ...]:
-    """Such as `recall@10`, by cutoff and then by measure."""
-    return tuple(f"{measure}@{k}" for k in cutoffs for measure in MEASURES)
-
-
-METRICS = metric_names()
 
 _CONFIDENCE = 0.95
 _BOOTSTRAP_SEED = 0
@@ -103,6 +94,97 @@ class Ratios:
         }
 
 
+@dataclass(frozen=True)
+class RankedPairs:
+    """Held-out pairs, those of a query together and best ranked first.
+
+    Attributes:
+        query: Position of the pair's query, [pairs].
+        rank: Rank of the pair's item from 0, [pairs].
+        hits: Number of the query's pairs that are ranked at least as high, [pairs].
+        counts: Number of pairs of each query, [queries].
+    """
+
+    query: Ints
+    rank: Ints
+    hits: Ints
+    counts: Ints
+
+    @classmethod
+    def of(cls, ranks: Ranks) -> "RankedPairs":
+        """Sorts the pairs of all queries."""
+        order = np.lexsort((ranks.rank, ranks.query))
+        query, rank = ranks.query[order], ranks.rank[order]
+        hits = np.arange(1, len(query) + 1) - np.searchsorted(query, query, side="left")
+        return cls(query, rank, hits, np.bincount(query, minlength=ranks.num_queries))
+
+    def sums(self, values: npt.NDArray[Any], cutoff: int) -> Doubles:
+        """Sums the values, [pairs], of a query's pairs within the cutoff, [queries]."""
+        sums = np.bincount(self.query, values * (self.rank < cutoff), len(self.counts))
+        return np.asarray(sums, np.float64)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A ranking metric.
+
+    Attributes:
+        name: Name in files, without the cutoff.
+        title: Name in tables, without the cutoff.
+        of_query: Value of each query at a cutoff, [queries]; 0 for one without pairs.
+        is_per_pair: Whether values are sums over pairs, to be divided by their number: a query's
+            own overall, and in a slice of items the number of all its pairs.
+    """
+
+    name: str
+    title: str
+    of_query: Callable[[RankedPairs, int], Doubles]
+    is_per_pair: bool = False
+
+
+def _recall(pairs: RankedPairs, cutoff: int) -> Doubles:
+    return pairs.sums(np.ones(len(pairs.rank)), cutoff)
+
+
+def _hit_rate(pairs: RankedPairs, cutoff: int) -> Doubles:
+    return pairs.sums(pairs.hits == 1, cutoff)
+
+
+def _ndcg(pairs: RankedPairs, cutoff: int) -> Doubles:
+    discounts = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
+    ideal = np.concatenate([[1.0], discounts])[np.minimum(pairs.counts, cutoff)]
+    return pairs.sums(1 / np.log2(pairs.rank + 2), cutoff) / ideal
+
+
+def _average_precision(pairs: RankedPairs, cutoff: int) -> Doubles:
+    most = np.maximum(np.minimum(pairs.counts, cutoff), 1)
+    return pairs.sums(pairs.hits / (pairs.rank + 1), cutoff) / most
+
+
+def _reciprocal_rank(pairs: RankedPairs, cutoff: int) -> Doubles:
+    return pairs.sums((pairs.hits == 1) / (pairs.rank + 1), cutoff)
+
+
+METRICS = (
+    Metric("recall", "Recall", _recall, is_per_pair=True),
+    Metric("hit_rate", "Hit rate", _hit_rate),
+    Metric("ndcg", "NDCG", _ndcg),
+    Metric("map", "MAP", _average_precision),
+    Metric("mrr", "MRR", _reciprocal_rank),
+)
+
+
+def metric_names(cutoffs: tuple[int, ...] = CUTOFFS) -> tuple[str, ...]:
+    """Returns names such as `recall@10`, by cutoff and then in the order of `METRICS`."""
+    return tuple(f"{metric.name}@{k}" for k in cutoffs for metric in METRICS)
+
+
+def metric_title(name: str) -> str:
+    """Returns the title of a name such as `recall@10`: Recall@10."""
+    metric, _, cutoff = name.partition("@")
+    return next(f"{each.title}@{cutoff}" for each in METRICS if each.name == metric)
+
+
 def ranks_of(held_out: Jagged, top: Ints) -> Ranks:
     """Looks held-out items up in rankings.
 
@@ -120,7 +202,7 @@ def ranks_of(held_out: Jagged, top: Ints) -> Ranks:
 def overall_ratios(ranks: Ranks, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
     """Of all pairs; recall is the mean of the queries' recalls."""
     numerator, pairs = _sums(ranks, cutoffs)
-    numerator[:, _recalls(cutoffs)] /= np.maximum(pairs, 1)[:, None]
+    numerator[:, _is_per_pair(cutoffs)] /= np.maximum(pairs, 1)[:, None]
     has_pairs = np.broadcast_to((pairs > 0)[:, None], numerator.shape).astype(np.float64)
     return Ratios(metric_names(cutoffs), numerator, has_pairs, len(ranks.item))
 
@@ -138,7 +220,7 @@ def item_ratios(ranks: Ranks, members: Bools, cutoffs: tuple[int, ...] = CUTOFFS
     numerator, pairs = _sums(within, cutoffs)
     names = metric_names(cutoffs)
     denominator = np.repeat((pairs > 0).astype(np.float64)[:, None], len(names), axis=1)
-    denominator[:, _recalls(cutoffs)] = pairs[:, None]
+    denominator[:, _is_per_pair(cutoffs)] = pairs[:, None]
     return Ratios(names, numerator, denominator, len(within.item))
 
 
@@ -234,36 +316,16 @@ def _figures(ratios: Ratios, bounds: Doubles) -> Figures:
     return figures
 
 
-def _recalls(cutoffs: tuple[int, ...]) -> list[int]:
-    """The columns of recall."""
-    return [i for i, name in enumerate(metric_names(cutoffs)) if name.startswith("recall@")]
-
-
 def _sums(ranks: Ranks, cutoffs: tuple[int, ...]) -> tuple[Doubles, Ints]:
-    """Of each query: hits and other metrics, [queries, metrics], and the number of pairs."""
-    order = np.lexsort((ranks.rank, ranks.query))
-    query, rank = ranks.query[order], ranks.rank[order]
-    pairs = np.bincount(query, minlength=ranks.num_queries)
-    # How many of the query's pairs are ranked at least as high.
-    hits = np.arange(1, len(query) + 1) - np.searchsorted(query, query, side="left")
-    last = max(cutoffs)
-    ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, last + 2)))])
+    """Returns the metrics of each query, [queries, metrics], and its number of pairs, [queries]."""
+    pairs = RankedPairs.of(ranks)
+    columns = [metric.of_query(pairs, k) for k in cutoffs for metric in METRICS]
+    return np.stack(columns, axis=1), pairs.counts
 
-    def by_query(weights: Doubles, within: Bools) -> Doubles:
-        sums = np.bincount(query, weights * within, ranks.num_queries)
-        return np.asarray(sums, np.float64)
 
-    columns = []
-    for k in cutoffs:
-        within, most = rank < k, np.minimum(pairs, k)
-        columns += [
-            by_query(np.ones(len(rank)), within),
-            by_query(hits == 1, within),
-            by_query(1 / np.log2(rank + 2), within) / ideal[most],
-            by_query(hits / (rank + 1), within) / np.maximum(most, 1),
-            by_query((hits == 1) / (rank + 1), within),
-        ]
-    return np.stack(columns, axis=1), pairs
+def _is_per_pair(cutoffs: tuple[int, ...]) -> Bools:
+    """Tells for each column of `_sums` whether it is divided by pairs, [metrics]."""
+    return np.array([metric.is_per_pair for metric in METRICS] * len(cutoffs))
 
 
 def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pipelines.reports.format import Figures, Value, interval, number
 from recsys.evaluation.long_tail import FrequencyBin
-from recsys.evaluation.metrics import Measured
+from recsys.evaluation.metrics import Measured, metric_title
 
 MODEL = "model"
 METHOD_TITLES = {
@@ -19,13 +19,8 @@ METHOD_TITLES = {
     "als": "ALS",
 }
 
-# The metrics of tables, and their headings.
-SHOWN = {
-    "recall@10": "Recall@10",
-    "recall@50": "Recall@50",
-    "ndcg@10": "NDCG@10",
-    "map@10": "MAP@10",
-}
+# Titles of the metrics that tables show, by name.
+SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@10", "map@10")}
 
 
 class EvaluationResult(Measured):

@@ -20,7 +20,7 @@ from rich.table import Table
 import recsys
 from recsys.config.config import Config
 from recsys.config.load import load_config, with_values
-from recsys.evaluation.metrics import METRICS, Measured
+from recsys.evaluation.metrics import Measured, metric_names
 from recsys.evaluation.results import EvaluationResult
 
 _SLICES = ("head", "torso", "tail", "cold")
@@ -37,7 +37,7 @@ def measure(config: Config, seed: int) -> EvaluationResult:
 def rows_of(results: Sequence[Measured]) -> dict[str, list[float]]:
     """By metric, the value of each; only those that all have."""
     found: dict[str, list[Any]] = {}
-    for metric in METRICS:
+    for metric in metric_names():
         found[metric] = [result.overall[metric] for result in results]
     for name in _SLICES:
         pairs = results[0].slices[name]["count"]

@@ -4,7 +4,7 @@ import numpy as np
 
 from recsys.config.evaluation import EvaluationConfig
 from recsys.evaluation import item_knn
-from recsys.evaluation.baselines import Als, Chance, Ease, Popularity, Training, baselines
+from recsys.evaluation.baselines import Als, Chance, Ease, Popularity, Training, chosen_baselines
 from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
 from recsys.evaluation.ranking import top_items
 from tests.support.bags import bag, jagged, random_bags
@@ -121,7 +121,7 @@ def test_baselines_are_tuned_on_the_validation_split():
         return [0.1, 0.4, 0.4, 0.2][len(seen) - 1]
 
     training = Training(bags, np.ones(ITEMS, np.int64), validate)
-    fit, left_out = baselines(EvaluationConfig(baselines=("popularity", "ease")), ITEMS)
+    fit, left_out = chosen_baselines(EvaluationConfig(baselines=("popularity", "ease")), ITEMS)
     assert set(fit) == {"popularity", "ease"}
     assert not left_out
     assert fit["ease"](training) is seen[1]
@@ -129,6 +129,6 @@ def test_baselines_are_tuned_on_the_validation_split():
 
 
 def test_ease_is_left_out_of_large_corpora():
-    fit, left_out = baselines(EvaluationConfig(), 1_000_000)
+    fit, left_out = chosen_baselines(EvaluationConfig(), 1_000_000)
     assert set(fit) == {"random", "popularity", "item_knn", "als"}
     assert "EASE is left out" in left_out[0]

@@ -16,11 +16,11 @@ from torchmetrics.functional.retrieval import (
 
 from pipelines.statistics.popularity import item_slices
 from recsys.evaluation.metrics import (
-    METRICS,
     Ratios,
     bootstrap,
     item_ratios,
     measure,
+    metric_names,
     overall_ratios,
     ranks_of,
 )
@@ -93,7 +93,7 @@ def test_metrics_equal_a_naive_loop():
     top, held_out, _ = random_case(1)
     found = overall_ratios(ranks_of(jagged(held_out), top)).values()
     each = [naive_query(t.tolist(), set(map(int, h))) for t, h in zip(top, held_out, strict=True)]
-    for name in METRICS:
+    for name in metric_names():
         assert found[name] == pytest.approx(np.mean([query[name] for query in each]), rel=1e-12)
 
 
@@ -108,7 +108,7 @@ def test_a_slice_counts_only_its_own_items_in_the_ranking_of_all():
         for k in (10, 50):
             hits = sum(len(h & set(t[:k])) for t, h in queries)
             assert found[f"recall@{k}"] == pytest.approx(hits / pairs, rel=1e-12)
-        for name in (name for name in METRICS if not name.startswith("recall")):
+        for name in (name for name in metric_names() if not name.startswith("recall")):
             mean = np.mean([naive_query(t, h)[name] for t, h in queries])
             assert found[name] == pytest.approx(mean, rel=1e-12)
 
@@ -126,8 +126,8 @@ def test_a_slice_of_queries_is_measured_as_all_are():
     kept = [bag for bag, is_in in zip(held_out, members, strict=True) if is_in]
     alone = measure(ranks_of(jagged(kept), top[members]), {}, bootstrap_samples=100)
     third = found["third"]
-    assert {n: third["yes"][n] for n in METRICS} == pytest.approx(
-        {n: alone.overall[n] for n in METRICS}
+    assert {n: third["yes"][n] for n in metric_names()} == pytest.approx(
+        {n: alone.overall[n] for n in metric_names()}
     )
     assert third["yes"]["count"] + third["no"]["count"] == sum(map(len, held_out))
     assert (third["none"]["count"], third["none"]["map@10"]) == (0, None)
@@ -207,8 +207,8 @@ def test_nothing_held_out_gives_no_metrics():
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     rng = np.random.default_rng(3)
-    values = (rng.random((4000, len(METRICS))) < 0.3).astype(float)
-    (bounds,) = bootstrap([Ratios(METRICS, values, np.ones_like(values), 4000)], 2000)
+    values = (rng.random((4000, len(metric_names()))) < 0.3).astype(float)
+    (bounds,) = bootstrap([Ratios(metric_names(), values, np.ones_like(values), 4000)], 2000)
     error = 1.96 * values.std(axis=0) / np.sqrt(4000)
     assert bounds[0] == pytest.approx(values.mean(axis=0) - error, abs=0.1 * error.max())
     assert bounds[1] == pytest.approx(values.mean(axis=0) + error, abs=0.1 * error.max())
@@ -216,10 +216,10 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
 
 def test_the_interval_of_a_ratio_resamples_queries_and_not_pairs():
     # One query has most pairs: with it or without it makes most of the uncertainty.
-    numerator = np.zeros((50, len(METRICS)))
-    denominator = np.ones((50, len(METRICS)))
+    numerator = np.zeros((50, len(metric_names())))
+    denominator = np.ones((50, len(metric_names())))
     numerator[0], denominator[0] = 100, 100
-    (bounds,) = bootstrap([Ratios(METRICS, numerator, denominator, 149)], 1000)
+    (bounds,) = bootstrap([Ratios(metric_names(), numerator, denominator, 149)], 1000)
     assert bounds[0, 0] == 0.0  # A third of the samples miss it.
     assert 0.8 < bounds[1, 0] < 0.95
 
@@ -230,6 +230,6 @@ def test_intervals_are_the_same_every_time_and_hold_the_value():
     first = measure(ranks, slices, bootstrap_samples=300)
     assert first == measure(ranks, slices, bootstrap_samples=300)
     for figures in (first.overall, *first.slices.values()):
-        for name in METRICS:
+        for name in metric_names():
             low, high = figures[f"{name}_ci"]
             assert low <= figures[name] <= high

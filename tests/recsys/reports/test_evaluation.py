@@ -21,7 +21,7 @@ from pipelines.prepared.reader import (
 )
 from recsys.config.load import parse_config
 from recsys.evaluation.examples import Example, example_queries
-from recsys.evaluation.metrics import METRICS, SLICES, Measured
+from recsys.evaluation.metrics import SLICES, Measured, metric_names
 from recsys.evaluation.results import EvaluationResult, print_table
 from recsys.evaluation.titles import item_titles
 from recsys.reports.evaluation import render_report
@@ -46,7 +46,7 @@ def config(items=None):
 def measured(value, counts=(600, 300, 80, 20)):
     figures = {}
     first = ("recall@10", "recall@50", "hit_rate@10")
-    for place, name in enumerate(dict.fromkeys([*first, *METRICS])):
+    for place, name in enumerate(dict.fromkeys([*first, *metric_names()])):
         figures[name] = value + place / 100
         figures[f"{name}_ci"] = (value + place / 100 - 0.005, value + place / 100 + 0.005)
     slices = {
