@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
-from feature_store.core.hashing import hash_texts, mixed
+from feature_store.core.hashing import hash_integers, hash_texts
 from feature_store.schema import ColumnFeature, qualified
 from pipelines.logs.files import plain_type
 from pipelines.settings import DataConfig
@@ -285,7 +285,7 @@ def _of_numbers(array: pa.Array) -> dict[str, Any]:
     bits = values.to_numpy().astype(np.int64) if _is_whole(array.type) else keys
     return {
         "invalid": invalid,
-        "distinct": Distinct.of(mixed(bits.view(np.uint64))),
+        "distinct": Distinct.of(hash_integers(bits.view(np.uint64))),
         "top": TopValues.of(values, counts),
         "numbers": Numbers.of(numbers, keys, counts),
     }
@@ -299,7 +299,7 @@ def _of_times(array: pa.Array) -> dict[str, Any]:
         times, weights = _counted(times)
     keys = times.to_numpy()
     return {
-        "distinct": Distinct.of(mixed(keys.view(np.uint64))),
+        "distinct": Distinct.of(hash_integers(keys.view(np.uint64))),
         "numbers": Numbers.of(keys.astype(np.float64), keys, weights),
         "periods": Periods.of(keys, weights),
     }

@@ -1,13 +1,12 @@
 """What examples and queries know, against loops over random logs with ties and duplicates."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
-from feature_store.core.hashing import hash64, hash_strings
+from feature_store.core.hashing import hash64
 from pipelines.prepare.histories import Events, example_history, query_state
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
 from pipelines.settings import History
@@ -79,15 +78,6 @@ def test_distinct_others_repeat_nothing(events: Events, max_length: int) -> None
         assert len(found) == len(set(found))
         assert set(found) <= training - {events.item[row]}
         assert len(found) >= min(len(training - {events.item[row]}), max_length - 1)
-
-
-@given(st.lists(st.text(max_size=6) | st.none(), max_size=8))
-def test_a_string_hashes_alike_wherever_it_stands(texts: list[str | None]) -> None:
-    hashes = hash_strings(3, pa.array(texts, pa.string()))
-    alone = [hash_strings(3, pa.array([text], pa.string()))[0] for text in texts]
-    assert hashes.tolist() == alone
-    assert hash_strings(3, pa.array(["x", *texts], pa.string())[1:]).tolist() == alone
-    assert len(set(hashes.tolist())) == len({text or "" for text in texts})
 
 
 @given(logs(), st.integers(1, 6))

@@ -21,11 +21,6 @@ def counts_of(tokens: list[str], limit: int = 1_000_000) -> DigestCounts:
     )
 
 
-def test_rows_are_those_of_every_machine() -> None:
-    rows = bucket_rows(token_digests(pa.array(["", "red", "Käse"])), 1000)
-    assert rows.tolist() == [757, 262, 841]
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from("abcdefghij"), max_size=40), st.integers(2, 12))
 def test_collisions_equal_a_naive_count(tokens: list[str], buckets: int) -> None:

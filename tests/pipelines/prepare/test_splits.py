@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from feature_store.core.hashing import crc32, crc32_continued
 from pipelines.prepare.splits import assign_splits
 from pipelines.settings import ColdItems, LeaveLastOut, RandomHash
 from tests.support.prepare_logs import IDS_ONLY, run
@@ -19,20 +16,6 @@ DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 real_data = pytest.mark.skipif(
     not DATA.is_dir(), reason="the real data sets are not there: expected ../shared/data"
 )
-
-ids = st.lists(st.text(max_size=12), min_size=1, max_size=8, unique=True)
-
-
-@given(ids, ids)
-def test_a_checksum_goes_on_as_zlib_does(queries: list[str], items: list[str]) -> None:
-    query, item = (a.ravel() for a in np.meshgrid(np.arange(len(queries)), np.arange(len(items))))
-    start = crc32(pa.array(queries), suffix=b"\t")[query]
-    found = crc32_continued(start, item, pa.array(items))
-    expected = [
-        zlib.crc32(f"{queries[q]}\t{items[i]}".encode())
-        for q, i in zip(query.tolist(), item.tolist(), strict=True)
-    ]
-    assert found.tolist() == expected
 
 
 def split_of(kind: Any, queries: list[str], items: list[str]) -> list[int]:

@@ -135,15 +135,6 @@ def test_values_of_one_column_that_another_lacks() -> None:
     assert of(0, 500).not_in(of(250, 90_000)) == pytest.approx(250, abs=250)
 
 
-def test_texts_that_differ_hash_differently() -> None:
-    texts = ["", "\0", "\0\0", "a", "b", "ab", "ba", "a" * 8, "a" * 9, "é" * 300, "x" * 1023]
-    texts += ["x" * 1024, "x" * 1025, *(f"u{i}" for i in range(100_000))]
-    hashes = hash_texts(pa.array(texts))
-    assert len(np.unique(hashes)) == len(texts)
-    np.testing.assert_array_equal(hash_texts(pa.array(texts).slice(3, 12)), hashes[3:15])
-    np.testing.assert_array_equal(hash_texts(pa.array(texts[7:12])), hashes[7:12])
-
-
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_top_values_keep_their_error(pieces: int) -> None:
     values = np.random.default_rng(3).zipf(1.3, 60_000) % 10_000
