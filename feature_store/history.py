@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints, Jagged
 
-# A history of distinct items looks back over so many times as many events at most.
-_MAX_STRETCH = 8
+# A history of distinct items looks back over at most this many times `max_length` events.
+MAX_STRETCH = 8
 
 
 def past_history(
@@ -74,7 +74,7 @@ def _distinct_past(
         history = Jagged(item[seen.values], seen.offsets)
         history = _without_target(history, target_item[left])
         is_done = (history.lengths >= max_length) | (start == first[left])
-        is_done |= length >= _MAX_STRETCH * max_length
+        is_done |= length >= MAX_STRETCH * max_length
         done = np.flatnonzero(is_done)
         found.append(_latest(history.take(done), max_length))
         rows.append(left[done])

@@ -1,7 +1,5 @@
 """Raw columns, whatever Arrow type a file keeps them in."""
 
-from datetime import UTC, datetime, timedelta
-
 import pyarrow as pa
 
 
@@ -16,12 +14,3 @@ def plain_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 def id_strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Ids as strings: the integer 42 and the string "42" are the same id."""
     return plain_array(column).cast(pa.string())
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def microseconds(moment: datetime) -> int:
-    """Since 1970; without a time zone it is UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - EPOCH) // timedelta(microseconds=1)

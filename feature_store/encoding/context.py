@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import EPOCH, plain_array
+from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
+from feature_store.core.times import DAY, HOUR, microseconds, moment_of
 from feature_store.schema import (
     AnyFeature,
     CategoricalFeature,
@@ -30,14 +31,10 @@ from feature_store.schema import (
 # Of a raw time that is not known.
 NO_TIME = np.iinfo(np.int64).min
 
-_HOUR, _DAY = 3_600_000_000, 86_400_000_000  # Microseconds.
 # Time zones change at whole quarters of an hour.
-_QUARTER = _HOUR // 4
+_QUARTER = HOUR // 4
 # What Python's dates hold, with a day to spare for the zone.
-_FIRST, _LAST = (
-    (moment - EPOCH) // timedelta(microseconds=1)
-    for moment in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
-)
+_FIRST, _LAST = (microseconds(datetime(*day, tzinfo=UTC)) for day in ((1, 1, 2), (9999, 12, 30)))
 
 
 def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -75,11 +72,11 @@ def encode_time(feature: TimeFeature, values: pa.ChunkedArray | pa.Array) -> Col
     present = array.is_valid().to_numpy(zero_copy_only=False)
     if feature.part == "recency":
         seconds = pc.fill_null(array, 0).to_numpy() / 1e6
-        numbers = np.log1p(np.maximum(seconds, 0.0)) / np.log1p(_DAY / 1e6) - 1
+        numbers = np.log1p(np.maximum(seconds, 0.0)) / np.log1p(DAY / 1e6) - 1
         return Dense(np.where(present, numbers, 0.0).astype(np.float32)[:, None], present)
     local = _local(array.drop_null().to_numpy(), feature.zone)
     # The first of January 1970 was a Thursday.
-    rows = local // _HOUR % 24 if feature.part == "hour" else (local // _DAY + 3) % 7
+    rows = local // HOUR % 24 if feature.part == "hour" else (local // DAY + 3) % 7
     return Jagged.from_lengths(rows.astype(np.int32), present.astype(np.int64))
 
 
@@ -213,5 +210,5 @@ def _local(times: Ints, zone: str) -> Ints:
 
 def _offset(zone: ZoneInfo, quarter: int) -> int:
     """How far a zone's clocks are ahead of UTC, in microseconds."""
-    moment = (EPOCH + timedelta(microseconds=quarter * _QUARTER)).astimezone(zone)
+    moment = moment_of(quarter * _QUARTER).astimezone(zone)
     return (moment.utcoffset() or timedelta()) // timedelta(microseconds=1)

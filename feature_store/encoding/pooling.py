@@ -1,6 +1,7 @@
 """How much each value of a bag weighs when the bag becomes one embedding."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,24 @@ def bag_weights(column: Jagged, half_life: float | None) -> Floats:
     row = column.row_of_value()
     lengths = column.lengths[row]
     from_end = column.offsets[1:][row] - 1 - np.arange(len(row))
-    rate = decay_rate(half_life)
-    # A geometric series: the sum of exp(-rate i) for i below n is expm1(-rate n) / expm1(-rate).
-    weights = np.exp(-rate * from_end) * np.expm1(-rate) / np.expm1(-rate * lengths)
+    weights = recency_weights(from_end, lengths, decay_rate(half_life), np)
     return weights.astype(np.float32)
 
 
 def decay_rate(half_life: float) -> float:
-    """A value one place earlier weighs exp(-rate) as much."""
+    """Returns the rate at which a value one position earlier weighs exp(-rate) as much."""
     return math.log(2) / half_life
+
+
+def recency_weights(from_end: Any, lengths: Any, rate: Any, library: Any) -> Any:
+    """Computes exp(-rate i), divided by its sum over the bag; training and serving share it.
+
+    The sum of exp(-rate i) over i < n is a geometric series: expm1(-rate n) / expm1(-rate).
+
+    Args:
+        from_end: Positions i of the values, counted from their bags' ends, [total].
+        lengths: Lengths n of the values' bags, [total].
+        rate: Decay rate, a scalar.
+        library: Module that has `exp` and `expm1` of these arrays: numpy or torch.
+    """
+    return library.exp(-rate * from_end) * library.expm1(-rate) / library.expm1(-rate * lengths)

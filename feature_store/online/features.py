@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 
-from feature_store.core.arrow import EPOCH, microseconds
 from feature_store.core.columns import Column
 from feature_store.core.errors import UserError
 from feature_store.core.rows import decode_rows
+from feature_store.core.times import microseconds, moment_of
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Contents, OnlineStore, history_of
 from feature_store.schema import IdFeature, Side
@@ -62,10 +62,7 @@ class OnlineFeatures:
         """
         found = self.store.read_query(query_id)
         table = decode_rows([found.features], found.contents.row_schema("query_features"))
-        history = [
-            HistoryEvent(item, EPOCH + timedelta(microseconds=time))
-            for time, item in history_of(found)
-        ]
+        history = [HistoryEvent(item, moment_of(time)) for time, item in history_of(found)]
         return QueryFeatures(
             is_known=found.features is not None,
             features=_with_ids(table, "query", [query_id], found.contents),

@@ -1,13 +1,10 @@
 """Timestamps of every type that logs use, as microseconds since 1970."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from feature_store.core.arrow import EPOCH
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -92,13 +89,3 @@ def _parse(column: pa.Array, unit: Unit) -> pa.Array:
             return pa.nulls(1, pa.int64())
     half = len(column) // 2
     return pa.concat_arrays([_parse(column[:half], unit), _parse(column[half:], unit)])
-
-
-def as_utc(moment: datetime) -> datetime:
-    """With a time zone; none means UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def moment_of(time: int) -> datetime:
-    """The inverse of `microseconds`, in UTC."""
-    return EPOCH + timedelta(microseconds=time)

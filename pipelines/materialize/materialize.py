@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.files import locked, remove_temporary_files
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
+from feature_store.core.times import microseconds
 from feature_store.feast.repository import apply_repository
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView

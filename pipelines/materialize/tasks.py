@@ -21,7 +21,7 @@ from feature_store.core.rows import encode_rows
 from feature_store.encoding.encoder import id_strings
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.forgotten import Forgotten
-from feature_store.history import HISTORY_SCHEMA
+from feature_store.history import HISTORY_SCHEMA, MAX_STRETCH
 from feature_store.offline.snapshots import Snapshots, write_history_snapshot
 from feature_store.schema import Side
 from pipelines.executor.shuffle import read_partitions, write_partitions
@@ -30,8 +30,6 @@ from pipelines.settings import History
 
 # Of the choice among more events than a history of `others` holds.
 _SEED = 6
-# A history of distinct items looks back over so many times as many events at most, as in `prepare`.
-_STRETCH = 8
 
 
 @dataclass(frozen=True)
@@ -263,7 +261,7 @@ def recent_events(query: Ints, item: Ints, choice: Ints | None, settings: Histor
     """
     chosen: Ints = np.arange(len(query))
     if settings.distinct:
-        chosen = _latest(query, chosen, _STRETCH * settings.max_length)
+        chosen = _latest(query, chosen, MAX_STRETCH * settings.max_length)
         width = int(item.max(initial=0)) + 1
         keys = query[chosen].astype(np.int64) * width + item[chosen]
         last = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import id_strings, microseconds
+from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Bools
+from feature_store.core.times import microseconds
 from feature_store.encoding.context import raw_values
 from feature_store.schema import ColumnFeature, Side, qualified
 from pipelines.logs.timestamps import parse_microseconds

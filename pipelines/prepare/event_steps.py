@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from feature_store.core.columns import Ints
 from feature_store.core.files import write_text
 from feature_store.core.hashing import crc32
+from feature_store.core.times import moment_of
 from feature_store.encoding.vocabulary import Vocabulary
 from pipelines.executor.shuffle import write_partitions
-from pipelines.logs.timestamps import moment_of
 from pipelines.prepare import examples, rejected, scan, sequences
 from pipelines.prepare.bucket import Inventory
 from pipelines.prepare.catalogue_ids import Catalogue

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.times import as_utc
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
 from pipelines.executor import Executor
 from pipelines.logs.tables import Sources, open_sources, source_state
-from pipelines.logs.timestamps import as_utc
 from pipelines.prepare import catalogue_ids as catalogue_steps
 from pipelines.prepare import event_steps
 from pipelines.prepare import queries as query_steps

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.arrow import id_strings, microseconds
+from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Bools
 from feature_store.core.files import write_parquet
 from feature_store.core.hashing import crc32
 from feature_store.core.manifests import fingerprint
+from feature_store.core.times import microseconds
 from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, ColumnFeature, Side, qualified

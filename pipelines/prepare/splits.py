@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Ints
 from feature_store.core.hashing import crc32, crc32_continued
+from feature_store.core.times import microseconds
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import ColdItems, GivenSplit, LeaveLastOut, RandomHash, Split, TimeSplit
 

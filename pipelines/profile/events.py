@@ -1,15 +1,15 @@
 """What the events of a log say of its queries, and what its timestamps are worth."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import EPOCH
 from feature_store.core.errors import UserError
+from feature_store.core.times import DAY, HOUR, SECOND, moment_of
 from pipelines.logs.sampling import ParquetTable
 from pipelines.logs.timestamps import Unit, to_microseconds
 from pipelines.profile.order import OrderProfile, profile_order
@@ -225,18 +225,13 @@ def _clock(times: Ints) -> tuple[datetime, datetime] | None:
         return None
     low, high = _clock_range()
     inside = times[(times >= low) & (times <= high)]
-    return _datetime(int(inside.min())), _datetime(int(inside.max()))
-
-
-def _datetime(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
+    return moment_of(int(inside.min())), moment_of(int(inside.max()))
 
 
 def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
     """Cuts at round times where that leaves the parts about as large, else at exact seconds."""
-    second = 1_000_000
     edges = np.quantile(times, _CUTS, method="higher")
-    for grain in (86_400 * second, 3_600 * second, second):
+    for grain in (DAY, HOUR, SECOND):
         validation_from, test_from = (int(-(-edge // grain)) * grain for edge in edges)
         is_train, is_test = times < validation_from, times >= test_from
         train, test = float(is_train.mean()), float(is_test.mean())
@@ -246,8 +241,8 @@ def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
             known[queries[is_train]] = True
             seen = float(known[queries[is_test]].mean())
             return TimeCut(
-                validation_from=_datetime(validation_from),
-                test_from=_datetime(test_from),
+                validation_from=moment_of(validation_from),
+                test_from=moment_of(test_from),
                 train=train,
                 validation=validation,
                 test=test,

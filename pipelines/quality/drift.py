@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from feature_store.core.settings import Frozen
+from feature_store.core.times import DAY
 from pipelines.quality.stability import (
     OTHERS,
     chance_index,
@@ -228,7 +229,7 @@ def _shares(
 
 def _last_time(table: str, name: str, before: float, now: float) -> Drift:
     sentence = f"the last is {iso_time(now)}, before {iso_time(before)}"
-    days = max(0.0, before - now) / 86_400_000_000  # A log that goes on is what is expected.
+    days = max(0.0, before - now) / DAY  # A log that goes on is what is expected.
     return _judge(table, name, "last time", before, now, days, 0.0, sentence)
 
 

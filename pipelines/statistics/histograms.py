@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
+from feature_store.core.times import HOUR
 
 Numeric = npt.NDArray[np.float64]
 
@@ -157,7 +158,7 @@ class Periods:
     @classmethod
     def of(cls, times: Ints, weights: Ints | None = None) -> "Periods":
         """Of [n] microseconds since 1970."""
-        return cls._shortest(0, *count_keys(times // 3_600_000_000, weights))
+        return cls._shortest(0, *count_keys(times // HOUR, weights))
 
     @classmethod
     def merged(cls, parts: Sequence["Periods"]) -> "Periods":

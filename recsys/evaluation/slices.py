@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from feature_store.core.columns import Bools, Column, Ints, Jagged
+from feature_store.core.times import DAY
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.schema import AnyFeature, IdFeature, qualified, shared_table
 from pipelines.prepared.reader import SPLITS, Prepared
 from recsys.config.evaluation import HISTORY_LENGTH, ITEM_AGE
 
 _HISTORY_LENGTHS = (1, 3, 6, 11, 21, 51)
-_DAY = 86_400_000_000  # Microseconds.
 _AGES = {"a day": 1, "a week": 7, "30 days": 30, "90 days": 90, "a year": 365}
 _RARE, _NONE, _OTHERS = "(rare values)", "(no value)", "(others)"
 
@@ -97,7 +97,7 @@ def _by_age(prepared: Prepared) -> Members:
             if split == "train" and len(times):
                 latest = max(latest, int(times.max()))
     is_known = first <= latest
-    days = np.where(is_known, latest - np.minimum(first, latest), 0) / _DAY
+    days = np.where(is_known, latest - np.minimum(first, latest), 0) / DAY
     members = {"later than training": ~is_known & (first < np.iinfo(np.int64).max)}
     lower = 0
     for name, upper in _AGES.items():

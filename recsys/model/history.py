@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from feature_store.encoding.pooling import recency_weights
 from recsys.config.model import ModelConfig
 from recsys.model.attention import SelfAttention
 
@@ -138,14 +139,7 @@ class RecentPooling(nn.Module):
             values: [total] rows of `inputs`, the latest of a bag last.
             offsets: [bags + 1].
         """
-        rate = torch.exp(self.log_rate)
-        place = torch.arange(values.shape[0], device=values.device)
-        bag = torch.searchsorted(offsets[1:], place, right=True)
-        end = offsets[1:][bag]
-        lengths = (end - offsets[:-1][bag]).to(rate.dtype)
-        # A geometric series: exp(-rate i) for i below n add up to expm1(-rate n) / expm1(-rate).
-        weights = torch.exp(-rate * (end - 1 - place)) * torch.expm1(-rate)
-        weights = weights / torch.expm1(-rate * lengths)
+        weights = recency_weights_of(offsets, values.shape[0], torch.exp(self.log_rate))
         return F.embedding_bag(
             values,
             inputs,
@@ -154,3 +148,18 @@ class RecentPooling(nn.Module):
             per_sample_weights=weights.to(inputs.dtype),
             include_last_offset=True,
         )
+
+
+def recency_weights_of(offsets: Tensor, total: int, rate: Tensor) -> Tensor:
+    """Computes the recency weights of the values of bags, [total], in the type of the rate.
+
+    Args:
+        offsets: Bounds of the bags, [bags + 1].
+        total: Number of values; the latest of a bag is its last.
+        rate: Decay rate, a scalar.
+    """
+    position = torch.arange(total, device=offsets.device)
+    bag = torch.searchsorted(offsets[1:], position, right=True)
+    end = offsets[1:][bag]
+    lengths = (end - offsets[:-1][bag]).to(rate.dtype)
+    return recency_weights((end - 1 - position).to(rate.dtype), lengths, rate, torch)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_parquet
+from feature_store.core.times import DAY
 from serving.experiment.experiment import (
     EXPERIMENT_JSON,
     Experiment,
@@ -64,7 +65,6 @@ _ROW_BYTES, _ITEM_BYTES = 600, 120
 _MAX_BYTES = 256 * 2**20
 # So few rows are converted at a time that a request need not wait for the interpreter.
 _STEP = 200
-_MICROSECONDS_PER_DAY = 86_400_000_000
 
 # What Arrow raises for a value that a column cannot hold.
 _MALFORMED = (pa.ArrowException, ValueError, TypeError, OverflowError)
@@ -348,6 +348,6 @@ def _convert(rows: Sequence[Exposure | Outcome], schema: pa.Schema) -> pa.Record
 
 
 def _by_date(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    days = table["timestamp"].cast(pa.int64()).to_numpy() // _MICROSECONDS_PER_DAY
+    days = table["timestamp"].cast(pa.int64()).to_numpy() // DAY
     for day in np.unique(days):
         yield str(np.datetime64(int(day), "D")), table.filter(pa.array(days == day))

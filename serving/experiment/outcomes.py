@@ -3,16 +3,16 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import numpy as np
 from scipy import stats
 
-from feature_store.core.arrow import EPOCH
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
+from feature_store.core.times import moment_of
 from serving.experiment.experiment import Experiment, Metric
 from serving.experiment.exposure_log import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files
 from serving.experiment.statistics import Estimate, Moments, ratio
@@ -104,7 +104,7 @@ def span(
     if not groups:
         raise UserError(f"the log {log} has no exposure; wait until its server has answered.")
     first, last = min(group[2] for group in groups), max(group[3] for group in groups)
-    return EPOCH + timedelta(microseconds=first), EPOCH + timedelta(microseconds=last)
+    return moment_of(first), moment_of(last)
 
 
 def count_queries(database: duckdb.DuckDBPyConnection, window: int) -> None:

@@ -21,6 +21,7 @@ from scipy import stats
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json, write_text
+from feature_store.core.times import HOUR
 from recsys.evaluation.significance import holm
 from serving.experiment.experiment import OUTCOME_METRICS, Experiment, Metric, read_experiment
 from serving.experiment.outcomes import count_queries, estimates_of, open_log, span
@@ -65,7 +66,7 @@ def ab_report(
     try:
         with open_log(log, events, event_type) as database:
             first, last = span(database, log, experiment)
-            count_queries(database, int(window_hours * 3_600_000_000))
+            count_queries(database, int(window_hours * HOUR))
             samples = _samples(database, experiment)
             left_out = database.execute(
                 "SELECT count_if(is_contaminated), count_if(is_overridden) FROM answered"

@@ -11,11 +11,11 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Floats, Ints, Jagged, read_columns, take_rows
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_array, write_text
 from feature_store.core.manifests import fingerprint, read_manifest
+from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.format import Figures

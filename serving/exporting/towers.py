@@ -4,7 +4,6 @@ They reuse the trained submodules, and replace TorchRec's collection by one plai
 This module is for the export alone: it imports torchrec, and answering never does.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from feature_store.core.columns import Column, Jagged, take_or_absent, take_rows
 from feature_store.encoding.pooling import decay_rate
 from feature_store.schema import IdFeature
 from pipelines.prepared.reader import Prepared
-from recsys.model.history import Histories
+from recsys.model.history import Histories, recency_weights_of
 from recsys.model.two_tower import SideInputs, TwoTower
 from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
 from serving.bundle.programs import Inputs, query_inputs, tower_inputs
@@ -72,13 +71,8 @@ def _pooled(rows: Tensor, ends: Tensor, table: Tensor, half_life: float | None) 
     """The weighted sums of bags, as in training; see `bag_weights`."""
     if half_life is None:
         return F.embedding_bag(rows, table, ends, mode="mean", include_last_offset=True)
-    rate = decay_rate(half_life)
-    place = torch.arange(rows.shape[0], device=rows.device)
-    bag = torch.searchsorted(ends[1:], place, right=True)
-    end = ends[1:][bag]
-    lengths = (end - ends[:-1][bag]).double()
-    weights = torch.exp(-rate * (end - 1 - place).double()) / torch.expm1(-rate * lengths)
-    weights = (math.expm1(-rate) * weights).to(table.dtype)
+    rate = torch.tensor(decay_rate(half_life), dtype=torch.float64, device=rows.device)
+    weights = recency_weights_of(ends, rows.shape[0], rate).to(table.dtype)
     return F.embedding_bag(
         rows, table, ends, mode="sum", per_sample_weights=weights, include_last_offset=True
     )

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.errors import UserError
+from feature_store.core.times import microseconds
 from feature_store.history import recent
 from feature_store.online.features import OnlineFeatures
 from feature_store.online.store import Event, OnlineStore

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.columns import (
     Bools,
     Column,
@@ -23,6 +22,7 @@ from feature_store.core.columns import (
     take_or_absent,
     take_rows,
 )
+from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, given_columns
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Event

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
-from feature_store.core.arrow import microseconds
+from feature_store.core.times import microseconds
 from serving.bundle.manifest import BundleManifest
 from serving.experiment.exposure_log import Exposure, ExposureLog, Outcome
 from serving.recommend.answers import Recommendations

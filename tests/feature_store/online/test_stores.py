@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash_of_id, hash_of_ids
 from feature_store.core.rows import encode_rows
+from feature_store.core.times import microseconds
 from feature_store.history import HISTORY_SCHEMA, recent
 from feature_store.online import open_online_store
 from feature_store.online.features import OnlineFeatures

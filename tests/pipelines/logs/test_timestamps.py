@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from feature_store.core.arrow import microseconds
+from feature_store.core.times import microseconds
 from pipelines.logs.timestamps import parse_microseconds, timestamp_unit, to_microseconds
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)

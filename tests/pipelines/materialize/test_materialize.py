@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from feature_store.core.arrow import microseconds
 from feature_store.core.columns import Column, Dense
 from feature_store.core.errors import UserError
+from feature_store.core.times import microseconds
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.offline import snapshots as offline
 from feature_store.offline.snapshots import Snapshots

@@ -271,7 +271,7 @@ def test_no_item_has_an_id(tmp_path: Path, log: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_timestamps_of_every_type_are_the_same_moment(unit: str) -> None:
-    from feature_store.core.arrow import microseconds
+    from feature_store.core.times import microseconds
     from pipelines.logs.timestamps import parse_microseconds
 
     moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from feature_store.core.columns import Jagged
+from feature_store.encoding.pooling import bag_weights, decay_rate
 from recsys.config.model import ModelConfig
 from recsys.model.attention import SelfAttention, lay_out
-from recsys.model.history import Histories, HistoryEncoder
+from recsys.model.history import Histories, HistoryEncoder, recency_weights_of
 
 ITEMS, ITEM_DIM, MAX_LENGTH = 40, 6, 20
 CPU = torch.device("cpu")
@@ -132,6 +134,20 @@ def test_recency_halves_with_the_half_life():
     found = model(table, Histories(items, offsets), default)
     weights = 0.5 ** (torch.arange(4, -1, -1) / 2)
     torch.testing.assert_close(found[0], weights @ table[items] / weights.sum())
+
+
+@pytest.mark.parametrize("half_life", [0.02, 1.0, 7.5, 10_000.0])
+def test_recency_weights_are_the_same_in_numpy_and_in_torch(half_life):
+    """Batches are weighted by numpy, exported towers and histories by torch."""
+    lengths = np.array([0, 1, 2, 0, 5, 300, 10_000])
+    bags = Jagged.from_lengths(np.zeros(lengths.sum()), lengths)
+    offsets, total = torch.from_numpy(bags.offsets), len(bags.values)
+    expected = torch.from_numpy(bag_weights(bags, half_life))
+    rate = torch.tensor(decay_rate(half_life), dtype=torch.float64)
+    found = recency_weights_of(offsets, total, rate)
+    torch.testing.assert_close(found.float(), expected, rtol=1e-7, atol=0)
+    found = recency_weights_of(offsets, total, rate.float())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-30)
 
 
 def test_the_learned_half_life_learns():
