@@ -15,8 +15,9 @@ class ExportConfig(Settings):
     )
     index: Literal["auto", "flat", "hnsw", "ivf_pq"] = Field(
         "auto",
-        description="flat is exact; ivf_pq scans lists of 4-bit codes and scores the best again; "
-        "hnsw is a graph; auto: flat up to 50,000 items, else ivf_pq.",
+        description="Kind of index: flat is exact; ivf_pq scans lists of 4-bit codes and scores "
+        "the best again; auto: flat up to 50,000 items, else ivf_pq. Experimental: hnsw, a graph, "
+        "slower than ivf_pq.",
     )
     vectors: Literal["float32", "float16", "int8"] = Field(
         "float32", description="How the index stores vectors: in whole, a half or a quarter."

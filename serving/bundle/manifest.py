@@ -33,7 +33,7 @@ from pydantic import Field, ValidationError
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from feature_store.core.settings import Frozen
-from serving.index.index import IndexReport
+from serving.index.report import IndexReport
 
 # Of the layout; a reader refuses others.
 VERSION = 2

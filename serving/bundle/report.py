@@ -7,7 +7,7 @@ from importlib.resources import files
 from pipelines.reports.page import render_page
 from pipelines.reports.parts import CLASS_OF_MODEL, table
 from serving.bundle.manifest import BundleManifest
-from serving.index.index import IndexReport, SearchPoint
+from serving.index.report import IndexReport, SearchPoint
 
 REPORT = "report.html"
 
@@ -127,12 +127,7 @@ def _row(name: str, value: float) -> str:
 
 
 def _name(point: SearchPoint) -> str:
-    settings = {
-        "efSearch": point.ef_search,
-        "nprobe": point.nprobe,
-        "refine": point.refine_factor,
-    }
-    return ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None) or "exact"
+    return ", ".join(f"{name} {value}" for name, value in point.effort.items()) or "exact"
 
 
 def _mark(is_chosen: bool) -> str:

@@ -56,7 +56,8 @@ from serving.exporting.gate import (
     require_served_golden,
 )
 from serving.exporting.towers import write_towers
-from serving.index.build import build_index, recall_by_slice, require_inner_product
+from serving.index.build import build_index, require_inner_product
+from serving.index.recall import recall_by_slice
 from serving.recommend.golden import Golden, require_golden, write_golden
 from serving.recommend.load import open_bundle, read_snapshot
 from serving.registry.registry import champion_manifest, register

@@ -46,9 +46,10 @@ from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, render_bundle_report
 from serving.exporting.contents import value_pairs
 from serving.exporting.gate import exact_answers, require_finite, require_recall
-from serving.index.build import build_index, recall_by_slice
-from serving.index.index import IndexReport, ItemIndex
-from serving.index.update import extended
+from serving.index.build import build_index
+from serving.index.index import ItemIndex
+from serving.index.recall import recall_by_slice
+from serving.index.report import IndexReport
 from serving.recommend.filters import read_filters, write_value_lists
 from serving.recommend.golden import Golden, read_golden, require_golden, write_golden
 from serving.recommend.load import load, open_bundle, read_snapshot, read_titles
@@ -246,10 +247,12 @@ def _index(
 ) -> tuple[ItemIndex, IndexReport, bool]:
     """The new index, its report, and whether it was built anew."""
     new = changed.vectors[len(changed.vectors) - changed.added :]
-    index = extended(ItemIndex.read(bundle / INDEX), new, changed.removed)
+    index = ItemIndex.read(bundle / INDEX, made.index.kind).extended(new, changed.removed)
     if index is not None:
         return index, made.index, False
-    settings = ExportConfig(index=made.index.kind, vectors=made.index.vectors)
+    settings = ExportConfig.model_validate(
+        {"index": made.index.kind, "vectors": made.index.vectors}
+    )
     index, report = build_index(changed.vectors, queries, settings)
     return index, report, True
 

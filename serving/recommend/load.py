@@ -109,7 +109,7 @@ def open_bundle(
         queries,
         read_tower(directory, schema, manifest),
         SideEncoder.load(directory / VOCABULARY, schema, "context"),
-        ItemIndex.read(directory / INDEX),
+        ItemIndex.read(directory / INDEX, manifest.index.kind),
     )
 
 

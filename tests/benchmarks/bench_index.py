@@ -19,9 +19,10 @@ from recsys.config.export import ExportConfig
 from serving.batch.item_vectors import item_vector_batches
 from serving.bundle.manifest import QUERY_VECTORS
 from serving.index.build import build_index
+from serving.index.kinds import KINDS
+from serving.index.vectors import CODES
 
 QUERIES = 500
-KINDS = ("flat", "hnsw", "ivf_pq")
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     queries = sample(mapped_array(arguments.bundle / QUERY_VECTORS), QUERIES, rng)
     print(f"{len(vectors):,} items, {vectors.shape[1]} dimensions, {len(queries)} queries")
     for kind in KINDS:
-        for stored in ("float32", "float16", "int8"):
+        for stored in CODES:
             settings = ExportConfig(index=kind, vectors=stored, min_ann_recall=0.98)
             began = time.perf_counter()
             try:

@@ -152,7 +152,7 @@ def raw_search(bundle: Path) -> float:
     ids = IdTable.read(bundle / IDS, "query")
     rows = np.random.default_rng(0).choice(len(ids), min(len(ids), 1000), replace=False)
     vectors = recommender.encode([ids[int(row)] for row in rows])
-    index = ItemIndex.read(bundle / INDEX).index
+    index = ItemIndex.read(bundle / INDEX, recommender.manifest.index.kind).kind.index
     times = []
     for _ in range(2):  # The first time the pages are read.
         times.clear()

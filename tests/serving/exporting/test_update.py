@@ -96,8 +96,8 @@ def test_an_index_that_cannot_be_extended_is_built_anew(kind, tmp_path, monkeypa
     config = write_prepared(tmp_path, export={"index": kind})
     export_untrained(config, monkeypatch)
     update(config.bundle_dir, tmp_path / "updated", removed=[f"i{i}" for i in range(30)])
-    index = ItemIndex.read(tmp_path / "updated" / "index.faiss")
-    assert (index.kind, len(index)) == (kind, ITEMS - 30)
+    index = ItemIndex.read(tmp_path / "updated" / "index.faiss", kind)
+    assert (index.kind.name, len(index)) == (kind, ITEMS - 30)
     said = capsys.readouterr().out
     assert ("extended" if kind == "flat" else "built anew") in said
     left = {f"i{i}" for i in range(30, ITEMS)}
