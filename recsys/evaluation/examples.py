@@ -1,4 +1,4 @@
-"""A few queries in words, for reports."""
+"""Example queries in words, for reports."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ class Example:
 
     Attributes:
         query: Its id.
-        liked: The latest items that it is known to have, latest first where there is an order.
-        recommended: The first items of its ranking, and whether each was held out.
-        held_out: How many items were to be found.
+        liked: Latest items of the query's history, latest first where there is an order.
+        recommended: First items of the ranking, each with whether it was held out.
+        held_out: Number of held-out items.
     """
 
     query: str
@@ -39,29 +39,31 @@ def example_queries(
     history: Jagged,
     top: Ints,
 ) -> list[Example]:
-    """A few queries, evenly spaced, so that they are not chosen by how well they are answered.
+    """Returns a few queries, evenly spaced so that the choice does not depend on the results.
 
     Args:
-        config: Says where the items' titles are.
-        prepared: Of the ids.
-        queries: [queries] indices of the evaluated queries.
-        held_out: [queries] items to find.
-        history: [queries] items, oldest first.
-        top: [queries, k] ranked items, best first, -1 where there are fewer.
+        config: Configuration, which names the items' titles.
+        prepared: Prepared data, for the ids.
+        queries: Indices of the evaluated queries, [queries].
+        held_out: Held-out items, [queries].
+        history: Items of the histories, oldest first, [queries].
+        top: Ranked items, best first, [queries, k]; -1 where there are fewer.
     """
     ids = prepared.item_encoder.ids.tokens
     titles = item_titles(config, prepared)
     names = ids if titles is None else titles
     query_ids = prepared.query_encoder.ids.tokens
-    places = np.unique(np.linspace(0, len(queries) - 1, min(_EXAMPLES, len(queries))).astype(int))
+    positions = np.unique(
+        np.linspace(0, len(queries) - 1, min(_EXAMPLES, len(queries))).astype(int)
+    )
     examples = []
-    for place in places:
-        wanted = set(held_out.take(np.array([place])).values.tolist())
-        known = history.take(np.array([place])).values[::-1][:SHOWN_ITEMS]
-        ranked = [item for item in top[place, :SHOWN_ITEMS].tolist() if item >= 0]
+    for position in positions:
+        wanted = set(held_out.take(np.array([position])).values.tolist())
+        known = history.take(np.array([position])).values[::-1][:SHOWN_ITEMS]
+        ranked = [item for item in top[position, :SHOWN_ITEMS].tolist() if item >= 0]
         examples.append(
             Example(
-                query=query_ids[int(queries[place])].as_py(),
+                query=query_ids[int(queries[position])].as_py(),
                 liked=[names[item].as_py() for item in known.tolist()],
                 recommended=[(names[item].as_py(), item in wanted) for item in ranked],
                 held_out=len(wanted),

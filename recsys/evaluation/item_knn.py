@@ -1,4 +1,4 @@
-"""Item-kNN: items that many queries have in common with those that a query has."""
+"""Item-kNN: items that share many queries with the items of a query."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ def item_knn_scorer(known: Jagged, similarity: sparse.csr_matrix) -> Scorer:
     """Scores an item by the sum of its similarities to the query's known items.
 
     Args:
-        known: [queries] items.
-        similarity: [items, items], as from `item_similarity`.
+        known: Known items, [queries].
+        similarity: Result of `item_similarity`, [items, items].
     """
 
     def choose(rows: Ints) -> ItemScores:
@@ -34,15 +34,15 @@ def item_knn_scorer(known: Jagged, similarity: sparse.csr_matrix) -> Scorer:
 
 
 def item_similarity(train: Jagged, num_items: int, neighbours: int) -> sparse.csr_matrix:
-    """Each item's most similar items, by the cosine of the binary query-item matrix.
+    """Finds each item's most similar items, by the cosine of the binary query-item matrix.
 
     `known @ similarity` sums, for each candidate, over those of its neighbours that are known
     (Deshpande & Karypis 2004).
 
     Args:
-        train: [queries] items.
-        num_items: Of the corpus.
-        neighbours: Kept for each item; of equal ones those of lower index.
+        train: Items of the training events, [queries].
+        num_items: Number of items of the corpus.
+        neighbours: Neighbours kept for each item; of equal ones those of lower index.
 
     Returns:
         [items, items] float64; column j holds the neighbours of item j, never j itself.
@@ -61,20 +61,20 @@ def item_similarity(train: Jagged, num_items: int, neighbours: int) -> sparse.cs
 def _nearest(
     together: sparse.csr_matrix, start: int, norm: npt.NDArray[np.float64], neighbours: int
 ) -> sparse.csr_matrix:
-    """Counts of queries in common, [block, items], to the cosines that are kept."""
+    """Turns counts of common queries, [block, items], into the cosines that are kept."""
     row = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
     column = together.indices
     cosine = together.data / (norm[start + row] * norm[column])
     cosine[column == start + row] = 0.0
     order = np.lexsort((column, -cosine, row))
-    place = np.arange(len(order)) - together.indptr[row]  # The order keeps rows where they were.
-    kept = order[place < neighbours]
+    position = np.arange(len(order)) - together.indptr[row]  # The order keeps rows where they were.
+    kept = order[position < neighbours]
     kept = kept[cosine[kept] > 0]
     return sparse.csr_matrix((cosine[kept], (row[kept], column[kept])), together.shape)
 
 
 def binary_matrix(values: Jagged, width: int) -> sparse.csr_matrix:
-    """[rows, width] of ones; a value counts once, however often a row lists it."""
+    """Returns a matrix of ones, [rows, width]; a value that a row repeats counts once."""
     # A copy, because the sum of duplicates sorts in place.
     matrix = sparse.csr_matrix(
         (np.ones(len(values.values)), values.values, values.offsets),

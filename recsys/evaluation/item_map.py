@@ -1,4 +1,4 @@
-"""What the dashboard shows of items: names, a map of their vectors, and which are alike."""
+"""Item data of the dashboard: names, a map of the vectors, and nearest items."""
 
 from pathlib import Path
 
@@ -19,25 +19,25 @@ ITEMS = "items.parquet"
 FEATURE = "feature."
 
 _SIMILAR = 10
-# Of a larger catalogue only the items on the map have neighbours, for all pairs take too long.
+# In a larger catalogue only the items on the map get neighbours: all pairs would take too long.
 _MOST_WITH_NEIGHBOURS = 40_000
 _SEED = 0
-# With two more for the rest, as many as there are styles of points.
+# There are two more styles of points, for all other values and for none.
 _SHOWN_VALUES = 6
 
 
 def write_items(path: Path, config: Config, prepared: Prepared, vectors: Floats) -> None:
-    """One row an item, in the order of item indices.
+    """Writes one row an item, in the order of item indices.
 
     Columns: `item_id`, `title`, `slice`, `frequency` (training events); of a sample `x` and `y`, a
     t-SNE of the vectors, `similar`, rows of the nearest items, with their `cosine`; and for each
     feature with few values `feature.<name>`. They are null beyond the sample.
 
     Args:
-        path: Of the Parquet file.
-        config: Says where the titles are, and how many items the map has.
-        prepared: Of the items.
-        vectors: [items, dim] L2-normalised.
+        path: Parquet file to write.
+        config: Configuration, which names the titles and the size of the map.
+        prepared: Prepared data, for the items.
+        vectors: L2-normalised item vectors, [items, dim].
     """
     current = np.flatnonzero(prepared.is_current_item)
     ids = prepared.item_encoder.ids.tokens
@@ -51,9 +51,9 @@ def write_items(path: Path, config: Config, prepared: Prepared, vectors: Floats)
         "slice": pa.DictionaryArray.from_arrays(pa.array(slice_of_item), pa.array(list(slices))),
         "frequency": pa.array(prepared.item_frequency),
     }
-    places = _projection(vectors[on_map])
-    columns["x"] = _scattered(pa.array(places[:, 0]), on_map, prepared.num_items)
-    columns["y"] = _scattered(pa.array(places[:, 1]), on_map, prepared.num_items)
+    points = _projection(vectors[on_map])
+    columns["x"] = _scattered(pa.array(points[:, 0]), on_map, prepared.num_items)
+    columns["y"] = _scattered(pa.array(points[:, 1]), on_map, prepared.num_items)
     asked = current if len(current) <= _MOST_WITH_NEIGHBOURS else on_map
     similar, cosine = _neighbours(vectors, asked, prepared)
     columns["similar"] = _scattered(similar, asked, prepared.num_items)
@@ -64,26 +64,26 @@ def write_items(path: Path, config: Config, prepared: Prepared, vectors: Floats)
 
 
 def _sample(rows: Ints, most: int) -> Ints:
-    """Without replacement, in order; the same at every call."""
+    """Draws rows without replacement, in order; the same at every call."""
     if len(rows) <= most:
         return rows
     return np.sort(np.random.default_rng(_SEED).choice(rows, most, replace=False))
 
 
 def _projection(vectors: Floats) -> Floats:
-    """[rows, 2]; a t-SNE that starts from the principal components, so that it is reproducible."""
+    """Computes a t-SNE, [rows, 2], from the principal components, so that it is reproducible."""
     if len(vectors) < 5:  # Too few for neighbourhoods.
         return vectors[:, :2]
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     model = TSNE(perplexity=perplexity, init="pca", random_state=_SEED, metric="cosine")
-    found: Floats = model.fit_transform(vectors)
-    return found
+    points: Floats = model.fit_transform(vectors)
+    return points
 
 
 def _neighbours(vectors: Floats, asked: Ints, prepared: Prepared) -> tuple[pa.Array, pa.Array]:
-    """The nearest rows of each row that is asked for, itself excluded, and their cosines."""
+    """Returns the nearest rows of each asked row, itself excluded, and their cosines."""
     top = top_items(
         vector_scorer(vectors[asked], vectors),
         num_items=len(vectors),
@@ -99,8 +99,8 @@ def _neighbours(vectors: Floats, asked: Ints, prepared: Prepared) -> tuple[pa.Ar
 
 
 def _features(prepared: Prepared, rows: Ints) -> dict[str, pa.Array]:
-    """By feature, an item's first value where it is one of the most frequent ones of the sample."""
-    found = {}
+    """Returns by feature each item's first value, where it is a frequent one of the sample."""
+    columns = {}
     for feature in prepared.features.item:
         if isinstance(feature, IdFeature) or not isinstance(
             feature, CategoricalFeature | MultiValuedFeature
@@ -117,12 +117,12 @@ def _features(prepared: Prepared, rows: Ints) -> dict[str, pa.Array]:
         names = {int(v): value_name(int(v), feature, prepared.item_encoder) for v in shown}
         texts = np.full(len(rows), "(no value)", object)
         texts[bags.lengths > 0] = [names.get(int(value), "(others)") for value in first]
-        found[feature.name] = pa.array(texts, pa.string())
-    return found
+        columns[feature.name] = pa.array(texts, pa.string())
+    return columns
 
 
 def _scattered(values: pa.Array, rows: Ints, total: int) -> pa.Array:
-    """[total], null but for `rows`."""
-    place = np.full(total, -1, np.int64)
-    place[rows] = np.arange(len(rows))
-    return values.take(pa.array(place, mask=place < 0))
+    """Spreads values over `total` rows, null but for `rows`."""
+    position = np.full(total, -1, np.int64)
+    position[rows] = np.arange(len(rows))
+    return values.take(pa.array(position, mask=position < 0))

@@ -1,4 +1,4 @@
-"""What lists of recommendations are like, whether or not their items were held out.
+"""Metrics of lists of recommendations, whether or not their items were held out.
 
 coverage@K               items that are in any list, over those of the corpus
 gini@K                   how unevenly items are in lists: 0 where all are in as many
@@ -16,7 +16,7 @@ from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import popularity
 from recsys.evaluation.item_knn import binary_matrix
 
-LIST_MEASURES = ("coverage", "gini", "novelty", "average_popularity", "intra_list_similarity")
+LIST_METRICS = ("coverage", "gini", "novelty", "average_popularity", "intra_list_similarity")
 # Lists at a time.
 _BLOCK = 4096
 
@@ -24,19 +24,19 @@ _BLOCK = 4096
 def list_metrics(
     top: Ints, frequency: Ints, candidates: Bools, features: sparse.csr_matrix, cutoff: int
 ) -> dict[str, float | None]:
-    """The measures by name; None where there are no lists, or no features.
+    """Computes the metrics by name; None where there are no lists, or no features.
 
     Args:
-        top: [queries, depth] items, best first; -1 where a list is shorter.
-        frequency: [items] training events.
-        candidates: [items] which ones can be recommended.
-        features: [items, values], as from `feature_matrix`.
-        cutoff: The first so many of each list.
+        top: Items of the lists, best first, [queries, depth]; -1 where a list is shorter.
+        frequency: Training events of each item, [items].
+        candidates: Whether an item can be recommended, [items].
+        features: Result of `feature_matrix`, [items, values].
+        cutoff: Length to which lists are cut.
     """
     shown = top[:, :cutoff]
     items = shown[shown >= 0]
     if not len(items):
-        return {f"{name}@{cutoff}": None for name in LIST_MEASURES}
+        return {f"{name}@{cutoff}": None for name in LIST_METRICS}
     times = np.bincount(items, minlength=len(frequency))
     share = (frequency + 1) / (frequency + 1).sum()
     values = (
@@ -46,11 +46,11 @@ def list_metrics(
         float(frequency[items].mean()),
         _similarity(shown, features),
     )
-    return {f"{name}@{cutoff}": v for name, v in zip(LIST_MEASURES, values, strict=True)}
+    return {f"{name}@{cutoff}": v for name, v in zip(LIST_METRICS, values, strict=True)}
 
 
 def feature_matrix(prepared: Prepared) -> sparse.csr_matrix:
-    """[items, values] of the items' sparse features but the id, with rows of length 1 or 0."""
+    """Returns the items' sparse features but the id, [items, values], rows of norm 1 or 0."""
     parts = [sparse.csr_matrix((prepared.num_items, 0))]
     for feature in prepared.features.item:
         column = prepared.item_columns[feature.name]
@@ -62,7 +62,7 @@ def feature_matrix(prepared: Prepared) -> sparse.csr_matrix:
 
 
 def _similarity(shown: Ints, features: sparse.csr_matrix) -> float | None:
-    """The squared length of a sum of vectors is the sum of the products of all pairs."""
+    """Averages the cosines of all pairs of a list: the squared norm of a sum, less the squares."""
     if not features.nnz:
         return None
     own = np.asarray(features.multiply(features).sum(axis=1)).reshape(-1)

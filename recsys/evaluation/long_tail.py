@@ -1,4 +1,4 @@
-"""How well items are found, and how often they are shown, by how often training has seen them."""
+"""Recall and exposure of items by their number of training events."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,15 @@ from recsys.evaluation.metrics import Ranks
 
 
 class FrequencyBin(Frozen):
-    """Items that have about as many training events.
+    """Items with a similar number of training events.
 
     Attributes:
         low: Fewest training events of an item.
-        high: Most.
-        items: How many items can be recommended.
-        pairs: Held-out pairs of them.
-        recall: By method, the share of the pairs within the first 50; None where there is no pair.
-        shown: By method, the share of the first 50 places of all lists that these items take.
+        high: Most training events of an item.
+        items: Number of items that can be recommended.
+        pairs: Number of held-out pairs of these items.
+        recall: Share of the pairs within the first 50, by method; None where there is no pair.
+        shown: Share of the first 50 positions of all lists that these items take, by method.
     """
 
     low: int
@@ -35,13 +35,13 @@ _CUTOFF = 50
 def frequency_bins(
     frequency: Ints, candidates: Bools, top: Mapping[str, Ints], ranks: Mapping[str, Ranks]
 ) -> tuple[FrequencyBin, ...]:
-    """Bins of 0, 1, 2 to 3, 4 to 7 training events and so on, without those that have no item.
+    """Builds bins of 0, 1, 2 to 3, 4 to 7 training events and so on, without empty ones.
 
     Args:
-        frequency: [items] training events.
-        candidates: [items] which ones can be recommended.
-        top: By method, [queries, depth] items, best first, -1 where there are fewer.
-        ranks: By method, of the held-out items.
+        frequency: Training events of each item, [items].
+        candidates: Whether an item can be recommended, [items].
+        top: Items by method, best first, [queries, depth]; -1 where there are fewer.
+        ranks: Ranks of the held-out items, by method.
     """
     bin_of_item = np.frexp(frequency.astype(np.float64))[1]  # 0, then 1 + floor(log2).
     count = int(bin_of_item.max(initial=0)) + 1
@@ -53,8 +53,8 @@ def frequency_bins(
         hits = np.bincount(bins[each.rank < _CUTOFF], minlength=count)
         recall[name] = [int(h) / int(p) if p else None for h, p in zip(hits, pairs, strict=True)]
         first = top[name][:, :_CUTOFF]
-        places = np.bincount(bin_of_item[first[first >= 0]], minlength=count)
-        shown[name] = (places / max(1, places.sum())).tolist()
+        positions = np.bincount(bin_of_item[first[first >= 0]], minlength=count)
+        shown[name] = (positions / max(1, positions.sum())).tolist()
     return tuple(
         FrequencyBin(
             low=0 if b == 0 else 2 ** (b - 1),

@@ -1,4 +1,4 @@
-"""Ranks and measures the model and its baselines, by the same code on the same queries."""
+"""Ranking and measuring of the model and its baselines, by the same code on the same queries."""
 
 import time
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from recsys.evaluation.results import METHOD_TITLES, MODEL
 from recsys.evaluation.slices import build_slices
 from recsys.evaluation.task import Task, ranked_items
 
-# Slices by a feature are those of its most frequent values in held-out pairs.
+# A feature is sliced by its most frequent values in held-out pairs.
 _SLICE_VALUES = 12
 _BOOTSTRAP_SAMPLES = 1_000
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a method recommends, and what that is worth.
+    """Recommendations of a method, and their metrics.
 
     Attributes:
-        top: [queries, depth] items, best first; -1 where there are fewer.
-        ranks: Of the held-out items.
-        measured: The figures.
+        top: Items, best first, [queries, depth]; -1 where there are fewer.
+        ranks: Ranks of the held-out items.
+        measured: Metrics, overall and by slice.
     """
 
     top: Ints
@@ -47,15 +47,15 @@ def rank_all(
     task: Task,
     console: Console,
 ) -> dict[str, Ranked]:
-    """Of the model and the baselines, by name.
+    """Ranks and measures the model and the baselines, by name.
 
     Args:
-        config: Which baselines, slices and cutoffs.
+        config: Configuration, for baselines, slices and cutoffs.
         prepared: The prepared data.
-        query_vectors: [queries, dim] the model's, of the task's queries.
-        item_vectors: [items, dim].
-        task: What is to be found.
-        console: For progress.
+        query_vectors: Model's vectors of the task's queries, [queries, dim].
+        item_vectors: Model's vectors of all items, [items, dim].
+        task: Queries and their held-out items.
+        console: Console for progress.
     """
     settings = config.evaluation
     console.print(
@@ -75,7 +75,7 @@ def rank_all(
         most_values=_SLICE_VALUES,
     )
     features = feature_matrix(prepared)
-    found: dict[str, Ranked] = {}
+    ranked: dict[str, Ranked] = {}
     for name, build in methods.items():
         started = time.monotonic()
         depth = max(settings.cutoffs)
@@ -94,16 +94,16 @@ def rank_all(
             lists |= list_metrics(
                 top, prepared.item_frequency, prepared.is_current_item, features, cutoff
             )
-        found[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
+        ranked[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
         seconds = time.monotonic() - started
         console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
-    return found
+    return ranked
 
 
 def _methods(
     config: Config, prepared: Prepared, task: Task
 ) -> tuple[dict[str, Callable[[], Scorer]], list[str]]:
-    """How to score with each baseline, and a sentence for each that is left out."""
+    """Returns how to score with each baseline, and a sentence for each that is left out."""
 
     def fitted_baseline(fit: Callable[[Training], Fitted]) -> Callable[[], Scorer]:
         return lambda: fit(training).scorer(task.known)
@@ -116,7 +116,7 @@ def _methods(
 
 
 def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:
-    """Measures a baseline as a training is measured; 0 where nothing is held out."""
+    """Returns a function that gives a baseline's validation metric, 0 if nothing is held out."""
 
     def validate(fitted: Fitted) -> float:
         task = Task.of(prepared, "validation")

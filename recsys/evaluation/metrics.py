@@ -37,13 +37,13 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Measured(Frozen):
-    """What a method reaches: metrics by name, each with its 95 % interval, null where empty.
+    """Metrics of a method by name, each with its 95 % interval; null where nothing is held out.
 
     Attributes:
-        overall: Of all queries.
-        slices: By how often items are in training: head, torso, tail and cold.
-        by: Of further slices, by what divides them and then by its values.
-        lists: What the recommendations are like; see `recsys.list_metrics`.
+        overall: Metrics over all queries.
+        slices: Metrics by the items' training frequency: head, torso, tail and cold.
+        by: Metrics of further slices, by the dividing attribute and then by its values.
+        lists: Metrics of the lists; see `recsys.evaluation.list_metrics`.
     """
 
     overall: Figures
@@ -54,13 +54,13 @@ class Measured(Frozen):
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where held-out items were ranked; pairs are in the order of their queries.
+    """Ranks of held-out items; pairs are in the order of their queries.
 
     Attributes:
-        query: [pairs] position of the pair's query.
-        item: [pairs].
-        rank: [pairs] from 0; the length of the rankings for those that were ranked lower.
-        num_queries: Each has at least one pair.
+        query: Position of the pair's query, [pairs].
+        item: Index of the pair's item, [pairs].
+        rank: Rank from 0, [pairs]; the length of the rankings for items below their end.
+        num_queries: Number of queries, each with at least one pair.
     """
 
     query: Ints
@@ -74,10 +74,10 @@ class Ratios:
     """Metrics as ratios of sums over queries.
 
     Attributes:
-        names: Of the metrics.
-        numerator: [queries, metrics].
-        denominator: [queries, metrics].
-        pairs: How many pairs they are of.
+        names: Names of the metrics.
+        numerator: Numerators, [queries, metrics].
+        denominator: Denominators, [queries, metrics].
+        pairs: Number of held-out pairs.
     """
 
     names: tuple[str, ...]
@@ -86,11 +86,11 @@ class Ratios:
     pairs: int
 
     def values(self) -> dict[str, float | None]:
-        """By name; None where there is nothing to find."""
-        found = _ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0))
+        """Returns the metrics by name; None where nothing is held out."""
+        ratios = _ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0))
         return {
             name: None if np.isnan(value) else float(value)
-            for name, value in zip(self.names, found, strict=True)
+            for name, value in zip(self.names, ratios, strict=True)
         }
 
 
@@ -189,18 +189,18 @@ def ranks_of(held_out: Jagged, top: Ints) -> Ranks:
     """Looks held-out items up in rankings.
 
     Args:
-        held_out: [queries] distinct items to be found.
-        top: [queries, depth] items, best first.
+        held_out: Distinct held-out items, [queries].
+        top: Ranked items, best first, [queries, depth].
     """
     query, item = held_out.row_of_value(), held_out.values
     rank = np.full(len(item), top.shape[1], np.int64)
-    for place in range(top.shape[1]):
-        rank[top[query, place] == item] = place
+    for position in range(top.shape[1]):
+        rank[top[query, position] == item] = position
     return Ranks(query, item, rank, len(held_out))
 
 
 def overall_ratios(ranks: Ranks, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
-    """Of all pairs; recall is the mean of the queries' recalls."""
+    """Returns the metrics over all pairs; recall is the mean of the queries' recalls."""
     numerator, pairs = _sums(ranks, cutoffs)
     numerator[:, _is_per_pair(cutoffs)] /= np.maximum(pairs, 1)[:, None]
     has_pairs = np.broadcast_to((pairs > 0)[:, None], numerator.shape).astype(np.float64)
@@ -208,12 +208,12 @@ def overall_ratios(ranks: Ranks, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
 
 
 def item_ratios(ranks: Ranks, members: Bools, cutoffs: tuple[int, ...] = CUTOFFS) -> Ratios:
-    """Of the pairs whose item is in a slice; recall is that of its pairs.
+    """Returns the metrics over the pairs whose item is in a slice; recall is that of its pairs.
 
     Args:
-        ranks: Of all pairs.
-        members: [items] whether an item is in the slice.
-        cutoffs: At which ranks.
+        ranks: Ranks of all pairs.
+        members: Whether an item is in the slice, [items].
+        cutoffs: Numbers of first ranks that count.
     """
     kept = members[ranks.item]
     within = Ranks(ranks.query[kept], ranks.item[kept], ranks.rank[kept], ranks.num_queries)
@@ -225,12 +225,12 @@ def item_ratios(ranks: Ranks, members: Bools, cutoffs: tuple[int, ...] = CUTOFFS
 
 
 def query_ratios(overall: Ratios, members: Bools, pairs: Ints) -> Ratios:
-    """Of the queries in a slice.
+    """Returns the metrics over the queries in a slice.
 
     Args:
-        overall: Of all queries.
-        members: [queries] whether a query is in the slice.
-        pairs: [queries] of each.
+        overall: Metrics over all queries.
+        members: Whether a query is in the slice, [queries].
+        pairs: Number of pairs of each query, [queries].
     """
     kept = members[:, None].astype(np.float64)
     numerator, denominator = overall.numerator * kept, overall.denominator * kept
@@ -246,15 +246,15 @@ def measure(
     by_item: Mapping[str, Mapping[str, Bools]] | None = None,
     by_query: Mapping[str, Mapping[str, Bools]] | None = None,
 ) -> Measured:
-    """All metrics, overall and by slice, with bootstrap intervals.
+    """Computes all metrics, overall and by slice, with bootstrap intervals.
 
     Args:
-        ranks: Of every held-out item.
-        slices: As from `pipelines.statistics.popularity.item_slices`.
-        bootstrap_samples: How often the queries are resampled.
-        cutoffs: At which ranks.
-        by_item: Further slices of items, by what divides them.
-        by_query: Of queries, the same.
+        ranks: Ranks of all held-out items.
+        slices: Members of each slice, as `pipelines.statistics.popularity.item_slices` returns.
+        bootstrap_samples: Number of resamples of the queries.
+        cutoffs: Numbers of first ranks that count.
+        by_item: Members of further slices of items, by the dividing attribute.
+        by_query: Members of slices of queries, by the dividing attribute.
     """
     overall = overall_ratios(ranks, cutoffs)
     pairs = np.bincount(ranks.query, minlength=ranks.num_queries)
@@ -267,22 +267,22 @@ def measure(
     for kind, parts in (by_query or {}).items():
         groups |= {(kind, name): query_ratios(overall, m, pairs) for name, m in parts.items()}
     bounds = bootstrap(list(groups.values()), bootstrap_samples)
-    found: dict[str, dict[str, Figures]] = {}
+    measured: dict[str, dict[str, Figures]] = {}
     for ((kind, name), ratios), bound in zip(groups.items(), bounds, strict=True):
-        found.setdefault(kind, {})[name] = {**_figures(ratios, bound), "count": ratios.pairs}
-    whole = found.pop("overall")[""]
+        measured.setdefault(kind, {})[name] = {**_figures(ratios, bound), "count": ratios.pairs}
+    whole = measured.pop("overall")[""]
     del whole["count"]
-    return Measured(overall=whole, slices=found.pop("slices", {}), by=found)
+    return Measured(overall=whole, slices=measured.pop("slices", {}), by=measured)
 
 
 def bootstrap(ratios: list[Ratios], samples: int) -> list[Doubles]:
-    """Percentile intervals: queries are drawn with replacement, and the ratios taken anew.
+    """Returns percentile intervals: queries are drawn with replacement, and ratios taken anew.
 
     All ratios are of the same queries, and see the same draws, in every call.
 
     Args:
-        ratios: Of the same queries.
-        samples: How often.
+        ratios: Ratios over the same queries.
+        samples: Number of resamples.
 
     Returns:
         For each of `ratios` [2, metrics]: the ends of the 95 % interval, NaN where there is none.
@@ -329,6 +329,6 @@ def _is_per_pair(cutoffs: tuple[int, ...]) -> Bools:
 
 
 def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:
-    """NaN where there is nothing to divide by."""
-    found = np.full(numerator.shape, np.nan)
-    return np.divide(numerator, denominator, out=found, where=denominator > 0)
+    """Divides, with NaN where the denominator is 0."""
+    ratio = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=ratio, where=denominator > 0)

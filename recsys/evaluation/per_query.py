@@ -1,4 +1,4 @@
-"""What each query was recommended, and what that was worth: the rows that comparisons read."""
+"""Recommendations and metrics of each query: the rows that comparisons read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from recsys.evaluation.metrics import Ranks, overall_ratios
 PER_QUERY = "per_query.parquet"
 
 _LATEST = 20
-# So that one query's rows are read without all others'.
+# Groups are small so that one query's rows can be read without all others.
 _ROWS_OF_GROUP = 2_000
 
 
@@ -30,7 +30,7 @@ def write_per_query(
     ranks: Mapping[str, Ranks],
     cutoffs: tuple[int, ...],
 ) -> None:
-    """One row a query: what it has, what was held out, and by method its list and its metrics.
+    """Writes one row a query: its history, held-out items, and by method its list and metrics.
 
     Columns: `query_id`; `history_length`; `history`, its latest 20 items, latest first; `held_out`
     and `held_out_slice`, the ids and how often they are in training (head, torso, tail or cold);
@@ -38,14 +38,14 @@ def write_per_query(
     and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`.
 
     Args:
-        path: Of the Parquet file.
-        prepared: Of the ids.
-        queries: [queries] indices.
-        held_out: [queries] items.
-        history: [queries] items.
-        top: By method, [queries, depth] items, -1 where there are fewer.
-        ranks: By method, of the held-out items.
-        cutoffs: Of the metrics.
+        path: Parquet file to write.
+        prepared: Prepared data, for the ids.
+        queries: Indices of the queries, [queries].
+        held_out: Held-out items, [queries].
+        history: Items of the histories, [queries].
+        top: Items by method, [queries, depth]; -1 where there are fewer.
+        ranks: Ranks of the held-out items, by method.
+        cutoffs: Cutoffs of the metrics.
     """
     ids = prepared.item_encoder.ids.tokens
     slices = item_slices(prepared.item_frequency)
@@ -74,8 +74,8 @@ def write_per_query(
 
 
 def _latest(history: Jagged, ids: pa.Array) -> pa.Array:
-    row, place = history.row_of_value(), np.arange(len(history.values))
-    from_end = history.offsets[1:][row] - 1 - place
+    row, position = history.row_of_value(), np.arange(len(history.values))
+    from_end = history.offsets[1:][row] - 1 - position
     kept = from_end < _LATEST
     order = np.lexsort((from_end[kept], row[kept]))
     lengths = np.minimum(history.lengths, _LATEST)

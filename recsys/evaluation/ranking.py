@@ -13,28 +13,28 @@ from torch import Tensor
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
 
-# Scores of items [start, stop), [rows, stop - start], of queries that were chosen before.
+# Function of (start, stop) that returns the scores of these items, [rows, stop - start].
 ItemScores = Callable[[int, int], Tensor]
-# Chooses queries by their positions and gives the scores of their items.
+# Function of query positions, [rows], that returns the scores of items for these queries.
 Scorer = Callable[[Ints], ItemScores]
 
 QUERY_BLOCK, ITEM_BLOCK = 256, 4096
 
-# A candidate is one int64: its score's bits above, its index below. That is a total order, in which
-# of equal scores the lower index is first, whatever the blocks.
+# A candidate is one int64, its score's bits above its index: a total order, in which the lower of
+# two items of equal score is first, whatever the blocks.
 _INDEX_BITS = 32
 _LAST_INDEX = 2**31 - 1
 _EXCLUDED = torch.iinfo(torch.int64).min
 
 
 def vector_scorer(query_vectors: Floats, item_vectors: Floats) -> Scorer:
-    """Scores by inner product.
+    """Returns a scorer by inner products.
 
     Products are summed in float64 and rounded once: their float32 sums would depend on the blocks.
 
     Args:
-        query_vectors: [queries, dim].
-        item_vectors: [items, dim].
+        query_vectors: Query vectors, [queries, dim].
+        item_vectors: Item vectors, [items, dim].
 
     Raises:
         UserError: A vector is not finite.
@@ -64,16 +64,16 @@ def top_items(
     query_block: int = QUERY_BLOCK,
     item_block: int = ITEM_BLOCK,
 ) -> npt.NDArray[np.int64]:
-    """The k best items of each query, best first; of equal scores the lower index is first.
+    """Returns the k best items of each query, best first; of equal scores the lower index is first.
 
     Args:
-        scorer: Of the queries.
-        num_items: Of the corpus.
-        excluded: [queries] items that are not candidates.
-        k: How many.
-        is_candidate: [items] which ones are ranked; None: all.
-        query_block: Queries at a time.
-        item_block: Items at a time; the blocks change memory and speed alone.
+        scorer: Scorer of the queries.
+        num_items: Number of items of the corpus.
+        excluded: Items that are not candidates, [queries].
+        k: Number of items a query.
+        is_candidate: Whether an item is ranked, [items]; None: all are.
+        query_block: Number of queries at a time.
+        item_block: Number of items at a time; blocks change memory and speed alone.
 
     Returns:
         [queries, k] item indices, -1 where there are fewer candidates.
@@ -95,7 +95,7 @@ def top_items(
 
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
-    """One thread a core, each of which runs its operations alone.
+    """Opens a pool of one thread a core, each of which runs its operations alone.
 
     Where other processes want the cores too, threads that share one small operation mostly wait for
     each other: ranking then took four to ten times as long.
@@ -117,7 +117,7 @@ def _best(
     k: int,
     item_block: int,
 ) -> Tensor:
-    """Keys of the best items, [rows, min(k, items)], best first."""
+    """Returns the keys of the best items, best first, [rows, min(k, items)]."""
     rows = torch.from_numpy(excluded.row_of_value())
     items = torch.from_numpy(excluded.values.astype(np.int64))
     best = torch.empty((len(excluded), 0), dtype=torch.int64)
@@ -128,14 +128,14 @@ def _best(
         keys[rows[is_here], items[is_here] - start] = _EXCLUDED
         if hidden is not None:
             keys[:, hidden[start:stop]] = _EXCLUDED
-        found = keys.topk(min(k, keys.shape[1]), dim=1).values
-        both = torch.cat([best, found], dim=1)
+        block = keys.topk(min(k, keys.shape[1]), dim=1).values
+        both = torch.cat([best, block], dim=1)
         best = both.topk(min(k, both.shape[1]), dim=1).values
     return best
 
 
 def _keys(scores: Tensor, start: int) -> Tensor:
-    """[rows, items] scores of items from `start` on to int64 of the same order."""
+    """Turns scores of items from `start` on, [rows, items], into int64 keys of the same order."""
     bits = (scores.float() + 0.0).view(torch.int32)  # Minus zero becomes zero, as they are equal.
     # Floats below zero have their order reversed when read as integers.
     ordered = bits ^ ((bits >> 31) & _LAST_INDEX)
@@ -155,12 +155,12 @@ def top_items_on_ray(
     """Ranks as `top_items` does, to the bit: a ranking does not depend on how queries are cut.
 
     Args:
-        scorer: Of the queries; each node gets it once, through Ray's object store.
-        num_items: Of the corpus.
-        excluded: [queries] items that are not candidates.
-        k: How many.
-        is_candidate: [items] which ones are ranked; None: all.
-        tasks: Of one core each; more than the cluster has wait for each other.
+        scorer: Scorer of the queries; each node gets it once, through Ray's object store.
+        num_items: Number of items of the corpus.
+        excluded: Items that are not candidates, [queries].
+        k: Number of items a query.
+        is_candidate: Whether an item is ranked, [items]; None: all are.
+        tasks: Number of tasks of one core each; those beyond the cluster's cores wait.
 
     Returns:
         [queries, k] item indices, -1 where there are fewer candidates.
@@ -181,7 +181,7 @@ def top_items_on_ray(
 
 
 def _rank(shared: tuple[Any, ...], start: int, excluded: Jagged) -> Ints:
-    """Of the queries from `start` on, as many as `excluded` has."""
+    """Ranks the queries from `start` on, as many as `excluded` has."""
     scorer, num_items, k, is_candidate = shared
     return top_items(
         lambda rows: scorer(rows + start),

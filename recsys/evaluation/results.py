@@ -24,18 +24,18 @@ SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@1
 
 
 class EvaluationResult(Measured):
-    """What `metrics.json` holds: the model's metrics, those of the baselines, and what they are of.
+    """Content of `metrics.json`: metrics of the model and of the baselines, and their subject.
 
     Attributes:
         counts: `queries` with something to find, `held_out` pairs, `already_seen` pairs that were
             left out because the query is known to have the item, and `items` that are ranked.
-        baselines: Of `evaluation.baselines`, measured by the same code on the same queries.
-        split: How the data was split; the figures are of its test part.
-        history: What a query knows.
-        prepared_fingerprint: Of the prepared data.
-        training_fingerprint: Of the training.
-        mlflow_run_id: The training's run.
-        long_tail: By how often training has seen items, more finely than the slices.
+        baselines: Metrics of `evaluation.baselines`, by the same code on the same queries.
+        split: Kind of the split; the figures are those of its test part.
+        history: Kind of the histories.
+        prepared_fingerprint: Fingerprint of the prepared data.
+        training_fingerprint: Fingerprint of the training.
+        mlflow_run_id: Run of the training.
+        long_tail: Recall and exposure by training frequency, in finer bins than the slices.
     """
 
     counts: dict[str, int]
@@ -53,7 +53,7 @@ class EvaluationResult(Measured):
         return {MODEL: self, **self.baselines}
 
     def groups(self) -> dict[str, dict[str, Figures]]:
-        """By `overall` or slice, then by method."""
+        """Returns the figures by `overall` or slice, then by method."""
         return {
             "overall": {name: method.overall for name, method in self.methods.items()},
             **{
@@ -63,13 +63,13 @@ class EvaluationResult(Measured):
         }
 
     def pairs(self, group: str) -> int:
-        """How many held-out pairs a group has."""
+        """Returns the number of held-out pairs of a group."""
         count = self.counts["held_out"] if group == "overall" else self.slices[group]["count"]
         assert isinstance(count, int)
         return count
 
     def warnings(self) -> list[str]:
-        """What a reader must not overlook."""
+        """Returns warnings to show with the results."""
         if not self.counts["queries"]:
             return ["the test split holds nothing to find, so there are no metrics"]
         popularity = self.baselines["popularity"].overall
@@ -90,7 +90,7 @@ def print_table(result: EvaluationResult, console: Console) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for group, methods in result.groups().items():
         for name, figures in methods.items():
-            if name == "random":  # Of interest in the report alone.
+            if name == "random":  # Chance is of interest in the report alone.
                 continue
             is_model = name == MODEL
             label = f"{group} {result.pairs(group):,}" if is_model else ""
@@ -111,5 +111,5 @@ def print_table(result: EvaluationResult, console: Console) -> None:
 
 
 def _is_less(value: Value, other: Value) -> bool:
-    """By more than the digits that are shown."""
+    """Tells whether a value is less by more than the digits that are shown."""
     return isinstance(value, float) and isinstance(other, float) and other - value >= 0.0005

@@ -6,19 +6,19 @@ import numpy as np
 
 from recsys.evaluation.metrics import Doubles, Ratios, bootstrap
 
-# Random signs at a time.
+# Number of random signs drawn at a time.
 _SIGNS_AT_ONCE = 16_000_000
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """One metric of two systems, on the same queries: ratios of sums with the same denominators.
+    """One metric of two systems on the same queries: ratios of sums with the same denominators.
 
     Attributes:
-        before: [queries] numerators of the first system.
-        after: [queries] of the second.
-        weight: [queries] denominators: 1 for a mean over queries, held-out pairs for a micro
+        before: Numerators of the first system, [queries].
+        after: Numerators of the second system, [queries].
+        weight: Denominators, [queries]: 1 for a mean over queries, held-out pairs for a micro
             recall, and 0 for queries that do not count.
     """
 
@@ -29,18 +29,18 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Difference:
-    """What came of a comparison.
+    """Result of a comparison.
 
     Attributes:
-        before: Value of the first system; None where no query counts, as all else.
-        after: Of the second.
-        difference: The second less the first.
-        low: Of its 95 % interval, from a bootstrap over queries.
-        high: The same.
-        p: Of a permutation test, two-sided: how often random signs of the queries' differences give
-            a difference as large as this.
-        wins: Queries in which the second is better.
-        losses: Queries in which it is worse.
+        before: Value of the first system; None, like all else, where no query counts.
+        after: Value of the second system.
+        difference: Value of the second less that of the first.
+        low: Lower end of the difference's 95 % interval, from a bootstrap over queries.
+        high: Upper end of the interval.
+        p: P-value of a two-sided permutation test: how often random signs of the queries'
+            differences give a difference as large as this.
+        wins: Number of queries in which the second is better.
+        losses: Number of queries in which the second is worse.
     """
 
     before: float | None
@@ -54,12 +54,12 @@ class Difference:
 
 
 def differences(pairs: list[Pairs], bootstrap_samples: int, permutations: int) -> list[Difference]:
-    """Of each metric; all see the same resampled queries and the same random signs.
+    """Compares each metric; all see the same resampled queries and the same random signs.
 
     Args:
-        pairs: Of the same queries.
-        bootstrap_samples: For the intervals.
-        permutations: For the tests; p is at least 1 / (1 + permutations).
+        pairs: Metrics of both systems on the same queries.
+        bootstrap_samples: Number of resamples, for the intervals.
+        permutations: Number of permutations, for the tests; p is at least 1 / (1 + permutations).
     """
     if not pairs:
         return []
@@ -84,11 +84,11 @@ def differences(pairs: list[Pairs], bootstrap_samples: int, permutations: int) -
 
 
 def _permutation_test(change: Doubles, permutations: int) -> Doubles:
-    """[metrics] two-sided p: which system a query's difference is of is a matter of chance.
+    """Returns two-sided p-values, [metrics], if signs of the queries' differences were chance.
 
     Args:
-        change: [queries, metrics].
-        permutations: Random signs of all queries.
+        change: Differences, [queries, metrics].
+        permutations: Number of draws of random signs for all queries.
     """
     queries, metrics = change.shape
     observed = np.abs(change.sum(axis=0))
@@ -99,21 +99,21 @@ def _permutation_test(change: Doubles, permutations: int) -> Doubles:
         size = min(step, permutations - start)
         signs = random.integers(0, 2, (size, queries), np.int8).astype(np.float32) * 2 - 1
         sums = np.abs(signs.astype(np.float64) @ change)
-        # What is equal but for rounding is as large.
+        # Sums that are equal but for rounding count as as large.
         as_large += (sums >= observed - 1e-9 * np.maximum(1.0, observed)).sum(axis=0)
     return (1 + as_large) / (1 + permutations)
 
 
 def holm(p: list[float | None]) -> list[float | None]:
-    """P of several tests, adjusted so that any of them is wrong as rarely as one alone (Holm 1979).
+    """Adjusts the p-values of several tests for their number (Holm 1979).
 
     Args:
-        p: None where there was nothing to test, which counts as no test.
+        p: P-values; None where there was nothing to test, which counts as no test.
     """
-    tested = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    tested = sorted((value, test) for test, value in enumerate(p) if value is not None)
     adjusted: list[float | None] = [None] * len(p)
     largest = 0.0
-    for rank, (value, place) in enumerate(tested):
-        largest = max(largest, min(1.0, value * (len(tested) - rank)))
-        adjusted[place] = largest
+    for position, (value, test) in enumerate(tested):
+        largest = max(largest, min(1.0, value * (len(tested) - position)))
+        adjusted[test] = largest
     return adjusted

@@ -1,4 +1,4 @@
-"""Which items and queries a slice has: by age, by history, by the values of a feature."""
+"""Slices of items and queries: by age, by history, by the values of a feature."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ Members = dict[str, Bools]
 
 @dataclass(frozen=True)
 class Slices:
-    """By what divides them, and then by name; an item or a query may be in several.
+    """Slices by the dividing attribute and then by name; an item or a query may be in several.
 
     Attributes:
-        items: [items] members.
-        queries: [queries] members, of the queries that are evaluated.
+        items: Members of slices of items, [items].
+        queries: Members of slices of the evaluated queries, [queries].
     """
 
     items: dict[str, Members] = field(default_factory=dict)
@@ -43,32 +43,34 @@ def build_slices(
     history: Jagged,
     most_values: int,
 ) -> Slices:
-    """The slices that a configuration asks for; those that nothing is in are left out.
+    """Builds the slices that a configuration asks for, without empty ones.
 
     Args:
-        names: Of `evaluation.slices`.
-        prepared: Of the features.
-        queries: [queries] indices of those that are evaluated.
-        held_out: [queries] items.
-        history: [queries] that they are asked with.
-        most_values: Of a feature, its most frequent ones; the rest are put together.
+        names: Names in `evaluation.slices`.
+        prepared: Prepared data, for the features.
+        queries: Indices of the evaluated queries, [queries].
+        held_out: Held-out items, [queries].
+        history: Histories of the queries, [queries].
+        most_values: Number of a feature's values that get a slice; the rest share one.
     """
-    found = Slices()
+    slices = Slices()
     for name in names:
         if name == HISTORY_LENGTH:
-            found.queries[name] = _by_bounds(history.lengths, _HISTORY_LENGTHS)
+            slices.queries[name] = _by_bounds(history.lengths, _HISTORY_LENGTHS)
         elif name == ITEM_AGE:
-            found.items[name] = _by_age(prepared)
+            slices.items[name] = _by_age(prepared)
         elif name.startswith("item."):
             feature, encoder = _feature(name, prepared.item_encoder)
             times = np.bincount(held_out.values, minlength=prepared.num_items)
             column = prepared.item_columns[feature.name]
-            found.items[name] = _by_value(column, feature, encoder, times, most_values)
+            slices.items[name] = _by_value(column, feature, encoder, times, most_values)
         else:
             feature, encoder = _feature(name, prepared.query_encoder)
             column = prepared.query_columns[feature.name].take(queries)
-            found.queries[name] = _by_value(column, feature, encoder, held_out.lengths, most_values)
-    return found
+            slices.queries[name] = _by_value(
+                column, feature, encoder, held_out.lengths, most_values
+            )
+    return slices
 
 
 def _feature(name: str, encoder: SideEncoder) -> tuple[AnyFeature, SideEncoder]:
@@ -76,17 +78,17 @@ def _feature(name: str, encoder: SideEncoder) -> tuple[AnyFeature, SideEncoder]:
 
 
 def _by_bounds(numbers: Ints, bounds: Sequence[int]) -> Members:
-    """Of the numbers below the first bound, of those up to the second, and so on."""
-    place = np.searchsorted(bounds, numbers, side="right")
+    """Returns slices of the numbers below the first bound, up to the second, and so on."""
+    position = np.searchsorted(bounds, numbers, side="right")
     ends = [*bounds, None]
     names = ["0" if bounds[0] == 1 else f"0-{bounds[0] - 1}"]
     for start, end in zip(bounds, ends[1:], strict=True):
         names.append(f"{start} or more" if end is None else f"{start}-{end - 1}")
-    return {name: place == i for i, name in enumerate(names) if (place == i).any()}
+    return {name: position == i for i, name in enumerate(names) if (position == i).any()}
 
 
 def _by_age(prepared: Prepared) -> Members:
-    """From an item's first event of any split to the latest training event."""
+    """Slices items by the time from their first event of any split to the last training event."""
     first = np.full(prepared.num_items, np.iinfo(np.int64).max)
     latest = np.iinfo(np.int64).min
     for split in SPLITS:
@@ -110,14 +112,14 @@ def _by_age(prepared: Prepared) -> Members:
 def _by_value(
     column: Column, feature: AnyFeature, encoder: SideEncoder, times: Ints, most: int
 ) -> Members:
-    """Of the rows that have a value, for each of the most frequent ones.
+    """Returns the rows that have a value, for each of the most frequent values.
 
     Args:
-        column: Encoded.
-        feature: Of the column.
-        encoder: Names its values.
-        times: [rows] held-out pairs of each.
-        most: Values.
+        column: Encoded column.
+        feature: Feature of the column.
+        encoder: Encoder, which names the values.
+        times: Number of held-out pairs of each row, [rows].
+        most: Number of values.
     """
     assert isinstance(column, Jagged)
     row = column.row_of_value()
@@ -134,13 +136,13 @@ def _by_value(
 
 
 def _have(row: Ints, is_value: npt.NDArray[np.bool_], column: Jagged) -> Bools:
-    found = np.zeros(len(column), bool)
-    found[row[is_value]] = True
-    return found
+    is_in = np.zeros(len(column), bool)
+    is_in[row[is_value]] = True
+    return is_in
 
 
 def value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
-    """The token of a row of the feature's table; rare values have no other name than that."""
+    """Returns the token of a row of the feature's table; rare values share one name."""
     shared = shared_table(feature)
     if shared is not None and encoder.items is not None:
         feature, encoder = _feature(shared, encoder.items)

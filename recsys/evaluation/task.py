@@ -1,4 +1,4 @@
-"""What an evaluation asks, and the ranking that answers it."""
+"""The task of an evaluation, and the ranking of its queries."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from recsys.evaluation.ranking import Scorer, top_items, top_items_on_ray
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be found, by whom; every column is jagged, with one row a query.
+    """Queries and their held-out items; every column is jagged, with one row a query.
 
     Attributes:
-        split: In which.
-        queries: [queries] indices of those with something to find.
-        held_out: Items to find.
-        known: Items that baselines are told of: with histories of others those of training alone,
+        split: Name of the split.
+        queries: Indices of the queries that have held-out items, [queries].
+        held_out: Held-out items.
+        known: Items that baselines may use: with histories of others those of training alone,
             which is all that the model sees.
-        excluded: Items that are not ranked: those that the query has, and the query itself where
-            it is an item.
-        history: What it is asked with, oldest first.
-        already_seen: Held-out pairs that were left out because the query excludes the item.
+        excluded: Items that are not ranked: those of the query's events, and the query itself
+            where it is an item.
+        history: Items of the histories, oldest first.
+        already_seen: Number of held-out pairs left out because the query excludes the item.
     """
 
     split: str
@@ -35,7 +35,7 @@ class Task:
 
     @classmethod
     def of(cls, prepared: Prepared, split: str) -> "Task":
-        """All queries of a split."""
+        """Builds the task of all queries of a split."""
         state, excluded = prepared.query_state, prepared.excluded(split)
         held_out = not_excluded(state.held_out(split), excluded)
         queries = np.flatnonzero(held_out.lengths)
@@ -54,7 +54,7 @@ class Task:
 
 
 def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
-    """Held-out items that can be found: those that the same query does not exclude."""
+    """Returns the held-out items that can be found: those that the query does not exclude."""
     width = 1 + max(held_out.values.max(initial=0), excluded.values.max(initial=0))
     keys, seen = (
         column.row_of_value() * np.int64(width) + column.values for column in (held_out, excluded)
@@ -65,7 +65,7 @@ def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
 def ranked_items(
     scorer: Scorer, prepared: Prepared, excluded: Jagged, depth: int, tasks: int = 1
 ) -> Ints:
-    """[queries, depth] items, best first; with more than one task on Ray."""
+    """Ranks items, best first, [queries, depth]; with more than one task on Ray."""
     candidates = prepared.is_current_item
     if tasks == 1:
         return top_items(

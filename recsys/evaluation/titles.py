@@ -1,4 +1,4 @@
-"""What people call the items."""
+"""Titles of items."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,13 @@ _TITLE_COLUMNS = ("title", "name")
 
 
 def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
-    """Display names of the items, from the raw items file.
+    """Reads the display names of the items from the raw items file.
 
     The column is the one called title or name, else the first text feature's.
 
     Args:
-        config: Says where the items are.
-        prepared: Of the same items.
+        config: Configuration, which names the items file.
+        prepared: Prepared data of the same items.
 
     Returns:
         [items] strings in the order of item indices, the id where an item has no title; None where
@@ -40,11 +40,11 @@ def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
     titles = np.array(ids.to_pylist(), object)
     for piece in source.pieces:
         table = read_piece(piece, [id_column, column])
-        found = table[column].combine_chunks()
+        texts = table[column].combine_chunks()
         rows = prepared.item_encoder.ids.rows(id_strings(table[id_column]))
-        has_title = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(found), ""), False)
+        has_title = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(texts), ""), False)
         kept = has_title.to_numpy(zero_copy_only=False) & (rows >= 0)
-        titles[rows[kept]] = found.filter(pa.array(kept)).to_pylist()
+        titles[rows[kept]] = texts.filter(pa.array(kept)).to_pylist()
     return pa.array(titles, pa.string())
 
 

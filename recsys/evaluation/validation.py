@@ -1,16 +1,11 @@
 """Metrics on the validation split, by which training selects."""
 
-from typing import TYPE_CHECKING
-
 from feature_store.core.columns import Floats, Ints
 from pipelines.prepared.reader import Prepared
 from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.metrics import overall_ratios, ranks_of
 from recsys.evaluation.ranking import vector_scorer
 from recsys.evaluation.task import not_excluded, ranked_items
-
-if TYPE_CHECKING:
-    pass
 
 
 def validation_metrics(
@@ -19,13 +14,13 @@ def validation_metrics(
     """Ranks the whole corpus for the queries' validation items.
 
     Args:
-        query_vectors: [queries, dim].
-        item_vectors: [items, dim].
-        prepared: The prepared data.
-        queries: [queries] indices.
+        query_vectors: Query vectors, [queries, dim].
+        item_vectors: Item vectors, [items, dim].
+        prepared: Prepared data.
+        queries: Indices of the queries, [queries].
 
     Returns:
-        The metrics of `recsys.evaluation.metrics.METRICS`; None where nothing is held out.
+        Metrics by the names of `metric_names()`; None where nothing is held out.
 
     Raises:
         UserError: A vector is not finite.

@@ -13,7 +13,7 @@ from pipelines.reports.page import render_page
 from pipelines.reports.parts import CLASS_OF_MODEL, cells, table
 from recsys.config.config import Config
 from recsys.evaluation.examples import SHOWN_ITEMS, Example
-from recsys.evaluation.list_metrics import LIST_MEASURES
+from recsys.evaluation.list_metrics import LIST_METRICS
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
 from recsys.reports.diagnostics import diagnostics_sections
 from recsys.training.diagnostics import PREFIX
@@ -251,7 +251,7 @@ def lists_section(result: EvaluationResult, cutoff: int = 10) -> str:
     """What the recommendations of each method are like."""
     rows = []
     for name, method in result.methods.items():
-        values = [method.lists.get(f"{measure}@{cutoff}") for measure in LIST_MEASURES]
+        values = [method.lists.get(f"{measure}@{cutoff}") for measure in LIST_METRICS]
         shown = "".join(f"<td>{_listed(value)}</td>" for value in values)
         is_model = CLASS_OF_MODEL if name == MODEL else ""
         rows.append(f'<tr{is_model}><th scope="row">{METHOD_TITLES[name]}</th>{shown}</tr>')
