@@ -1,6 +1,6 @@
 """The feature schema: what of items, queries and events is a feature, and of what kind."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
@@ -12,8 +12,51 @@ _LONGEST_NGRAM = 10
 
 
 class _Feature(Settings):
+    """Base class of the kinds; what others ask of a kind, so that nobody asks which one it is.
+
+    Attributes:
+        is_id: Whether the values are the catalogue's ids.
+        has_several_values: Whether a row can hold several values, so that value dropout applies.
+        why_not_given: Reason that a request cannot give a value, as the end of a sentence; empty
+            where it can.
+    """
+
     name: str = Field(min_length=1, description="The column that holds the feature.")
     dim: int = Field(ge=4, le=1024, multiple_of=4, description="Columns of its embedding.")
+
+    is_id: ClassVar[bool] = False
+    has_several_values: ClassVar[bool] = False
+    why_not_given: ClassVar[str] = ""
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it is looked up in an embedding table, and not projected from numbers."""
+        return True
+
+    @property
+    def dense_width(self) -> int:
+        """Numbers of a row; 0 of a sparse feature."""
+        return 0
+
+    @property
+    def shared_table(self) -> str | None:
+        """The item feature whose table it reads, as `item.genres`; None: its own, or no table."""
+        return None
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether it has a vocabulary of its own: not hashed, not shared, not the catalogue."""
+        return False
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the rows of its table are hashes of tokens."""
+        return False
+
+    @property
+    def recency_half_life(self) -> float | None:
+        """Positions back at which a value of a bag weighs half; None where all weigh the same."""
+        return None
 
 
 class _TableFeature(_Feature):
@@ -24,6 +67,11 @@ class _TableFeature(_Feature):
         "vocabulary it reads, so that each learns from the other.",
     )
 
+    @property
+    def shared_table(self) -> str | None:
+        """The item feature whose table it reads; None: its own."""
+        return self.shares
+
 
 class IdFeature(_TableFeature):
     """The item or query id itself: one row for each entry of the catalogue, in catalogue order.
@@ -33,6 +81,8 @@ class IdFeature(_TableFeature):
     """
 
     kind: Literal["id"] = "id"
+    is_id: ClassVar[bool] = True
+    why_not_given: ClassVar[str] = "is the id that is asked for"
 
 
 class _TokenFeature(_TableFeature):
@@ -43,6 +93,16 @@ class _TokenFeature(_TableFeature):
         ge=2,
         description="Hash tokens into this many rows, which they may share; no vocabulary.",
     )
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether it is neither hashed nor shared."""
+        return self.hash_buckets is None and self.shares is None
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the rows of its table are hashes of tokens."""
+        return self.hash_buckets is not None
 
     @model_validator(mode="after")
     def _one_encoding(self) -> "_TokenFeature":
@@ -76,6 +136,7 @@ class MultiValuedFeature(_TokenFeature):
     """A list of values of a set, in no particular order."""
 
     kind: Literal["multi_valued"] = "multi_valued"
+    has_several_values: ClassVar[bool] = True
 
 
 class SequenceFeature(_TokenFeature):
@@ -92,6 +153,12 @@ class SequenceFeature(_TokenFeature):
     half_life: float = Field(
         8.0, gt=0, le=10_000, description="recency: a value so many places earlier weighs half."
     )
+    has_several_values: ClassVar[bool] = True
+
+    @property
+    def recency_half_life(self) -> float | None:
+        """Positions back at which a value weighs half; None with pooling mean."""
+        return self.half_life if self.pooling == "recency" else None
 
     @model_validator(mode="after")
     def _one_pooling(self) -> "SequenceFeature":
@@ -117,6 +184,7 @@ class TextFeature(_TokenFeature):
         "words", description="words_and_ngrams: also each word whole, as `<word>`."
     )
     ngrams: tuple[int, int] = Field((3, 5), description="Characters of a part, from and to.")
+    has_several_values: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _ngrams_are_a_range(self) -> "TextFeature":
@@ -132,7 +200,19 @@ class TextFeature(_TokenFeature):
         return self
 
 
-class NumericFeature(_Feature):
+class _DenseFeature(_Feature):
+    @property
+    def is_sparse(self) -> bool:
+        """Its numbers are projected."""
+        return False
+
+    @property
+    def dense_width(self) -> int:
+        """Numbers of a row."""
+        return 1
+
+
+class NumericFeature(_DenseFeature):
     """A number, scaled by what the catalogue's numbers are like."""
 
     kind: Literal["numeric"] = "numeric"
@@ -143,11 +223,16 @@ class NumericFeature(_Feature):
     )
 
 
-class VectorFeature(_Feature):
+class VectorFeature(_DenseFeature):
     """A fixed-length vector, such as a precomputed text or image embedding."""
 
     kind: Literal["vector"] = "vector"
     length: int = Field(ge=1, le=16_384)
+
+    @property
+    def dense_width(self) -> int:
+        """Numbers of a row."""
+        return self.length
 
 
 class PositionFeature(_TokenFeature):
@@ -159,6 +244,7 @@ class PositionFeature(_TokenFeature):
     """
 
     kind: Literal["position"] = "position"
+    why_not_given: ClassVar[str] = "is only known in training"
 
 
 class TimeFeature(_Feature):
@@ -172,6 +258,22 @@ class TimeFeature(_Feature):
         description="recency: since the latest event that the query's history may show."
     )
     zone: str = Field("UTC", description="Time zone of hour and weekday, such as Europe/Paris.")
+    why_not_given: ClassVar[str] = "is taken from the time of asking"
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of its table; 0 of recency, which is a number."""
+        return {"hour": 24, "weekday": 7, "recency": 0}[self.part]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it is an hour or a weekday."""
+        return self.num_embeddings > 0
+
+    @property
+    def dense_width(self) -> int:
+        """Numbers of a row; 0 of an hour or a weekday."""
+        return 0 if self.is_sparse else 1
 
     @model_validator(mode="after")
     def _zone_is_known(self) -> "TimeFeature":
@@ -211,37 +313,13 @@ TokenFeature = (
     CategoricalFeature | MultiValuedFeature | SequenceFeature | TextFeature | PositionFeature
 )
 DenseFeature = NumericFeature | VectorFeature
-# Whose values a request can ask for.
+# Kinds with named values: requests filter by them, and slices of the evaluation are made of them.
 Filterable = CategoricalFeature | MultiValuedFeature
 AnyFeature = IdFeature | ColumnFeature | TimeFeature
 
 Side = Literal["item", "query"]
 SIDES: tuple[Side, ...] = ("item", "query")
 FeatureGroup = Literal["item", "query", "context"]
-
-
-def is_sparse(feature: AnyFeature) -> bool:
-    """Whether a feature is looked up in an embedding table (and not projected from numbers)."""
-    if isinstance(feature, TimeFeature):
-        return feature.part != "recency"
-    return not isinstance(feature, NumericFeature | VectorFeature)
-
-
-def shared_table(feature: AnyFeature) -> str | None:
-    """The item feature whose table it reads, as `item.genres`; None: its own, or it has none."""
-    return feature.shares if isinstance(feature, IdFeature | TokenFeature) else None
-
-
-def takes_several_values(feature: AnyFeature) -> bool:
-    """Whether one row can hold several values, so that value dropout applies."""
-    return isinstance(feature, MultiValuedFeature | SequenceFeature | TextFeature)
-
-
-def half_life_of(feature: AnyFeature) -> float | None:
-    """Places back at which a value of a bag weighs half; None where all weigh the same."""
-    if isinstance(feature, SequenceFeature) and feature.pooling == "recency":
-        return feature.half_life
-    return None
 
 
 class FeatureSchema(Settings):
@@ -264,17 +342,17 @@ class FeatureSchema(Settings):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"the {group} feature {name!r} is listed twice; remove one")
-            if sum(isinstance(feature, IdFeature) for feature in self.of(group)) > 1:
+            if sum(feature.is_id for feature in self.of(group)) > 1:
                 raise ValueError(f"{group} has more than one feature of kind id; keep one")
         return self
 
     @model_validator(mode="after")
     def _shared_tables_exist(self) -> "FeatureSchema":
-        owners = {qualified("item", f): f for f in self.item if is_sparse(f)}
+        owners = {qualified("item", f): f for f in self.item if f.is_sparse}
         groups: tuple[FeatureGroup, ...] = ("item", "query", "context")
         for group in groups:
             for feature in self.of(group):
-                shared = shared_table(feature)
+                shared = feature.shared_table
                 if shared is None:
                     continue
                 where = f"the {group} feature {feature.name!r} shares {shared}"
@@ -288,7 +366,7 @@ class FeatureSchema(Settings):
                     )
                 if owner.dim != feature.dim:
                     raise ValueError(f"{where}, whose dim is {owner.dim}; set its dim to that")
-                if isinstance(feature, IdFeature) and not isinstance(owner, IdFeature):
+                if feature.is_id and not owner.is_id:
                     raise ValueError(f"{where}; an id shares an id's rows alone; remove shares")
         return self
 
@@ -302,7 +380,7 @@ class FeatureSchema(Settings):
 
     def owner(self, feature: AnyFeature) -> AnyFeature:
         """The item feature whose table a feature reads; itself where it shares none."""
-        shared = shared_table(feature)
+        shared = feature.shared_table
         owners = (f for f in self.item if qualified("item", f) == shared)
         return feature if shared is None else next(owners)
 

@@ -80,11 +80,6 @@ def encode_time(feature: TimeFeature, values: pa.ChunkedArray | pa.Array) -> Col
     return Jagged.from_lengths(rows.astype(np.int32), present.astype(np.int64))
 
 
-def time_rows(feature: TimeFeature) -> int:
-    """Rows of its table; 0 for recency, which has none."""
-    return {"hour": 24, "weekday": 7, "recency": 0}[feature.part]
-
-
 def request_table(
     features: tuple[AnyFeature, ...], values: Mapping[str, Any], time: int, previous: Ints
 ) -> pa.Table:
@@ -133,18 +128,13 @@ def given_columns(
 
 def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any], what: str) -> None:
     kinds = {feature.name: feature for feature in features}
-    fixed = PositionFeature | TimeFeature | IdFeature
-    given = [f.name for f in features if not isinstance(f, fixed)]
+    given = [feature.name for feature in features if not feature.why_not_given]
     expected = f"expected some of {', '.join(given)}" if given else "this model takes none"
     for name in values:
         if name in given:
             continue
-        if isinstance(kinds.get(name), TimeFeature):
-            raise UserError(f"{what} {name!r} is taken from the time of asking; leave it out.")
-        if isinstance(kinds.get(name), PositionFeature):
-            raise UserError(f"{what} {name!r} is only known in training; leave it out.")
-        if isinstance(kinds.get(name), IdFeature):
-            raise UserError(f"{what} {name!r} is the id that is asked for; leave it out.")
+        if name in kinds:
+            raise UserError(f"{what} {name!r} {kinds[name].why_not_given}; leave it out.")
         close = get_close_matches(name, given, 1)
         hint = f"did you mean {close[0]!r}?" if close else "leave it out."
         raise UserError(f"{what} has no {name!r}, {expected}; {hint}")

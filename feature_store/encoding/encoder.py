@@ -11,11 +11,10 @@ from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.files import write_json
 from feature_store.core.hashing import bucket_rows, token_digests
-from feature_store.encoding.context import encode_time, time_rows
+from feature_store.encoding.context import encode_time
 from feature_store.encoding.scaling import (
     Scaling,
     dense_values,
-    dense_width,
     scaling_from_json,
     scaling_to_json,
 )
@@ -27,13 +26,9 @@ from feature_store.schema import (
     FeatureGroup,
     FeatureSchema,
     IdFeature,
-    NumericFeature,
     TimeFeature,
     TokenFeature,
-    VectorFeature,
-    is_sparse,
     qualified,
-    shared_table,
 )
 
 OOV_ROW = 0
@@ -74,11 +69,11 @@ class SideEncoder:
         owner, feature = self._owner(feature)
         if owner is not self:
             return owner.num_embeddings(feature)
-        if isinstance(feature, IdFeature):
+        if feature.is_id:
             return max(1, len(self.ids))
         if isinstance(feature, TimeFeature):
-            return time_rows(feature)
-        assert not isinstance(feature, DenseFeature)
+            return feature.num_embeddings
+        assert isinstance(feature, TokenFeature)
         if feature.hash_buckets is not None:
             return feature.hash_buckets + 1
         return self.vocabularies[feature.name].num_embeddings
@@ -93,38 +88,35 @@ class SideEncoder:
         return {feature.name: self._encode_feature(feature, table) for feature in self.features}
 
     def _encode_feature(self, feature: AnyFeature, table: pa.Table) -> Column:
-        rows = table.num_rows
+        if feature.name not in table.column_names:
+            return _absent(feature, table.num_rows)
+        column = table[feature.name]
         if isinstance(feature, TimeFeature):
-            is_known = feature.name in table.column_names
-            return encode_time(
-                feature, table[feature.name] if is_known else pa.nulls(rows, pa.int64())
-            )
-        if isinstance(feature, NumericFeature | VectorFeature):
-            if feature.name not in table.column_names:
-                width = dense_width(feature)
-                return Dense(np.zeros((rows, width), np.float32), np.zeros(rows, bool))
-            numbers, present = dense_values(feature, table[feature.name])
+            return encode_time(feature, column)
+        if isinstance(feature, DenseFeature):
+            numbers, present = dense_values(feature, column)
             scaled = self.scalings[feature.name].scale(numbers)
             return Dense(np.where(present[:, None], scaled, 0.0).astype(np.float32), present)
-        if feature.name not in table.column_names:
-            return Jagged(np.empty(0, np.int32), np.zeros(rows + 1, np.int64))
         if isinstance(feature, IdFeature):
-            return present_rows(self.rows_of_ids(id_strings(table[feature.name])))
-        tokens, lengths = tokens_of(feature, table[feature.name])
+            return present_rows(self.rows_of_ids(id_strings(column)))
+        return self._encode_tokens(feature, column)
+
+    def _encode_tokens(self, feature: TokenFeature, column: pa.ChunkedArray) -> Jagged:
+        tokens, lengths = tokens_of(feature, column)
         encoded = tokens.dictionary_encode()
         owner, owning = self._owner(feature)
         distinct = owner._rows_of_tokens(owning, encoded.dictionary)
         rows = Jagged.from_lengths(distinct[encoded.indices.to_numpy()], lengths)
-        return rows.keep(rows.values >= 0) if isinstance(owning, IdFeature) else rows
+        return rows.keep(rows.values >= 0) if owning.is_id else rows
 
     def rows_of_ids(self, ids: pa.Array) -> Ints:
         """[ids] int32 rows of the id feature's table, -1 where an id is unknown."""
-        feature = next(f for f in self.features if isinstance(f, IdFeature))
+        feature = next(f for f in self.features if f.is_id)
         return self._owner(feature)[0].ids.rows(ids)
 
     def _owner(self, feature: AnyFeature) -> tuple["SideEncoder", AnyFeature]:
         """Whose vocabulary a feature reads: its own, or that of the item feature it shares."""
-        shared = shared_table(feature)
+        shared = feature.shared_table
         if shared is None:
             return self, feature
         assert self.items is not None
@@ -132,7 +124,7 @@ class SideEncoder:
 
     def _rows_of_tokens(self, feature: AnyFeature, tokens: pa.Array) -> Ints:
         """[tokens] int32, -1 of unknown ids."""
-        if isinstance(feature, IdFeature):
+        if feature.is_id:
             return self.ids.rows(tokens)
         assert isinstance(feature, TokenFeature)
         if feature.hash_buckets is not None:
@@ -156,15 +148,21 @@ class SideEncoder:
         vocabularies = {
             feature.name: Vocabulary.load(directory / file_name(qualified(side, feature)))
             for feature in features
-            if has_vocabulary(feature)
+            if feature.has_vocabulary
         }
         raw = json.loads((directory / f"{side}.scaling.json").read_text(encoding="utf-8"))
         scalings = {name: scaling_from_json(value) for name, value in raw.items()}
         has_ids = side != "context"
         ids = Vocabulary.load(directory / f"{side}_id.parquet") if has_ids else NO_IDS
-        is_shared = any(shared_table(feature) is not None for feature in features)
+        is_shared = any(feature.shared_table is not None for feature in features)
         items = cls.load(directory, schema, "item") if is_shared else None
         return cls(side, features, ids, vocabularies, scalings, items)
+
+
+def _absent(feature: AnyFeature, rows: int) -> Column:
+    if feature.is_sparse:
+        return Jagged(np.empty(0, np.int32), np.zeros(rows + 1, np.int64))
+    return Dense(np.zeros((rows, feature.dense_width), np.float32), np.zeros(rows, bool))
 
 
 def present_rows(rows: Ints) -> Jagged:
@@ -175,13 +173,3 @@ def present_rows(rows: Ints) -> Jagged:
 def file_name(name: str) -> str:
     """A vocabulary's file: a column's name may hold a slash or anything else."""
     return quote(name, safe=" ") + ".parquet"
-
-
-def has_vocabulary(feature: AnyFeature) -> bool:
-    """Whether it has a vocabulary of its own: it is not hashed, shared, nor the catalogue's."""
-    return (
-        is_sparse(feature)
-        and shared_table(feature) is None
-        and not isinstance(feature, IdFeature | TimeFeature)
-        and getattr(feature, "hash_buckets", None) is None
-    )

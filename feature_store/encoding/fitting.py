@@ -29,7 +29,7 @@ from feature_store.encoding.vocabulary import (
     grow_vocabulary,
     merge_counts,
 )
-from feature_store.schema import DenseFeature, NumericFeature, TokenFeature, VectorFeature
+from feature_store.schema import DenseFeature, NumericFeature, TokenFeature
 
 _DROPPED_BITS = b"dropped_bits"
 
@@ -43,7 +43,7 @@ def partial_counts(
         feature: Any but the id.
         column: Its raw values in the rows of the piece.
     """
-    if isinstance(feature, NumericFeature | VectorFeature):
+    if isinstance(feature, DenseFeature):
         numbers, present = dense_values(feature, column)
         if not _is_ranked(feature):
             return pa.table(vars(Moments.of(numbers, present)))

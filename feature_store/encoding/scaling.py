@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Bools, Ints
-from feature_store.schema import DenseFeature, NumericFeature, TimeFeature, VectorFeature
+from feature_store.schema import DenseFeature, NumericFeature
 
 Numbers = npt.NDArray[np.float64]
 
@@ -24,11 +24,6 @@ _RANKS = 128
 _LARGEST = 1e300
 
 
-def dense_width(feature: DenseFeature | TimeFeature) -> int:
-    """Numbers of one row."""
-    return feature.length if isinstance(feature, VectorFeature) else 1
-
-
 def dense_values(
     feature: DenseFeature, column: pa.ChunkedArray | pa.Array
 ) -> tuple[Numbers, Bools]:
@@ -37,7 +32,7 @@ def dense_values(
     Null, NaN, infinity and wrong lengths count as absent.
     """
     array = plain_array(column)
-    width = dense_width(feature)
+    width = feature.dense_width
     if isinstance(feature, NumericFeature):
         numbers = pc.cast(array, pa.float64(), safe=False)
         matrix = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)[:, None]

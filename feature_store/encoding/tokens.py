@@ -7,8 +7,6 @@ import pyarrow.compute as pc
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Ints, Jagged
 from feature_store.schema import (
-    CategoricalFeature,
-    PositionFeature,
     SequenceFeature,
     TextFeature,
     TokenFeature,
@@ -28,7 +26,7 @@ def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tupl
     """
     array = plain_array(column)
     rows = len(array)
-    if isinstance(feature, CategoricalFeature | PositionFeature):
+    if not feature.has_several_values:
         return array.drop_null().cast(pa.string()), array.is_valid().to_numpy(
             zero_copy_only=False
         ).astype(np.int64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from feature_store.schema import FeatureSchema, IdFeature, Side
+from feature_store.schema import FeatureSchema, Side
 
 ID_COLUMN: dict[Side, str] = {"item": "item_id", "query": "query_id"}
 EVENT_TIME = "event_timestamp"
@@ -47,7 +47,7 @@ class FeatureView:
 
 def raw_columns(schema: FeatureSchema, side: Side) -> list[str]:
     """The columns that a side's features are read from, without the id."""
-    return [f.name for f in schema.side(side) if not isinstance(f, IdFeature)]
+    return [f.name for f in schema.side(side) if not f.is_id]
 
 
 def feast_names(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:

@@ -12,7 +12,7 @@ from feature_store.core.rows import decode_rows
 from feature_store.core.times import microseconds, moment_of
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Contents, OnlineStore, history_of
-from feature_store.schema import IdFeature, Side
+from feature_store.schema import Side
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class OnlineFeatures:
 
 def _with_ids(table: pa.Table, side: Side, ids: Sequence[str], contents: Contents) -> pa.Table:
     """With the ids under the name of the id feature, if there is one."""
-    names = [f.name for f in contents.features.side(side) if isinstance(f, IdFeature)]
+    names = [f.name for f in contents.features.side(side) if f.is_id]
     columns = {name: table[name] for name in table.column_names}
     # A table without any column would have no rows.
     return pa.table(columns | {names[0] if names else "": pa.array(ids, pa.string())})

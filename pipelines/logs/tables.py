@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint
-from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
+from feature_store.schema import AnyFeature, FeatureSchema, Side
 from pipelines.logs.columns import (
     Partition,
     append_partition,
@@ -226,7 +226,7 @@ def _check_side(side: Side, source: Source | None, id_column: str, features: Fea
     if source is not None:
         _check(source, id_column, f"data.columns.{side}_id", _is_id, "string or integer")
     for feature in features.side(side):
-        if isinstance(feature, IdFeature):
+        if feature.is_id:
             continue  # Its values are the catalogue's ids, whatever its name.
         if source is None:
             raise UserError(

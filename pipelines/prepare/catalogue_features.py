@@ -27,7 +27,7 @@ from feature_store.core.columns import (
 )
 from feature_store.core.files import write_json, write_parquet
 from feature_store.encoding.collisions import collision_warning
-from feature_store.encoding.encoder import SideEncoder, has_vocabulary, present_rows
+from feature_store.encoding.encoder import SideEncoder, present_rows
 from feature_store.encoding.fitting import (
     fit_scaling,
     fit_vocabulary,
@@ -48,7 +48,6 @@ from feature_store.schema import (
     TokenFeature,
     VectorFeature,
     qualified,
-    shared_table,
 )
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
@@ -194,7 +193,7 @@ def build_encoder(
     for index, feature in enumerate(features):
         if isinstance(feature, NumericFeature | VectorFeature):
             scalings[feature.name] = fit_scaling(feature, counted(index))
-        elif isinstance(feature, TokenFeature) and has_vocabulary(feature):
+        elif isinstance(feature, TokenFeature) and feature.has_vocabulary:
             vocabularies[feature.name] = fit_vocabulary(
                 feature,
                 counted(index),
@@ -208,7 +207,7 @@ def shared_encoder(
     vocabulary: Path, schema: FeatureSchema, side: FeatureGroup
 ) -> SideEncoder | None:
     """The items' encoder, which is saved already, where features of a side share its tables."""
-    if all(shared_table(feature) is None for feature in schema.of(side)):
+    if all(feature.shared_table is None for feature in schema.of(side)):
         return None
     return SideEncoder.load(vocabulary, schema, "item")
 

@@ -15,7 +15,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import IdFeature, Side
+from feature_store.schema import Side
 from pipelines.logs.tables import Source
 from pipelines.prepare import catalogue_features as catalogue
 from pipelines.prepare.job import Run, count_of
@@ -120,7 +120,7 @@ def encode_catalogue(
         previous, clear_unused = catalogue.without_forgotten(previous, side, run.job.forgotten)
     ids = catalogue.grow_ids(found.ids, previous.ids if previous is not None else None)
     run.job.progress.begin(f"encoding {len(ids):,} {table}, {count_of(len(features), 'feature')}")
-    has_columns = any(not isinstance(feature, IdFeature) for feature in features)
+    has_columns = any(not feature.is_id for feature in features)
     pieces = source.pieces if source is not None and has_columns else ()
     count_tasks = [
         catalogue.CountFeatures(piece, features, catalogue.rows_file(folder, piece.index), folder)

@@ -30,16 +30,10 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (
     ContextFeature,
-    DenseFeature,
     FeatureSchema,
-    IdFeature,
     Side,
-    TimeFeature,
-    is_sparse,
-    shared_table,
 )
 from pipelines.prepared.query_state import QueryState
 from pipelines.settings import DataConfig
@@ -81,7 +75,7 @@ def example_schema(features: FeatureSchema) -> pa.Schema:
     """Of the examples' files: `EXAMPLE_SCHEMA` and the encoded context; see `context_lists`."""
     schema = EXAMPLE_SCHEMA
     for feature in features.context:
-        kind = pa.list_(pa.int32() if is_sparse(feature) else pa.float32())
+        kind = pa.list_(pa.int32() if feature.is_sparse else pa.float32())
         schema = schema.append(pa.field(f"{CONTEXT}{feature.name}", kind, nullable=False))
     return schema
 
@@ -112,12 +106,11 @@ def context_columns(
     for feature in features:
         empty = Jagged(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
         bags = lists.get(feature.name, empty)
-        if is_sparse(feature):
+        if feature.is_sparse:
             columns[feature.name] = bags
             continue
-        assert isinstance(feature, DenseFeature | TimeFeature)
         present = bags.lengths > 0
-        values = np.zeros((rows, dense_width(feature)), np.float32)
+        values = np.zeros((rows, feature.dense_width), np.float32)
         values[present] = bags.values.reshape(-1, values.shape[1])
         columns[feature.name] = Dense(values, present)
     return columns
@@ -228,7 +221,7 @@ class Prepared:
     def own_items(self) -> Jagged:
         """[queries] the item that a query is itself, where its id shares the items' rows."""
         for feature in self.features.query:
-            if isinstance(feature, IdFeature) and shared_table(feature) is not None:
+            if feature.is_id and feature.shared_table is not None:
                 column = self.query_columns[feature.name]
                 assert isinstance(column, Jagged)
                 return column

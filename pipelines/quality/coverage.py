@@ -6,8 +6,8 @@ import numpy as np
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, read_columns
 from feature_store.core.settings import Frozen
-from feature_store.encoding.encoder import OOV_ROW, has_vocabulary
-from feature_store.schema import AnyFeature, FeatureSchema, IdFeature, Side
+from feature_store.encoding.encoder import OOV_ROW
+from feature_store.schema import AnyFeature, FeatureSchema, Side
 
 
 class Coverage(Frozen):
@@ -42,7 +42,7 @@ def coverage(
         current: [rows] whether an item (query) is of this run.
         events: [rows] of each.
     """
-    features = [feature for feature in schema.side(side) if not isinstance(feature, IdFeature)]
+    features = [feature for feature in schema.side(side) if not feature.is_id]
     if not features:
         return []
     folder = "items" if side == "item" else "queries"
@@ -68,7 +68,7 @@ def coverage(
 
 
 def _out_of_vocabulary(owner: AnyFeature, column: Column, current: Bools) -> float | None:
-    if isinstance(column, Dense) or not has_vocabulary(owner):
+    if isinstance(column, Dense) or not owner.has_vocabulary:
         return None
     values = column.values if current.all() else column.take(np.flatnonzero(current)).values
     return _share((values == OOV_ROW).sum(), len(values))

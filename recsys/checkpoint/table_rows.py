@@ -9,7 +9,7 @@ from feature_store.core.columns import Ints
 from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import AnyFeature, IdFeature, is_sparse, qualified, shared_table
+from feature_store.schema import AnyFeature, qualified
 from pipelines.prepared.reader import Prepared
 
 # Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample
@@ -71,9 +71,10 @@ def _sparse(
 ) -> Iterator[tuple[str, AnyFeature, SideEncoder, Vocabulary | None]]:
     for encoder in (prepared.item_encoder, prepared.query_encoder, prepared.context_encoder):
         for feature in encoder.features:
-            if is_sparse(feature) and shared_table(feature) is None:
-                is_id = isinstance(feature, IdFeature)
-                vocabulary = encoder.ids if is_id else encoder.vocabularies.get(feature.name)
+            if feature.is_sparse and feature.shared_table is None:
+                vocabulary = (
+                    encoder.ids if feature.is_id else encoder.vocabularies.get(feature.name)
+                )
                 yield qualified(encoder.side, feature), feature, encoder, vocabulary
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import CategoricalFeature, FeatureSchema, MultiValuedFeature, qualified
+from feature_store.schema import FeatureSchema, Filterable, qualified
 
 Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]
 SelectBy = Literal["recall@10", "recall@50", "ndcg@10", "map@10"]
@@ -80,8 +80,7 @@ def evaluation_fault(
         qualified(side, feature)
         for side in ("item", "query")
         for feature in features.side(side)
-        if isinstance(feature, CategoricalFeature | MultiValuedFeature)
-        and getattr(features.owner(feature), "hash_buckets", None) is None
+        if isinstance(feature, Filterable) and not features.owner(feature).is_hashed
     ]
     for name in settings.slices:
         if name == ITEM_AGE and not has_time:

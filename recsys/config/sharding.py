@@ -11,9 +11,7 @@ from feature_store.schema import (
     AnyFeature,
     FeatureGroup,
     FeatureSchema,
-    is_sparse,
     qualified,
-    shared_table,
 )
 
 ShardingKind = Literal[
@@ -120,7 +118,7 @@ def sharding_fault(sharding: ShardingConfig, features: FeatureSchema) -> str | N
         qualified(side, feature)
         for side, entries in sides.items()
         for feature in entries
-        if is_sparse(feature) and shared_table(feature) is None
+        if feature.is_sparse and feature.shared_table is None
     ]
     for name in sharding.tables:
         if name not in tables:

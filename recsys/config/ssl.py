@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import FeatureSchema, IdFeature, takes_several_values
+from feature_store.schema import FeatureSchema
 from recsys.config.tuning import Choices, Dimension, Range
 
 ItemSource = Literal["uniform", "frequency", "training"]
@@ -199,16 +199,16 @@ class RandomViews(SampledSettings):
     def fault(self, features: FeatureSchema) -> str | None:
         """Returns why the section does not fit the features, with what to do; None if it does."""
         default = type(self).model_fields["value_dropout"].default
-        has_bags = any(map(takes_several_values, features.item))
+        has_bags = any(feature.has_several_values for feature in features.item)
         if self.value_dropout not in (0, default) and not has_bags:
             return "ssl.value_dropout has no effect without an item feature of several values"
-        has_id = any(isinstance(feature, IdFeature) for feature in features.item)
+        has_id = any(feature.is_id for feature in features.item)
         takes_part = self.id_feature == "masked"
         if not takes_part and not has_id:
             return (
                 f"ssl.id_feature {self.id_feature} has no effect without an item feature of kind id"
             )
-        split = [f for f in features.item if takes_part or not isinstance(f, IdFeature)]
+        split = [f for f in features.item if takes_part or not f.is_id]
         kind = "item features" if takes_part else "item features beside the id"
         if len(split) < 2:
             return f"ssl needs at least two {kind} to split; set ssl.method: none"

@@ -18,11 +18,7 @@ from feature_store.schema import (
     AnyFeature,
     ContextFeature,
     Feature,
-    IdFeature,
-    half_life_of,
-    is_sparse,
     qualified,
-    takes_several_values,
 )
 from pipelines.prepared.reader import Prepared, context_columns
 from recsys.config.config import Config
@@ -115,7 +111,7 @@ class BatchBuilder:
         """
         shown = self.views.shown_in_main(step, keys)
         draws = hash_uniform(self._seed, _ID_DROPOUT, step, keys)
-        is_id = np.array([isinstance(feature, IdFeature) for feature in self._item_features])
+        is_id = np.array([feature.is_id for feature in self._item_features])
         shown[is_id] &= draws >= self._loss.id_dropout
         return shown
 
@@ -172,7 +168,7 @@ class BatchBuilder:
             if isinstance(column, Dense):
                 dense.append(column)
                 continue
-            if takes_several_values(feature):
+            if feature.has_several_values:
                 column = views.drop_values(index, column, len(items))
             bags.append(_weighted(feature, column, len(rows)))
         query_dense, context_dense = [], []
@@ -217,7 +213,7 @@ class BatchBuilder:
         """Which rows show the feature, [rows]."""
         visible = rows >= 0
         candidates = len(shown)
-        if isinstance(feature, IdFeature):
+        if feature.is_id:
             visible &= self._has_learnt_id[rows]
         visible[:candidates] &= shown
         # To the paper's letter: every item of the corpus shows its id.
@@ -233,9 +229,9 @@ def sparse_keys(
 ) -> list[str]:
     """Keys of the sparse features of both sides and of the context."""
     return [
-        *(qualified("item", feature) for feature in items if is_sparse(feature)),
-        *(qualified("query", feature) for feature in queries if is_sparse(feature)),
-        *(qualified("context", feature) for feature in context if is_sparse(feature)),
+        *(qualified("item", feature) for feature in items if feature.is_sparse),
+        *(qualified("query", feature) for feature in queries if feature.is_sparse),
+        *(qualified("context", feature) for feature in context if feature.is_sparse),
     ]
 
 
@@ -288,7 +284,7 @@ def _weighted(
     feature: AnyFeature, column: Jagged, rows: int
 ) -> tuple[Ints, npt.NDArray[np.float32], Ints]:
     """Values, their weights, which sum to 1 in each bag, and lengths, padded to [rows]."""
-    weights = bag_weights(column, half_life_of(feature))
+    weights = bag_weights(column, feature.recency_half_life)
     return column.values, weights, np.pad(column.lengths, (0, rows - len(column)))
 
 

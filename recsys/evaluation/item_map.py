@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import write_parquet
-from feature_store.schema import CategoricalFeature, IdFeature, MultiValuedFeature
+from feature_store.schema import Filterable
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
@@ -102,11 +102,7 @@ def _features(prepared: Prepared, rows: Ints) -> dict[str, pa.Array]:
     """Returns by feature each item's first value, where it is a frequent one of the sample."""
     columns = {}
     for feature in prepared.features.item:
-        if isinstance(feature, IdFeature) or not isinstance(
-            feature, CategoricalFeature | MultiValuedFeature
-        ):
-            continue
-        if feature.hash_buckets is not None:  # Its rows have no names.
+        if not isinstance(feature, Filterable) or feature.is_hashed:  # Its rows have no names.
             continue
         column = prepared.item_columns[feature.name]
         assert isinstance(column, Jagged)

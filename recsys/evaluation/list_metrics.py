@@ -11,7 +11,6 @@ import numpy as np
 from scipy import sparse
 
 from feature_store.core.columns import Bools, Ints, Jagged
-from feature_store.schema import IdFeature
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import popularity
 from recsys.evaluation.item_knn import binary_matrix
@@ -54,7 +53,7 @@ def feature_matrix(prepared: Prepared) -> sparse.csr_matrix:
     parts = [sparse.csr_matrix((prepared.num_items, 0))]
     for feature in prepared.features.item:
         column = prepared.item_columns[feature.name]
-        if isinstance(column, Jagged) and not isinstance(feature, IdFeature):
+        if isinstance(column, Jagged) and not feature.is_id:
             parts.append(binary_matrix(column, prepared.item_encoder.num_embeddings(feature)))
     joined = sparse.hstack(parts, format="csr")
     norm = np.sqrt(np.maximum(np.diff(joined.indptr), 1))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from feature_store.core.columns import Bools, Column, Ints, Jagged
 from feature_store.core.times import DAY
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
-from feature_store.schema import AnyFeature, IdFeature, qualified, shared_table
+from feature_store.schema import AnyFeature, qualified
 from pipelines.prepared.reader import SPLITS, Prepared
 from recsys.config.evaluation import HISTORY_LENGTH, ITEM_AGE
 
@@ -143,10 +143,10 @@ def _have(row: Ints, is_value: npt.NDArray[np.bool_], column: Jagged) -> Bools:
 
 def value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
     """Returns the token of a row of the feature's table; rare values share one name."""
-    shared = shared_table(feature)
+    shared = feature.shared_table
     if shared is not None and encoder.items is not None:
         feature, encoder = _feature(shared, encoder.items)
-    is_id = isinstance(feature, IdFeature)
+    is_id = feature.is_id
     if value == OOV_ROW and not is_id:
         return _RARE
     vocabulary = encoder.ids if is_id else encoder.vocabularies[feature.name]

@@ -9,15 +9,9 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.encoding.scaling import dense_width
 from feature_store.schema import (
     AnyFeature,
-    DenseFeature,
-    TimeFeature,
-    half_life_of,
-    is_sparse,
     qualified,
-    shared_table,
 )
 from pipelines.prepared.reader import Prepared
 from recsys.config.model import ModelConfig
@@ -75,12 +69,11 @@ def build_model(
 
 def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
     name = qualified(encoder.side, feature)
-    if is_sparse(feature):
+    if feature.is_sparse:
         num_embeddings = encoder.num_embeddings(feature)
-        half_life, shares = half_life_of(feature), shared_table(feature)
+        half_life, shares = feature.recency_half_life, feature.shared_table
         return FeatureInput(name, feature.dim, num_embeddings, 0, half_life, shares)
-    assert isinstance(feature, DenseFeature | TimeFeature)
-    return FeatureInput(name, feature.dim, 0, dense_width(feature))
+    return FeatureInput(name, feature.dim, 0, feature.dense_width)
 
 
 def _tables(features: Sequence[FeatureInput]) -> list[EmbeddingBagConfig]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
-from feature_store.schema import Feature, IdFeature
+from feature_store.schema import Feature
 from pipelines.prepared.reader import MutualInformation
 from recsys.config.ssl import SslSettings
 
@@ -160,7 +160,7 @@ def build_masking(
     if plan is None or plan.masks is None:
         return None
     masks = plan.masks
-    is_id = np.array([isinstance(feature, IdFeature) for feature in features])
+    is_id = np.array([feature.is_id for feature in features])
     takes_part = ~is_id if masks.id_feature != "masked" else np.ones(len(features), bool)
     positions = np.flatnonzero(takes_part)
     draws: Groups

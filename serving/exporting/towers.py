@@ -17,7 +17,6 @@ from torch.utils import _pytree as pytree
 
 from feature_store.core.columns import Column, Jagged, take_or_absent, take_rows
 from feature_store.encoding.pooling import decay_rate
-from feature_store.schema import IdFeature
 from pipelines.prepared.reader import Prepared
 from recsys.model.history import Histories, recency_weights_of
 from recsys.model.two_tower import SideInputs, TwoTower
@@ -147,7 +146,7 @@ def visible_item_columns(prepared: Prepared) -> dict[str, Column]:
     """Item features as the towers see them: an id that was never trained is absent."""
     columns = dict(prepared.item_columns)
     for feature in prepared.features.item:
-        if isinstance(feature, IdFeature):
+        if feature.is_id:
             rows = np.where(prepared.has_learnt_id, np.arange(prepared.num_items), -1)
             columns[feature.name] = take_or_absent(columns[feature.name], rows)
     return columns

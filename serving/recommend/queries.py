@@ -26,7 +26,6 @@ from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, given_columns
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Event
-from feature_store.schema import IdFeature
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import HistoryRule
 from serving.recommend.filters import Where
@@ -222,7 +221,7 @@ class Queries:
         features = self._encoder.features
         columns = {"": pa.nulls(1)}  # So that there is a row.
         columns |= given_columns(features, asking.features, 1, "feature")
-        ids = {f.name: pa.array([query_id]) for f in features if isinstance(f, IdFeature)}
+        ids = {f.name: pa.array([query_id]) for f in features if f.is_id}
         return pa.table(columns | ids)
 
     def _rows_of_events(self, events: Sequence[Event]) -> Ints:

@@ -11,10 +11,10 @@ import torch
 from feature_store.core.columns import Jagged, write_columns
 from feature_store.core.manifests import write_manifest
 from feature_store.encoding.context import NO_TIME
-from feature_store.encoding.encoder import NO_IDS, SideEncoder, has_vocabulary
+from feature_store.encoding.encoder import NO_IDS, SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import FeatureGroup, TimeFeature, is_sparse
+from feature_store.schema import FeatureGroup, TimeFeature
 from pipelines.prepared.reader import (
     Counts,
     InformationMatrices,
@@ -208,10 +208,10 @@ def _encoder(config: Config, side: FeatureGroup, table: pa.Table) -> SideEncoder
     for feature in features:
         if feature.name not in table.column_names or isinstance(feature, TimeFeature):
             continue
-        if has_vocabulary(feature):
+        if feature.has_vocabulary:
             counts = partial_counts(feature, table[feature.name])
             vocabularies[feature.name] = fit_vocabulary(feature, [counts])
-        elif not is_sparse(feature):
+        elif not feature.is_sparse:
             counts = partial_counts(feature, table[feature.name])
             scalings[feature.name] = fit_scaling(feature, [counts])
     catalogue = Vocabulary(ids, pa.array(np.ones(len(ids), np.int64)), 0)

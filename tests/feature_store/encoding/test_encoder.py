@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Column, Dense, Jagged, read_columns, write_columns
-from feature_store.encoding.encoder import OOV_ROW, SideEncoder, has_vocabulary
+from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import count_tokens, grow_vocabulary
-from feature_store.schema import FeatureSchema, IdFeature, is_sparse
+from feature_store.schema import FeatureSchema, IdFeature
 from tests.support.prepare_logs import FEATURES, items_table
 
 HASHED_PARTS = {"tokens": "character_ngrams", "hash_buckets": 40}
@@ -40,9 +40,9 @@ def encoder_of(table: pa.Table, pieces: int = 1, features: FeatureSchema = FEATU
         if isinstance(feature, IdFeature):
             continue
         counts = [partial_counts(feature, part[feature.name]) for part in parts]
-        if not is_sparse(feature):
+        if not feature.is_sparse:
             scalings[feature.name] = fit_scaling(feature, counts)
-        elif has_vocabulary(feature):
+        elif feature.has_vocabulary:
             vocabularies[feature.name] = fit_vocabulary(feature, counts)
     return SideEncoder("item", features.item, ids, vocabularies, scalings)
 

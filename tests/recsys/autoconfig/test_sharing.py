@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store.schema import shared_table
 from tests.support.init_logs import init
 
 PAGES = 80
@@ -36,7 +35,7 @@ def named(columns: dict[str, object]) -> dict[str, object]:
 
 
 def shared(config) -> dict[str, str]:
-    return {f.name: shared_table(f) for f in config.features.query if shared_table(f)}
+    return {f.name: f.shared_table for f in config.features.query if f.shared_table}
 
 
 EVERYTHING = {"query_id": "item.item_id", "topic": "item.topic", "words": "item.words"}
@@ -48,7 +47,7 @@ def test_pages_share_the_tables_of_the_pages_they_link_to(tmp_path: Path, kind) 
     assert shared(config) == EVERYTHING
     owners = {feature.name: feature.dim for feature in config.features.item}
     for feature in config.features.query:
-        if shared_table(feature) is not None:
+        if feature.shared_table is not None:
             assert feature.dim == owners[feature.name.replace("query_id", "item_id")]
 
 

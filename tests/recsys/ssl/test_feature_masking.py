@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feature_store.core.columns import Column, Dense, Jagged
-from feature_store.schema import FeatureSchema, half_life_of, is_sparse
+from feature_store.schema import FeatureSchema
 from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch, history_rows
 from recsys.data.builder import BatchBuilder
@@ -57,9 +57,9 @@ def model() -> TwoTower:
         FeatureInput(
             f"item.{feature.name}",
             4,
-            200 if is_sparse(feature) else 0,
-            0 if is_sparse(feature) else {"price": 1, "image": 3}[feature.name],
-            half_life_of(feature),
+            200 if feature.is_sparse else 0,
+            0 if feature.is_sparse else {"price": 1, "image": 3}[feature.name],
+            feature.recency_half_life,
         )
         for feature in FEATURES.item
     ]
