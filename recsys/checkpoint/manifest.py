@@ -39,6 +39,21 @@ class Progress(Frozen):
         """Steps since the first beginning, which learning rates are a function of."""
         return self.schedule_start + self.step
 
+    def at_step(self, step: int) -> "Progress":
+        """Returns the progress after `step` steps, with the validations so far."""
+        return self.model_copy(update={"step": step})
+
+    def after_validation(self, value: float | None) -> "Progress":
+        """Returns the progress after a validation of the present step.
+
+        Args:
+            value: Metric to select by; where there is none, the latest step counts as the best.
+        """
+        if value is None or self.best_value is None or value > self.best_value:
+            best = {"best_step": self.step, "best_value": value, "stale": 0}
+            return self.model_copy(update=best)
+        return self.model_copy(update={"stale": self.stale + 1})
+
 
 class CheckpointManifest(Frozen):
     """What a checkpoint holds, so that it can be judged without reading tensors.

@@ -88,12 +88,12 @@ class Optimizers:
             and settings.sparse_optimizer == "adam"
         ]
 
-    def begin(self, step: int, factor: float) -> None:
-        """Before the forward pass: tables that are fused are updated with the gradients.
+    def set_learning_rates(self, step: int, factor: float) -> None:
+        """Sets both learning rates; `zero_grad` hands the fused kernels theirs.
 
         Args:
-            step: From 0, over all trainings of this model.
-            factor: Of both learning rates.
+            step: Number of steps done before, in all trainings of this model.
+            factor: Factor of both learning rates.
         """
         for table in self._tables:
             for group in table.param_groups:
@@ -102,16 +102,16 @@ class Optimizers:
             group["lr"] = factor * self._settings.dense_learning_rate
         for module in self._counting:
             module.iter_cpu.fill_(step)
-        self.combined.zero_grad()  # Hands the fused kernels their learning rate too.
 
-    def finish(self) -> None:
-        """After the backward pass.
+    def zero_grad(self) -> None:
+        """Clears the gradients before a forward pass, and hands the fused kernels their settings.
 
-        Dense gradients are equal on all ranks here, and so is their norm. Those of tables are not
-        clipped: fused kernels never have all of them at once.
+        The kernels need them now, for they update the tables in the backward pass.
         """
-        if self._settings.gradient_clipping is not None:
-            torch.nn.utils.clip_grad_norm_(self.dense, self._settings.gradient_clipping)
+        self.combined.zero_grad()
+
+    def step(self) -> None:
+        """Applies the gradients of all parameters that the backward pass has not updated."""
         self.combined.step()
 
 

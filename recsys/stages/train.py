@@ -16,6 +16,7 @@ from feature_store.core.manifests import read_manifest, write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import (
+    CHECKPOINTS,
     checkpoint_path,
     damage_of,
     latest_checkpoint,
@@ -35,8 +36,8 @@ from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.training.job import SHARDING_FILE, Job, training_plan
 from recsys.training.launch import launch
-from recsys.training.progress import METRICS_FILE, TrainingProgress, Watcher
-from recsys.training.trainer import CHECKPOINTS
+from recsys.training.log import METRICS_FILE
+from recsys.training.progress import TrainingProgress, Watcher
 
 
 def train(config: Config, *, console: Console | None = None) -> TrainManifest:

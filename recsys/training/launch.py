@@ -16,7 +16,7 @@ from recsys.config.training import RayTrainConfig, TrainingConfig
 from recsys.data.loader import local_arrays, ray_arrays
 from recsys.distributed.ranks import use_cores
 from recsys.training.job import Job
-from recsys.training.trainer import train_on_rank
+from recsys.training.rank import train_on_rank
 
 # Under the job's directory: a mistake of the user's, which another attempt would only repeat.
 _MISTAKE_FILE = "mistake.txt"

@@ -12,6 +12,9 @@ from recsys.ssl.method import SslBatch, SslContext, SslMethod
 from recsys.ssl.methods import build_method
 from recsys.training.main_loss import MainLoss
 
+# Losses to log by name, each a detached scalar.
+Losses = dict[str, Tensor]
+
 
 class TwoTowerObjective(nn.Module):
     """A model with its losses, so that one module is sharded, trained and saved.
@@ -30,7 +33,7 @@ class TwoTowerObjective(nn.Module):
         self.main_loss = main_loss
         self.self_supervision = self_supervision
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Computes the loss to minimise (a scalar), and each loss by name, detached, to log.
 
         Every rank's loss is the mean over its own examples with the whole global batch as

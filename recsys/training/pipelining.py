@@ -1,145 +1,115 @@
-"""How steps follow each other: one by one, or on a GPU with the next batches on their way.
+"""Steps on a GPU, with the next batches on their way.
 
 TorchRec's pipeline trains on one batch, exchanges the tables' input of the next one between ranks,
-and copies the one after that to the GPU, all at once.
+and copies the one after that to the GPU, all at once. It calls the same parts of a step as
+`Trainer.train_step`: `begin_step`, `forward` and `finish_step`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from recsys.data.batch import Batch, agreed_batch, history_rows
+from recsys.data.batch import Batch, history_rows
 from recsys.data.builder import Arrays
 from recsys.model.two_tower import TwoTower
-from recsys.training.step import Stepper
-
-# What the objective wants to be logged, and the batch.
-Done = tuple[dict[str, Tensor], Batch]
+from recsys.training.objective import Losses
 
 
-def steps(
-    stepper: Stepper,
-    model: TwoTower,
-    batches: Iterable[Arrays],
-    keys: list[str],
-    device: torch.device,
-    *,
-    first: int,
-    total: int,
-    interval: int,
-) -> Iterator[Done]:
-    """Makes the steps from `first` to `total`, and yields what came of each; a collective call.
+class StepParts(Protocol):
+    """A trainer, as far as the pipeline uses it; see `Trainer`."""
 
-    Args:
-        stepper: Makes one.
-        model: Its tables are exchanged ahead where the device is a GPU.
-        batches: Of this rank, from step `first` on.
-        keys: Of the sparse features.
-        device: Of this rank.
-        first: Steps done before.
-        total: Of the training.
-        interval: After every so many steps, and at the end, the model may be used for other things
-            than training.
-    """
-    if device.type == "cuda":
-        return pipelined_steps(
-            stepper, model, batches, keys, device, first=first, total=total, interval=interval
-        )
-    return plain_steps(stepper, batches, keys, device, first=first)
+    model: TwoTower
+    keys: list[str]
+    device: torch.device
+    total_steps: int
+    validation_steps: int
 
+    def begin_step(self, step: int) -> None:
+        """Prepares the optimizers."""
 
-def plain_steps(
-    stepper: Stepper,
-    batches: Iterable[Arrays],
-    keys: list[str],
-    device: torch.device,
-    *,
-    first: int,
-) -> Iterator[Done]:
-    """One after the other."""
-    for step, arrays in enumerate(batches, start=first):
-        batch = agreed_batch(arrays, keys, device)
-        yield stepper.step(step, batch), batch
+    def forward(self, step: int, batch: Batch) -> tuple[Tensor, Losses]:
+        """Computes the loss."""
+
+    def finish_step(self, step: int, loss: Tensor) -> None:
+        """Applies the gradients."""
 
 
 def pipelined_steps(
-    stepper: Stepper,
-    model: TwoTower,
-    batches: Iterable[Arrays],
-    keys: list[str],
-    device: torch.device,
-    *,
-    first: int,
-    total: int,
-    interval: int,
-) -> Iterator[Done]:
-    """The same steps, with the next batch's exchange and the copy of the one after beside them.
+    trainer: StepParts, batches: Iterator[Arrays], first: int
+) -> Iterator[tuple[Losses, Batch]]:
+    """Makes the steps of `Trainer.plain_steps`, and prepares the next batches meanwhile.
 
-    Before each time that the model is used for other things the pipeline runs empty.
+    Before each validation the pipeline runs empty, and hands the model back.
     """
-    source = _agreed_batches(batches, keys, device)
-    training = _Training(stepper, first)
+    source = _agreed_batches(batches, trainer.keys, trainer.device)
+    steps = _PipelinedSteps(trainer, first)
     pipeline = TrainPipelineSparseDist(
-        _Tables(model.tables),
-        training,
-        device,
-        custom_model_fwd=training.forward,
+        _Tables(trainer.model.tables),
+        steps,
+        trainer.device,
+        custom_model_fwd=steps.forward,
     )
-    while training.step_number < total:
-        step = training.step_number
-        end = min(total, (step // interval + 1) * interval)
+    while steps.step_number < trainer.total_steps:
+        step, interval = steps.step_number, trainer.validation_steps
+        end = min(trainer.total_steps, (step // interval + 1) * interval)
         section = islice(source, end - step)
-        while training.step_number < end:
-            done = pipeline.progress(section)
-            if training.step_number == end:
+        while steps.step_number < end:
+            losses_and_batch = pipeline.progress(section)
+            if steps.step_number == end:
                 pipeline.detach()
-            yield done
+            yield losses_and_batch
 
 
 class _Tables(nn.Module):
-    """All that the pipeline must trace: how the tables' input comes out of a batch."""
+    """The part of the model that the pipeline traces: the way from a batch to the tables' input."""
 
     def __init__(self, tables: nn.Module) -> None:
         super().__init__()
         self.tables = tables
 
     def forward(self, batch: Batch) -> Tensor:
-        """Is traced, and never called."""
+        """Looks up a batch; it is traced and never called."""
         return self.tables(batch.sparse)
 
 
-class _Training:
-    """The stepper, as the pipeline calls it: like an optimizer, and like a model."""
+class _PipelinedSteps:
+    """Parts of a step under the names that the pipeline calls: an optimizer's and a model's.
 
-    def __init__(self, stepper: Stepper, first: int) -> None:
-        self._stepper = stepper
+    Args:
+        trainer: Trainer of this rank.
+        first: Number of steps done before.
+    """
+
+    def __init__(self, trainer: StepParts, first: int) -> None:
+        self._trainer = trainer
         self.step_number = first
         self._loss = torch.zeros(())
 
     def zero_grad(self) -> None:
         """Begins a step."""
-        self._stepper.begin(self.step_number)
+        self._trainer.begin_step(self.step_number)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Done]:
-        """The loss, and what is handed on."""
-        loss, parts = self._stepper.forward(self.step_number, batch)
+    def forward(self, batch: Batch) -> tuple[Tensor, tuple[Losses, Batch]]:
+        """Returns the loss, and the losses and the batch to yield."""
+        loss, losses = self._trainer.forward(self.step_number, batch)
         self._loss = loss.detach()
-        return loss, (parts, batch)
+        return loss, (losses, batch)
 
     def step(self) -> None:
-        """Ends a step."""
-        self._stepper.finish(self.step_number, self._loss)
+        """Finishes a step."""
+        self._trainer.finish_step(self.step_number, self._loss)
         self.step_number += 1
 
 
 def _agreed_batches(
-    batches: Iterable[Arrays], keys: list[str], device: torch.device
+    batches: Iterator[Arrays], keys: list[str], device: torch.device
 ) -> Iterator[Batch]:
-    """In page-locked memory, where there is a GPU to copy from it."""
+    """Yields batches that are as large on every rank; in page-locked memory for a GPU."""
     is_cuda = device.type == "cuda"
     # Over nccl, agreeing on the size of a batch would wait for the steps that are under way.
     group = dist.new_group(backend="gloo") if is_cuda else None

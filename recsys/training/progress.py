@@ -4,15 +4,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from feature_store.core.files import write_text
 
 _POLL_SECONDS = 0.5
 # Between two plain lines.
@@ -168,28 +165,3 @@ class TrainingProgress:
     def _epoch(self, step: int) -> str:
         epochs = self._total // self._steps_per_epoch
         return f"epoch {min(epochs, step // self._steps_per_epoch + 1)}/{epochs}"
-
-
-METRICS_FILE = "metrics.jsonl"
-
-
-class MetricsFile:
-    """JSON lines, `{"step": ..., <metric>: ...}`, by rank 0; a resumed training goes on with it.
-
-    Args:
-        path: Of the file.
-        step: Lines after this step are cut off: these steps will be done again.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        self._path = path if dist.get_rank() == 0 else None
-        if self._path is not None:
-            old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in old if json.loads(line)["step"] <= step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-
-    def append(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Adds a line; on ranks other than 0 nothing happens."""
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")

@@ -14,8 +14,8 @@ from recsys.config.load import with_values
 from recsys.data.loader import local_arrays
 from recsys.training.job import Job
 from recsys.training.launch import device_of, single_process_group
-from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import train_on_rank
+from recsys.training.log import METRICS_FILE
+from recsys.training.rank import train_on_rank
 from recsys.tuning.journal import Started, Trial
 
 # What a report holds: the validation's number, the best metric so far, the line of metrics; of a

@@ -31,8 +31,8 @@ from recsys.data.reader import read_steps
 from recsys.distributed.ranks import use_cores
 from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
-from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import train_on_rank
+from recsys.training.log import METRICS_FILE
+from recsys.training.rank import train_on_rank
 
 _COLUMNS = ["query", "item", "history", "weight"]
 # Until lanes are open and workers are warm.

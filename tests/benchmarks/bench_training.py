@@ -34,8 +34,8 @@ from recsys.data.loader import local_arrays
 from recsys.stages.prepare import prepare
 from recsys.training.job import Job
 from recsys.training.launch import single_process_group
-from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import train_on_rank
+from recsys.training.log import METRICS_FILE
+from recsys.training.rank import train_on_rank
 
 _DIM, _HIDDEN, _VECTOR, _BATCH = 64, 256, 128, 1024
 _WARM_STEPS = 20

@@ -24,8 +24,8 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.training.job import Job, training_plan
-from recsys.training.progress import METRICS_FILE
-from recsys.training.trainer import train_on_rank
+from recsys.training.log import METRICS_FILE
+from recsys.training.rank import train_on_rank
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.ranks import saved_tensors, seen_pairs, start_ranks, train_on_ranks
 

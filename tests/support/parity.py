@@ -21,9 +21,10 @@ from recsys.distributed.ranks import silence_torchrec
 from recsys.distributed.sharding import shard
 from recsys.model.two_tower import FeatureInput, TwoTower
 from recsys.training.launch import single_process_group
+from recsys.training.numerics import use_precision
 from recsys.training.objective import build_objective
-from recsys.training.pipelining import pipelined_steps, plain_steps
-from recsys.training.step import Stepper, use_precision
+from recsys.training.pipelining import pipelined_steps
+from recsys.training.trainer import Trainer
 from tests.support.small_batches import FEATURES, ITEMS, config, prepared, share
 
 STEPS, BATCH = 5, 16
@@ -102,8 +103,10 @@ def _run(rank: int, ranks: int, cases: list[Case], directory: str) -> None:
 
 
 @contextmanager
-def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
-    """The configuration, the sharded objective and its optimizers; needs a process group."""
+def sharded_case(
+    case: Case, device: torch.device = CPU
+) -> Iterator[tuple[Config, Any, Optimizers]]:
+    """Yields the configuration, the sharded objective and its optimizers, in a process group."""
     silence_torchrec()
     settings = case.config()
     torch.manual_seed(settings.training.seed)
@@ -116,32 +119,44 @@ def sharded_case(case: Case) -> Iterator[tuple[Config, Any, Optimizers]]:
         table_device=torch.device("meta"),
     )
     objective = build_objective(model, settings, prepared())
-    use_precision(model, settings.training, CPU)
+    use_precision(model, settings.training, device)
     parts = case.parts or dist.get_world_size()
     with patch("recsys.distributed.planner._columns", lambda dim, _: max(4, dim // parts)):
-        sharded, _ = shard(objective, model, settings.training, settings.sharding, CPU)
+        sharded, _ = shard(objective, model, settings.training, settings.sharding, device)
     yield settings, sharded, Optimizers(sharded, settings.training)
+
+
+def trainer_of(
+    settings: Config, sharded: Any, optimizers: Optimizers, steps: int, interval: int
+) -> Trainer:
+    """Returns a trainer of a sharded case that may be validated every `interval` steps."""
+    return Trainer(
+        sharded,
+        sharded.module.model,
+        optimizers,
+        settings.training,
+        BatchBuilder(prepared(), settings).keys(),
+        sharded.device,
+        total_steps=steps,
+        validation_steps=interval,
+    )
 
 
 def train_case(case: Case, steps: int = STEPS) -> Trained:
     """Trains in this process's group; the tensors are on rank 0."""
     with sharded_case(case) as (settings, sharded, optimizers):
         builder = BatchBuilder(prepared(), settings)
-        stepper = Stepper(sharded, optimizers, settings.training, steps, earlier_steps=0)
         rank, ranks = dist.get_rank(), dist.get_world_size()
         batches = (
             builder.training(share(step, BATCH, rank, ranks), rank, ranks) for step in range(steps)
         )
-        keys = builder.keys()
+        trainer = trainer_of(settings, sharded, optimizers, steps, interval=3)
         if case.is_pipelined:
-            model = sharded.module.model
-            done = pipelined_steps(
-                stepper, model, batches, keys, CPU, first=0, total=steps, interval=3
-            )
+            trained = pipelined_steps(trainer, batches, 0)
         else:
-            done = plain_steps(stepper, batches, keys, CPU, first=0)
+            trained = trainer.plain_steps(batches, 0)
         losses = []
-        for parts, _ in done:
+        for parts, _ in trained:
             for value in parts.values():
                 dist.all_reduce(value)
             losses.append({name: float(value) / ranks for name, value in parts.items()})

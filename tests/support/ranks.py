@@ -15,17 +15,17 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.multiprocessing import start_processes
 
-from recsys.checkpoint.manifest import latest_checkpoint
+from recsys.checkpoint.manifest import CHECKPOINTS, latest_checkpoint
 from recsys.config.config import Config
 from recsys.config.training import RayTrainConfig
 from recsys.data.loader import local_arrays
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.training.job import Job
-from recsys.training.trainer import CHECKPOINTS, train_on_rank
+from recsys.training.rank import train_on_rank
 
 # They import torchrec once for all: that takes seconds.
-multiprocessing.set_forkserver_preload(["recsys.training.trainer"])
+multiprocessing.set_forkserver_preload(["recsys.training.rank"])
 
 
 def start_ranks(function: Callable[..., None], ranks: int, *arguments: Any) -> None:

@@ -70,9 +70,10 @@ class ToyTraining:
     def train(self, steps: int, batch_size: int = 8) -> None:
         """Each on the same global batch whatever the number of ranks."""
         for _ in range(steps):
-            self.optimizers.begin(self.step, 1.0)
+            self.optimizers.set_learning_rates(self.step, 1.0)
+            self.optimizers.zero_grad()
             self.sharded(_batch(self.step, self.rows, batch_size)).backward()
-            self.optimizers.finish()
+            self.optimizers.step()
             self.step += 1
 
     def state(self) -> dict[str, Any]:

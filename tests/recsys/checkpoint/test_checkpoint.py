@@ -18,7 +18,6 @@ from recsys.checkpoint.manifest import (
     remove_old_checkpoints,
 )
 from recsys.distributed.ranks import check_equal_facts
-from recsys.training.step import check_gradients, check_loss
 from tests.support.ranks import tensors_of
 from tests.support.toy import ToyTraining, on_ranks, progress, save, toy_config, toy_writer
 
@@ -176,13 +175,3 @@ def test_ranks_that_differ_are_named():
     check_equal_facts([facts, dict(facts)])
     with pytest.raises(UserError, match="rank 2 has another prepared data than rank 0"):
         check_equal_facts([facts, facts, {**facts, "prepared data": "c"}])
-
-
-def test_numbers_that_are_not_finite_name_the_step():
-    check_loss(4, torch.tensor(1.0))
-    with pytest.raises(UserError, match="the loss is not finite at step 5; lower"):
-        check_loss(4, torch.tensor(float("nan")))
-    check_gradients(4, torch.tensor(1.0), [torch.ones(2), None])
-    huge = torch.tensor([3e38, 3e38])
-    with pytest.raises(UserError, match=r"gradients' norm is not finite at step 5 \(loss 1.5\)"):
-        check_gradients(4, torch.tensor(1.5), [torch.ones(2), huge])

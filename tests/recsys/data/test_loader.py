@@ -11,11 +11,11 @@ import torch
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint.manifest import CheckpointManifest, Progress
+from recsys.checkpoint.manifest import CHECKPOINTS, CheckpointManifest, Progress
 from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, local_arrays
 from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
-from recsys.training.trainer import CHECKPOINTS, train_on_rank
+from recsys.training.rank import train_on_rank
 
 
 def numbers(count, made, error=None):

@@ -20,8 +20,8 @@ from recsys.losses import softmax as losses
 from recsys.losses.frequency import build_frequency
 from recsys.losses.memory import CandidateMemory, build_memory, hits_among
 from recsys.training.job import training_plan
+from recsys.training.log import METRICS_FILE
 from recsys.training.main_loss import MainLoss
-from recsys.training.progress import METRICS_FILE
 from tests.support.ranks import saved_tensors, train_on_ranks
 from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, prepared, share
 

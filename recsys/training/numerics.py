@@ -1,0 +1,138 @@
+"""Numerics of a training: bf16 products, repeatable kernels, and checks for non-finite numbers."""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from feature_store.core.errors import UserError
+from feature_store.core.hashing import hash64
+from recsys.config.training import TrainingConfig
+
+_DROPOUT = 31
+# Number of steps between two checks on a GPU, each of which waits for the GPU.
+_GPU_STEPS = 20
+_ADVICE = (
+    "lower training.sparse_learning_rate or training.dense_learning_rate, or raise "
+    "loss.temperature; the last checkpoint is intact."
+)
+
+
+class BFloat16Linear(nn.Linear):
+    """Linear layer that multiplies in bf16 while it trains, and is an `nn.Linear` in evaluation.
+
+    Its results are fp32 again, so that norms, softmax and losses are.
+    """
+
+    @classmethod
+    def sharing(cls, layer: nn.Linear) -> "BFloat16Linear":
+        """Returns a layer with the parameters of another one, not with copies of them."""
+        has_bias = layer.bias is not None
+        shared = cls(layer.in_features, layer.out_features, has_bias, device="meta")
+        shared.weight, shared.bias = layer.weight, layer.bias
+        return shared.train(layer.training)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns [..., out_features] float32."""
+        if not self.training:
+            return super().forward(inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return super().forward(inputs).float()
+
+
+def use_precision(module: nn.Module, settings: TrainingConfig, device: torch.device) -> None:
+    """Replaces the linear layers of a module by bf16 ones, where the settings ask for it.
+
+    Args:
+        module: Module that holds the layers; it is changed in place.
+        settings: Training section of the configuration.
+        device: Device that will train the module.
+
+    Raises:
+        UserError: The device has no bf16 instructions, so that bf16 would be slower and less exact.
+    """
+    if settings.precision == "fp32":
+        return
+    if not has_bfloat16(device):
+        raise UserError(
+            f"training.precision bf16 needs a processor with bf16 instructions (avx512_bf16, AMX, "
+            f"or a GPU from Ampere on), and this {device.type} has none; set it to fp32."
+        )
+    for parent in list(module.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Linear):
+                setattr(parent, name, BFloat16Linear.sharing(layer))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Returns whether a device has instructions that multiply bf16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def use_determinism(settings: TrainingConfig) -> None:
+    """Makes torch choose kernels that sum in one order; call it before anything runs on a GPU."""
+    if not settings.deterministic:
+        return
+    # Without it cuBLAS shares workspaces between streams in any order.
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Seeds the towers' dropout of a step: equal after a resumption, different on each rank."""
+    key = hash64(seed, _DROPOUT, step, dist.get_rank())
+    torch.manual_seed(int(key) % 2**63)
+
+
+def check_loss(step: int, loss: Tensor) -> None:
+    """Raises where the loss is not finite, before the backward pass updates the tables.
+
+    On a GPU it looks only at every 20th step, as reading a number waits for all queued work.
+    Checkpoints stay clean, because the mean losses are checked before each one.
+
+    Args:
+        step: Number of steps done before this one.
+        loss: Loss of the step, a scalar.
+
+    Raises:
+        UserError: The loss is not finite.
+    """
+    if _is_due(step, loss) and not bool(loss.isfinite()):
+        raise not_finite(step + 1)
+
+
+def not_finite(step: int) -> UserError:
+    """Returns the error for a loss of step number `step` that is not finite."""
+    return UserError(f"the loss is not finite at step {step}; {_ADVICE}")
+
+
+def check_gradients(step: int, loss: Tensor, gradients: Iterable[Tensor | None]) -> None:
+    """Raises where the gradients have exploded, before the dense optimizer's step.
+
+    Args:
+        step: Number of steps done before this one.
+        loss: Loss of the step, a scalar.
+        gradients: Gradients of the dense parameters.
+
+    Raises:
+        UserError: Their norm is not finite.
+    """
+    if not _is_due(step, loss):
+        return
+    norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
+    if not bool(norm.isfinite()):
+        raise UserError(
+            f"the gradients' norm is not finite at step {step + 1} (loss {float(loss):.4g}); "
+            f"{_ADVICE}"
+        )
+
+
+def _is_due(step: int, loss: Tensor) -> bool:
+    return not loss.is_cuda or (step + 1) % _GPU_STEPS == 0

@@ -1,0 +1,193 @@
+"""Steps are repeatable, and equal where they are pipelined; the loop does what is due."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from recsys.checkpoint.manifest import Progress
+from recsys.config.training import TrainingConfig
+from recsys.data.builder import BatchBuilder
+from recsys.training.launch import single_process_group
+from recsys.training.numerics import use_determinism
+from recsys.training.pipelining import pipelined_steps
+from recsys.training.trainer import Trainer
+from tests.support.parity import BATCH, CPU, Case, sharded_case, train_case, trainer_of, whole
+from tests.support.small_batches import prepared, share
+
+STEPS, INTERVAL = 7, 3
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def group():
+    with single_process_group(CPU):
+        yield
+
+
+def arrays_from(settings, first):
+    builder = BatchBuilder(prepared(), settings)
+    for step in range(first, STEPS):
+        yield builder.training(share(step, BATCH), 0, 1)
+
+
+def run(case, is_pipelined, first=0, device=CPU):
+    """Returns losses of each step, what evaluation saw between them, and all tensors at the end."""
+    with sharded_case(case, device) as (settings, sharded, optimizers):
+        trainer = trainer_of(settings, sharded, optimizers, STEPS, INTERVAL)
+        batches = arrays_from(settings, first)
+        steps = pipelined_steps if is_pipelined else Trainer.plain_steps
+        losses, seen = [], []
+        for step, (parts, batch) in enumerate(steps(trainer, batches, first), start=first + 1):
+            losses.append(float(parts["main"]))
+            if step % INTERVAL == 0 or step == STEPS:
+                with torch.no_grad():
+                    seen.append(trainer.model(batch).items.sum().item())
+        return losses, seen, whole(sharded.state_dict())
+
+
+def assert_pipelined_steps_are_the_plain_ones(case, first, device):
+    plain, pipelined = (run(case, is_pipelined, first, device) for is_pipelined in (False, True))
+    assert len(plain[0]) == STEPS - first
+    assert plain[:2] == pipelined[:2]
+    for name, tensor in plain[2].items():
+        assert torch.equal(tensor, pipelined[2][name]), name
+
+
+@pytest.mark.parametrize("kind", ["table_wise", "data_parallel", "row_wise"])
+@pytest.mark.parametrize("first", [0, 2])
+def test_pipelined_steps_are_those_of_the_plain_loop(group, kind, first):
+    assert_pipelined_steps_are_the_plain_ones(Case(kind), first, CPU)
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", ["table_wise", "row_wise"])
+def test_pipelined_steps_on_a_gpu_are_those_of_the_plain_loop(kind):
+    """With real streams and pinned memory; kernels must sum in one order to be comparable."""
+    device = torch.device("cuda", 0)
+    use_determinism(TrainingConfig(deterministic=True))
+    try:
+        with single_process_group(device):
+            assert_pipelined_steps_are_the_plain_ones(Case(kind), 0, device)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+class Recorder:
+    """Log, validator and checkpoint writer in one, which notes their calls.
+
+    Args:
+        values: Metric of each validation.
+    """
+
+    def __init__(self, values: list[float | None]) -> None:
+        self._values = iter(values)
+        self.calls: list[Any] = []
+
+    def add(self, losses):
+        self.calls.append(losses["step"])
+
+    def write(self, step):
+        self.calls.append("log")
+
+    def validate(self, step, batch):
+        self.calls.append("validate")
+        return next(self._values)
+
+    def save(self, state, progress):
+        self.calls.append((progress.step, progress.best_step, progress.stale))
+
+    def restart_clock(self):
+        self.calls.append("clock")
+
+    def check(self):
+        pass
+
+    wait = check
+
+
+class Loop(Trainer):
+    """Trainer whose steps do nothing."""
+
+    def __init__(self, settings: TrainingConfig, total_steps: int, validation_steps: int) -> None:
+        self.settings = settings
+        self.total_steps = total_steps
+        self.validation_steps = validation_steps
+
+    def steps(self, batches, first):
+        return (({"step": step}, None) for step in range(first + 1, self.total_steps + 1))
+
+    def state(self):
+        return {}
+
+
+def loop(values, *, first=0, total=6, validation_steps=2, **settings):
+    recorder = Recorder(values)
+    progress = Progress(step=first, plan="", best_step=0, best_value=None, stale=0)
+    trainer = Loop(TrainingConfig(**settings), total, validation_steps)
+    trainer.train(
+        iter(()), progress, recorder, recorder, recorder, lambda: recorder.calls.append("called")
+    )
+    return recorder.calls
+
+
+def test_the_loop_logs_validates_saves_and_tells_in_this_order():
+    assert loop([0.1, 0.3], total=5, validation_steps=3, checkpoint_every=2) == [
+        *(1, 2, "log", (2, 0, 0)),
+        *(3, "log", "validate", (3, 3, 0), "called", "clock"),
+        *(4, "log", (4, 3, 0)),
+        *(5, "log", "validate", (5, 5, 0), "called", "clock"),
+    ]
+
+
+def test_losses_are_logged_every_20_steps():
+    calls = loop([0.1], total=50, validation_steps=50)
+    assert [calls[i - 1] for i, call in enumerate(calls) if call == "log"] == [20, 40, 50]
+
+
+def test_the_loop_ends_when_validations_no_longer_improve():
+    saved = [
+        call for call in loop([0.5, 0.5, 0.4, 0.9], total=8, patience=2) if type(call) is tuple
+    ]
+    assert saved == [(2, 2, 0), (4, 2, 1), (6, 2, 2)]
+
+
+def test_without_validation_events_the_last_step_is_the_best():
+    saved = [call for call in loop([None] * 3, patience=1) if type(call) is tuple]
+    assert saved == [(2, 2, 0), (4, 4, 0), (6, 6, 0)]
+
+
+def test_clipping_bounds_the_norm_of_all_dense_gradients_together(group):
+    clipped = {"dense_optimizer": "adagrad", "gradient_clipping": 1e-3}
+    with sharded_case(Case("table_wise", {"training": clipped})) as (settings, sharded, optimizers):
+        trainer = trainer_of(settings, sharded, optimizers, STEPS, INTERVAL)
+        trainer.begin_step(0)
+        for parameter in optimizers.dense:
+            parameter.grad = torch.ones_like(parameter)
+        trainer.finish_step(0, torch.tensor(1.0))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in optimizers.dense])
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_same_seed_gives_the_same_bits(group, threads, precision):
+    case = Case("row_wise", {"sharding": {"precision": precision}, "model": {"dropout": 0.2}})
+    before = torch.get_num_threads()
+    use_determinism(TrainingConfig(deterministic=True))
+    torch.set_num_threads(threads)
+    try:
+        first, second = (train_case(case, steps=4) for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
+    assert first.losses == second.losses
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+
+
+def test_another_seed_gives_other_losses(group):
+    case = Case("row_wise")
+    other = replace(case, sections={"training": {"seed": 1}})
+    assert train_case(case, steps=1).losses != train_case(other, steps=1).losses
