@@ -68,7 +68,9 @@ quickstart: install ## from nothing to a trained, evaluated and exported model o
 	  --items $(ML100K)/items.parquet --queries $(ML100K)/queries.parquet -o $(ML100K)/config.yaml; }
 	$(BIN)/recsys run $(ML100K)/config.yaml --set training.epochs=6
 
-test: lint types unit ## lint, types and unit: what continuous integration runs
+# Lint and types run beside the tests and end long before them.
+test: install ## lint, types and unit: what continuous integration runs
+	@$(MAKE) --no-print-directory -j3 lint types unit
 
 lint: install ## ruff: rules and formatting
 	$(BIN)/ruff check $(PACKAGES) tests

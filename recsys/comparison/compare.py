@@ -1,4 +1,4 @@
-"""The `compare` command: two evaluated runs to a verdict, a page and JSON."""
+"""The `compare` command: a verdict on two evaluated runs, as a page and as JSON."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def compare(
     """Compares two evaluated runs query by query.
 
     Args:
-        before: The output of a configuration that was evaluated, or the id of its run in MLflow.
-        after: Of the model that may replace it.
-        output: For `comparison.html` and `comparison.json`; None: nothing is written.
-        metric: Of the verdict.
-        level: Of significance.
+        before: Output directory of an evaluated configuration, or the id of its run in MLflow.
+        after: Output directory or run id of the model that may replace it.
+        output: Directory for `comparison.html` and `comparison.json`; None: nothing is written.
+        metric: Metric of the verdict.
+        level: Significance level.
 
     Raises:
-        UserError: There is no such run, or the two were not asked the same.
+        UserError: There is no such run, or the two have no queries in common.
     """
     first, second = find_run(before), find_run(after)
     result = compare_runs(first, second, metric=metric, level=level)
@@ -41,7 +41,7 @@ def compare(
 
 
 def _titles(run: EvaluatedRun) -> dict[str, str]:
-    """Of items by id."""
+    """Returns the titles of items by id."""
     if run.titles is None:
         return {}
     ids, titles = (run.titles[name].to_pylist() for name in ("item_id", "title"))

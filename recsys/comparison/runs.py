@@ -1,4 +1,4 @@
-"""Finds what an evaluation left: in a directory, or in a run of MLflow."""
+"""Evaluated runs, read from a directory or from a run in MLflow."""
 
 import contextlib
 import tempfile
@@ -15,12 +15,12 @@ from recsys.evaluation.per_query import PER_QUERY
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """An evaluation that is finished.
+    """A finished evaluation.
 
     Attributes:
-        name: As it was asked for.
-        per_query: See `write_per_query`.
-        titles: `item_id` and `title` of each item; None where the evaluation kept none.
+        name: Name by which it was requested.
+        per_query: Rows written by `write_per_query`.
+        titles: Columns `item_id` and `title`; None where the evaluation kept none.
     """
 
     name: str
@@ -29,11 +29,11 @@ class EvaluatedRun:
 
 
 def find_run(name: str) -> EvaluatedRun:
-    """An evaluated run by its name.
+    """Reads an evaluated run.
 
     Args:
-        name: The output directory of a configuration or the directory of its evaluation; else the
-            id of a run in the tracking store of `MLFLOW_TRACKING_URI`.
+        name: Output directory of a configuration or directory of its evaluation; else the id of
+            a run in the tracking store of `MLFLOW_TRACKING_URI`.
 
     Raises:
         UserError: There is no such run, or it was not evaluated.
@@ -70,6 +70,6 @@ def _from_mlflow(run_id: str) -> EvaluatedRun:
                 "output of a configuration, or a run's id (and MLFLOW_TRACKING_URI set to its "
                 "store)."
             ) from error
-        with contextlib.suppress(MlflowException, OSError):  # Of an evaluation without them.
+        with contextlib.suppress(MlflowException, OSError):  # An evaluation may have no titles.
             client.download_artifacts(run_id, f"evaluation/{ITEMS}", scratch)
         return _read(run_id, Path(path).parent)

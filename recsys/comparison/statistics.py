@@ -1,4 +1,4 @@
-"""The `compare` command: is one evaluated run better than another, for whom, and how sure is it?"""
+"""Paired comparison of two evaluated runs: which is better, for which items, and how surely."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -28,10 +28,11 @@ class Row(Frozen):
 
     Attributes:
         group: `overall` or a slice.
-        metric: Such as `recall@10`.
-        count: Held-out pairs.
-        found: The difference; its fields are those of `Difference`.
-        adjusted_p: By Holm's method, over all rows of slices; overall that of the test alone.
+        metric: Name of the metric, such as `recall@10`.
+        count: Number of held-out pairs.
+        found: Difference of the two runs.
+        adjusted_p: P-value adjusted by Holm's method over all rows of slices; overall the test's
+            own.
     """
 
     group: str
@@ -45,11 +46,11 @@ class ExampleQuery(Frozen):
     """A query that one run answers better.
 
     Attributes:
-        query: Its id.
-        change: Of the metric of the verdict.
+        query: Query id.
+        change: Change of the verdict's metric.
         held_out: Ids of its held-out items.
-        before: The first ids of the first run's list.
-        after: Of the second's.
+        before: First item ids of the first run's list.
+        after: First item ids of the second run's list.
     """
 
     query: str
@@ -60,21 +61,21 @@ class ExampleQuery(Frozen):
 
 
 class Comparison(Frozen):
-    """What two runs are worth on the queries that both were asked.
+    """Comparison of two runs on the queries that both were evaluated on.
 
     Attributes:
-        before: The first run.
-        after: The second.
-        metric: Of the verdict.
+        before: Name of the first run.
+        after: Name of the second run.
+        metric: Metric of the verdict.
         verdict: Whether the second is better, by the test's p below `level`.
-        worse_slices: In which it is worse, by the adjusted p below `level`.
-        level: Of significance.
-        queries: In common, with the same held-out items.
-        left_out: Queries of either run that are not.
+        worse_slices: Slices in which the second is worse, by the adjusted p below `level`.
+        level: Significance level.
+        queries: Number of common queries with the same held-out items.
+        left_out: Number of other queries of either run.
         rows: Every metric of every group.
-        overlap: By cutoff, the mean Jaccard similarity of the two lists.
-        gains: The queries that gain most.
-        losses: That lose most.
+        overlap: Mean Jaccard similarity of the two lists, by cutoff.
+        gains: Queries that gain most.
+        losses: Queries that lose most.
     """
 
     before: str
@@ -92,12 +93,12 @@ class Comparison(Frozen):
 
     @property
     def is_safe(self) -> bool:
-        """A gate lets it pass: neither worse overall nor in any slice, by most of the queries."""
+        """Whether a gate lets the second run pass: worse neither overall nor in a slice."""
         is_most = 2 * self.queries >= self.left_out
         return is_most and self.verdict != "worse" and not self.worse_slices
 
     def sentence(self) -> str:
-        """The verdict in words."""
+        """Returns the verdict in words."""
         row = next(r for r in self.rows if r.group == "overall" and r.metric == self.metric)
         d = row.found
         figures = (
@@ -129,12 +130,12 @@ def compare_runs(
     """Compares two runs query by query.
 
     Args:
-        before: The one in use.
-        after: The one that may replace it.
-        metric: Of the verdict; any that both have for each query.
-        level: Of significance, of the overall test and of all tests of slices together.
-        bootstrap_samples: For the intervals.
-        permutations: For the tests.
+        before: Run in use.
+        after: Run that may replace it.
+        metric: Metric of the verdict; any that both runs have for each query.
+        level: Significance level of the overall test, and of all tests of slices together.
+        bootstrap_samples: Number of resamples, for the intervals.
+        permutations: Number of permutations, for the tests.
 
     Raises:
         UserError: The runs have no query with the same held-out items, or lack the metric.
@@ -192,11 +193,11 @@ def compare_runs(
 
 
 def _common(before: EvaluatedRun, after: EvaluatedRun) -> tuple[pa.Table, pa.Table, int]:
-    """Rows of the queries whose held-out items are the same, in the same order."""
+    """Returns the rows of queries with the same held-out items, in the same order."""
     left, right = before.per_query, after.per_query
-    place = pc.index_in(left["query_id"], value_set=right["query_id"].combine_chunks())
-    mine = np.flatnonzero(place.is_valid().to_numpy())
-    theirs = place.drop_null().to_numpy()
+    position = pc.index_in(left["query_id"], value_set=right["query_id"].combine_chunks())
+    mine = np.flatnonzero(position.is_valid().to_numpy())
+    theirs = position.drop_null().to_numpy()
     wanted = zip(
         left["held_out"].take(mine).to_pylist(),
         right["held_out"].take(theirs).to_pylist(),
@@ -229,9 +230,8 @@ def _column(table: pa.Table, metric: str) -> Doubles:
 
 
 def _by_frequency(left: pa.Table, right: pa.Table) -> list[tuple[str, dict[int, Pairs], int]]:
-    """The micro recall of each slice of items, as the first run divides them."""
+    """Returns the micro recall of each slice of items, by the first run's slices."""
     first, second = _pairs_of(left), _pairs_of(right)
-    # Sorted by query and item, so that pairs are the same ones.
     names = first["slice"]
     found = []
     for name in SLICES:
@@ -249,7 +249,7 @@ def _by_frequency(left: pa.Table, right: pa.Table) -> list[tuple[str, dict[int, 
 
 
 def _pairs_of(table: pa.Table) -> pa.Table:
-    """One row a held-out pair, by query and item: query, item, slice, rank."""
+    """Returns one row a held-out pair, sorted by query and item so that two runs line up."""
     lengths = pc.list_value_length(table["held_out"]).to_numpy()
     pairs = pa.table(
         {
@@ -273,7 +273,7 @@ def _sum_by_query(pairs: pa.Table, kept: Bools, queries: int) -> Doubles:
 def _by_length(
     left: pa.Table, right: pa.Table, pairs: Ints
 ) -> list[tuple[str, dict[int, Pairs], int]]:
-    """Recall of queries by the length of their history, as the first run has it."""
+    """Returns the recall of queries by the length of the first run's histories."""
     lengths = left["history_length"].to_numpy()
     found = []
     for low, high in _LENGTHS:

@@ -1,4 +1,4 @@
-"""What the trainings of a study say: means over seeds, their intervals, and paired tests."""
+"""Analysis of a study: means over seeds, their intervals, and paired tests."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,23 +14,23 @@ from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.significance import Pairs, differences, holm
 
-# Of the tables, in their order.
+# Metrics of the tables, in their order.
 STUDY_METRICS = (*SHOWN, *(f"{name} recall@50" for name in ("tail", "cold", "torso", "head")))
 _CONFIDENCE = 0.95
 _BOOTSTRAP, _PERMUTATIONS = 1000, 10_000
 
 
 class Cell(Frozen):
-    """A metric of an arm.
+    """Values of a metric of an arm.
 
     Attributes:
-        seeds: Value of each.
-        mean: Over seeds.
-        low: Of the 95 % interval of the mean, by Student's t over seeds; None of one seed.
-        high: The same.
-        difference: To the baseline arm, of the means; None of the baseline itself.
-        p: Of the paired test against it, by query, each query's values averaged over seeds.
-        adjusted_p: By Holm's method over the other arms.
+        seeds: Value of each seed.
+        mean: Mean over seeds.
+        low: Lower end of the mean's 95 % interval, by Student's t over seeds; None for one seed.
+        high: Upper end of the interval.
+        difference: Difference of the means to the baseline arm's; None for the baseline itself.
+        p: P-value of the paired test against the baseline, queries averaged over seeds.
+        adjusted_p: P-value adjusted by Holm's method over the other arms.
     """
 
     seeds: tuple[float, ...]
@@ -43,16 +43,16 @@ class Cell(Frozen):
 
 
 class ArmResult(Frozen):
-    """An arm under a label fraction.
+    """Result of an arm under a label fraction.
 
     Attributes:
-        arm: Its name.
-        label_fraction: Of the training events.
-        values: The settings that validation chose.
-        validation: The metric that chose them.
-        seconds: Of a training, the mean over seeds.
-        pairs: Held-out pairs of each metric.
-        cells: By metric of STUDY_METRICS; those without pairs are missing.
+        arm: Name of the arm.
+        label_fraction: Share of the training events that is used.
+        values: Settings chosen on validation.
+        validation: Validation metric of these settings.
+        seconds: Mean duration of a training over seeds.
+        pairs: Number of held-out pairs of each metric.
+        cells: Values by metric of STUDY_METRICS; metrics without pairs are missing.
     """
 
     arm: str
@@ -67,11 +67,11 @@ class ArmResult(Frozen):
 def analyse(
     tests: Mapping[str, Sequence[Path]], baseline: str
 ) -> tuple[dict[str, dict[str, Cell]], dict[str, int]]:
-    """The cells of each arm under one label fraction, and the pairs of each metric.
+    """Returns the cells of each arm under one label fraction, and the pairs of each metric.
 
     Args:
-        tests: By arm, `per_query.parquet` of each seed, all of the same queries.
-        baseline: The arm that the others are tested against.
+        tests: Files `per_query.parquet` of each seed, by arm, all of the same queries.
+        baseline: Arm that the others are tested against.
     """
     measured = {arm: [_by_query(pq.read_table(path)) for path in ps] for arm, ps in tests.items()}
     weights = measured[baseline][0].weights
@@ -92,8 +92,8 @@ def analyse(
         adjusted = holm([each.p for each in tested])
         for arm, seeds in measured.items():
             cells[arm][name] = _cell([s.values[name].sum() / weight.sum() for s in seeds])
-        for arm, found, p in zip(others, tested, adjusted, strict=True):
-            update = {"difference": found.difference, "p": found.p, "adjusted_p": p}
+        for arm, difference, p in zip(others, tested, adjusted, strict=True):
+            update = {"difference": difference.difference, "p": difference.p, "adjusted_p": p}
             cells[arm][name] = cells[arm][name].model_copy(update=update)
     return cells, pairs
 
@@ -102,9 +102,9 @@ class _ByQuery:
     """Numerators and denominators of the metrics, by query.
 
     Attributes:
-        values: By metric, [queries].
-        weights: By metric, [queries].
-        pairs: By metric, held-out pairs.
+        values: Numerators by metric, [queries].
+        weights: Denominators by metric, [queries].
+        pairs: Number of held-out pairs by metric.
     """
 
     def __init__(self) -> None:
@@ -120,18 +120,18 @@ def _by_query(table: pa.Table) -> _ByQuery:
     row = np.repeat(np.arange(queries), lengths)
     ranks = pc.fill_null(pc.list_flatten(table["model.ranks"]), np.iinfo(np.int32).max).to_numpy()
     slices = pc.list_flatten(table["held_out_slice"])
-    found = _ByQuery()
+    by_query = _ByQuery()
     for name in SHOWN:
-        found.values[name] = np.asarray(table[f"model.{name}"].to_numpy(), np.float64)
-        found.weights[name] = np.ones(queries)
-        found.pairs[name] = len(row)
+        by_query.values[name] = np.asarray(table[f"model.{name}"].to_numpy(), np.float64)
+        by_query.weights[name] = np.ones(queries)
+        by_query.pairs[name] = len(row)
     for name in SLICES:
         members = np.asarray(pc.equal(slices, name).to_numpy(), bool)
         key = f"{name} recall@50"
-        found.values[key] = _sums(row, members & (ranks < 50), queries)
-        found.weights[key] = _sums(row, members, queries)
-        found.pairs[key] = int(members.sum())
-    return found
+        by_query.values[key] = _sums(row, members & (ranks < 50), queries)
+        by_query.weights[key] = _sums(row, members, queries)
+        by_query.pairs[key] = int(members.sum())
+    return by_query
 
 
 def _sums(row: np.ndarray, kept: np.ndarray, queries: int) -> Doubles:

@@ -5,16 +5,16 @@ from recsys.studies.analysis import ArmResult
 
 
 class StudyResult(Frozen):
-    """What `study.json` holds.
+    """Content of `study.json`.
 
     Attributes:
-        name: Of the data.
-        baseline: The arm that the others are tested against.
-        metric: By which settings were chosen on validation.
-        trials: Settings tried for each arm and fraction.
-        seeds: Trainings of each arm.
-        counts: Of the data: items, queries, and training events by fraction.
-        arms: By fraction, then in the order of the configuration.
+        name: Name of the data.
+        baseline: Arm that the others are tested against.
+        metric: Validation metric by which settings were chosen.
+        trials: Number of settings tried for each arm and fraction.
+        seeds: Number of trainings of each arm.
+        counts: Size of the data: items, queries, and training events by fraction.
+        arms: Results by fraction, then in the order of the configuration.
     """
 
     name: str

@@ -19,7 +19,7 @@ from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
-# The test of a seed; figures of baselines come from one evaluation of its own.
+# Each seed is tested without the usual baselines and slices, which one evaluation has already.
 _TEST = {
     "evaluation.baselines": ["popularity"],
     "evaluation.slices": [],
@@ -30,18 +30,18 @@ _TEST = {
 def study(config: Config, *, console: Console | None = None) -> StudyResult:
     """Tunes each arm on validation with the same number of trials, then tests it once with seeds.
 
-    Every training is done once: a study that was interrupted, or asked for more seeds or arms, goes
-    on with what there is.
+    Every training is done once: a study that was interrupted, or is given more seeds or arms,
+    resumes with the finished ones.
 
     Args:
-        config: Its section `study` says what is compared.
-        console: For progress.
+        config: Configuration, whose section `study` says what is compared.
+        console: Console for progress.
 
     Returns:
-        What `study.json` in `config.study_dir` holds, beside `study.md` and `study.html`.
+        Content of `study.json` in `config.study_dir`, beside `study.md` and `study.html`.
 
     Raises:
-        UserError: An arm is not of the configuration, or a training of it fails with every setting.
+        UserError: An arm does not fit the configuration, or its training fails with every setting.
     """
     console = console or Console()
     arms = arms_of(config)
@@ -69,19 +69,19 @@ Tests = dict[tuple[float, str], list[tuple[Unit, UnitResult]]]
 
 
 def _open_run(config: Config) -> Run:
-    """Of the study; its trainings have runs of their own."""
+    """Opens the run of the study; its trainings have runs of their own."""
     path = config.study_dir / _RUN
     if path.exists():
-        found = open_run(config, json.loads(path.read_text(encoding="utf-8"))["mlflow_run_id"])
-        if found is not None:
-            return found
+        previous = open_run(config, json.loads(path.read_text(encoding="utf-8"))["mlflow_run_id"])
+        if previous is not None:
+            return previous
     run = start_run(config, "study", tags={"mlflow.source.name": "recsys study"})
     write_json(path, {"mlflow_run_id": run.run_id})
     return run
 
 
 def _prepared(config: Config, fraction: float, console: Console) -> Config:
-    """The configuration of a fraction's data, which are prepared."""
+    """Prepares the data of a fraction and returns its configuration."""
     values: dict[str, Any] = {
         "data.label_fraction": fraction,
         "tracking.uri": tracking_uri(config),
@@ -96,7 +96,7 @@ def _prepared(config: Config, fraction: float, console: Console) -> Config:
 def _tune(
     config: Config, arms: dict[str, Any], bases: dict[float, Config], console: Console
 ) -> Chosen:
-    """For each fraction and arm the settings of the best validation metric, and that."""
+    """Returns for each fraction and arm the best settings and their validation metric."""
     keys, units, values = [], [], []
     for fraction, base in bases.items():
         for name, arm in arms.items():
@@ -157,10 +157,10 @@ def _result(
         data = Prepared(base.prepared_dir).manifest.counts
         counts |= {"items": data.items, "queries": data.queries}
         counts[f"training events with {fraction:.0%} of labels"] = data.train
-        found = {name: each for (f, name), each in tests.items() if f == fraction}
-        paths = {name: [unit.per_query for unit, _ in each] for name, each in found.items()}
+        tested = {name: each for (f, name), each in tests.items() if f == fraction}
+        paths = {name: [unit.per_query for unit, _ in each] for name, each in tested.items()}
         cells, pairs = analyse(paths, config.study.baseline)
-        for name, each in found.items():
+        for name, each in tested.items():
             values, validation = chosen[fraction, name]
             arms.append(
                 ArmResult(

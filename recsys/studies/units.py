@@ -1,4 +1,4 @@
-"""The trainings of a study: each is done once, in a worker of Ray, and leaves a small result."""
+"""Trainings of a study: each is done once, in a Ray worker, and leaves a small result."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ RESULT = "result.json"
 
 
 class UnitResult(Frozen):
-    """What a training came to.
+    """Result of a training.
 
     Attributes:
-        validation: The best validation metric; None where the training failed.
-        error: Why it failed.
-        steps: Of the training.
-        seconds: Of the training.
-        mlflow_run_id: Of the training.
+        validation: Best validation metric; None where the training failed.
+        error: Reason of the failure.
+        steps: Number of steps of the training.
+        seconds: Duration of the training.
+        mlflow_run_id: Run of the training.
     """
 
     validation: float | None
@@ -42,9 +42,9 @@ class Unit:
     """One training.
 
     Attributes:
-        name: For progress.
-        config: Whole, with an output of its own.
-        is_tested: Whether the test split is measured, too.
+        name: Name in messages of progress.
+        config: Whole configuration, with an output of its own.
+        is_tested: Whether the test split is measured as well.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Unit:
 
     @property
     def directory(self) -> Path:
-        """Of its result."""
+        """Directory of its result."""
         return Path(self.config.output)
 
     def result(self) -> UnitResult | None:
-        """None where it is still to be done."""
+        """Reads the result; None where the training is still to be done."""
         path = self.directory / RESULT
         if not path.exists():
             return None
@@ -65,22 +65,22 @@ class Unit:
 
     @property
     def per_query(self) -> Path:
-        """Of the test."""
+        """File of the test's rows by query."""
         return self.directory / "evaluation" / PER_QUERY
 
 
 def unit_of(
     base: Config, prepared: Path, runs: Path, name: str, values: dict[str, Any], **settings: Any
 ) -> Unit:
-    """A training of `values` on prepared data, in a directory that is named after what it learns.
+    """Makes a training on prepared data, in a directory named after its content.
 
     Args:
-        base: Of the data that were prepared.
-        prepared: Directory.
-        runs: Holds the directories of all units.
-        name: For progress.
-        values: By path of the configuration.
-        settings: `seed`, `is_tested` and `evaluation`, the values of the evaluation's section.
+        base: Configuration of the prepared data.
+        prepared: Prepared directory.
+        runs: Directory that holds the directories of all units.
+        name: Name in messages of progress.
+        values: Values by configuration key.
+        settings: Keywords `seed`, `is_tested`, and `evaluation`, values of that section.
     """
     seed, is_tested = settings["seed"], settings["is_tested"]
     run = {
@@ -108,19 +108,19 @@ def unit_of(
 def run_units(
     units: Sequence[Unit], concurrent: int | None, say: Callable[[str], None]
 ) -> list[UnitResult]:
-    """Does what is not done yet, in parallel.
+    """Runs the trainings that are not done yet, in parallel.
 
     Args:
-        units: In the order of the results.
-        concurrent: At a time; None: one for each core, or each GPU.
-        say: Is told of each that ends.
+        units: Trainings, in the order of the results.
+        concurrent: Number of trainings at a time; None: one for each core, or each GPU.
+        say: Function called with a line for each training that ends.
     """
     waiting = [unit for unit in units if unit.result() is None]
     if waiting:
         _run_on_ray(waiting, concurrent, say)
-    found = [unit.result() for unit in units]
-    assert all(result is not None for result in found)
-    return [result for result in found if result is not None]
+    results = [unit.result() for unit in units]
+    assert all(result is not None for result in results)
+    return [result for result in results if result is not None]
 
 
 def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str], None]) -> None:
@@ -150,7 +150,7 @@ def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str]
 
 
 def _run_unit(document: str, is_tested: bool, threads: int) -> str:
-    """Trains in a worker, and leaves nothing but the result and, of a test, its evaluation."""
+    """Trains in a worker; leaves only the result and, for a test, its evaluation."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
