@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support.parity import Case, Trained, train_on
+from tests.support.parity import Case, Trained, assert_same, train_on
 
 TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
 PARTS = 2
@@ -37,16 +37,6 @@ def is_split(key: Key) -> bool:
 
 def train_all(ranks: int, keys: Sequence[Key]) -> dict[Key, Trained]:
     return dict(zip(keys, train_on(ranks, [case(*key) for key in keys]), strict=True))
-
-
-def assert_same(found: Trained, expected: Trained) -> None:
-    """Within what sums in another order differ by."""
-    for step, (one, other) in enumerate(zip(found.losses, expected.losses, strict=True)):
-        assert one == pytest.approx(other, rel=1e-5), f"losses of step {step}"
-    assert found.tensors.keys() == expected.tensors.keys()
-    assert not any(tensor.isnan().any() for tensor in found.tensors.values())
-    for key, tensor in found.tensors.items():
-        torch.testing.assert_close(tensor, expected.tensors[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
 FEW: tuple[Key, ...] = (

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from recsys.config.config import Config
@@ -25,6 +25,7 @@ from recsys.training.numerics import use_precision
 from recsys.training.objective import build_objective
 from recsys.training.pipelining import pipelined_steps
 from recsys.training.trainer import Trainer
+from tests.support.ranks import start_ranks
 from tests.support.small_batches import FEATURES, ITEMS, config, prepared, share
 
 STEPS, BATCH = 5, 16
@@ -87,7 +88,7 @@ def train_on(ranks: int, cases: Sequence[Case]) -> list[Trained]:
         with single_process_group(CPU):
             return [train_case(case) for case in cases]
     with tempfile.TemporaryDirectory() as directory:
-        mp.spawn(_run, args=(ranks, list(cases), directory), nprocs=ranks)
+        start_ranks(_run, ranks, ranks, list(cases), directory)
         return torch.load(Path(directory) / "trained", weights_only=False)
 
 
@@ -184,6 +185,16 @@ def whole(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
                 place = (slice(o, o + n) for o, n in zip(offsets, part.shape, strict=True))
                 tensor[tuple(place)] = part.to(tensor.dtype)
     return dict(sorted(joined.items()))
+
+
+def assert_same(trained: Trained, expected: Trained) -> None:
+    """Asserts that two trainings differ by no more than sums in another order do."""
+    for step, (one, other) in enumerate(zip(trained.losses, expected.losses, strict=True)):
+        assert one == pytest.approx(other, rel=1e-5), f"losses of step {step}"
+    assert trained.tensors.keys() == expected.tensors.keys()
+    assert not any(tensor.isnan().any() for tensor in trained.tensors.values())
+    for key, tensor in trained.tensors.items():
+        torch.testing.assert_close(tensor, expected.tensors[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
 assert FEATURES.item  # The inputs above are of these features.
