@@ -267,8 +267,8 @@ def _loss(found: Findings) -> list[Entry]:
     temperature = rules.TEMPERATURE_OF_OTHERS if others else loss.temperature
     return [
         Setting("temperature", temperature, "lower: sharper; tune it first"),
-        Setting("candidates", "mixed", "those of the batch and as many drawn from all items"),
-        Setting("logq_strength", loss.logq_strength, "lower: more of the tail, less of the head"),
+        Setting("candidates", {"kind": "mixed"}, "the batch's and as many drawn from all items"),
+        Setting("logq", {"strength": loss.logq.strength}, "lower: more of the tail"),
         Setting("id_dropout", id_dropout, why_id if id_dropout else "items have only their id"),
         Setting(
             "history_dropout",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from feature_store.core.errors import UserError
 from pipelines.urls import is_url
 from recsys.config.config import Config
+from recsys.config.loss import NUMBER
 from recsys.config.renamed import old_keys
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
@@ -142,7 +143,7 @@ def _set_value(document: dict[str, Any], keys: list[str], value: Any, source: st
             section = section[_list_position(section, key, source)]
             continue
         if section.get(key) is None:
-            section[key] = {}
+            section[key] = _kind_of_default(keys[: depth + 1])
         section = section[key]
         if not isinstance(section, dict | list):
             raise UserError(f"{source}: {'.'.join(keys[: depth + 1])} has no keys.")
@@ -152,6 +153,15 @@ def _set_value(document: dict[str, Any], keys: list[str], value: Any, source: st
     if is_discriminator(keys[-1]) and section.get(keys[-1]) != value:
         _forget_other_kind(section, keys[:-1], value)
     section[keys[-1]] = value
+
+
+def _kind_of_default(location: Sequence[str]) -> dict[str, Any]:
+    """Returns a new section; of those with several kinds, one of the default kind."""
+    field = Config.model_fields.get(location[0])
+    default = None if field is None else field.default
+    for key in location[1:]:
+        default = getattr(default, key, None)
+    return {key: getattr(default, key) for key in _DISCRIMINATORS if hasattr(default, key)}
 
 
 def is_discriminator(key: str) -> bool:
@@ -184,13 +194,21 @@ def _list_position(section: list[Any], key: str, source: str) -> int:
 def _problem(detail: dict[str, Any]) -> str:
     """One validation error in words; an unknown key names the nearest valid one."""
     # Pydantic puts a union's discriminator value into the location; it is not a key of the file.
-    location = [part for part in detail["loc"] if not _is_union_tag(part, detail["loc"])]
+    location = [
+        part for part in detail["loc"] if part != NUMBER and not _is_union_tag(part, detail["loc"])
+    ]
     name = ".".join(str(part) for part in location) or "the configuration"
     if detail["type"] == "extra_forbidden":
         valid = _valid_keys(detail["loc"][:-1])
         close = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.0)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"unknown key {name} ({hint}valid: {', '.join(sorted(valid))})"
+    if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        key = detail["ctx"]["discriminator"].strip("'")
+        kinds = ", ".join(_tag(model) for model in _models_at(detail["loc"]))
+        given = detail["ctx"].get("tag")
+        fault = "is missing" if given is None else f"is {given!r}"
+        return f"{name}.{key} {fault}; expected one of: {kinds}"
     if detail["type"] == "missing":
         return f"{name} is missing; add it"
     message = detail["msg"].removeprefix("Value error, ")
@@ -222,14 +240,21 @@ def _tag(model: type[BaseModel]) -> str:
 def _is_union_tag(part: Any, location: Sequence[Any]) -> bool:
     models: list[type[BaseModel]] = [Config]
     for step in location:
-        tagged = [model for model in models if _tag(model) == step]
-        if len(models) > 1 and tagged:
+        tagged = _tagged(models, step)
+        if tagged:
             if step is part:
                 return True
             models = tagged
             continue
         models = _step_into(models, step)
     return False
+
+
+def _tagged(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]]:
+    """Returns the models of a union that a step of a location selects; a field selects none."""
+    if any(step in model.model_fields for model in models):
+        return []
+    return [model for model in models if _tag(model) == step]
 
 
 def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]]:
@@ -242,8 +267,11 @@ def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]
 
 
 def _valid_keys(location: Sequence[Any]) -> list[str]:
+    return sorted({key for model in _models_at(location) for key in model.model_fields})
+
+
+def _models_at(location: Sequence[Any]) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [Config]
     for step in location:
-        tagged = [model for model in models if _tag(model) == step]
-        models = tagged if len(models) > 1 and tagged else _step_into(models, step)
-    return sorted({key for model in models for key in model.model_fields})
+        models = _tagged(models, step) or _step_into(models, step)
+    return models

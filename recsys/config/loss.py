@@ -1,124 +1,260 @@
 """The `loss` section of a configuration."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
 
 from feature_store.core.settings import Settings
 
 
-class LossConfig(Settings):
-    """The main task: softmax of each query over candidates, of which one is its own item."""
+class TemperatureRange(Settings):
+    """Bounds of a learned temperature, and where it starts."""
 
-    temperature: float = Field(0.07, gt=0)
-    temperature_range: tuple[float, float] | None = Field(
-        None,
-        description="null: the temperature is fixed; else it is learned within these bounds, "
-        "beginning at `temperature`.",
+    low: float = Field(gt=0, description="Lowest temperature.")
+    high: float = Field(gt=0, description="Highest temperature.")
+    start: float = Field(0.07, gt=0, description="Temperature of the first step.")
+
+    @model_validator(mode="after")
+    def _start_is_within(self) -> "TemperatureRange":
+        if not self.low <= self.start <= self.high or self.low == self.high:
+            raise ValueError(
+                f"learned needs low < high, and start between them; got low {self.low}, high "
+                f"{self.high}, start {self.start}"
+            )
+        return self
+
+
+class LearnedTemperature(Settings):
+    """A temperature that is a parameter of the model."""
+
+    learned: TemperatureRange
+
+
+def _kind_of_temperature(value: Any) -> str:
+    is_section = isinstance(value, dict | LearnedTemperature)
+    return LearnedTemperature.__name__ if is_section else NUMBER
+
+
+# Name of the alternative that is no section; with a space, so that no key has it.
+NUMBER = "a number"
+Temperature = Annotated[
+    Annotated[PositiveFloat, Tag(NUMBER)]
+    | Annotated[LearnedTemperature, Tag(LearnedTemperature.__name__)],
+    Discriminator(_kind_of_temperature),
+]
+
+
+class _CandidatesOfKind(Settings):
+    """Questions that the loss asks of every kind of candidates."""
+
+    @property
+    def is_corpus(self) -> bool:
+        """Whether every item is a candidate, so that nothing is sampled."""
+        return False
+
+    @property
+    def is_global(self) -> bool:
+        """Whether all ranks score the same candidates."""
+        return True
+
+    @property
+    def memory_batches(self) -> int:
+        """Past steps whose candidates are scored again."""
+        return 0
+
+    def num_uniform(self, batch_size: int) -> int:
+        """Returns how many items a step draws uniformly, over all ranks.
+
+        Args:
+            batch_size: Examples a step, over all ranks.
+        """
+        return 0
+
+
+class _CandidatesOfRanks(_CandidatesOfKind):
+    across_ranks: bool = Field(
+        True,
+        description="Candidates of all ranks. false: each rank's alone; nothing is exchanged, and "
+        "the result depends on the number of ranks.",
     )
-    candidates: Literal["batch", "mixed", "corpus"] = Field(
-        "batch",
-        description="Items that a query is scored against: those of the batch, with uniformly "
-        "drawn ones beside them (mixed), or every item of a small corpus (full softmax).",
-    )
-    uniform_negatives: int | None = Field(
+
+    @property
+    def is_global(self) -> bool:
+        """Whether all ranks score the same candidates."""
+        return self.across_ranks
+
+
+class InBatchCandidates(_CandidatesOfRanks):
+    """Items of the batch's examples: the cheapest, but a cold item is never a negative."""
+
+    kind: Literal["in_batch"] = "in_batch"
+
+
+class MixedCandidates(_CandidatesOfRanks):
+    """Items of the batch, and uniformly drawn ones beside them (Yang et al. 2020)."""
+
+    kind: Literal["mixed"] = "mixed"
+    uniform: int | None = Field(
         None,
         ge=1,
-        description="Items a step that mixed candidates draw uniformly from the corpus, over all "
-        "ranks; null: as many as examples.",
+        description="Items a step drawn uniformly from the corpus, over all ranks; null: as many "
+        "as examples.",
     )
-    across_ranks: bool = Field(
-        True, description="Whether candidates are those of all ranks, or each rank's own alone."
+
+    def num_uniform(self, batch_size: int) -> int:
+        """Returns how many items a step draws uniformly, over all ranks.
+
+        Args:
+            batch_size: Examples a step, over all ranks.
+        """
+        return self.uniform or batch_size
+
+
+class MemoryCandidates(_CandidatesOfKind):
+    """Items of the batch, and the vectors of past steps (cross-batch memory, Wang et al. 2020)."""
+
+    kind: Literal["memory"] = "memory"
+    batches: int = Field(
+        2,
+        ge=1,
+        description="Experimental: past steps whose item vectors are negatives too, as they were "
+        "then.",
     )
-    memory_batches: int = Field(
-        0,
-        ge=0,
-        description="How many past steps' item vectors are negatives too, as they were then.",
+    uniform: int = Field(
+        0, ge=0, description="Items a step drawn uniformly from the corpus, over all ranks."
     )
-    masked: Literal["known", "history", "target"] = Field(
-        "known",
-        description="Candidates that are no negatives of an example, beside its own item: the "
-        "query's training items, those of the example's history, or no others (target).",
+
+    @property
+    def memory_batches(self) -> int:
+        """Past steps whose candidates are scored again."""
+        return self.batches
+
+    def num_uniform(self, batch_size: int) -> int:
+        """Returns how many items a step draws uniformly, over all ranks.
+
+        Args:
+            batch_size: Examples a step, over all ranks.
+        """
+        return self.uniform
+
+
+class CorpusCandidates(_CandidatesOfKind):
+    """Every item of a corpus of up to 200,000: the full softmax."""
+
+    kind: Literal["corpus"] = "corpus"
+
+    @property
+    def is_corpus(self) -> bool:
+        """Whether every item is a candidate, so that nothing is sampled."""
+        return True
+
+
+CandidatesConfig = Annotated[
+    InBatchCandidates | MixedCandidates | MemoryCandidates | CorpusCandidates,
+    Field(discriminator="kind"),
+]
+
+
+class ExactQ(Settings):
+    """Q by counts of the training events."""
+
+    kind: Literal["exact"] = "exact"
+
+
+class StreamingQ(Settings):
+    """Q by an estimate that follows the stream of examples (Yi et al. 2019)."""
+
+    kind: Literal["streaming"] = "streaming"
+    learning_rate: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="Experimental: weight of each event in the estimate; higher follows changes "
+        "faster, with more noise.",
     )
-    logq_strength: float = Field(
+    buckets: int | None = Field(
+        None,
+        ge=16,
+        description="Experimental: counters that items share by hash; null: one an item, which "
+        "takes 24 bytes on every rank.",
+    )
+
+
+class LogQConfig(Settings):
+    """The correction of logits for how often each item is drawn as a candidate."""
+
+    strength: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="1: logits are corrected for how often candidates are drawn; with less, "
-        "popular items are negatives more often than they should be, which favours the tail.",
+        description="Part of the correction that is made. Below 1, popular items are negatives "
+        "more often than they should be, which favours the tail.",
     )
-    logq: Literal["exact", "streaming"] = Field(
-        "exact",
-        description="Q by counts of training events, or by an estimate that follows the stream.",
+    source: Annotated[ExactQ | StreamingQ, Field(discriminator="kind")] = Field(
+        ExactQ(),
+        description="Source of Q. exact: counts of training events; streaming: an estimate that "
+        "follows the stream.",
     )
-    logq_learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Of the streaming estimate, for each event; null: 0.01."
+
+
+class LossConfig(Settings):
+    """The main task: softmax of each query over candidates, of which one is its own item.
+
+    Tune `temperature` first. Then `logq.strength`, which trades the head for the tail, and
+    `id_dropout`, without which items that training has not seen get no useful vector.
+    """
+
+    temperature: Temperature = Field(
+        0.07,
+        description="Softmax temperature; lower is sharper. {learned: {low: 0.01, high: 0.5}} "
+        "makes it a parameter (experimental).",
     )
-    logq_buckets: int | None = Field(
-        None,
-        ge=16,
-        description="Counters of the streaming estimate, shared by hash; null: one an item.",
+    candidates: CandidatesConfig = Field(
+        InBatchCandidates(),
+        description="Items that a query is scored against. in_batch: those of the batch; mixed: "
+        "uniformly drawn ones beside them; memory: those of past batches beside them; corpus: "
+        "every item.",
     )
+    masked: Literal["known", "history", "target"] = Field(
+        "known",
+        description="Candidates that are not negatives of an example, beside its own item. known: "
+        "the query's training items; history: the items of the example's history; target: none.",
+    )
+    logq: LogQConfig = LogQConfig()
     id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="How often a candidate hides its id, so that cold items work."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Probability that a candidate hides its id, so that cold items work.",
     )
     history_dropout: float = Field(
-        0.0, ge=0, lt=1, description="How often each history item is left out in training."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Probability that training leaves out an item of a history.",
     )
     context_dropout: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="How often training hides each context feature, so that the model can do "
-        "without.",
+        description="Probability that training hides a context feature, so that the model can do "
+        "without it.",
     )
 
     @model_validator(mode="after")
-    def _temperature_is_in_its_range(self) -> "LossConfig":
-        if self.temperature_range is not None:
-            low, high = self.temperature_range
-            if not 0 < low <= self.temperature <= high or low == high:
-                raise ValueError(
-                    f"temperature_range must be two bounds above 0 around temperature "
-                    f"{self.temperature}, the lower one first; got [{low}, {high}]"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _candidates_have_effect(self) -> "LossConfig":
-        if self.uniform_negatives is not None and self.candidates != "mixed":
+    def _streaming_has_an_effect(self) -> "LossConfig":
+        # No nesting can say this: it depends on both sections at once.
+        if self.logq.source.kind == "exact":
+            return self
+        if self.candidates.is_corpus and self.logq.strength == 1:
             raise ValueError(
-                f"uniform_negatives has no effect with candidates: {self.candidates}; "
-                "set candidates: mixed"
+                "logq.source streaming has no effect with candidates corpus and logq.strength 1, "
+                "for nothing is sampled; use exact"
             )
-        if self.candidates == "corpus":
-            if self.memory_batches:
-                raise ValueError(
-                    "memory_batches has no effect with candidates: corpus, which scores every "
-                    "item; set memory_batches: 0"
-                )
-            if not self.across_ranks:
-                raise ValueError(
-                    "across_ranks: false has no meaning with candidates: corpus, whose items are "
-                    "shared out to all ranks; set across_ranks: true"
-                )
-        if self.memory_batches and not self.across_ranks:
+        is_sampled_by_q_alone = not self.candidates.is_corpus and not self.candidates.num_uniform(1)
+        if is_sampled_by_q_alone and self.logq.strength == 0:
             raise ValueError(
-                "memory_batches needs across_ranks: true, for all ranks keep the same memory"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _logq_has_effect(self) -> "LossConfig":
-        if self.logq == "exact":
-            for name in ("logq_learning_rate", "logq_buckets"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} has no effect with logq: exact; set logq: streaming")
-        elif self.candidates == "batch" and self.logq_strength == 0:
-            raise ValueError("logq: streaming has no effect with logq_strength: 0")
-        elif self.candidates == "corpus" and self.logq_strength == 1:
-            raise ValueError(
-                "logq: streaming has no effect with candidates: corpus and logq_strength: 1, for "
-                "nothing is sampled"
+                f"logq.source streaming has no effect with candidates {self.candidates.kind} and "
+                "logq.strength 0; use exact"
             )
         return self

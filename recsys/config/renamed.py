@@ -33,6 +33,17 @@ RENAMED: Mapping[str, Renamed] = {
     "evaluation.ease_max_items": Renamed(_CONSTANT),
     "evaluation.knn_neighbours": Renamed(_CONSTANT),
     "evaluation.slice_values": Renamed(_CONSTANT),
+    "loss.across_ranks": Renamed("is now loss.candidates.across_ranks"),
+    "loss.candidates": Renamed("is now loss.candidates.kind; batch is in_batch", (str,)),
+    "loss.logq": Renamed("is now loss.logq.source.kind", (str,)),
+    "loss.logq_buckets": Renamed("is now loss.logq.source.buckets (with kind: streaming)"),
+    "loss.logq_learning_rate": Renamed(
+        "is now loss.logq.source.learning_rate (with kind: streaming)"
+    ),
+    "loss.logq_strength": Renamed("is now loss.logq.strength"),
+    "loss.memory_batches": Renamed("is now loss.candidates.batches (with kind: memory)"),
+    "loss.temperature_range": Renamed("is now loss.temperature: {learned: {low: ..., high: ...}}"),
+    "loss.uniform_negatives": Renamed("is now loss.candidates.uniform (with kind: mixed)"),
     "training.launcher": Renamed("is now training.ray: null, or {workers: 2} for launcher ray"),
     "training.max_failures": Renamed("is now training.ray.max_failures"),
     "training.workers": Renamed("is now training.ray.workers"),

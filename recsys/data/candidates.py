@@ -3,7 +3,7 @@
 Columns of logits are the candidates of all ranks, one rank after the other. `P` are examples' own
 items, `N` are drawn uniformly, and `C` are the corpus in its order:
 
-    batch     | P P P | P P P |
+    in_batch  | P P P | P P P |
     mixed     | P P P N N | P P P N N |
     corpus    | C C C C | C C C C |
 
@@ -74,21 +74,19 @@ class CandidateBuilder:
         self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
         self._column = np.full(len(prepared.is_current_item), -1)
         self._column[self._corpus] = np.arange(len(self._corpus))
-        self._uniform = 0
-        if config.loss.candidates == "mixed":
-            self._uniform = config.loss.uniform_negatives or config.training.batch_size
+        self._uniform = config.loss.candidates.num_uniform(config.training.batch_size)
 
     def share(self, share: Share, rank: int, world_size: int) -> Candidates:
         """One rank's part of a step, padded to as many candidates as every rank has."""
-        if self._loss.candidates == "corpus":
+        if self._loss.candidates.is_corpus:
             return self._whole_corpus(share, rank, world_size)
         size = len(share.columns)
         examples, positives = _shared_out(share.columns, world_size)
         places, negatives = _shared_out(self.uniform_negatives(share.step), world_size)
         columns = np.concatenate([positives, negatives], axis=1)
         items = columns[rank]
-        first = rank * len(items) if self._loss.across_ranks else 0
-        columns = columns.reshape(-1) if self._loss.across_ranks else items
+        first = rank * len(items) if self._loss.candidates.is_global else 0
+        columns = columns.reshape(-1) if self._loss.candidates.is_global else items
         targets = first + np.arange(positives.shape[1])
         masked, bag = self._masked(share)
         hits = accidental_hits(masked, bag, columns, targets[: len(bag)])
@@ -97,7 +95,7 @@ class CandidateBuilder:
             keys=np.concatenate([examples[rank], -1 - places[rank]]),
             targets=targets,
             hits=np.concatenate([hits, padding_hits(targets, np.flatnonzero(columns < 0))]),
-            known=_pairs(masked, bag) if self._loss.memory_batches else _NO_PAIRS,
+            known=_pairs(masked, bag) if self._loss.candidates.memory_batches else _NO_PAIRS,
             uniform=(self._uniform / (size + self._uniform), 1 / len(self._corpus)),
         )
 
@@ -154,11 +152,11 @@ def check_candidates(prepared: Prepared, loss: LossConfig) -> None:
         UserError: The corpus is too large.
     """
     items = int(prepared.is_current_item.sum())
-    if loss.candidates == "corpus" and items > CORPUS_LIMIT:
+    if loss.candidates.is_corpus and items > CORPUS_LIMIT:
         raise UserError(
-            f"loss.candidates: corpus scores every query against all {items:,} items, and "
-            f"{CORPUS_LIMIT:,} is the limit; set loss.candidates: mixed, which draws "
-            "loss.uniform_negatives of them in each step."
+            f"loss.candidates corpus scores every query against all {items:,} items, and "
+            f"{CORPUS_LIMIT:,} is the limit; set loss.candidates: {{kind: mixed}}, which draws "
+            "some of them in each step."
         )
 
 

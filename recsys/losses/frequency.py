@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from recsys.config.loss import LossConfig
+from recsys.config.loss import LossConfig, StreamingQ
 
-# Of an event; the estimate's standard deviation is then about 7 % of the frequency.
-LEARNING_RATE = 0.01
 # Functions that hash items into shared counters, each with counters of its own.
 _HASHES = 4
 _PRIME = 2_147_483_647
@@ -123,7 +121,7 @@ class StreamingFrequency(nn.Module):
 
 def build_frequency(settings: LossConfig, num_items: int) -> StreamingFrequency | None:
     """The estimate that the configuration asks for; None where Q is exact."""
-    if settings.logq == "exact":
+    source = settings.logq.source
+    if not isinstance(source, StreamingQ):
         return None
-    rate = settings.logq_learning_rate or LEARNING_RATE
-    return StreamingFrequency(num_items, rate, settings.logq_buckets)
+    return StreamingFrequency(num_items, source.learning_rate, source.buckets)

@@ -74,12 +74,11 @@ def build_memory(settings: LossConfig, batch_size: int, dim: int) -> CandidateMe
         batch_size: Examples of a global batch, at most.
         dim: Of the vectors.
     """
-    if not settings.memory_batches:
+    candidates = settings.candidates
+    if not candidates.memory_batches:
         return None
-    uniform = 0
-    if settings.candidates == "mixed":
-        uniform = settings.uniform_negatives or batch_size
-    return CandidateMemory(settings.memory_batches, batch_size + uniform, dim)
+    uniform = candidates.num_uniform(batch_size)
+    return CandidateMemory(candidates.memory_batches, batch_size + uniform, dim)
 
 
 def hits_among(known: Tensor, columns: Tensor) -> Tensor:

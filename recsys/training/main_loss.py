@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from recsys.config.loss import LearnedTemperature as LearnedTemperatureConfig
 from recsys.config.loss import LossConfig
 from recsys.data.batch import Batch
 from recsys.losses import softmax as losses
@@ -29,16 +30,15 @@ class MainLoss(nn.Module):
         memory: CandidateMemory | None = None,
     ) -> None:
         super().__init__()
-        assert (frequency is not None) == (settings.logq == "streaming")
-        assert (memory is not None) == (settings.memory_batches > 0)
+        assert (frequency is not None) == (settings.logq.source.kind == "streaming")
+        assert (memory is not None) == (settings.candidates.memory_batches > 0)
         self._settings = settings
         self.frequency = frequency
         self.memory = memory
         self.learned_temperature: LearnedTemperature | None = None
-        if settings.temperature_range is not None:
-            self.learned_temperature = LearnedTemperature(
-                settings.temperature, settings.temperature_range
-            )
+        if isinstance(settings.temperature, LearnedTemperatureConfig):
+            bounds = settings.temperature.learned
+            self.learned_temperature = LearnedTemperature(bounds.start, (bounds.low, bounds.high))
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
         """The mean over this rank's examples, a scalar."""
@@ -65,9 +65,10 @@ class MainLoss(nn.Module):
 
     def temperature(self) -> float | Tensor:
         """Of the softmax; a scalar with a gradient where it is learned."""
-        if self.learned_temperature is None:
-            return self._settings.temperature
-        return self.learned_temperature()
+        if self.learned_temperature is not None:
+            return self.learned_temperature()
+        assert isinstance(self._settings.temperature, float)
+        return self._settings.temperature
 
     def positives(self, encoded: Encoded, batch: Batch) -> Tensor:
         """Vectors of the examples' own items, [B, dim]; of padding, any."""
@@ -84,14 +85,14 @@ class MainLoss(nn.Module):
     def _correction(self, batch: Batch) -> Tensor:
         """[columns]."""
         log_q = self._log_q(batch)
-        if self._settings.candidates == "corpus":
+        if self._settings.candidates.is_corpus:
             log_sampled = torch.zeros_like(log_q)
-        elif self._settings.candidates == "mixed":
+        elif self._settings.candidates.num_uniform(batch_size=1):
             log_sampled = losses.log_mixture(log_q, uniform=batch.uniform)
         else:
             log_sampled = log_q
         return losses.sampling_correction(
-            log_sampled=log_sampled, log_q=log_q, strength=self._settings.logq_strength
+            log_sampled=log_sampled, log_q=log_q, strength=self._settings.logq.strength
         )
 
     def _log_q(self, batch: Batch) -> Tensor:
@@ -104,7 +105,7 @@ class MainLoss(nn.Module):
 
     def _gather(self, rows: Tensor) -> Tensor:
         """From candidates of this rank to columns."""
-        return losses.gather(rows) if self._settings.across_ranks else rows
+        return losses.gather(rows) if self._settings.candidates.is_global else rows
 
 
 class LearnedTemperature(nn.Module):

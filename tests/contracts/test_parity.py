@@ -12,9 +12,12 @@ TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
 PARTS = 2
 MODES = {
     "batch": {},
-    "mixed": {"candidates": "mixed", "uniform_negatives": 12, "temperature_range": [0.02, 0.5]},
-    "corpus": {"candidates": "corpus"},
-    "memory": {"memory_batches": 2},
+    "mixed": {
+        "candidates": {"kind": "mixed", "uniform": 12},
+        "temperature": {"learned": {"low": 0.02, "high": 0.5}},
+    },
+    "corpus": {"candidates": {"kind": "corpus"}},
+    "memory": {"candidates": {"kind": "memory", "batches": 2}},
 }
 SPARSE = {"sgd": 1.0, "rowwise_adagrad": 0.05}
 

@@ -88,7 +88,7 @@ def nightly(log: Path, output: Path, tracking_uri: str, **training):
         log,
         output,
         tracking={"uri": tracking_uri},
-        loss={"logq": "streaming"},
+        loss={"logq": {"source": {"kind": "streaming"}}},
         training={
             "epochs": 1,
             "start": "previous",

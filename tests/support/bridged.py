@@ -94,7 +94,7 @@ def bridged_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
             "item": [{"name": name, "kind": "categorical", "dim": 16} for name in NAMES],
         },
         "model": {"dim": 32, "item_tower": [], "query_tower": [], "residual": False},
-        "loss": {"temperature": 0.1, "history_dropout": 0.3, "logq_strength": 0.0},
+        "loss": {"temperature": 0.1, "history_dropout": 0.3, "logq": {"strength": 0.0}},
         "training": {"epochs": 8, "batch_size": 256, "patience": 8, "sparse_learning_rate": 0.2},
         "evaluation": {"baselines": ["popularity"], "slices": [], "map_items": 0},
     }

@@ -11,6 +11,7 @@ from recsys.checkpoint.manifest import CheckpointManifest
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
+from recsys.config.loss import InBatchCandidates
 from recsys.config.renamed import RENAMED
 
 DOCUMENT = {
@@ -84,12 +85,14 @@ def test_overrides(path):
             "ssl.method=none",
             "features.item.genres.dim=32",
             "data.history={kind: others, max_length: 7}",
+            "loss.candidates.across_ranks=false",
         ],
     )
     assert config.training.epochs == 3
     assert config.ssl.method == "none"
     assert config.features.item[1].dim == 32
     assert config.data.history.max_length == 7
+    assert config.loss.candidates == InBatchCandidates(across_ranks=False)
 
 
 def test_another_kind_drops_the_keys_that_only_the_old_one_has(path):

@@ -19,9 +19,9 @@ from recsys.losses import softmax as losses
 from tests.support.small_batches import ITEMS, NEVER_TRAINED, QUERIES, config, prepared, share
 
 MODES = {
-    "batch": {},
-    "mixed": {"candidates": "mixed", "uniform_negatives": 11},
-    "corpus": {"candidates": "corpus"},
+    "in_batch": {},
+    "mixed": {"candidates": {"kind": "mixed", "uniform": 11}},
+    "corpus": {"candidates": {"kind": "corpus"}},
 }
 
 
@@ -114,16 +114,19 @@ def test_candidates_are_drawn_as_the_mixture_says():
 
 
 def test_without_an_exchange_a_ranks_columns_are_its_own():
-    for mode in ("batch", "mixed"):
-        parts, _ = candidates_of(2, 8, 2, across_ranks=False, **MODES[mode])
+    for mode in ("in_batch", "mixed"):
+        keys = {"kind": mode, **MODES[mode].get("candidates", {}), "across_ranks": False}
+        parts, _ = candidates_of(2, 8, 2, candidates=keys)
         for rank, part in enumerate(parts):
             whole = share(2, 8, rank, 2)
             assert np.array_equal(part.items[part.targets], whole.item)
             assert part.hits[:, 1].max(initial=0) < len(part.items)
         alone = replace(share(2, 8, 1, 2), columns=share(2, 8, 1, 2).item)
-        builder = CandidateBuilder(prepared(), config(loss={"across_ranks": False}))
+        builder = CandidateBuilder(
+            prepared(), config(loss={"candidates": {"kind": "in_batch", "across_ranks": False}})
+        )
         same = builder.share(alone, 0, 1)
-        if mode == "batch":
+        if mode == "in_batch":
             assert np.array_equal(same.hits, parts[1].hits)
 
 
@@ -165,7 +168,9 @@ def test_a_small_corpus_leaves_rows_for_all_queries():
 def test_a_corpus_that_is_too_large_is_an_error_that_names_the_way_out(monkeypatch):
     monkeypatch.setattr(negatives, "CORPUS_LIMIT", ITEMS - 1)
     settings = config(loss=MODES["corpus"])
-    with pytest.raises(UserError, match=r"all 30 items, and 29 is the limit.*candidates: mixed"):
+    with pytest.raises(
+        UserError, match=r"all 30 items, and 29 is the limit.*candidates: .kind: mixed"
+    ):
         check_candidates(prepared(), settings.loss)
     with pytest.raises(UserError, match="is the limit"):
         BatchBuilder(prepared(), settings)
@@ -173,7 +178,7 @@ def test_a_corpus_that_is_too_large_is_an_error_that_names_the_way_out(monkeypat
 
 
 def test_the_memorys_known_items_are_the_masked_ones():
-    loss = {"memory_batches": 2}
+    loss = {"candidates": {"kind": "memory"}}
     known = prepared().query_state.train
     for masked in ("known", "history", "target"):
         parts, _ = candidates_of(1, 4, 2, masked=masked, **loss)

@@ -17,6 +17,8 @@ from recsys.training.main_loss import MainLoss
 from tests.support.ranks import saved_tensors, train_on_ranks
 from tests.support.small_batches import config as small_config
 
+STREAMING, CORPUS = {"kind": "streaming"}, {"kind": "corpus"}
+
 
 def by_loop(stream: list[int], rate: float) -> dict[int, float]:
     """Algorithm 2 of the paper, an example at a time: the interval of each item."""
@@ -140,7 +142,7 @@ def test_an_item_that_was_never_seen_is_rarer_than_all():
 
 
 def test_the_streaming_estimate_replaces_q_in_the_loss_with_the_same_sign():
-    settings = small_config(loss={"logq": "streaming", "logq_learning_rate": 0.1})
+    settings = small_config(loss={"logq": {"source": {"kind": "streaming", "learning_rate": 0.1}}})
     frequency = build_frequency(settings.loss, 5)
     loss = MainLoss(settings.loss, frequency)
     follow(frequency, np.array([0, 0, 0, 1] * 50), 8)
@@ -174,10 +176,10 @@ def small_batch(items):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"logq_learning_rate": 0.1}, "logq_learning_rate has no effect with logq: exact"),
-        ({"logq_buckets": 100}, "logq_buckets has no effect with logq: exact"),
-        ({"logq": "streaming", "logq_strength": 0}, "streaming has no effect with logq_strength"),
-        ({"logq": "streaming", "candidates": "corpus"}, "streaming has no effect with candidates"),
+        ({"logq": {"source": {"kind": "exact", "learning_rate": 0.1}}}, "learning_rate"),
+        ({"logq": {"source": {"kind": "exact", "buckets": 100}}}, "buckets"),
+        ({"logq": {"source": STREAMING, "strength": 0}}, "no effect with candidates in_batch"),
+        ({"logq": {"source": STREAMING}, "candidates": CORPUS}, "no effect with candidates corpus"),
     ],
 )
 def test_settings_without_effect_are_errors(keys, message):
@@ -190,7 +192,9 @@ def streaming(planted):
     return planted.model_copy(
         update={
             "model": planted.model.model_copy(update={"dropout": 0.0}),
-            "loss": LossConfig(logq="streaming", logq_learning_rate=0.05, history_dropout=0.2),
+            "loss": LossConfig(
+                logq={"source": {**STREAMING, "learning_rate": 0.05}}, history_dropout=0.2
+            ),
             "training": planted.training.model_copy(update={"epochs": 2, "patience": 50}),
         }
     )

@@ -86,7 +86,7 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
     data = prepared()
     data.item_frequency[:NEVER_TRAINED] = 1
     data.item_frequency[0] = 1000
-    corrected, plain = config(), config(loss={"logq_strength": 0.0})
+    corrected, plain = config(), config(loss={"logq": {"strength": 0.0}})
     builder = BatchBuilder(data, corrected)
     arrays = builder.training(share(6), 0, 1)
     arrays["items"][0], arrays["hits"] = 0, np.zeros((0, 2), np.int64)

@@ -104,7 +104,7 @@ def test_gradients_equal_those_of_the_whole_model(ssl):
 
 
 def test_measuring_changes_nothing():
-    settings = config(loss={"logq": "streaming"})
+    settings = config(loss={"logq": {"source": {"kind": "streaming"}}})
     module, batch = build_objective(tiny_model(), settings, prepared()), training_batch(settings)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     batch_diagnostics(module, batch)

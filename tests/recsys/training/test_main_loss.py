@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.multiprocessing import ProcessExitedException
 
+from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
+from recsys.config.load import parse_config
 from recsys.config.loss import LossConfig
 from recsys.data.builder import BatchBuilder
 from recsys.losses import softmax as losses
@@ -28,9 +30,9 @@ from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, prepared, 
 DIM = 6
 UNIFORM = 10
 MODES = {
-    "batch": {},
-    "mixed": {"candidates": "mixed", "uniform_negatives": UNIFORM},
-    "corpus": {"candidates": "corpus"},
+    "in_batch": {},
+    "mixed": {"candidates": {"kind": "mixed", "uniform": UNIFORM}},
+    "corpus": {"candidates": {"kind": "corpus"}},
 }
 
 
@@ -93,7 +95,7 @@ class Ranks:
 
 
 def log_sampled(item, q, mode, size):
-    if mode == "batch":
+    if mode == "in_batch":
         return math.log(q[item])
     if mode == "corpus":
         return 0.0
@@ -138,14 +140,19 @@ def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
     return found
 
 
+def memory_of(mode, batches):
+    """Returns candidates of a mode with a memory."""
+    return {"kind": "memory", "batches": batches, "uniform": UNIFORM if mode == "mixed" else 0}
+
+
 @pytest.mark.parametrize("world_size", [1, 3])
 @pytest.mark.parametrize(
     ("mode", "others"),
     [
-        ("batch", {}),
-        ("batch", {"masked": "target"}),
-        ("batch", {"memory": 2}),
-        ("batch", {"memory": 2, "masked": "history"}),
+        ("in_batch", {}),
+        ("in_batch", {"masked": "target"}),
+        ("in_batch", {"memory": 2}),
+        ("in_batch", {"memory": 2, "masked": "history"}),
         ("mixed", {"strength": 0.6}),
         ("mixed", {"memory": 1}),
         ("corpus", {"strength": 0.4}),
@@ -154,17 +161,20 @@ def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
 )
 def test_the_loss_of_any_number_of_ranks_equals_a_naive_loop(monkeypatch, world_size, mode, others):
     sizes = [8, 5, 7, 8, 8]
-    names = {"strength": "logq_strength", "memory": "memory_batches", "masked": "masked"}
-    keys = {names[name]: value for name, value in others.items()}
-    ranks = Ranks(world_size, monkeypatch, **MODES[mode], **keys)
+    keys = {**MODES[mode], **{key: others[key] for key in others if key == "masked"}}
+    if "memory" in others:
+        keys["candidates"] = memory_of(mode, others["memory"])
+    if "strength" in others:
+        keys["logq"] = {"strength": others["strength"]}
+    ranks = Ranks(world_size, monkeypatch, **keys)
     expected = naive_losses(mode, sizes, **others)
     found = [np.mean(ranks.step(step, size)) for step, size in enumerate(sizes)]
     assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_all_ranks_hold_the_same_memory_as_one(monkeypatch):
-    keys = {"memory_batches": 2, **MODES["mixed"]}
-    one, three = (Ranks(count, monkeypatch, **keys) for count in (1, 3))
+    keys = memory_of("mixed", 2)
+    one, three = (Ranks(count, monkeypatch, candidates=keys) for count in (1, 3))
     for ranks in (one, three):
         monkeypatch.setattr(losses, "gather", ranks._gather)
         for step, size in enumerate([8, 5, 7]):
@@ -177,7 +187,7 @@ def test_all_ranks_hold_the_same_memory_as_one(monkeypatch):
 
 
 def test_the_streaming_estimate_of_the_corpus_is_that_of_the_examples(monkeypatch):
-    keys = {"logq": "streaming", "logq_strength": 0.5, **MODES["corpus"]}
+    keys = {"logq": {"source": {"kind": "streaming"}, "strength": 0.5}, **MODES["corpus"]}
     ranks = Ranks(3, monkeypatch, **keys)
     ranks.step(0, 7)
     for loss in ranks.losses:
@@ -203,7 +213,7 @@ def test_a_memory_has_no_gradient_forgets_and_is_restored():
 
 
 def test_an_evaluated_model_changes_no_memory(monkeypatch):
-    ranks = Ranks(1, monkeypatch, memory_batches=1)
+    ranks = Ranks(1, monkeypatch, candidates=memory_of("in_batch", 1))
     ranks.losses[0].eval()
     ranks.step(0, 8)
     assert (ranks.losses[0].memory.items == -1).all()
@@ -224,7 +234,7 @@ def test_hits_among_columns_equal_a_naive_loop(known, columns):
 
 
 def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkeypatch):
-    ranks = Ranks(1, monkeypatch, temperature_range=[0.05, 0.5])
+    ranks = Ranks(1, monkeypatch, temperature={"learned": {"low": 0.05, "high": 0.5}})
     fixed = Ranks(1, monkeypatch)
     monkeypatch.setattr(losses, "gather", ranks._gather)
     found = ranks.step(0, 8)
@@ -238,19 +248,36 @@ def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkey
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"uniform_negatives": 5}, "uniform_negatives has no effect with candidates: batch"),
-        ({"candidates": "corpus", "uniform_negatives": 5}, "no effect with candidates: corpus"),
-        ({"candidates": "corpus", "memory_batches": 1}, "memory_batches has no effect"),
-        ({"candidates": "corpus", "across_ranks": False}, "across_ranks: false has no meaning"),
-        ({"across_ranks": False, "memory_batches": 1}, "memory_batches needs across_ranks"),
-        ({"temperature_range": [0.1, 1.0]}, "around temperature 0.07.*got \\[0.1, 1.0\\]"),
-        ({"temperature_range": [0.0, 1.0]}, "two bounds above 0"),
-        ({"temperature": 0.5, "temperature_range": [0.5, 0.5]}, "two bounds above 0"),
+        (
+            {"candidates": {}},
+            "candidates.kind is missing; expected one of: in_batch, mixed, memory",
+        ),
+        (
+            {"candidates": {"kind": "batch"}},
+            "candidates.kind is 'batch'; expected one of: in_batch",
+        ),
+        ({"candidates": {"kind": "in_batch", "uniform": 5}}, "unknown key loss.candidates.uniform"),
+        ({"candidates": {"kind": "corpus", "uniform": 5}}, "unknown key loss.candidates.uniform"),
+        ({"candidates": {"kind": "corpus", "batches": 1}}, "unknown key loss.candidates.batches"),
+        ({"candidates": {"kind": "corpus", "across_ranks": False}}, "candidates.across_ranks"),
+        ({"candidates": {"kind": "memory", "across_ranks": False}}, "candidates.across_ranks"),
+        (
+            {"temperature": {"learned": {"low": 0.1, "high": 1}}},
+            "got low 0.1, high 1.0, start 0.07",
+        ),
+        (
+            {"temperature": {"learned": {"low": 0, "high": 1}}},
+            "loss.temperature.learned.low: Input",
+        ),
+        ({"temperature": {"learned": {"low": 0.07, "high": 0.07}}}, "learned needs low < high"),
+        ({"temperature": {"lerned": {}}}, "unknown key loss.temperature.lerned .did you mean"),
+        ({"temperature": -1}, "^test: loss.temperature: Input should be greater than 0"),
     ],
 )
 def test_settings_without_effect_or_meaning_are_errors(keys, message):
-    with pytest.raises(ValueError, match=message):
-        LossConfig(**keys)
+    document = {**config().model_dump(mode="json"), "loss": keys}
+    with pytest.raises(UserError, match=message):
+        parse_config(document, source="test")
 
 
 def test_never_trained_items_are_negatives_like_others():
@@ -261,7 +288,12 @@ def test_never_trained_items_are_negatives_like_others():
 
 def short(planted, epochs, **loss):
     """Few steps with a learned temperature, and the same towers on all ranks."""
-    loss = LossConfig(history_dropout=0.2, logq_strength=0.5, temperature_range=(0.02, 0.5), **loss)
+    loss = LossConfig(
+        history_dropout=0.2,
+        logq={"strength": 0.5},
+        temperature={"learned": {"low": 0.02, "high": 0.5}},
+        **loss,
+    )
     training = {"epochs": epochs, "batch_size": 101, "patience": 50}
     return planted.model_copy(
         update={
@@ -276,9 +308,9 @@ def short(planted, epochs, **loss):
 @pytest.mark.parametrize(
     "keys",
     [
-        {"memory_batches": 3},
-        {"candidates": "mixed", "uniform_negatives": 45, "memory_batches": 2},
-        {"candidates": "corpus"},
+        {"candidates": {"kind": "memory", "batches": 3}},
+        {"candidates": {"kind": "memory", "uniform": 45, "batches": 2}},
+        {"candidates": {"kind": "corpus"}},
     ],
 )
 def test_two_ranks_equal_one(planted, tmp_path, keys):
@@ -296,7 +328,7 @@ def test_two_ranks_equal_one(planted, tmp_path, keys):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_its_memory_and_temperature(planted, tmp_path):
-    config = short(planted, 2, memory_batches=3)
+    config = short(planted, 2, candidates={"kind": "memory", "batches": 3})
     steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
     train_on_ranks(config, tmp_path / "whole", 1)
     with pytest.raises(ProcessExitedException):

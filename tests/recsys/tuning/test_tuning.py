@@ -88,7 +88,7 @@ def test_the_default_space_holds_the_configuration_and_leaves_out_what_has_no_ef
     space = default_space(config)
     assert space.keys() == {
         "loss.temperature",
-        "loss.logq_strength",
+        "loss.logq.strength",
         "loss.history_dropout",
         "model.dropout",
         "training.sparse_learning_rate",
