@@ -1,14 +1,20 @@
-"""The candidates that queries are scored against: which items, and who is no negative of whom.
+"""Candidates: the items that queries are scored against, and those that are no negatives.
 
-Columns of logits are the candidates of all ranks, one rank after the other. `P` are examples' own
-items, `N` are drawn uniformly, and `C` are the corpus in its order:
+1. Each rank encodes its part of the global batch's candidates. `P` are the examples' own items, `N`
+   are drawn uniformly, and `C` are the corpus in its order; the columns of the logits are the
+   candidates of all ranks, one rank after the other:
 
-    in_batch  | P P P | P P P |
-    mixed     | P P P N N | P P P N N |
-    corpus    | C C C C | C C C C |
+       candidates      rank 0       rank 1
+       in_batch      | P P P      | P P P      |
+       mixed         | P P P N N  | P P P N N  |
+       corpus        | C C C C    | C C C C    |
 
-Every random choice is a hash of the seed, the step and the candidate's place in the global batch,
-or in the corpus; so a step is the same whatever the number of ranks.
+2. Each example has one target, the column of its own item. Every other column is a negative,
+3. except accidental hits: a candidate that is another positive of the example (which ones count is
+   `loss.masked`), its own item drawn once more, or padding.
+
+Every random choice is a hash of the seed, the step and the candidate's position in the global
+batch, or in the corpus; so a step is the same for any number of ranks.
 """
 
 from dataclasses import dataclass
@@ -21,9 +27,10 @@ from feature_store.core.hashing import hash64
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.loss import LossConfig
-from recsys.data.reader import Share
+from recsys.data.plan import rows_per_rank
+from recsys.data.reader import LocalBatch
 
-# With 1024 examples, one matrix of logits over so many items has 0.8 GB.
+# Largest corpus of a full softmax: with 1024 examples, its matrix of logits has 0.8 GB.
 CORPUS_LIMIT = 200_000
 
 _NEGATIVES = 41
@@ -33,120 +40,32 @@ _NO_PAIRS = np.zeros((0, 2), np.int64)
 
 @dataclass(frozen=True)
 class Candidates:
-    """One rank's part.
+    """One rank's part of a step's candidates.
 
     Attributes:
-        items: [K] that this rank encodes; -1 is padding.
-        keys: [K] that random choices about the candidate are hashes of: its place in the batch
-            (below 0 where it is drawn uniformly), or the item where all of the corpus are there.
-        targets: [B] the column of each example's own item; of padding, any.
-        hits: [n, 2] example and column, where the column is no negative of the example.
-        known: [n, 2] example and item, where the item is no negative of the example in the memory;
-            none where there is no memory.
-        uniform: Which share of the global batch's candidates is drawn uniformly, and how probable
-            each item is in such a draw.
+        items: [K] items that this rank encodes; -1 is padding.
+        keys: [K] keys that random choices about a candidate are hashes of: its position in the
+            global batch (below 0 where it is drawn uniformly), or the item itself where all of the
+            corpus are candidates.
+        targets: [B] column of each example's own item; any column for padding.
+        accidental_hits: [n, 2] example and column of a candidate that must not count as its
+            negative.
+        known_positives: [n, 2] example and item that must not count as its negative when it comes
+            from the memory; none where there is no memory.
+        uniform: Fraction of the global batch's candidates that is drawn uniformly, and probability
+            of each item in such a draw.
     """
 
     items: Ints
     keys: Ints
     targets: Ints
-    hits: Ints
-    known: Ints
+    accidental_hits: Ints
+    known_positives: Ints
     uniform: tuple[float, float]
 
 
-class CandidateBuilder:
-    """Chooses the candidates of each step.
-
-    Args:
-        prepared: The prepared data.
-        config: Its loss and training sections are used.
-
-    Raises:
-        UserError: The corpus is too large to be scored in every step; see `check_candidates`.
-    """
-
-    def __init__(self, prepared: Prepared, config: Config) -> None:
-        check_candidates(prepared, config.loss)
-        self._loss = config.loss
-        self._seed = config.training.seed
-        self._known = prepared.query_state.train.beside(prepared.own_items)
-        self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
-        self._column = np.full(len(prepared.is_current_item), -1)
-        self._column[self._corpus] = np.arange(len(self._corpus))
-        self._uniform = config.loss.candidates.num_uniform(config.training.batch_size)
-
-    def share(self, share: Share, rank: int, world_size: int) -> Candidates:
-        """One rank's part of a step, padded to as many candidates as every rank has."""
-        if self._loss.candidates.is_corpus:
-            return self._whole_corpus(share, rank, world_size)
-        size = len(share.columns)
-        examples, positives = _shared_out(share.columns, world_size)
-        places, negatives = _shared_out(self.uniform_negatives(share.step), world_size)
-        columns = np.concatenate([positives, negatives], axis=1)
-        items = columns[rank]
-        first = rank * len(items) if self._loss.candidates.is_global else 0
-        columns = columns.reshape(-1) if self._loss.candidates.is_global else items
-        targets = first + np.arange(positives.shape[1])
-        masked, bag = self._masked(share)
-        hits = accidental_hits(masked, bag, columns, targets[: len(bag)])
-        return Candidates(
-            items=items,
-            keys=np.concatenate([examples[rank], -1 - places[rank]]),
-            targets=targets,
-            hits=np.concatenate([hits, padding_hits(targets, np.flatnonzero(columns < 0))]),
-            known=_pairs(masked, bag) if self._loss.candidates.memory_batches else _NO_PAIRS,
-            uniform=(self._uniform / (size + self._uniform), 1 / len(self._corpus)),
-        )
-
-    def uniform_negatives(self, step: int) -> Ints:
-        """The global batch's uniformly drawn items."""
-        draws = hash64(self._seed, _NEGATIVES, step, np.arange(self._uniform))
-        return self._corpus[(draws % np.uint64(len(self._corpus))).astype(np.int64)]
-
-    def _whole_corpus(self, share: Share, rank: int, world_size: int) -> Candidates:
-        """Examples' own items need no rows: they are among the corpus."""
-        _, columns = _shared_out(self._corpus, world_size)
-        items = columns[rank]
-        targets = self._column[share.item]
-        assert (targets >= 0).all(), "an example's item is not of the corpus"
-        masked, bag = self._masked(share)
-        hits = corpus_hits(masked, bag, self._column, targets)
-        rows = -(-len(share.columns) // world_size)
-        targets = np.pad(targets, (0, rows - len(targets)))
-        padding = np.arange(len(self._corpus), columns.size)
-        return Candidates(
-            items=items,
-            keys=items,
-            targets=targets,
-            hits=np.concatenate([hits, padding_hits(targets, padding)]),
-            known=_NO_PAIRS,
-            uniform=(0.0, 0.0),
-        )
-
-    def _masked(self, share: Share) -> tuple[Jagged, Ints]:
-        """Bags of items that are no negatives, and which one is each example's.
-
-        The example's own item, which may be a candidate several times, is in each of them.
-        """
-        if self._loss.masked == "known":  # An example is one of the query's training items.
-            return self._known, share.query
-        own = np.arange(len(share.item))
-        if self._loss.masked == "target":
-            return Jagged(share.item, np.arange(len(own) + 1)), own
-        history = share.seen()
-        values = np.insert(history.values, history.offsets[1:], share.item)
-        return Jagged.from_lengths(values, history.lengths + 1), own
-
-
-def only_items(items: Ints, examples: int) -> Candidates:
-    """Items to encode, and examples that are scored against nothing."""
-    targets = np.zeros(examples, np.int64)
-    return Candidates(items, items, targets, _NO_PAIRS, _NO_PAIRS, (0.0, 0.0))
-
-
 def check_candidates(prepared: Prepared, loss: LossConfig) -> None:
-    """Whether every item of the corpus can be a candidate, where the settings ask for it.
+    """Checks that every item of the corpus can be a candidate, where the settings ask for it.
 
     Raises:
         UserError: The corpus is too large.
@@ -160,74 +79,165 @@ def check_candidates(prepared: Prepared, loss: LossConfig) -> None:
         )
 
 
-def _shared_out(values: Ints, world_size: int) -> tuple[Ints, Ints]:
-    """Places and values of each rank, [world_size, rows]; a value of -1 is padding."""
-    rows = -(-len(values) // world_size)
-    padded = np.full(rows * world_size, -1, values.dtype)
-    padded[: len(values)] = values
-    places = np.arange(rows * world_size)
-    return places.reshape(world_size, rows), padded.reshape(world_size, rows)
+def only_items(items: Ints, examples: int) -> Candidates:
+    """Returns items to encode, and examples that are scored against nothing."""
+    targets = np.zeros(examples, np.int64)
+    return Candidates(items, items, targets, _NO_PAIRS, _NO_PAIRS, (0.0, 0.0))
 
 
-def _pairs(masked: Jagged, bag: Ints) -> Ints:
-    """Each row with the items of its bag, [n, 2]."""
-    bags = masked.take(bag)
-    return np.stack([bags.row_of_value(), bags.values], axis=1).astype(np.int64)
-
-
-def accidental_hits(masked: Jagged, bag: Ints, columns: Ints, own: Ints) -> Ints:
-    """The candidates that are in a row's bag, [n, 2] row and column.
+class CandidateBuilder:
+    """Chooses the candidates of each step.
 
     Args:
-        masked: Bags of items that are no negatives.
-        bag: [rows] which bag is the row's.
-        columns: [columns] the candidates' items; -1 is padding.
-        own: [rows] each row's own column, which is never a hit.
+        prepared: The prepared data.
+        config: Configuration; its loss and training sections are used.
+
+    Raises:
+        UserError: The corpus is too large to be scored in every step; see `check_candidates`.
     """
-    # Columns lie in buckets by a hash of their items, for most items of bags are in none of them.
+
+    def __init__(self, prepared: Prepared, config: Config) -> None:
+        check_candidates(prepared, config.loss)
+        self._loss = config.loss
+        self._seed = config.training.seed
+        self._known = prepared.query_state.train.beside(prepared.own_items)
+        self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
+        self._corpus_column = np.full(len(prepared.is_current_item), -1)
+        self._corpus_column[self._corpus] = np.arange(len(self._corpus))
+        self._uniform = config.loss.candidates.num_uniform(config.training.batch_size)
+
+    def build(self, local: LocalBatch, rank: int, world_size: int) -> Candidates:
+        """Builds one rank's part of a step, padded to equally many candidates on every rank."""
+        if self._loss.candidates.is_corpus:
+            return self._from_corpus(local, rank, world_size)
+        return self._from_batch(local, rank, world_size)
+
+    def uniform_negatives(self, step: int) -> Ints:
+        """Draws the global batch's uniform negatives, with replacement."""
+        draws = hash64(self._seed, _NEGATIVES, step, np.arange(self._uniform))
+        return self._corpus[(draws % np.uint64(len(self._corpus))).astype(np.int64)]
+
+    def _from_batch(self, local: LocalBatch, rank: int, world_size: int) -> Candidates:
+        size = len(local.global_items)
+        positions, positives = _split_over_ranks(local.global_items, world_size)
+        drawn, negatives = _split_over_ranks(self.uniform_negatives(local.step), world_size)
+        every = np.concatenate([positives, negatives], axis=1)  # [ranks, K]
+        is_global = self._loss.candidates.is_global
+        columns = every.reshape(-1) if is_global else every[rank]
+        first = rank * every.shape[1] if is_global else 0
+        targets = first + np.arange(positives.shape[1])
+        bags, bag = self._positives(local)
+        hits = accidental_hits(bags, bag, columns, targets[: len(bag)])
+        has_memory = self._loss.candidates.memory_batches > 0
+        return Candidates(
+            items=every[rank],
+            keys=np.concatenate([positions[rank], -1 - drawn[rank]]),
+            targets=targets,
+            accidental_hits=np.concatenate([hits, _padding(targets, np.flatnonzero(columns < 0))]),
+            known_positives=_pairs(bags, bag) if has_memory else _NO_PAIRS,
+            uniform=(self._uniform / (size + self._uniform), 1 / len(self._corpus)),
+        )
+
+    def _from_corpus(self, local: LocalBatch, rank: int, world_size: int) -> Candidates:
+        """Encodes the corpus, which holds the examples' own items, too."""
+        _, every = _split_over_ranks(self._corpus, world_size)  # [ranks, K]
+        targets = self._corpus_column[local.item]
+        assert (targets >= 0).all(), "an example's item is not of the corpus"
+        bags, bag = self._positives(local)
+        hits = accidental_hits_in_corpus(bags, bag, self._corpus_column, targets)
+        rows = rows_per_rank(len(local.global_items), world_size)
+        targets = np.pad(targets, (0, rows - len(targets)))
+        padding = np.arange(len(self._corpus), every.size)
+        return Candidates(
+            items=every[rank],
+            keys=every[rank],
+            targets=targets,
+            accidental_hits=np.concatenate([hits, _padding(targets, padding)]),
+            known_positives=_NO_PAIRS,
+            uniform=(0.0, 0.0),
+        )
+
+    def _positives(self, local: LocalBatch) -> tuple[Jagged, Ints]:
+        """Returns bags of items that are no negatives, and the bag of each example.
+
+        Each bag holds the example's own item, which may be a candidate several times.
+        """
+        if self._loss.masked == "known":  # The example's item is among the query's training items.
+            return self._known, local.query
+        examples = np.arange(len(local.item))
+        if self._loss.masked == "target":
+            return Jagged(local.item, np.arange(len(examples) + 1)), examples
+        history = local.seen()
+        values = np.insert(history.values, history.offsets[1:], local.item)
+        return Jagged.from_lengths(values, history.lengths + 1), examples
+
+
+def accidental_hits(positives: Jagged, bag: Ints, columns: Ints, targets: Ints) -> Ints:
+    """Finds the candidates that are in an example's bag of positives, [n, 2] example and column.
+
+    Args:
+        positives: Bags of items that are no negatives.
+        bag: [examples] bag of each example.
+        columns: [columns] items of the candidates; -1 is padding.
+        targets: [examples] column of each example's own item, which is never an accidental hit.
+    """
+    # Columns lie in buckets by a hash of their items: most items of the bags are in none of them.
     buckets = 8 << len(columns).bit_length()
     bucket = columns & (buckets - 1)
     order = np.argsort(bucket, kind="stable")
     counts = np.bincount(bucket, minlength=buckets)
     starts = np.cumsum(counts) - counts
-    begin, end = masked.offsets[bag], masked.offsets[bag + 1]
-    bags = [masked.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-    values = np.concatenate([masked.values[:0], *bags])
-    bucket = values & (buckets - 1)
-    found = np.flatnonzero((counts > 0)[bucket])
-    row = np.repeat(np.arange(len(bag), dtype=np.int32), end - begin)[found]
-    values, bucket = values[found], bucket[found]
+    begin, end = positives.offsets[bag], positives.offsets[bag + 1]
+    bags = [positives.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
+    items = np.concatenate([positives.values[:0], *bags])
+    bucket = items & (buckets - 1)
+    possible = np.flatnonzero((counts > 0)[bucket])
+    example = np.repeat(np.arange(len(bag), dtype=np.int32), end - begin)[possible]
+    items, bucket = items[possible], bucket[possible]
     in_bucket = counts[bucket]
-    # Each of them against all columns of its bucket.
+    # Each remaining item is compared with all columns of its bucket.
     shift = starts[bucket] - (np.cumsum(in_bucket) - in_bucket)
     column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
-    row = np.repeat(row, in_bucket)
-    is_hit = (columns[column] == np.repeat(values, in_bucket)) & (column != own[row])
-    return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
+    example = np.repeat(example, in_bucket)
+    is_hit = (columns[column] == np.repeat(items, in_bucket)) & (column != targets[example])
+    return np.stack([example[is_hit], column[is_hit]], axis=1).astype(np.int64)
 
 
-def corpus_hits(masked: Jagged, bag: Ints, place: Ints, own: Ints) -> Ints:
-    """As `accidental_hits`, where each item has at most one column.
-
-    Args:
-        masked: Bags of items that are no negatives.
-        bag: [rows] which bag is the row's.
-        place: [items] the item's column; -1 for none.
-        own: [rows] each row's own column, which is never a hit.
-    """
-    bags = masked.take(bag)
-    row, column = bags.row_of_value(), place[bags.values]
-    is_hit = (column >= 0) & (column != own[row])
-    return np.stack([row[is_hit], column[is_hit]], axis=1).astype(np.int64)
-
-
-def padding_hits(own: Ints, columns: Ints) -> Ints:
-    """The columns of padding, which are negatives of no row, [n, 2] as of `accidental_hits`.
+def accidental_hits_in_corpus(
+    positives: Jagged, bag: Ints, corpus_column: Ints, targets: Ints
+) -> Ints:
+    """Finds what `accidental_hits` finds, where each item has at most one column.
 
     Args:
-        own: [rows] each row's own column.
-        columns: Of padding.
+        positives: Bags of items that are no negatives.
+        bag: [examples] bag of each example.
+        corpus_column: [items] column of each item; -1 for none.
+        targets: [examples] column of each example's own item, which is never an accidental hit.
     """
-    row, column = np.repeat(np.arange(len(own)), len(columns)), np.tile(columns, len(own))
-    is_other = column != own[row]
-    return np.stack([row[is_other], column[is_other]], axis=1)
+    bags = positives.take(bag)
+    example, column = bags.row_of_value(), corpus_column[bags.values]
+    is_hit = (column >= 0) & (column != targets[example])
+    return np.stack([example[is_hit], column[is_hit]], axis=1).astype(np.int64)
+
+
+def _padding(targets: Ints, columns: Ints) -> Ints:
+    """Returns each example with every column of padding but its target, [n, 2]."""
+    example = np.repeat(np.arange(len(targets)), len(columns))
+    column = np.tile(columns, len(targets))
+    is_other = column != targets[example]
+    return np.stack([example[is_other], column[is_other]], axis=1)
+
+
+def _pairs(positives: Jagged, bag: Ints) -> Ints:
+    """Returns each example with every item of its bag, [n, 2]."""
+    bags = positives.take(bag)
+    return np.stack([bags.row_of_value(), bags.values], axis=1).astype(np.int64)
+
+
+def _split_over_ranks(values: Ints, world_size: int) -> tuple[Ints, Ints]:
+    """Returns positions and values of each rank, [ranks, rows]; a value of -1 is padding."""
+    rows = rows_per_rank(len(values), world_size)
+    padded = np.full(rows * world_size, -1, values.dtype)
+    padded[: len(values)] = values
+    positions = np.arange(rows * world_size)
+    return positions.reshape(world_size, rows), padded.reshape(world_size, rows)

@@ -1,4 +1,4 @@
-"""In which order a training reads its examples: a pure function of the seed, not of the workers.
+"""The order in which a training reads its examples: a function of the seed, not of the workers.
 
 An epoch's order is all files in random order, begun at a random row. It is cut into lanes of equal
 length that are read side by side: a global batch is the next few rows of every lane. So a rank that
@@ -26,10 +26,10 @@ from feature_store.core.manifests import fingerprint
 
 _SHARD_ORDER, _ROTATION = 21, 22
 
-# Rows that a lane adds to a batch, at least; with fewer the lanes' bookkeeping would show.
+# Least rows that a lane adds to a batch; with fewer the lanes' bookkeeping would show.
 _LANE_ROWS = 64
 _MAX_LANES = 64
-# Each lane holds a row group in memory; all of them at most so much.
+# Each lane holds a row group in memory; this bounds the memory of all of them.
 _WINDOW_BYTES = 256 * 2**20
 _VALUE_BYTES = 4
 # The column that only sequences have: the items of their examples.
@@ -47,21 +47,21 @@ class Piece:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All epochs' batches.
+    """The batches of all epochs.
 
     Every row of an epoch is in exactly one of its batches. Their sizes differ by less than twice
     the number of lanes, and are `batch_size` at most.
 
     Attributes:
-        files: Of the examples, in order, with their rows.
-        batch_size: Rows in a global batch, at most.
-        lanes: How many; of the data and the batch size alone, so that batches are the same whatever
-            the number of ranks.
-        window_rows: Of a row group, in which a lane's rows are shuffled.
+        files: Files of examples in order, each with its number of rows.
+        batch_size: Most rows in a global batch.
+        lanes: Number of lanes, which depends on the data and the batch size alone, so that batches
+            are the same for any number of ranks.
+        window_rows: Rows of a row group, within which a lane's rows are shuffled.
         epochs: Number of epochs.
-        seed: Of the order.
-        kind: Of the rows: events, which are an example each, or sequences of several.
-        examples_per_row: On average.
+        seed: Seed of the order.
+        kind: Kind of the rows: events, which are an example each, or sequences of several.
+        examples_per_row: Average number of examples in a row.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -75,28 +75,28 @@ class TrainingPlan:
 
     @cached_property
     def rows(self) -> int:
-        """Of an epoch."""
+        """Number of rows in an epoch."""
         return sum(rows for _, rows in self.files)
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches in an epoch."""
         return -(-self.rows // (self.batch_size - self.batch_size % self.lanes))
 
     @property
     def total_steps(self) -> int:
-        """Over all epochs."""
+        """Number of batches in all epochs."""
         return self.epochs * self.steps_per_epoch
 
     @cached_property
     def identity(self) -> str:
-        """Of the order: where it is another, a position in it means nothing."""
+        """Fingerprint of the order: a position is meaningless in an order with another one."""
         files = [(Path(file).name, rows) for file, rows in self.files]
         order = [files, self.batch_size, self.lanes, self.window_rows, self.seed]
         return fingerprint([*order, self.kind])
 
     def examples(self, start: int, stop: int) -> int:
-        """In the steps from `start` to `stop`; of sequences about so many."""
+        """Counts the examples in the steps from `start` to `stop`; for sequences about."""
 
         def before(step: int) -> int:
             epoch, batch = divmod(step, self.steps_per_epoch)
@@ -105,7 +105,7 @@ class TrainingPlan:
         return round((before(stop) - before(start)) * self.examples_per_row)
 
     def lane_row(self, lane: int, batch: int) -> int:
-        """How many of the lane's rows are in the epoch's batches before `batch`.
+        """Counts the lane's rows in the epoch's batches before `batch`.
 
         An epoch's first batch takes one more of each lane that is longer by a row.
         """
@@ -113,7 +113,7 @@ class TrainingPlan:
         return batch * rows // self.steps_per_epoch + int(batch > 0 and lane < longer)
 
     def epoch_lanes(self, epoch: int) -> list[list[Piece]]:
-        """The rows of each lane."""
+        """Returns the rows of each lane."""
         order = np.argsort(hash64(self.seed, _SHARD_ORDER, epoch, np.arange(len(self.files))))
         files = [Piece(self.files[i][0], 0, self.files[i][1]) for i in order]
         start = int(hash64(self.seed, _ROTATION, epoch)) % self.rows
@@ -123,17 +123,24 @@ class TrainingPlan:
 
 
 def plan_training(
-    files: list[Path], *, batch_size: int, workers: int, epochs: int, seed: int
+    files: list[Path],
+    *,
+    batch_size: int,
+    workers: int,
+    epochs: int,
+    seed: int,
+    lane_rows: int = _LANE_ROWS,
 ) -> TrainingPlan:
-    """Plans from the files' footers.
+    """Plans a training from the footers of its files.
 
     Args:
-        files: Of examples, or of sequences: with these a batch has about `batch_size` examples, for
-            it has so many sequences as hold that many on average.
+        files: Files of events, or of sequences. A batch of sequences has about `batch_size`
+            examples: the number of sequences that hold as many on average.
         batch_size: Examples in a global batch.
-        workers: There must be as many rows.
+        workers: Number of ranks; there must be a row for each.
         epochs: Number of epochs.
-        seed: Of the order.
+        seed: Seed of the order.
+        lane_rows: Least rows that a lane adds to a batch.
 
     Raises:
         UserError: There are fewer examples than workers.
@@ -146,28 +153,33 @@ def plan_training(
             f"{total} training examples are too few for {workers} workers; expected at least "
             f"{max(2, workers)}: give a larger log."
         )
-    # Rows are in random order on disk, so that one file tells what all are like.
+    # Rows are in random order on disk, so that one file is like all others.
     window_rows, window_bytes = _row_group(footers[counted[0][0]])
     examples = sum(_values(footer, _TARGETS) for footer in footers.values())
     per_row = examples / total if examples else 1.0
     rows = max(1, round(batch_size / per_row))
-    most = min(_MAX_LANES, rows // _LANE_ROWS, _WINDOW_BYTES // window_bytes)
+    most = min(_MAX_LANES, rows // lane_rows, _WINDOW_BYTES // window_bytes)
     lanes = 1 << max(0, most.bit_length() - 1)
     kind: Literal["events", "sequences"] = "sequences" if examples else "events"
     return TrainingPlan(counted, rows, lanes, window_rows, epochs, seed, kind, per_row)
 
 
 def rank_rows(size: int, rank: int, world_size: int) -> tuple[int, int]:
-    """From where to where a rank's rows of a global batch are.
+    """Returns the first row and the end of a rank's rows of a global batch.
 
-    Each rank has `size / world_size` rows, rounded up; the last ones have fewer, or none.
+    Each rank has `rows_per_rank` rows; the last ones have fewer, or none.
     """
-    share = -(-size // world_size)
-    return min(rank * share, size), min((rank + 1) * share, size)
+    rows = rows_per_rank(size, world_size)
+    return min(rank * rows, size), min((rank + 1) * rows, size)
+
+
+def rows_per_rank(size: int, world_size: int) -> int:
+    """Returns the rows that each rank has of a global batch, the last ones with padding."""
+    return -(-size // world_size)
 
 
 def _cut(pieces: list[Piece], bounds: list[int]) -> list[list[Piece]]:
-    """The rows of the pieces' concatenation between each two bounds, which ascend."""
+    """Cuts the pieces' concatenation at the bounds, which ascend."""
     ends = list(accumulate(piece.stop - piece.start for piece in pieces))
     parts: list[list[Piece]] = []
     for start, stop in pairwise(bounds):
@@ -184,7 +196,7 @@ def _cut(pieces: list[Piece], bounds: list[int]) -> list[list[Piece]]:
 
 
 def _row_group(footer: pq.FileMetaData) -> tuple[int, int]:
-    """Rows of the largest row group, and its bytes in memory."""
+    """Returns the rows of the largest row group, and its bytes in memory."""
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     largest = max(groups, key=lambda group: group.num_rows)
     values = sum(largest.column(i).num_values for i in range(largest.num_columns))
@@ -192,7 +204,7 @@ def _row_group(footer: pq.FileMetaData) -> tuple[int, int]:
 
 
 def _values(footer: pq.FileMetaData, column: str) -> int:
-    """Of a column of lists, in the whole file; 0 where there is no such column."""
+    """Counts the values of a column of lists in a file; 0 where there is no such column."""
     chunks = (
         footer.row_group(group).column(index)
         for group in range(footer.num_row_groups)

@@ -244,9 +244,9 @@ def _load(prepared: Prepared, config: Config, world_size: int) -> Load:
     )
     builder = BatchBuilder(prepared, config)
     share = next(read_steps(plan, 0, 1, 0, world_size))
-    arrays = builder.training(share, 0, world_size)
+    host = builder.training(share, 0, world_size)
     keys = builder.keys()
-    lengths = arrays["lengths"].reshape(len(keys), -1)
+    lengths = host.lengths
     values = lengths.mean(axis=1) if lengths.shape[1] else lengths.sum(axis=1)
     return Load(lengths.shape[1], dict(zip(keys, values.tolist(), strict=True)))
 

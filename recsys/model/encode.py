@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from feature_store.core.columns import Column, Ints, Jagged
 from recsys.data.batch import agreed_batch
-from recsys.data.builder import Arrays, BatchBuilder
+from recsys.data.builder import BatchBuilder
+from recsys.data.host_batch import HostBatch
 from recsys.losses.softmax import gather
 from recsys.model.two_tower import Encoded, TwoTower
 
@@ -36,7 +37,7 @@ def encode_items(
     """
     chosen = np.arange(builder.num_items) if items is None else items
 
-    def build(rows: Ints) -> Arrays:
+    def build(rows: Ints) -> HostBatch:
         return builder.items(chosen[rows])
 
     return _encode(model, len(chosen), build, lambda encoded: encoded.items, builder, device)
@@ -61,7 +62,7 @@ def encode_queries(
         device: Of the model.
     """
 
-    def build(rows: Ints) -> Arrays:
+    def build(rows: Ints) -> HostBatch:
         asked = {name: column.take(rows) for name, column in context.items()}
         return builder.queries(queries[rows], history.take(rows), asked)
 
@@ -71,7 +72,7 @@ def encode_queries(
 def _encode(
     model: TwoTower,
     total: int,
-    build: Callable[[Ints], Arrays],
+    build: Callable[[Ints], HostBatch],
     select: Callable[[Encoded], Tensor],
     builder: BatchBuilder,
     device: torch.device,

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from recsys.config.training import RayTrainConfig, TrainingConfig
-from recsys.data.loader import local_arrays, ray_arrays
+from recsys.data.loader import in_process_batches, ray_batches
 from recsys.distributed.ranks import use_cores
 from recsys.training.job import Job
 from recsys.training.rank import train_on_rank
@@ -35,7 +35,7 @@ def launch(job: Job, settings: TrainingConfig) -> None:
         if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
             use_cores(1)
         with single_process_group(device):
-            train_on_rank(job, device, local_arrays)
+            train_on_rank(job, device, in_process_batches)
     else:
         _launch_ray(job, settings, settings.ray)
 
@@ -116,7 +116,7 @@ def _ray_worker(options: dict[str, Any]) -> None:
     if mistake.exists():
         return
     try:
-        train_on_rank(job, device_of(settings, context.get_local_rank()), ray_arrays)
+        train_on_rank(job, device_of(settings, context.get_local_rank()), ray_batches)
     except UserError as error:
         write_text(mistake, str(error))
         raise

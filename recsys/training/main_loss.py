@@ -43,10 +43,10 @@ class MainLoss(nn.Module):
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
         """The mean over this rank's examples, a scalar."""
         vectors, correction = self._gather(encoded.items), self._correction(batch)
-        hits = batch.hits
+        hits = batch.accidental_hits
         if self.memory is None:
             return self._softmax(encoded.queries, vectors, correction, hits, batch)
-        past_vectors, past_correction, past_hits = self.memory.columns(batch.known)
+        past_vectors, past_correction, past_hits = self.memory.columns(batch.known_positives)
         loss = self._softmax(
             encoded.queries,
             torch.cat([vectors, past_vectors]),

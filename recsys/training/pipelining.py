@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from recsys.data.batch import Batch, history_rows
-from recsys.data.builder import Arrays
+from recsys.data.batch import Batch
+from recsys.data.host_batch import HostBatch
 from recsys.model.two_tower import TwoTower
 from recsys.training.objective import Losses
 
@@ -40,7 +40,7 @@ class StepParts(Protocol):
 
 
 def pipelined_steps(
-    trainer: StepParts, batches: Iterator[Arrays], first: int
+    trainer: StepParts, batches: Iterator[HostBatch], first: int
 ) -> Iterator[tuple[Losses, Batch]]:
     """Makes the steps of `Trainer.plain_steps`, and prepares the next batches meanwhile.
 
@@ -107,14 +107,14 @@ class _PipelinedSteps:
 
 
 def _agreed_batches(
-    batches: Iterator[Arrays], keys: list[str], device: torch.device
+    batches: Iterator[HostBatch], keys: list[str], device: torch.device
 ) -> Iterator[Batch]:
     """Yields batches that are as large on every rank; in page-locked memory for a GPU."""
     is_cuda = device.type == "cuda"
     # Over nccl, agreeing on the size of a batch would wait for the steps that are under way.
     group = dist.new_group(backend="gloo") if is_cuda else None
-    for arrays in batches:
-        rows = torch.tensor(history_rows(arrays))
+    for host in batches:
+        rows = torch.tensor(host.history_rows)
         dist.all_reduce(rows, op=dist.ReduceOp.MAX, group=group)
-        batch = Batch.from_arrays(arrays, keys, int(rows))
+        batch = Batch.from_host(host, keys, int(rows))
         yield batch.pin_memory() if is_cuda else batch

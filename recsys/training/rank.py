@@ -22,7 +22,7 @@ from recsys.checkpoint.table_rows import forgotten_rows, table_rows
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
-from recsys.data.loader import ArraySource, TimedIterator
+from recsys.data.loader import BatchSource, TimedIterator
 from recsys.data.plan import TrainingPlan
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.plan_table import format_plan
@@ -40,7 +40,7 @@ from recsys.training.validator import Validator
 def train_on_rank(
     job: Job,
     device: torch.device,
-    source: ArraySource,
+    source: BatchSource,
     on_validation: Callable[[], None] | None = None,
 ) -> None:
     """Trains to the end, or to the end of patience, from the latest checkpoint if there is one.

@@ -16,7 +16,7 @@ from recsys.checkpoint.state import checkpoint_state
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.config.training import TrainingConfig
 from recsys.data.batch import Batch, agreed_batch
-from recsys.data.builder import Arrays
+from recsys.data.host_batch import HostBatch
 from recsys.distributed.optimizers import Optimizers
 from recsys.model.two_tower import TwoTower
 from recsys.training.log import TrainingLog
@@ -70,7 +70,7 @@ class Trainer:
 
     def train(
         self,
-        batches: Iterator[Arrays],
+        batches: Iterator[HostBatch],
         progress: Progress,
         log: TrainingLog,
         validator: Validator,
@@ -117,7 +117,7 @@ class Trainer:
         """Returns every tensor of a checkpoint, by name."""
         return checkpoint_state(self.objective, self.optimizers.combined)
 
-    def steps(self, batches: Iterator[Arrays], first: int) -> Iterator[tuple[Losses, Batch]]:
+    def steps(self, batches: Iterator[HostBatch], first: int) -> Iterator[tuple[Losses, Batch]]:
         """Makes the steps after the first `first` ones, and yields the losses and batch of each.
 
         After `validation_steps` steps the model may be used for other things than training.
@@ -126,10 +126,12 @@ class Trainer:
             return pipelined_steps(self, batches, first)
         return self.plain_steps(batches, first)
 
-    def plain_steps(self, batches: Iterator[Arrays], first: int) -> Iterator[tuple[Losses, Batch]]:
+    def plain_steps(
+        self, batches: Iterator[HostBatch], first: int
+    ) -> Iterator[tuple[Losses, Batch]]:
         """Makes one step after the other."""
-        for step, arrays in enumerate(batches, first):
-            batch = agreed_batch(arrays, self.keys, self.device)
+        for step, host in enumerate(batches, first):
+            batch = agreed_batch(host, self.keys, self.device)
             yield self.train_step(step, batch), batch
 
     def train_step(self, step: int, batch: Batch) -> Losses:

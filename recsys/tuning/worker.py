@@ -11,7 +11,7 @@ from ray import tune
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import with_values
-from recsys.data.loader import local_arrays
+from recsys.data.loader import in_process_batches
 from recsys.training.job import Job
 from recsys.training.launch import device_of, single_process_group
 from recsys.training.log import METRICS_FILE
@@ -66,7 +66,7 @@ def train_trial(options: dict[str, Any]) -> None:
         device = device_of(config.training, local_rank=0)
         with single_process_group(device):
             inner = Job(config.model_dump_json(), str(work_dir))
-            train_on_rank(inner, device, local_arrays, report)
+            train_on_rank(inner, device, in_process_batches, report)
         report()  # What a killed process had no time for.
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -24,8 +24,8 @@ from pipelines.executor.session import ensure_ray
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import load_config
-from recsys.data.builder import Arrays
-from recsys.data.loader import ArraySource, local_arrays, ray_arrays
+from recsys.data.host_batch import HostBatch
+from recsys.data.loader import BatchSource, in_process_batches, ray_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.distributed.ranks import use_cores
@@ -52,11 +52,11 @@ def scan(prepared: Prepared) -> float:
 def read(plan: TrainingPlan, steps: int) -> float:
     """Rows a second of reading and shuffling alone."""
     started = time.perf_counter()
-    rows = sum(len(share.query) for share in read_steps(plan, 0, steps, 0, 1))
+    rows = sum(len(local.query) for local in read_steps(plan, 0, steps, 0, 1))
     return rows / (time.perf_counter() - started)
 
 
-def load(plan: TrainingPlan, config: Config, source: ArraySource, steps: int) -> float:
+def load(plan: TrainingPlan, config: Config, source: BatchSource, steps: int) -> float:
     """Rows a second of ready batches after the first ones."""
     with closing(source(plan, config, 0, 1, 0)) as batches:
         for _ in islice(batches, _WARM_STEPS):
@@ -70,8 +70,8 @@ def load(plan: TrainingPlan, config: Config, source: ArraySource, steps: int) ->
 def train(config: Config, steps: int) -> tuple[float, float]:
     """Rows a second of training, and the share of the time that it waited for batches."""
 
-    def short(*arguments: object) -> Iterator[Arrays]:
-        with closing(local_arrays(*arguments)) as batches:  # type: ignore[arg-type]
+    def short(*arguments: object) -> Iterator[HostBatch]:
+        with closing(in_process_batches(*arguments)) as batches:  # type: ignore[arg-type]
             yield from islice(batches, steps)
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):
@@ -109,8 +109,8 @@ def main() -> None:
         measured = {
             "scan": scan(prepared),
             "read": read(plan, steps),
-            "local": load(plan, config, local_arrays, steps),
-            "ray": load(plan, config, ray_arrays, steps),
+            "local": load(plan, config, in_process_batches, steps),
+            "ray": load(plan, config, ray_batches, steps),
             "training": speed,
             "loader_wait": wait,
         }

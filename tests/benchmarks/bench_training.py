@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import parse_config
-from recsys.data.builder import Arrays
-from recsys.data.loader import local_arrays
+from recsys.data.host_batch import HostBatch
+from recsys.data.loader import in_process_batches
 from recsys.stages.prepare import prepare
 from recsys.training.job import Job
 from recsys.training.launch import single_process_group
@@ -82,8 +82,8 @@ def with_ssl(config: Config, method: str) -> Config:
 def training(config: Config, steps: int) -> float:
     """Examples a second of the training loop, loading included, after the first steps."""
 
-    def short(*arguments: Any) -> Iterator[Arrays]:
-        with closing(local_arrays(*arguments)) as batches:
+    def short(*arguments: Any) -> Iterator[HostBatch]:
+        with closing(in_process_batches(*arguments)) as batches:
             yield from islice(batches, steps)
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):

@@ -28,7 +28,7 @@ from tests.support.parity import (
     trainer_of,
     whole,
 )
-from tests.support.small_batches import config, prepared, share
+from tests.support.small_batches import config, local_batch, prepared
 from tests.support.ssl_batches import method_of, random_batch
 from tests.support.toy import progress
 
@@ -96,7 +96,7 @@ def run(name: str, first: int, stop: int, directory: Path, saved: int | None = N
             )
         builder = BatchBuilder(prepared(), settings)
         trainer = trainer_of(settings, sharded, optimizers, STEPS, interval=STEPS)
-        batches = (builder.training(share(step, BATCH), 0, 1) for step in range(first, stop))
+        batches = (builder.training(local_batch(step, BATCH), 0, 1) for step in range(first, stop))
         losses = [float(parts["ssl"]) for parts, _ in trainer.plain_steps(batches, first)]
         state = checkpoint_state(sharded, optimizers.combined)
         if saved is not None:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,7 +19,7 @@ from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.training_manifest import work_dir_of
 from recsys.config.training import RayTrainConfig
-from recsys.data.loader import local_arrays, ray_arrays
+from recsys.data.loader import in_process_batches, ray_batches
 from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
@@ -127,18 +128,16 @@ def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
     assert "table_wise" in plan
 
 
-def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session, monkeypatch):
+def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session):
     config = short(planted, ray=RayTrainConfig(workers=2))
     plan = training_plan(Prepared(config.prepared_dir), config)
     start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
-    monkeypatch.setattr("recsys.data.loader._TASK_WINDOWS", 0)  # A task for each step.
-    local = list(local_arrays(plan, config, 1, 3, start))
-    streamed = list(ray_arrays(plan, config, 1, 3, start))
-    assert len(local) == len(streamed) == plan.total_steps - start
-    for expected, found in zip(local, streamed, strict=True):
-        assert expected.keys() == found.keys()
-        for name in expected:
-            assert (expected[name] == found[name]).all(), name
+    in_process = list(in_process_batches(plan, config, 1, 3, start))
+    streamed = list(ray_batches(plan, config, 1, 3, start, task_windows=0))  # A task for each step.
+    assert len(in_process) == len(streamed) == plan.total_steps - start
+    for expected, batch in zip(in_process, streamed, strict=True):
+        for name, array in vars(expected).items():
+            assert np.array_equal(array, getattr(batch, name)), name
 
 
 def test_every_example_is_read_once_an_epoch(planted):
@@ -148,8 +147,8 @@ def test_every_example_is_read_once_an_epoch(planted):
     for epoch in range(2):
         seen = [
             pair
-            for share in read_steps(plan, epoch * steps, (epoch + 1) * steps, 0, 1)
-            for pair in zip(share.query.tolist(), share.item.tolist(), strict=True)
+            for local in read_steps(plan, epoch * steps, (epoch + 1) * steps, 0, 1)
+            for pair in zip(local.query.tolist(), local.item.tolist(), strict=True)
         ]
         assert len(seen) == len(set(seen)) == plan.rows
 
@@ -182,7 +181,7 @@ def train_differently(rank: int, configs: list[str], work_dir: Path) -> None:
     store = dist.FileStore(str(work_dir / "store"), len(configs))
     dist.init_process_group("gloo", store=store, rank=rank, world_size=len(configs))
     try:
-        train_on_rank(Job(configs[rank], str(work_dir)), torch.device("cpu"), local_arrays)
+        train_on_rank(Job(configs[rank], str(work_dir)), torch.device("cpu"), in_process_batches)
     except UserError as error:
         (work_dir / f"rank-{rank}.txt").write_text(str(error))
     dist.destroy_process_group()

@@ -26,7 +26,7 @@ from recsys.training.objective import build_objective
 from recsys.training.pipelining import pipelined_steps
 from recsys.training.trainer import Trainer
 from tests.support.ranks import start_ranks
-from tests.support.small_batches import FEATURES, ITEMS, config, prepared, share
+from tests.support.small_batches import FEATURES, ITEMS, config, local_batch, prepared
 
 STEPS, BATCH = 5, 16
 CPU = torch.device("cpu")
@@ -149,7 +149,8 @@ def train_case(case: Case, steps: int = STEPS) -> Trained:
         builder = BatchBuilder(prepared(), settings)
         rank, ranks = dist.get_rank(), dist.get_world_size()
         batches = (
-            builder.training(share(step, BATCH, rank, ranks), rank, ranks) for step in range(steps)
+            builder.training(local_batch(step, BATCH, rank, ranks), rank, ranks)
+            for step in range(steps)
         )
         trainer = trainer_of(settings, sharded, optimizers, steps, interval=3)
         if case.is_pipelined:

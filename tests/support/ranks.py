@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.multiprocessing import start_processes
 from recsys.checkpoint.manifest import CHECKPOINTS, latest_checkpoint
 from recsys.config.config import Config
 from recsys.config.training import RayTrainConfig
-from recsys.data.loader import local_arrays
+from recsys.data.loader import in_process_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.training.job import Job
@@ -63,20 +64,21 @@ def _run(
 
     def until_killed(plan: TrainingPlan, config: Config, *position: int) -> Iterator[Any]:
         _, _, from_step = position
-        shares = read_steps(plan, from_step, plan.total_steps, rank, ranks)
+        examples = read_steps(plan, from_step, plan.total_steps, rank, ranks)
+        batches = in_process_batches(plan, config, *position)
         path = Path(store).with_name(f"seen-from-{from_step}-rank-{rank}.jsonl")
         with path.open("w") as file:
-            for share, arrays in zip(shares, local_arrays(plan, config, *position), strict=True):
-                if share.step == killed_at:
+            for local, host in zip(examples, batches, strict=True):
+                if local.step == killed_at:
                     _wait_for_checkpoint(Path(store).with_name(CHECKPOINTS))
                     os.kill(os.getpid(), signal.SIGKILL)
-                if share.step == poisoned_at:
-                    arrays = {**arrays, "weight": arrays["weight"] * np.float32("nan")}
-                assert (arrays["items"][: len(share.item)] == share.item).all()
-                pairs = np.stack([share.query, share.item], axis=1).tolist()
-                file.write(json.dumps([share.step, pairs]) + "\n")
+                if local.step == poisoned_at:
+                    host = replace(host, weight=host.weight * np.float32("nan"))
+                assert (host.items[: len(local.item)] == local.item).all()
+                pairs = np.stack([local.query, local.item], axis=1).tolist()
+                file.write(json.dumps([local.step, pairs]) + "\n")
                 file.flush()
-                yield arrays
+                yield host
 
     train_on_rank(job, torch.device("cpu"), until_killed)
     dist.destroy_process_group()

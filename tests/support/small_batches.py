@@ -15,8 +15,8 @@ from feature_store.schema import (
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
 from recsys.config.config import Config
 from recsys.config.load import parse_config
-from recsys.data.builder import Share
 from recsys.data.plan import rank_rows
+from recsys.data.reader import LocalBatch
 
 ITEMS, QUERIES, TAGS = 30, 12, 6
 NEVER_TRAINED = 25  # Items from here on have no training event.
@@ -91,17 +91,17 @@ def prepared(information=None):
     )
 
 
-def share(step, size=8, rank=0, world_size=1):
-    """A rank's part of a global batch of `size` rows."""
+def local_batch(step, size=8, rank=0, world_size=1):
+    """Returns a rank's examples of a global batch of `size` rows."""
     rng = np.random.default_rng(step)
     history = [rng.choice(NEVER_TRAINED, 3, replace=False) for _ in range(size)]
     query, item = rng.integers(0, QUERIES, size), rng.integers(0, NEVER_TRAINED, size)
-    own = np.arange(*rank_rows(size, rank, world_size))
-    return Share(
+    rows = np.arange(*rank_rows(size, rank, world_size))
+    return LocalBatch(
         step,
-        query[own],
-        item[own],
-        Jagged.from_lengths(np.concatenate(history), 3 * ones(size)).take(own),
-        np.ones(len(own), np.float32),
+        query[rows],
+        item[rows],
+        Jagged.from_lengths(np.concatenate(history), 3 * ones(size)).take(rows),
+        np.ones(len(rows), np.float32),
         item,
     )

@@ -1,4 +1,4 @@
-"""Which candidates a rank encodes, and which of them are no negatives of an example."""
+"""Candidates that a rank encodes, and those of them that are no negatives of an example."""
 
 from collections import Counter
 from dataclasses import replace
@@ -12,11 +12,16 @@ from scipy.stats import chisquare
 
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
-from recsys.data import candidates as negatives
+from recsys.data import candidates
 from recsys.data.builder import BatchBuilder
-from recsys.data.candidates import CandidateBuilder, accidental_hits, check_candidates, corpus_hits
+from recsys.data.candidates import (
+    CandidateBuilder,
+    accidental_hits,
+    accidental_hits_in_corpus,
+    check_candidates,
+)
 from recsys.losses import softmax as losses
-from tests.support.small_batches import ITEMS, NEVER_TRAINED, QUERIES, config, prepared, share
+from tests.support.small_batches import ITEMS, NEVER_TRAINED, QUERIES, config, local_batch, prepared
 
 MODES = {
     "in_batch": {},
@@ -26,18 +31,18 @@ MODES = {
 
 
 def candidates_of(step, size, world_size, **loss):
-    """Of every rank, and all ranks' columns."""
+    """Returns the candidates of every rank, and all ranks' columns."""
     builder = CandidateBuilder(prepared(), config(loss=loss))
     parts = [
-        builder.share(share(step, size, rank, world_size), rank, world_size)
+        builder.build(local_batch(step, size, rank, world_size), rank, world_size)
         for rank in range(world_size)
     ]
     return parts, np.concatenate([part.items for part in parts])
 
 
-def naive_hits(step, size, columns, targets, masked):
-    """Pairs of an example and a column, by the definition of `masked`."""
-    data, whole = prepared(), share(step, size)
+def naive_accidental_hits(step, size, columns, targets, masked):
+    """Returns pairs of an example and a column, by the definition of `masked`."""
+    data, whole = prepared(), local_batch(step, size)
     known = data.query_state.train
     pairs = set()
     for row in range(size):
@@ -58,22 +63,22 @@ def naive_hits(step, size, columns, targets, masked):
 @pytest.mark.parametrize("masked", ["known", "history", "target"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("size", "world_size"), [(8, 1), (8, 2), (7, 3), (2, 4)])
-def test_targets_and_hits_equal_a_naive_loop(mode, masked, size, world_size):
+def test_targets_and_accidental_hits_equal_a_naive_loop(mode, masked, size, world_size):
     for step in range(5):
         parts, columns = candidates_of(step, size, world_size, masked=masked, **MODES[mode])
         rows = -(-size // world_size)
         assert len({len(part.items) for part in parts}) == 1
         targets = np.concatenate([part.targets for part in parts])[:size]
-        assert np.array_equal(columns[targets], share(step, size).item)
+        assert np.array_equal(columns[targets], local_batch(step, size).item)
         found = [
             (rank * rows + row, column)
             for rank, part in enumerate(parts)
-            for row, column in part.hits.tolist()
+            for row, column in part.accidental_hits.tolist()
         ]
         found = [(row, column) for row, column in found if row < size]
-        if masked != "history":  # Which may hold an item twice, and then the hit.
+        if masked != "history":  # A history may hold an item twice, and then there are two.
             assert len(found) == len(set(found))
-        assert set(found) == naive_hits(step, size, columns, targets, masked)
+        assert set(found) == naive_accidental_hits(step, size, columns, targets, masked)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -106,7 +111,7 @@ def test_candidates_are_drawn_as_the_mixture_says():
     counts = np.zeros(ITEMS)
     for step in range(1500):
         item = random.choice(ITEMS, 8, p=q)
-        found = builder.share(replace(share(step), item=item, columns=item), 0, 1)
+        found = builder.build(replace(local_batch(step), item=item, global_items=item), 0, 1)
         counts += np.bincount(found.items, minlength=ITEMS)
     log_q = torch.from_numpy(np.log(np.maximum(q, 1e-300)))
     expected = losses.log_mixture(log_q, uniform=torch.tensor(found.uniform)).exp().numpy()
@@ -118,16 +123,16 @@ def test_without_an_exchange_a_ranks_columns_are_its_own():
         keys = {"kind": mode, **MODES[mode].get("candidates", {}), "across_ranks": False}
         parts, _ = candidates_of(2, 8, 2, candidates=keys)
         for rank, part in enumerate(parts):
-            whole = share(2, 8, rank, 2)
+            whole = local_batch(2, 8, rank, 2)
             assert np.array_equal(part.items[part.targets], whole.item)
-            assert part.hits[:, 1].max(initial=0) < len(part.items)
-        alone = replace(share(2, 8, 1, 2), columns=share(2, 8, 1, 2).item)
+            assert part.accidental_hits[:, 1].max(initial=0) < len(part.items)
+        alone = replace(local_batch(2, 8, 1, 2), global_items=local_batch(2, 8, 1, 2).item)
         builder = CandidateBuilder(
             prepared(), config(loss={"candidates": {"kind": "in_batch", "across_ranks": False}})
         )
-        same = builder.share(alone, 0, 1)
+        same = builder.build(alone, 0, 1)
         if mode == "in_batch":
-            assert np.array_equal(same.hits, parts[1].hits)
+            assert np.array_equal(same.accidental_hits, parts[1].accidental_hits)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -138,35 +143,35 @@ def test_ids_are_hidden_alike_for_any_number_of_ranks_and_as_often_as_asked(mode
         for world_size, seen in shown.items():
             of_step = set()
             for rank in range(world_size):
-                arrays = builder.training(share(step, 8, rank, world_size), rank, world_size)
-                candidates = arrays["candidates"]
-                keys = builder.candidates.share(
-                    share(step, 8, rank, world_size), rank, world_size
+                host = builder.training(local_batch(step, 8, rank, world_size), rank, world_size)
+                items = host.candidates
+                keys = builder.candidates.build(
+                    local_batch(step, 8, rank, world_size), rank, world_size
                 ).keys
-                lengths = arrays["lengths"].reshape(len(builder.keys()), -1)[0, : len(candidates)]
-                has_id = (candidates >= 0) & (candidates < NEVER_TRAINED)
+                lengths = host.lengths[0, : len(items)]
+                has_id = (items >= 0) & (items < NEVER_TRAINED)
                 of_step |= set(zip(keys[has_id], lengths[has_id], strict=True))
             seen.append(of_step)
     assert shown[1] == shown[2]
-    shares = {False: [], True: []}
+    lengths_of = {False: [], True: []}
     for key, length in (pair for of_step in shown[1] for pair in of_step):
-        shares[key < 0].append(length)
-    for uniform, lengths in shares.items():
+        lengths_of[key < 0].append(length)
+    for uniform, lengths in lengths_of.items():
         if lengths:
             assert np.mean(lengths) == pytest.approx(0.7, abs=0.05), uniform
 
 
 def test_a_small_corpus_leaves_rows_for_all_queries():
     builder = BatchBuilder(prepared(), config(ssl={"method": "none"}, loss=MODES["corpus"]))
-    arrays = builder.training(share(1, 50), 0, 1)
-    assert len(arrays["item_dense"]) >= 50
-    countries = arrays["lengths"].reshape(len(builder.keys()), -1)[-1]
+    host = builder.training(local_batch(1, 50), 0, 1)
+    assert len(host.item_dense) >= 50
+    countries = host.lengths[-1]
     assert countries[:50].all()
     assert not countries[50:].any()
 
 
 def test_a_corpus_that_is_too_large_is_an_error_that_names_the_way_out(monkeypatch):
-    monkeypatch.setattr(negatives, "CORPUS_LIMIT", ITEMS - 1)
+    monkeypatch.setattr(candidates, "CORPUS_LIMIT", ITEMS - 1)
     settings = config(loss=MODES["corpus"])
     with pytest.raises(
         UserError, match=r"all 30 items, and 29 is the limit.*candidates: .kind: mixed"
@@ -177,13 +182,13 @@ def test_a_corpus_that_is_too_large_is_an_error_that_names_the_way_out(monkeypat
     check_candidates(prepared(), config(loss=MODES["mixed"]).loss)
 
 
-def test_the_memorys_known_items_are_the_masked_ones():
+def test_the_known_positives_of_the_memory_are_the_masked_items():
     loss = {"candidates": {"kind": "memory"}}
     known = prepared().query_state.train
     for masked in ("known", "history", "target"):
         parts, _ = candidates_of(1, 4, 2, masked=masked, **loss)
         for rank, part in enumerate(parts):
-            whole = share(1, 4, rank, 2)
+            whole = local_batch(1, 4, rank, 2)
             bags = {
                 "known": known.take(whole.query),
                 "history": whole.history,
@@ -192,21 +197,21 @@ def test_the_memorys_known_items_are_the_masked_ones():
             expected = list(zip(bags[masked].row_of_value(), bags[masked].values, strict=True))
             if masked != "known":
                 expected += list(enumerate(whole.item))
-            assert sorted(map(tuple, part.known.tolist())) == sorted(expected)
-    assert not len(candidates_of(1, 4, 1)[0][0].known)
+            assert sorted(map(tuple, part.known_positives.tolist())) == sorted(expected)
+    assert not len(candidates_of(1, 4, 1)[0][0].known_positives)
 
 
 def test_accidental_hits_equal_a_naive_loop():
     rng = np.random.default_rng(1)
     known = prepared().query_state.train
     query, columns = rng.integers(0, QUERIES, 10), rng.integers(0, NEVER_TRAINED, 20)
-    own = rng.choice(20, 10, replace=False)
-    found = [tuple(hit) for hit in accidental_hits(known, query, columns, own)]
+    targets = rng.choice(20, 10, replace=False)
+    found = [tuple(hit) for hit in accidental_hits(known, query, columns, targets)]
     expected = {
         (row, column)
         for row in range(10)
         for column in range(20)
-        if column != own[row] and columns[column] in known.values[4 * query[row] :][:4]
+        if column != targets[row] and columns[column] in known.values[4 * query[row] :][:4]
     }
     assert set(found) == expected
     assert len(found) == len(expected)
@@ -218,13 +223,15 @@ def test_accidental_hits_equal_a_naive_loop():
     st.data(),
 )
 @settings(max_examples=100, deadline=None)
-def test_hits_in_the_corpus_are_those_among_its_columns(bags, columns, data):
+def test_accidental_hits_in_the_corpus_are_those_among_its_columns(bags, columns, data):
     columns = np.array(columns[:7])
     lengths = np.array([len(bag) for bag in bags])
     masked = Jagged.from_lengths(np.array([i for bag in bags for i in bag], np.int64), lengths)
-    own = np.array(data.draw(st.lists(st.integers(0, 6), min_size=len(bags), max_size=len(bags))))
-    place = np.full(10, -1)
-    place[columns] = np.arange(7)
-    found = corpus_hits(masked, np.arange(len(bags)), place, own)
-    expected = accidental_hits(masked, np.arange(len(bags)), columns, own)
+    targets = np.array(
+        data.draw(st.lists(st.integers(0, 6), min_size=len(bags), max_size=len(bags)))
+    )
+    column_of = np.full(10, -1)
+    column_of[columns] = np.arange(7)
+    found = accidental_hits_in_corpus(masked, np.arange(len(bags)), column_of, targets)
+    expected = accidental_hits(masked, np.arange(len(bags)), columns, targets)
     assert set(map(tuple, found.tolist())) == set(map(tuple, expected.tolist()))

@@ -1,5 +1,6 @@
 """A model learns what the context tells, and uses that of the moment at which it is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import parse_config
 from recsys.data.builder import BatchBuilder
+from recsys.data.plan import rank_rows
 from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
@@ -91,16 +93,16 @@ def test_dropout_hides_each_feature_of_the_context_as_often_as_asked(directory, 
     builder = BatchBuilder(prepared, config.model_copy(update={"loss": loss}))
     plan = training_plan(prepared, config)
     shown: list[np.ndarray] = []
-    for share in read_steps(plan, 0, plan.total_steps, 0, 1):
-        arrays = builder.training(share, 0, 1)
-        lengths = arrays["lengths"].reshape(3, -1)[1:, : len(share.query)]
-        assert (arrays["lengths"].reshape(3, -1)[1:, len(share.query) :] == 0).all()
+    for local in read_steps(plan, 0, plan.total_steps, 0, 1):
+        host = builder.training(local, 0, 1)
+        lengths = host.lengths[1:, : len(local.query)]
+        assert (host.lengths[1:, len(local.query) :] == 0).all()
         shown.append(lengths)
         # Two ranks are given what one is.
-        halves = [builder.training(share_of(share, rank), rank, 2) for rank in (0, 1)]
-        rows = len(halves[0]["items"])
-        parts = [half["lengths"].reshape(3, -1)[1:, :rows] for half in halves]
-        joined = np.concatenate(parts, axis=1)[:, : len(share.query)]
+        halves = [builder.training(part_of(local, rank), rank, 2) for rank in (0, 1)]
+        rows = len(halves[0].items)
+        parts = [half.lengths[1:, :rows] for half in halves]
+        joined = np.concatenate(parts, axis=1)[:, : len(local.query)]
         np.testing.assert_array_equal(joined, lengths)
     shares = np.concatenate(shown, axis=1).mean(axis=1)
     assert shares == pytest.approx([0.7, 0.7], abs=0.02)
@@ -108,18 +110,14 @@ def test_dropout_hides_each_feature_of_the_context_as_often_as_asked(directory, 
     assert both == pytest.approx(0.49, abs=0.02)
 
 
-def share_of(share, rank):
-    """One of two ranks' examples."""
-    from dataclasses import replace
-
-    from recsys.data.plan import rank_rows
-
-    own = np.arange(*rank_rows(len(share.columns), rank, 2))
+def part_of(local, rank):
+    """Returns one of two ranks' examples."""
+    own = np.arange(*rank_rows(len(local.global_items), rank, 2))
     return replace(
-        share,
-        query=share.query[own],
-        item=share.item[own],
-        history=share.history.take(own),
-        weight=share.weight[own],
-        context={name: column.take(own) for name, column in share.context.items()},
+        local,
+        query=local.query[own],
+        item=local.item[own],
+        history=local.history.take(own),
+        weight=local.weight[own],
+        context={name: column.take(own) for name, column in local.context.items()},
     )

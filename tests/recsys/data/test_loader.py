@@ -12,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CHECKPOINTS, CheckpointManifest, Progress
-from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, local_arrays
+from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, in_process_batches
 from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
 from recsys.training.rank import train_on_rank
@@ -81,4 +81,4 @@ def test_a_checkpoint_of_another_order_is_an_error(planted, tmp_path):
         single_process_group(torch.device("cpu")),
         pytest.raises(UserError, match="a training on other examples than those of"),
     ):
-        train_on_rank(job, torch.device("cpu"), local_arrays)
+        train_on_rank(job, torch.device("cpu"), in_process_batches)

@@ -1,6 +1,7 @@
 """The order of examples: each once an epoch, the same for any number of ranks, read in parts."""
 
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import EXAMPLE_SCHEMA
-from recsys.data import reader as lanes
+from recsys.data import lanes
 from recsys.data.plan import TrainingPlan, plan_training, rank_rows
 from recsys.data.reader import read_steps
 
 
 def write_examples(directory, files, row_group_rows):
-    """Files of so many examples; i has query i, item 7 i and a history of i mod 4 times i."""
+    """Writes files of examples; i has query i, item 7 i and a history of i mod 4 times i."""
     directory.mkdir(exist_ok=True)
     first, paths = 0, []
     for index, rows in enumerate(files):
@@ -38,18 +39,18 @@ def write_examples(directory, files, row_group_rows):
     return paths
 
 
-@pytest.fixture
-def narrow_lanes(monkeypatch):
-    """Lanes of few rows, so that small data has several."""
-    monkeypatch.setattr("recsys.data.plan._LANE_ROWS", 4)
+def plan_of(paths, batch_size, seed=3, epochs=2, **settings):
+    return plan_training(
+        paths, batch_size=batch_size, workers=1, epochs=epochs, seed=seed, **settings
+    )
 
 
-def plan_of(paths, batch_size, seed=3, epochs=2):
-    return plan_training(paths, batch_size=batch_size, workers=1, epochs=epochs, seed=seed)
+# Lanes of few rows, so that small data have several.
+narrow_plan = partial(plan_of, lane_rows=4)
 
 
 def batches(plan, world_size, start=0, stop=None):
-    """For each step: all ranks' shares."""
+    """Returns the local batches of all ranks, for each step."""
     stop = plan.total_steps if stop is None else stop
     ranks = [list(read_steps(plan, start, stop, rank, world_size)) for rank in range(world_size)]
     return list(zip(*ranks, strict=True))
@@ -60,60 +61,58 @@ ROWS = sum(FILES)
 
 
 @pytest.mark.parametrize("batch_size", [4, 16, 48, 1000])
-def test_an_epoch_has_each_example_exactly_once(tmp_path, narrow_lanes, batch_size):
-    plan = plan_of(write_examples(tmp_path, FILES, 16), batch_size)
+def test_an_epoch_has_each_example_exactly_once(tmp_path, batch_size):
+    plan = narrow_plan(write_examples(tmp_path, FILES, 16), batch_size)
     orders = []
     for epoch in range(plan.epochs):
         first = epoch * plan.steps_per_epoch
-        shares = list(read_steps(plan, first, first + plan.steps_per_epoch, 0, 1))
-        sizes = [len(share.query) for share in shares]
+        parts = list(read_steps(plan, first, first + plan.steps_per_epoch, 0, 1))
+        sizes = [len(local.query) for local in parts]
         assert max(sizes) <= batch_size
         assert max(sizes) - min(sizes) < 2 * plan.lanes
         assert [plan.examples(first + i, first + i + 1) for i in range(len(sizes))] == sizes
-        orders.append(np.concatenate([share.query for share in shares]))
+        orders.append(np.concatenate([local.query for local in parts]))
         assert np.array_equal(np.sort(orders[-1]), np.arange(ROWS))
     assert not np.array_equal(*orders)
     assert plan.examples(0, plan.total_steps) == 2 * ROWS
 
 
-def test_a_share_is_whole_examples(tmp_path, narrow_lanes):
-    plan = plan_of(write_examples(tmp_path, FILES, 16), 32)
-    for shares in batches(plan, 3):
-        for share in shares:
-            assert np.array_equal(share.item, 7 * share.query)
-            assert np.array_equal(share.weight, (share.query / 2).astype(np.float32))
-            assert np.array_equal(share.history.lengths, share.query % 4)
-            assert np.array_equal(share.history.values, np.repeat(share.query, share.query % 4))
+def test_a_local_batch_is_whole_examples(tmp_path):
+    plan = narrow_plan(write_examples(tmp_path, FILES, 16), 32)
+    for parts in batches(plan, 3):
+        for local in parts:
+            assert np.array_equal(local.item, 7 * local.query)
+            assert np.array_equal(local.weight, (local.query / 2).astype(np.float32))
+            assert np.array_equal(local.history.lengths, local.query % 4)
+            assert np.array_equal(local.history.values, np.repeat(local.query, local.query % 4))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 7])
-def test_batches_are_the_same_on_any_number_of_ranks(tmp_path, narrow_lanes, world_size):
-    plan = plan_of(write_examples(tmp_path, FILES, 16), 32)
+def test_batches_are_the_same_on_any_number_of_ranks(tmp_path, world_size):
+    plan = narrow_plan(write_examples(tmp_path, FILES, 16), 32)
     assert plan.lanes == 8
-    for shares, (whole,) in zip(batches(plan, world_size), batches(plan, 1), strict=True):
-        assert np.array_equal(np.concatenate([s.query for s in shares]), whole.query)
-        assert all(np.array_equal(share.columns, whole.item) for share in shares)
-        assert {share.step for share in shares} == {whole.step}
-        share = -(-len(whole.query) // world_size)
-        assert all(len(s.query) == share for s in shares[: len(whole.query) // share])
+    for parts, (whole,) in zip(batches(plan, world_size), batches(plan, 1), strict=True):
+        assert np.array_equal(np.concatenate([s.query for s in parts]), whole.query)
+        assert all(np.array_equal(local.global_items, whole.item) for local in parts)
+        assert {local.step for local in parts} == {whole.step}
+        rows = -(-len(whole.query) // world_size)
+        assert all(len(part.query) == rows for part in parts[: len(whole.query) // rows])
 
 
 @pytest.mark.parametrize("ranks", [(1, 2), (2, 3), (4, 1), (3, 5)])
-def test_an_epoch_that_goes_on_with_other_ranks_has_each_example_once(
-    tmp_path, narrow_lanes, ranks
-):
+def test_an_epoch_that_goes_on_with_other_ranks_has_each_example_once(tmp_path, ranks):
     paths = write_examples(tmp_path, FILES, 16)
-    plan = plan_of(paths, 32)
+    plan = narrow_plan(paths, 32)
     steps = plan.steps_per_epoch
     for stop in range(steps, 2 * steps + 1):
         before = batches(plan, ranks[0], steps, stop)
-        after = batches(plan_of(paths, 32), ranks[1], stop, 2 * steps)
-        seen = [s.query for shares in (*before, *after) for s in shares]
+        after = batches(narrow_plan(paths, 32), ranks[1], stop, 2 * steps)
+        seen = [s.query for parts in (*before, *after) for s in parts]
         assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(ROWS))
 
 
-def test_a_rank_reads_its_lanes_alone(tmp_path, narrow_lanes, monkeypatch):
-    plan = plan_of(write_examples(tmp_path, (512, 512), 16), 64, epochs=1)
+def test_a_rank_reads_its_lanes_alone(tmp_path, monkeypatch):
+    plan = narrow_plan(write_examples(tmp_path, (512, 512), 16), 64, epochs=1)
     assert plan.lanes == 16
     read = Counter()
     whole = lanes._read_window
@@ -201,7 +200,7 @@ def test_lanes_share_out_every_batch(rows, batch_size, lanes):
     )
 
 
-def test_ranks_have_equal_shares_but_for_the_last():
+def test_ranks_have_equally_many_rows_but_for_the_last():
     for size in range(1, 40):
         for world_size in range(1, 9):
             bounds = [rank_rows(size, rank, world_size) for rank in range(world_size)]

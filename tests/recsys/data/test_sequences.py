@@ -16,7 +16,7 @@ from pipelines.prepare.sequences import training_sequences
 from pipelines.prepare.splits import TEST, TRAIN
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import History
-from recsys.data.batch import Batch, history_rows
+from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
 from recsys.data.reader import read_steps
 from recsys.model.two_tower import build_model
@@ -141,7 +141,7 @@ def changed(config, section, **settings):
     return config.model_copy(update={section: values})
 
 
-def shares(config, world_size, start=0, stop=None):
+def local_batches(config, world_size, start=0, stop=None):
     plan = training_plan(Prepared(config.prepared_dir), config)
     stop = plan.total_steps if stop is None else stop
     return [list(read_steps(plan, start, stop, rank, world_size)) for rank in range(world_size)]
@@ -161,22 +161,22 @@ def test_every_example_is_in_each_epoch_once_on_any_number_of_ranks(sequential, 
     assert plan.examples(0, plan.steps_per_epoch) == sum(expected.values())
     for epoch in range(2):
         steps = epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch
-        ranks = shares(sequential, world_size, *steps)
+        ranks = local_batches(sequential, world_size, *steps)
         found = Counter(
             pair
             for rank in ranks
-            for share in rank
-            for pair in zip(share.query.tolist(), share.item.tolist(), strict=True)
+            for local in rank
+            for pair in zip(local.query.tolist(), local.item.tolist(), strict=True)
         )
         assert found == expected
-        (whole,) = shares(sequential, 1, *steps)
+        (whole,) = local_batches(sequential, 1, *steps)
         for step, parts in enumerate(zip(*ranks, strict=True)):
             columns = np.concatenate([part.item for part in parts])
-            assert np.array_equal(columns, whole[step].columns)
-            assert all(np.array_equal(part.columns, columns) for part in parts)
+            assert np.array_equal(columns, whole[step].global_items)
+            assert all(np.array_equal(part.global_items, columns) for part in parts)
             seen = [bag.tolist() for part in parts for bag in bags(part.seen())]
             assert seen == [bag.tolist() for bag in bags(whole[step].seen())]
-    sizes = [len(share.item) for share in whole]
+    sizes = [len(local.item) for local in whole]
     assert np.mean(sizes[:-1]) == pytest.approx(128, rel=0.2)
 
 
@@ -184,14 +184,14 @@ def bags(column):
     return np.split(column.values, column.offsets[1:-1])
 
 
-def query_vectors(config, arrays, builder):
+def query_vectors(config, host, builder):
     torch.manual_seed(3)
     model = build_model(Prepared(config.prepared_dir), config.model).eval()
     for name, parameter in model.named_parameters():
         if "places_back" in name:
             torch.nn.init.normal_(parameter)
     with torch.no_grad():
-        batch = Batch.from_arrays(arrays, builder.keys(), history_rows(arrays))
+        batch = Batch.from_host(host, builder.keys(), host.history_rows)
         return model(batch).queries.numpy()
 
 
@@ -203,9 +203,9 @@ def test_an_examples_vector_is_the_same_as_in_training_on_events(sequential):
         builder = BatchBuilder(Prepared(config.prepared_dir), config)
         vectors[examples] = {}
         plan = training_plan(Prepared(config.prepared_dir), config)
-        for share in read_steps(plan, 0, plan.steps_per_epoch, 0, 1):
-            found = query_vectors(config, builder.training(share, 0, 1), builder)
-            for key, vector in zip(zip(share.query, share.item, strict=True), found, strict=True):
+        for local in read_steps(plan, 0, plan.steps_per_epoch, 0, 1):
+            found = query_vectors(config, builder.training(local, 0, 1), builder)
+            for key, vector in zip(zip(local.query, local.item, strict=True), found, strict=True):
                 vectors[examples][key] = vector
     assert vectors["sequences"].keys() == vectors["events"].keys()
     for key, vector in vectors["sequences"].items():
@@ -216,20 +216,20 @@ def test_an_examples_vector_is_the_same_as_in_training_on_events(sequential):
 def test_dropout_in_a_sequence_is_the_same_on_any_number_of_ranks(sequential, world_size):
     config = changed(sequential, "loss", history_dropout=0.4)
     builder = BatchBuilder(Prepared(config.prepared_dir), config)
-    (whole,) = shares(config, 1, 0, 3)
-    ranks = shares(config, world_size, 0, 3)
+    (whole,) = local_batches(config, 1, 0, 3)
+    ranks = local_batches(config, world_size, 0, 3)
     for step in range(3):
-        arrays = builder.training(whole[step], 0, 1)
-        expected = query_vectors(config, arrays, builder)
+        host = builder.training(whole[step], 0, 1)
+        expected = query_vectors(config, host, builder)
         found = []
         for rank in range(world_size):
-            share = ranks[rank][step]
-            part = builder.training(share, rank, world_size)
-            found.append(query_vectors(config, part, builder)[: len(share.query)])
+            local = ranks[rank][step]
+            part = builder.training(local, rank, world_size)
+            found.append(query_vectors(config, part, builder)[: len(local.query)])
         np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
-        kept = len(arrays["history"]) / len(whole[step].history.values)
+        kept = len(host.history) / len(whole[step].history.values)
         assert kept == pytest.approx(0.6, abs=0.15)
-        assert (arrays["read"] < 0).sum() > (whole[step].reads.element < 0).sum()
+        assert (host.read < 0).sum() > (whole[step].reads.element < 0).sum()
 
 
 @pytest.mark.slow

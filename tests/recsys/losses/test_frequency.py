@@ -169,7 +169,7 @@ def small_batch(items):
     batch.log_q = torch.zeros(len(items))
     batch.weight = torch.ones(len(items))
     batch.targets = torch.arange(len(items))
-    batch.hits = torch.zeros((0, 2), dtype=torch.int64)
+    batch.accidental_hits = torch.zeros((0, 2), dtype=torch.int64)
     return batch
 
 

@@ -1,15 +1,17 @@
 """The towers and the objective on one process, without sharding."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from feature_store.core.columns import Jagged
 from recsys.config.model import ModelConfig
-from recsys.data.batch import Batch, history_rows
+from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
 from recsys.model.two_tower import FeatureInput, TwoTower
 from recsys.training.objective import build_objective, ssl_batch
-from tests.support.small_batches import NEVER_TRAINED, config, prepared, share
+from tests.support.small_batches import NEVER_TRAINED, config, local_batch, prepared
 
 ITEM_INPUTS = (
     FeatureInput("item.item_id", 4, 30, 0),
@@ -26,13 +28,13 @@ def tiny_model(**settings):
     return TwoTower(ITEM_INPUTS, QUERY_INPUTS, [], ModelConfig(**settings), 50)
 
 
-def batch_of(builder, arrays):
-    return Batch.from_arrays(arrays, builder.keys(), history_rows(arrays))
+def batch_of(builder, host):
+    return Batch.from_host(host, builder.keys(), host.history_rows)
 
 
 def training_batch(settings, step=2):
     builder = BatchBuilder(prepared(), settings)
-    return batch_of(builder, builder.training(share(step), 0, 1))
+    return batch_of(builder, builder.training(local_batch(step), 0, 1))
 
 
 def test_outputs_are_normalised_and_views_of_an_item_differ():
@@ -88,11 +90,13 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
     data.item_frequency[0] = 1000
     corrected, plain = config(), config(loss={"logq": {"strength": 0.0}})
     builder = BatchBuilder(data, corrected)
-    arrays = builder.training(share(6), 0, 1)
-    arrays["items"][0], arrays["hits"] = 0, np.zeros((0, 2), np.int64)
-    arrays["log_q"] = builder._log_q[arrays["items"]]
-    arrays["weight"][0] = 0.0
-    batch = batch_of(builder, arrays)
+    host = builder.training(local_batch(6), 0, 1)
+    items, weight = host.items.copy(), host.weight.copy()
+    items[0], weight[0] = 0, 0.0
+    log_q, no_hits = builder._log_q[items], np.zeros((0, 2), np.int64)
+    batch = batch_of(
+        builder, replace(host, items=items, log_q=log_q, weight=weight, accidental_hits=no_hits)
+    )
     seen = {}
     for name, settings in (("corrected", corrected), ("plain", plain)):
         objective = build_objective(tiny_model(), settings, prepared())

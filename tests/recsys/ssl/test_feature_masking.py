@@ -9,10 +9,10 @@ import torch
 from feature_store.core.columns import Column, Dense, Jagged
 from feature_store.schema import FeatureSchema
 from recsys.config.model import ModelConfig
-from recsys.data.batch import Batch, history_rows
+from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
 from recsys.model.two_tower import FeatureInput, TwoTower
-from tests.support.small_batches import ITEMS, config, prepared, share
+from tests.support.small_batches import ITEMS, config, local_batch, prepared
 
 FEATURES = FeatureSchema.model_validate(
     {
@@ -78,11 +78,11 @@ def test_a_hidden_feature_has_no_influence_on_its_view(position: int) -> None:
         builders = [BatchBuilder(each, settings) for each in (data(), changed)]
         views = []
         for builder in builders:
-            arrays = builder.training(share(step), 0, 1)
-            batch = Batch.from_arrays(arrays, builder.keys(), history_rows(arrays))
+            host = builder.training(local_batch(step), 0, 1)
+            batch = Batch.from_host(host, builder.keys(), host.history_rows)
             with torch.no_grad():
                 views.append(tower(batch))
-        drawn = builders[0].views.share(step, share(step).columns, 0, 1)
+        drawn = builders[0].views.share(step, local_batch(step).global_items, 0, 1)
         is_hidden_in_a = bool(drawn.hidden[0, position])
         in_a = torch.equal(views[0].views[0], views[1].views[0])
         in_b = torch.equal(views[0].views[1], views[1].views[1])
@@ -94,9 +94,9 @@ def test_a_hidden_feature_has_no_influence_on_its_view(position: int) -> None:
 def test_weights_of_what_dropout_leaves_sum_to_one() -> None:
     settings = config(features=FEATURES.model_dump(), ssl={"method": "rfm", "value_dropout": 0.5})
     builder = BatchBuilder(data(), settings)
-    arrays = builder.training(share(3), 0, 1)
-    lengths = arrays["lengths"].reshape(len(builder.keys()), -1)
-    bags = np.split(arrays["weights"], np.cumsum(lengths.reshape(-1))[:-1])
+    host = builder.training(local_batch(3), 0, 1)
+    lengths = host.lengths
+    bags = np.split(host.weights, np.cumsum(lengths.reshape(-1))[:-1])
     assert all(bag.sum() == pytest.approx(1, abs=1e-6) for bag in bags if len(bag))
     views = slice(8, 24)
     of_sequence = lengths[builder.keys().index("item.seen")]

@@ -9,7 +9,7 @@ from feature_store.schema import FeatureSchema
 from recsys.data.builder import BatchBuilder
 from recsys.ssl.views import ViewBuilder
 from tests.recsys.data.test_builder import bags_by_feature
-from tests.support.small_batches import FEATURES, ITEMS, config, prepared, share
+from tests.support.small_batches import FEATURES, ITEMS, config, local_batch, prepared
 
 
 def drawn_items(items: str, steps: int = 2000) -> np.ndarray:
@@ -29,8 +29,8 @@ def test_items_by_frequency_follow_their_training_events():
 def test_training_items_are_the_positives_of_the_batch():
     assert drawn_items("training", 2).tolist() == [3, 3, 5, 3, 3, 5]
     builder = BatchBuilder(prepared(), config(ssl={"items": "training"}))
-    arrays = builder.training(share(3), 0, 1)
-    assert arrays["view_items"].tolist() == 2 * [share(3).columns.tolist()]
+    host = builder.training(local_batch(3), 0, 1)
+    assert host.view_items.tolist() == 2 * [local_batch(3).global_items.tolist()]
 
 
 def test_items_that_left_the_catalogue_are_not_sampled():
@@ -46,19 +46,19 @@ def test_items_that_left_the_catalogue_are_not_sampled():
 def test_the_id_is_in_both_views_or_in_none(id_feature):
     builder = BatchBuilder(prepared(), config(ssl={"id_feature": id_feature}))
     for step in range(10):
-        arrays = builder.training(share(step), 0, 1)
-        ids = bags_by_feature(builder, arrays)["item.item_id"]
-        in_views = [len(bag) for bag in ids[8 : 8 + arrays["view_items"].size]]
+        host = builder.training(local_batch(step), 0, 1)
+        ids = bags_by_feature(builder, host)["item.item_id"]
+        in_views = [len(bag) for bag in ids[8 : 8 + host.view_items.size]]
         assert set(in_views) == ({1} if id_feature == "shown" else {0})
         assert all(len(bag) for bag in ids[:8])  # The main task is as it was.
 
 
 def test_spread_out_takes_whole_items_once():
     builder = BatchBuilder(prepared(), config(ssl={"method": "spread_out"}))
-    arrays = builder.training(share(3), 0, 1)
-    items = arrays["view_items"]
+    host = builder.training(local_batch(3), 0, 1)
+    items = host.view_items
     assert items.shape == (1, 8)
-    bags = bags_by_feature(builder, arrays)
+    bags = bags_by_feature(builder, host)
     for name in ("item_id", "kind", "tags"):
         column = prepared().item_columns[name].take(items[0])
         assert np.array_equal(np.concatenate(bags[f"item.{name}"][8:16]), column.values)
@@ -69,17 +69,17 @@ def test_feature_dropout_hides_each_feature_of_the_positives_at_its_rate():
     builder = BatchBuilder(prepared(), settings)
     hidden = {name: [] for name in ("item_id", "kind", "tags", "price")}
     for step in range(400):
-        arrays = builder.training(share(step), 0, 1)
-        assert arrays["view_items"].size == 0
-        bags = bags_by_feature(builder, arrays)
+        host = builder.training(local_batch(step), 0, 1)
+        assert host.view_items.size == 0
+        bags = bags_by_feature(builder, host)
         for name in ("item_id", "kind", "tags"):
             lengths = [len(bag) for bag in bags[f"item.{name}"]]
             hidden[name].append(np.equal(lengths[:8], 0))
             assert all(lengths[8:])  # Histories keep their features.
-        absent = ~arrays["item_dense_present"][:, 0]
+        absent = ~host.item_dense_present[:, 0]
         has_price = prepared().item_columns["price"].present
-        hidden["price"].append(absent[:8][has_price[share(step).item]])
-        assert np.array_equal(absent[8:], ~has_price[np.unique(share(step).history.values)])
+        hidden["price"].append(absent[:8][has_price[local_batch(step).item]])
+        assert np.array_equal(absent[8:], ~has_price[np.unique(local_batch(step).history.values)])
     for of_feature in hidden.values():
         assert np.concatenate(of_feature).mean() == pytest.approx(0.3, abs=0.03)
     both = np.array(hidden["kind"]) & np.array(hidden["tags"])
@@ -97,12 +97,12 @@ def test_feature_dropout_hides_each_feature_of_the_positives_at_its_rate():
 )
 def test_ranks_share_the_rows_of_every_method(ssl):
     builder = BatchBuilder(prepared(), config(ssl={**ssl}))
-    whole = builder.training(share(4), 0, 1)
+    whole = builder.training(local_batch(4), 0, 1)
     bags = bags_by_feature(builder, whole)
-    views, size = whole["view_items"].shape
+    views, size = whole.view_items.shape
     for rank in range(2):
-        part = builder.training(share(4, rank=rank, world_size=2), rank, 2)
-        own, own_size = bags_by_feature(builder, part), part["view_items"].shape[1]
+        part = builder.training(local_batch(4, rank=rank, world_size=2), rank, 2)
+        own, own_size = bags_by_feature(builder, part), part.view_items.shape[1]
         pairs = [(i, 4 * rank + i) for i in range(4)]
         pairs += [
             (4 + view * own_size + i, 8 + view * size + rank * own_size + i)

@@ -25,7 +25,7 @@ from recsys.training.job import training_plan
 from recsys.training.log import METRICS_FILE
 from recsys.training.main_loss import MainLoss
 from tests.support.ranks import saved_tensors, train_on_ranks
-from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, prepared, share
+from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, local_batch, prepared
 
 DIM = 6
 UNIFORM = 10
@@ -78,9 +78,9 @@ class Ranks:
         self._parts, everything = [], item_vectors(step)
         queries = query_vectors(size, step)
         for rank in range(self.world_size):
-            own = share(step, size, rank, self.world_size)
-            arrays = self.builder.training(own, rank, self.world_size)
-            part = SimpleNamespace(**{k: torch.from_numpy(v) for k, v in arrays.items()})
+            own = local_batch(step, size, rank, self.world_size)
+            host = self.builder.training(own, rank, self.world_size)
+            part = SimpleNamespace(**{k: torch.from_numpy(v) for k, v in vars(host).items()})
             rows = len(part.items)
             part.num_examples, part.num_candidates = rows, len(part.candidates)
             part.queries = queries[rank * rows :][:rows]
@@ -111,9 +111,9 @@ def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
     past: deque = deque(maxlen=memory)
     found = []
     for step, size in enumerate(sizes):
-        whole, vectors = share(step, size), item_vectors(step)
+        whole, vectors = local_batch(step, size), item_vectors(step)
         queries = query_vectors(size, step)
-        items = builder.candidates.share(whole, 0, 1).items.tolist()
+        items = builder.candidates.build(whole, 0, 1).items.tolist()
         now = [
             (i, vectors[i], log_sampled(i, q, mode, size) - (1 - strength) * math.log(q[i]))
             for i in items
@@ -281,9 +281,9 @@ def test_settings_without_effect_or_meaning_are_errors(keys, message):
 
 
 def test_never_trained_items_are_negatives_like_others():
-    arrays = BatchBuilder(prepared(), config(loss=MODES["corpus"])).training(share(0), 0, 1)
-    assert (arrays["candidates"] >= NEVER_TRAINED).sum() == ITEMS - NEVER_TRAINED
-    assert np.isfinite(arrays["log_q"]).all()
+    host = BatchBuilder(prepared(), config(loss=MODES["corpus"])).training(local_batch(0), 0, 1)
+    assert (host.candidates >= NEVER_TRAINED).sum() == ITEMS - NEVER_TRAINED
+    assert np.isfinite(host.log_q).all()
 
 
 def short(planted, epochs, **loss):

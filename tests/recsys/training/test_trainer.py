@@ -14,7 +14,7 @@ from recsys.training.numerics import use_determinism
 from recsys.training.pipelining import pipelined_steps
 from recsys.training.trainer import Trainer
 from tests.support.parity import BATCH, CPU, Case, sharded_case, train_case, trainer_of, whole
-from tests.support.small_batches import prepared, share
+from tests.support.small_batches import local_batch, prepared
 
 STEPS, INTERVAL = 7, 3
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -26,17 +26,17 @@ def group():
         yield
 
 
-def arrays_from(settings, first):
+def batches_from(settings, first):
     builder = BatchBuilder(prepared(), settings)
     for step in range(first, STEPS):
-        yield builder.training(share(step, BATCH), 0, 1)
+        yield builder.training(local_batch(step, BATCH), 0, 1)
 
 
 def run(case, is_pipelined, first=0, device=CPU):
     """Returns losses of each step, what evaluation saw between them, and all tensors at the end."""
     with sharded_case(case, device) as (settings, sharded, optimizers):
         trainer = trainer_of(settings, sharded, optimizers, STEPS, INTERVAL)
-        batches = arrays_from(settings, first)
+        batches = batches_from(settings, first)
         steps = pipelined_steps if is_pipelined else Trainer.plain_steps
         losses, seen = [], []
         for step, (parts, batch) in enumerate(steps(trainer, batches, first), start=first + 1):
