@@ -71,11 +71,6 @@ class Config(Settings):
                 f"model.history_pooling {ordered[0]} has no meaning with data.history.kind others; "
                 "use [mean]"
             )
-        if self.model.norm == "batch" and self.ssl.method != "none":
-            raise ValueError(
-                "model.norm batch needs ssl.method none, for statistics of rows with masked "
-                "features are not those of serving; use layer"
-            )
         if self.training.examples == "sequences" and not has_sequences(self.data, self.features):
             raise ValueError(
                 "training.examples sequences needs data.history.kind past and no features.context, "

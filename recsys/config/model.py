@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
 
-Norm = Literal["none", "batch", "layer"]
+Norm = Literal["none", "layer"]
 Pooling = Literal["mean", "last", "recent", "attention"]
 
 
@@ -25,27 +25,43 @@ class AttentionConfig(Settings):
         return self
 
 
-class ModelConfig(Settings):
-    """The two towers, and how a query reads its history."""
+class CrossConfig(Settings):
+    """Cross layers of DCN-v2 (Wang et al. 2021): products of a tower's inputs."""
 
-    dim: int = Field(64, ge=2, le=4096, description="Length of query and item vectors.")
-    item_tower: tuple[int, ...] = Field((128,), description="Widths of its hidden layers.")
-    query_tower: tuple[int, ...] = Field((128,), description="Widths of its hidden layers.")
-    activation: Literal["relu", "gelu"] = Field("relu", description="Of the hidden layers.")
-    norm: Norm = Field(
-        "none",
-        description="Of the hidden layers: over a row's numbers (layer), or over the global "
-        "batch's rows (batch; without ssl, whose rows are not those of serving).",
+    layers: int = Field(1, ge=1, le=8, description="Experimental: number of cross layers.")
+    rank: int | None = Field(
+        None, ge=1, description="Experimental: rank of the cross layers' matrices; null: full."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Of the towers' inputs and hidden layers.")
+
+
+class ModelConfig(Settings):
+    """The two towers, and how a query reads its history.
+
+    `dim` is the length of the vectors that are served, and decides their memory and speed. Tune
+    `dropout` for your data, and set `history` to more than the mean where the order of events means
+    something. Wider towers than the default rarely help.
+    """
+
+    dim: int = Field(
+        64, ge=2, le=4096, description="Length of query and item vectors, which the index stores."
+    )
+    item_tower: tuple[int, ...] = Field(
+        (128,), description="Widths of the item tower's hidden layers; []: a linear map."
+    )
+    query_tower: tuple[int, ...] = Field(
+        (128,), description="Widths of the query tower's hidden layers; []: a linear map."
+    )
+    norm: Norm = Field("none", description="Normalisation after each hidden layer: none or layer.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout of the towers' inputs and hidden layers."
+    )
     residual: bool = Field(
-        False, description="Adds a linear map of a tower's inputs to its output."
+        False,
+        description="Linear map of a tower's inputs, added to its output; it generalises to the "
+        "tail.",
     )
-    cross_layers: int = Field(
-        0, ge=0, le=8, description="DCN-v2 layers before the hidden ones: products of inputs."
-    )
-    cross_rank: int | None = Field(
-        None, ge=1, description="Of the cross layers' matrices; null: full."
+    cross: CrossConfig | None = Field(
+        None, description="Cross layers before the hidden ones; null: none."
     )
     history_pooling: tuple[Pooling, ...] = Field(
         ("mean",),
@@ -68,9 +84,6 @@ class ModelConfig(Settings):
             raise ValueError("history_half_life has no effect without history_pooling recent")
         if "attention" not in poolings and self.attention != AttentionConfig():
             raise ValueError("attention has no effect without history_pooling attention")
-        if not self.cross_layers and self.cross_rank is not None:
-            raise ValueError("cross_rank has no effect with cross_layers: 0")
-        hidden = self.item_tower + self.query_tower
-        if not hidden and (self.norm, self.activation) != ("none", "relu"):
-            raise ValueError("norm and activation have no effect on towers without hidden layers")
+        if self.norm != "none" and not self.item_tower + self.query_tower:
+            raise ValueError("norm has no effect on towers without hidden layers; remove it")
         return self

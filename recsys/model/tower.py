@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.config.model import ModelConfig, Norm
-from recsys.losses import softmax as losses
-
-# Of the running statistics: how much a batch counts.
-_MOMENTUM = 0.1
-_EPSILON = 1e-5
+from recsys.config.model import ModelConfig
 
 
 class Tower(nn.Module):
@@ -36,9 +31,10 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(settings.dropout)
-        self.crosses = nn.ModuleList(
-            Cross(width, settings.cross_rank, device) for _ in range(settings.cross_layers)
-        )
+        cross = settings.cross
+        self.crosses = nn.ModuleList()
+        if cross is not None:
+            self.crosses.extend(Cross(width, cross.rank, device) for _ in range(cross.layers))
         widths = [width, *hidden]
         self.hidden = nn.ModuleList(
             Hidden(before, after, settings, device)
@@ -49,19 +45,14 @@ class Tower(nn.Module):
             nn.Linear(width, settings.dim, bias=False, device=device) if settings.residual else None
         )
 
-    def forward(self, inputs: Tensor, is_row: Tensor | None = None) -> Tensor:
-        """[rows, width] to [rows, dim].
-
-        Args:
-            inputs: [rows, width].
-            is_row: [rows] bool: not padding; None: none is.
-        """
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps [rows, width] to [rows, dim]."""
         inputs = self.dropout(inputs)
         rows = inputs
         for cross in self.crosses:
             rows = cross(inputs, rows)
         for hidden in self.hidden:
-            rows = hidden(rows, is_row)
+            rows = hidden(rows)
         vectors = self.output(rows)
         if self.residual is not None:
             vectors = vectors + self.residual(inputs)
@@ -69,29 +60,20 @@ class Tower(nn.Module):
 
 
 class Hidden(nn.Module):
-    """A linear layer, its norm, an activation and dropout."""
+    """A linear layer, its norm, ReLU and dropout."""
 
     def __init__(self, width: int, size: int, settings: ModelConfig, device: torch.device) -> None:
         super().__init__()
         self.linear = nn.Linear(width, size, device=device)
-        self.norm = _norm(settings.norm, size, device)
-        self.activation = nn.GELU() if settings.activation == "gelu" else nn.ReLU()
+        self.norm = nn.LayerNorm(size, device=device) if settings.norm == "layer" else None
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, rows: Tensor, is_row: Tensor | None) -> Tensor:
-        """[rows, width] to [rows, size]."""
+    def forward(self, rows: Tensor) -> Tensor:
+        """Maps [rows, width] to [rows, size]."""
         rows = self.linear(rows)
-        if isinstance(self.norm, BatchNorm):
-            rows = self.norm(rows, is_row)
-        elif self.norm is not None:
+        if self.norm is not None:
             rows = self.norm(rows)
-        return self.dropout(self.activation(rows))
-
-
-def _norm(kind: Norm, width: int, device: torch.device) -> nn.Module | None:
-    if kind == "none":
-        return None
-    return BatchNorm(width, device) if kind == "batch" else nn.LayerNorm(width, device=device)
+        return self.dropout(F.relu(rows))
 
 
 class Cross(nn.Module):
@@ -113,47 +95,3 @@ class Cross(nn.Module):
     def forward(self, first: Tensor, rows: Tensor) -> Tensor:
         """[rows, width]; `first` is what went into the first of the layers."""
         return first * self.linear(self.narrow(rows)) + rows
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) over the rows of all ranks that are not padding.
-
-    `torch.nn.SyncBatchNorm` runs on CUDA alone, and knows of no padding.
-
-    Attributes:
-        mean: [width], running, of what is normalised outside of training.
-        variance: [width], the same.
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-    def __init__(self, width: int, device: torch.device) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width, device=device))
-        self.bias = nn.Parameter(torch.zeros(width, device=device))
-        self.register_buffer("mean", torch.zeros(width, device=device))
-        self.register_buffer("variance", torch.ones(width, device=device))
-
-    def forward(self, rows: Tensor, is_row: Tensor | None) -> Tensor:
-        """[rows, width]; in training a collective call."""
-        rows = rows.float()
-        mean, variance = self.mean, self.variance
-        if self.training:
-            mean, variance = self._measured(rows, is_row)
-        return (rows - mean) * (self.weight * torch.rsqrt(variance + _EPSILON)) + self.bias
-
-    def _measured(self, rows: Tensor, is_row: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the global batch, [width]; the running ones follow them."""
-        weight = rows.new_ones((1, len(rows))) if is_row is None else is_row.to(rows)[None]
-        centred = rows - self.mean  # The variance of what is far from zero would be cancelled.
-        sums = torch.cat(
-            [weight @ centred, weight @ centred.square(), weight.sum().expand_as(self.mean[None])]
-        )
-        first, second, count = losses.gather(sums[None]).sum(dim=0)
-        first, second = first / count, second / count
-        mean, variance = first + self.mean, second - first.square()
-        with torch.no_grad():
-            self.mean.lerp_(mean, _MOMENTUM)
-            self.variance.lerp_(variance, _MOMENTUM)
-        return mean, variance

@@ -210,11 +210,9 @@ class TwoTower(nn.Module):
         )
         histories = Histories(batch.history, batch.history_offsets, batch.read)
         history = self.history(items[end:], histories, self.item_inputs.default)
-        encoded, views = self.encode_items(
-            items[:end], candidates, view_tower, batch.candidates >= 0
-        )
+        encoded, views = self.encode_items(items[:end], candidates, view_tower)
         return Encoded(
-            queries=self.query_tower(torch.cat([own, context, history], dim=1), batch.items >= 0),
+            queries=self.query_tower(torch.cat([own, context, history], dim=1)),
             items=encoded,
             views=views.view(*batch.view_items.shape, self.dim),
             item_inputs=items[:end],
@@ -225,7 +223,6 @@ class TwoTower(nn.Module):
         inputs: Tensor,
         candidates: int,
         view_tower: nn.Module | None = None,
-        is_item: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Vectors of the first `candidates` rows, which are items, and of the others, views.
 
@@ -233,10 +230,9 @@ class TwoTower(nn.Module):
             inputs: [K + VS, width].
             candidates: K.
             view_tower: Of the views; None: the item tower, in the same pass.
-            is_item: [K] bool: not padding. Used by batch normalisation, which goes with no views.
         """
         if view_tower is None:
-            encoded = self.item_tower(inputs, is_item)
+            encoded = self.item_tower(inputs)
             return encoded[:candidates], encoded[candidates:]
         return self.item_tower(inputs[:candidates]), view_tower(inputs[candidates:])
 

@@ -19,7 +19,7 @@ VARIANTS = {
     "streaming": {"loss": {"logq": {"source": {"kind": "streaming"}}}},
     "head": {"ssl": {"method": "cfm", "projection": 8}},
     "own layers": {"ssl": {"method": "rfm", "shared_layers": "inputs"}},
-    "norms": {"model": {"norm": "layer", "cross_layers": 1, "residual": True}},
+    "norms": {"model": {"norm": "layer", "cross": {"layers": 1}, "residual": True}},
 }
 
 
