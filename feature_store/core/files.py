@@ -45,7 +45,7 @@ def temporary_sibling(path: Path) -> Path:
 def remove_temporary_files(directory: Path) -> None:
     """What writers that were killed left anywhere below; none must be at work."""
     for file in directory.rglob(f".*{_TEMPORARY}"):
-        file.unlink()
+        file.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

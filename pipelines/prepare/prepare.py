@@ -73,11 +73,12 @@ def prepare(
     forgotten = forgotten or Forgotten()
     started = time.monotonic()
     identity = _fingerprint(data, features, as_of, forgotten)
+    workspace = Workspace(output)
     done = _up_to_date(output, identity, console)
     if done is not None:
+        workspace.tidy_up()
         return done
     sources = open_sources(data, features)
-    workspace = Workspace(output)
     with workspace.locked():
         done = _up_to_date(output, identity, console)  # It may have been all but finished.
         if done is not None:
@@ -150,9 +151,10 @@ def _run(
     summaries = {"events": scans.summary(), "items": of_items, "queries": of_queries}
     before = read_quality(workspace.output) if earlier is not None else None
     statistics_steps.write_quality_report(run, manifest, summaries, before)
+    # Before the manifest makes the run a finished one, for they may hold what is forgotten.
+    event_steps.discard_other_scans(workspace, scans)
     write_manifest(run.directory, manifest)
     workspace.publish(run.build)
-    event_steps.discard_other_scans(workspace, scans)
     return manifest
 
 

@@ -16,10 +16,11 @@ all that the task makes. So a run that was killed at any moment goes on with wha
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.core.errors import UserError
 from feature_store.core.files import locked, remove_temporary_files, sync_tree, write_json
 from feature_store.core.manifests import MANIFEST
 
@@ -76,8 +77,15 @@ class Workspace:
             f"another process is preparing {self.output}; wait for it, or choose another output."
         )
         with locked(self.root / "lock", refusal):
+            remove_temporary_files(self.root)  # They may hold what is forgotten by now.
             self._recover()
             yield
+
+    def tidy_up(self) -> None:
+        """Removes a build that a killed run had published already, unless a process is at work."""
+        if any(self.root.glob("build/*")):
+            with suppress(UserError), self.locked():
+                pass
 
     def build(self, inputs: str) -> Build:
         """The run of these inputs; unfinished ones of others are thrown away."""

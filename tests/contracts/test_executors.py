@@ -4,87 +4,47 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from feature_store.schema import FeatureSchema
 from pipelines.executor import Executor, LocalExecutor, RayExecutor
-from pipelines.prepare import job
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import SEQUENCES
-from pipelines.settings import DataConfig
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.prepare_logs import (
-    FEATURES,
+    AS_OF,
+    CountingExecutor,
     files_below,
-    items_table,
-    queries_table,
-    random_events,
-    write_log,
+    growing_log,
+    run_in_small_tasks,
 )
 
-AS_OF = datetime(2020, 1, 1, tzinfo=UTC)
-ENGINES = {"ray": RayExecutor, "local": LocalExecutor}
-
-
-def prepared(data: DataConfig, features: FeatureSchema, output: Path, executor: Executor) -> None:
-    prepare(data, features, output, executor=executor, as_of=AS_OF, console=Console(quiet=True))
-
-
-def growing_log(directory: Path) -> tuple[DataConfig, Callable[[], None]]:
-    """Every kind of feature, histories, rejected rows; and a call that adds events and items."""
-    tables = write_log(directory / "log", items=items_table(), queries=queries_table())
-    faulty = pa.table(
-        {
-            "query_id": ["q1", None, "q2", "q3"],
-            "item_id": ["i1", "i2", "unknown", "i3"],
-            "timestamp": [None, 1_500_000_001, 1_500_000_002, 1_900_000_000],
-            "weight": pa.array([1, 1, 1, 1], pa.float32()),
-        }
-    )
-
-    def add(day: int, *, items: int) -> None:
-        path = directory / "events" / f"date=2017-07-{day:02}" / "part.parquet"
-        path.parent.mkdir(parents=True)
-        events = [random_events(day, rows=300, items=items), faulty.cast(random_events(0).schema)]
-        pq.write_table(pa.concat_tables(events), path)
-
-    add(1, items=60)
-    add(2, items=60)
-
-    def grow() -> None:
-        add(3, items=70)
-        pq.write_table(items_table(70), directory / "log" / "items.parquet")
-
-    columns = {"weight": "weight"}
-    return DataConfig(events=str(directory / "events"), columns=columns, **tables), grow
+ENGINES: dict[str, type[RayExecutor | LocalExecutor]] = {
+    "ray": RayExecutor,
+    "local": LocalExecutor,
+}
 
 
 def test_the_planted_log(tmp_path: Path, ray_session: None) -> None:
     write_planted_log(tmp_path / "log")
     config = planted_config(tmp_path / "log", tmp_path)
     for name, engine in ENGINES.items():
-        prepared(config.data, config.features, tmp_path / name / "prepared", engine())
+        output = tmp_path / name / "prepared"
+        prepare(config.data, config.features, output, executor=engine(), as_of=AS_OF)
     assert files_below(tmp_path / "ray") == files_below(tmp_path / "local")
 
 
-def test_a_log_of_all_kinds_that_grows(
-    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job, "_TASK_ROWS", 150)
+def test_a_log_of_all_kinds_that_grows(tmp_path: Path, ray_session: None) -> None:
     data, grow = growing_log(tmp_path)
     for is_second in (False, True):
         if is_second:
             grow()
         for name, engine in ENGINES.items():
-            prepared(data, FEATURES, tmp_path / name / "prepared", engine())
+            run_in_small_tasks(data, tmp_path / name / "prepared", engine())
         files = files_below(tmp_path / "local")
         assert files == files_below(tmp_path / "ray")
         assert {path.split("/")[1] for path in files if path.startswith("prepared/")} >= {
@@ -97,26 +57,17 @@ class Killed(BaseException):
     """Stands for the death of a process between two tasks."""
 
 
-class DyingExecutor:
-    """An executor that ends once a number of tasks have run.
-
-    Args:
-        executor: Executor that runs them.
-        tasks: Number of tasks that run.
-    """
+class DyingExecutor(CountingExecutor):
+    """An executor whose process dies once some tasks have run."""
 
     def __init__(self, executor: Executor, tasks: int) -> None:
-        self._executor = executor
-        self.left = tasks
-
-    def start(self, say: Callable[[str], None]) -> None:
-        self._executor.start(say)
+        super().__init__(executor)
+        self._tasks = tasks
 
     def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        for result in self._executor.run(function, tasks):
-            if not self.left:
+        for result in super().run(function, tasks):
+            if self.tasks > self._tasks:
                 raise Killed
-            self.left -= 1
             yield result
 
 
@@ -127,16 +78,15 @@ def test_one_resumes_where_the_other_was_killed(
 ) -> None:
     data, _ = growing_log(tmp_path)
     whole, killed = tmp_path / "whole" / "prepared", tmp_path / "killed" / "prepared"
-    prepared(data, FEATURES, whole, LocalExecutor())
+    unkilled = CountingExecutor()
+    run_in_small_tasks(data, whole, unkilled)
     with pytest.raises(Killed):
-        prepared(data, FEATURES, killed, DyingExecutor(ENGINES[dies](), tasks))
+        run_in_small_tasks(data, killed, DyingExecutor(ENGINES[dies](), tasks))
     assert not killed.exists()
-    counted = DyingExecutor(ENGINES[resumes](), 1000)
-    prepared(data, FEATURES, killed, counted)
+    resumed = CountingExecutor(ENGINES[resumes]())
+    run_in_small_tasks(data, killed, resumed)
     assert files_below(killed.parent) == files_below(whole.parent)
-    fresh = DyingExecutor(LocalExecutor(), 1000)
-    prepared(data, FEATURES, tmp_path / "fresh" / "prepared", fresh)
-    assert counted.left - fresh.left >= tasks  # Finished tasks were not run again.
+    assert resumed.tasks <= unkilled.tasks - tasks  # Finished tasks were not run again.
 
 
 def test_local_imports_no_engine(tmp_path: Path) -> None:

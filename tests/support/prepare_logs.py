@@ -1,7 +1,11 @@
 """Small synthetic logs for the tests of `prepare`."""
 
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +16,14 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
 from pipelines.executor import Executor, LocalExecutor
+from pipelines.prepare import job
 from pipelines.prepare.prepare import prepare
+from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import SPLITS, Prepared
 from pipelines.settings import DataConfig
 
 LOCAL = LocalExecutor()
+AS_OF = datetime(2020, 1, 1, tzinfo=UTC)
 FEATURES = FeatureSchema.model_validate(
     {
         "item": [
@@ -82,6 +89,73 @@ def write_log(directory: Path, **tables: pa.Table) -> dict[str, str]:
     for name, table in tables.items():
         pq.write_table(table, directory / f"{name}.parquet")
     return {name: str(directory / f"{name}.parquet") for name in tables}
+
+
+def growing_log(directory: Path) -> tuple[DataConfig, Callable[[], None]]:
+    """Writes a log with all kinds of features, and with rows to be rejected for each reason.
+
+    Returns:
+        Its configuration, and a function that adds a day of events and some items, and removes the
+        first day.
+    """
+    tables = write_log(directory / "log", items=items_table(), queries=queries_table())
+    faulty = pa.table(
+        {
+            "query_id": ["q1", None, "q2", "q3"],
+            "item_id": ["i1", "i2", "unknown", "i3"],
+            "timestamp": [None, 1_500_000_001, 1_500_000_002, 1_900_000_000],
+            "weight": pa.array([1, 1, 1, 1], pa.float32()),
+        }
+    )
+
+    def add(day: int, items: int) -> None:
+        path = directory / "events" / f"date=2017-07-{day:02}" / "part.parquet"
+        path.parent.mkdir(parents=True)
+        events = random_events(day, rows=300, items=items)
+        pq.write_table(pa.concat_tables([events, faulty.cast(events.schema)]), path)
+
+    def grow() -> None:
+        add(3, items=70)
+        shutil.rmtree(directory / "events" / "date=2017-07-01")
+        pq.write_table(items_table(70), directory / "log" / "items.parquet")
+
+    add(1, items=60)
+    add(2, items=60)
+    columns = {"weight": "weight"}
+    return DataConfig(events=str(directory / "events"), columns=columns, **tables), grow
+
+
+def run_in_small_tasks(data: DataConfig, output: Path, executor: Executor = LOCAL) -> None:
+    """Prepares a `growing_log` in several tasks of each step."""
+    with patch.object(job, "_TASK_ROWS", 300):
+        console = Console(quiet=True)
+        prepare(data, FEATURES, output, executor=executor, as_of=AS_OF, console=console)
+
+
+class CountingExecutor:
+    """An executor that counts the tasks that it runs.
+
+    Args:
+        executor: Executor that runs them.
+    """
+
+    def __init__(self, executor: Executor = LOCAL) -> None:
+        self._executor = executor
+        self.tasks = 0
+
+    def start(self, say: Callable[[str], None]) -> None:
+        self._executor.start(say)
+
+    def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for result in self._executor.run(function, tasks):
+            self.tasks += 1
+            yield result
+
+
+def finished_tasks(output: Path) -> set[Path]:
+    """The summaries of finished tasks beside a directory that is being prepared."""
+    root = Workspace(output).root
+    return {*root.glob("scans/*.json"), *root.glob("build/*/done/*.json")}
 
 
 def run(

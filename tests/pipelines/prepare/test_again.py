@@ -1,11 +1,5 @@
 """`prepare` on a log that grows, shrinks or has ids to be forgotten, and after it was killed."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +16,7 @@ from pipelines.prepare.job import Job
 from pipelines.prepare.prepare import prepare
 from pipelines.prepare.scan import scan_events
 from pipelines.prepare.workspace import Workspace
-from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import (
     FEATURES,
@@ -231,86 +225,3 @@ def test_a_process_that_ended_between_two_renames_loses_nothing(tmp_path: Path) 
     with workspace.locked():
         assert (output / "manifest.json").exists()
         assert not build.parent.exists()
-
-
-_PREPARE = """
-import sys
-from pathlib import Path
-from rich.console import Console
-import pipelines.prepare.job
-from pipelines.executor import RayExecutor
-from pipelines.prepare.prepare import prepare
-from pipelines.settings import DataConfig
-from tests.support.prepare_logs import FEATURES
-
-pipelines.prepare.job._TASK_ROWS = 60
-data = DataConfig.model_validate_json(sys.argv[1])
-prepare(data, FEATURES, Path(sys.argv[2]), executor=RayExecutor())
-"""
-
-
-def finished(output: Path) -> dict[str, int]:
-    """The summaries of finished tasks, and when each was written."""
-    root = Workspace(output).root
-    found: dict[str, int] = {}
-    for path in [*root.glob("scans/*.json"), *root.glob("build/*/done/*.json")]:
-        with contextlib.suppress(FileNotFoundError):
-            found[str(path)] = path.stat().st_mtime_ns
-    return found
-
-
-def kill_until_finished(
-    data: DataConfig, output: Path, random: np.random.Generator, cluster: dict[str, str]
-) -> int:
-    """Prepares in processes that are killed one after the other, and counts them."""
-    command = [sys.executable, "-c", _PREPARE, data.model_dump_json(), str(output)]
-    kills, before = 0, {}
-    while True:
-        # Every fourth has a Ray of its own, which dies with it; the others are quicker.
-        environment = {**os.environ, **(cluster if kills % 4 else {})}
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
-        # Some kills are at a random moment, the others soon after a few more tasks.
-        deadline = time.monotonic() + (random.uniform(0, 5) if kills % 3 == 0 else 60)
-        wanted = len(before) + int(random.integers(1, 20))
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(finished(output)) >= wanted:
-                deadline = min(deadline, time.monotonic() + random.uniform(0, 0.05))
-            time.sleep(0.01)  # Looking takes the cores from those who are looked at.
-        if process.poll() is not None:
-            assert process.returncode == 0, process.stderr.read().decode()
-            return kills
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        kills += 1
-        after = finished(output)
-        assert {path: after.get(path) for path in before} == before, "a finished task was redone"
-        before = after
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_it_finishes_with_the_same_result(
-    tmp_path: Path, ray_session: None
-) -> None:
-    import ray
-
-    random = np.random.default_rng(0)
-    for day in range(1, 9):
-        write_partition(tmp_path / "events", day, random_events(day, rows=1000, queries=300))
-    tables = write_log(tmp_path / "log", items=items_table(), queries=queries_table())
-    data = DataConfig(events=str(tmp_path / "events"), **tables)
-    cluster = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
-    unkilled = run(tmp_path / "unkilled", **data.model_dump())
-    kills = 0
-    while kills < 20:  # On a fast machine one run may be finished before it is killed so often.
-        output = tmp_path / f"killed-{kills}"
-        kills += kill_until_finished(data, output, random, cluster)
-        killed = Prepared(output)
-        assert decoded(killed) == decoded(unkilled)
-        for split in SPLITS:
-            tables = [
-                pa.concat_tables([pq.read_table(path) for path in prepared.examples(split)])
-                for prepared in (killed, unkilled)
-            ]
-            assert tables[0].equals(tables[1])
-        assert not list(Workspace(output).root.glob("build/*"))
-        assert not list(tmp_path.rglob("*.tmp"))
