@@ -1,1 +1,1 @@
-"""What a feature is: its schema, how a raw value becomes a table row, and where values are kept."""
+"""Features: their schema, the encoding of raw values as table rows, and the stores of values."""

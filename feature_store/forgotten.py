@@ -1,4 +1,4 @@
-"""Which ids are to be forgotten: kept as keyed hashes, so that the list itself tells no id."""
+"""The list of ids to forget, kept as keyed hashes: the list itself reveals no id."""
 
 import hashlib
 import hmac
@@ -23,9 +23,9 @@ class Forgotten:
     """Ids whose rows are dropped wherever they occur.
 
     Attributes:
-        key: Of the hash, in hex; drawn when the first id is added.
+        key: Key of the hash, in hex; drawn when the first id is added.
         item: HMAC-SHA-256 of the items' ids, in hex.
-        query: The same of the queries'.
+        query: HMAC-SHA-256 of the queries' ids, in hex.
     """
 
     key: str = ""
@@ -33,30 +33,30 @@ class Forgotten:
     query: frozenset[str] = frozenset()
 
     def of(self, side: Side) -> frozenset[str]:
-        """The hashes of one side."""
+        """Returns the hashes of one side."""
         return self.item if side == "item" else self.query
 
     def adding(self, side: Side, ids: Iterable[str]) -> "Forgotten":
-        """With some more ids."""
+        """Returns the list with more ids."""
         key = self.key or secrets.token_hex(32)
         hashes = self.of(side) | {_hash(key, text) for text in ids}
         return replace(self, key=key, **{side: hashes})
 
     def matches(self, side: Side, ids: pa.Array) -> list[str | None]:
-        """For each of some distinct ids its hash where it is to be forgotten, else None."""
+        """Returns for each of some distinct ids its hash where it is in the list, else None."""
         hashes = self.of(side)
         if not hashes:
             return [None] * len(ids)
-        found = (_hash(self.key, text) if text is not None else "" for text in ids.to_pylist())
-        return [hashed if hashed in hashes else None for hashed in found]
+        hashed = (_hash(self.key, text) if text is not None else "" for text in ids.to_pylist())
+        return [value if value in hashes else None for value in hashed]
 
     def contains(self, side: Side, ids: pa.Array) -> npt.NDArray[np.bool_]:
-        """Which of some distinct ids are to be forgotten, [ids]."""
+        """Checks which of some distinct ids are to be forgotten, [ids]."""
         return np.array([hashed is not None for hashed in self.matches(side, ids)], bool)
 
     @property
     def fingerprint(self) -> str:
-        """Of the list; empty for an empty one."""
+        """Fingerprint of the list; empty for an empty one."""
         if not self.item and not self.query:
             return ""
         return fingerprint([self.key, sorted(self.item), sorted(self.query)])
@@ -68,10 +68,10 @@ class Forgotten:
 
     @classmethod
     def load(cls, path: Path) -> "Forgotten":
-        """Reads what `save` wrote; nothing is forgotten where there is no file.
+        """Reads a file of `save`; without a file the list is empty.
 
         Raises:
-            UserError: The file is not what `save` writes.
+            UserError: The file is not one that `save` writes.
         """
         if not path.exists():
             return cls()

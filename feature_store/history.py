@@ -1,4 +1,4 @@
-"""Point-in-time history: what was known of a query when an event happened."""
+"""Point-in-time histories: the events of a query that were known when an event happened."""
 
 from collections.abc import Iterable
 
@@ -22,18 +22,18 @@ def past_history(
     max_length: int,
     distinct: bool = False,
 ) -> Jagged:
-    """The latest events strictly before each target, oldest first.
+    """Returns the items of the latest events strictly before each target, oldest first.
 
     Args:
-        query: [events] of the events that may be seen, sorted by (query, rank).
-        rank: [events] rank of the event's time; equal times have equal ranks.
-        item: [events].
-        target_query: [targets].
-        target_rank: [targets]; only events with a lower rank are seen.
-        target_item: [targets]; never in its own history. -1 for no target.
-        max_length: Of the window of events; those of the target's own item are taken out of it.
-        distinct: An item that repeats is kept only where it came last. The window is then as much
-            longer as it needs to be, up to 8 times, for `max_length` of them.
+        query: Queries of the events that may be seen, [events], sorted by (query, rank).
+        rank: Ranks of the events' times, [events]; equal times have equal ranks.
+        item: Items of the events, [events].
+        target_query: Queries of the targets, [targets].
+        target_rank: Ranks of the targets' times, [targets]; only lower ranks are seen.
+        target_item: Items of the targets, [targets], which their histories never hold; -1: none.
+        max_length: Events in the window, from which those of the target's item are removed.
+        distinct: Whether an item that repeats is kept only where it came last. The window is then
+            as much longer as `max_length` items need, up to `MAX_STRETCH` times.
     """
     first, end = seen_before(query, rank, target_query, target_rank)
     if distinct:
@@ -46,9 +46,13 @@ def past_history(
 def seen_before(
     query: Ints, rank: Ints, target_query: Ints, target_rank: Ints
 ) -> tuple[Ints, Ints]:
-    """From where to where the events of each target's query lie that are strictly before it.
+    """Finds the events of each target's query that are strictly before the target.
 
-    Arguments as of `past_history`.
+    The arguments are those of `past_history`.
+
+    Returns:
+        first: Position of the query's first event, [targets].
+        end: Position after the last event before the target, [targets].
     """
     width = int(max(rank.max(initial=0), target_rank.max(initial=0))) + 1
     keys = query.astype(np.int64) * width + rank
@@ -60,9 +64,9 @@ def seen_before(
 def _distinct_past(
     query: Ints, item: Ints, first: Ints, end: Ints, target_item: Ints, max_length: int
 ) -> Jagged:
-    """As `past_history`, of the events from `first` to `end` of each target."""
+    """Does as `past_history` of distinct items, with the bounds that `seen_before` gives."""
     following = _following(query, item)
-    found: list[Jagged] = []
+    histories: list[Jagged] = []
     rows: list[Ints] = []
     left = np.arange(len(end))
     length = max_length
@@ -76,18 +80,18 @@ def _distinct_past(
         is_done = (history.lengths >= max_length) | (start == first[left])
         is_done |= length >= MAX_STRETCH * max_length
         done = np.flatnonzero(is_done)
-        found.append(_latest(history.take(done), max_length))
+        histories.append(_latest(history.take(done), max_length))
         rows.append(left[done])
         left = left[~is_done]
         length *= 2
-    place = np.empty(len(end), np.int64)
-    place[np.concatenate([*rows, left])] = np.arange(len(end))
+    position = np.empty(len(end), np.int64)
+    position[np.concatenate([*rows, left])] = np.arange(len(end))
     empty = Jagged(np.zeros(0, item.dtype), np.zeros(1, np.int64))
-    return Jagged.concatenate([empty, *found]).take(place)
+    return Jagged.concatenate([empty, *histories]).take(position)
 
 
 def _following(query: Ints, item: Ints) -> Ints:
-    """The position of the query's next event of the same item; past the end where there is none."""
+    """Returns the position of the query's next event of the same item, past the end if none."""
     order = np.lexsort((np.arange(len(item)), item, query))
     following = np.full(len(item), len(item))
     is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
@@ -96,7 +100,7 @@ def _following(query: Ints, item: Ints) -> Ints:
 
 
 def _latest(bags: Jagged, length: int) -> Jagged:
-    """The last values of each bag, `length` at most."""
+    """Returns the last values of each bag, `length` at most."""
     start = np.maximum(bags.offsets[:-1], bags.offsets[1:] - length)
     seen = windows(start, bags.offsets[1:] - start)
     return Jagged(bags.values[seen.values], seen.offsets)
@@ -113,20 +117,20 @@ def others_history(
     max_length: int,
     distinct: bool = False,
 ) -> Jagged:
-    """A pseudo-random choice of the query's other events, for logs whose order means nothing.
+    """Chooses the items of other events of the query at random, for logs without an order.
 
-    Events lie on a circle in the order of their keys, and a target sees those that follow its own
-    place, so that every event is seen equally often and no target sees itself.
+    A query's events lie on a circle in the order of their keys, and a target sees those that follow
+    its own key: so every event is seen equally often, and no target sees itself.
 
     Args:
-        query: [events] of training events, sorted by query.
-        item: [events].
-        key: [events] a hash of the event's query and item.
-        target_query: [targets].
-        target_item: [targets]; never in its own history. -1 for no target.
-        target_key: [targets] the same hash of the target.
-        max_length: Of the history.
-        distinct: An item that repeats counts as one event.
+        query: Queries of the training events, [events], sorted.
+        item: Items of the events, [events].
+        key: Hashes of the events' queries and items, [events].
+        target_query: Queries of the targets, [targets].
+        target_item: Items of the targets, [targets], which their histories never hold; -1: none.
+        target_key: The same hashes of the targets, [targets].
+        max_length: Greatest length of a history.
+        distinct: Whether an item that repeats counts as one event.
     """
     order = np.lexsort((item, key, query))
     if distinct:
@@ -134,33 +138,33 @@ def others_history(
         is_new = np.ones(len(order), bool)
         is_new[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
         order = order[is_new]
-    query, item, place = query[order], item[order], key[order]
+    query, item, key = query[order], item[order], key[order]
     first = np.searchsorted(query, target_query, side="left")
     end = np.searchsorted(query, target_query, side="right")
     size = end - first
-    own = target_key
     # Position of the target on its query's circle: one sort of events and targets together.
+    targets = len(target_key)
     merged = np.lexsort(
         (
-            np.concatenate([np.zeros(len(query), int), np.ones(len(own), int)]),
-            np.concatenate([place, own]),
+            np.concatenate([np.zeros(len(query), int), np.ones(targets, int)]),
+            np.concatenate([key, target_key]),
             np.concatenate([query, target_query]),
         )
     )
     events_before = np.cumsum(merged < len(query))
-    position = np.empty(len(own), np.int64)
+    position = np.empty(targets, np.int64)
     is_target = merged >= len(query)
     position[merged[is_target] - len(query)] = events_before[is_target]
     position -= first
     lengths = np.minimum(size, max_length)
-    steps = windows(np.zeros(len(own), np.int64), lengths)
+    steps = windows(np.zeros(targets, np.int64), lengths)
     parents = steps.row_of_value()
     around = (position[parents] + steps.values) % np.maximum(size, 1)[parents]
     return _without_target(Jagged(item[first[parents] + around], steps.offsets), target_item)
 
 
 def windows(start: Ints, lengths: Ints) -> Jagged:
-    """Bags of consecutive positions: from each start so many."""
+    """Returns bags of consecutive positions, from the starts and lengths."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     positions = np.arange(total) + np.repeat(start - (ends - lengths), lengths)
@@ -173,8 +177,7 @@ def _without_target(history: Jagged, target_item: Ints) -> Jagged:
 
 Event = tuple[int, str]  # Microseconds since 1970, item id.
 
-
-# Of the rows that hold a history.
+# Columns of the rows that hold a history.
 HISTORY_SCHEMA = pa.schema(
     [
         pa.field("items", pa.list_(pa.string())),
@@ -184,15 +187,15 @@ HISTORY_SCHEMA = pa.schema(
 
 
 def recent(events: Iterable[Event], *, max_length: int, distinct: bool) -> list[Event]:
-    """The newest of some events, each counted once, in order.
+    """Returns the latest of some events, each once, oldest first.
 
-    The same whatever order the events come in, and however often: what `past_history` of all of
-    them gives a target after the last one.
+    The result depends neither on the order of the events nor on repetitions: it is the history that
+    `past_history` gives a target after the last event.
 
     Args:
-        events: Of one query.
-        max_length: Of the result.
-        distinct: An item that repeats is kept only where it came last.
+        events: Events of one query.
+        max_length: Greatest length of the result.
+        distinct: Whether an item that repeats is kept only where it came last.
     """
     ordered = sorted(set(events))
     if distinct:

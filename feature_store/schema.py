@@ -1,4 +1,4 @@
-"""The feature schema: what of items, queries and events is a feature, and of what kind."""
+"""The feature schema: the features of items, queries and events, and their kinds."""
 
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -12,7 +12,9 @@ _LONGEST_NGRAM = 10
 
 
 class _Feature(Settings):
-    """Base class of the kinds; what others ask of a kind, so that nobody asks which one it is.
+    """Base class of the kinds of feature.
+
+    The kinds answer the questions of other modules, so that these need not know every kind.
 
     Attributes:
         is_id: Whether the values are the catalogue's ids.
@@ -63,8 +65,8 @@ class _TableFeature(_Feature):
     shares: str | None = Field(
         None,
         pattern=r"^item\..",
-        description="Of query and context: the item feature, such as item.genres, whose table and "
-        "vocabulary it reads, so that each learns from the other.",
+        description="Item feature, such as item.genres, whose table and vocabulary a feature of "
+        "query or context reads, so that each learns from the other.",
     )
 
     @property
@@ -74,10 +76,10 @@ class _TableFeature(_Feature):
 
 
 class IdFeature(_TableFeature):
-    """The item or query id itself: one row for each entry of the catalogue, in catalogue order.
+    """The id of the item or query: one row for each entry of the catalogue, in its order.
 
-    Where queries are items, too, such as pages that link to pages, the query's may share the item's
-    rows.
+    Where queries are items, too, such as pages that link to pages, the query's id may share the
+    item's rows.
     """
 
     kind: Literal["id"] = "id"
@@ -87,7 +89,9 @@ class IdFeature(_TableFeature):
 
 class _TokenFeature(_TableFeature):
     min_count: int = Field(1, ge=1, description="Rarer tokens share the out-of-vocabulary row.")
-    max_vocabulary: int = Field(1_000_000, ge=1, description="Only the most frequent tokens.")
+    max_vocabulary: int = Field(
+        1_000_000, ge=1, description="Greatest number of tokens, the most frequent ones."
+    )
     hash_buckets: int | None = Field(
         None,
         ge=2,
@@ -119,7 +123,7 @@ class _TokenFeature(_TableFeature):
         return self
 
     def _refuse(self, keys: tuple[str, ...], why: str) -> None:
-        """Of keys that have no effect."""
+        """Raises an error where one of the keys, which have no effect, is set."""
         for key in keys:
             # Manifests list every key, so a default may be given.
             if getattr(self, key) != type(self).model_fields[key].default:
@@ -142,16 +146,19 @@ class MultiValuedFeature(_TokenFeature):
 class SequenceFeature(_TokenFeature):
     """A list of values of a set, the oldest first; order counts, and so does repetition.
 
-    A max_length of 1 makes it the last value.
+    With a max_length of 1 it is the last value.
     """
 
     kind: Literal["sequence"] = "sequence"
-    max_length: int = Field(50, ge=1, le=10_000, description="Only the last values.")
+    max_length: int = Field(50, ge=1, le=10_000, description="Number of last values that are kept.")
     pooling: Literal["recency", "mean"] = Field(
         "recency", description="Whether later values weigh more, or all the same."
     )
     half_life: float = Field(
-        8.0, gt=0, le=10_000, description="recency: a value so many places earlier weighs half."
+        8.0,
+        gt=0,
+        le=10_000,
+        description="Positions back at which a value weighs half, with pooling recency.",
     )
     has_several_values: ClassVar[bool] = True
 
@@ -175,15 +182,17 @@ class TextFeature(_TokenFeature):
     """Free text in lower case, as the set of its words or of their parts.
 
     Parts are runs of characters of the words between marks, `<word>` (Bojanowski et al. 2017), so
-    that words which are spelt alike share rows: with 3 to 4 characters `cat` is <ca, cat, at>,
-    <cat and cat>. A word too short for any is kept whole, as `<a>`.
+    that words of similar spelling share rows: with 3 to 4 characters `cat` is <ca, cat, at>,
+    <cat and cat>. A word too short for any part is kept whole, as `<a>`.
     """
 
     kind: Literal["text"] = "text"
     tokens: Literal["words", "character_ngrams", "words_and_ngrams"] = Field(
         "words", description="words_and_ngrams: also each word whole, as `<word>`."
     )
-    ngrams: tuple[int, int] = Field((3, 5), description="Characters of a part, from and to.")
+    ngrams: tuple[int, int] = Field(
+        (3, 5), description="Smallest and greatest number of characters of a part."
+    )
     has_several_values: ClassVar[bool] = True
 
     @model_validator(mode="after")
@@ -213,7 +222,7 @@ class _DenseFeature(_Feature):
 
 
 class NumericFeature(_DenseFeature):
-    """A number, scaled by what the catalogue's numbers are like."""
+    """A number, scaled by the distribution of the catalogue's numbers."""
 
     kind: Literal["numeric"] = "numeric"
     scaling: Literal["standard", "log", "quantile"] = Field(
@@ -236,11 +245,11 @@ class VectorFeature(_DenseFeature):
 
 
 class PositionFeature(_TokenFeature):
-    """Where the item was shown: a rank or the name of a place.
+    """The position at which the item was shown: a rank or the name of a slot.
 
-    Training alone knows it, and hides it now and then (`loss.context_dropout`), so that the model
-    learns apart what is clicked for its place and what for the query (Zhao et al. 2019, section
-    4.4). It is absent wherever items are ranked.
+    It is known in training alone, which hides it now and then (`loss.context_dropout`), so that the
+    model learns to tell clicks due to the position from clicks due to the query (Zhao et al. 2019,
+    section 4.4). It is absent wherever items are ranked.
     """
 
     kind: Literal["position"] = "position"
@@ -248,14 +257,15 @@ class PositionFeature(_TokenFeature):
 
 
 class TimeFeature(_Feature):
-    """The event's time: its hour or its weekday, or how long ago the event before it was.
+    """The event's time: its hour or weekday, or the time since the event before it.
 
-    Of recency a logarithm is taken, so that no scaling is to be learnt.
+    Recency is a logarithm, so no scaling needs to be fitted.
     """
 
     kind: Literal["time"] = "time"
     part: Literal["hour", "weekday", "recency"] = Field(
-        description="recency: since the latest event that the query's history may show."
+        description="Part of the time; recency: time since the latest event that the query's "
+        "history may show."
     )
     zone: str = Field("UTC", description="Time zone of hour and weekday, such as Europe/Paris.")
     why_not_given: ClassVar[str] = "is taken from the time of asking"
@@ -323,16 +333,16 @@ FeatureGroup = Literal["item", "query", "context"]
 
 
 class FeatureSchema(Settings):
-    """The features of both sides, and of the moment of asking; their order is the same everywhere.
+    """The features of both sides and of the context; their order is the same everywhere.
 
-    The context is what is known of an event beside its query and its item, already when the query
-    is asked: a device, the hour. What only comes out afterwards, such as a rating, is none: it
-    would tell the model the answer in training, and be missing when it is asked.
+    The context is what is known of an event beside its query and its item at the moment of the
+    request: a device, the hour. What only becomes known afterwards, such as a rating, is not part
+    of it: it would tell the model the answer in training, and be missing in a request.
     """
 
     item: tuple[Feature, ...] = Field(min_length=1)
     query: tuple[Feature, ...] = ()
-    context: tuple[ContextFeature, ...] = Field((), description="Of the events.")
+    context: tuple[ContextFeature, ...] = Field((), description="Features of the events.")
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "FeatureSchema":
@@ -371,15 +381,15 @@ class FeatureSchema(Settings):
         return self
 
     def side(self, side: Side) -> tuple[Feature, ...]:
-        """The features of one side, in order."""
+        """Returns the features of one side, in order."""
         return self.item if side == "item" else self.query
 
     def of(self, group: FeatureGroup) -> tuple[AnyFeature, ...]:
-        """The features of a side, or the context, in order."""
+        """Returns the features of a side or of the context, in order."""
         return self.context if group == "context" else self.side(group)
 
     def owner(self, feature: AnyFeature) -> AnyFeature:
-        """The item feature whose table a feature reads; itself where it shares none."""
+        """Returns the item feature whose table a feature reads; itself where it shares none."""
         shared = feature.shared_table
         owners = (f for f in self.item if qualified("item", f) == shared)
         return feature if shared is None else next(owners)
@@ -390,10 +400,10 @@ class FeatureSchema(Settings):
         return tuple(f for f in self.context if not isinstance(f, TimeFeature))
 
     def fingerprint(self) -> str:
-        """Identifies the schema in manifests, checkpoints and bundles."""
+        """Computes the schema's fingerprint in manifests, checkpoints and bundles."""
         return fingerprint(self.model_dump(mode="json"))
 
 
 def qualified(group: FeatureGroup, feature: AnyFeature) -> str:
-    """The name of a feature's table and vocabulary, such as `item.genres`."""
+    """Returns the name of a feature's table and vocabulary, such as `item.genres`."""
     return f"{group}.{feature.name}"

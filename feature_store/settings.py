@@ -11,18 +11,20 @@ PASSWORD_VARIABLE = "RECSYS_REDIS_PASSWORD"
 
 
 class FeatureStoreConfig(Settings):
-    """Where the latest features and histories are kept for serving."""
+    """The store of the latest features and histories for serving."""
 
     online: Literal["sqlite", "redis"] = Field(
-        "sqlite", description="sqlite: files beside the output; redis: a server."
+        "sqlite", description="Kind of store; sqlite: files beside the output; redis: a server."
     )
     redis_url: str | None = Field(
         None,
-        description="redis://host:6379/0, rediss://, or unix:///path; the password is read from "
-        f"{PASSWORD_VARIABLE}.",
+        description="Address: redis://host:6379/0, rediss://, or unix:///path. The password is "
+        f"read from {PASSWORD_VARIABLE}.",
     )
     redis_prefix: str = Field(
-        "recsys", min_length=1, description="Of all keys; two systems on a server need two."
+        "recsys",
+        min_length=1,
+        description="Prefix of all keys; two systems on one server need different ones.",
     )
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
-"""Raw columns, whatever Arrow type a file keeps them in."""
+"""Raw columns of any Arrow type that files keep them in."""
 
 import pyarrow as pa
 
 
 def plain_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One array with dictionary encoding undone."""
+    """Returns the column as one array, with dictionary encoding undone."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # Several chunks of a type that cannot be joined.
         array = pa.concat_arrays(array.chunks)
@@ -12,5 +12,5 @@ def plain_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def id_strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Ids as strings: the integer 42 and the string "42" are the same id."""
+    """Casts ids to strings: the integer 42 and the string "42" are the same id."""
     return plain_array(column).cast(pa.string())

@@ -6,8 +6,7 @@ A sparse feature is a jagged column: row r of
     values   [7 9][4][ ][1 1]
 
 holds the table rows `values[offsets[r]:offsets[r + 1]]`; an empty bag means that the value is
-absent.
-A dense feature is a matrix with a presence mask.
+absent. A dense feature is a matrix with a presence mask.
 """
 
 from collections.abc import Sequence
@@ -35,12 +34,12 @@ class Jagged:
 
     @classmethod
     def from_lengths(cls, values: Ints, lengths: Ints) -> "Jagged":
-        """From the bags' lengths, [rows]."""
+        """Builds bags from their values and lengths, [rows]."""
         return cls(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
     @classmethod
     def concatenate(cls, columns: Sequence["Jagged"]) -> "Jagged":
-        """The rows of all columns, one column after the other."""
+        """Joins the rows of all columns, one column after the other."""
         values = np.concatenate([column.values for column in columns])
         return cls.from_lengths(values, np.concatenate([column.lengths for column in columns]))
 
@@ -49,11 +48,11 @@ class Jagged:
 
     @cached_property
     def lengths(self) -> Ints:
-        """[rows]."""
+        """Number of values of each bag, [rows]."""
         return np.diff(self.offsets)
 
     def positions(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Where the values of `rows` lie, one row after the other, and each row's length."""
+        """Returns the positions of the values of `rows`, row after row, and each row's length."""
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
@@ -61,23 +60,23 @@ class Jagged:
         return np.arange(total) + shift, lengths
 
     def take(self, rows: Ints) -> "Jagged":
-        """The bags of `rows`, in that order; rows may repeat."""
+        """Returns the bags of `rows`, in that order; rows may repeat."""
         positions, lengths = self.positions(rows)
         return Jagged.from_lengths(self.values[positions], lengths)
 
     def row_of_value(self) -> Ints:
-        """The row that each value belongs to, [total]."""
+        """Returns the row that each value belongs to, [total]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def beside(self, other: "Jagged") -> "Jagged":
-        """Bags with the values of both, which have the same rows: the other's come last."""
+        """Joins the bags of two columns row by row; the values of `other` come last."""
         parents = np.concatenate([self.row_of_value(), other.row_of_value()])
         values = np.concatenate([self.values, other.values])
         order = np.argsort(parents, kind="stable")
         return Jagged.from_lengths(values[order], self.lengths + other.lengths)
 
     def keep(self, kept: Bools) -> "Jagged":
-        """Without the values where `kept` [total] is false."""
+        """Drops the values where `kept` [total] is false."""
         lengths = np.bincount(self.row_of_value()[kept], minlength=len(self))
         return Jagged.from_lengths(self.values[kept], lengths)
 
@@ -91,7 +90,7 @@ class Dense:
 
     @classmethod
     def concatenate(cls, columns: Sequence["Dense"]) -> "Dense":
-        """The rows of all columns, one column after the other."""
+        """Joins the rows of all columns, one column after the other."""
         return cls(
             np.concatenate([column.values for column in columns]),
             np.concatenate([column.present for column in columns]),
@@ -101,7 +100,7 @@ class Dense:
         return len(self.values)
 
     def take(self, rows: Ints) -> "Dense":
-        """The given rows, in that order."""
+        """Returns the given rows, in that order."""
         return Dense(self.values[rows], self.present[rows])
 
 
@@ -109,13 +108,13 @@ Column = Jagged | Dense
 
 
 def take_or_absent(column: Column, rows: Ints) -> Column:
-    """The given rows of a column, in that order; row -1 is an absent value."""
+    """Returns the given rows of a column, in that order; row -1 is an absent value."""
     known = rows >= 0
     if isinstance(column, Jagged):
-        found = column.take(rows[known])
+        bags = column.take(rows[known])
         lengths = np.zeros(len(rows), np.int64)
-        lengths[known] = found.lengths
-        return Jagged.from_lengths(found.values, lengths)
+        lengths[known] = bags.lengths
+        return Jagged.from_lengths(bags.values, lengths)
     values = np.zeros((len(rows), column.values.shape[1]), np.float32)
     present = np.zeros(len(rows), np.bool_)
     values[known], present[known] = column.values[rows[known]], column.present[rows[known]]
@@ -123,12 +122,12 @@ def take_or_absent(column: Column, rows: Ints) -> Column:
 
 
 def take_rows(columns: dict[str, Column], rows: Ints) -> dict[str, Column]:
-    """`take_or_absent` of every column."""
+    """Applies `take_or_absent` to every column."""
     return {name: take_or_absent(column, rows) for name, column in columns.items()}
 
 
 def to_arrow(columns: dict[str, Column]) -> pa.Table:
-    """Jagged columns become list<int32>, dense ones fixed_size_list<float> with nulls."""
+    """Converts jagged columns to list<int32>, dense ones to fixed_size_list<float> with nulls."""
     arrays: dict[str, pa.Array] = {}
     for name, column in columns.items():
         if isinstance(column, Jagged):
@@ -145,7 +144,7 @@ def to_arrow(columns: dict[str, Column]) -> pa.Table:
 
 
 def jagged_from_arrow(array: pa.ChunkedArray | pa.Array) -> Jagged:
-    """A list column without nulls, without a copy where it is one chunk."""
+    """Converts a list column without nulls; one chunk is not copied."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
@@ -154,7 +153,7 @@ def jagged_from_arrow(array: pa.ChunkedArray | pa.Array) -> Jagged:
 
 
 def from_arrow(table: pa.Table) -> dict[str, Column]:
-    """The inverse of `to_arrow`."""
+    """Converts the columns of a table back; the inverse of `to_arrow`."""
     columns: dict[str, Column] = {}
     for name in table.column_names:
         array = (
@@ -184,6 +183,6 @@ def write_columns(path: Path, columns: dict[str, Column]) -> None:
 
 
 def read_columns(path: Path) -> dict[str, Column]:
-    """Memory-maps what `write_columns` wrote."""
+    """Maps a file of `write_columns` into memory."""
     with pa.memory_map(str(path)) as source:
         return from_arrow(pa.ipc.open_file(source).read_all())

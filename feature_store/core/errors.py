@@ -1,9 +1,9 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception for mistakes that the user can correct."""
 
 
 class UserError(Exception):
     """Bad input or configuration.
 
-    Its text is one sentence that says what was wrong, what was expected and what to do; the command
+    The text is one sentence that says what was wrong, what was expected and what to do. The command
     line prints it and exits with a non-zero status, without a traceback.
     """

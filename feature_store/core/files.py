@@ -22,9 +22,9 @@ from feature_store.core.errors import UserError
 
 _TEMPORARY = ".tmp"
 _OLD = ".old"
-# Of renameat2(2).
+# Arguments of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-# Times that a replacement is tried while readers put the old directory back.
+# Attempts at a replacement while readers put the old directory back.
 _RENAMES = 100
 
 
@@ -38,12 +38,12 @@ def _sync(path: Path) -> None:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A new hidden name beside `path`, on the same file system, so that a rename is atomic."""
+    """Returns a new hidden name beside `path`: on one file system a rename is atomic."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY}")
 
 
 def remove_temporary_files(directory: Path) -> None:
-    """What writers that were killed left anywhere below; none must be at work."""
+    """Removes the files that killed writers left anywhere below; no writer may be running."""
     for file in directory.rglob(f".*{_TEMPORARY}"):
         file.unlink(missing_ok=True)
 
@@ -85,7 +85,7 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
 
 
 def mapped_array(path: Path) -> np.ndarray:
-    """What `write_array` wrote, memory-mapped; without `np.memmap`, whose every slice is slow."""
+    """Maps a file of `write_array` into memory; not as `np.memmap`, whose every slice is slow."""
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
@@ -100,7 +100,7 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Flushes a directory and all below it to the disk."""
+    """Flushes a directory and everything below it to the disk."""
     for file in directory.rglob("*"):
         _sync(file)
     _sync(directory)
@@ -113,8 +113,8 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
     The lock is the operating system's and ends with the process, however that ends.
 
     Args:
-        path: Of an empty file that stays.
-        refusal: The sentence for a process that comes while the lock is held.
+        path: File of the lock; it is empty and stays.
+        refusal: Message of the error for a process that comes while the lock is held.
 
     Raises:
         UserError: Another process holds the lock.
@@ -130,11 +130,11 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def directory_written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary directory that takes the place of `path` when the block ends without an error.
+    """Yields a temporary directory that replaces `path` when the block ends without an error.
 
-    An existing `path` is exchanged for the new one in one act where the file system can, else by
-    two renames, of which `recover_directory` undoes the first where a process was killed between
-    them. What killed processes left under temporary names is removed.
+    An existing `path` is exchanged for the new one in one system call where the file system has
+    one, else by two renames; `recover_directory` undoes the first where a process was killed
+    between them. Temporary directories of killed processes are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_directory(path)
@@ -158,12 +158,12 @@ def directory_written_atomically(path: Path) -> Iterator[Path]:
 def recover_directory(path: Path) -> None:
     """Puts the old directory back where a process was killed while it replaced it by renames."""
     if not path.exists():
-        with suppress(OSError):  # There is none, or another process was faster.
+        with suppress(OSError):  # There is no old directory, or another process was faster.
             _aside(path).rename(path)
 
 
 def _aside(path: Path) -> Path:
-    """Where a directory waits until the new one is in its place."""
+    """Returns the name of the old directory until the new one has replaced it."""
     return path.with_name(f".{path.name}{_OLD}")
 
 
@@ -182,7 +182,7 @@ def _replace_by_renames(temporary: Path, path: Path) -> None:
 
 
 def _exchanged(first: Path, second: Path) -> bool:
-    """Swaps two names in one act; False where the system or the file system cannot."""
+    """Swaps two names in one system call; False where the system or the file system has none."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):

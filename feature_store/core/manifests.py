@@ -17,10 +17,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_manifest(directory: Path, model: type[Model]) -> Model | None:
-    """The manifest of a finished directory, or None where there is none (unfinished or absent).
+    """Reads the manifest of a finished directory; None where it is unfinished or absent.
 
     Raises:
-        UserError: The manifest is there but is not what this version writes.
+        UserError: The manifest is not one that this version writes.
     """
     path = directory / MANIFEST
     recover_directory(directory)
@@ -44,7 +44,7 @@ def _reason(error: ValidationError | UnicodeDecodeError) -> str | None:
 
 
 def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
-    """Raises `UserError` unless it is absent, empty, or finished with a manifest of the model."""
+    """Raises `UserError` unless a directory is absent, empty, or has a manifest of the model."""
     if not directory.exists() or read_manifest(directory, model) is not None:
         return
     if not directory.is_dir() or any(directory.iterdir()):
@@ -52,17 +52,17 @@ def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
 
 
 def write_manifest(directory: Path, manifest: BaseModel) -> None:
-    """Writes the manifest: the last act of every stage, which marks its directory as finished."""
+    """Writes the manifest: the last step of every stage, which marks its directory as finished."""
     write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 (first 16 hex digits) of a JSON-serialisable value, independent of key order."""
+    """Computes SHA-256 (16 hex digits) of a JSON-serialisable value, whatever its keys' order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Computes the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Rows of a table as bytes: how the online store keeps raw values, and how they come back.
+"""Rows of a table as bytes, the form of raw values in the online store.
 
 A row is one byte a column, 1 where it has a value, and then the columns, little-endian:
 
@@ -9,7 +9,7 @@ A row is one byte a column, 1 where it has a value, and then the columns, little
                      null; then the elements: numbers as above, strings as all lengths and all text
 
 Columns are encoded whole and joined row by row, without a loop over the rows. Equal rows have equal
-bytes, and decoded values have the very Arrow types that they had, so that an encoder cannot tell
+bytes, and decoded values have exactly the Arrow types that they had, so that an encoder cannot tell
 them from those of a file.
 """
 
@@ -30,7 +30,7 @@ _BINARY = pa.large_binary()
 
 
 def encode_rows(table: pa.Table) -> pa.Array:
-    """[rows] large_binary; the table's columns are numbers, booleans, times, strings, or lists."""
+    """Encodes columns of numbers, booleans, times, strings and lists; [rows] large_binary."""
     columns = [plain_array(table[name]) for name in table.column_names]
     present = np.zeros((table.num_rows, len(columns)), np.uint8)
     for index, column in enumerate(columns):
@@ -42,7 +42,7 @@ def encode_rows(table: pa.Table) -> pa.Array:
 
 
 def decode_rows(rows: Sequence[bytes | None], schema: pa.Schema) -> pa.Table:
-    """The inverse of `encode_rows`; None is a row of nulls."""
+    """Decodes the rows of `encode_rows`; None is a row of nulls."""
     if not rows:
         return schema.empty_table()
     decoded = [_decode_row(row, schema) for row in rows]
@@ -51,7 +51,7 @@ def decode_rows(rows: Sequence[bytes | None], schema: pa.Schema) -> pa.Table:
 
 
 def _encode(column: pa.Array) -> list[pa.Array]:
-    """Parts of each row, to be joined."""
+    """Returns the parts of each row, to be joined."""
     if _is_list(column.type):
         return _encode_lists(column)
     if _is_text(column.type):
@@ -88,7 +88,7 @@ def _encode_lists(column: pa.Array) -> list[pa.Array]:
 
 
 def _fixed_bytes(column: pa.Array) -> Bytes:
-    """[rows, width]; zeros where there is no value."""
+    """Returns the values' bytes, [rows, width]; zeros where there is no value."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     width = column.type.bit_width // 8
@@ -112,7 +112,7 @@ def _fixed_numbers(numbers: Ints) -> pa.Array:
 
 
 def _fixed(content: Bytes) -> pa.Array:
-    """Each row of a matrix."""
+    """Turns each row of a matrix into a binary value."""
     rows, width = content.shape
     return _cut(content.reshape(-1), np.arange(rows + 1) * width)
 
@@ -127,7 +127,7 @@ def _cut(content: Bytes, offsets: Ints) -> pa.Array:
 
 
 def _decode_row(row: bytes | None, schema: pa.Schema) -> list[pa.Array]:
-    """One array of length 1 a column."""
+    """Decodes a row into one array of length 1 for each column."""
     if row is None:
         return [pa.nulls(1, kind) for kind in schema.types]
     arrays: list[pa.Array] = []
@@ -139,7 +139,7 @@ def _decode_row(row: bytes | None, schema: pa.Schema) -> list[pa.Array]:
 
 
 def _decode(row: bytes, position: int, kind: pa.DataType) -> tuple[pa.Array, int]:
-    """The value at a position, and where the next one is."""
+    """Decodes the value at a position; also returns the position of the next one."""
     if _is_list(kind):
         return _decode_list(row, position, kind)
     if _is_text(kind):
@@ -169,7 +169,7 @@ def _decode_list(row: bytes, position: int, kind: pa.DataType) -> tuple[pa.Array
         end = position + count * _width(element)
         elements = _fixed_array(row[position:end], count, bitmap, element)
     if pa.types.is_fixed_size_list(kind):
-        if count != kind.list_size:  # Of a null.
+        if count != kind.list_size:  # The value is null.
             return pa.nulls(1, kind), end
         return pa.FixedSizeListArray.from_arrays(elements, type=kind), end
     make = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray

@@ -1,4 +1,4 @@
-"""Hashed tokens: their rows, and how many tokens share one."""
+"""Collisions of hashed tokens: how many share a table row."""
 
 import math
 from collections.abc import Iterable
@@ -10,19 +10,19 @@ import numpy as np
 from feature_store.core.columns import Ints
 from feature_store.core.hashing import UInt64s, bucket_rows
 
-# From this share of colliding tokens on a user is told.
+# A user is warned from this share of colliding tokens on.
 _MANY = 0.1
-# So many distinct tokens are counted exactly, in 16 MB a feature.
+# Distinct tokens that are counted exactly, in 16 MB a feature.
 _MAX_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True)
 class DigestCounts:
-    """Distinct tokens and their occurrences, as far as they are kept.
+    """Counts of distinct tokens, of those with the lowest digests where there are too many.
 
     Attributes:
-        digests: [n] ascending.
-        counts: [n] int64.
+        digests: Digests of the tokens, [n] ascending.
+        counts: Occurrences of each, [n] int64.
     """
 
     digests: UInt64s
@@ -30,19 +30,19 @@ class DigestCounts:
 
     @classmethod
     def of(cls, digests: UInt64s, counts: Ints, limit: int = _MAX_TOKENS) -> "DigestCounts":
-        """Adds up what has the same digest, and keeps the `limit` lowest.
+        """Adds up the counts of equal digests, and keeps the `limit` lowest.
 
-        Digests are uniform, so the lowest are a fair sample of the distinct tokens; and parts that
-        kept their lowest hold all that is counted of the lowest of the whole, however it was cut.
+        Digests are uniform, so the lowest are a fair sample of the distinct tokens. Parts that kept
+        their lowest hold every count of the lowest of the whole, however it was cut.
         """
-        distinct, place = np.unique(digests, return_inverse=True)
+        distinct, position = np.unique(digests, return_inverse=True)
         total = np.zeros(len(distinct), np.int64)
-        np.add.at(total, place, counts)
+        np.add.at(total, position, counts)
         return cls(distinct[:limit], total[:limit])
 
     @classmethod
     def merged(cls, parts: Iterable["DigestCounts"], limit: int = _MAX_TOKENS) -> "DigestCounts":
-        """Of all parts together; at most two of them are in memory."""
+        """Merges the counts of all parts; at most two of them are in memory."""
 
         def merge(first: DigestCounts, second: DigestCounts) -> DigestCounts:
             return cls.of(
@@ -56,16 +56,16 @@ class DigestCounts:
 
 @dataclass(frozen=True)
 class Collisions:
-    """How well a hashed feature tells its tokens apart.
+    """Collisions of a hashed feature's tokens.
 
     Attributes:
-        tokens: Distinct ones.
-        buckets: Rows that they are hashed into.
-        used_rows: Rows that have a token.
-        colliding_tokens: The share of the tokens that share their row with another.
-        colliding_occurrences: The share of the occurrences that are of such tokens.
-        is_exact: Whether all were counted. Else the number of tokens is an estimate, from a sample
-            whose size makes its error about 0.1 %, and the rest is what it makes one expect.
+        tokens: Number of distinct tokens.
+        buckets: Number of rows that they are hashed into.
+        used_rows: Number of rows that have a token.
+        colliding_tokens: Share of the tokens that have a row together with another.
+        colliding_occurrences: Share of the occurrences that are of these tokens.
+        is_exact: Whether all tokens were counted. Otherwise their number is an estimate from a
+            sample whose size makes the error about 0.1 %, and the rest are expectations.
     """
 
     tokens: int
@@ -81,18 +81,18 @@ def collisions(counted: DigestCounts, buckets: int, limit: int = _MAX_TOKENS) ->
     tokens = len(counted.digests)
     if tokens < limit:
         rows = bucket_rows(counted.digests, buckets)
-        _, place, in_row = np.unique(rows, return_inverse=True, return_counts=True)
-        shares = in_row[place] > 1
+        _, position, in_row = np.unique(rows, return_inverse=True, return_counts=True)
+        is_shared = in_row[position] > 1
         return Collisions(
             tokens=tokens,
             buckets=buckets,
             used_rows=len(in_row),
-            colliding_tokens=float(shares.sum()) / max(1, tokens),
-            colliding_occurrences=float(counted.counts[shares].sum())
+            colliding_tokens=float(is_shared.sum()) / max(1, tokens),
+            colliding_occurrences=float(counted.counts[is_shared].sum())
             / max(1, int(counted.counts.sum())),
             is_exact=True,
         )
-    # Of n uniform numbers the k-th lowest is near k / n (Bar-Yossef et al. 2002).
+    # The k-th lowest of n uniform numbers is near k / n (Bar-Yossef et al. 2002).
     estimate = (tokens - 1) / (float(counted.digests[-1]) / 2.0**64)
     # A bucket is free of n other tokens with probability (1 - 1 / buckets)^n.
     stays_free = np.log1p(-1 / buckets)
@@ -107,13 +107,14 @@ def collisions(counted: DigestCounts, buckets: int, limit: int = _MAX_TOKENS) ->
     )
 
 
-def collision_warning(name: str, found: Collisions) -> str | None:
-    """A sentence that says so where many tokens share a row, and what would help."""
-    if found.colliding_tokens <= _MANY:
+def collision_warning(name: str, counted: Collisions) -> str | None:
+    """Warns in a sentence, with the remedy, where many tokens share a row; None where few do."""
+    if counted.colliding_tokens <= _MANY:
         return None
-    # So that a bucket is free of all the other tokens with probability 1 - _MANY.
-    enough = math.ceil((found.tokens - 1) / -math.log1p(-_MANY))
+    # With as many buckets, one is free of all the other tokens with probability 1 - _MANY.
+    enough = math.ceil((counted.tokens - 1) / -math.log1p(-_MANY))
     return (
-        f"warning: {100 * found.colliding_tokens:.0f} % of the {found.tokens:,} tokens of {name} "
-        f"share a row with another; with hash_buckets {enough:,} it would be {100 * _MANY:.0f} %"
+        f"warning: {100 * counted.colliding_tokens:.0f} % of the {counted.tokens:,} tokens of "
+        f"{name} share a row with another; with hash_buckets {enough:,} it would be "
+        f"{100 * _MANY:.0f} %"
     )

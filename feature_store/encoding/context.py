@@ -1,4 +1,4 @@
-"""The context of an event: raw values in one type whatever the log's, and features of its time."""
+"""The context of an event: raw values in one type for every log, and features of its time."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,31 +28,31 @@ from feature_store.schema import (
     VectorFeature,
 )
 
-# Of a raw time that is not known.
+# Marks a raw time that is not known.
 NO_TIME = np.iinfo(np.int64).min
 
 # Time zones change at whole quarters of an hour.
 _QUARTER = HOUR // 4
-# What Python's dates hold, with a day to spare for the zone.
+# Bounds of Python's dates, with a day to spare for the zone.
 _FIRST, _LAST = (microseconds(datetime(*day, tzinfo=UTC)) for day in ((1, 1, 2), (9999, 12, 30)))
 
 
 def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column of the events in the one type that a feature's values are kept in.
+    """Casts a column of the events to the one type that the feature's values are kept in.
 
-    So the pieces of a log agree, and a request's values are those of the log: the position 3 is
+    So the pieces of a log agree, and a request's values equal those of the log: the position 3 is
     "3", as the category 3 is, and all numbers are float64.
     """
     return plain_array(column).cast(_raw_type(feature), safe=False)
 
 
 def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
-    """The raw values of a feature of time: microseconds, null where they are not known.
+    """Computes the raw values of a feature of time: microseconds, null where not known.
 
     Args:
-        feature: Which part of the time.
-        time: [rows] of the event, microseconds since 1970; or `NO_TIME`.
-        previous: [rows] of the event before it.
+        feature: Part of the time.
+        time: Times of the events, [rows] microseconds since 1970, or `NO_TIME`.
+        previous: Times of the events before them, [rows].
     """
     if feature.part != "recency":
         return pa.array(time, mask=time == NO_TIME)
@@ -63,10 +63,10 @@ def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
 
 
 def encode_time(feature: TimeFeature, values: pa.ChunkedArray | pa.Array) -> Column:
-    """Encodes what `time_values` gives.
+    """Encodes the raw values of `time_values`.
 
     Hours are rows 0 to 23, and weekdays 0 (Monday) to 6. Recency is log(1 + seconds), divided by
-    that of a day, less 1: from -1 for the same moment to 0 for a day and about 0.5 for a year.
+    that of a day, minus 1: -1 for the same moment, 0 for a day, and about 0.5 for a year.
     """
     array = plain_array(values)
     present = array.is_valid().to_numpy(zero_copy_only=False)
@@ -83,19 +83,19 @@ def encode_time(feature: TimeFeature, values: pa.ChunkedArray | pa.Array) -> Col
 def request_table(
     features: tuple[AnyFeature, ...], values: Mapping[str, Any], time: int, previous: Ints
 ) -> pa.Table:
-    """The raw context of requests that are made at one moment, as an encoder takes it.
+    """Builds the raw context of requests that are made at one moment, as an encoder takes it.
 
     Args:
-        features: The context.
-        values: By feature name, as JSON has them; null and what is left out is absent.
-        time: Microseconds since 1970.
-        previous: [rows] time of each query's latest event, or `NO_TIME`.
+        features: Features of the context.
+        values: JSON values by feature name; null and missing values are absent.
+        time: Time of the requests, microseconds since 1970.
+        previous: Time of each query's latest event, or `NO_TIME`, [rows].
 
     Raises:
-        UserError: A name is none of a feature that can be given, or a value is of another kind.
+        UserError: No feature of that name can be given, or a value is of another kind.
     """
     rows = len(previous)
-    columns = {"": pa.nulls(rows)}  # So that there are rows.
+    columns = {"": pa.nulls(rows)}  # Without any column the table would have no rows.
     columns |= given_columns(features, values, rows, "context")
     for feature in features:
         if isinstance(feature, TimeFeature):
@@ -106,16 +106,16 @@ def request_table(
 def given_columns(
     features: tuple[AnyFeature, ...], values: Mapping[str, Any], rows: int, what: str
 ) -> dict[str, pa.Array]:
-    """Values of a request, each over and over, in the types of the features' raw values.
+    """Repeats each value of a request in all rows, in the type of the feature's raw values.
 
     Args:
-        features: Which ones there are.
-        values: By feature name, as JSON has them; null and what is left out is absent.
-        rows: Of each column.
-        what: The values are, for errors.
+        features: Features of the model.
+        values: JSON values by feature name; null and missing values are absent.
+        rows: Number of rows.
+        what: Noun for the values, for errors.
 
     Raises:
-        UserError: A name is none of a feature that can be given, or a value is of another kind.
+        UserError: No feature of that name can be given, or a value is of another kind.
     """
     _refuse_unknown(features, values, what)
     columns = {}
@@ -141,7 +141,7 @@ def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any],
 
 
 def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> pa.Array:
-    """A value of JSON, over and over, in the type of a feature's raw values."""
+    """Repeats a JSON value in all rows, in the type of the feature's raw values."""
     is_list = isinstance(value, list | tuple)
     if isinstance(feature, NumericFeature):
         fits, expected = _is_number(value), "a number"
@@ -166,7 +166,7 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
 
 
 def _token(value: str | int | bool) -> str:
-    """As Arrow writes the same value of a log."""
+    """Formats a value as Arrow does the same value of a log."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -189,16 +189,16 @@ def _raw_type(feature: ColumnFeature) -> pa.DataType:
 
 
 def _local(times: Ints, zone: str) -> Ints:
-    """Microseconds since 1970 by the clocks of a zone."""
+    """Converts UTC to the clocks of a zone, in microseconds since 1970."""
     if zone == "UTC":
         return times
-    quarters, place = np.unique(np.clip(times, _FIRST, _LAST) // _QUARTER, return_inverse=True)
+    quarters, position = np.unique(np.clip(times, _FIRST, _LAST) // _QUARTER, return_inverse=True)
     offset_at = partial(_offset, ZoneInfo(zone))
     offsets = np.array([offset_at(quarter) for quarter in quarters.tolist()], np.int64)
-    return times + offsets[place]
+    return times + offsets[position]
 
 
 def _offset(zone: ZoneInfo, quarter: int) -> int:
-    """How far a zone's clocks are ahead of UTC, in microseconds."""
+    """Computes how far a zone's clocks are ahead of UTC, in microseconds."""
     moment = moment_of(quarter * _QUARTER).astimezone(zone)
     return (moment.utcoffset() or timedelta()) // timedelta(microseconds=1)

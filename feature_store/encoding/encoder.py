@@ -1,4 +1,4 @@
-"""The one encoder: raw feature values to table rows and numbers, the same offline and online."""
+"""The one encoder of raw feature values as table rows and numbers, for offline and online use."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ from feature_store.schema import (
 )
 
 OOV_ROW = 0
-# Of the context: it has no catalogue.
+# The context has no catalogue.
 NO_IDS = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()), 0)
 
 
@@ -40,12 +40,12 @@ class SideEncoder:
     """Encodes the features of items, of queries, or of the context.
 
     Args:
-        side: Whose.
-        features: Its features.
-        ids: The catalogue: id to index; `NO_IDS` of the context.
-        vocabularies: By feature name, for features encoded with one.
-        scalings: By feature name, for dense features.
-        items: The items' encoder, where features share its tables.
+        side: Side of the features, or the context.
+        features: Features to encode.
+        ids: Catalogue: id to index; `NO_IDS` for the context.
+        vocabularies: Vocabularies by feature name, of the features that have one.
+        scalings: Scalings by feature name, of the dense features.
+        items: Encoder of the items, where features share its tables.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SideEncoder:
         self.items = items
 
     def num_embeddings(self, feature: AnyFeature) -> int:
-        """Rows of a sparse feature's embedding table."""
+        """Returns the number of rows of a sparse feature's embedding table."""
         owner, feature = self._owner(feature)
         if owner is not self:
             return owner.num_embeddings(feature)
@@ -82,8 +82,8 @@ class SideEncoder:
         """Encodes every feature that `table` has a column for; the others are absent.
 
         Args:
-            table: Raw values, one row an item, query or event; the id feature's column holds ids,
-                and that of a feature of time what `time_values` gives.
+            table: Raw values, a row for each item, query or event. The id feature's column holds
+                ids, and that of a feature of time holds the values of `time_values`.
         """
         return {feature.name: self._encode_feature(feature, table) for feature in self.features}
 
@@ -110,12 +110,12 @@ class SideEncoder:
         return rows.keep(rows.values >= 0) if owning.is_id else rows
 
     def rows_of_ids(self, ids: pa.Array) -> Ints:
-        """[ids] int32 rows of the id feature's table, -1 where an id is unknown."""
+        """Looks ids up in the id feature's table: rows, [ids] int32, -1 where an id is unknown."""
         feature = next(f for f in self.features if f.is_id)
         return self._owner(feature)[0].ids.rows(ids)
 
     def _owner(self, feature: AnyFeature) -> tuple["SideEncoder", AnyFeature]:
-        """Whose vocabulary a feature reads: its own, or that of the item feature it shares."""
+        """Returns the encoder and feature whose table a feature reads: its own or a shared one."""
         shared = feature.shared_table
         if shared is None:
             return self, feature
@@ -123,14 +123,14 @@ class SideEncoder:
         return self.items, next(f for f in self.items.features if qualified("item", f) == shared)
 
     def _rows_of_tokens(self, feature: AnyFeature, tokens: pa.Array) -> Ints:
-        """[tokens] int32, -1 of unknown ids."""
+        """Looks tokens up: rows, [tokens] int32, -1 for unknown ids."""
         if feature.is_id:
             return self.ids.rows(tokens)
         assert isinstance(feature, TokenFeature)
         if feature.hash_buckets is not None:
             return bucket_rows(token_digests(tokens), feature.hash_buckets)
-        found = self.vocabularies[feature.name].rows(tokens)
-        return np.where(found < 0, OOV_ROW, found).astype(np.int32)
+        rows = self.vocabularies[feature.name].rows(tokens)
+        return np.where(rows < 0, OOV_ROW, rows).astype(np.int32)
 
     def save(self, directory: Path) -> None:
         """Writes `<side>_id.parquet`, `<side>.<feature>.parquet` and `<side>.scaling.json`."""
@@ -166,10 +166,10 @@ def _absent(feature: AnyFeature, rows: int) -> Column:
 
 
 def present_rows(rows: Ints) -> Jagged:
-    """One value a row, none where it is negative."""
+    """Returns a column of one value a row, and of none where it is negative."""
     return Jagged.from_lengths(rows[rows >= 0], (rows >= 0).astype(np.int64))
 
 
 def file_name(name: str) -> str:
-    """A vocabulary's file: a column's name may hold a slash or anything else."""
+    """Returns the name of a vocabulary's file; a column's name may hold any character."""
     return quote(name, safe=" ") + ".parquet"

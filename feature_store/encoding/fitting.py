@@ -1,7 +1,7 @@
-"""What encoding learns from the catalogue: partial results of its pieces, and what they make.
+"""Fitting of vocabularies and scalings to the catalogue, from partial results of its pieces.
 
-A partial result is a small table, which a task writes to a file. However the catalogue is cut into
-pieces, the same is learnt; of the moments of dense features, up to the rounding of sums.
+A partial result is a small table, which a task writes to a file. The result does not depend on how
+the catalogue is cut into pieces; the moments of dense features only up to the rounding of sums.
 """
 
 from collections.abc import Iterable
@@ -37,11 +37,11 @@ _DROPPED_BITS = b"dropped_bits"
 def partial_counts(
     feature: TokenFeature | DenseFeature, column: pa.ChunkedArray | pa.Array
 ) -> pa.Table:
-    """What a piece contributes; the columns depend on the feature.
+    """Counts the values of a piece; the columns of the result depend on the feature.
 
     Args:
-        feature: Any but the id.
-        column: Its raw values in the rows of the piece.
+        feature: Feature of any kind but the id.
+        column: Raw values in the rows of the piece.
     """
     if isinstance(feature, DenseFeature):
         numbers, present = dense_values(feature, column)
@@ -65,13 +65,13 @@ def fit_vocabulary(
     *,
     clear_unused: bool = False,
 ) -> Vocabulary:
-    """The vocabulary of a feature that has one.
+    """Fits the vocabulary of a feature that has one.
 
     Args:
-        feature: Not hashed.
-        parts: Of `partial_counts`, at least one.
-        previous: Of the earlier run; its tokens keep their rows.
-        clear_unused: As in `grow_vocabulary`.
+        feature: Feature that is not hashed.
+        parts: Results of `partial_counts`, at least one.
+        previous: Vocabulary of the earlier run; its tokens keep their rows.
+        clear_unused: Argument of `grow_vocabulary`.
     """
     return grow_vocabulary(
         merge_counts(list(parts)),
@@ -84,7 +84,7 @@ def fit_vocabulary(
 
 
 def fit_scaling(feature: DenseFeature, parts: Iterable[pa.Table]) -> Scaling:
-    """The scaling of a dense feature, from `partial_counts` of one piece at least."""
+    """Fits the scaling of a dense feature to `partial_counts` of at least one piece."""
     if _is_ranked(feature):
         return Quantiles.from_counts(NumberCounts.merged(map(_number_counts, parts)))
     moments = (
@@ -94,7 +94,7 @@ def fit_scaling(feature: DenseFeature, parts: Iterable[pa.Table]) -> Scaling:
 
 
 def hash_collisions(feature: TokenFeature, parts: Iterable[pa.Table]) -> Collisions:
-    """How many tokens of a hashed feature share a row, from `partial_counts`."""
+    """Counts the tokens of a hashed feature that share a row, from `partial_counts`."""
     assert feature.hash_buckets is not None
     counted = (
         DigestCounts(_numpy(part, "digest").astype(np.uint64), _numpy(part, "count"))

@@ -1,4 +1,4 @@
-"""How much each value of a bag weighs when the bag becomes one embedding."""
+"""Weights of the values of a bag when the bag becomes one embedding."""
 
 import math
 from typing import Any
@@ -9,11 +9,11 @@ from feature_store.core.columns import Floats, Jagged
 
 
 def bag_weights(column: Jagged, half_life: float | None) -> Floats:
-    """[total] float32; the weights of a bag sum to 1.
+    """Computes the weight of each value, [total] float32; those of a bag sum to 1.
 
     Args:
-        column: Of bags, the latest value last.
-        half_life: Places back at which a value weighs half; None: all values weigh the same.
+        column: Bags, the latest value last.
+        half_life: Positions back at which a value weighs half; None: all values weigh the same.
     """
     if half_life is None:
         mean = (1.0 / np.maximum(column.lengths, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Dense features: raw values to numbers, and what these are scaled by."""
+"""Dense features: the conversion of raw values to numbers, and their scaling."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from feature_store.schema import DenseFeature, NumericFeature
 
 Numbers = npt.NDArray[np.float64]
 
-# So many distinct numbers are counted apart, in 1 MB a feature.
+# Distinct numbers that are counted apart, in 1 MB a feature.
 _MAX_NUMBERS = 65_536
-# Knots at so many ranks, and beside the values that are more frequent than the ranks are apart.
+# Ranks with a knot; others are beside values that are more frequent than the ranks are apart.
 _RANKS = 128
 # The difference of two larger numbers could be infinite.
 _LARGEST = 1e300
@@ -27,9 +27,11 @@ _LARGEST = 1e300
 def dense_values(
     feature: DenseFeature, column: pa.ChunkedArray | pa.Array
 ) -> tuple[Numbers, Bools]:
-    """Unscaled numbers, [rows, width], 0 where absent; and which rows have a value, [rows].
+    """Converts raw values to unscaled numbers; null, NaN, infinity and wrong lengths are absent.
 
-    Null, NaN, infinity and wrong lengths count as absent.
+    Returns:
+        numbers: Unscaled numbers, [rows, width]; 0 where absent.
+        present: Whether each row has a value, [rows].
     """
     array = plain_array(column)
     width = feature.dense_width
@@ -54,9 +56,9 @@ class Moments:
     """Sums over the rows that have a value, each [width].
 
     Attributes:
-        count: Rows.
-        total: Of the numbers.
-        squares: Of their squares.
+        count: Number of rows.
+        total: Sum of the numbers.
+        squares: Sum of their squares.
     """
 
     count: Numbers
@@ -65,13 +67,13 @@ class Moments:
 
     @classmethod
     def of(cls, numbers: Numbers, present: Bools) -> "Moments":
-        """Of what `dense_values` gives."""
+        """Sums up the result of `dense_values`."""
         count = np.full(numbers.shape[1], present.sum(), np.float64)
         return cls(count, numbers.sum(axis=0), (numbers**2).sum(axis=0))
 
     @classmethod
     def merged(cls, parts: Iterable["Moments"]) -> "Moments":
-        """Of all parts together, of which there is one at least."""
+        """Adds up the sums of all parts, of which there is at least one."""
         return reduce(
             lambda a, b: cls(a.count + b.count, a.total + b.total, a.squares + b.squares), parts
         )
@@ -86,7 +88,7 @@ class Standardisation:
 
     @classmethod
     def from_moments(cls, moments: Moments) -> "Standardisation":
-        """A constant number gets deviation 1."""
+        """Computes mean and deviation; a constant number gets deviation 1."""
         count = np.maximum(moments.count, 1.0)
         mean = moments.total / count
         variance = np.maximum(moments.squares / count - mean**2, 0.0)
@@ -94,22 +96,22 @@ class Standardisation:
         return cls(mean.astype(np.float32), deviation.astype(np.float32))
 
     def scale(self, numbers: Numbers) -> Numbers:
-        """[rows, width] to [rows, width]."""
+        """Scales numbers, [rows, width]."""
         return (numbers - self.mean) / self.deviation
 
 
 @dataclass(frozen=True)
 class NumberCounts:
-    """How often each number occurs.
+    """Occurrences of each number.
 
-    Where there are too many, numbers are rounded towards zero to fewer bits, to as many as leave
-    few enough distinct ones. Rounding to fewer bits later gives the same as at once, so parts may
-    round as they must and still add up to what the whole would give, however it was cut.
+    Where there are too many, numbers are rounded towards zero to fewer bits, until few enough are
+    distinct. Rounding to fewer bits later gives the same as at once: parts round as they must, and
+    still add up to the counts of the whole, however it was cut.
 
     Attributes:
-        numbers: [n] ascending.
-        counts: [n] int64.
-        dropped_bits: Of the 64 of a number, the lowest, that were set to 0.
+        numbers: Distinct numbers, [n] ascending.
+        counts: Occurrences, [n] int64.
+        dropped_bits: Number of the lowest of a number's 64 bits that were set to 0.
     """
 
     numbers: Numbers
@@ -120,13 +122,13 @@ class NumberCounts:
     def of(
         cls, numbers: Numbers, counts: Ints, dropped_bits: int = 0, limit: int = _MAX_NUMBERS
     ) -> "NumberCounts":
-        """Adds up equal numbers, and rounds them until at most `limit` are distinct.
+        """Adds up the counts of equal numbers, rounded until at most `limit` are distinct.
 
         Args:
-            numbers: [n] finite.
-            counts: [n] of each.
-            dropped_bits: At least so many.
-            limit: Of distinct numbers.
+            numbers: Finite numbers, [n].
+            counts: Occurrences of each, [n].
+            dropped_bits: Least number of bits to drop.
+            limit: Greatest number of distinct numbers.
         """
         order = np.argsort(numbers, kind="stable")
         rounded = rounded_to_zero(numbers[order], dropped_bits)
@@ -139,7 +141,7 @@ class NumberCounts:
 
     @classmethod
     def merged(cls, parts: Iterable["NumberCounts"], limit: int = _MAX_NUMBERS) -> "NumberCounts":
-        """Of all parts together; at most two of them are in memory."""
+        """Merges the counts of all parts; at most two of them are in memory."""
 
         def merge(first: NumberCounts, second: NumberCounts) -> NumberCounts:
             return cls.of(
@@ -156,20 +158,19 @@ class NumberCounts:
 class Quantiles:
     """The rank of a number among those of the catalogue, from -1 to 1.
 
-    Equal numbers have the rank of their middle, so that the mean is 0 whatever the ties. Between
-    knots ranks are interpolated; no number of the catalogue is then more than 2 / 128 of all
-    numbers away from its rank. Beyond the knots the rank stays that of the last one.
+    Equal numbers have the rank of their middle, so that the mean is 0 whatever the ties. Ranks are
+    interpolated between knots; no number of the catalogue is then more than 2 / 128 of all numbers
+    away from its rank. Beyond the knots the rank is that of the last one.
 
-    Uniform ranks, and not the normal scores that one could make of them: they are bounded, so an
-    outlier weighs no more in the projection than any other number, they are of the order of a
-    standardised feature, and they are exact where many values are tied, where scores would not be
-    normal anyway.
+    Ranks are uniform, not normal scores: they are bounded, so an outlier weighs no more in the
+    projection than any other number; they are of the order of a standardised feature; and they are
+    exact where many values are tied, where scores would not be normal anyway.
 
     Attributes:
-        numbers: [knots] ascending.
-        levels: [knots] of these numbers.
-        dropped_bits: See `NumberCounts`; a number is rounded before it is looked up, so that it
-            finds the knot it was counted for.
+        numbers: Numbers at the knots, [knots] ascending.
+        levels: Ranks of these numbers, [knots].
+        dropped_bits: Bits dropped as in `NumberCounts`; a number is rounded before it is looked
+            up, so that it meets the knot that it was counted for.
     """
 
     numbers: Numbers
@@ -178,21 +179,21 @@ class Quantiles:
 
     @classmethod
     def from_counts(cls, counted: NumberCounts) -> "Quantiles":
-        """Without any number there is nothing to learn, and every rank is 0."""
+        """Computes the knots; without any number every rank is 0."""
         if not len(counted.numbers):
             return cls(np.zeros(1), np.zeros(1), 0)
         total = counted.counts.sum()
         ends = np.cumsum(counted.counts)
         at_ranks = np.searchsorted(ends, np.arange(_RANKS + 1) / _RANKS * total)
         frequent = np.flatnonzero(counted.counts > total / _RANKS)
-        # Else the numbers next to a frequent one would be drawn to the middle of its ranks.
+        # Otherwise the numbers next to a frequent one would be drawn to the middle of its ranks.
         chosen = np.concatenate([at_ranks, frequent - 1, frequent + 1])
         knots = np.unique(np.clip(chosen, 0, len(ends) - 1))
         middles = (ends - counted.counts / 2) / total
         return cls(counted.numbers[knots], 2 * middles[knots] - 1, counted.dropped_bits)
 
     def scale(self, numbers: Numbers) -> Numbers:
-        """[rows, 1] to [rows, 1]."""
+        """Computes ranks, [rows, 1], from numbers, [rows, 1]."""
         if len(self.numbers) == 1:
             return np.full(numbers.shape, self.levels[0])
         known = rounded_to_zero(numbers, self.dropped_bits)
@@ -208,7 +209,7 @@ Scaling = Standardisation | Quantiles
 
 
 def scaling_to_json(scaling: Scaling) -> dict[str, Any]:
-    """What `scaling_from_json` reads."""
+    """Converts a scaling to JSON values, for `scaling_from_json`."""
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in vars(scaling).items()
@@ -216,7 +217,7 @@ def scaling_to_json(scaling: Scaling) -> dict[str, Any]:
 
 
 def scaling_from_json(value: dict[str, Any]) -> Scaling:
-    """The same scaling, to the bit."""
+    """Restores a scaling from `scaling_to_json`, equal to the last bit."""
     if "mean" in value:
         mean, deviation = (np.array(value[key], np.float32) for key in ("mean", "deviation"))
         return Standardisation(mean, deviation)
@@ -225,10 +226,10 @@ def scaling_from_json(value: dict[str, Any]) -> Scaling:
 
 
 def rounded_to_zero(numbers: Numbers, dropped_bits: int) -> Numbers:
-    """Without the lowest bits; equal numbers stay equal, and their order stays."""
+    """Drops the lowest bits; equal numbers stay equal, and their order stays."""
     bits = np.ascontiguousarray(np.clip(numbers, -_LARGEST, _LARGEST), np.float64).view(np.int64)
     kept = bits & np.int64(-1 << dropped_bits)
-    return kept.view(np.float64) + 0.0  # There is but one zero.
+    return kept.view(np.float64) + 0.0  # Turns -0.0 into 0.0.
 
 
 def _starts_of_runs(ordered: Numbers) -> Ints:

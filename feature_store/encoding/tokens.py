@@ -1,4 +1,4 @@
-"""Raw values to tokens: the strings that a sparse feature's table has rows for."""
+"""Tokens of raw values: the strings that a sparse feature's table has rows for."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,11 @@ _WORD_START, _WORD_END = "<", ">"  # No word has them.
 
 
 def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, Ints]:
-    """The tokens of all rows, one row after the other.
+    """Splits the values of all rows into tokens, row after row.
 
     Returns:
-        tokens: [total] strings, dictionary-encoded where the feature is text.
-        lengths: [rows] int64, how many each row has; 0 where a value is absent.
+        tokens: Strings, [total]; dictionary-encoded where the feature is text.
+        lengths: Number of tokens of each row, [rows] int64; 0 where a value is absent.
     """
     array = plain_array(column)
     rows = len(array)
@@ -50,7 +50,7 @@ def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tupl
 def _text_tokens(
     feature: TextFeature, words: pa.DictionaryArray, parents: Ints
 ) -> tuple[pa.DictionaryArray, Ints]:
-    """The distinct tokens of each row, in the order in which they first occur."""
+    """Returns the distinct tokens of each row, in the order in which they first occur."""
     tokens, codes = words.dictionary, words.indices.to_numpy().astype(np.int64)
     if feature.tokens != "words":
         codes, parents = _distinct_in_row(codes, parents, len(tokens))
@@ -68,16 +68,16 @@ def _distinct_in_row(codes: Ints, parents: Ints, size: int) -> tuple[Ints, Ints]
 
 
 def word_parts(words: pa.Array, sizes: tuple[int, int], whole: bool) -> tuple[pa.Array, Jagged]:
-    """The runs of characters of marked words; see `TextFeature`.
+    """Splits marked words into runs of characters; see `TextFeature`.
 
     Args:
-        words: [words] strings.
-        sizes: Characters of a part, from and to.
+        words: Strings, [words].
+        sizes: Smallest and greatest number of characters of a part.
         whole: Whether the marked words themselves are parts, too.
 
     Returns:
-        parts: [n] distinct strings.
-        bags: [words] rows of `parts`, of each word those it has; some may repeat.
+        parts: Distinct strings, [n].
+        bags: Rows of `parts` that each word has, [words]; some may repeat.
     """
     marked = pc.binary_join_element_wise(_WORD_START, words, _WORD_END, "")
     lengths = pc.utf8_length(marked).to_numpy().astype(np.int64)

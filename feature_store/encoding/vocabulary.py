@@ -18,9 +18,9 @@ class Vocabulary:
     """Tokens and their rows in an embedding table.
 
     Args:
-        tokens: [n] strings; token i has row `first_row + i`. Null where a token was forgotten.
-        counts: [n] occurrences when the token was last counted.
-        first_row: 0 for ids; 1 where row 0 is shared by all out-of-vocabulary tokens.
+        tokens: Strings, [n]; token i has row `first_row + i`. Null where a token was forgotten.
+        counts: Occurrences when the token was last counted, [n].
+        first_row: 0 for ids; 1 where all out-of-vocabulary tokens share row 0.
     """
 
     def __init__(self, tokens: pa.Array, counts: pa.Array, first_row: int) -> None:
@@ -38,16 +38,16 @@ class Vocabulary:
         return self.first_row + len(self.tokens)
 
     def rows(self, tokens: pa.Array) -> Ints:
-        """[n] int32 rows of the tokens; -1 where a token is unknown."""
+        """Looks tokens up: rows, [n] int32, -1 where a token is unknown."""
         if len(tokens) <= _SMALL_LOOKUP:
             if self._rows is None:
                 rows = enumerate(self.tokens.to_pylist())
                 self._rows = {token: row for row, token in rows if token is not None}
-            found = np.array([self._rows.get(t, -1) for t in tokens.to_pylist()], np.int32)
+            index = np.array([self._rows.get(t, -1) for t in tokens.to_pylist()], np.int32)
         else:
             positions = pc.index_in(tokens, value_set=self.tokens, skip_nulls=True)
-            found = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False)
-        return np.where(found < 0, found, found + self.first_row).astype(np.int32)
+            index = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False)
+        return np.where(index < 0, index, index + self.first_row).astype(np.int32)
 
     def save(self, path: Path) -> None:
         """Writes Parquet with columns token, row and count."""
@@ -65,7 +65,7 @@ class Vocabulary:
 
 
 def count_tokens(tokens: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """Partial counts, columns token (string) and count (int64); null tokens are not counted."""
+    """Counts tokens but null ones; columns token (string) and count (int64)."""
     counted = pc.value_counts(tokens.drop_null())
     return pa.table(
         {"token": counted.field("values").cast(pa.string()), "count": counted.field("counts")}
@@ -73,7 +73,7 @@ def count_tokens(tokens: pa.Array | pa.ChunkedArray) -> pa.Table:
 
 
 def merge_counts(parts: list[pa.Table]) -> pa.Table:
-    """Adds partial counts up."""
+    """Adds up the counts of parts."""
     merged = pa.concat_tables(parts).group_by("token").aggregate([("count", "sum")])
     return merged.select(["token", "count_sum"]).rename_columns(["token", "count"])
 
@@ -90,12 +90,12 @@ def grow_vocabulary(
     """Appends new tokens, the most frequent first, ties in code-point order; old rows never move.
 
     Args:
-        counts: Columns token and count, of this run.
-        first_row: As in `Vocabulary`.
-        previous: The vocabulary of the previous run; its tokens stay, whatever their count now.
-        min_count: Rarer new tokens are left out.
-        max_size: New tokens are added only up to this many tokens in all.
-        clear_unused: Earlier tokens that this run does not have become null.
+        counts: Counts of this run, columns token and count.
+        first_row: Row of the first token.
+        previous: Vocabulary of the previous run; its tokens stay, whatever their count now.
+        min_count: Smallest count of a new token.
+        max_size: Greatest number of tokens, old and new.
+        clear_unused: Whether earlier tokens that this run does not have become null.
     """
     old = previous.tokens if previous is not None else pa.array([], pa.string())
     is_new = pc.invert(pc.is_in(counts["token"], value_set=old))
@@ -105,8 +105,8 @@ def grow_vocabulary(
         new = new.slice(0, max(0, max_size - len(old)))
     tokens = pa.concat_arrays([old, *new["token"].cast(pa.string()).chunks])
     current = counts["token"].combine_chunks()
-    where = pc.index_in(tokens, value_set=current, skip_nulls=True)
-    found = pc.fill_null(pc.take(counts["count"].combine_chunks(), where), 0)
+    position = pc.index_in(tokens, value_set=current, skip_nulls=True)
+    now = pc.fill_null(pc.take(counts["count"].combine_chunks(), position), 0)
     if clear_unused:
-        tokens = pc.if_else(pc.is_null(where), None, tokens)
-    return Vocabulary(tokens, found.cast(pa.int64()), first_row)
+        tokens = pc.if_else(pc.is_null(position), None, tokens)
+    return Vocabulary(tokens, now.cast(pa.int64()), first_row)

@@ -1,7 +1,7 @@
 """The online store behind Feast's interface; Feast itself loads this module by its name.
 
-Feast's own SQLite schema has a row for each entity and feature. Ours has one an entity, which loads
-and reads faster, and serving reads it without Feast.
+Feast's own SQLite schema has a row for each entity and feature. Ours has a row for each entity,
+which loads and reads faster, and which serving reads without Feast.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class RowOnlineStoreConfig(FeastConfigBaseModel):
 
 
 class RowOnlineStore(OnlineStore):
-    """See the module."""
+    """The adapter of our online store to Feast's interface."""
 
     _store: Store | None = None
 
@@ -48,7 +48,7 @@ class RowOnlineStore(OnlineStore):
         data: list[Row],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Replaces rows of the current generation; the next `recsys materialize` replaces them."""
+        """Replaces rows of the current generation, until the next `recsys materialize`."""
         store = self._open(config)
         schema = self._schema(store, table.name)
         names = _names(table.name, schema)
@@ -72,12 +72,12 @@ class RowOnlineStore(OnlineStore):
         entity_keys: list[Any],
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
-        """Reads rows; their time is not kept, so that Feast is told the time of reading."""
+        """Reads rows; their time is not kept, so Feast gets the time of the read."""
         store = self._open(config)
         schema = self._schema(store, table.name)
         names = _names(table.name, schema)
         ids = [key.entity_values[0].string_val for key in entity_keys]
-        rows, found = _read(store, table.name, ids)
+        rows, is_known = _read(store, table.name, ids)
         columns = {
             names[field.name]: _proto_values(field, rows[field.name].to_pylist())
             for field in schema
@@ -86,7 +86,7 @@ class RowOnlineStore(OnlineStore):
         now = datetime.now(UTC)
         return [
             (now, {name: values[index] for name, values in columns.items()})
-            if found[index]
+            if is_known[index]
             else (None, None)
             for index in range(len(ids))
         ]
@@ -100,7 +100,7 @@ class RowOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Nothing: `recsys materialize` makes a generation's tables."""
+        """Does nothing: `recsys materialize` creates a generation's tables."""
 
     def teardown(self, config: RepoConfig, tables: Sequence[Any], entities: Sequence[Any]) -> None:
         """Removes everything."""
@@ -119,7 +119,7 @@ class RowOnlineStore(OnlineStore):
 
 
 def _read(store: Store, view: View, ids: list[str]) -> tuple[pa.Table, list[bool]]:
-    """Decoded rows and which ones there are; appended events are part of a history."""
+    """Reads rows, and whether there are any of each id; histories include appended events."""
     if view != "query_history":
         contents, rows = store.read(view, ids)
         return decode_rows(rows, contents.row_schema(view)), [row is not None for row in rows]
@@ -139,7 +139,7 @@ def _read(store: Store, view: View, ids: list[str]) -> tuple[pa.Table, list[bool
 
 
 def _names(view: View, schema: pa.Schema) -> dict[str, str]:
-    """Feast's names by column."""
+    """Returns Feast's names by column."""
     side: Side = "item" if view == "item_features" else "query"
     if view == "query_history":
         return {name: name for name in schema.names}

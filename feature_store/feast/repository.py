@@ -6,7 +6,7 @@
     registry.db            Feast's registry
 
 `feast -c <directory> feature-views list` and `FeatureStore(repo_path=directory)` work on it. Feast
-is imported inside the functions, for it takes seconds.
+is imported inside the functions, because its import takes seconds.
 """
 
 import json
@@ -41,20 +41,20 @@ globals().update(definitions(Path(__file__).parent))
 def apply_repository(
     directory: Path, views: Sequence[FeatureView], settings: FeatureStoreConfig
 ) -> bool:
-    """Writes the repository and registers its views; does nothing where that is done.
+    """Writes the repository and registers its views, unless that was done before.
 
     Args:
-        directory: Of the repository.
-        views: With one column or more each.
-        settings: Where the online store is.
+        directory: Directory of the repository.
+        views: Views of at least one column each.
+        settings: Settings of the online store.
 
     Returns:
-        Whether anything was to be done.
+        Whether anything was written.
     """
     directory = directory.absolute()
     columns = {view.side: view.columns.serialize().to_pybytes().hex() for view in views}
     configuration = _configuration(directory, settings)
-    # Feast keeps absolute paths: a directory that was moved is applied again.
+    # Feast stores absolute paths: a directory that was moved is applied again.
     identity = fingerprint([str(directory), columns, configuration, _DEFINITIONS])
     applied = directory / _APPLIED
     if applied.exists() and (directory / "registry.db").exists():
@@ -71,7 +71,7 @@ def apply_repository(
 
 
 def feast_store(directory: Path) -> Any:
-    """Feast's `FeatureStore` of a repository.
+    """Opens a repository as Feast's `FeatureStore`.
 
     Raises:
         UserError: There is none.
@@ -84,7 +84,7 @@ def feast_store(directory: Path) -> Any:
 
 
 def read_views(directory: Path) -> list[FeatureView]:
-    """The views of a repository.
+    """Reads the views of a repository.
 
     Raises:
         UserError: There is none.
@@ -101,7 +101,7 @@ def read_views(directory: Path) -> list[FeatureView]:
 
 
 def definitions(directory: Path) -> dict[str, Any]:
-    """Feast's objects by name: two entities, a view for each side, and the queries' history."""
+    """Builds Feast's objects by name: entities, a view for each side, and the queries' history."""
     from feast import Entity, ValueType
 
     directory = directory.absolute()
@@ -121,7 +121,7 @@ def definitions(directory: Path) -> dict[str, Any]:
 def _view(
     directory: Path, name: str, entity: Any, id_column: str, types: dict[str, pa.DataType]
 ) -> dict[str, Any]:
-    """A view and its source, by name."""
+    """Builds a view and its source, by name."""
     from feast import FeatureView, FileSource
     from feast.data_format import ParquetFormat
 
@@ -145,7 +145,7 @@ def _fields(id_column: str, types: dict[str, pa.DataType]) -> list[Any]:
 
 
 def feast_type(kind: pa.DataType) -> Any:
-    """Feast's type of a raw column; it has fewer, so values are widened."""
+    """Returns Feast's type of a raw column; Feast has fewer types, so values are widened."""
     from feast import types
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

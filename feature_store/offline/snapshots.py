@@ -1,13 +1,13 @@
-"""The offline store: what the raw features were, and when.
+"""The offline store: the raw features over time, as snapshots.
 
     offline/<view>/part-<i>-of-<n>.parquet     the snapshots of the ids of a range of hashes
 
-A row holds from its `event_timestamp` until the next row of its id. There is one only where
-something changed; where the id was gone, all features are null and `is_current` is false. A part is
+A row is valid from its `event_timestamp` until the next row of its id. There is a row only where
+something changed; where the id is gone, all features are null and `is_current` is false. A part is
 rewritten as a whole when it changes, and replaced atomically.
 
-Of the queries' histories there is only the latest, in `query_history`: what was known when an event
-happened is in its example.
+Histories of queries are kept in `query_history`, only the latest ones: the history at the time of
+an event is in its example.
 """
 
 import re
@@ -39,9 +39,9 @@ class Snapshots:
     """The snapshots of a view.
 
     Attributes:
-        view: What they hold.
-        directory: Of its parts.
-        parts: How many; never changed, for ids would lie elsewhere.
+        view: View of the features.
+        directory: Directory of the parts.
+        parts: Number of parts; it never changes, for it decides which part an id is in.
     """
 
     view: FeatureView
@@ -50,15 +50,15 @@ class Snapshots:
 
     @classmethod
     def open(cls, view: FeatureView, offline: Path, rows: int) -> "Snapshots":
-        """Of a view below `offline`; cut into parts for so many rows where it is new."""
+        """Opens the snapshots of a view below `offline`; a new one is cut into parts for `rows`."""
         directory = offline / view.name
-        found = [_PART.fullmatch(path.name) for path in directory.glob("part-*.parquet")]
-        parts = {int(match[2]) for match in found if match is not None}
+        matches = [_PART.fullmatch(path.name) for path in directory.glob("part-*.parquet")]
+        parts = {int(match[2]) for match in matches if match is not None}
         return cls(view, directory, max(parts, default=max(1, -(-rows // _PART_IDS))))
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the snapshots; the features have their names in Feast."""
+        """Columns of the snapshots; the features have their names in Feast."""
         names = self.view.feast_names
         return pa.schema(
             [
@@ -71,7 +71,7 @@ class Snapshots:
 
     @property
     def file_schema(self) -> pa.Schema:
-        """Of the files: vectors are lists, for Parquet cannot be read with a null among them."""
+        """Columns of the files: vectors are lists, for Parquet does not read nulls among them."""
         return pa.schema(
             [
                 field.with_type(pa.list_(field.type.value_type))
@@ -82,15 +82,15 @@ class Snapshots:
         )
 
     def path(self, part: int) -> Path:
-        """Of a part's file."""
+        """Returns the path of a part's file."""
         return self.directory / f"part-{part:05d}-of-{self.parts:05d}.parquet"
 
     def part_of(self, ids: pa.Array) -> Ints:
-        """[n] the part that each id is in."""
+        """Returns the part that each id is in, [n]."""
         return hash_of_ids(ids) * self.parts >> 32
 
     def read(self, part: int) -> pa.Table:
-        """A part, in the columns of `schema`; features that are new since are null."""
+        """Reads a part, in the columns of `schema`; features that the part lacks are null."""
         path = self.path(part)
         if not path.exists():
             return self.schema.empty_table()
@@ -104,7 +104,7 @@ class Snapshots:
         return pa.table(columns, schema=self.schema)
 
     def require_latest(self, as_of: datetime) -> None:
-        """A snapshot that is put before another would change what that one says.
+        """Checks that no snapshot is later: one put before it would change its meaning.
 
         Raises:
             UserError: There is a later snapshot.
@@ -126,15 +126,15 @@ class Snapshots:
         """Adds a snapshot of all ids of a part.
 
         Args:
-            part: Which.
+            part: Number of the part.
             ids: Distinct ids that are current.
-            features: Their raw values, in the columns of the view.
-            as_of: When they were so, as `require_latest` wants it; an earlier snapshot of the same
+            features: Raw values of the ids, in the columns of the view.
+            as_of: Time of the values, checked by `require_latest`; an earlier snapshot of the same
                 time is replaced.
-            forgotten: Ids of which no row stays.
+            forgotten: Ids whose rows are removed.
 
         Returns:
-            How many rows changed; the file is left as it is where none did.
+            Number of rows that changed; without any the file is left as it is.
         """
         before = self.read(part)
         moment = pa.scalar(as_of, TIME_TYPE)
@@ -161,13 +161,13 @@ class Snapshots:
         return len(changed) + len(tombstones)
 
     def join(self, entities: pa.Table) -> pa.Table:
-        """The features as they were known at the time of each row.
+        """Joins the features as they were known at the time of each row.
 
-        Holds one part in memory beside the rows, whatever the number of snapshots: a function for
-        `map_batches`, of rows that were partitioned by `part_of` where there are many batches.
+        One part is in memory beside the rows, whatever the number of snapshots: a function for
+        `map_batches`, of rows partitioned by `part_of` where there are many batches.
 
         Args:
-            entities: Columns `view.id_column` and `event_timestamp`, and any others.
+            entities: Rows with columns `view.id_column`, `event_timestamp`, and any others.
 
         Returns:
             The same rows in the same order, with a column for each feature, under its own name.
@@ -184,8 +184,8 @@ class Snapshots:
         if not rows:
             snapshots = self.schema.empty_table().drop_columns([IS_CURRENT])
             return point_in_time(entities, snapshots, on=self.view.id_column)
-        place = np.argsort(np.concatenate(rows))
-        return pa.concat_tables(joined).take(pa.array(place)).combine_chunks()
+        position = np.argsort(np.concatenate(rows))
+        return pa.concat_tables(joined).take(pa.array(position)).combine_chunks()
 
     def _rows(
         self, ids: pa.Array, features: pa.Table, as_of: datetime, *, is_current: bool
@@ -211,10 +211,10 @@ def write_history_snapshot(path: Path, ids: pa.Array, rows: pa.Table, as_of: dat
     """Writes the recent histories of some queries, for Feast.
 
     Args:
-        path: Of a file below `query_history`.
-        ids: [n] queries.
-        rows: [n] in the columns of `HISTORY_SCHEMA`.
-        as_of: Their time.
+        path: File below `query_history`.
+        ids: Query ids, [n].
+        rows: Histories in the columns of `HISTORY_SCHEMA`, [n].
+        as_of: Time of the histories.
     """
     times = pa.repeat(pa.scalar(as_of, TIME_TYPE), len(ids))
     columns = {ID_COLUMN["query"]: ids, EVENT_TIME: times}
@@ -225,17 +225,18 @@ def write_history_snapshot(path: Path, ids: pa.Array, rows: pa.Table, as_of: dat
 def point_in_time(
     entities: pa.Table, snapshots: pa.Table, *, on: str, time: str = EVENT_TIME
 ) -> pa.Table:
-    """Each row of `entities` with the latest snapshot of its id that is not later than the row.
+    """Joins to each row the latest snapshot of its id that is not later than the row.
 
     Args:
-        entities: Columns `on` and `time`, and any others; rows may repeat, in any order.
-        snapshots: The same two columns and the features, in any order; of snapshots of one id and
-            time the last row counts.
-        on: The ids' column; integers and their text are the same.
+        entities: Rows with columns `on`, `time` and any others, in any order; they may repeat.
+        snapshots: Rows with the same two columns and the features, in any order; the last row
+            counts where several have one id and time.
+        on: Column of the ids; integers and their text are the same.
         time: Column of timestamps in both.
 
     Returns:
-        [entities] in their order, with the snapshots' other columns; null where there is none yet.
+        Rows of `entities` in their order, with the other columns of the snapshots; null where
+        there is none yet.
     """
     ids = pa.concat_arrays(
         [table[on].combine_chunks().cast(pa.string()) for table in (snapshots, entities)]
@@ -250,13 +251,13 @@ def point_in_time(
     keys = code * width + np.searchsorted(moments, moment, side="right")
     order = np.argsort(keys, kind="stable")
     wanted_keys = wanted_code * width + np.searchsorted(moments, wanted, side="right")
-    found = np.searchsorted(keys[order], wanted_keys, side="right") - 1
-    is_found = found >= 0
-    rows = order[np.maximum(found, 0)] if len(order) else np.zeros(len(found), np.int64)
+    position = np.searchsorted(keys[order], wanted_keys, side="right") - 1
+    is_known = position >= 0
+    rows = order[np.maximum(position, 0)] if len(order) else np.zeros(len(position), np.int64)
     if len(order):
-        is_found &= code[rows] == wanted_code
+        is_known &= code[rows] == wanted_code
     joined = entities
-    take = pa.array(rows, mask=~is_found)
+    take = pa.array(rows, mask=~is_known)
     for name in snapshots.column_names:
         if name not in (on, time):
             values = snapshots[name]
@@ -270,7 +271,7 @@ def _micros(column: pa.ChunkedArray) -> Ints:
 
 
 def _latest_rows(ids: pa.ChunkedArray) -> Ints:
-    """The last row of each id, of rows that are sorted by id and time."""
+    """Returns the last row of each id; the rows are sorted by id and time."""
     codes = ids.combine_chunks().dictionary_encode().indices.to_numpy()
     is_last = np.ones(len(codes), bool)
     is_last[:-1] = codes[1:] != codes[:-1]
@@ -278,17 +279,17 @@ def _latest_rows(ids: pa.ChunkedArray) -> Ints:
 
 
 def _differs(now: pa.Table, latest: pa.Table, on: str) -> Bools:
-    """Which rows of `now` are not what the latest snapshot of their id says."""
+    """Checks which rows of `now` differ from the latest snapshot of their id."""
     if not len(latest):
         return np.ones(len(now), bool)
-    place = pc.index_in(now[on].combine_chunks(), value_set=latest[on].combine_chunks())
+    position = pc.index_in(now[on].combine_chunks(), value_set=latest[on].combine_chunks())
     content = [encode_rows(table.drop_columns([on, EVENT_TIME])) for table in (now, latest)]
-    same = pc.equal(content[0], content[1].take(place))
+    same = pc.equal(content[0], content[1].take(position))
     return ~pc.fill_null(same, False).to_numpy(zero_copy_only=False)
 
 
 def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    """A feature that was kept as another type, null where it cannot be read as this one."""
+    """Casts a feature that was kept as another type; null where that is impossible."""
     try:
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -1,4 +1,4 @@
-"""The feature views: which raw columns they hold, and their names in Feast."""
+"""The feature views: their raw columns, and their names in Feast."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ EVENT_TIME = "event_timestamp"
 IS_CURRENT = "is_current"
 
 _ESCAPED = re.compile(r"_x([0-9A-F]{2})")
-# What looks like an escape is none: its underscore is escaped.
+# An underscore that would begin an escape is escaped itself.
 _NOT_PLAIN = re.compile(r"_(?=x[0-9A-F]{2})|[^A-Za-z0-9_]")
 
 
@@ -22,8 +22,8 @@ class FeatureView:
     """The raw features of a side.
 
     Attributes:
-        side: Which.
-        columns: Their names and types as in the side's table; without the id.
+        side: Side of the features.
+        columns: Names and types of the columns as in the side's table, without the id.
     """
 
     side: Side
@@ -31,45 +31,45 @@ class FeatureView:
 
     @property
     def name(self) -> str:
-        """Of the view, here and in Feast."""
+        """Name of the view, here and in Feast."""
         return f"{self.side}_features"
 
     @property
     def id_column(self) -> str:
-        """Of its snapshots; Feast's join key."""
+        """Column of the ids in snapshots; Feast's join key."""
         return ID_COLUMN[self.side]
 
     @property
     def feast_names(self) -> dict[str, str]:
-        """By column."""
+        """Names in Feast, by column."""
         return feast_names(self.columns.names, (self.id_column, EVENT_TIME, IS_CURRENT))
 
 
 def raw_columns(schema: FeatureSchema, side: Side) -> list[str]:
-    """The columns that a side's features are read from, without the id."""
+    """Returns the columns that a side's features are read from, without the id."""
     return [f.name for f in schema.side(side) if not f.is_id]
 
 
 def feast_names(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
-    """Names that Feast and SQL take, for columns that may be called anything.
+    """Returns names that Feast and SQL accept, for columns of any name.
 
     A character that is not a letter, a digit or an underscore becomes `_x` and two hex digits for
-    each of its UTF-8 bytes; a name that differs from an earlier or a reserved one in case at most,
-    which SQL does not tell apart, is escaped whole. `column_name` is the inverse.
+    each of its UTF-8 bytes. A name that equals an earlier or a reserved one but for case, which SQL
+    ignores, is escaped whole. `column_name` is the inverse.
     """
     taken = {name.lower() for name in reserved}
-    found: dict[str, str] = {}
+    escaped_names: dict[str, str] = {}
     for name in names:
         escaped = _escape(name)
         if escaped.lower() in taken:
             escaped = "".join(map(_hex, name))
         taken.add(escaped.lower())
-        found[name] = escaped
-    return found
+        escaped_names[name] = escaped
+    return escaped_names
 
 
 def column_name(feast_name: str) -> str:
-    """The column of a name of `feast_names`."""
+    """Returns the column of a name that `feast_names` made."""
     content = bytearray()
     position = 0
     for match in _ESCAPED.finditer(feast_name):

@@ -7,11 +7,11 @@ from feature_store.settings import FeatureStoreConfig
 
 
 def open_online_store(settings: FeatureStoreConfig, directory: Path) -> OnlineStore:
-    """The store that the configuration names.
+    """Opens the store that the configuration names.
 
     Args:
-        settings: The section `feature_store`.
-        directory: Of the feature store; SQLite's files are below.
+        settings: Section `feature_store` of the configuration.
+        directory: Directory of the feature store; SQLite's files are below it.
 
     Raises:
         UserError: Redis does not answer.

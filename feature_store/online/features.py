@@ -17,7 +17,7 @@ from feature_store.schema import Side
 
 @dataclass(frozen=True)
 class HistoryEvent:
-    """Of a query's recent history."""
+    """An event of a query's recent history."""
 
     item_id: str
     timestamp: datetime
@@ -25,12 +25,12 @@ class HistoryEvent:
 
 @dataclass(frozen=True)
 class QueryFeatures:
-    """A query as it is now.
+    """The features and history of a query at this moment.
 
     Attributes:
-        is_known: Whether it has features.
+        is_known: Whether the store has features of the query.
         features: One row of raw values, as `SideEncoder.encode` takes it; nulls where unknown.
-        history: Oldest first, up to the store's `max_length`.
+        history: Events, oldest first, up to the store's `max_length`.
     """
 
     is_known: bool
@@ -38,39 +38,39 @@ class QueryFeatures:
     history: tuple[HistoryEvent, ...]
 
     def encode(self, encoder: SideEncoder) -> dict[str, Column]:
-        """As `prepare` encoded it, by the same encoder."""
+        """Encodes the features with the encoder of `prepare`, and so in the same way."""
         return encoder.encode(self.features)
 
 
 class OnlineFeatures:
-    """Reads the store, and appends events to it; needs no Feast.
+    """Reader of the store, which also appends events; it needs no Feast.
 
-    One thread uses it at a time.
+    Only one thread may use it at a time.
 
     Args:
-        store: Of `open_online_store`.
+        store: Store that `open_online_store` opened.
     """
 
     def __init__(self, store: OnlineStore) -> None:
         self.store = store
 
     def query(self, query_id: str) -> QueryFeatures:
-        """Raw features and recent history; both may be empty.
+        """Reads raw features and recent history of a query; both may be empty.
 
         Raises:
             UserError: Nothing was materialized.
         """
-        found = self.store.read_query(query_id)
-        table = decode_rows([found.features], found.contents.row_schema("query_features"))
-        history = [HistoryEvent(item, moment_of(time)) for time, item in history_of(found)]
+        stored = self.store.read_query(query_id)
+        table = decode_rows([stored.features], stored.contents.row_schema("query_features"))
+        history = [HistoryEvent(item, moment_of(time)) for time, item in history_of(stored)]
         return QueryFeatures(
-            is_known=found.features is not None,
-            features=_with_ids(table, "query", [query_id], found.contents),
+            is_known=stored.features is not None,
+            features=_with_ids(table, "query", [query_id], stored.contents),
             history=tuple(history),
         )
 
     def items(self, item_ids: Sequence[str]) -> pa.Table:
-        """[items] raw features, as `SideEncoder.encode` takes them; nulls where unknown.
+        """Reads raw features, [items], as `SideEncoder.encode` takes them; nulls where unknown.
 
         Raises:
             UserError: Nothing was materialized.
@@ -80,15 +80,15 @@ class OnlineFeatures:
         return _with_ids(table, "item", item_ids, contents)
 
     def append_event(self, query_id: str, item_id: str, timestamp: datetime) -> None:
-        """Adds an event to a query's history, from the next read on.
+        """Adds an event to a query's history, which the next read returns.
 
         The same event again changes nothing, and events may come in any order. A query that is not
         known gets a history.
 
         Args:
-            query_id: Whose.
-            item_id: With which item.
-            timestamp: When; without a time zone it is UTC.
+            query_id: Id of the query.
+            item_id: Id of the event's item.
+            timestamp: Time of the event; without a time zone it is UTC.
 
         Raises:
             UserError: An id is empty, or nothing was materialized.
@@ -104,7 +104,7 @@ class OnlineFeatures:
 
 
 def _with_ids(table: pa.Table, side: Side, ids: Sequence[str], contents: Contents) -> pa.Table:
-    """With the ids under the name of the id feature, if there is one."""
+    """Adds the ids as a column under the name of the id feature, if there is one."""
     names = [f.name for f in contents.features.side(side) if f.is_id]
     columns = {name: table[name] for name in table.column_names}
     # A table without any column would have no rows.

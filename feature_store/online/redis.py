@@ -1,13 +1,13 @@
 """The online store in Redis, for any number of machines.
 
-    <prefix>:current                        the generation
-    <prefix>:loading                        one that is being written
-    <prefix>:<generation>:contents          what it holds
+    <prefix>:current                        generation that is read
+    <prefix>:loading                        generation that is being written
+    <prefix>:<generation>:contents          its description
     <prefix>:<generation>:<view>:<bucket>   hash: id -> row; the buckets are ranges of the ids' hash
     <prefix>:appended                       set: queries that events were appended to
     <prefix>:appended:<query>               sorted set: item NUL time, scored by time
 
-A few thousand hashes of many fields take less memory than a key a row, load faster, and are
+A few thousand hashes of many fields take less memory than a key for each row, load faster, and are
 replaced and removed by name.
 """
 
@@ -27,28 +27,28 @@ from feature_store.online.store import (
     VIEWS,
     Contents,
     Event,
-    Found,
     Keep,
+    StoredQuery,
     View,
     batches,
-    latest_appended,
+    latest_events,
     nothing_materialized,
 )
 from feature_store.settings import PASSWORD_VARIABLE
 
 _BUCKETS = 1024
 _CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 5.0
-# Of a load: rows in memory, and replies that are awaited at a time.
+# Rows of a load in memory, and replies that are awaited at a time.
 _BATCH_ROWS = 20_000
 _SEPARATOR = b"\0"
 
 
 class RedisStore:
-    """See `OnlineStore`.
+    """The store in Redis; see `OnlineStore`.
 
     Args:
-        url: Without a password.
-        prefix: Of all keys.
+        url: Address of the server, without a password.
+        prefix: Prefix of all keys.
 
     Raises:
         UserError: The server does not answer.
@@ -61,11 +61,11 @@ class RedisStore:
 
         self._prefix = prefix
         self._contents: Contents | None = None
-        # Its annotations are those of the asynchronous client as well.
+        # The client's annotations are also those of the asynchronous client.
         self._client: Any = redis.Redis.from_url(
             url,
             password=os.environ.get(PASSWORD_VARIABLE),
-            # A server that hangs must not hang those that ask it.
+            # A server that hangs must not block its clients.
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_ANSWER_SECONDS,
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries=2),
@@ -79,17 +79,17 @@ class RedisStore:
             ) from error
 
     def contents(self) -> Contents | None:
-        """See `OnlineStore`."""
+        """Returns the description of the current generation."""
         generation = self._client.get(f"{self._prefix}:current")
         return self._contents_of(generation) if generation is not None else None
 
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
-        """See `OnlineStore`."""
+        """Reads rows of a view; None where there is none."""
         contents, rows = self._at_current(lambda pipe, g: self._get_all(pipe, g, view, ids))
         return contents, rows
 
-    def read_query(self, query_id: str) -> Found:
-        """See `OnlineStore`."""
+    def read_query(self, query_id: str) -> StoredQuery:
+        """Reads everything about a query, of one generation."""
 
         def ask(pipe: Any, generation: str) -> None:
             self._get_all(pipe, generation, "query_features", [query_id])
@@ -97,10 +97,10 @@ class RedisStore:
             pipe.zrange(self._appended_key(query_id), 0, -1)
 
         contents, (features, history, appended) = self._at_current(ask)
-        return Found(contents, features, history, [_event(member) for member in appended])
+        return StoredQuery(contents, features, history, [_event(member) for member in appended])
 
     def append(self, query_id: str, event: Event) -> None:
-        """See `OnlineStore`."""
+        """Adds an event, unless it is there; only the latest of a query are kept."""
         import redis
 
         contents = self._require_contents()
@@ -110,7 +110,7 @@ class RedisStore:
                 try:
                     pipe.watch(key)
                     before = [_event(member) for member in pipe.zrange(key, 0, -1)]
-                    latest = latest_appended([*before, event], contents)
+                    latest = latest_events([*before, event], contents)
                     gone = [_member(other) for other in set(before) - set(latest)]
                     pipe.multi()
                     if event in latest:
@@ -121,15 +121,15 @@ class RedisStore:
                     pipe.execute()
                     return
                 except redis.WatchError:
-                    continue  # Another one appended to the same query.
+                    continue  # Another client appended to the same query.
 
     def appended(self, query_id: str) -> list[Event]:
-        """See `OnlineStore`."""
+        """Returns the events that were appended to a query."""
         members = self._client.zrange(self._appended_key(query_id), 0, -1)
         return [_event(member) for member in members]
 
     def prune(self, keep: Keep) -> None:
-        """See `OnlineStore`."""
+        """Removes the appended events that are not kept."""
         index = f"{self._prefix}:appended"
         for name in self._client.sscan_iter(index, count=1000):
             query_id = name.decode()
@@ -141,11 +141,11 @@ class RedisStore:
 
     @contextmanager
     def load(self, contents: Contents) -> Iterator["_RedisLoader"]:
-        """See `OnlineStore`."""
+        """Begins a new generation."""
         before = self._client.get(f"{self._prefix}:current")
         unfinished = self._client.get(f"{self._prefix}:loading")
         if unfinished is not None and unfinished != before:
-            self._drop(unfinished.decode())  # Of a killed run.
+            self._drop(unfinished.decode())  # It was left by a killed run.
         generation = contents.generation
         self._client.set(f"{self._prefix}:loading", generation)
         yield _RedisLoader(self._client, f"{self._prefix}:{generation}")
@@ -157,7 +157,7 @@ class RedisStore:
             self._drop(before.decode())
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
-        """See `OnlineStore`."""
+        """Replaces single rows of the current generation."""
         generation = self._require_contents().generation
         with self._client.pipeline(transaction=False) as pipe:
             for text, row in zip(ids, rows, strict=True):
@@ -165,7 +165,7 @@ class RedisStore:
             pipe.execute()
 
     def clear(self) -> None:
-        """See `OnlineStore`."""
+        """Removes everything."""
         generation = self._client.get(f"{self._prefix}:current")
         if generation is not None:
             self._client.delete(f"{self._prefix}:current")
@@ -173,19 +173,19 @@ class RedisStore:
         self.prune(lambda query_id, event: False)
 
     def close(self) -> None:
-        """See `OnlineStore`."""
+        """Closes its connections."""
         self._client.close()
 
     def _at_current(self, ask: Any) -> tuple[Contents, list[Any]]:
-        """Asks of the generation that was current last time, and again if it no longer is."""
+        """Reads the generation that was current last time, and reads again if it no longer is."""
         contents = self._contents or self._require_contents()
         while True:
             with self._client.pipeline(transaction=True) as pipe:
                 pipe.get(f"{self._prefix}:current")
                 ask(pipe, contents.generation)
-                generation, *found = pipe.execute()
+                generation, *replies = pipe.execute()
             if generation is not None and generation.decode() == contents.generation:
-                return contents, found
+                return contents, replies
             contents = self._require_contents()
 
     def _require_contents(self) -> Contents:
@@ -227,7 +227,7 @@ class RedisStore:
                 return  # An event came meanwhile.
 
     def _drop(self, generation: str) -> None:
-        """A generation that no reader is told of any more."""
+        """Deletes a generation that readers no longer learn of."""
         names = [f"{view}:{bucket}" for view in VIEWS for bucket in range(_BUCKETS)]
         keys = [f"{self._prefix}:{generation}:{name}" for name in ["contents", *names]]
         self._client.unlink(*keys)
@@ -239,12 +239,12 @@ class _RedisLoader:
         self._prefix = prefix
 
     def add(self, view: View, ids: pa.Array, rows: pa.Array) -> None:
-        """See `Loader`."""
+        """Adds rows of ids, sorted by `hash_of_ids`."""
         for some_ids, some_rows in batches(ids, rows, _BATCH_ROWS):
             self._send(view, some_ids, some_rows)
 
     def _send(self, view: View, ids: pa.Array, rows: pa.Array) -> None:
-        """One command a bucket, as the protocol has it; the client's own packing is far slower."""
+        """Sends a command for each bucket in the protocol's form; the client packs far slower."""
         if not len(ids):
             return
         buckets = _bucket_of(hash_of_ids(ids))
@@ -267,14 +267,14 @@ class _RedisLoader:
             for _ in starts:
                 connection.read_response()
         except BaseException:
-            connection.disconnect()  # It may owe replies.
+            connection.disconnect()  # Replies may still be due.
             raise
         finally:
             self._client.connection_pool.release(connection)
 
 
 def _bulk_strings(values: pa.Array) -> list[pa.Array]:
-    """Parts of `$<length>` CR LF `<bytes>` CR LF."""
+    """Returns the parts of `$<length>` CR LF `<bytes>` CR LF."""
     content = values.cast(pa.large_binary())
     lengths = pc.binary_length(content).cast(pa.string()).cast(pa.large_binary())
     newline = pa.scalar(b"\r\n", pa.large_binary())
@@ -282,7 +282,7 @@ def _bulk_strings(values: pa.Array) -> list[pa.Array]:
 
 
 def _bucket_of(hashed: Any) -> Any:
-    """Of 32-bit hashes, consecutive ranges."""
+    """Maps 32-bit hashes to buckets, which are consecutive ranges."""
     return hashed * _BUCKETS >> 32
 
 

@@ -2,11 +2,11 @@
 
     online/
       current                     the name of the generation's file
-      <generation>.db             bulk; written under another name, then never again but by Feast
+      <generation>.db             bulk data; after its load only Feast writes to it
       appended.db                 events appended since
 
 Rows lie in the order of their ids' hash, which is also their key, so that a bulk load only ever
-appends to the tree, and a row is found without an index beside it.
+appends to the tree, and a read needs no second index.
 """
 
 import os
@@ -25,18 +25,18 @@ from feature_store.online.store import (
     VIEWS,
     Contents,
     Event,
-    Found,
     Keep,
+    StoredQuery,
     View,
     batches,
-    latest_appended,
+    latest_events,
     nothing_materialized,
 )
 
 _BATCH_ROWS = 20_000
 _PAGE_BYTES = 16_384
 _BUSY_SECONDS = 30.0
-# So many ids may share a hash; 32 bits of hash and these leave a positive 64-bit key.
+# Bits of the position among ids of one hash; with 32 bits of hash the 64-bit key is positive.
 _SHIFT = 20
 
 _APPENDED_TABLE = (
@@ -46,10 +46,10 @@ _APPENDED_TABLE = (
 
 
 class SqliteStore:
-    """See `OnlineStore`.
+    """The store in SQLite files; see `OnlineStore`.
 
     Args:
-        directory: Of the files; made when something is written.
+        directory: Directory of the files; the first write creates it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,19 +58,19 @@ class SqliteStore:
         self._appended: sqlite3.Connection | None = None
 
     def contents(self) -> Contents | None:
-        """See `OnlineStore`."""
-        found = self._open_current()
-        return found[1] if found is not None else None
+        """Returns the description of the current generation."""
+        current = self._open_current()
+        return current[1] if current is not None else None
 
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
-        """See `OnlineStore`."""
+        """Reads rows of a view; None where there is none."""
         connection, contents = self._require_current()
         return contents, [_read(connection, view, text) for text in ids]
 
-    def read_query(self, query_id: str) -> Found:
-        """See `OnlineStore`."""
+    def read_query(self, query_id: str) -> StoredQuery:
+        """Reads everything about a query, of one generation."""
         connection, contents = self._require_current()
-        return Found(
+        return StoredQuery(
             contents,
             _read(connection, "query_features", query_id),
             _read(connection, "query_history", query_id),
@@ -78,7 +78,7 @@ class SqliteStore:
         )
 
     def append(self, query_id: str, event: Event) -> None:
-        """See `OnlineStore`."""
+        """Adds an event, unless it is there; only the latest of a query are kept."""
         contents = self._require_current()[1]
         connection = self._open_appended(create=True)
         assert connection is not None
@@ -88,11 +88,11 @@ class SqliteStore:
             )
             events = self.appended(query_id)
             if len(events) > contents.max_length or contents.distinct:
-                superseded = set(events) - set(latest_appended(events, contents))
+                superseded = set(events) - set(latest_events(events, contents))
                 _delete(connection, [(query_id, *other) for other in superseded])
 
     def appended(self, query_id: str) -> list[Event]:
-        """See `OnlineStore`."""
+        """Returns the events that were appended to a query."""
         connection = self._open_appended(create=False)
         if connection is None:
             return []
@@ -100,7 +100,7 @@ class SqliteStore:
         return connection.execute(rows, (query_id,)).fetchall()
 
     def prune(self, keep: Keep) -> None:
-        """See `OnlineStore`; what is removed is overwritten in the file."""
+        """Removes the appended events that are not kept, and overwrites them in the file."""
         connection = self._open_appended(create=False)
         if connection is None:
             return
@@ -114,7 +114,7 @@ class SqliteStore:
 
     @contextmanager
     def load(self, contents: Contents) -> Iterator["_SqliteLoader"]:
-        """See `OnlineStore`."""
+        """Begins a new generation."""
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"{contents.generation}.db"
         temporary = temporary_sibling(self.directory / name)
@@ -132,31 +132,31 @@ class SqliteStore:
             temporary.unlink(missing_ok=True)
         for other in self.directory.glob("*.db*"):
             if not other.name.startswith((name, "appended.db")):
-                other.unlink(missing_ok=True)  # Who reads it now may go on.
+                other.unlink(missing_ok=True)  # A reader that has it open can continue.
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
-        """See `OnlineStore`."""
+        """Replaces single rows of the current generation."""
         connection, _ = self._require_current()
         with _transaction(connection):
             for text, row in zip(ids, rows, strict=True):
                 key = hash_of_id(text) << _SHIFT
-                found = connection.execute(
+                rows_of_hash = connection.execute(
                     f"SELECT key, id FROM {view} WHERE key BETWEEN ? AND ?",
                     (key, key + (1 << _SHIFT) - 1),
                 ).fetchall()
-                same = [k for k, other in found if other == text]
-                place = same[0] if same else max([k + 1 for k, _ in found], default=key)
-                values = (place, text, row)
+                same = [k for k, other in rows_of_hash if other == text]
+                free = max([k + 1 for k, _ in rows_of_hash], default=key)
+                values = (same[0] if same else free, text, row)
                 connection.execute(f"INSERT OR REPLACE INTO {view} VALUES (?, ?, ?)", values)
 
     def clear(self) -> None:
-        """See `OnlineStore`."""
+        """Removes everything."""
         self.close()
         for file in (self.directory / "current", *self.directory.glob("*.db*")):
             file.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """See `OnlineStore`."""
+        """Closes its connections."""
         if self._current is not None:
             self._current[1].close()
         if self._appended is not None:
@@ -164,13 +164,13 @@ class SqliteStore:
         self._current = self._appended = None
 
     def _require_current(self) -> tuple[sqlite3.Connection, Contents]:
-        found = self._open_current()
-        if found is None:
+        current = self._open_current()
+        if current is None:
             raise nothing_materialized()
-        return found
+        return current
 
     def _open_current(self) -> tuple[sqlite3.Connection, Contents] | None:
-        """Of the generation that is current now, which may be another than at the last read."""
+        """Opens the generation that is current now, perhaps another than at the last read."""
         while True:
             try:
                 status = os.stat(self.directory / "current")
@@ -211,7 +211,7 @@ class _SqliteLoader:
     def __init__(self, path: Path, contents: Contents) -> None:
         self._connection = _connect(path, "rwc")
         self._last = {view: (-1, 0) for view in VIEWS}
-        # The file is not seen before it is finished: a crash leaves nothing to recover.
+        # No reader sees the file before it is finished: a crash leaves nothing to recover.
         for pragma in (f"page_size={_PAGE_BYTES}", "journal_mode=OFF", "synchronous=OFF"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -226,7 +226,7 @@ class _SqliteLoader:
             )
 
     def add(self, view: View, ids: pa.Array, rows: pa.Array) -> None:
-        """See `Loader`."""
+        """Adds rows of ids, sorted by `hash_of_ids`."""
         insert = f"INSERT INTO {view} VALUES (?, ?, ?)"
         for some_ids, some_rows in batches(ids, rows, _BATCH_ROWS):
             keys = self._keys(view, hash_of_ids(some_ids))
@@ -234,7 +234,7 @@ class _SqliteLoader:
             self._connection.executemany(insert, values)
 
     def finish(self) -> None:
-        """Ends the one transaction."""
+        """Commits the only transaction."""
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -242,24 +242,24 @@ class _SqliteLoader:
         self._connection.close()
 
     def _keys(self, view: View, hashes: Ints) -> list[int]:
-        """Hash and place among the ids of the same hash, which come one after the other."""
-        last, place = self._last[view]
+        """Computes keys: the hash, then the position among the adjacent ids of that hash."""
+        last, last_position = self._last[view]
         is_new = np.ones(len(hashes), bool)
         is_new[1:] = hashes[1:] != hashes[:-1]
         is_new[:1] = hashes[:1] != last
-        position = np.arange(len(hashes))
-        first = np.maximum.accumulate(np.where(is_new, position, -1))
-        places = np.where(first >= 0, position - first, position + place + 1)
+        row = np.arange(len(hashes))
+        first = np.maximum.accumulate(np.where(is_new, row, -1))
+        positions = np.where(first >= 0, row - first, row + last_position + 1)
         if len(hashes):
-            self._last[view] = (int(hashes[-1]), int(places[-1]))
-        return ((hashes << _SHIFT) + places).tolist()
+            self._last[view] = (int(hashes[-1]), int(positions[-1]))
+        return ((hashes << _SHIFT) + positions).tolist()
 
 
 def _read(connection: sqlite3.Connection, view: View, text: str) -> bytes | None:
     key = hash_of_id(text) << _SHIFT
     query = f"SELECT row FROM {view} WHERE key BETWEEN ? AND ? AND id = ?"
-    found = connection.execute(query, (key, key + (1 << _SHIFT) - 1, text)).fetchone()
-    return found[0] if found is not None else None
+    row = connection.execute(query, (key, key + (1 << _SHIFT) - 1, text)).fetchone()
+    return row[0] if row is not None else None
 
 
 def _delete(connection: sqlite3.Connection, rows: list[tuple[str, int, str]]) -> None:

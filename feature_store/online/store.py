@@ -1,8 +1,8 @@
 """The online store: the latest raw features, and each query's recent history.
 
-What is bulk comes from `recsys materialize`, a generation at a time, and is replaced as a whole.
-Events that are appended later lie beside it, and are merged into the history whenever it is read.
-So neither writer ever waits for the other, and an event may come twice, or late.
+Bulk data comes from `recsys materialize`, a generation at a time, and is replaced as a whole.
+Events that are appended later are kept apart, and merged into the history whenever it is read. So
+neither writer ever waits for the other, and an event may come twice, or late.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +23,13 @@ VIEWS: tuple[View, ...] = ("item_features", "query_features", "query_history")
 
 
 class Contents(Frozen):
-    """What a generation of the store holds.
+    """The description of a generation of the store.
 
     Attributes:
-        generation: Identifies it.
-        features: Of both sides.
-        columns: By side, the Arrow schema of the raw features in hex, without the ids.
-        max_length: Of a history.
+        generation: Identifier of the generation.
+        features: Feature schema.
+        columns: Arrow schemas of the raw features in hex, without the ids, by side.
+        max_length: Greatest length of a history.
         distinct: Whether a history holds an item once.
     """
 
@@ -40,7 +40,7 @@ class Contents(Frozen):
     distinct: bool
 
     def row_schema(self, view: View) -> pa.Schema:
-        """Of the rows of a view."""
+        """Returns the columns of the rows of a view."""
         if view == "query_history":
             return HISTORY_SCHEMA
         content = bytes.fromhex(self.columns["item" if view == "item_features" else "query"])
@@ -48,7 +48,7 @@ class Contents(Frozen):
 
 
 def schema_in_hex(schema: pa.Schema) -> str:
-    """As `Contents` keeps it."""
+    """Encodes an Arrow schema for `Contents.columns`."""
     return schema.serialize().to_pybytes().hex()
 
 
@@ -56,13 +56,13 @@ Keep = Callable[[str, Event], bool]  # Whether an appended event of a query is k
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a store has of one query; None where it has nothing.
+class StoredQuery:
+    """The rows of one query; None where the store has none.
 
     Attributes:
-        contents: Of the generation that was read.
-        features: The row of `query_features`.
-        history: The row of `query_history`.
+        contents: Description of the generation that was read.
+        features: Row of `query_features`.
+        history: Row of `query_history`.
         appended: Events that were appended since, in no order.
     """
 
@@ -73,38 +73,38 @@ class Found:
 
 
 class Loader(Protocol):
-    """Fills a new generation, which readers see when the block ends without an error."""
+    """Writer of a new generation, which readers see when the block ends without an error."""
 
     def add(self, view: View, ids: pa.Array, rows: pa.Array) -> None:
-        """Adds rows, [n] strings and [n] bytes; all rows of a view sorted by `hash_of_ids`."""
+        """Adds rows, [n] bytes, of ids, [n]; a view's rows come sorted by `hash_of_ids`."""
 
 
 class OnlineStore(Protocol):
-    """SQLite or Redis. Reads see one generation, and raise `UserError` where there is none."""
+    """A store in SQLite or Redis; reads see one generation, and raise `UserError` without any."""
 
     def contents(self) -> Contents | None:
-        """Of the current generation."""
+        """Returns the description of the current generation; None where there is none."""
 
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
-        """Rows of a view, None where there is none."""
+        """Reads rows of a view; None where there is none."""
 
-    def read_query(self, query_id: str) -> Found:
-        """All that is known of a query."""
+    def read_query(self, query_id: str) -> StoredQuery:
+        """Reads everything about a query, of one generation."""
 
     def append(self, query_id: str, event: Event) -> None:
-        """Adds an event, unless it is there; of a query only the latest are kept."""
+        """Adds an event, unless it is there; only the latest of a query are kept."""
 
     def appended(self, query_id: str) -> list[Event]:
-        """The events that were appended to a query."""
+        """Returns the events that were appended to a query, in no order."""
 
     def prune(self, keep: Keep) -> None:
-        """Removes appended events without a trace."""
+        """Removes the appended events that are not kept, without a trace."""
 
     def load(self, contents: Contents) -> AbstractContextManager[Loader]:
         """Begins a new generation."""
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
-        """Replaces single rows of the current generation, as Feast's own writers do."""
+        """Replaces single rows of the current generation, for Feast's own writers."""
 
     def clear(self) -> None:
         """Removes everything."""
@@ -113,29 +113,28 @@ class OnlineStore(Protocol):
         """Closes its connections."""
 
 
-def history_of(found: Found) -> list[Event]:
-    """The materialized history and what was appended since."""
-    events = [*found.appended]
-    if found.history is not None:
-        table = decode_rows([found.history], HISTORY_SCHEMA)
+def history_of(stored: StoredQuery) -> list[Event]:
+    """Merges the materialized history with the events appended since."""
+    events = [*stored.appended]
+    if stored.history is not None:
+        table = decode_rows([stored.history], HISTORY_SCHEMA)
         items = table["items"].chunk(0).values.to_pylist()
         times = table["timestamps"].chunk(0).values.cast(pa.int64()).to_pylist()
         events += zip(times, items, strict=True)
-    contents = found.contents
-    return recent(events, max_length=contents.max_length, distinct=contents.distinct)
+    return latest_events(events, stored.contents)
 
 
-def latest_appended(events: Iterable[Event], contents: Contents) -> list[Event]:
-    """Those of a query's appended events that can still be in its history."""
+def latest_events(events: Iterable[Event], contents: Contents) -> list[Event]:
+    """Returns those of a query's events that its history holds, oldest first."""
     return recent(events, max_length=contents.max_length, distinct=contents.distinct)
 
 
 def nothing_materialized() -> UserError:
-    """What a reader of an empty store is told."""
+    """Builds the error of a read of an empty store."""
     return UserError("the online store is empty; run `recsys materialize` first.")
 
 
 def batches(ids: pa.Array, rows: pa.Array, size: int) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Slices of both."""
+    """Cuts ids and rows into slices of `size`."""
     for start in range(0, len(ids), size):
         yield ids.slice(start, size), rows.slice(start, size)
