@@ -8,7 +8,7 @@ A new method is a class here, listed in `SelfSupervisionConfig`, and a loss; see
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -299,3 +299,8 @@ SelfSupervisionConfig = Annotated[
     NoSelfSupervision | FeatureDropout | SpreadOut | RandomMasking | CorrelatedMasking,
     Field(discriminator="method"),
 ]
+# The same, by the value of `ssl.method`.
+SSL_SETTINGS: Mapping[str, type[SslSettings]] = {
+    settings.model_fields["method"].default: settings
+    for settings in get_args(get_args(SelfSupervisionConfig)[0])
+}

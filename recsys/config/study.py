@@ -1,23 +1,45 @@
-"""The `study` section of a configuration: which objectives are compared, and how fairly."""
+"""The `study` section of a configuration: the alternatives compared, and how fairly."""
 
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
-from recsys.config.tuning import Dimension, flat_paths
+from recsys.config.ssl import SSL_SETTINGS
+from recsys.config.tuning import Choices, Dimension, flat_paths
 
 
 class Arm(Settings):
     """One of the alternatives.
 
     Attributes:
-        values: Of the configuration, by path: what makes it this one.
-        space: What is tuned, by path.
+        values: Values of the configuration that make it this one, by path.
+        space: Dimensions of its tuning, by path.
     """
 
-    values: dict[str, Any] = Field({}, description="By path, such as ssl.method.")
-    space: dict[str, Dimension] = Field({}, description="What is tuned: Ranges and Choices.")
+    values: dict[str, Any] = Field({}, description="Values by path, such as ssl.method.")
+    space: dict[str, Dimension] = Field(
+        {}, description="Tuned settings: a Range or Choices by path."
+    )
+
+
+# Dimensions that every method may tune, beside those of its settings. Each method has equally many
+# trials, so that none wins by a longer search.
+_SHARED: dict[str, Dimension] = {
+    "model.dropout": Choices(choices=(0.2, 0.3, 0.5)),
+    "loss.id_dropout": Choices(choices=(0.0, 0.1, 0.3)),
+}
+
+
+def method_arm(method: str) -> Arm:
+    """Returns the arm of a self-supervised method, with the search space that its settings name.
+
+    Args:
+        method: Value of `ssl.method`.
+    """
+    space = SSL_SETTINGS[method].search_space
+    own = {f"ssl.{name}": dimension for name, dimension in space.items()}
+    return Arm(values={"ssl.method": method}, space={**_SHARED, **own})
 
 
 class StudyConfig(Settings):
@@ -25,12 +47,14 @@ class StudyConfig(Settings):
 
     arms: dict[str, Arm] = Field(
         {},
-        description="By name; empty: none, feature_dropout, spread_out, rfm and cfm, see "
-        "`recsys.studies.arms.default_arms`.",
+        description="Arms by name, or a list of methods such as [none, cfm], each with the search "
+        "space of its own; empty: none, feature_dropout, spread_out, rfm and cfm.",
     )
     baseline: str = Field("none", description="The arm that the others are tested against.")
     label_fractions: tuple[float, ...] = Field(
-        (1.0, 0.1), min_length=1, description="Of the training events; see data.label_fraction."
+        (1.0, 0.1),
+        min_length=1,
+        description="Fractions of the training events; see data.label_fraction.",
     )
     seeds: int = Field(5, ge=1, description="Trainings of each arm, whose test is reported.")
     trials: int = Field(
@@ -45,15 +69,24 @@ class StudyConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _paths_may_be_nested(cls, section: Any) -> Any:
+    def _arms_have_other_forms(cls, section: Any) -> Any:
+        """Arms may be named by their methods, and paths of a search space may be nested."""
         arms = section.get("arms") if isinstance(section, dict) else None
+        if isinstance(arms, list):
+            unknown = [name for name in arms if name not in SSL_SETTINGS]
+            if unknown:
+                raise ValueError(
+                    f"study.arms lists {unknown[0]!r}, which is no method of self-supervision; "
+                    f"expected some of {', '.join(SSL_SETTINGS)}"
+                )
+            return {**section, "arms": {name: method_arm(name) for name in arms}}
         if not isinstance(arms, dict):
             return section
-        found = {}
+        flat = {}
         for name, arm in arms.items():
             is_arm = isinstance(arm, dict) and isinstance(arm.get("space"), dict)
-            found[name] = {**arm, "space": flat_paths(arm["space"])} if is_arm else arm
-        return {**section, "arms": found}
+            flat[name] = {**arm, "space": flat_paths(arm["space"])} if is_arm else arm
+        return {**section, "arms": flat}
 
     @model_validator(mode="after")
     def _baseline_is_an_arm(self) -> "StudyConfig":

@@ -8,49 +8,17 @@ import optuna
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import with_values
-from recsys.config.ssl import (
-    CorrelatedMasking,
-    FeatureDropout,
-    NoSelfSupervision,
-    RandomMasking,
-    SpreadOut,
-    SslSettings,
-)
-from recsys.config.study import Arm
-from recsys.config.tuning import Choices, Dimension
+from recsys.config.study import Arm, method_arm
 from recsys.tuning.space import Axis
 
 _SEED = 0
 
-# Dimensions that every method may tune, beside those of its settings. Each method has equally many
-# trials, so that none wins by a longer search.
-_SHARED: dict[str, Dimension] = {
-    "model.dropout": Choices(choices=(0.2, 0.3, 0.5)),
-    "loss.id_dropout": Choices(choices=(0.0, 0.1, 0.3)),
-}
-_OF_THE_PAPER: tuple[type[SslSettings], ...] = (
-    NoSelfSupervision,
-    FeatureDropout,
-    SpreadOut,
-    RandomMasking,
-    CorrelatedMasking,
-)
+_OF_THE_PAPER = ("none", "feature_dropout", "spread_out", "rfm", "cfm")
 
 
 def default_arms() -> dict[str, Arm]:
     """Returns the paper's comparison: no self-supervision, its two baselines, RFM and CFM."""
-    return {method_name(settings): method_arm(settings) for settings in _OF_THE_PAPER}
-
-
-def method_arm(settings: type[SslSettings]) -> Arm:
-    """Returns the arm of a method, with the search space that its settings name."""
-    space = {f"ssl.{name}": dimension for name, dimension in settings.search_space.items()}
-    return Arm(values={"ssl.method": method_name(settings)}, space={**_SHARED, **space})
-
-
-def method_name(settings: type[SslSettings]) -> str:
-    """Returns the value of `ssl.method` that selects a method."""
-    return str(settings.model_fields["method"].default)
+    return {method: method_arm(method) for method in _OF_THE_PAPER}
 
 
 def arms_of(config: Config) -> dict[str, Arm]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +12,11 @@ import torch
 from recsys.checkpoint.manifest import checkpoint_path, read_checkpoint
 from recsys.checkpoint.state import checkpoint_state, restore
 from recsys.checkpoint.writer import CheckpointWriter
-from recsys.config.ssl import SelfSupervisionConfig, SslSettings
+from recsys.config.ssl import SSL_SETTINGS
+from recsys.config.study import method_arm
 from recsys.data.builder import BatchBuilder
 from recsys.ssl.methods import METHODS
+from recsys.studies.arms import trials_of
 from recsys.training.launch import single_process_group
 from tests.support.parity import (
     BATCH,
@@ -37,15 +39,12 @@ ITEMS_OF_STEP = 13
 LEARNING_STEPS = 80
 STEPS, KILLED_AT = 6, 3
 
-SETTINGS: tuple[type[SslSettings], ...] = get_args(get_args(SelfSupervisionConfig)[0])
 # Every method as it is by default, and switches of some that change how it is trained.
 SECTIONS: dict[str, dict[str, Any]] = {
     **{
-        str(settings.model_fields["method"].default): {
-            "method": settings.model_fields["method"].default,
-            "batch_size": ITEMS_OF_STEP,
-        }
-        for settings in METHODS
+        method: {"method": method, "batch_size": ITEMS_OF_STEP}
+        for method, settings in SSL_SETTINGS.items()
+        if settings in METHODS
     },
     "rfm on training items": {"method": "rfm", "items": "training"},
     "cfm with a head": {"method": "cfm", "batch_size": ITEMS_OF_STEP, "projection": 8},
@@ -70,15 +69,15 @@ def trained() -> tuple[dict[str, Trained], dict[str, Trained]]:
     return dict(zip(SECTIONS, one, strict=True)), dict(zip(SECTIONS, two, strict=True))
 
 
-def test_every_method_with_views_has_a_loss_and_a_name_of_its_own() -> None:
-    assert {settings for settings in SETTINGS if settings().view_plan is not None} == set(METHODS)
-    names = [settings.model_fields["method"].default for settings in SETTINGS]
-    assert len(set(names)) == len(names)
+def test_every_method_with_views_has_a_loss() -> None:
+    assert set(METHODS) == {s for s in SSL_SETTINGS.values() if s().view_plan is not None}
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_a_search_space_names_settings_of_the_method(settings: type[SslSettings]) -> None:
-    assert settings.search_space.keys() <= settings.model_fields.keys() - {"method"}
+@pytest.mark.parametrize("method", SSL_SETTINGS)
+def test_a_study_can_tune_it(method: str) -> None:
+    trials = trials_of(config(), method, method_arm(method), trials=4)
+    assert len(trials) == 4
+    assert all(values["ssl.method"] == method for values in trials)
 
 
 @pytest.mark.parametrize("name", SECTIONS)

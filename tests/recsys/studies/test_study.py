@@ -104,6 +104,11 @@ def test_every_objective_is_tuned_with_the_same_number_of_trials(config):
     assert trials_of(config, "none", Arm(), 4) == [{}]
 
 
+def test_a_list_of_methods_is_an_arm_of_each(config):
+    listed = with_values(config, {"study.arms": ["none", "cfm"]}, source="the test")
+    assert arms_of(listed) == {name: default_arms()[name] for name in ("none", "cfm")}
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -113,6 +118,7 @@ def test_every_objective_is_tuned_with_the_same_number_of_trials(config):
         ),
         ({"study.arms": {"none": {"values": {"ssl.alhpa": 1}}}}, "alhpa"),
         ({"study.arms": {}, "study.baseline": "b"}, "is none of the arms"),
+        ({"study.arms": ["none", "cmf"]}, "lists 'cmf', which is no method"),
     ],
 )
 def test_what_is_no_arm_is_refused(config, values, sentence):
