@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
@@ -38,6 +39,10 @@ class Progress(Frozen):
     def schedule_step(self) -> int:
         """Steps since the first beginning, which learning rates are a function of."""
         return self.schedule_start + self.step
+
+    def is_over(self, total_steps: int, patience: int) -> bool:
+        """Returns whether all steps are done, or validations have not improved for too long."""
+        return self.step >= total_steps or self.stale >= patience
 
     def at_step(self, step: int) -> "Progress":
         """Returns the progress after `step` steps, with the validations so far."""
@@ -79,6 +84,18 @@ class CheckpointManifest(Frozen):
     files: dict[str, int]
 
 
+class Checkpoint(NamedTuple):
+    """A finished checkpoint.
+
+    Attributes:
+        path: Directory of the checkpoint.
+        manifest: Manifest in it.
+    """
+
+    path: Path
+    manifest: CheckpointManifest
+
+
 def checkpoint_path(directory: Path, step: int) -> Path:
     """Of the checkpoint that was taken after `step` steps."""
     return directory / f"{CHECKPOINT_PREFIX}{step:010d}"
@@ -86,7 +103,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 def latest_checkpoint(
     directory: Path, warn: Callable[[str], None] | None = None
-) -> tuple[Path, CheckpointManifest] | None:
+) -> Checkpoint | None:
     """The last finished checkpoint under `directory` whose files are whole, or None.
 
     Args:
@@ -95,13 +112,13 @@ def latest_checkpoint(
     """
     for path, manifest, damage in _newest_first(directory):
         if manifest is not None and damage is None:
-            return path, manifest
+            return Checkpoint(path, manifest)
         if warn is not None:
             warn(f"{path} is damaged ({damage}): going on from the one before it")
     return None
 
 
-def read_checkpoint(path: Path) -> tuple[Path, CheckpointManifest]:
+def read_checkpoint(path: Path) -> Checkpoint:
     """One checkpoint by its path.
 
     Raises:
@@ -110,7 +127,7 @@ def read_checkpoint(path: Path) -> tuple[Path, CheckpointManifest]:
     manifest = read_manifest(path, CheckpointManifest)
     if manifest is None:
         raise UserError(f"{path} holds no finished checkpoint; set training.start: scratch.")
-    return path, manifest
+    return Checkpoint(path, manifest)
 
 
 def damage_of(path: Path, manifest: CheckpointManifest) -> str | None:

@@ -23,7 +23,7 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
-from recsys.checkpoint.manifest import CheckpointManifest, damage_of
+from recsys.checkpoint.manifest import Checkpoint, damage_of
 from recsys.checkpoint.row_state import MODEL, OPTIMIZER, Saved, State, row_state, shards_of
 from recsys.distributed.optimizers import TABLES
 
@@ -47,62 +47,58 @@ def checkpoint_state(sharded: DistributedModelParallel, optimizer: CombinedOptim
 
 
 def restore(
-    path: Path,
-    manifest: CheckpointManifest,
+    checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
 ) -> None:
     """Loads a checkpoint into a sharded model and its optimizers; a collective call.
 
     Args:
-        path: Of the checkpoint.
-        manifest: Its manifest.
+        checkpoint: Checkpoint to load.
         sharded: The same model, under any sharding and number of ranks.
-        optimizer: Of all its parameters.
+        optimizer: Optimizer of all its parameters.
 
     Raises:
         UserError: The checkpoint is damaged, or it is of another model.
     """
-    _load_all(path, manifest, sharded, optimizer, is_warm_start=False)
+    _load_all(checkpoint, sharded, optimizer, is_warm_start=False)
 
 
 def warm_start(
-    path: Path,
-    manifest: CheckpointManifest,
+    checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
     forgotten: Mapping[str, Ints],
 ) -> None:
-    """As `restore`, into a model whose tables may have more rows.
+    """Loads a checkpoint as `restore` does, into a model whose tables may have more rows.
 
-    New rows stay as they are, and so do those of forgotten tokens, and what only the losses keep
-    where the checkpoint does not have it.
+    New rows stay as they are, and so do rows of forgotten tokens, and state of the losses that the
+    checkpoint does not have.
 
     Args:
-        path: Of the checkpoint.
-        manifest: Its manifest.
+        checkpoint: Checkpoint to load.
         sharded: A new model.
-        optimizer: Of all its parameters.
-        forgotten: Rows by the name of their table.
+        optimizer: Optimizer of all its parameters.
+        forgotten: Rows of forgotten tokens, by the name of their table.
 
     Raises:
-        UserError: As `restore`.
+        UserError: The checkpoint is damaged, or it is of another model.
     """
     state = checkpoint_state(sharded, optimizer)
     fresh = [kept for name in state for kept in _rows_of(name, state, forgotten)]
-    _load_all(path, manifest, sharded, optimizer, is_warm_start=True)
+    _load_all(checkpoint, sharded, optimizer, is_warm_start=True)
     for part, index, values in fresh:
         part[index] = values
 
 
 def _load_all(
-    path: Path,
-    manifest: CheckpointManifest,
+    checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
     *,
     is_warm_start: bool,
 ) -> None:
+    path, manifest = checkpoint
     fault = damage_of(path, manifest)
     if fault is not None:
         raise UserError(f"{path} is damaged ({fault}); restore it, or train from scratch.")

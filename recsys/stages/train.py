@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,6 @@ from feature_store.core.manifests import read_manifest, write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import (
-    CHECKPOINTS,
     checkpoint_path,
     damage_of,
     latest_checkpoint,
@@ -32,22 +32,23 @@ from recsys.checkpoint.training_manifest import (
 )
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
+from recsys.data.plan import TrainingPlan
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracking import Run, open_run, start_run, tracking_uri
-from recsys.training.job import SHARDING_FILE, Job, training_plan
 from recsys.training.launch import launch
 from recsys.training.log import METRICS_FILE
 from recsys.training.progress import TrainingProgress, Watcher
+from recsys.training.run import SHARDING_FILE, TrainingRun, plan_run
 
 
 def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     """Trains the configured model, or returns at once where exactly that is already done.
 
-    A training that was interrupted goes on from its latest checkpoint.
+    A training that was interrupted is resumed from its latest checkpoint.
 
     Args:
-        config: The prepared data must be there.
-        console: For progress.
+        config: Configuration whose data is prepared.
+        console: Console to show progress on.
 
     Returns:
         The manifest of `config.train_dir`, which holds `checkpoint/` (the best one) and
@@ -64,27 +65,22 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
             "run `recsys prepare` again."
         )
     check_candidates(prepared, config.loss)
-    done = read_manifest(config.train_dir, TrainManifest)
-    if done is not None and is_up_to_date(config, prepared, done):
+    finished = read_manifest(config.train_dir, TrainManifest)
+    if finished is not None and is_up_to_date(config, prepared, finished):
         console.print(f"train: {config.train_dir} is up to date")
-        return done
-    previous = done if config.training.start == "previous" else None
-    if previous is not None:
+        return finished
+    started_from = None
+    if finished is not None and config.training.start == "previous":
         require_fit(config, prepared)
-    started_from = previous.fingerprint if previous is not None else None
-    identity = training_fingerprint(config, prepared, started_from)
-    work_dir = _open_work_dir(config, identity)
+        started_from = finished.fingerprint
+    work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from))
+    run, plan = plan_run(config, prepared, work_dir, started_from=started_from, warn=console.print)
     started = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        # MLflow takes seconds to start; the workers need not wait for it.
-        run = pool.submit(_open_run, config, work_dir)
-        try:
-            _run_workers(config, prepared, work_dir, started_from, run, console)
-            seconds = time.monotonic() - started
-            manifest = _seal(config, prepared, work_dir, started_from, run.result(), seconds)
-        except BaseException as error:
-            run.result().end("FAILED" if isinstance(error, Exception) else "KILLED")
-            raise
+    with _tracked(config, work_dir) as tracked:
+        _train_and_show(run, plan, tracked, console)
+        seconds = time.monotonic() - started
+        manifest = _publish(config, prepared, run, tracked.result(), seconds)
+    shutil.rmtree(work_dir)
     console.print(
         f"train: {manifest.steps} steps in {manifest.seconds:.0f} s; best at step "
         f"{manifest.best_step}"
@@ -105,7 +101,7 @@ def require_fit(config: Config, prepared: Prepared) -> None:
 
 
 def _open_work_dir(config: Config, identity: str) -> Path:
-    """The unfinished training's directory; one of another configuration is thrown away."""
+    """Opens the directory of the unfinished training; discards one of another configuration."""
     work_dir = work_dir_of(config)
     path = work_dir / IDENTITY_FILE
     if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["identity"] != identity:
@@ -114,116 +110,143 @@ def _open_work_dir(config: Config, identity: str) -> Path:
     return work_dir
 
 
+@contextmanager
+def _tracked(config: Config, work_dir: Path) -> Iterator[Future[Run]]:
+    """Opens the training's MLflow run in a thread, and ends it with the training's status.
+
+    MLflow takes seconds to start, and the workers need not wait for it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(_open_run, config, work_dir)
+        try:
+            yield run
+        except BaseException as error:
+            run.result().end("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        run.result().end("FINISHED")
+
+
 def _open_run(config: Config, work_dir: Path) -> Run:
-    """A resumed training goes on with its run."""
+    """Opens the MLflow run of an interrupted training, or starts one."""
     path = work_dir / IDENTITY_FILE
     identity = json.loads(path.read_text(encoding="utf-8"))
     if identity["mlflow_run_id"] is not None:
-        found = open_run(config, identity["mlflow_run_id"])
-        if found is not None:
-            return found
+        run = open_run(config, identity["mlflow_run_id"])
+        if run is not None:
+            return run
     run = start_run(config, f"{config.ssl.method}-seed{config.training.seed}")
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
 
 
-def _run_workers(
-    config: Config,
-    prepared: Prepared,
-    work_dir: Path,
-    started_from: str | None,
-    run: Future[Run],
-    console: Console,
+def _train_and_show(
+    run: TrainingRun, plan: TrainingPlan, tracked: Future[Run], console: Console
 ) -> None:
-    plan = training_plan(prepared, config)
-    found = latest_checkpoint(work_dir / CHECKPOINTS, console.print)
-    begins = ", from the previous model" if started_from is not None else ""
-    step = found[1].progress.step if found is not None else 0
-    ranks = f"{config.training.workers} rank{'s' if config.training.workers > 1 else ''}"
-    rows = "examples" if plan.kind == "events" else plan.kind
-    console.print(
-        f"train: {config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
-        f"{rows} on {ranks} ({'ray' if config.training.ray else 'local'})"
-        + (f", from the checkpoint at step {step}" if step else begins)
-    )
-    # Workers may have another working directory.
-    absolute = config.model_copy(update={"output": str(Path(config.output).resolve())})
-    previous = str(absolute.train_dir / CHECKPOINT) if started_from is not None else None
-    job = Job(absolute.model_dump_json(), str(work_dir.resolve()), previous)
+    """Runs the ranks; meanwhile shows the lines of metrics that they write, and tracks them."""
+    _announce(run, plan, console)
     progress = TrainingProgress(
-        console, step, plan.total_steps, plan.steps_per_epoch, config.evaluation.select_by
+        console,
+        run.step,
+        plan.total_steps,
+        plan.steps_per_epoch,
+        run.config.evaluation.select_by,
     )
-    show_sharding = _once(lambda: _print_sharding(work_dir, console))
-    receivers = [show_sharding, progress.show, lambda lines: run.result().log(lines)]
-    with progress, Watcher(work_dir / METRICS_FILE, step, receivers):
-        launch(job, config.training)
+    receivers = [
+        _print_once(run.work_dir / SHARDING_FILE, console),
+        progress.show,
+        lambda lines: tracked.result().log(lines),
+    ]
+    with progress, Watcher(run.work_dir / METRICS_FILE, run.step, receivers):
+        launch(run)
 
 
-def _once(action: Callable[[], None]) -> Callable[[object], None]:
-    """Of a receiver of lines, of which the first ones tell that the model has been built."""
-    waiting = [action]
-    return lambda _: waiting.pop()() if waiting else None
+def _announce(run: TrainingRun, plan: TrainingPlan, console: Console) -> None:
+    training = run.config.training
+    ranks = f"{training.workers} rank{'s' if training.workers > 1 else ''}"
+    rows = "examples" if plan.kind == "events" else plan.kind
+    beginning = ", from the previous model" if run.started_from is not None else ""
+    if run.step:
+        beginning = f", from the checkpoint at step {run.step}"
+    console.print(
+        f"train: {run.config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
+        f"{rows} on {ranks} ({'ray' if training.ray else 'local'}){beginning}"
+    )
 
 
-def _print_sharding(work_dir: Path, console: Console) -> None:
-    console.print((work_dir / SHARDING_FILE).read_text(encoding="utf-8").rstrip())
+def _print_once(path: Path, console: Console) -> Callable[[object], None]:
+    """Returns a receiver of lines that prints a file with the first ones, when it is complete."""
+    is_printed = False
+
+    def receive(_: object) -> None:
+        nonlocal is_printed
+        if not is_printed:
+            is_printed = True
+            console.print(path.read_text(encoding="utf-8").rstrip())
+
+    return receive
 
 
-def _seal(
-    config: Config,
-    prepared: Prepared,
-    work_dir: Path,
-    started_from: str | None,
-    run: Run,
-    seconds: float,
+def _publish(
+    config: Config, prepared: Prepared, run: TrainingRun, tracked: Run, seconds: float
 ) -> TrainManifest:
-    """Moves the best checkpoint to its place, with the manifest."""
-    found = latest_checkpoint(work_dir / CHECKPOINTS)
-    assert found is not None
-    progress = found[1].progress
-    best, kept = read_checkpoint(checkpoint_path(work_dir / CHECKPOINTS, progress.best_step))
-    if (damage := damage_of(best, kept)) is not None:
-        raise UserError(f"{best} is damaged ({damage}); remove {work_dir} and train again.")
-    lines = [json.loads(line) for line in (work_dir / METRICS_FILE).read_text().splitlines()]
-    validation = {
-        name.removeprefix("validation."): value
-        for line in lines
-        if line["step"] == progress.best_step
-        for name, value in line.items()
-        if name.startswith("validation.") and value is not None
-    }
+    """Puts the best checkpoint and what describes it into `config.train_dir`."""
+    latest = latest_checkpoint(run.checkpoints_dir)
+    assert latest is not None
+    progress = latest.manifest.progress
+    best = read_checkpoint(checkpoint_path(run.checkpoints_dir, progress.best_step))
+    if (damage := damage_of(*best)) is not None:
+        raise UserError(
+            f"{best.path} is damaged ({damage}); remove {work_dir_of(config)} and train again."
+        )
+    metrics = (run.work_dir / METRICS_FILE).read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in metrics.splitlines()]
     manifest = TrainManifest(
-        fingerprint=training_fingerprint(config, prepared, started_from),
-        prepared_fingerprint=prepared.manifest.fingerprint,
+        fingerprint=run.identity,
+        prepared_fingerprint=run.prepared_fingerprint,
         schema_fingerprint=prepared.manifest.schema_fingerprint,
         config=config,
-        started_from=started_from,
+        started_from=run.started_from,
         steps=progress.step,
         best_step=progress.best_step,
-        validation=validation,
+        validation=_validation_at(progress.best_step, lines),
         seconds=round(seconds, 1),
         mlflow_uri=tracking_uri(config),
-        mlflow_run_id=run.run_id,
+        mlflow_run_id=tracked.run_id,
     )
     with directory_written_atomically(config.train_dir) as directory:
-        shutil.copytree(best, directory / CHECKPOINT, copy_function=_link)
-        shutil.copy(work_dir / METRICS_FILE, directory / METRICS_FILE)
-        shutil.copy(work_dir / SHARDING_FILE, directory / SHARDING_FILE)
+        shutil.copytree(best.path, directory / CHECKPOINT, copy_function=_link_or_copy)
+        shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)
+        shutil.copy(run.work_dir / SHARDING_FILE, directory / SHARDING_FILE)
         write_diagnostics(directory / DIAGNOSTICS, lines, prepared, config, progress.best_step)
         write_text(directory / "config.json", config.model_dump_json(indent=2) + "\n")
         write_manifest(directory, manifest)
-    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
-        run.save(config.train_dir / name)
-    for name in ("quality.json", "quality.html"):
-        run.save(config.prepared_dir / "statistics" / name, "data")
-    run.log([{"step": progress.best_step, **{f"best.{k}": v for k, v in validation.items()}}])
-    run.end("FINISHED")
-    shutil.rmtree(work_dir)
+    _track_results(config, manifest, tracked)
     return manifest
 
 
-def _link(source: str, target: str) -> None:
-    """Tables are large, and the other name goes anyway; a copy where there are no links."""
+def _validation_at(step: int, lines: list[dict[str, float | None]]) -> dict[str, float]:
+    """Returns the validation metrics of a step, by name; those without a value are left out."""
+    return {
+        name.removeprefix("validation."): value
+        for line in lines
+        if line["step"] == step
+        for name, value in line.items()
+        if name.startswith("validation.") and value is not None
+    }
+
+
+def _track_results(config: Config, manifest: TrainManifest, tracked: Run) -> None:
+    """Saves the files of the training, and the quality of its data, with its MLflow run."""
+    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
+        tracked.save(config.train_dir / name)
+    for name in ("quality.json", "quality.html"):
+        tracked.save(config.prepared_dir / "statistics" / name, "data")
+    best = {f"best.{name}": value for name, value in manifest.validation.items()}
+    tracked.log([{"step": manifest.best_step, **best}])
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Links a file, for tables are large and the old name goes; copies it where links fail."""
     try:
         os.link(source, target)
     except OSError:

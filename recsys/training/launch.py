@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,33 +14,38 @@ from feature_store.core.files import write_text
 from recsys.config.training import RayTrainConfig, TrainingConfig
 from recsys.data.loader import in_process_batches, ray_batches
 from recsys.distributed.ranks import use_cores
-from recsys.training.job import Job
 from recsys.training.rank import train_on_rank
+from recsys.training.run import TrainingRun
 
-# Under the job's directory: a mistake of the user's, which another attempt would only repeat.
+# File in the run's directory with a mistake of the user's, which another attempt would repeat.
 _MISTAKE_FILE = "mistake.txt"
-# Of a core each: Ray Data's tasks need the rest, or they starve and nothing moves.
+# Cores that a worker reserves: Ray Data's tasks need the rest, or they starve and nothing moves.
 _WORKER_CPUS = 0.5
 
 
-def launch(job: Job, settings: TrainingConfig) -> None:
+def launch(run: TrainingRun) -> None:
     """Runs `train_on_rank` on every rank, and returns when all are done.
 
     Raises:
         UserError: A rank raised one, or a worker failed.
     """
+    settings = run.config.training
     if settings.ray is None:
         device = device_of(settings, local_rank=0)
         if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
             use_cores(1)
         with single_process_group(device):
-            train_on_rank(job, device, in_process_batches)
+            train_on_rank(run, device, in_process_batches)
     else:
-        _launch_ray(job, settings, settings.ray)
+        _launch_ray(run, settings, settings.ray)
 
 
 def device_of(settings: TrainingConfig, local_rank: int) -> torch.device:
-    """Where a rank computes.
+    """Returns the device of a rank, and makes it the current one.
+
+    Args:
+        settings: Training section of the configuration.
+        local_rank: Number of the rank on its machine.
 
     Raises:
         UserError: The settings ask for CUDA, and there is none.
@@ -57,7 +61,7 @@ def device_of(settings: TrainingConfig, local_rank: int) -> torch.device:
 
 @contextmanager
 def single_process_group(device: torch.device) -> Iterator[None]:
-    """TorchRec needs a process group even for one rank."""
+    """Opens a process group of this process alone, for TorchRec needs one even for one rank."""
     if dist.is_initialized():
         raise UserError(
             "training.ray null needs a process without a torch.distributed group; "
@@ -71,7 +75,7 @@ def single_process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _launch_ray(job: Job, settings: TrainingConfig, ray_train: RayTrainConfig) -> None:
+def _launch_ray(run: TrainingRun, settings: TrainingConfig, ray_train: RayTrainConfig) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -81,11 +85,11 @@ def _launch_ray(job: Job, settings: TrainingConfig, ray_train: RayTrainConfig) -
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     use_gpu = settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    mistake = run.work_dir / _MISTAKE_FILE
     mistake.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"job": job, "settings": settings.model_dump_json()},
+        train_loop_config={"run": run.model_dump_json()},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=ray_train.workers,
@@ -94,8 +98,8 @@ def _launch_ray(job: Job, settings: TrainingConfig, ray_train: RayTrainConfig) -
         ),
         run_config=ray.train.RunConfig(
             name="train",
-            storage_path=os.path.join(job.work_dir, "ray"),
-            # The workers are started again, and go on from the latest checkpoint.
+            storage_path=str(run.work_dir / "ray"),
+            # The workers are started again, and continue from the latest checkpoint.
             failure_config=ray.train.FailureConfig(max_failures=ray_train.max_failures),
         ),
     )
@@ -109,14 +113,14 @@ def _launch_ray(job: Job, settings: TrainingConfig, ray_train: RayTrainConfig) -
 def _ray_worker(options: dict[str, Any]) -> None:
     from ray.train import get_context
 
-    settings = TrainingConfig.model_validate_json(options["settings"])
-    context, job = get_context(), options["job"]
+    run, context = TrainingRun.model_validate_json(options["run"]), get_context()
     use_cores(context.get_local_world_size())
-    mistake = Path(job.work_dir) / _MISTAKE_FILE
+    mistake = run.work_dir / _MISTAKE_FILE
     if mistake.exists():
         return
     try:
-        train_on_rank(job, device_of(settings, context.get_local_rank()), ray_batches)
+        device = device_of(run.config.training, context.get_local_rank())
+        train_on_rank(run, device, ray_batches)
     except UserError as error:
         write_text(mistake, str(error))
         raise

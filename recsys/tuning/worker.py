@@ -9,13 +9,14 @@ import torch
 from ray import tune
 
 from feature_store.core.errors import UserError
+from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.loader import in_process_batches
-from recsys.training.job import Job
 from recsys.training.launch import device_of, single_process_group
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
+from recsys.training.run import plan_run
 from recsys.tuning.journal import Started, Trial
 
 # What a report holds: the validation's number, the best metric so far, the line of metrics; of a
@@ -65,8 +66,8 @@ def train_trial(options: dict[str, Any]) -> None:
         config = trial_config(base, Trial(Started.model_validate_json(job["trial"])))
         device = device_of(config.training, local_rank=0)
         with single_process_group(device):
-            inner = Job(config.model_dump_json(), str(work_dir))
-            train_on_rank(inner, device, in_process_batches, report)
+            run, _ = plan_run(config, Prepared(config.prepared_dir), work_dir)
+            train_on_rank(run, device, in_process_batches, report)
         report()  # What a killed process had no time for.
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -29,10 +29,10 @@ from recsys.data.loader import BatchSource, in_process_batches, ray_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.distributed.ranks import use_cores
-from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
+from recsys.training.run import plan_run, training_plan
 
 _COLUMNS = ["query", "item", "history", "weight"]
 # Until lanes are open and workers are warm.
@@ -76,7 +76,8 @@ def train(config: Config, steps: int) -> tuple[float, float]:
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):
         use_cores(1)
-        train_on_rank(Job(config.model_dump_json(), name), torch.device("cpu"), short)  # type: ignore[arg-type]
+        run, _ = plan_run(config, Prepared(config.prepared_dir), Path(name))
+        train_on_rank(run, torch.device("cpu"), short)  # type: ignore[arg-type]
         lines = [json.loads(line) for line in (Path(name) / METRICS_FILE).read_text().splitlines()]
     lines = [line for line in lines[1:] if "loader_wait" in line]
     speeds, waits = (

@@ -32,10 +32,10 @@ from recsys.config.load import parse_config
 from recsys.data.host_batch import HostBatch
 from recsys.data.loader import in_process_batches
 from recsys.stages.prepare import prepare
-from recsys.training.job import Job
 from recsys.training.launch import single_process_group
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
+from recsys.training.run import plan_run
 
 _DIM, _HIDDEN, _VECTOR, _BATCH = 64, 256, 128, 1024
 _WARM_STEPS = 20
@@ -87,7 +87,8 @@ def training(config: Config, steps: int) -> float:
             yield from islice(batches, steps)
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):
-        train_on_rank(Job(config.model_dump_json(), name), torch.device("cpu"), short)  # type: ignore[arg-type]
+        run, _ = plan_run(config, Prepared(config.prepared_dir), Path(name))
+        train_on_rank(run, torch.device("cpu"), short)  # type: ignore[arg-type]
         lines = [json.loads(line) for line in (Path(name) / METRICS_FILE).read_text().splitlines()]
     speeds = [line["examples_per_second"] for line in lines if "loader_wait" in line]
     return median(speeds[1:])

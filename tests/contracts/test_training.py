@@ -24,11 +24,11 @@ from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
-from recsys.training.job import Job, training_plan
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
+from recsys.training.run import TrainingRun, training_plan
 from tests.support.planted import planted_config, write_planted_log
-from tests.support.ranks import saved_tensors, seen_pairs, start_ranks, train_on_ranks
+from tests.support.ranks import run_of, saved_tensors, seen_pairs, start_ranks, train_on_ranks
 
 SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to rank.
 
@@ -177,11 +177,11 @@ def test_the_checkpoint_before_a_loss_that_is_not_finite_is_gone_on_from(planted
     assert losses(tmp_path / "whole") == losses(tmp_path / "poisoned")
 
 
-def train_differently(rank: int, configs: list[str], work_dir: Path) -> None:
-    store = dist.FileStore(str(work_dir / "store"), len(configs))
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(configs))
+def train_differently(rank: int, runs: list[TrainingRun], work_dir: Path) -> None:
+    store = dist.FileStore(str(work_dir / "store"), len(runs))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(runs))
     try:
-        train_on_rank(Job(configs[rank], str(work_dir)), torch.device("cpu"), in_process_batches)
+        train_on_rank(runs[rank], torch.device("cpu"), in_process_batches)
     except UserError as error:
         (work_dir / f"rank-{rank}.txt").write_text(str(error))
     dist.destroy_process_group()
@@ -189,7 +189,8 @@ def train_differently(rank: int, configs: list[str], work_dir: Path) -> None:
 
 def test_ranks_that_are_told_different_things_all_say_so(planted, tmp_path):
     configs = [short(planted), short(planted), short(planted, seed=1)]
-    start_ranks(train_differently, 3, [c.model_dump_json() for c in configs], tmp_path)
+    runs = [run_of(config, tmp_path) for config in configs]
+    start_ranks(train_differently, 3, runs, tmp_path)
     for rank in range(3):
         text = (tmp_path / f"rank-{rank}.txt").read_text()
         assert text.startswith("rank 2 has another configuration than rank 0")

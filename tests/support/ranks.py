@@ -16,14 +16,15 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.multiprocessing import start_processes
 
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CHECKPOINTS, latest_checkpoint
 from recsys.config.config import Config
 from recsys.config.training import RayTrainConfig
 from recsys.data.loader import in_process_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
-from recsys.training.job import Job
 from recsys.training.rank import train_on_rank
+from recsys.training.run import TrainingRun, plan_run
 
 # They import torchrec once for all: that takes seconds.
 multiprocessing.set_forkserver_preload(["recsys.training.rank"])
@@ -50,14 +51,25 @@ def train_on_ranks(
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     training = config.training.model_copy(update={"ray": RayTrainConfig(workers=ranks)})
-    job = Job(config.model_copy(update={"training": training}).model_dump_json(), str(work_dir))
+    run = run_of(config.model_copy(update={"training": training}), work_dir)
     store = work_dir / "store"
     store.unlink(missing_ok=True)
-    start_ranks(_run, ranks, job, ranks, str(store), killed_at, poisoned_at)
+    start_ranks(_run, ranks, run, ranks, str(store), killed_at, poisoned_at)
+
+
+def run_of(config: Config, work_dir: Path) -> TrainingRun:
+    """Returns the training of a configuration in a directory, as the driver settles it."""
+    run, _ = plan_run(config, Prepared(config.prepared_dir), work_dir)
+    return run
 
 
 def _run(
-    rank: int, job: Job, ranks: int, store: str, killed_at: int | None, poisoned_at: int | None
+    rank: int,
+    run: TrainingRun,
+    ranks: int,
+    store: str,
+    killed_at: int | None,
+    poisoned_at: int | None,
 ) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
@@ -80,7 +92,7 @@ def _run(
                 file.flush()
                 yield host
 
-    train_on_rank(job, torch.device("cpu"), until_killed)
+    train_on_rank(run, torch.device("cpu"), until_killed)
     dist.destroy_process_group()
 
 

@@ -80,14 +80,14 @@ class ToyTraining:
         return checkpoint_state(self.sharded, self.optimizers.combined)
 
     def restore(self, path: Path) -> None:
-        _, manifest = read_checkpoint(path)
-        restore(path, manifest, self.sharded, self.optimizers.combined)
-        self.step = manifest.progress.schedule_step
+        checkpoint = read_checkpoint(path)
+        restore(checkpoint, self.sharded, self.optimizers.combined)
+        self.step = checkpoint.manifest.progress.schedule_step
 
     def warm_start(self, path: Path, forgotten: dict[str, Any] | None = None) -> None:
-        _, manifest = read_checkpoint(path)
-        warm_start(path, manifest, self.sharded, self.optimizers.combined, forgotten or {})
-        self.step = manifest.progress.schedule_step
+        checkpoint = read_checkpoint(path)
+        warm_start(checkpoint, self.sharded, self.optimizers.combined, forgotten or {})
+        self.step = checkpoint.manifest.progress.schedule_step
 
 
 def _batch(step: int, rows: int, batch_size: int) -> KeyedJaggedTensor:

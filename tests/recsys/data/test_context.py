@@ -18,7 +18,7 @@ from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
-from recsys.training.job import training_plan
+from recsys.training.run import training_plan
 
 DEVICES, ITEMS_OF_DEVICE, QUERIES, EVENTS_OF_QUERY = 8, 8, 150, 10
 

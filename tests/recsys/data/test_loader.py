@@ -13,9 +13,10 @@ from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CHECKPOINTS, CheckpointManifest, Progress
 from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, in_process_batches
-from recsys.training.job import Job, training_plan
 from recsys.training.launch import single_process_group
 from recsys.training.rank import train_on_rank
+from recsys.training.run import training_plan
+from tests.support.ranks import run_of
 
 
 def numbers(count, made, error=None):
@@ -76,9 +77,8 @@ def test_a_checkpoint_of_another_order_is_an_error(planted, tmp_path):
         files={},
     )
     write_manifest(checkpoint, manifest)
-    job = Job(planted.model_dump_json(), str(tmp_path))
     with (
         single_process_group(torch.device("cpu")),
         pytest.raises(UserError, match="a training on other examples than those of"),
     ):
-        train_on_rank(job, torch.device("cpu"), in_process_batches)
+        train_on_rank(run_of(planted, tmp_path), torch.device("cpu"), in_process_batches)

@@ -21,7 +21,7 @@ from recsys.data.builder import BatchBuilder
 from recsys.data.reader import read_steps
 from recsys.model.two_tower import build_model
 from recsys.stages.prepare import prepare
-from recsys.training.job import training_plan
+from recsys.training.run import training_plan
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.ranks import saved_tensors, seen_pairs, train_on_ranks
 from tests.support.small_batches import config as small_config

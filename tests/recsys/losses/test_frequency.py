@@ -12,8 +12,8 @@ from torch.multiprocessing import ProcessExitedException
 from pipelines.prepared.reader import Prepared
 from recsys.config.loss import LossConfig
 from recsys.losses.frequency import StreamingFrequency, build_frequency
-from recsys.training.job import training_plan
 from recsys.training.main_loss import MainLoss
+from recsys.training.run import training_plan
 from tests.support.ranks import saved_tensors, train_on_ranks
 from tests.support.small_batches import config as small_config
 

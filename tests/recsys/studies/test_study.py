@@ -12,14 +12,13 @@ from scipy import stats
 from feature_store.core.errors import UserError
 from recsys.config.load import with_values
 from recsys.config.study import Arm
-from recsys.config.training import TrainingConfig
 from recsys.studies import units as study_units
 from recsys.studies.analysis import analyse
 from recsys.studies.arms import arms_of, default_arms, trials_of
 from recsys.studies.study import study
 from recsys.studies.units import unit_of
 from recsys.training import launch as launch_module
-from recsys.training.job import Job
+from recsys.training.run import TrainingRun
 from tests.recsys.checkpoint.test_compatibility import write_run
 from tests.support.planted import planted_config, write_planted_log
 
@@ -161,21 +160,30 @@ def test_means_intervals_and_tests_by_hand(tmp_path):
     assert tail.seeds == pytest.approx([h / names.count("tail") for h in hits])
 
 
-def test_trainings_side_by_side_keep_to_their_threads(monkeypatch):
+def test_trainings_side_by_side_keep_to_their_threads(monkeypatch, config, tmp_path):
     # With all cores for each, two on two cores take three times as long as one after the other.
     seen = []
 
     def note(*_):
         seen.append(torch.get_num_threads())
 
+    run = TrainingRun(
+        config=config,
+        work_dir=tmp_path,
+        identity="",
+        prepared_fingerprint="",
+        plan_identity="",
+        step=0,
+        started_from=None,
+    )
     monkeypatch.setattr(launch_module, "train_on_rank", note)
     before = torch.get_num_threads()
     try:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
-        launch_module.launch(Job("", ""), TrainingConfig(ray=None))
+        launch_module.launch(run)
         monkeypatch.delenv("OMP_NUM_THREADS")
-        launch_module.launch(Job("", ""), TrainingConfig(ray=None))
+        launch_module.launch(run)
     finally:
         torch.set_num_threads(before)
     assert seen == [1, len(os.sched_getaffinity(0))]

@@ -21,9 +21,9 @@ from recsys.data.builder import BatchBuilder
 from recsys.losses import softmax as losses
 from recsys.losses.frequency import build_frequency
 from recsys.losses.memory import CandidateMemory, build_memory, hits_among
-from recsys.training.job import training_plan
 from recsys.training.log import METRICS_FILE
 from recsys.training.main_loss import MainLoss
+from recsys.training.run import training_plan
 from tests.support.ranks import saved_tensors, train_on_ranks
 from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, local_batch, prepared
 
