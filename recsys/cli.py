@@ -60,7 +60,7 @@ def generate(
         bool, typer.Option("--by-date", help="Events of a day in events/date=YYYY-MM-DD/.")
     ] = False,
 ) -> None:
-    """Write an invented log of any size, for benchmarks and trials."""
+    """Write a synthetic log of any size, for benchmarks and trials."""
     from pipelines.datasets.generate import generate as generate_log
 
     generate_log(
