@@ -67,11 +67,18 @@ class IvfPq(IndexKind):
         return Breadth(self._lists.nprobe, lists, list_length / _SCANNED_PER_COMPARED)
 
     @classmethod
+    def list_count(cls, items: int) -> int:
+        """Returns the number of lists of a catalogue."""
+        return lists_for(items)
+
+    @classmethod
     def build(cls, vectors: Floats, code: str) -> Self:
         """Fits lists and codes to a sample, and adds all items."""
         items, dim = vectors.shape
         index: Any = faiss.index_factory(
-            dim, f"IVF{lists_for(items)},PQ{dim}x4fs,Refine({code})", faiss.METRIC_INNER_PRODUCT
+            dim,
+            f"IVF{cls.list_count(items)},PQ{dim}x4fs,Refine({code})",
+            faiss.METRIC_INNER_PRODUCT,
         )
         lists: Any = faiss.downcast_index(index.base_index)
         # Otherwise FAISS warns on standard error of small samples.
@@ -109,7 +116,7 @@ class IvfPq(IndexKind):
 
     def extended(self, kept: Ints, new_vectors: Floats) -> Self | None:
         """Changes items' numbers in all lists; None where the catalogue has outgrown the lists."""
-        fitting = lists_for(len(kept) + len(new_vectors))
+        fitting = self.list_count(len(kept) + len(new_vectors))
         if fitting > _MAX_LISTS_RATIO * self._lists.nlist:
             return None
         copied = copy_in_memory(self.index)
