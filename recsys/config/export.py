@@ -13,11 +13,11 @@ class ExportConfig(Settings):
     min_ann_recall: float = Field(
         0.98, gt=0, le=1, description="Recall@100 of the index against exact search."
     )
-    index: Literal["auto", "flat", "hnsw", "ivf_pq"] = Field(
+    index: Literal["auto", "flat", "hnsw", "pq", "ivf_pq"] = Field(
         "auto",
-        description="Kind of index: flat is exact; ivf_pq scans lists of 4-bit codes and scores "
-        "the best again; auto: flat up to 50,000 items, else ivf_pq. Experimental: hnsw, a graph, "
-        "slower than ivf_pq.",
+        description="Kind of index: flat is exact; pq scans 4-bit codes of all items and scores "
+        "the best again; ivf_pq scans lists of them; auto: flat up to 50,000 items, else ivf_pq. "
+        "Experimental: hnsw, a graph, slower than pq and ivf_pq.",
     )
     vectors: Literal["float32", "float16", "int8"] = Field(
         "float32", description="How the index stores vectors: in whole, a half or a quarter."

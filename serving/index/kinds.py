@@ -5,8 +5,9 @@ from serving.index.flat import Flat
 from serving.index.hnsw import Hnsw
 from serving.index.ivf_pq import IvfPq
 from serving.index.kind import IndexKind
+from serving.index.pq import Pq
 
-KINDS: dict[str, type[IndexKind]] = {kind.name: kind for kind in (Flat, Hnsw, IvfPq)}
+KINDS: dict[str, type[IndexKind]] = {kind.name: kind for kind in (Flat, Hnsw, Pq, IvfPq)}
 
 # To compare so many items takes a millisecond or two, so that lists would save nothing that a
 # request notices; and exact search is exact with filters, too.
