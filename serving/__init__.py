@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from serving.exporting.export import export
     from serving.job import run
     from serving.recommend.load import load
-    from serving.recommend.queries import Asking
-    from serving.server.build import Settings
+    from serving.recommend.options import RecommendOptions
+    from serving.server.build import ServerSettings
     from serving.server.launch import serve
 
-__all__ = ["Asking", "Settings", "export", "load", "run", "serve"]
+__all__ = ["RecommendOptions", "ServerSettings", "export", "load", "run", "serve"]
 
 _HOME = {
-    "Asking": "serving.recommend.queries",
-    "Settings": "serving.server.build",
+    "RecommendOptions": "serving.recommend.options",
+    "ServerSettings": "serving.server.build",
     "export": "serving.exporting.export",
     "load": "serving.recommend.load",
     "run": "serving.job",

@@ -96,12 +96,12 @@ def query(
     """Recommend items to one query, from the bundle alone."""
     from recsys.config.load import parse_assignment
     from serving.recommend.load import load
-    from serving.recommend.recommender import Asking
+    from serving.recommend.options import RecommendOptions
 
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
-    asking = Asking(dict(given), at)
+    options = RecommendOptions(dict(given), at)
     recommender = load(bundle)
-    found = recommender.recommend(query_id, k, asking)
+    found = recommender.recommend(query_id, k, options)
     if as_json:
         _print_json(found.model_dump(mode="json"))
     else:
@@ -230,10 +230,10 @@ def serve(
 
     Where RECSYS_TOKEN is set, requests must bear it.
     """
-    from serving.server.build import Settings
+    from serving.server.build import ServerSettings
     from serving.server.launch import serve as serve_bundle
 
-    settings = Settings(
+    settings = ServerSettings(
         bundle=bundle,
         other=other,
         split=split,

@@ -25,7 +25,7 @@ from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import IDS, verify
 from serving.recommend.load import load
-from serving.recommend.recommender import MAX_K, Asking
+from serving.recommend.recommender import MAX_K, RecommendOptions
 
 # Queries of a part: seconds of work for an actor.
 BATCH_SIZE = 10_000
@@ -189,7 +189,7 @@ class _Answerer:
         self._queries = pq.ParquetFile(directory / _QUERIES)
         self._directory = directory
         self._k = k
-        self._asking = Asking(at=at)
+        self._asking = RecommendOptions(at=at)
 
     def __call__(self, part: int) -> Counts:
         """Counts queries and recommendations."""

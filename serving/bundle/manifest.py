@@ -51,7 +51,7 @@ QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
 QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
 
 # What known queries are answered without, and most of a bundle's bytes.
-_READ_LATER = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
+_DEFERRED = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
 # Files that are hashed at a time: that leaves the interpreter to others.
 _HASHED_AT_ONCE = 4
 
@@ -141,13 +141,13 @@ def seal(directory: Path, manifest: BundleManifest) -> BundleManifest:
     return sealed
 
 
-def verify(directory: Path, *, is_later: bool = False) -> BundleManifest:
+def verify(directory: Path, *, defer_tower: bool = False) -> BundleManifest:
     """Reads the manifest and compares every file with it.
 
     Args:
         directory: Of the bundle.
-        is_later: Leaves the contents of the largest files, which known queries are answered
-            without, to `verify_later`.
+        defer_tower: Leaves the contents of the largest files, which known queries are answered
+            without, to `verify_deferred`.
 
     Raises:
         UserError: It is no bundle, it is of another version, or a file is missing, was changed, or
@@ -164,21 +164,21 @@ def verify(directory: Path, *, is_later: bool = False) -> BundleManifest:
                 f"the bundle {directory} has a file that does not belong to it: {name}; remove it "
                 "or export again."
             )
-    _compare(directory, manifest, [n for n in present if not (is_later and _is_read_later(n))])
+    _compare(directory, manifest, [n for n in present if not (defer_tower and _is_deferred(n))])
     return manifest
 
 
-def verify_later(directory: Path, manifest: BundleManifest) -> None:
+def verify_deferred(directory: Path, manifest: BundleManifest) -> None:
     """Compares what `verify` was told to leave.
 
     Raises:
         UserError: A file was changed.
     """
-    _compare(directory, manifest, [name for name in manifest.files if _is_read_later(name)])
+    _compare(directory, manifest, [name for name in manifest.files if _is_deferred(name)])
 
 
-def _is_read_later(name: str) -> bool:
-    return name.partition("/")[0] in _READ_LATER or name in _READ_LATER
+def _is_deferred(name: str) -> bool:
+    return name.partition("/")[0] in _DEFERRED or name in _DEFERRED
 
 
 def _compare(directory: Path, manifest: BundleManifest, names: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ from serving.index.report import IndexReport
 from serving.recommend.filters import read_filters, write_value_lists
 from serving.recommend.golden import Golden, read_golden, require_golden, write_golden
 from serving.recommend.load import load, open_bundle, read_snapshot, read_titles
-from serving.recommend.queries import Asking
+from serving.recommend.options import RecommendOptions
 
 # Queries by which the index is measured.
 _SAMPLE = 1000
@@ -270,7 +270,7 @@ def _golden(bundle: Path, changed: _Items) -> list[Golden]:
     recommender, snapshot = load(bundle), read_snapshot(bundle)
     questions = read_golden(bundle)
     rows = IdTable.read(bundle / IDS, "query").rows([q.query_id for q in questions])
-    vectors = [recommender.encode([q.query_id], Asking(at=q.at))[0] for q in questions]
+    vectors = [recommender.encode([q.query_id], RecommendOptions(at=q.at))[0] for q in questions]
     place = np.full(len(changed.ids), -1)
     place[changed.indexed] = np.arange(len(changed.indexed))
     excluded = snapshot.excluded.take(rows)

@@ -1,1 +1,1 @@
-"""From a query to recommendations."""
+"""Recommendations for queries, by the contents of a bundle."""

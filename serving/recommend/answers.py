@@ -1,4 +1,4 @@
-"""What a recommender answers."""
+"""The answers of a recommender."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Item(Frozen):
 class Recommendation:
     """A recommended or similar item.
 
-    The score is the inner product of its vector and that of what was asked for; of an answer by
-    popularity it is the item's share of the training events.
+    The score is the inner product of the item's vector and the query's, or the other item's. In an
+    answer by popularity it is the item's part of all training events.
     """
 
     item_id: str
@@ -26,12 +26,12 @@ class Recommendation:
 
 
 class Recommendations(Frozen):
-    """A query's best items, best first.
+    """The best items for a query, best first.
 
     Attributes:
-        query_id: As asked.
-        items: None of them is one that the query is known to have had.
-        fallback: The query is unknown.
+        query_id: Id in the request.
+        items: Items that the query is not known to have had.
+        fallback: Whether the query is unknown.
         source: `model`, or `popularity` where the model had nothing to go by.
     """
 

@@ -8,20 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serving.recommend.recommender import Item, Recommendations
+from serving.recommend.answers import Item, Recommendations
 
 
-def print_recommendations(found: Recommendations, liked: Sequence[Item], console: Console) -> None:
+def print_recommendations(answer: Recommendations, liked: Sequence[Item], console: Console) -> None:
     """Prints a query's recommendations next to the latest items of its history."""
-    if found.fallback:
-        by = "what most had" if found.source == "popularity" else "what fits the context"
-        console.print(f"query {escape(found.query_id)} is unknown: recommended is {by}")
+    if answer.fallback:
+        by = "what most had" if answer.source == "popularity" else "what fits the context"
+        console.print(f"query {escape(answer.query_id)} is unknown: recommended is {by}")
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
-    table.add_column(f"query {escape(found.query_id)} liked (latest first)", max_width=44)
+    table.add_column(f"query {escape(answer.query_id)} liked (latest first)", max_width=44)
     table.add_column("is recommended", max_width=44)
     table.add_column("score", justify="right")
-    for rank, (had, item) in enumerate(zip_longest(liked, found.items), start=1):
+    for rank, (had, item) in enumerate(zip_longest(liked, answer.items), start=1):
         table.add_row(
             str(rank),
             _name(had.title, had.item_id) if had is not None else "",

@@ -1,4 +1,4 @@
-"""Which items may be answers: by the values of their features, or by lists of ids.
+"""Filters of items by the values of their features.
 
 items/filters/<feature>.arrow    value, ascending, and the indices of the items that have it
 """
@@ -19,7 +19,7 @@ from feature_store.core.columns import Bools, Ints, Jagged, jagged_from_arrow
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
 
-# Masks that are kept: the same few categories are asked for again and again.
+# Bytes of masks that are kept: the same few categories come again and again.
 _KEPT_BYTES = 64 * 1024**2
 
 Where = Mapping[str, Sequence[str]]
@@ -39,18 +39,18 @@ class ValueLists:
 
     @classmethod
     def read(cls, path: Path) -> "ValueLists":
-        """Memory-maps what `write_value_lists` wrote."""
+        """Opens a file of `write_value_lists`, memory-mapped."""
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all().combine_chunks()
         return cls(table["value"].combine_chunks(), jagged_from_arrow(table["items"]))
 
     def items(self, values: Iterable[str]) -> Ints:
-        """Of any of the values; a value that no item has adds none."""
+        """Returns the items that have any of the values."""
         rows = [self._rows[value] for value in values if value in self._rows]
         return self._items.take(np.array(rows, np.int64)).values
 
     def pairs(self) -> tuple[pa.Array, Ints]:
-        """[pairs] each value and an item that has it."""
+        """Lists each value with an item that has it, [pairs]."""
         return self.values.take(pa.array(self._items.row_of_value())), self._items.values
 
     @cached_property
@@ -62,25 +62,25 @@ class ItemFilters:
     """Masks of the items with some values.
 
     Args:
-        lists: By feature.
-        places: [items] in the mask; -1 where an item has none.
-        size: Of a mask.
+        lists: Items of each value, by feature.
+        positions: Positions of the items in a mask, [items]; -1 of items without one.
+        size: Length of a mask.
     """
 
-    def __init__(self, lists: dict[str, ValueLists], places: Ints, size: int) -> None:
+    def __init__(self, lists: dict[str, ValueLists], positions: Ints, size: int) -> None:
         self._lists = lists
-        self._places = places
+        self._positions = positions
         self._size = size
         self._kept: OrderedDict[object, Bools] = OrderedDict()
         self._lock = Lock()
 
     @property
     def features(self) -> tuple[str, ...]:
-        """That can be asked for."""
+        """Names of the features."""
         return tuple(self._lists)
 
     def mask(self, where: Where) -> Bools:
-        """[size] the items that have, of each named feature, one of the values.
+        """Returns whether an item has one of the values of each named feature, [size].
 
         Raises:
             UserError: There is no such feature to filter by.
@@ -90,20 +90,20 @@ class ItemFilters:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        found = np.ones(self._size, bool)
+        mask = np.ones(self._size, bool)
         for name, values in where.items():
-            found &= self._mask_of(self._list(name).items(values))
-        found.setflags(write=False)
+            mask &= self._mask_of(self._list(name).items(values))
+        mask.setflags(write=False)
         with self._lock:
-            self._kept[key] = found
+            self._kept[key] = mask
             while len(self._kept) > 1 and len(self._kept) * self._size > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        return found
+        return mask
 
     def _mask_of(self, items: Ints) -> Bools:
         mask = np.zeros(self._size, bool)
-        places = self._places[items]
-        mask[places[places >= 0]] = True
+        positions = self._positions[items]
+        mask[positions[positions >= 0]] = True
         return mask
 
     def _list(self, name: str) -> ValueLists:
@@ -117,16 +117,16 @@ class ItemFilters:
 
 
 def read_filters(directory: Path) -> dict[str, ValueLists]:
-    """Of all features that `write_value_lists` wrote to a directory."""
+    """Reads all features that `write_value_lists` wrote to a directory."""
     return {unquote(path.stem): ValueLists.read(path) for path in sorted(directory.glob("*.arrow"))}
 
 
 def write_value_lists(directory: Path, feature: str, values: pa.Array, items: Ints) -> None:
-    """Writes which items have which value.
+    """Writes the items of each value.
 
     Args:
-        directory: Of all features.
-        feature: Its name.
+        directory: Directory of all features.
+        feature: Name of the feature.
         values: [pairs] strings.
         items: [pairs] the item of each value.
     """

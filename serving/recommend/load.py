@@ -1,4 +1,4 @@
-"""Opens a bundle."""
+"""Opening of a bundle."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ from serving.index.index import ItemIndex
 from serving.recommend.filters import read_filters
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
-from serving.recommend.query_tower import LaterTower, Reader, read_tower_now
+from serving.recommend.query_tower import DeferredTower, Reader, read_tower_now
 from serving.recommend.recommender import Catalogue, Recommender
 
 
 def load(
-    path: str | Path, *, online: OnlineQueries | None = None, is_later: bool = False
+    path: str | Path, *, online: OnlineQueries | None = None, defer_tower: bool = False
 ) -> Recommender:
-    """A recommender that answers from the bundle alone.
+    """Opens a recommender that answers from the bundle alone.
 
     Vectors, ids, features and histories are memory-mapped; the tower is a torch.export program, and
     no pickled code is run.
@@ -47,26 +47,26 @@ def load(
     Args:
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
             `models:/NAME@champion`, `models:/NAME/3`.
-        online: What came after the bundle; None: nothing.
-        is_later: For a start that is quick: does not wait until the query tower is verified and
-            read, which known queries are answered without; see
-            `serving.recommend.query_tower.LaterTower`.
+        online: Source of state since the export; None: there is none.
+        defer_tower: Whether the query tower is verified and read in the background, for a quick
+            start: known queries are answered without it; see
+            `serving.recommend.query_tower.DeferredTower`.
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
     directory = local_bundle(path)
-    manifest = verify(directory, is_later=is_later)
-    read_tower: Reader = LaterTower if is_later else read_tower_now
+    manifest = verify(directory, defer_tower=defer_tower)
+    read_tower: Reader = DeferredTower if defer_tower else read_tower_now
     recommender = open_bundle(directory, manifest, online, read_tower)
-    # Of a directory that was replaced meanwhile the files may be of two exports.
+    # The files of a directory that was replaced meanwhile may be of two exports.
     if read_manifest(directory).seal != manifest.seal:
         raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
     return recommender
 
 
 def local_bundle(path: str | Path) -> Path:
-    """Where the bundle is on this machine, after a download where it is in the registry.
+    """Returns the directory of a bundle, downloaded where it is in the registry.
 
     Raises:
         UserError: The registry does not have it.
@@ -84,7 +84,7 @@ def open_bundle(
     online: OnlineQueries | None = None,
     read_tower: Reader = read_tower_now,
 ) -> Recommender:
-    """As `load`, of a bundle that was verified."""
+    """Opens a verified bundle; see `load`."""
     schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
     items = IdTable.read(directory / IDS, "item")
     queries = Queries(
@@ -114,7 +114,7 @@ def open_bundle(
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:
-    """Memory-maps what a bundle knows of its queries."""
+    """Opens the state of a bundle's queries, memory-mapped."""
     state = read_columns(directory / QUERY_STATE)
     history, excluded = state["history"], state["excluded"]
     assert isinstance(history, Jagged)
@@ -133,7 +133,7 @@ def _mapped_if_there(path: Path) -> np.ndarray | None:
 
 
 def read_titles(path: Path) -> pa.Array | None:
-    """[items] strings; None where items have none."""
+    """Reads titles, [items]; None where items have none."""
     if not path.exists():
         return None
     with pa.memory_map(str(path)) as source:

@@ -1,7 +1,7 @@
-"""What happened since the bundle was made: histories have it from the next answer on.
+"""The state of queries since the bundle was exported, which the next answer already uses.
 
-Kept in this process's memory, or, where several processes answer, in the feature store's online
-store, which also has newer features and histories than the bundle.
+It is kept in this process's memory, or, where several processes answer, in the feature store's
+online store, which also has newer features and histories than the bundle.
 """
 
 import logging
@@ -22,20 +22,20 @@ from feature_store.online.store import Event, OnlineStore
 
 _logger = logging.getLogger(__name__)
 
-# Of the latest queries, and of each the latest events.
+# Latest queries that are kept, and latest events of each.
 _MAX_QUERIES, _MAX_EVENTS = 1_000_000, 1000
-# How long a store that failed is not asked again: every question would wait for it.
+# Seconds until a store that failed is asked again: every request would wait for it.
 _PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Online:
-    """What is known of a query beyond the bundle.
+class OnlineState:
+    """The state of a query beyond the bundle.
 
     Attributes:
         events: Times in microseconds since 1970 and item ids, the oldest first.
-        is_whole: They are the whole history; else they come after the bundle's.
-        features: One row of raw values that take the place of the bundle's; None: there are none.
+        is_whole: Whether they are the whole history; else they come after the bundle's.
+        features: One row of raw values that replace the bundle's; None: there are none.
     """
 
     events: Sequence[Event]
@@ -43,7 +43,7 @@ class Online:
     features: pa.Table | None = None
 
 
-NOTHING = Online(())
+NOTHING = OnlineState(())
 
 
 class UnavailableError(Exception):
@@ -51,10 +51,10 @@ class UnavailableError(Exception):
 
 
 class OnlineQueries(Protocol):
-    """Is read at every question; used by several threads."""
+    """Source of online state, read at every request and used by several threads."""
 
-    def query(self, query_id: str) -> Online:
-        """What is known of a query."""
+    def query(self, query_id: str) -> OnlineState:
+        """Returns the state of a query."""
 
     def append(self, query_id: str, event: Event) -> None:
         """Adds an event; the same one again changes nothing."""
@@ -69,10 +69,10 @@ class MemoryQueries:
         self._events: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
         self._lock = Lock()
 
-    def query(self, query_id: str) -> Online:
-        """What was appended."""
+    def query(self, query_id: str) -> OnlineState:
+        """Returns the appended events."""
         events = self._events.get(query_id)
-        return Online(events) if events else NOTHING
+        return OnlineState(events) if events else NOTHING
 
     def append(self, query_id: str, event: Event) -> None:
         """Adds an event; the same one again changes nothing."""
@@ -90,11 +90,11 @@ class StoredQueries:
     While it does not answer, queries are answered from the bundle, and events are refused.
 
     Args:
-        store: Of `feature_store.online.store.open_online_store`.
-        pause_seconds: How long it is left alone after a failure.
+        store: Store that `feature_store.online.open_online_store` opened.
+        pause_seconds: Seconds until it is asked again after a failure.
 
     Attributes:
-        failures: How often it did not answer.
+        failures: Number of times that it did not answer.
     """
 
     def __init__(self, store: OnlineStore, pause_seconds: float = _PAUSE_SECONDS) -> None:
@@ -104,26 +104,28 @@ class StoredQueries:
         self._paused_until = 0.0
         self.failures = 0
 
-    def query(self, query_id: str) -> Online:
-        """Features and history of the store; nothing where it does not know the query."""
+    def query(self, query_id: str) -> OnlineState:
+        """Reads features and history; `NOTHING` where the store does not know the query."""
         if time.monotonic() < self._paused_until:
             return NOTHING
         try:
             with self._lock:
-                found = self._features.query(query_id)
+                stored = self._features.query(query_id)
         except Exception as error:  # Whatever befalls a store, the bundle has an answer.
             self._failed(error)
             return NOTHING
-        events = [(microseconds(event.timestamp), event.item_id) for event in found.history]
-        if not found.is_known and not events:
+        events = [(microseconds(event.timestamp), event.item_id) for event in stored.history]
+        if not stored.is_known and not events:
             return NOTHING
-        return Online(events, is_whole=True, features=found.features if found.is_known else None)
+        return OnlineState(
+            events, is_whole=True, features=stored.features if stored.is_known else None
+        )
 
     def append(self, query_id: str, event: Event) -> None:
         """Adds an event; the same one again changes nothing.
 
         Raises:
-            UserError: The id is none.
+            UserError: It is not an id.
             UnavailableError: The store does not answer.
         """
         try:

@@ -1,4 +1,4 @@
-"""Answers for queries of which nothing is known: what most had in training."""
+"""Answers for queries of which nothing is known: the most frequent items of training."""
 
 from functools import cached_property
 
@@ -14,7 +14,7 @@ class Popularity:
     """Items by falling training events; of equal ones the lower index.
 
     Args:
-        frequency: [places] training events of the items of the index.
+        frequency: Training events of the indexed items, by position.
     """
 
     def __init__(self, frequency: Ints) -> None:
@@ -29,19 +29,22 @@ class Popularity:
         return max(1, int(self._frequency.sum()))
 
     def top(self, k: int, excluded: Ints, allowed: Bools | None) -> tuple[Ints, Floats]:
-        """The k most frequent places and their shares of all events; fewer where no more are left.
+        """Finds the k most frequent items; fewer where no more are left.
 
         Args:
-            k: How many.
-            excluded: Places that are no answers.
-            allowed: [places] which ones may be; None: all.
+            k: Number of items.
+            excluded: Positions that are no answers.
+            allowed: Whether an item may be an answer, by position; None: all may.
+
+        Returns:
+            Positions, and each item's part of all events.
         """
         for end in (_FIRST, len(self._order)):
-            places = self._order[:end]
+            positions = self._order[:end]
             if allowed is not None:
-                places = places[allowed[places]]
-            places = places[~np.isin(places, excluded)]
-            if len(places) >= k:
+                positions = positions[allowed[positions]]
+            positions = positions[~np.isin(positions, excluded)]
+            if len(positions) >= k:
                 break
-        places = places[:k]
-        return places, (self._frequency[places] / self._total).astype(np.float32)
+        positions = positions[:k]
+        return positions, (self._frequency[positions] / self._total).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The query tower of a bundle, at once or a little later than the rest."""
+"""The query tower of a bundle, read at once or in the background."""
 
 import gc
 import logging
@@ -11,13 +11,13 @@ from typing import Protocol
 
 from feature_store.core.columns import Column, Floats, Jagged
 from feature_store.schema import FeatureSchema
-from serving.bundle.manifest import QUERY_TOWER, BundleManifest, verify_later
+from serving.bundle.manifest import QUERY_TOWER, BundleManifest, verify_deferred
 
 _logger = logging.getLogger(__name__)
 
 
 class QueryTower(Protocol):
-    """See `serving.bundle.programs.TowerProgram`."""
+    """Computes query vectors; see `serving.bundle.programs.TowerProgram`."""
 
     def __call__(
         self,
@@ -26,7 +26,7 @@ class QueryTower(Protocol):
         history: Jagged,
         context: Mapping[str, Column],
     ) -> Floats:
-        """L2-normalised vectors, [rows, dim]."""
+        """Computes L2-normalised vectors, [rows, dim]."""
 
 
 class Reader(Protocol):
@@ -35,7 +35,7 @@ class Reader(Protocol):
     def __call__(
         self, directory: Path, schema: FeatureSchema, manifest: BundleManifest
     ) -> QueryTower:
-        """The tower.
+        """Reads the tower.
 
         Raises:
             UserError: It is no program that may be run.
@@ -43,18 +43,18 @@ class Reader(Protocol):
 
 
 def read_tower_now(directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> QueryTower:
-    """A `Reader` of a bundle that was verified."""
-    # Torch takes longer to import than everything else, and not everybody here needs it.
+    """Reads the tower of a verified bundle at once; a `Reader`."""
+    # Torch takes longer to import than everything else, and not every answer needs it.
     from serving.bundle.programs import TowerProgram
 
     return TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
 
 
-class LaterTower:
-    """A tower that is verified and read in a thread of its own; who calls it before then waits.
+class DeferredTower:
+    """A tower that is verified and read in a thread of its own; earlier calls wait for it.
 
-    For servers: torch is told to use one thread, and what it imports is taken out of the rounds of
-    the garbage collector, of which each would stop all requests for half a second.
+    For servers: torch is set to one thread, and the objects that it imports are taken out of the
+    rounds of the garbage collector, each of which would stop all requests for half a second.
     """
 
     def __init__(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
@@ -70,7 +70,7 @@ class LaterTower:
 
     @property
     def fault(self) -> str | None:
-        """Why there is no tower; None where there is one, or may be yet."""
+        """The reason why there is no tower; None where there is one, or may be yet."""
         error = self._tower.exception() if self._tower.done() else None
         return None if error is None else str(error)
 
@@ -81,7 +81,7 @@ class LaterTower:
         history: Jagged,
         context: Mapping[str, Column],
     ) -> Floats:
-        """L2-normalised vectors, [rows, dim].
+        """Computes L2-normalised vectors, [rows, dim].
 
         Raises:
             RuntimeError: The tower could not be read.
@@ -90,13 +90,13 @@ class LaterTower:
 
     def _read(self, directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> None:
         try:
-            verify_later(directory, manifest)
+            verify_deferred(directory, manifest)
             with _IMPORTING:
                 _import_torch()
             self._tower.set_result(read_tower_now(directory, schema, manifest))
         except Exception as error:
             _logger.exception("the query tower of %s cannot be read", directory)
-            # Whatever a request was, this is not its fault.
+            # A RuntimeError, for a request is not at fault.
             self._tower.set_exception(RuntimeError(str(error)))
 
 
@@ -105,9 +105,9 @@ _IMPORTING = Lock()
 
 @cache
 def _import_torch() -> None:
-    import torch.export.pt2_archive  # Which torch.export.load would import.
+    import torch.export.pt2_archive  # torch.export.load would import it.
 
     torch.set_num_threads(1)
-    # Before there is a tower: what is frozen and holds itself in cycles is never freed.
+    # Before there is a tower: frozen objects that hold themselves in cycles are never freed.
     gc.collect()
     gc.freeze()

@@ -1,12 +1,13 @@
-"""What the HTTP server reads and answers; bounds keep every request small."""
+"""The bodies of HTTP requests and answers; bounds keep every request small."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from serving.recommend.answers import Recommendation
-from serving.recommend.queries import Asking
+from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import MAX_K
 
 MAX_BODY_BYTES = 262_144
@@ -18,7 +19,7 @@ _AHEAD, _BEHIND = timedelta(minutes=10), timedelta(days=365)
 
 
 def _id_string(value: Any) -> Any:
-    """The integer 42 and the string "42" are the same id, as in the log."""
+    """Converts integers: 42 and "42" are the same id, as in the log."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -40,10 +41,10 @@ class _Closed(BaseModel):
 
 
 class Filters(_Closed):
-    """Which items may be answers; all conditions hold at once.
+    """Filters of the answer; all conditions hold at once.
 
     Attributes:
-        where: By item feature the values of which an answer has one.
+        where: Values by item feature: an answer has one of them.
         allow: Ids that answers are among.
         deny: Ids that no answer is among.
     """
@@ -55,31 +56,32 @@ class Filters(_Closed):
     deny: Annotated[list[Id], Field(max_length=10_000)] = Field(default_factory=list)
 
 
-class _Asked(_Closed):
+class _RecommendBody(_Closed):
     k: K = 10
     context: Values = Field(default_factory=dict)
-    at: datetime | None = Field(None, description="When it is asked; null: now.")
-    exclude_seen: bool = Field(True, description="Whether items that it has had are no answers.")
+    at: datetime | None = Field(None, description="Time of the request; null: now.")
+    exclude_seen: bool = Field(
+        True, description="Whether items that the query has had are left out."
+    )
     filters: Filters = Field(default_factory=Filters)
     variant: Text | None = Field(
-        None, description="Of an experiment, for tests: its answer does not count."
+        None, description="Variant of an experiment, for tests: its answer does not count."
     )
 
-    def asking(self, **given: Any) -> Asking:
-        """For a recommender."""
-        return Asking(
+    def options(self) -> RecommendOptions:
+        """Returns the options for a recommender."""
+        return RecommendOptions(
             context=self.context,
             at=self.at,
             exclude_seen=self.exclude_seen,
             where=self.filters.where,
             allow=self.filters.allow,
             deny=self.filters.deny,
-            **given,
         )
 
 
-class RecommendRequest(_Asked):
-    """The body of POST /recommend: a query by its id, by what is known of it, or by both."""
+class RecommendRequest(_RecommendBody):
+    """The body of POST /recommend: a query by its id, by features and history, or by both."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -93,20 +95,24 @@ class RecommendRequest(_Asked):
     )
 
     query_id: Id | None = None
-    features: Values | None = Field(None, description="Raw values, instead of what is known.")
+    features: Values | None = Field(None, description="Raw values, instead of the known ones.")
     history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
-        None, description="Item ids, the oldest first, instead of what is known."
+        None, description="Item ids, the oldest first, instead of the known history."
     )
 
+    def options(self) -> RecommendOptions:
+        """Returns the options for a recommender, with the given state of the query."""
+        return replace(super().options(), features=self.features, history=self.history)
+
     @model_validator(mode="after")
-    def _asks_for_someone(self) -> "RecommendRequest":
+    def _names_a_query(self) -> "RecommendRequest":
         if self.query_id is None and self.features is None and self.history is None:
             raise ValueError("give query_id, features or history")
         return self
 
 
-class BatchRequest(_Asked):
-    """The body of POST /recommend/batch: many queries, asked alike."""
+class BatchRequest(_RecommendBody):
+    """The body of POST /recommend/batch: many queries, with the same options."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"query_ids": ["42", "43"], "k": 10}]}
@@ -127,23 +133,23 @@ class SimilarItemsRequest(_Closed):
     filters: Filters = Field(default_factory=Filters)
     variant: Text | None = None
 
-    def asking(self) -> Asking:
-        """For a recommender."""
+    def options(self) -> RecommendOptions:
+        """Returns the options for a recommender: the filters."""
         filters = self.filters
-        return Asking(where=filters.where, allow=filters.allow, deny=filters.deny)
+        return RecommendOptions(where=filters.where, allow=filters.allow, deny=filters.deny)
 
 
 class EventBody(_Closed):
-    """Something that a query did with an item."""
+    """An event of a query and an item."""
 
     query_id: Id
     item_id: Id
     timestamp: Annotated[datetime, AfterValidator(_recent)] | None = Field(
         None, description="null: now. No time zone means UTC."
     )
-    type: Text = Field("click", description="Of an outcome, for ab-report.")
+    type: Text = Field("click", description="Type of the outcome, for ab-report.")
     value: float = Field(1.0, allow_inf_nan=False)
-    request_id: Text | None = Field(None, description="Of the answer that led to it.")
+    request_id: Text | None = Field(None, description="Id of the answer that led to it.")
 
 
 class EventsRequest(_Closed):
@@ -158,16 +164,16 @@ class EventsRequest(_Closed):
 
 
 class Model(_Closed):
-    """Which model answered."""
+    """The model that answered."""
 
     version: str
     schema_fingerprint: str
 
 
 class RecommendResponse(_Closed):
-    """Best items first.
+    """The best items, best first.
 
-    `fallback` says that the query is unknown, `source` whether the model or popularity answered.
+    `fallback` is whether the query is unknown, `source` whether the model or popularity answered.
     """
 
     query_id: str | None
@@ -186,7 +192,7 @@ class BatchResponse(_Closed):
 
 
 class SimilarItemsResponse(_Closed):
-    """Nearest items first."""
+    """The nearest items, nearest first."""
 
     item_id: str
     items: tuple[Recommendation, ...]
@@ -195,7 +201,10 @@ class SimilarItemsResponse(_Closed):
 
 
 class EventsResponse(_Closed):
-    """`unknown_items` are no items of the model's catalogue: no history will have them."""
+    """The number of accepted events, and the ids that are not in the catalogue.
+
+    Those of `unknown_items` will be in no history.
+    """
 
     accepted: int
     unknown_items: tuple[str, ...]
@@ -220,7 +229,7 @@ class VariantVersion(_Closed):
 
 
 class Version(_Closed):
-    """What this server runs."""
+    """The version of recsys and the bundles that answer."""
 
     recsys: str
     experiment: str | None
@@ -228,13 +237,13 @@ class Version(_Closed):
 
 
 class Swapped(_Closed):
-    """After a reload or a rollback: the seals of the bundles that answer now."""
+    """The result of a reload or a rollback: the seals of the bundles that answer now."""
 
     changed: bool
     seals: tuple[str, ...]
 
 
 class Problem(_Closed):
-    """Every error: one sentence."""
+    """The body of every error: one sentence."""
 
     error: str

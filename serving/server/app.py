@@ -38,7 +38,7 @@ from serving.server.api import (
 )
 from serving.server.deployment import Deployment
 from serving.server.http import BearerToken, BodyLimit, BodyRoute, problem
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 
 _PROBES = ("/healthz", "/readyz")
@@ -60,7 +60,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _MAX_CONNECTIONS = 1024
 # Answers that are computed at a time: while FAISS searches for one, Python goes on with another.
 # More threads than that would wait for each other's Python.
-_ANSWERING = min(4, os.cpu_count() or 1)
+_POOL_THREADS = min(4, os.cpu_count() or 1)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -72,13 +72,13 @@ def create_app(
     token: str | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
-    """The application; every error is JSON with one sentence under `error`.
+    """Creates the application; every error is JSON with one sentence under `error`.
 
     Args:
-        service: Answers.
-        deployment: That POST /reload and POST /rollback change, which only a token opens.
-        token: That every request but probes must bear; None: none.
-        lifespan: Of the server.
+        service: Service that answers.
+        deployment: Bundles that POST /reload and POST /rollback replace, given a token.
+        token: Token that every request but probes must bear; None: none is needed.
+        lifespan: Context of the server's life.
     """
     app = FastAPI(
         title="recsys",
@@ -93,7 +93,7 @@ def create_app(
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     if token is not None:
         app.add_middleware(BearerToken, token=token, open_paths=_PROBES)
-    app.add_middleware(_Timed, measures=service.measures)
+    app.add_middleware(_Timed, metrics=service.metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(UserError, _refused_value)
@@ -107,37 +107,37 @@ def create_app(
 
 
 def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) -> None:
-    answering = ThreadPoolExecutor(_ANSWERING, "answer")
+    pool = ThreadPoolExecutor(_POOL_THREADS, "answer")
 
-    async def answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+    async def run_in_pool(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
         if deployment is not None and deployment.is_reading:
             # Newer bundles would hardly get their turn beside several threads.
-            return _answer(endpoint, body)
-        return await asyncio.get_running_loop().run_in_executor(answering, _answer, endpoint, body)
+            return _call(endpoint, body)
+        return await asyncio.get_running_loop().run_in_executor(pool, _call, endpoint, body)
 
     routes = APIRouter(route_class=BodyRoute)
 
     @routes.post("/recommend", response_model=RecommendResponse)
     async def recommend(body: RecommendRequest) -> Response:
-        """The best items of a query: known by its id, by given features, or by a given history."""
-        if service.is_waiting:  # Who need not wait must not have to.
-            return await run_in_threadpool(_answer, service.recommend, body)
-        return await answer(service.recommend, body)
+        """Returns the best items of a query, by its id, given features, or a given history."""
+        if service.is_waiting:  # Requests that need not wait must not have to.
+            return await run_in_threadpool(_call, service.recommend, body)
+        return await run_in_pool(service.recommend, body)
 
     @routes.post("/recommend/batch", response_model=BatchResponse)
     async def recommend_batch(body: BatchRequest) -> Response:
-        """The best items of many queries, in their order."""
-        return await run_in_threadpool(_answer, service.recommend_batch, body)
+        """Returns the best items of many queries, in their order."""
+        return await run_in_threadpool(_call, service.recommend_batch, body)
 
     @routes.post("/similar-items", response_model=SimilarItemsResponse)
     async def similar_items(body: SimilarItemsRequest) -> Response:
-        """The items nearest to one."""
-        return await answer(service.similar_items, body)
+        """Returns the items nearest to one."""
+        return await run_in_pool(service.similar_items, body)
 
     @routes.post("/events", response_model=EventsResponse)
     async def events(body: EventsRequest) -> Response:
-        """What queries did: their histories have it from the next answer on."""
-        return await run_in_threadpool(_answer, service.events, body)
+        """Adds events to the histories of queries, from the next answer on."""
+        return await run_in_threadpool(_call, service.events, body)
 
     app.include_router(routes)
 
@@ -145,43 +145,43 @@ def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) 
 def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> Health:
-        """The process is up."""
+        """Tells that the process is up."""
         return Health(status="ok")
 
     @app.get("/readyz", response_model=Health)
     async def readyz() -> Response:
-        """Bundles are read, verified, and answer their golden queries."""
+        """Tells whether bundles are verified and answer their golden queries."""
         if service.fault is not None:
             return problem(503, service.fault)
         return _json(Health(status="ready"))
 
     @app.get("/version", response_model=Version)
     async def version() -> Response:
-        """Which bundles answer."""
+        """Returns the bundles that answer."""
         return _json(service.version())
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """For Prometheus."""
+        """Returns metrics for Prometheus."""
         return Response(
-            service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
 
 
 def _add_changes(app: FastAPI, deployment: Deployment) -> None:
     @app.post("/reload")
     def reload() -> Swapped:
-        """Serve newer bundles, if there are any, from where the server was told that they are."""
+        """Replaces the bundles by newer ones of the same source, if there are any."""
         return Swapped(changed=deployment.reload(), seals=deployment.serving.seals)
 
     @app.post("/rollback")
     def rollback() -> Swapped:
-        """Serve the bundles before."""
+        """Restores the bundles before."""
         return Swapped(changed=deployment.rollback(), seals=deployment.serving.seals)
 
 
 def lifespan_of(close: Sequence[Callable[[], None]]) -> Lifespan:
-    """What is called when the server ends."""
+    """Makes the context of a server that calls some functions when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -196,9 +196,9 @@ def run_app(app: FastAPI, *, host: str, port: int) -> None:
     """Answers until it is interrupted.
 
     Args:
-        app: Of `create_app`.
+        app: Application of `create_app`.
         host: Address to listen on.
-        port: 0 takes any free one, which the log names.
+        port: Port; 0 takes any free one, which the log names.
 
     Raises:
         UserError: The address is taken.
@@ -208,16 +208,16 @@ def run_app(app: FastAPI, *, host: str, port: int) -> None:
     )
     try:
         uvicorn.Server(config).run()
-    except SystemExit as error:  # How uvicorn says that it could not start.
+    except SystemExit as error:  # Uvicorn ends so where it could not start.
         raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
 
 
 class _Timed:
-    """Measures every request."""
+    """ServerMetrics every request."""
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
         self._app = app
-        self._measures = measures
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -233,14 +233,14 @@ class _Timed:
         try:
             await self._app(scope, receive, sent)
         finally:
-            # Of other paths a client could invent any number.
+            # Clients could make up any number of other paths.
             path = scope["path"] if scope["path"] in _PATHS else "other"
-            self._measures.answered(path, status, time.perf_counter() - started)
+            self._metrics.count_request(path, status, time.perf_counter() - started)
 
 
-def _answer(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
-    """In whatever thread this is."""
-    # A request is too small to share; OpenMP has a number for each thread that asks for more.
+def _call(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
+    """Answers in this thread."""
+    # A request is too small to share among threads; OpenMP keeps the number by calling thread.
     faiss.omp_set_num_threads(1)
     return _json(endpoint(body))
 
@@ -250,7 +250,7 @@ def _json(answer: BaseModel) -> Response:
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """The first thing that is wrong with a body."""
+    """Reports the first fault of a body."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str))
@@ -270,7 +270,7 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
 
 
 def _refused_value(request: Request, error: Exception) -> JSONResponse:
-    """A value that only the model can tell to be wrong."""
+    """Reports a value that is none of the model's."""
     return problem(422, str(error))
 
 
@@ -279,5 +279,5 @@ def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:
-    """The log has the traceback; a client has no use for it."""
+    """Hides the traceback, which is in the log, from the client."""
     return problem(500, "the server could not answer because of an error of its own; see its log.")

@@ -1,4 +1,4 @@
-"""Building of a server from bundles and settings."""
+"""Construction of a server from bundles and settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from serving.experiment.exposure_log import ExposureLog
 from serving.recommend.online import MemoryQueries, OnlineQueries, StoredQueries
 from serving.server.app import create_app, lifespan_of
 from serving.server.deployment import Deployment, Source
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 
 
@@ -21,15 +21,15 @@ class Store:
     """The online store of a configuration.
 
     Attributes:
-        settings: The section `feature_store`.
-        directory: Of the feature store.
+        settings: Section `feature_store` of the configuration.
+        directory: Directory of the feature store.
     """
 
     settings: FeatureStoreConfig
     directory: Path
 
     def open(self) -> OnlineQueries:
-        """In this process.
+        """Opens the store in this process.
 
         Raises:
             UserError: Nothing was materialized, or Redis does not answer.
@@ -41,17 +41,17 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is served, and how.
+class ServerSettings:
+    """Settings of a server.
 
     Attributes:
-        bundle: A directory, that of an experiment, or `models:/NAME@champion`.
-        other: A second bundle, which answers a share of the queries.
-        split: That share.
+        bundle: Directory of a bundle or of an experiment, or `models:/NAME@champion`.
+        other: Second bundle, which answers a part of the queries.
+        split: Part of the queries that the second bundle answers.
         log: Directory for exposures and outcomes; None: they are not kept.
-        reload_seconds: How often newer bundles are looked for; 0: never.
-        store: Where histories come from and events go; None: the bundle, and the process's memory.
-        token: That requests must bear; None: none.
+        reload_seconds: Seconds between looks for newer bundles; 0: there are none.
+        store: Online store for histories and events; None: the bundle, and the process's memory.
+        token: Token that requests must bear; None: none is needed.
     """
 
     bundle: str | Path
@@ -63,23 +63,23 @@ class Settings:
     token: str | None = None
 
 
-def build(settings: Settings) -> FastAPI:
-    """The application, ready to answer; what it holds is closed when its server ends.
+def build(settings: ServerSettings) -> FastAPI:
+    """Builds the application, ready to answer; all that it opens is closed when its server ends.
 
     Raises:
         UserError: A bundle cannot be opened, or the log cannot be written.
     """
     online: OnlineQueries = MemoryQueries() if settings.store is None else settings.store.open()
     source = Source(settings.bundle, settings.other, split=settings.split, online=online)
-    measures = Measures()
+    metrics = ServerMetrics()
     if isinstance(online, StoredQueries):
-        measures.watch_online_store(lambda: online.failures)
-    deployment = Deployment(source, measures, is_logged=settings.log is not None)
+        metrics.watch_online_store(lambda: online.failures)
+    deployment = Deployment(source, metrics, is_logged=settings.log is not None)
     close, log = [deployment.close], None
     if settings.log is not None:
         log = ExposureLog(settings.log, experiment=deployment.serving.experiment)
         close.append(log.close)
-    service = Service(lambda: deployment.serving, measures, online=online, log=log)
+    service = Service(lambda: deployment.serving, metrics, online=online, log=log)
     if settings.reload_seconds:
         deployment.watch(settings.reload_seconds)
     return create_app(

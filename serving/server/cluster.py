@@ -1,4 +1,4 @@
-"""The same application as replicas of Ray Serve, behind its proxies on every machine."""
+"""Replicas of the application in Ray Serve, behind its proxies on every machine."""
 
 import signal
 import threading
@@ -6,13 +6,13 @@ import threading
 from fastapi import FastAPI
 
 from pipelines.executor.session import ensure_ray
-from serving.server.build import Settings, build
+from serving.server.build import ServerSettings, build
 
 # Requests that a replica takes at a time; others wait at the proxy.
 _ONGOING = 64
 
 
-def serve_on_ray(settings: Settings, *, host: str, port: int, replicas: int) -> None:
+def serve_on_ray(settings: ServerSettings, *, host: str, port: int, replicas: int) -> None:
     """Answers until it is interrupted; see `serving.server.launch.serve`."""
     start(settings, host=host, port=port, replicas=replicas)
     stopped = threading.Event()
@@ -22,12 +22,12 @@ def serve_on_ray(settings: Settings, *, host: str, port: int, replicas: int) -> 
     stop()
 
 
-def start(settings: Settings, *, host: str, port: int, replicas: int) -> None:
-    """Returns when all replicas are ready."""
+def start(settings: ServerSettings, *, host: str, port: int, replicas: int) -> None:
+    """Starts replicas, and returns when all are ready."""
     from ray import serve
 
     ensure_ray()
-    # On every machine of a cluster its proxy listens, so that any of them can be asked.
+    # A proxy listens on every machine of a cluster, so that any of them can be asked.
     serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
 
     def application() -> FastAPI:

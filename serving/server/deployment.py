@@ -1,4 +1,4 @@
-"""Which bundles answer, and how they are replaced while requests are being answered."""
+"""The bundles that answer, and their replacement while requests are being answered."""
 
 import gc
 import logging
@@ -16,21 +16,21 @@ from serving.recommend.golden import read_golden, require_golden
 from serving.recommend.load import load, local_bundle
 from serving.recommend.online import OnlineQueries
 from serving.recommend.recommender import Recommender
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 
 _logger = logging.getLogger(__name__)
 
-# The only variant where there is no experiment.
+# Name of the only variant where there is no experiment.
 MAIN = "main"
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What answers: never changed, but replaced as a whole, so that no request sees halves of two.
+    """The recommenders that answer; replaced as a whole, so that no request sees halves of two.
 
     Attributes:
-        recommenders: By variant; the first is the control.
-        experiment: None where there is one variant.
+        recommenders: Recommender of each variant; the first is the control.
+        experiment: Experiment that divides the queries; None where there is one variant.
     """
 
     recommenders: Mapping[str, Recommender]
@@ -38,15 +38,18 @@ class Serving:
 
     @property
     def seals(self) -> tuple[str, ...]:
-        """Of the bundles."""
+        """Seals of the bundles."""
         return tuple(each.manifest.seal for each in self.recommenders.values())
 
     def choose(self, query_id: str | None, override: str | None) -> tuple[str, Recommender, bool]:
-        """The variant that answers a query, its recommender, and whether it was not by the hash.
+        """Chooses the variant that answers a query.
 
         Args:
-            query_id: None: nobody in particular, whom the control answers.
-            override: A variant's name, for tests.
+            query_id: Id of the query; None: nobody in particular, answered by the control.
+            override: Name of a variant, for tests.
+
+        Returns:
+            The variant's name, its recommender, and whether the choice was not by the hash.
 
         Raises:
             UserError: There is no such variant.
@@ -64,20 +67,20 @@ class Serving:
         return name, self.recommenders[name], query_id in self.experiment.overrides
 
     def share(self, name: str) -> float:
-        """Of the queries that a variant answers."""
+        """Returns the part of the queries that a variant answers."""
         if self.experiment is None:
             return 1.0
         return next(v.share for v in self.experiment.variants if v.name == name)
 
 
 class Source:
-    """Where bundles come from, and whether there are newer ones.
+    """The source of bundles, which tells whether there are newer ones.
 
     Args:
-        bundle: A directory, that of an experiment, or a version in MLflow's registry.
-        other: A second bundle, for an experiment that is not on disk.
-        split: The share of the second.
-        online: What came since the bundles were made.
+        bundle: Directory of a bundle or of an experiment, or a version in MLflow's registry.
+        other: Second bundle, for an experiment that is not on disk.
+        split: Part of the queries that the second bundle answers.
+        online: Source of state since the export; None: there is none.
     """
 
     def __init__(
@@ -94,18 +97,18 @@ class Source:
         self._online = online
 
     def version(self) -> Sequence[object]:
-        """Changes when the bundles do; costs little."""
+        """Returns a value that changes when the bundles do; costs little."""
         if self._is_experiment:
             directory = Path(self._bundle)
             bundles = [directory / v.bundle for v in read_experiment(directory).variants]
             return [_stamp(directory / EXPERIMENT_JSON), *(_version(b) for b in bundles)]
         return [_version(each) for each in (self._bundle, self._other) if each is not None]
 
-    def open(self, *, is_later: bool = False) -> Serving:
+    def open(self, *, defer_tower: bool = False) -> Serving:
         """Reads, verifies and tries the bundles.
 
         Args:
-            is_later: See `serving.recommend.load.load`.
+            defer_tower: Whether query towers are read in the background; see `load`.
 
         Raises:
             UserError: One of them is corrupt, or does not answer its golden queries as it should.
@@ -117,23 +120,23 @@ class Source:
                 )
             experiment = read_experiment(Path(self._bundle))
             paths = {v.name: Path(self._bundle) / v.bundle for v in experiment.variants}
-            opened = {name: self._open(path, is_later) for name, path in paths.items()}
+            opened = {name: self._open(path, defer_tower) for name, path in paths.items()}
             return Serving(opened, experiment)
-        first = self._open(self._bundle, is_later)
+        first = self._open(self._bundle, defer_tower)
         if self._other is None:
             return Serving({MAIN: first})
-        second = self._open(self._other, is_later)
+        second = self._open(self._other, defer_tower)
         return Serving({"a": first, "b": second}, self._experiment())
 
     @property
     def _is_experiment(self) -> bool:
         return (Path(self._bundle) / EXPERIMENT_JSON).is_file()
 
-    def _open(self, bundle: str | Path, is_later: bool) -> Recommender:
+    def _open(self, bundle: str | Path, defer_tower: bool) -> Recommender:
         directory = local_bundle(bundle)
-        recommender = load(directory, online=self._online, is_later=is_later)
+        recommender = load(directory, online=self._online, defer_tower=defer_tower)
         golden = read_golden(directory)
-        # What came since is not in what the golden answers were computed from.
+        # Golden answers were computed without online state.
         require_golden(recommender.without_online(), golden)
         return recommender
 
@@ -142,7 +145,7 @@ class Source:
             raise UserError(f"the split is {self._split}, expected the share of b, within 0 and 1.")
         shares = {"a": 1 - self._split, "b": self._split}
         return Experiment(
-            # The same whatever the bundles: nobody changes sides when one of them is replaced.
+            # The name does not depend on the bundles: nobody changes sides when one is replaced.
             name="serve",
             salt="",
             variants=tuple(Variant(name=n, bundle=n, share=s) for n, s in shares.items()),
@@ -151,71 +154,71 @@ class Source:
 
 
 class Deployment:
-    """The bundles that answer now, those before them, and whoever looks for newer ones.
+    """The bundles that answer now, those before them, and the thread that looks for newer ones.
 
     Args:
-        source: Of bundles.
-        measures: Are told.
+        source: Source of bundles.
+        metrics: Metrics of the server.
         is_logged: Whether a log is kept, which is of one division of the queries.
 
     Attributes:
-        serving: What answers now.
-        is_reading: Newer ones are being read.
+        serving: The recommenders that answer now.
+        is_reading: Whether newer bundles are being read.
 
     Raises:
-        UserError: There is nothing that could answer.
+        UserError: No bundle can be opened.
     """
 
-    def __init__(self, source: Source, measures: Measures, *, is_logged: bool = False) -> None:
+    def __init__(self, source: Source, metrics: ServerMetrics, *, is_logged: bool = False) -> None:
         self._source = source
         self._is_logged = is_logged
-        self._measures = measures
+        self._metrics = metrics
         self._lock = threading.Lock()
         self._version = source.version()
-        # Nobody is answered before the first bundle is there; later ones can take their time.
-        self.serving = source.open(is_later=True)
+        # No request is answered before the first bundle is open; later ones can take their time.
+        self.serving = source.open(defer_tower=True)
         self.is_reading = False
         self._before: Serving | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._tell()
+        self._set_models()
 
     def reload(self) -> bool:
-        """Serves newer bundles where there are any; else, or where they are corrupt, the same.
+        """Replaces the bundles by newer ones where there are any.
 
         Returns:
-            Whether others are served now.
+            Whether other bundles answer now.
 
         Raises:
-            UserError: The newer ones are refused, and the old ones go on.
+            UserError: The newer bundles are refused; the old ones still answer.
         """
         with self._lock:
             version = self._source.version()
             if version == self._version:
                 return False
-            # A refused one is not tried again until it changes.
+            # A refused version is not tried again until it changes.
             self._version = version
             self.is_reading = True
             try:
-                found = self._source.open()
+                newer = self._source.open()
             except UserError:
-                self._measures.swapped("refused")
+                self._metrics.count_swap("refused")
                 raise
             finally:
                 self.is_reading = False
-            if found.seals == self.serving.seals and found.experiment == self.serving.experiment:
+            if newer.seals == self.serving.seals and newer.experiment == self.serving.experiment:
                 return False
-            if self._is_logged and division(found.experiment) != division(self.serving.experiment):
-                self._measures.swapped("refused")
+            if self._is_logged and division(newer.experiment) != division(self.serving.experiment):
+                self._metrics.count_swap("refused")
                 raise UserError(
                     "the experiment's name, salt or shares are others now, and its log is of the "
                     "former ones; start the server anew with another --log."
                 )
-            self._replace(found, "done")
+            self._replace(newer, "done")
             return True
 
     def rollback(self) -> bool:
-        """Serves the bundles before, until newer ones come; False where there are none."""
+        """Restores the bundles before, until newer ones come; False where there are none."""
         with self._lock:
             if self._before is None:
                 return False
@@ -230,7 +233,7 @@ class Deployment:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the watching."""
+        """Stops looking for newer bundles."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -240,19 +243,19 @@ class Deployment:
             try:
                 if self.reload():
                     _logger.warning("serving %s now", ", ".join(self.serving.seals))
-            except Exception as error:  # Whatever befalls a disk or a registry, the old ones go on.
+            except Exception as error:  # Whatever befalls a disk or a registry.
                 _logger.warning("still serving the bundles before: %s", error)
 
-    def _replace(self, found: Serving, result: str) -> None:
+    def _replace(self, serving: Serving, result: str) -> None:
         # One assignment: a request has either the old bundles or the new ones.
-        self._before, self.serving = self.serving, found
-        self._measures.swapped(result)
-        self._tell()
-        gc.collect()  # The graphs of torch's programs hold themselves in cycles.
+        self._before, self.serving = self.serving, serving
+        self._metrics.count_swap(result)
+        self._set_models()
+        gc.collect()  # Graphs of torch's programs are cycles.
 
-    def _tell(self) -> None:
+    def _set_models(self) -> None:
         manifests = {n: r.manifest for n, r in self.serving.recommenders.items()}
-        self._measures.serves(
+        self._metrics.set_models(
             {name: manifest.items for name, manifest in manifests.items()},
             {name: manifest.fingerprint for name, manifest in manifests.items()},
         )
@@ -267,9 +270,9 @@ def _version(bundle: str | Path) -> object:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """None where there is no file, of which `open` has more to say."""
+    """Returns what changes with a file; None where there is none, which `open` reports."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""What every request must pass before anything reads it: its size, and a token where one is set."""
+"""Checks of every request before its body is read: the token, the size, the content type."""
 
 import asyncio
 import hmac
@@ -18,9 +18,9 @@ class BodyLimit:
     """Refuses large bodies before they are read into memory, and slow ones.
 
     Args:
-        app: Behind it.
-        max_bytes: Of a body.
-        seconds: Until the whole body must be there.
+        app: Application behind it.
+        max_bytes: Most bytes of a body.
+        seconds: Time within which the whole body must come.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = 10.0) -> None:
@@ -29,7 +29,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reads the body, then goes on."""
+        """Reads the body and passes the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -67,9 +67,9 @@ class BearerToken:
     """Refuses requests without the token.
 
     Args:
-        app: Behind it.
-        token: What `Authorization: Bearer` must hold.
-        open_paths: That need none, for probes.
+        app: Application behind it.
+        token: Token of `Authorization: Bearer`.
+        open_paths: Paths that need no token, for probes.
     """
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Iterable[str]) -> None:
@@ -78,12 +78,12 @@ class BearerToken:
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Looks at the header, then goes on."""
+        """Checks the header and passes the request on."""
         if scope["type"] != "http" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"authorization", b"")
-        # In a time that does not tell how much of it is right.
+        # Compared in a time that does not tell how much of it is right.
         if hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
             return
@@ -93,34 +93,34 @@ class BearerToken:
 
 
 def problem(status: int, text: str) -> JSONResponse:
-    """An error's answer: JSON with one sentence."""
+    """Makes the answer of an error: JSON with one sentence."""
     return JSONResponse({"error": text}, status_code=status)
 
 
 class BodyRoute(APIRoute):
-    """A route of an asynchronous endpoint that takes a body alone, and answers with a response.
+    """The route of an asynchronous endpoint that takes a body alone, and returns a response.
 
-    A body that does not fit its model raises `RequestValidationError` for the first thing that is
-    wrong with it, as FastAPI's own routes do for all.
+    A body that does not fit its model raises `RequestValidationError` for its first fault, where
+    FastAPI's own routes list all.
 
-    What is sent as another type than JSON is not read: a page of another site may make a browser
+    A body of another content type than JSON is not read: a page of another site may make a browser
     send plain text to a server on its machine, but JSON only where that server allows it.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own place for this."""
+        """Overrides FastAPI's handler, which is slower."""
         endpoint: Any = self.endpoint
         [parameter] = inspect.signature(endpoint).parameters.values()
         model: type[BaseModel] = parameter.annotation
 
         async def handle(request: Request) -> Response:
             if not _is_json(request.headers.get("content-type", "")):
-                raise _wrong("not_json", (), "expected JSON, and content-type: application/json")
+                raise _fault("not_json", (), "expected JSON, and content-type: application/json")
             try:
                 body = model.__pydantic_validator__.validate_json(await request.body())
             except ValidationError as error:
                 first = error.errors(include_url=False, include_context=False)[0]
-                raise _wrong(first["type"], first["loc"], first["msg"]) from None
+                raise _fault(first["type"], first["loc"], first["msg"]) from None
             return await endpoint(body)
 
         return handle
@@ -133,5 +133,5 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-def _wrong(kind: str, place: tuple[int | str, ...], message: str) -> RequestValidationError:
-    return RequestValidationError([{"type": kind, "loc": ("body", *place), "msg": message}])
+def _fault(kind: str, location: tuple[int | str, ...], message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": kind, "loc": ("body", *location), "msg": message}])

@@ -1,20 +1,20 @@
-"""Starts a server of one bundle, or of two in an A/B test, as a process or as replicas."""
+"""The start of a server, as a process or as replicas."""
 
 from feature_store.core.errors import UserError
 from serving.server.app import run_app
-from serving.server.build import Settings, build
+from serving.server.build import ServerSettings, build
 
 
 def serve(
-    settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, replicas: int = 0
+    settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 8000, replicas: int = 0
 ) -> None:
     """Answers until it is interrupted.
 
     Args:
-        settings: What is served.
+        settings: Bundles, log and online store.
         host: Address to listen on.
-        port: 0 takes any free one, which the log names.
-        replicas: Of Ray Serve, over the machines of a cluster; 0: this process alone.
+        port: Port; 0 takes any free one, which the log names.
+        replicas: Replicas of Ray Serve, over the machines of a cluster; 0: this process alone.
 
     Raises:
         UserError: A bundle cannot be opened, the log cannot be written, or the address is taken.

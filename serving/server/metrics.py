@@ -1,17 +1,17 @@
-"""What Prometheus is told."""
+"""The metrics of a server, for Prometheus."""
 
 from collections.abc import Callable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving.recommend.timing import Stages
+from serving.recommend.timing import StageTimer
 
-# Seconds: from a tenth of a millisecond, in steps of about two.
+# Bounds in seconds: from a tenth of a millisecond, in steps of about two.
 _BUCKETS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class Measures:
+class ServerMetrics:
     """Counters and histograms of one server."""
 
     def __init__(self) -> None:
@@ -74,29 +74,31 @@ class Measures:
         # To look labels up takes longer than to count.
         self._of = lru_cache(maxsize=1024)(lambda metric, *labels: metric.labels(*labels))
 
-    def answered(self, endpoint: str, status: int, seconds: float) -> None:
-        """A request ended."""
+    def count_request(self, endpoint: str, status: int, seconds: float) -> None:
+        """Counts an answered request."""
         self._of(self._latency, endpoint).observe(seconds)
         self._of(self._requests, endpoint, str(status)).inc()
 
-    def recommended(self, variant: str, stages: Stages, fallbacks: int, answers: int = 1) -> None:
-        """A variant recommended."""
-        for stage, seconds in stages.seconds.items():
+    def count_recommendations(
+        self, variant: str, timer: StageTimer, fallbacks: int, answers: int = 1
+    ) -> None:
+        """Counts the answers of a variant, and the time of their stages."""
+        for stage, seconds in timer.seconds.items():
             self._of(self._stage, stage, variant).observe(seconds)
         self._of(self._answers, variant).inc(answers)
         if fallbacks:
             self._fallbacks.labels(variant).inc(fallbacks)
 
-    def happened(self, events: int) -> None:
-        """Events were accepted."""
+    def count_events(self, events: int) -> None:
+        """Counts accepted events."""
         self._events.inc(events)
 
-    def swapped(self, result: str) -> None:
-        """The bundles changed, or did not."""
+    def count_swap(self, result: str) -> None:
+        """Counts a change of the bundles: done, refused or back."""
         self._swaps.labels(result).inc()
 
-    def serves(self, items: dict[str, int], versions: dict[str, str]) -> None:
-        """By variant: the items of its index, and its model."""
+    def set_models(self, items: dict[str, int], versions: dict[str, str]) -> None:
+        """Sets the number of items and the version of the model, by variant."""
         self._items.clear()
         self._model.clear()
         for variant, count in items.items():
@@ -104,13 +106,13 @@ class Measures:
             self._model.labels(variant, versions[variant]).set(1)
 
     def watch_log(self, dropped: Callable[[], int]) -> None:
-        """Asks how many rows were dropped whenever it is read."""
+        """Reports the number of rows that the log dropped, asked for at each reading."""
         self._dropped.set_function(dropped)
 
     def watch_online_store(self, failures: Callable[[], int]) -> None:
-        """Asks how often the store failed whenever it is read."""
+        """Reports the number of failures of the store, asked for at each reading."""
         self._online_failures.set_function(failures)
 
     def text(self) -> bytes:
-        """In Prometheus' format."""
+        """Renders all metrics in Prometheus' format."""
         return generate_latest(self._registry)

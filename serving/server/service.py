@@ -1,4 +1,4 @@
-"""What each endpoint does, without HTTP: choose a variant, ask it, measure, log."""
+"""The endpoints without HTTP: choose a variant, ask it, measure, log."""
 
 import time
 import uuid
@@ -12,9 +12,9 @@ from serving.bundle.manifest import BundleManifest
 from serving.experiment.exposure_log import Exposure, ExposureLog, Outcome
 from serving.recommend.answers import Recommendations
 from serving.recommend.online import OnlineQueries, StoredQueries
-from serving.recommend.query_tower import LaterTower
+from serving.recommend.query_tower import DeferredTower
 from serving.recommend.recommender import Recommender
-from serving.recommend.timing import Stages
+from serving.recommend.timing import StageTimer
 from serving.server.api import (
     BatchRequest,
     BatchResponse,
@@ -29,23 +29,23 @@ from serving.server.api import (
     Version,
 )
 from serving.server.deployment import MAIN, Serving
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 
 
 class Service:
     """Answers requests; several threads may use it at a time.
 
     Args:
-        serving: Gives what answers now.
-        measures: Are told.
-        online: Where events go; None: nowhere.
-        log: Where exposures and events go; None: nowhere.
+        serving: Function that returns the recommenders that answer now.
+        metrics: Metrics of the server.
+        online: State that events are added to; None: they are dropped.
+        log: Log of exposures and events; None: none is kept.
     """
 
     def __init__(
         self,
         serving: Callable[[], Serving],
-        measures: Measures,
+        metrics: ServerMetrics,
         *,
         online: OnlineQueries | None = None,
         log: ExposureLog | None = None,
@@ -53,92 +53,91 @@ class Service:
         self._serving = serving
         self._online = online
         self._log = log
-        self.measures = measures
+        self.metrics = metrics
         if log is not None:
-            measures.watch_log(lambda: log.dropped)
+            metrics.watch_log(lambda: log.dropped)
 
     @classmethod
     def of(cls, recommender: Recommender) -> "Service":
-        """Of one bundle, without anything beside it."""
+        """Makes the service of one bundle, without events and log."""
         serving = Serving({MAIN: recommender})
-        return cls(lambda: serving, Measures())
+        return cls(lambda: serving, ServerMetrics())
 
     @property
     def is_waiting(self) -> bool:
         """Whether an answer may have to: for a tower that is being read, or for an online store."""
         is_asked = isinstance(self._online, StoredQueries)
-        return is_asked or any(not tower.is_read for tower in self._later_towers())
+        return is_asked or any(not tower.is_read for tower in self._deferred_towers())
 
     @property
     def fault(self) -> str | None:
-        """Why queries that need the tower cannot be answered, if they cannot."""
-        faults = (tower.fault for tower in self._later_towers())
+        """The reason why queries that need the tower cannot be answered; None where they can."""
+        faults = (tower.fault for tower in self._deferred_towers())
         return next((fault for fault in faults if fault is not None), None)
 
-    def _later_towers(self) -> list[LaterTower]:
+    def _deferred_towers(self) -> list[DeferredTower]:
         towers = (each.query_tower for each in self._serving().recommenders.values())
-        return [tower for tower in towers if isinstance(tower, LaterTower)]
+        return [tower for tower in towers if isinstance(tower, DeferredTower)]
 
     def recommend(self, body: RecommendRequest) -> RecommendResponse:
-        """The best items of one query.
+        """Recommends items for one query.
 
         Raises:
             UserError: A value is not one of the model's.
         """
         started = time.perf_counter()
-        stages = Stages()
+        timer = StageTimer()
         serving = self._serving()
         name, recommender, is_override = serving.choose(body.query_id, body.variant)
-        asking = body.asking(features=body.features, history=body.history)
-        found = recommender.recommend(body.query_id or "", body.k, asking, stages)
-        self.measures.recommended(name, stages, int(found.fallback))
-        answer = _response(found, body.query_id, name, recommender)
+        best = recommender.recommend(body.query_id or "", body.k, body.options(), timer)
+        self.metrics.count_recommendations(name, timer, int(best.fallback))
+        answer = _response(best, body.query_id, name, recommender)
         self._expose(serving, answer, is_override, body.k, time.perf_counter() - started)
         return answer
 
     def recommend_batch(self, body: BatchRequest) -> BatchResponse:
-        """The best items of several queries, in their order.
+        """Recommends items for several queries, in their order.
 
         Raises:
             UserError: A value is not one of the model's.
         """
         started = time.perf_counter()
         serving = self._serving()
-        places, overrides = defaultdict(list), {}
-        for place, query_id in enumerate(body.query_ids):
+        rows_of, overrides = defaultdict(list), {}
+        for row, query_id in enumerate(body.query_ids):
             name, _, is_override = serving.choose(query_id, body.variant)
-            places[name].append(place)
-            overrides[place] = is_override
+            rows_of[name].append(row)
+            overrides[row] = is_override
         answers: dict[int, RecommendResponse] = {}
-        for name, mine in places.items():
-            stages, recommender = Stages(), serving.recommenders[name]
-            asked = [body.query_ids[place] for place in mine]
-            found = recommender.recommend_each(asked, body.k, body.asking(), stages)
-            fallbacks = sum(each.fallback for each in found)
-            self.measures.recommended(name, stages, fallbacks, len(found))
-            for place, each in zip(mine, found, strict=True):
-                answers[place] = _response(each, each.query_id, name, recommender)
+        for name, rows in rows_of.items():
+            timer, recommender = StageTimer(), serving.recommenders[name]
+            query_ids = [body.query_ids[row] for row in rows]
+            best = recommender.recommend_each(query_ids, body.k, body.options(), timer)
+            fallbacks = sum(each.fallback for each in best)
+            self.metrics.count_recommendations(name, timer, fallbacks, len(best))
+            for row, each in zip(rows, best, strict=True):
+                answers[row] = _response(each, each.query_id, name, recommender)
         seconds = time.perf_counter() - started
-        for place, answer in answers.items():
-            self._expose(serving, answer, overrides[place], body.k, seconds)
+        for row, answer in answers.items():
+            self._expose(serving, answer, overrides[row], body.k, seconds)
         return BatchResponse.model_construct(
-            results=tuple(answers[place] for place in range(len(body.query_ids)))
+            results=tuple(answers[row] for row in range(len(body.query_ids)))
         )
 
     def similar_items(self, body: SimilarItemsRequest) -> SimilarItemsResponse:
-        """The items nearest to one; of an experiment the control's.
+        """Finds the items nearest to one; in an experiment by the control.
 
         Raises:
             UserError: The catalogue has no such item, or there is no such filter.
         """
         name, recommender, _ = self._serving().choose(None, body.variant)
-        found = recommender.similar_items(body.item_id, body.k, body.asking())
+        similar = recommender.similar_items(body.item_id, body.k, body.options())
         return SimilarItemsResponse.model_construct(
-            item_id=found.item_id, items=found.items, variant=name, model=_model(recommender)
+            item_id=similar.item_id, items=similar.items, variant=name, model=_model(recommender)
         )
 
     def events(self, body: EventsRequest) -> EventsResponse:
-        """Histories have the events from the next answer on; the log has them for the report."""
+        """Adds events to histories, from the next answer on, and to the log for the report."""
         now = datetime.now(UTC)
         for event in body.events:
             timestamp = microseconds(event.timestamp or now)
@@ -155,13 +154,13 @@ class Service:
                         event.request_id,
                     )
                 )
-        self.measures.happened(len(body.events))
+        self.metrics.count_events(len(body.events))
         _, control, _ = self._serving().choose(None, None)
         items = list(dict.fromkeys(event.item_id for event in body.events))
         return EventsResponse(accepted=len(body.events), unknown_items=control.unknown_items(items))
 
     def version(self) -> Version:
-        """What answers now."""
+        """Returns the bundles that answer now."""
         serving = self._serving()
         return Version(
             recsys=package_version("recsys"),
@@ -202,14 +201,14 @@ class Service:
 
 
 def _response(
-    found: Recommendations, query_id: str | None, variant: str, recommender: Recommender
+    best: Recommendations, query_id: str | None, variant: str, recommender: Recommender
 ) -> RecommendResponse:
     # Not validated again: every part of it is our own.
     return RecommendResponse.model_construct(
         query_id=query_id,
-        items=found.items,
-        fallback=found.fallback,
-        source=found.source,
+        items=best.items,
+        fallback=best.fallback,
+        source=best.source,
         variant=variant,
         request_id=uuid.uuid4().hex,
         model=_model(recommender),

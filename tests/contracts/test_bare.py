@@ -19,8 +19,8 @@ import serving, serving.server.build
 recommender = serving.load(sys.argv[1])
 assert recommender.recommend("3", 5).items
 assert recommender.similar_items("i3", 5).items
-assert recommender.recommend("3", 5, serving.Asking(where={"group": ["g2"]})).items
-app = serving.server.build.build(serving.Settings(sys.argv[1], log=Path(sys.argv[2])))
+assert recommender.recommend("3", 5, serving.RecommendOptions(where={"group": ["g2"]})).items
+app = serving.server.build.build(serving.ServerSettings(sys.argv[1], log=Path(sys.argv[2])))
 assert "/recommend" in app.openapi()["paths"]
 for name in ("torchrec", "fbgemm_gpu", "ray", "mlflow", "feast", "scipy", "pandas"):
     try:

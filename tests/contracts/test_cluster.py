@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from feature_store.core.errors import UserError
-from serving.server.build import Settings
+from serving.server.build import ServerSettings
 from serving.server.launch import serve
 from tests.serving.server.test_server import request
 from tests.support.tiny_bundle import export_untrained, write_prepared
@@ -13,7 +13,7 @@ from tests.support.tiny_bundle import export_untrained, write_prepared
 
 def test_several_replicas_need_a_store_that_they_share(tmp_path):
     with pytest.raises(UserError, match="several replicas need an online store"):
-        serve(Settings(tmp_path), replicas=2)
+        serve(ServerSettings(tmp_path), replicas=2)
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_a_replica_answers_as_the_server_does(tmp_path, monkeypatch, ray_session
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings(config.bundle_dir, log=tmp_path / "log", token="secret")
+    settings = ServerSettings(config.bundle_dir, log=tmp_path / "log", token="secret")
     start(settings, host="127.0.0.1", port=port, replicas=1)
     try:
         token = {"Authorization": "Bearer secret"}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 
-from serving.server.build import Settings, build
+from serving.server.build import ServerSettings, build
 from tests.serving.server.test_server import running
 
 # Requests of each of the two tests; together over ten thousand with `slow`.
@@ -34,7 +34,7 @@ VALUES = (
 
 @pytest.fixture(scope="module")
 def app(exported):
-    return build(Settings(exported, reload_seconds=0))
+    return build(ServerSettings(exported, reload_seconds=0))
 
 
 def mutated(body, chance):

@@ -11,7 +11,7 @@ from serving.recommend.load import load
 from serving.recommend.online import NOTHING, StoredQueries, UnavailableError
 from serving.server.app import create_app
 from serving.server.deployment import MAIN, Serving
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 from tests.feature_store.online.test_stores import fill
 from tests.serving.server.test_server import recommend, request, running
@@ -29,9 +29,9 @@ def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, e
         online = StoredQueries(store, pause_seconds=60)
         online.append("3", EVENT)
         assert online.query("3").events == [EVENT]
-    recommender, measures = load(exported, online=online), Measures()
-    measures.watch_online_store(lambda: online.failures)
-    service = Service(lambda: Serving({MAIN: recommender}), measures, online=online)
+    recommender, metrics = load(exported, online=online), ServerMetrics()
+    metrics.watch_online_store(lambda: online.failures)
+    service = Service(lambda: Serving({MAIN: recommender}), metrics, online=online)
     with running(create_app(service)) as port:
         answers = [recommend(port, {"query_id": "3", "k": 5}) for _ in range(5)]
         assert {status for status, _ in answers} == {200}
@@ -42,7 +42,7 @@ def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, e
         status, answer = request(port, "POST", "/events", body)
         assert status == 503
         assert "send them again" in answer["error"]
-        assert b"recsys_online_store_failures 2.0" in measures.text()
+        assert b"recsys_online_store_failures 2.0" in metrics.text()
     with pytest.raises(UnavailableError):
         online.append("3", EVENT)
 
@@ -65,7 +65,7 @@ def test_a_slow_store_holds_up_nobody_who_does_not_ask_it(tmp_path, exported, mo
 
     monkeypatch.setattr(online, "query", slowly)
     recommender = load(exported, online=online)
-    service = Service(lambda: Serving({MAIN: recommender}), Measures(), online=online)
+    service = Service(lambda: Serving({MAIN: recommender}), ServerMetrics(), online=online)
     with running(create_app(service)) as port, ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(recommend, port, {"query_id": "3"}) for _ in range(8)]
         assert request(port, "POST", "/similar-items", {"item_id": "i1"})[0] == 200

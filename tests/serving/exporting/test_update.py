@@ -13,7 +13,7 @@ from pipelines.logs.tables import open_source, read_piece
 from serving.exporting.update import update
 from serving.index.index import ItemIndex
 from serving.recommend.online import MemoryQueries
-from serving.recommend.queries import Asking
+from serving.recommend.options import RecommendOptions
 from tests.support.tiny_bundle import ITEMS, export_untrained, write_prepared
 
 
@@ -59,7 +59,9 @@ def test_new_items_are_found_as_those_that_are_like_them(config, new_items, tmp_
     assert ids(after.similar_items("new 52", 1)) == ["i52"]
     assert after.recommend("5", 1000).items[0].title is not None
     # Filters and answers by popularity know of the change, too.
-    group = ids(after.recommend("5", 1000, Asking(where={"group": ["g4"]}, exclude_seen=False)))
+    group = ids(
+        after.recommend("5", 1000, RecommendOptions(where={"group": ["g4"]}, exclude_seen=False))
+    )
     assert "new 52" in group
     assert "i58" not in group
     popular = ids(after.recommend("nobody", 1000))

@@ -16,7 +16,8 @@ from feature_store.schema import TimeFeature
 from pipelines.prepared.reader import Prepared
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_queries
-from serving.recommend.recommender import Asking, Recommender
+from serving.recommend.options import RecommendOptions
+from serving.recommend.recommender import Recommender
 from serving.server.app import create_app
 from serving.server.service import Service
 from tests.serving.server.test_server import recommend, running
@@ -74,28 +75,30 @@ def test_a_served_context_is_the_trained_towers(exported, recommender):
     cpu = torch.device("cpu")
     expected = encode_queries(model, builder, np.arange(QUERIES), history, context, cpu)
     for query, values in enumerate(raw.to_pylist()):
-        found = recommender.encode([str(query)], Asking(values, AT))[0]
+        found = recommender.encode([str(query)], RecommendOptions(values, AT))[0]
         np.testing.assert_allclose(found, expected[query], atol=1e-6)
-    without = recommender.encode([str(q) for q in range(QUERIES)], Asking(at=AT))
+    without = recommender.encode([str(q) for q in range(QUERIES)], RecommendOptions(at=AT))
     assert (np.abs(without - expected).max(axis=1)[1:] > 1e-4).all()  # Query 0 gives nothing.
 
 
 def test_every_time_and_value_of_a_request_reaches_the_vector(recommender):
-    base = Asking({"device": "d1", "load": 3}, AT)
+    base = RecommendOptions({"device": "d1", "load": 3}, AT)
     vector = recommender.encode(["3"], base)
     others = [
-        Asking({"device": "d2", "load": 3}, AT),
-        Asking({"device": "d1", "load": 4}, AT),
-        Asking({"device": "d1", "load": 3, "pages": ["p1"]}, AT),
-        Asking({"device": "d1", "load": 3}, AT.replace(hour=22)),
-        Asking({"device": "d1", "load": 3}, AT.replace(day=15)),
+        RecommendOptions({"device": "d2", "load": 3}, AT),
+        RecommendOptions({"device": "d1", "load": 4}, AT),
+        RecommendOptions({"device": "d1", "load": 3, "pages": ["p1"]}, AT),
+        RecommendOptions({"device": "d1", "load": 3}, AT.replace(hour=22)),
+        RecommendOptions({"device": "d1", "load": 3}, AT.replace(day=15)),
     ]
-    for asking in others:
-        assert np.abs(recommender.encode(["3"], asking) - vector).max() > 1e-5
-    null = Asking({"device": "d1", "load": 3, "pages": None}, AT)
+    for options in others:
+        assert np.abs(recommender.encode(["3"], options) - vector).max() > 1e-5
+    null = RecommendOptions({"device": "d1", "load": 3, "pages": None}, AT)
     np.testing.assert_array_equal(recommender.encode(["3"], null), vector)
     # What the log never had is out of the vocabulary, as it is when a log is prepared.
-    unknown = [recommender.encode(["3"], Asking({"device": d}, AT)) for d in ("new", 7, True)]
+    unknown = [
+        recommender.encode(["3"], RecommendOptions({"device": d}, AT)) for d in ("new", 7, True)
+    ]
     np.testing.assert_array_equal(unknown[0], unknown[1])
     np.testing.assert_array_equal(unknown[0], unknown[2])
 
@@ -116,13 +119,13 @@ def test_every_time_and_value_of_a_request_reaches_the_vector(recommender):
 )
 def test_a_context_that_the_model_does_not_know_is_refused(recommender, context, words):
     with pytest.raises(UserError, match=words) as caught:
-        recommender.recommend("3", 5, Asking(context))
+        recommender.recommend("3", 5, RecommendOptions(context))
     assert str(caught.value).endswith((".", "?"))
 
 
 def test_over_http(recommender):
     body = {"query_id": 3, "k": 4, "context": {"device": "d1"}, "at": AT.isoformat()}
-    expected = recommender.recommend("3", 4, Asking({"device": "d1"}, AT))
+    expected = recommender.recommend("3", 4, RecommendOptions({"device": "d1"}, AT))
     with running(create_app(Service.of(recommender))) as port:
         status, answer = recommend(port, body)
         assert status == 200
@@ -138,7 +141,7 @@ def test_a_model_without_context_takes_none(tmp_path, monkeypatch):
     config = write_prepared(tmp_path)
     export_untrained(config, monkeypatch)
     with pytest.raises(UserError, match="context has no 'device', this model takes none"):
-        serving.load(config.bundle_dir).recommend("3", 5, Asking({"device": "d1"}))
+        serving.load(config.bundle_dir).recommend("3", 5, RecommendOptions({"device": "d1"}))
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Asia/Kathmandu", "America/New_York"])

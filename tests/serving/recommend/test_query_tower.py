@@ -9,7 +9,7 @@ from threading import Event
 import serving
 from feature_store.core.errors import UserError
 from serving.recommend import query_tower
-from serving.server.build import Settings, build
+from serving.server.build import ServerSettings, build
 from tests.serving.server.test_server import recommend, request, running
 
 KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
@@ -28,7 +28,7 @@ def test_who_needs_the_tower_waits_and_holds_up_nobody(exported, monkeypatch):
         return read_now(*arguments)
 
     monkeypatch.setattr(query_tower, "read_tower_now", when_allowed)
-    with running(build(Settings(exported, reload_seconds=0))) as port:
+    with running(build(ServerSettings(exported, reload_seconds=0))) as port:
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(recommend, port, UNKNOWN)
             assert recommend(port, KNOWN)[0] == 200
@@ -38,7 +38,7 @@ def test_who_needs_the_tower_waits_and_holds_up_nobody(exported, monkeypatch):
             status, answer = waiting.result()
         assert status == 200
         expected = serving.load(exported).recommend(
-            "nobody", asking=serving.Asking(history=UNKNOWN["history"])
+            "nobody", options=serving.RecommendOptions(history=UNKNOWN["history"])
         )
         assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected.items]
         assert recommend(port, UNKNOWN)[0] == 200
@@ -48,7 +48,7 @@ def test_what_is_verified_later_is_verified(exported, tmp_path):
     copy = shutil.copytree(exported, tmp_path / "copy")
     with (copy / "item_vectors" / "part-00000.parquet").open("ab") as file:
         file.write(b"x")
-    with running(build(Settings(copy, reload_seconds=0))) as port:
+    with running(build(ServerSettings(copy, reload_seconds=0))) as port:
         assert recommend(port, UNKNOWN)[0] == 500
         status, answer = request(port, "GET", "/readyz")
         assert status == 503
@@ -60,7 +60,7 @@ def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(exported, monkeypat
         raise UserError("the tower is of a newer torch")
 
     monkeypatch.setattr(query_tower, "read_tower_now", fails)
-    with running(build(Settings(exported, reload_seconds=0))) as port:
+    with running(build(ServerSettings(exported, reload_seconds=0))) as port:
         assert recommend(port, UNKNOWN)[0] == 500
         assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
         assert recommend(port, KNOWN)[0] == 200

@@ -9,8 +9,8 @@ import pytest
 import serving
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from serving.recommend.online import MemoryQueries, Online
-from serving.recommend.queries import Asking
+from serving.recommend.online import MemoryQueries, OnlineState
+from serving.recommend.options import RecommendOptions
 from tests.support.tiny_bundle import ITEMS, QUERIES
 
 GROUP = {"group": ["g2"]}
@@ -40,37 +40,37 @@ def test_filters_leave_the_best_of_what_they_let_through(recommender):
     for query in map(str, range(QUERIES)):
         everything = ids(recommender.recommend(query, ITEMS))
         expected = [i for i in everything if in_group(i)]
-        assert ids(recommender.recommend(query, ITEMS, Asking(where=GROUP))) == expected
+        assert ids(recommender.recommend(query, ITEMS, RecommendOptions(where=GROUP))) == expected
         allowed = everything[1::3]
-        assert ids(recommender.recommend(query, 2, Asking(allow=allowed))) == allowed[:2]
-        both = Asking(where=GROUP, allow=allowed, deny=expected[:1])
+        assert ids(recommender.recommend(query, 2, RecommendOptions(allow=allowed))) == allowed[:2]
+        both = RecommendOptions(where=GROUP, allow=allowed, deny=expected[:1])
         expected = [i for i in expected[1:] if i in allowed]
         assert ids(recommender.recommend(query, ITEMS, both)) == expected
-        denied = Asking(deny=[*everything[:3], "nothing"])
+        denied = RecommendOptions(deny=[*everything[:3], "nothing"])
         assert ids(recommender.recommend(query, 4, denied)) == everything[3:7]
 
 
 def test_several_values_are_any_of_them_and_several_features_all(recommender):
-    either = Asking(where={"group": ["g1", "g2", "unheard"]}, exclude_seen=False)
+    either = RecommendOptions(where={"group": ["g1", "g2", "unheard"]}, exclude_seen=False)
     found = {int(i[1:]) for i in ids(recommender.recommend("3", ITEMS, either))}
     assert found == {i for i in range(ITEMS) if i % 6 in (1, 2) and i % 11}
-    both = Asking(where={"group": ["g1"], "tags": ["t2"]}, exclude_seen=False)
+    both = RecommendOptions(where={"group": ["g1"], "tags": ["t2"]}, exclude_seen=False)
     found = {int(i[1:]) for i in ids(recommender.recommend("3", ITEMS, both))}
     assert found == {i for i in range(ITEMS) if i % 6 == 1 and i % 11 and i % 4 == 3}
 
 
 def test_what_nothing_has_is_an_empty_answer_and_no_feature_an_error(recommender):
-    assert ids(recommender.recommend("3", 5, Asking(where={"group": ["unheard"]}))) == []
-    assert ids(recommender.recommend("3", 5, Asking(allow=[]))) == []
-    assert ids(recommender.recommend("nobody", 5, Asking(allow=["i1"]))) == ["i1"]
+    assert ids(recommender.recommend("3", 5, RecommendOptions(where={"group": ["unheard"]}))) == []
+    assert ids(recommender.recommend("3", 5, RecommendOptions(allow=[]))) == []
+    assert ids(recommender.recommend("nobody", 5, RecommendOptions(allow=["i1"]))) == ["i1"]
     with pytest.raises(UserError, match="expected some of group, tags"):
-        recommender.recommend("3", 5, Asking(where={"year": ["1950"]}))
+        recommender.recommend("3", 5, RecommendOptions(where={"year": ["1950"]}))
     assert recommender.filterable == ("group", "tags")
 
 
 def test_seen_items_are_answers_where_that_is_asked(tiny, recommender):
     seen = Prepared(tiny.prepared_dir).excluded("test")
-    found = ids(recommender.recommend("1", ITEMS, Asking(exclude_seen=False)))
+    found = ids(recommender.recommend("1", ITEMS, RecommendOptions(exclude_seen=False)))
     assert len(found) == ITEMS
     assert len(ids(recommender.recommend("1", ITEMS))) == ITEMS - len(
         set(seen.values[seen.offsets[1] : seen.offsets[2]].tolist())
@@ -86,7 +86,7 @@ def test_similar_items_are_the_nearest_others(recommender, vectors):
         assert [i.score for i in found.items] == pytest.approx(
             [scores[i] for i in ids(found)], abs=1e-6
         )
-    filtered = recommender.similar_items("i2", ITEMS, Asking(where=GROUP))
+    filtered = recommender.similar_items("i2", ITEMS, RecommendOptions(where=GROUP))
     assert sorted(ids(filtered)) == sorted(i for i in vectors if in_group(i) and i != "i2")
     with pytest.raises(UserError, match="the catalogue has no item 'nothing'"):
         recommender.similar_items("nothing")
@@ -96,42 +96,36 @@ def test_similar_items_are_the_nearest_others(recommender, vectors):
 
 def test_batches_are_tables_of_the_single_answers(recommender):
     queries = ["3", "nobody", "7", "3"]
-    lines = recommender.recommend_batch(queries, 4, Asking(where=GROUP)).to_pylist()
+    lines = recommender.recommend_batch(queries, 4, RecommendOptions(where=GROUP)).to_pylist()
     expected = [
         {"query_id": q, "rank": r, "item_id": i.item_id, "score": i.score, "fallback": f.fallback}
         for q in queries
-        for f in [recommender.recommend(q, 4, Asking(where=GROUP))]
+        for f in [recommender.recommend(q, 4, RecommendOptions(where=GROUP))]
         for r, i in enumerate(f.items, start=1)
     ]
     for line, wanted in zip(lines, expected, strict=True):
         assert line == {**wanted, "score": pytest.approx(wanted["score"], abs=1e-6)}
-    lines = recommender.similar_items_batch(["i3", "i5"], 3).to_pylist()
-    assert [(line["item_id"], line["rank"], line["similar_item_id"]) for line in lines] == [
-        (item, rank, other)
-        for item in ("i3", "i5")
-        for rank, other in enumerate(ids(recommender.similar_items(item, 3)), start=1)
-    ]
-    assert recommender.similar_items_batch([], 3).num_rows == 0
+    assert recommender.recommend_batch([], 3).num_rows == 0
 
 
 def test_given_features_take_the_place_of_known_ones(recommender):
     # Query 6 is 6 years old and of country c0; query 9 is 9 and of c0.
-    asking = Asking(features={"age": 9, "country": "c0"}, history=["i1"])
-    six, nine = (recommender.encode([q], asking)[0] for q in ("new", "newer"))
+    options = RecommendOptions(features={"age": 9, "country": "c0"}, history=["i1"])
+    six, nine = (recommender.encode([q], options)[0] for q in ("new", "newer"))
     np.testing.assert_array_equal(six, nine)
-    other = recommender.encode(["new"], Asking(features={"age": 9}, history=["i1"]))[0]
+    other = recommender.encode(["new"], RecommendOptions(features={"age": 9}, history=["i1"]))[0]
     assert np.abs(other - six).max() > 1e-4
-    found = recommender.recommend("new", 5, asking)
+    found = recommender.recommend("new", 5, options)
     assert found.fallback
     assert found.source == "model"
-    assert "i1" not in ids(recommender.recommend("new", ITEMS, asking))
+    assert "i1" not in ids(recommender.recommend("new", ITEMS, options))
     for features, words in [
         ({"age": "old"}, "feature 'age' is 'old'; expected a number"),
         ({"aeg": 3}, "feature has no 'aeg', expected some of age, country; did you mean 'age'"),
         ({"query_id": "3"}, "feature 'query_id' is the id that is asked for"),
     ]:
         with pytest.raises(UserError, match=words):
-            recommender.recommend("new", 5, Asking(features=features))
+            recommender.recommend("new", 5, RecommendOptions(features=features))
 
 
 def test_a_given_history_is_the_known_one_in_its_place(tiny, recommender):
@@ -139,9 +133,11 @@ def test_a_given_history_is_the_known_one_in_its_place(tiny, recommender):
     known = [f"i{i}" for i in history.values[history.offsets[5] : history.offsets[6]].tolist()]
     expected = recommender.encode(["5"])
     np.testing.assert_allclose(
-        recommender.encode(["5"], Asking(history=[*known, "unheard"])), expected, atol=1e-6
+        recommender.encode(["5"], RecommendOptions(history=[*known, "unheard"])),
+        expected,
+        atol=1e-6,
     )
-    other = recommender.encode(["5"], Asking(history=["i40"]))
+    other = recommender.encode(["5"], RecommendOptions(history=["i40"]))
     assert np.abs(other - expected).max() > 1e-4
 
 
@@ -158,7 +154,7 @@ def test_an_event_is_in_the_next_answer(tiny):
     known = [i.item_id for i in recommender.liked("4", 50)][::-1]
     plain = serving.load(tiny.bundle_dir)
     np.testing.assert_allclose(
-        recommender.encode(["4"]), plain.encode(["4"], Asking(history=known)), atol=1e-6
+        recommender.encode(["4"]), plain.encode(["4"], RecommendOptions(history=known)), atol=1e-6
     )
     # Someone new is not blank any more.
     assert recommender.recommend("new", 5).source == "popularity"
@@ -175,7 +171,7 @@ def test_an_event_is_in_the_next_answer(tiny):
 def test_a_store_overrides_history_and_features(tiny):
     class Store:
         def query(self, query_id):
-            return Online([(5, "i3"), (9, "i4")], is_whole=True)
+            return OnlineState([(5, "i3"), (9, "i4")], is_whole=True)
 
     recommender = serving.load(tiny.bundle_dir, online=Store())
     assert [i.item_id for i in recommender.liked("4", 50)] == ["i4", "i3"]
@@ -194,10 +190,14 @@ def test_a_history_keeps_to_its_length(tiny):
     recommender = serving.load(tiny.bundle_dir, online=MemoryQueries())
     most = recommender.manifest.history.max_length
     many = [f"i{i % ITEMS}" for i in range(most + 30)]
-    vector = recommender.encode(["x"], Asking(history=many))
-    np.testing.assert_array_equal(vector, recommender.encode(["x"], Asking(history=many[-most:])))
+    vector = recommender.encode(["x"], RecommendOptions(history=many))
+    np.testing.assert_array_equal(
+        vector, recommender.encode(["x"], RecommendOptions(history=many[-most:]))
+    )
 
 
 def test_the_golden_answers_are_asked_at_a_fixed_time(recommender):
     at = datetime(2024, 1, 1, tzinfo=UTC)
-    assert ids(recommender.recommend("3", 5, Asking(at=at))) == ids(recommender.recommend("3", 5))
+    assert ids(recommender.recommend("3", 5, RecommendOptions(at=at))) == ids(
+        recommender.recommend("3", 5)
+    )

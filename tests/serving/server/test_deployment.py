@@ -10,9 +10,9 @@ import pytest
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically
 from serving.experiment.export import export_experiment
-from serving.server.build import Settings, build
+from serving.server.build import ServerSettings, build
 from serving.server.deployment import Deployment, Source
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 from tests.serving.server.test_server import request, running
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
@@ -43,17 +43,17 @@ def put(bundle, target):
         shutil.copytree(bundle, directory, dirs_exist_ok=True)
 
 
-def value(measures, name):
+def value(metrics, name):
     return next(
         float(line.split()[-1])
-        for line in measures.text().decode().splitlines()
+        for line in metrics.text().decode().splitlines()
         if line.startswith(name)
     )
 
 
 def test_newer_bundles_are_served_and_the_old_ones_return(bundles, served):
-    measures = Measures()
-    deployment = Deployment(Source(served), measures)
+    metrics = ServerMetrics()
+    deployment = Deployment(Source(served), metrics)
     first = deployment.serving
     assert not deployment.reload()
     assert not deployment.rollback()
@@ -65,14 +65,14 @@ def test_newer_bundles_are_served_and_the_old_ones_return(bundles, served):
     assert deployment.rollback()
     assert deployment.serving is first
     assert not deployment.reload()
-    assert value(measures, 'recsys_swaps_total{result="done"}') == 1
-    assert value(measures, 'recsys_swaps_total{result="back"}') == 1
+    assert value(metrics, 'recsys_swaps_total{result="done"}') == 1
+    assert value(metrics, 'recsys_swaps_total{result="back"}') == 1
 
 
 @pytest.mark.parametrize("harm", ["byte", "missing", "halves", "golden", "gone"])
 def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(bundles, served, harm):
-    measures = Measures()
-    deployment = Deployment(Source(served), measures)
+    metrics = ServerMetrics()
+    deployment = Deployment(Source(served), metrics)
     first, answer = deployment.serving, deployment.serving.recommenders["main"].recommend("3", 5)
     bad = served.parent / "bad"
     shutil.copytree(bundles[1], bad)
@@ -94,7 +94,7 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(bundles, served, harm):
         deployment.reload()
     assert deployment.serving is first
     assert first.recommenders["main"].recommend("3", 5) == answer
-    assert value(measures, 'recsys_swaps_total{result="refused"}') == 1
+    assert value(metrics, 'recsys_swaps_total{result="refused"}') == 1
     assert not deployment.reload()  # It is not read again and again.
     put(bundles[1], served)
     assert deployment.reload()
@@ -113,7 +113,7 @@ def reseal_with_wrong_golden(bundle):
 
 
 def test_under_load_no_request_fails_and_every_answer_is_of_one_bundle(bundles, served):
-    app = build(Settings(served, reload_seconds=0.05, token="secret"))
+    app = build(ServerSettings(served, reload_seconds=0.05, token="secret"))
     answers, stop = [], threading.Event()
 
     def ask(port):
@@ -148,7 +148,7 @@ def wait_for(port, bundle):
 
 
 def test_changes_over_http_need_the_token(bundles, served):
-    with running(build(Settings(served, reload_seconds=0, token="secret"))) as port:
+    with running(build(ServerSettings(served, reload_seconds=0, token="secret"))) as port:
         for path in ("/recommend", "/reload", "/rollback", "/version", "/metrics"):
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
                 status, answer = request(port, "POST", path, {"query_id": "3"}, headers)
@@ -165,7 +165,7 @@ def test_changes_over_http_need_the_token(bundles, served):
         # A path in a request reaches nothing.
         status, _ = request(port, "POST", "/reload", {"bundle": "/etc/passwd"}, TOKEN)
         assert status == 200
-    with running(build(Settings(served, reload_seconds=0))) as port:
+    with running(build(ServerSettings(served, reload_seconds=0))) as port:
         assert request(port, "POST", "/reload")[0] == 404
 
 
@@ -174,7 +174,7 @@ def test_an_experiment_divides_the_queries_and_logs_them(bundles, tmp_path):
 
     experiment = export_experiment(*bundles, tmp_path / "experiment", split=0.4, salt="s")
     log = tmp_path / "log"
-    with running(build(Settings(tmp_path / "experiment", log=log))) as port:
+    with running(build(ServerSettings(tmp_path / "experiment", log=log))) as port:
         shown = {}
         for query in range(60):
             body = {"query_id": f"user {query}", "k": 3, "features": {"age": query}}

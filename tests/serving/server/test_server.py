@@ -14,9 +14,9 @@ import serving
 from feature_store.core.errors import UserError
 from serving.server.api import MAX_BODY_BYTES
 from serving.server.app import create_app
-from serving.server.build import Settings
+from serving.server.build import ServerSettings
 from serving.server.launch import serve
-from serving.server.metrics import Measures
+from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 
 
@@ -181,7 +181,7 @@ def test_an_error_of_ours_is_json_without_details():
         def recommend(self, body):
             raise RuntimeError("secret")
 
-    with running(create_app(Broken(lambda: None, Measures()))) as port:
+    with running(create_app(Broken(lambda: None, ServerMetrics()))) as port:
         status, answer = recommend(port, {"query_id": "3"})
     assert status == 500
     assert "secret" not in answer["error"]
@@ -199,6 +199,6 @@ def test_many_clients_at_once_get_their_own_answers(port, recommender):
 
 def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, exported, port):
     with pytest.raises(UserError, match="is not a bundle"):
-        serve(Settings(tmp_path))
+        serve(ServerSettings(tmp_path))
     with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
-        serve(Settings(exported), port=port)
+        serve(ServerSettings(exported), port=port)
