@@ -36,12 +36,12 @@ class CandidateMemory(nn.Module):
         self.register_buffer("correction", torch.full((batches, candidates), float("inf")))
 
     def columns(self, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors [columns, dim], corrections [columns], and hits among them, [n, 2].
+        """Returns vectors [columns, dim], corrections [columns] and accidental hits [n, 2].
 
         Args:
-            known: [n, 2] example, and item that is no negative of it.
+            known: [n, 2] example, and item that must not count as its negative.
         """
-        hits = hits_among(known, self.items.view(-1))
+        hits = accidental_hits_among(known, self.items.view(-1))
         return self.vectors.flatten(0, 1), self.correction.view(-1), hits
 
     @torch.no_grad()
@@ -81,8 +81,8 @@ def build_memory(settings: LossConfig, batch_size: int, dim: int) -> CandidateMe
     return CandidateMemory(candidates.memory_batches, batch_size + uniform, dim)
 
 
-def hits_among(known: Tensor, columns: Tensor) -> Tensor:
-    """The pairs of a row and a column of one of its known items, [m, 2].
+def accidental_hits_among(known: Tensor, columns: Tensor) -> Tensor:
+    """Returns each row with the columns of its known positives, [m, 2].
 
     Args:
         known: [n, 2] row and item.

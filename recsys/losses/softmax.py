@@ -60,12 +60,12 @@ def correct_for_sampling(logits: Tensor, *, correction: Tensor) -> Tensor:
     return logits - correction
 
 
-def mask_hits(logits: Tensor, *, hits: Tensor) -> Tensor:
-    """Minus infinity where a negative is in truth a positive.
+def mask_accidental_hits(logits: Tensor, *, hits: Tensor) -> Tensor:
+    """Sets the logits of accidental hits to minus infinity.
 
     Args:
         logits: [rows, columns].
-        hits: [n, 2] row and column; never a row's own target.
+        hits: [n, 2] row and column of each accidental hit; never a row's own target.
     """
     return logits.index_put((hits[:, 0], hits[:, 1]), logits.new_tensor(float("-inf")))
 
@@ -97,6 +97,9 @@ def weighted_cross_entropy(logits: Tensor, *, targets: Tensor, weight: Tensor) -
     return (weight * F.cross_entropy(logits, targets, reduction="none")).mean()
 
 
+# `torch.distributed.nn.functional.all_gather` has this forward pass, but over gloo its backward
+# pass adds the ranks' gradients in another order (torch 2.13): from three ranks on results differ
+# in the last bits from those of `all_reduce`, and it is no faster.
 class _GatherWithGradient(torch.autograd.Function):
     """All ranks' rows, one rank after the other; each row's gradient is the sum over ranks."""
 
@@ -108,7 +111,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # Not ours to change.
         dist.all_reduce(gradient)
         return gradient.chunk(dist.get_world_size())[dist.get_rank()]
 

@@ -178,10 +178,10 @@ class TwoTower(nn.Module):
             tables=_tables((*items, *queries, *context)),
         )
         self.item_inputs = SideInputs(items, device)
-        self.own_inputs = SideInputs(queries, device)
+        self.query_inputs = SideInputs(queries, device)
         self.context_inputs = SideInputs(context, device)
         self.history = HistoryEncoder(self.item_inputs.dim, settings, max_length, device)
-        query_width = self.own_inputs.dim + self.context_inputs.dim + self.history.dim
+        query_width = self.query_inputs.dim + self.context_inputs.dim + self.history.dim
         self.item_tower = Tower(self.item_inputs.dim, settings.item_tower, settings, device)
         self.query_tower = Tower(query_width, settings.query_tower, settings, device)
 
@@ -198,9 +198,9 @@ class TwoTower(nn.Module):
             _stack_presence(self.item_inputs, present, batch.item_dense_present),
             batch.item_dense,
         )
-        own = self.own_inputs(
-            {name: by_name[name][:examples] for name in self.own_inputs.sparse_keys},
-            _stack_presence(self.own_inputs, present, batch.query_dense_present),
+        own = self.query_inputs(
+            {name: by_name[name][:examples] for name in self.query_inputs.sparse_keys},
+            _stack_presence(self.query_inputs, present, batch.query_dense_present),
             batch.query_dense,
         )
         context = self.context_inputs(

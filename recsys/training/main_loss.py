@@ -79,7 +79,7 @@ class MainLoss(nn.Module):
     ) -> Tensor:
         logits = losses.scaled_similarities(queries, vectors, temperature=self.temperature())
         logits = losses.correct_for_sampling(logits, correction=correction)
-        logits = losses.mask_hits(logits, hits=hits)
+        logits = losses.mask_accidental_hits(logits, hits=hits)
         return losses.weighted_cross_entropy(logits, targets=batch.targets, weight=batch.weight)
 
     def _correction(self, batch: Batch) -> Tensor:

@@ -112,7 +112,7 @@ class QueryTower(nn.Module):
 
     def __init__(self, model: TwoTower, items: Tensor) -> None:
         super().__init__()
-        self.lookup = SideLookup(model.own_inputs, model)
+        self.lookup = SideLookup(model.query_inputs, model)
         self.context = SideLookup(model.context_inputs, model)
         self.history = model.history
         self.tower = model.query_tower

@@ -51,7 +51,7 @@ def test_the_main_loss_equals_a_naive_loop():
     hits = torch.tensor([[0, 3], [0, 4], [2, 1]])
     logits = losses.scaled_similarities(queries, items, temperature=0.2)
     logits = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.7))
-    logits = losses.mask_hits(logits, hits=hits)
+    logits = losses.mask_accidental_hits(logits, hits=hits)
     found = losses.weighted_cross_entropy(logits, targets=torch.arange(6), weight=weight)
     positives = {0: {3, 4}, 1: set(), 2: {1}, 3: set(), 4: set(), 5: set()}
     expected = naive_main_loss(
@@ -206,7 +206,7 @@ def test_a_lone_row_without_negatives_has_no_loss_and_a_finite_gradient():
     queries = unit_rows(2, 3, 1).requires_grad_()
     items = unit_rows(2, 3, 2)
     logits = losses.scaled_similarities(queries, items, temperature=0.1)
-    logits = losses.mask_hits(logits, hits=torch.tensor([[0, 1], [1, 0]]))
+    logits = losses.mask_accidental_hits(logits, hits=torch.tensor([[0, 1], [1, 0]]))
     loss = losses.weighted_cross_entropy(logits, targets=torch.arange(2), weight=torch.ones(2))
     loss.backward()
     assert loss.item() == 0.0

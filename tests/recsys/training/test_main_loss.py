@@ -20,7 +20,7 @@ from recsys.config.loss import LossConfig
 from recsys.data.builder import BatchBuilder
 from recsys.losses import softmax as losses
 from recsys.losses.frequency import build_frequency
-from recsys.losses.memory import CandidateMemory, build_memory, hits_among
+from recsys.losses.memory import CandidateMemory, accidental_hits_among, build_memory
 from recsys.training.log import METRICS_FILE
 from recsys.training.main_loss import MainLoss
 from recsys.training.run import training_plan
@@ -226,7 +226,7 @@ def test_an_evaluated_model_changes_no_memory(monkeypatch):
 @settings(max_examples=200, deadline=None)
 def test_hits_among_columns_equal_a_naive_loop(known, columns):
     pairs = torch.tensor(known, dtype=torch.int64).view(-1, 2)
-    found = hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
+    found = accidental_hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
     expected = [
         (row, column) for row, item in known for column, of in enumerate(columns) if of == item
     ]

@@ -142,7 +142,7 @@ def test_an_unknown_query_is_answered_by_popularity(exported):
     assert [item.score for item in found.items] == pytest.approx(shares)
     model, _ = untrained(config)
     default = model.item_inputs.default
-    inputs = torch.cat([model.own_inputs.default, default, default])
+    inputs = torch.cat([model.query_inputs.default, default, default])
     with torch.no_grad():
         expected = model.query_tower(inputs[None]).numpy()
     np.testing.assert_allclose(recommender.encode(["nobody"]), expected, atol=1e-6)
@@ -260,7 +260,7 @@ def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
         if break_it == "item_nan":
             model.tables.embedding_bags["item/group"].weight[2] = torch.nan
         elif break_it == "query_nan":
-            model.own_inputs.default[:] = torch.nan
+            model.query_inputs.default[:] = torch.nan
         elif break_it == "program":
             monkeypatch.setattr(
                 "serving.exporting.towers.visible_item_columns", lambda p: p.item_columns
