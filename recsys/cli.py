@@ -9,12 +9,13 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from recsys.console import print_json, progress
 from serving.commands import app as serving_app
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ def fetch(
     """Download a public data set into the log layout."""
     from pipelines.datasets.fetch import fetch as fetch_data
 
-    fetch_data(name, output, _progress().print)
+    fetch_data(name, output, progress().print)
 
 
 @app.command()
@@ -70,7 +71,7 @@ def generate(
         queries=queries,
         seed=seed,
         by_date=by_date,
-        progress=_progress().print,
+        progress=progress().print,
     )
 
 
@@ -90,7 +91,7 @@ def init(
     from recsys.autoconfig.init import init_config
 
     config = init_config(events, items, queries, output, split=split, overwrite=overwrite)
-    _progress().print(
+    progress().print(
         f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "
         f"and {len(config.features.query)} query features, ssl {config.ssl.method}",
         soft_wrap=True,
@@ -109,9 +110,9 @@ def prepare(
     from recsys.config.load import load_config
     from recsys.stages.prepare import prepare as prepare_stage
 
-    manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=_progress())
+    manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=progress())
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
 
 
 @app.command()
@@ -141,9 +142,9 @@ def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson
     from pipelines.materialize.materialize import materialize as materialize_stage
     from recsys.config.load import load_config
 
-    manifest = materialize_stage(load_config(config, overrides or ()), console=_progress())
+    manifest = materialize_stage(load_config(config, overrides or ()), console=progress())
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
 
 
 @app.command()
@@ -152,9 +153,9 @@ def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
     from recsys.config.load import load_config
     from recsys.stages.train import train as train_stage
 
-    manifest = train_stage(load_config(config, overrides or ()), console=_progress())
+    manifest = train_stage(load_config(config, overrides or ()), console=progress())
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
 
 
 @app.command()
@@ -165,7 +166,7 @@ def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fa
 
     found = diagnose(load_config(config, overrides or ()))
     if as_json:
-        _print_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     else:
         print_diagnosis(found, Console())
     if found.verdict == "impossible":
@@ -189,9 +190,9 @@ def tune(
 
     budget = {"trials": trials, "minutes": minutes, "concurrent": concurrent}
     given = [f"tuning.{key}={value}" for key, value in budget.items() if value is not None]
-    result = tune_stage(load_config(config, [*(overrides or ()), *given]), console=_progress())
+    result = tune_stage(load_config(config, [*(overrides or ()), *given]), console=progress())
     if as_json:
-        _print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
         return
     print(f"best {result.metric}: {result.best.mean:.4f} of trial {result.best.trial}")
     for path, value in result.best.values.items():
@@ -230,7 +231,7 @@ def plan(
     hardware = Hardware.of(world_size, local_world_size, device, hbm_gib, ddr_gib)
     found = plan_hardware(load_config(config, overrides or ()), hardware, parse_rows(rows or ()))
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         print(format_hardware_plan(found))
 
@@ -243,7 +244,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = 
     from recsys.stages.evaluate import evaluate as evaluate_stage
 
     loaded = load_config(config, overrides or ())
-    result = evaluate_stage(loaded, console=_progress())
+    result = evaluate_stage(loaded, console=progress())
     if as_json:
         print((loaded.evaluation_dir / "metrics.json").read_text(encoding="utf-8"), end="")
         return
@@ -274,7 +275,7 @@ def compare(
 
     result = compare_runs(before, after, output, metric=metric, level=level)
     if as_json:
-        _print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
     else:
         print(result.sentence())
         if output is not None:
@@ -315,9 +316,9 @@ def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
     from recsys.studies.study import study as run_study
 
     loaded = load_config(config, overrides or ())
-    result = run_study(loaded, console=_progress())
+    result = run_study(loaded, console=progress())
     if as_json:
-        _print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
         return
     print((loaded.study_dir / MARKDOWN).read_text(encoding="utf-8"))
     print(f"report: {loaded.study_dir / 'study.html'}")
@@ -336,9 +337,9 @@ def run(
     from serving.job import run as run_job
 
     loaded = load_config(config, overrides or ())
-    result = run_job(loaded, as_of=as_of, console=_progress())
+    result = run_job(loaded, as_of=as_of, console=progress())
     if as_json:
-        _print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
     else:
         print_summary(loaded, result, Console())
 
@@ -354,14 +355,6 @@ def main() -> None:
     except UserError as error:
         print(f"recsys: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _progress() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 if __name__ == "__main__":

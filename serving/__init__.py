@@ -1,4 +1,4 @@
-"""From a checkpoint to answers: the bundle, its index and its HTTP server.
+"""The way from a checkpoint to answers: the bundle, its index and its HTTP server.
 
     serving.export(config)
     recommender = serving.load("runs/bundle")

@@ -1,6 +1,5 @@
-"""The commands of bundles and servers: a part of `recsys.cli`, which holds them all."""
+"""The commands of bundles and servers, which `recsys.cli` adds to its own."""
 
-import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from recsys.console import print_json, progress
 
 app = typer.Typer(add_completion=False)
 
@@ -19,14 +19,15 @@ Bundle = Annotated[
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="Of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
+    typer.Option(help="URI of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
 ]
 
 
 @app.command()
 def export(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="Whose trained model; not with --ab.")
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="Configuration of the trained model; not with --ab."),
     ] = None,
     ab: Annotated[
         tuple[str, str] | None,
@@ -34,11 +35,17 @@ def export(
             "--ab", metavar="RUN_A RUN_B", help="An experiment of two exported bundles instead."
         ),
     ] = None,
-    split: Annotated[float, typer.Option(help="Of --ab: the share that B answers.")] = 0.5,
-    salt: Annotated[str, typer.Option(help="Of --ab: another one divides queries anew.")] = "",
-    name: Annotated[str | None, typer.Option(help="Of --ab; else the directory's.")] = None,
+    split: Annotated[
+        float, typer.Option(help="Part of the queries that B answers, with --ab.")
+    ] = 0.5,
+    salt: Annotated[
+        str, typer.Option(help="Salt of the hash that divides queries, with --ab.")
+    ] = "",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the experiment, with --ab; else the directory's.")
+    ] = None,
     allow_same: Annotated[
-        bool, typer.Option("--allow-same", help="Of --ab: an A/A test of one bundle.")
+        bool, typer.Option("--allow-same", help="Allow an A/A test of one bundle, with --ab.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Directory of the experiment.")
@@ -49,7 +56,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Checkpoint to a sealed, registered bundle; or two bundles to an A/B test."""
+    """Write the trained model as a sealed, registered bundle; or two bundles as an A/B test."""
     if ab is not None:
         from serving.experiment.export import export_experiment
         from serving.recommend.load import local_bundle
@@ -61,7 +68,7 @@ def export(
             a, b, output, split=split, salt=salt, name=name, allow_same=allow_same
         )
         if as_json:
-            _print_json(experiment.model_dump(mode="json"))
+            print_json(experiment.model_dump(mode="json"))
         else:
             print(f"experiment: {output}")
             print(f"next: recsys serve {output} --log {output}.log")
@@ -72,9 +79,9 @@ def export(
     if config is None:
         raise UserError("export takes a CONFIG, or --ab with two bundles.")
     loaded = load_config(config, overrides or ())
-    manifest = export_stage(loaded, console=_progress())
+    manifest = export_stage(loaded, console=progress())
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
     else:
         print(f"bundle: {loaded.bundle_dir}")
 
@@ -82,14 +89,14 @@ def export(
 @app.command()
 def query(
     bundle: Bundle,
-    query_id: Annotated[str, typer.Option(help="Whom to recommend to.")],
-    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    query_id: Annotated[str, typer.Option(help="Id of the query to recommend to.")],
+    k: Annotated[int, typer.Option("-k", help="Number of items.")] = 10,
     context: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A context feature, the value in YAML."),
     ] = None,
     at: Annotated[
-        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
+        datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -101,35 +108,35 @@ def query(
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
     options = RecommendOptions(dict(given), at)
     recommender = load(bundle)
-    found = recommender.recommend(query_id, k, options)
+    answer = recommender.recommend(query_id, k, options)
     if as_json:
-        _print_json(found.model_dump(mode="json"))
+        print_json(answer.model_dump(mode="json"))
     else:
         from serving.recommend.display import print_recommendations
 
-        print_recommendations(found, recommender.liked(query_id, k), Console())
+        print_recommendations(answer, recommender.liked(query_id, k), Console())
 
 
 @app.command()
 def recommend(
     bundle: Bundle,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
     everyone: Annotated[
-        bool, typer.Option("--all", help="Every query that the bundle knows.")
+        bool, typer.Option("--all", help="Recommend to every query of the bundle.")
     ] = False,
     queries: Annotated[
         Path | None, typer.Option(help="Parquet with a column query_id, instead of --all.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of items.")] = 10,
     at: Annotated[
-        datetime | None, typer.Option(help="As if it were this UTC time.", metavar="DATE")
+        datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The best items of many queries to Parquet, by Ray Data: for e-mails and caches."""
+    """Write the best items of many queries to Parquet, by Ray Data: for e-mails and caches."""
     from serving.batch.recommend_all import recommend_all
     from serving.recommend.load import local_bundle
 
@@ -142,10 +149,10 @@ def recommend(
         queries=queries,
         at=at,
         concurrency=concurrency,
-        console=_progress(),
+        console=progress(),
     )
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
 
 
 @app.command()
@@ -156,9 +163,9 @@ def update(
         Path | None, typer.Option(help="Parquet of new items and their features.")
     ] = None,
     remove_item: Annotated[
-        list[str] | None, typer.Option("--remove-item", help="Its id; repeatable.")
+        list[str] | None, typer.Option("--remove-item", help="Id of an item to remove; repeatable.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help="Of the new items.")] = "item_id",
+    id_column: Annotated[str, typer.Option(help="Column of the new items' ids.")] = "item_id",
     as_json: AsJson = False,
 ) -> None:
     """Add items to a bundle and remove others, between two trainings."""
@@ -173,29 +180,29 @@ def update(
         items=items,
         removed=remove_item or (),
         id_column=id_column,
-        console=_progress(),
+        console=progress(),
     )
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
 
 
 @app.command()
 def vectors(
     bundle: Bundle,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
     form: Annotated[
         str,
         typer.Option("--format", help="vertex, pinecone, milvus, opensearch, pgvector or npy."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """The item vectors of a bundle in the form that a vector database imports."""
+    """Write the item vectors of a bundle in the form that a vector database imports."""
     from serving.batch.vector_files import Format, write_vectors
     from serving.recommend.load import local_bundle
 
     manifest = write_vectors(local_bundle(bundle), output, cast(Format, form))
     if as_json:
-        _print_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
     else:
         print(f"{manifest.items:,} vectors of {manifest.dim} numbers in {output}")
 
@@ -207,23 +214,25 @@ def serve(
         typer.Argument(help="A bundle, an experiment of `export --ab`, or models:/NAME@champion."),
     ],
     other: Annotated[
-        str | None, typer.Argument(metavar="[BUNDLE_B]", help="A second one: an A/B test.")
+        str | None, typer.Argument(metavar="[BUNDLE_B]", help="Second bundle: an A/B test.")
     ] = None,
-    split: Annotated[float, typer.Option(help="The share that the second one answers.")] = 0.5,
+    split: Annotated[float, typer.Option(help="Part of the queries that BUNDLE_B answers.")] = 0.5,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65_535)] = 8000,
     log: Annotated[
-        Path | None, typer.Option(help="Directory for what was recommended and what came of it.")
+        Path | None, typer.Option(help="Directory for a log of answers and outcomes.")
     ] = None,
     reload_seconds: Annotated[
-        float, typer.Option(help="How often a newer bundle is looked for; 0: never.", min=0)
+        float, typer.Option(help="Seconds between looks for a newer bundle; 0: none.", min=0)
     ] = 10.0,
     online: Annotated[
         Path | None,
-        typer.Option(metavar="CONFIG", help="Histories and features of its online store."),
+        typer.Option(
+            metavar="CONFIG", help="Configuration of an online store, for histories and features."
+        ),
     ] = None,
     replicas: Annotated[
-        int, typer.Option(help="Of Ray Serve, over the machines of a cluster; 0: none.", min=0)
+        int, typer.Option(help="Replicas of Ray Serve, over a cluster; 0: none.", min=0)
     ] = 0,
 ) -> None:
     """Answer over HTTP: recommendations, similar items, events, metrics; see docs/serving.md.
@@ -247,7 +256,7 @@ def serve(
 
 @app.command("ab-report")
 def ab_report(
-    log: Annotated[Path, typer.Argument(help="What `recsys serve --log` wrote.")],
+    log: Annotated[Path, typer.Argument(help="Directory of `recsys serve --log`.")],
     events: Annotated[
         Path | None, typer.Option(help="Outcomes from elsewhere, in Parquet; else the log's.")
     ] = None,
@@ -255,20 +264,20 @@ def ab_report(
         str | None, typer.Option(help="Type of the events that count; else all.")
     ] = None,
     window_hours: Annotated[
-        float, typer.Option(help="Within which an event is due to an exposure.", min=0)
+        float, typer.Option(help="Hours in which an event is due to an exposure.", min=0)
     ] = 24.0,
-    level: Annotated[float, typer.Option(help="Of significance.", min=0.0, max=1.0)] = 0.05,
+    level: Annotated[float, typer.Option(help="Level of significance.", min=0.0, max=1.0)] = 0.05,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Directory for a page and JSON.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which variant of an A/B test is better, by how much, and whether to trust that."""
+    """Tell which variant of an A/B test is better, by how much, and whether to trust that."""
     from serving.experiment.page import print_ab_report
     from serving.experiment.report import PAGE
     from serving.experiment.report import ab_report as report
 
-    found = report(
+    result = report(
         log,
         events=events,
         event_type=event,
@@ -277,17 +286,17 @@ def ab_report(
         level=level,
     )
     if as_json:
-        _print_json(found.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
         return
-    print_ab_report(found, Console())
+    print_ab_report(result, Console())
     if output is not None:
         print(f"report: {output / PAGE}")
 
 
 @app.command()
 def promote(
-    name: Annotated[str, typer.Argument(help="Of the registered model.")],
-    version: Annotated[str | None, typer.Option(help="Else the challenger.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    version: Annotated[str | None, typer.Option(help="Version; else the challenger.")] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the challenger, or a version, the champion: servers of the alias change to it."""
@@ -298,7 +307,7 @@ def promote(
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="Of the registered model.")],
+    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the champion before the champion again."""
@@ -308,7 +317,7 @@ def rollback(
 
 
 def _online_store(config: Path | None) -> Any:
-    """The online store that a configuration names."""
+    """Returns the online store of a configuration."""
     if config is None:
         return None
     from recsys.config.load import load_config
@@ -316,11 +325,3 @@ def _online_store(config: Path | None) -> Any:
 
     loaded = load_config(config)
     return Store(loaded.feature_store, loaded.feature_store_dir)
-
-
-def _progress() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

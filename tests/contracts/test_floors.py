@@ -33,7 +33,7 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "config",
+        "config console",
         "losses evaluation autoconfig",
         "tracking",
         "ssl",
