@@ -4,18 +4,20 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.state import load_weights
-from recsys.checkpoint.training_manifest import (
-    CHECKPOINT,
-    TrainManifest,
-)
+from recsys.checkpoint.training_manifest import CHECKPOINT, TrainManifest
 from recsys.config.config import Config
 from recsys.distributed.ranks import silence_torchrec
 from recsys.model.two_tower import TwoTower, build_model
-from recsys.training.objective import build_objective
 
 
 def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
-    """The trained model, unsharded, on the CPU, in evaluation mode.
+    """Loads the trained model, unsharded, on the CPU, in evaluation mode.
+
+    Args:
+        config: Configuration of the training.
+
+    Returns:
+        The model without its losses, and the manifest of its training.
 
     Raises:
         UserError: There is no finished training, or it is of other prepared data.
@@ -31,6 +33,5 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
         )
     silence_torchrec()
     model = build_model(prepared, manifest.config.model)
-    objective = build_objective(model, manifest.config, prepared)
-    load_weights(config.train_dir / CHECKPOINT, objective)
+    load_weights(config.train_dir / CHECKPOINT, model)
     return model.eval(), manifest

@@ -28,7 +28,7 @@ from recsys.checkpoint.row_state import MODEL, OPTIMIZER, Saved, State, row_stat
 from recsys.distributed.optimizers import TABLES
 
 _WEIGHT = ".weight"
-# Of the towers, in the objective; what is beside them belongs to the losses.
+# Prefix of the towers' tensors in a checkpoint; other tensors belong to the losses.
 _TOWERS = f"{MODEL}model."
 
 
@@ -121,9 +121,14 @@ def _load_all(
     _set_table_steps(optimizer, manifest.progress.schedule_step)
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Loads only the weights, into the unsharded module, in this process alone."""
-    state = {f"{MODEL}{name}": value for name, value in module.state_dict().items()}
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Loads the weights of the towers alone, in this process alone.
+
+    Args:
+        path: Directory of the checkpoint.
+        model: Model to load into, unsharded.
+    """
+    state = {f"{_TOWERS}{name}": value for name, value in model.state_dict().items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         dcp.load(state, checkpoint_id=path, no_dist=True)

@@ -67,7 +67,6 @@ MAX_FILES = 20
 TO_CUT = {
     ("pipelines.materialize.materialize", "recsys.config.config"),
     ("pipelines.reports.charts", "recsys.evaluation.results"),
-    ("recsys.checkpoint.load", "recsys.training.objective"),
     ("recsys.dashboard.sections.training", "recsys.reports.diagnostics"),
 }
 
