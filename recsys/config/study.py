@@ -70,7 +70,7 @@ class StudyConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _arms_have_other_forms(cls, section: Any) -> Any:
-        """Arms may be named by their methods, and paths of a search space may be nested."""
+        """Expands a list of methods, and search spaces whose paths are nested."""
         arms = section.get("arms") if isinstance(section, dict) else None
         if isinstance(arms, list):
             unknown = [name for name in arms if name not in SSL_SETTINGS]

@@ -90,9 +90,8 @@ def run(name: str, first: int, stop: int, directory: Path, saved: int | None = N
     """Trains to before step `stop`, from a checkpoint unless `first` is 0; returns all tensors."""
     with sharded_case(case(name)) as (settings, sharded, optimizers):
         if first:
-            restore(
-                *read_checkpoint(checkpoint_path(directory, first)), sharded, optimizers.combined
-            )
+            checkpoint = read_checkpoint(checkpoint_path(directory, first))
+            restore(checkpoint, sharded, optimizers.combined)
         builder = BatchBuilder(prepared(), settings)
         trainer = trainer_of(settings, sharded, optimizers, STEPS, interval=STEPS)
         batches = (builder.training(local_batch(step, BATCH), 0, 1) for step in range(first, stop))
