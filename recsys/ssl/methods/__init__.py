@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from recsys.config.ssl import CorrelatedMasking, RandomMasking, SpreadOut, SslSettings
+from recsys.config.ssl import CorrelatedMasking, Noise, RandomMasking, SpreadOut, SslSettings
 from recsys.ssl.method import SslContext, SslMethod
 from recsys.ssl.methods.contrastive import ContrastiveLoss
+from recsys.ssl.methods.noise import NoiseLoss
 from recsys.ssl.methods.spread_out import SpreadOutLoss
 
 # The loss of each method that has one; it is called with the method's settings.
@@ -13,6 +14,7 @@ METHODS: dict[type[SslSettings], Callable[[Any, SslContext], SslMethod]] = {
     RandomMasking: ContrastiveLoss,
     CorrelatedMasking: ContrastiveLoss,
     SpreadOut: SpreadOutLoss,
+    Noise: NoiseLoss,
 }
 
 
