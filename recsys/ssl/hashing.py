@@ -29,5 +29,5 @@ def hash_uniform(key: Tensor, *positions: Tensor) -> Tensor:
 
 
 def _shifted(state: Tensor, bits: int) -> Tensor:
-    """Shifts to the right, with zeros from the left."""
+    """Returns the bits shifted to the right, with zeros from the left."""
     return (state >> bits) & ((1 << (64 - bits)) - 1)
