@@ -1,7 +1,7 @@
 """Public data sets, downloaded, verified and written as logs: `recsys fetch NAME -o DIR`.
 
-A data set is read from the first of its sources that can be reached, each pinned by its SHA-256,
-and is the same whichever that is.
+A data set is read from the first of its sources that can be reached. Each is pinned by its SHA-256,
+and all give the same data set.
 """
 
 import difflib
@@ -51,10 +51,15 @@ WHEEL = "recbole==1.2.1"
 
 @dataclass(frozen=True)
 class Source:
-    """One place that a data set can be had from.
+    """A source of a data set.
 
-    `download` fills a directory and returns the file; `read` turns its zip archive into tables.
-    Both raise UserError, with a reason that needs no context.
+    Attributes:
+        name: Name for people.
+        sha256: SHA-256 of the file.
+        download: Function that downloads the file into a directory and returns its path.
+        read: Function that reads the tables from the file's zip archive.
+
+    Both functions raise UserError, with a reason that needs no context.
     """
 
     name: str
@@ -85,9 +90,9 @@ def fetch_movielens_100k(
     ships is not read: it names films by another data set's ids.
 
     Args:
-        output: Directory to make: `events/part-*.parquet`, `items.parquet`, `queries.parquet`.
-        progress: Called with one line at a time.
-        sources: Tried in order; GroupLens' own archive, then the wheel of RecBole, when None.
+        output: Directory to create: `events/part-*.parquet`, `items.parquet`, `queries.parquet`.
+        progress: Function that is called with one line at a time.
+        sources: Sources in order; None: GroupLens' own archive, then the wheel of RecBole.
 
     Returns:
         The absolute path of `output`.
@@ -185,7 +190,7 @@ def _download_url(directory: Path) -> Path:
 
 
 def download_wheel(directory: Path) -> Path:
-    """Downloads RecBole's wheel into `directory` by pip, so that pip's own settings apply.
+    """Downloads RecBole's wheel into `directory` with pip, so that pip's own settings apply.
 
     Raises:
         UserError: The package index cannot be reached, or pip is missing.

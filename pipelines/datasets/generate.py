@@ -1,7 +1,7 @@
-"""A made log of any size, for benchmarks and tests: `recsys generate -o DIR`.
+"""A synthetic log of any size, for benchmarks and tests: `recsys generate -o DIR`.
 
-Everything about an event, an item or a query is a function of the seed and its number, so that a
-log is the same however it is cut into blocks, and only one block is in memory at a time.
+Every event, item and query is a function of the seed and its number, so that the log does not
+depend on how it is cut into blocks, and only one block is in memory at a time.
 """
 
 import math
@@ -62,21 +62,21 @@ def generate(
     by_date: bool = False,
     progress: Progress = print,
 ) -> Path:
-    """Writes a made log to the directory `output`, whole or not at all.
+    """Writes a synthetic log to the directory `output`, whole or not at all.
 
-    Items, groups of items and queries follow power laws; each query prefers two groups, which the
-    features of items and queries tell of; a tenth of the items is there from the start, the others
-    arrive over the year 2024. Events are in the order of time, over the files too.
+    Items, groups of items and queries follow power laws. Each query prefers two groups, which the
+    features of items and queries reflect. A tenth of the items exists from the start; the others
+    arrive over the year 2024. Events are in the order of time, across the files too.
 
     Args:
-        output: Directory to make: `events/part-*.parquet`, `items.parquet`, `queries.parquet`.
-        events: Rows of the log; the memory that is used does not depend on it.
-        items: Rows of `items.parquet`; those of the tail may have no event.
-        queries: Rows of `queries.parquet`, likewise.
-        seed: Another seed gives another log of the same kind.
-        by_date: Whether the events of each day lie in a directory of their own,
+        output: Directory to create: `events/part-*.parquet`, `items.parquet`, `queries.parquet`.
+        events: Rows of the log; the memory in use does not depend on it.
+        items: Rows of `items.parquet`; rare items may have no event.
+        queries: Rows of `queries.parquet`; rare queries may have no event.
+        seed: Seed of all draws; another seed gives another log of the same kind.
+        by_date: Whether the events of each day have a directory of their own,
             `events/date=2024-01-01/part-*.parquet`.
-        progress: Called with one line at a time.
+        progress: Function that is called with one line at a time.
 
     Returns:
         The absolute path of `output`.
@@ -100,7 +100,7 @@ def generate(
     except OSError as error:
         raise UserError(f"cannot write {output} ({error}); choose another -o.") from error
     progress(
-        f"made {events:,} events, {items:,} items and {queries:,} queries in {output} "
+        f"generated {events:,} events, {items:,} items and {queries:,} queries in {output} "
         f"({time.monotonic() - start:.1f} s)"
     )
     return output
@@ -129,7 +129,7 @@ def _write_events(directory: Path, log: Log, by_date: bool, progress: Progress) 
 
 
 def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The events of each day, which are in the order of time, and the name of its directory."""
+    """Yields the name of each day's directory and the day's events, which are in order of time."""
     day = events["timestamp"].to_numpy() // DAY
     bounds = [0, *(np.flatnonzero(np.diff(day)) + 1).tolist(), len(day)]
     for first, end in pairwise(bounds):
@@ -137,7 +137,7 @@ def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def events_block(log: Log, event: Ints) -> pa.Table:
-    """The events of these numbers, with the schema EVENTS."""
+    """Generates the events of these numbers, with the schema EVENTS."""
     elapsed = (event + log.uniform("event time", event)) * (DAYS * DAY / log.events)
     # Rounding may carry the last event of a large log over the end of the year.
     second = np.minimum(elapsed.astype(np.int64), DAYS * DAY - 1)
@@ -154,9 +154,9 @@ def events_block(log: Log, event: Ints) -> pa.Table:
     rank = power_law(log.uniform("event item", event), size, ITEM_EXPONENT)
     shift = log.below("group shift", group, size)
     wanted = (_scattered(rank, size) + shift) % size
-    place = arrived(log, group, wanted, arrivals(size, second // DAY))
+    position = arrived(log, group, wanted, arrivals(size, second // DAY))
     return pa.table(
-        [id_column("q", query), id_column("i", place * log.groups + group), START + second],
+        [id_column("q", query), id_column("i", position * log.groups + group), START + second],
         schema=EVENTS,
     )
 
@@ -164,8 +164,8 @@ def events_block(log: Log, event: Ints) -> pa.Table:
 def _scattered(rank: Ints, size: Ints | np.int64) -> Ints:
     """Maps ranks in [0, size) one to one, so that neighbours in rank are far apart.
 
-    Popular items so arrive all through the year. Needs no table: it multiplies by about the golden
-    ratio, which must have no divisor in common with the size.
+    So popular items arrive all through the year. No table is needed: ranks are multiplied by about
+    the golden ratio of the size, a factor that must have no divisor in common with it.
     """
     sizes, inverse = np.unique(size, return_inverse=True)
     factors = np.array([_coprime_near_golden(int(n)) for n in sizes])
@@ -180,37 +180,37 @@ def _coprime_near_golden(size: int) -> int:
 
 
 def arrivals(size: Ints, day: Ints) -> Ints:
-    """How many of a group's `size` items are there on `day`: a tenth on day 0, all on the last."""
+    """Counts the items of a group of `size` that exist on `day`: from a tenth on day 0 to all."""
     last = DAYS - 1
     return np.maximum(1, size * (last + 9 * day) // (10 * last))
 
 
 def first_day(log: Log, item: Ints) -> Ints:
-    """The first day in [0, DAYS) on which an item can have an event: the inverse of `arrivals`."""
-    size, place, last = log.group_size(item % log.groups), item // log.groups, DAYS - 1
-    day = -((size * last - 10 * last * (place + 1)) // (9 * size))
-    return np.where(place == 0, 0, np.maximum(0, day))
+    """Returns the first day, in [0, DAYS), of an item's events: the inverse of `arrivals`."""
+    size, position, last = log.group_size(item % log.groups), item // log.groups, DAYS - 1
+    day = -((size * last - 10 * last * (position + 1)) // (9 * size))
+    return np.where(position == 0, 0, np.maximum(0, day))
 
 
-def arrived(log: Log, group: Ints, place: Ints, count: Ints) -> Ints:
-    """Puts in the place of an item that has not arrived an older one of its group.
+def arrived(log: Log, group: Ints, position: Ints, count: Ints) -> Ints:
+    """Replaces an item that has not arrived by an older one of its group.
 
-    Which one is drawn once for each item, not for each event: a new item takes over a part of the
-    demand for one that was there, and no other changes.
+    The older item is drawn once for each item, not for each event: so a new item takes over a part
+    of the demand for one item, and no other changes.
 
     Args:
-        log: Of these items.
-        group: [draws].
-        place: [draws] of the item in the order of arrival of its group.
-        count: [draws] of the group's items that have arrived, at least 1.
+        log: Log of these items.
+        group: Groups of the items, [draws].
+        position: Positions of the items in their groups' order of arrival, [draws].
+        count: Number of the group's items that have arrived, at least 1, [draws].
 
     Returns:
-        [draws] places, each below `count`.
+        Positions, each below `count`, [draws].
     """
-    place = place.copy()
-    missing = np.flatnonzero(place >= count)
+    position = position.copy()
+    missing = np.flatnonzero(position >= count)
     while len(missing):
-        item = place[missing] * log.groups + group[missing]
-        place[missing] = log.below("item stand-in", item, place[missing])
-        missing = missing[place[missing] >= count[missing]]
-    return place
+        item = position[missing] * log.groups + group[missing]
+        position[missing] = log.below("item stand-in", item, position[missing])
+        missing = missing[position[missing] >= count[missing]]
+    return position

@@ -1,6 +1,6 @@
-"""The items and queries of a made log, and what its events know of them.
+"""The items and queries of a synthetic log, and their properties that its events depend on.
 
-Everything about an item or a query is a function of the seed and its number.
+Every item and query is a function of the seed and its number.
 """
 
 import zlib
@@ -25,7 +25,7 @@ OWN_BRAND_SHARE = 0.8
 MISSING_SHARE = 0.05
 WORDS_PER_SLOT = 4
 GENERIC_WORDS = 40
-TAG_SHARE = 0.6  # each of five tags is there or not, so that one item in a hundred has none
+TAG_SHARE = 0.6  # each of five tags is present or not; one item in a hundred has none
 # fmt: off
 COUNTRIES = (
     "US", "IN", "BR", "DE", "JP", "GB", "FR", "MX", "ID", "TR", "IT", "ES", "PL", "CA", "NL", "KR",
@@ -58,10 +58,16 @@ QUERIES = pa.schema(
 
 @dataclass(frozen=True)
 class Log:
-    """What a made log depends on.
+    """The parameters of a synthetic log.
 
     Item `i` is in group `i % groups`, where it is the `i // groups`-th to arrive, so that lower
     numbers are older. Group `g` is in category `g % categories`.
+
+    Attributes:
+        events: Number of events.
+        items: Number of items.
+        queries: Number of queries.
+        seed: Seed of all draws.
     """
 
     events: int
@@ -71,34 +77,34 @@ class Log:
 
     @property
     def groups(self) -> int:
-        """Groups of items of one taste, which `title`, `brand`, `tags` and `price` tell of."""
+        """Number of groups, each of one taste that shows in title, brand, tags and price."""
         return max(1, min(MAX_GROUPS, self.items // 4))
 
     @property
     def categories(self) -> int:
-        """Categories, each the parent of about four groups."""
+        """Number of categories, each the parent of about four groups."""
         return max(1, self.groups // 4)
 
     def group_size(self, group: Ints) -> Ints:
-        """Items of each group, whether they have arrived or not."""
+        """Counts the items of each group, whether they have arrived or not."""
         return self.items // self.groups + (group < self.items % self.groups).astype(np.int64)
 
     def uniform(self, what: str, number: Ints) -> Floats:
-        """A draw in [0, 1) for each number, independent of the draws for any other `what`."""
+        """Draws from [0, 1) for each number, independently of the draws for any other `what`."""
         return hash_uniform(self.seed, zlib.crc32(what.encode()), number)
 
     def below(self, what: str, number: Ints, size: Ints | int) -> Ints:
-        """Like `uniform`, an integer in [0, size)."""
+        """Draws an integer from [0, size) for each number, as `uniform` does."""
         return (self.uniform(what, number) * size).astype(np.int64)
 
 
 def power_law(uniform: Floats, size: Ints | int, exponent: float) -> Ints:
-    """Ranks in [0, size) with a density of about (rank + 1) ** -exponent, by inverse transform.
+    """Draws ranks in [0, size) with density about (rank + 1) ** -exponent, by inverse transform.
 
     Args:
-        uniform: [draws] in [0, 1).
-        size: [draws], or one size for all.
-        exponent: Above 0, not 1.
+        uniform: Numbers in [0, 1), [draws].
+        size: Sizes, [draws], or one size for all.
+        exponent: Exponent above 0, not 1.
     """
     power = 1.0 - exponent
     top = np.power(np.asarray(size, np.float64) + 1.0, power)
@@ -107,14 +113,14 @@ def power_law(uniform: Floats, size: Ints | int, exponent: float) -> Ints:
 
 
 def preferred_groups(log: Log, query: Ints) -> tuple[Ints, Ints]:
-    """The two groups that a query prefers, [queries] each; different if there are two."""
+    """Draws the two groups that a query prefers, [queries] each; different if there are two."""
     first = power_law(log.uniform("query first group", query), log.groups, GROUP_EXPONENT)
     step = 1 + log.below("query second group", query, max(1, log.groups - 1))
     return first, (first + step) % log.groups
 
 
 def items_block(log: Log, item: Ints) -> pa.Table:
-    """The items of these numbers, with the schema ITEMS."""
+    """Generates the items of these numbers, with the schema ITEMS."""
     group = item % log.groups
     category = group % log.categories
     brand_group = np.where(
@@ -143,7 +149,7 @@ def items_block(log: Log, item: Ints) -> pa.Table:
 
 
 def _titles(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
-    """A word of any item, one of the group's and one of the category's."""
+    """Draws a title of three words: a general one, one of the group and one of the category."""
     words = [
         _words("", GENERIC_WORDS).take(log.below("title any", item, GENERIC_WORDS)),
         _slot_words("g", log, "title group", item, group, log.groups),
@@ -153,7 +159,7 @@ def _titles(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
 
 
 def _tags(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
-    """Up to five different tags: two of the group, two of the category, one of any item."""
+    """Draws up to five different tags: two of the group, two of the category, a general one."""
     slots = [
         _slot_words("group-a-", log, "tag 0", item, group, log.groups),
         _slot_words("group-b-", log, "tag 1", item, group, log.groups),
@@ -169,7 +175,7 @@ def _tags(log: Log, item: Ints, group: Ints, category: Ints) -> pa.Array:
 
 
 def queries_block(log: Log, query: Ints) -> pa.Table:
-    """The queries of these numbers, with the schema QUERIES."""
+    """Generates the queries of these numbers, with the schema QUERIES."""
     first_group, second_group = preferred_groups(log, query)
     country = np.where(
         log.uniform("country is of group", query) < 0.5,
@@ -186,12 +192,12 @@ def queries_block(log: Log, query: Ints) -> pa.Table:
 
 
 def id_column(prefix: str, number: Ints) -> pa.Array:
-    """Ids such as `i42`."""
+    """Formats ids such as `i42`."""
     return pc.binary_join_element_wise(prefix, pc.cast(pa.array(number), pa.string()), "")
 
 
 def _words(prefix: str, count: int) -> pa.Array:
-    """Different made words."""
+    """Generates different words."""
     return pa.array([prefix + _word(number) for number in range(count)])
 
 
@@ -202,6 +208,6 @@ def _word(number: int) -> str:
 
 
 def _slot_words(prefix: str, log: Log, what: str, item: Ints, owner: Ints, owners: int) -> pa.Array:
-    """For each item one of the few words of its owner (a group or a category)."""
+    """Draws for each item one of the few words of its owner (a group or a category)."""
     rank = log.below(what, item, WORDS_PER_SLOT)
     return _words(prefix, owners * WORDS_PER_SLOT).take(owner * WORDS_PER_SLOT + rank)

@@ -1,4 +1,4 @@
-"""MovieLens-100K: what its archives hold, as a log."""
+"""MovieLens-100K as a log, read from its archives."""
 
 import re
 import zipfile
@@ -70,7 +70,7 @@ year, and films whose only genre is `unknown` have none.
 
 @dataclass(frozen=True)
 class Tables:
-    """A data set in memory: `events`, `items` and `queries` by this module's schemas."""
+    """A data set in memory: `events`, `items` and `queries` in this module's schemas."""
 
     events: pa.Table
     items: pa.Table
@@ -158,8 +158,8 @@ def read_wheel(archive: zipfile.ZipFile) -> Tables:
         return _rows(archive, f"{WHEEL_FOLDER}/ml-100k.{kind}", "\t", "utf-8")[1:]
 
     def film(row: list[str]) -> tuple[str, str, list[str]]:
-        # RecBole took the last parentheses for the year, which film 1412 has `V` in, and doubled
-        # film 267's title, misspelt. Put together again, all titles are read by the same rule.
+        # RecBole read the last parentheses as the year, but those of film 1412 hold `V`, and it
+        # doubled film 267's title, misspelt. Joined again, all titles are read by the same rule.
         item_id, title, year, genres = row
         text = "unknown" if title == year == "unkonwn" else f"{title} ({year})"
         return item_id, text, genres.split()

@@ -1,8 +1,8 @@
-"""The columns of a log as the configuration names them, however a file stores them.
+"""The columns of a log by the names that the configuration uses, however a file stores them.
 
 A column inside a struct is named by a path, `item.id`, and so is one inside a list of structs,
-`genres.name`; a column whose own name is `item.id` comes first. Directories such as
-`date=2026-11-22` give columns too, unless the file has one of that name.
+`genres.name`; a column whose full name is `item.id` has precedence. Directories such as
+`date=2026-11-22` also give columns, unless the file has one of that name.
 """
 
 import re
@@ -26,8 +26,8 @@ class _Leaf:
     """A column that can be named.
 
     Attributes:
-        path: Of field names, from the file's column down.
-        type: Of its values, a `plain_type`.
+        path: Field names, from the file's column down.
+        type: Type of the values, a `plain_type`.
         stored: Numbers of the Parquet columns that hold it.
     """
 
@@ -37,7 +37,7 @@ class _Leaf:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, whatever way they are stored: `dictionary<string>` is `string`."""
+    """Returns the type of the values, however they are stored: `dictionary<string>` is `string`."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -56,25 +56,25 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def partition_of(path: str) -> Partition:
-    """The columns that the directories of a path give, as Hive and Spark write them.
+    """Returns the columns that the directories of a path give, as Hive and Spark write them.
 
     Names and values are URL-decoded, values are strings, and the default partition is null.
     """
-    found: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     for directory in path.split("/")[:-1]:
         match = _PARTITION.fullmatch(directory)
         if match:
             value = None if match[2] == _NULL_PARTITION else unquote(match[2])
-            found[unquote(match[1])] = value
-    return tuple(found.items())
+            columns[unquote(match[1])] = value
+    return tuple(columns.items())
 
 
 def named_columns(schema: pa.Schema, partition: Partition = ()) -> pa.Schema:
-    """All columns that can be named, with `plain_type`s, in the order of the file.
+    """Returns all columns that can be named, with `plain_type`s, in the order of the file.
 
     Args:
-        schema: Of the file.
-        partition: As `partition_of` gives it.
+        schema: Schema of the file.
+        partition: Partition that `partition_of` gives.
     """
     fields = {name: leaf.type for name, leaf in _leaves(schema).items()}
     fields |= {key: pa.string() for key, _ in partition if key not in fields}
@@ -82,14 +82,14 @@ def named_columns(schema: pa.Schema, partition: Partition = ()) -> pa.Schema:
 
 
 def stored_columns(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
-    """What to read of a file, as pyarrow names it, for `take_columns` to find these columns."""
+    """Returns the columns to read, as pyarrow names them, for `take_columns` of these names."""
     leaves = _leaves(parquet.schema_arrow)
     numbers = [number for name in names if name in leaves for number in leaves[name].stored]
     return [parquet.schema.column(number).path for number in numbers]
 
 
 def widths(schema: pa.Schema, metadata: pq.FileMetaData) -> dict[str, float]:
-    """By column that can be named, uncompressed bytes of a row, by a file's first row group."""
+    """Estimates the uncompressed bytes of a row by column, from a file's first row group."""
     group = metadata.row_group(0)
     return {
         name: sum(group.column(number).total_uncompressed_size for number in leaf.stored)
@@ -104,13 +104,13 @@ def take_columns(
     schema: pa.Schema,
     partition: Partition = (),
 ) -> pa.Table:
-    """The columns of these names, each as one chunk with its `plain_type`.
+    """Takes the columns of some names, each as one chunk with its `plain_type`.
 
     Args:
-        batch: What was read, at least of the `stored_columns`.
-        names: Of `named_columns`.
-        schema: Of the file.
-        partition: As `partition_of` gives it.
+        batch: Rows of the file, with at least the `stored_columns`.
+        names: Names of `named_columns`.
+        schema: Schema of the file.
+        partition: Partition that `partition_of` gives.
 
     Raises:
         KeyError: There is no such column.
@@ -130,7 +130,7 @@ def take_columns(
 
 
 def append_partition(table: pa.Table, partition: Partition) -> pa.Table:
-    """A whole file's table with the columns of its partition that the file itself has not."""
+    """Appends to a whole file's table the columns of its partition that the file itself lacks."""
     for key, value in partition:
         if key not in table.column_names:
             table = table.append_column(key, _repeated(value, table.num_rows))
@@ -142,14 +142,14 @@ def _repeated(value: str | None, rows: int) -> pa.Array:
 
 
 def _leaves(schema: pa.Schema) -> dict[str, _Leaf]:
-    """By name; of equal names the one that is less deep, and then the first."""
-    found: list[_Leaf] = []
+    """Finds the leaves by name; of equal names the one that is less deep, then the first."""
+    every: list[_Leaf] = []
     number = 0
     for field in schema:
-        found.extend(_leaves_of(field.type, (field.name,), number))
+        every.extend(_leaves_of(field.type, (field.name,), number))
         number += _stored_columns(field.type)
     leaves: dict[str, _Leaf] = {}
-    for leaf in found:
+    for leaf in every:
         name = ".".join(leaf.path)
         if name not in leaves or len(leaf.path) < len(leaves[name].path):
             leaves[name] = leaf
@@ -157,7 +157,7 @@ def _leaves(schema: pa.Schema) -> dict[str, _Leaf]:
 
 
 def _leaves_of(kind: pa.DataType, path: tuple[str, ...], number: int) -> Iterator[_Leaf]:
-    """Of a field whose first Parquet column is `number`."""
+    """Yields the leaves of a field whose first Parquet column is `number`."""
     struct = kind.value_type if _is_list(kind) else kind
     if not pa.types.is_struct(struct):
         yield _Leaf(path, plain_type(kind), range(number, number + _stored_columns(kind)))
@@ -170,7 +170,7 @@ def _leaves_of(kind: pa.DataType, path: tuple[str, ...], number: int) -> Iterato
 
 
 def _stored_columns(kind: pa.DataType) -> int:
-    """How many Parquet columns hold a type."""
+    """Counts the Parquet columns that hold a type."""
     if isinstance(kind, pa.BaseExtensionType):
         return _stored_columns(kind.storage_type)
     if pa.types.is_struct(kind):
@@ -187,7 +187,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _follow(array: pa.Array, path: tuple[str, ...]) -> pa.Array:
-    """The values at a path of fields, lists of them where a list is on the way."""
+    """Returns the values at a path of fields; lists of them where a list is on the path."""
     if isinstance(array, pa.ExtensionArray):
         return _follow(array.storage, path)
     if not path:

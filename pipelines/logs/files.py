@@ -29,13 +29,13 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class Footer:
-    """What is known of a Parquet file without its rows.
+    """The end of a Parquet file, which describes it without its rows.
 
     Attributes:
-        schema: Of its columns.
-        metadata: Of its row groups.
-        state: As `file_state` gives it.
-        partition: The columns that its directories give, but for those that it has itself.
+        schema: Schema of the columns.
+        metadata: Metadata of the row groups.
+        state: State of the file, see `file_state`.
+        partition: Columns that the directories give and the file itself lacks.
     """
 
     schema: pa.Schema
@@ -45,11 +45,11 @@ class Footer:
 
 
 def parquet_files(path: str) -> list[str]:
-    """The Parquet files of a file, a directory, a glob or a URL of one of these, sorted.
+    """Lists the Parquet files of a file, a directory, a glob or a URL of one of these, sorted.
 
-    In directories and globs only `*.parquet` counts; directories are read recursively, and names
-    that begin with a dot or an underscore are ignored, as Spark and Hive do, but for a partition
-    such as `_date=2026-11-22`.
+    In directories and globs only `*.parquet` counts. Directories are read recursively; names that
+    begin with a dot or an underscore are ignored, as by Spark and Hive, except for a partition such
+    as `_date=2026-11-22`.
 
     Raises:
         UserError: There is no such path, or nothing in it is Parquet.
@@ -61,8 +61,8 @@ def parquet_files(path: str) -> list[str]:
     elif os.path.isdir(path):
         files, others = _split_by_suffix(_walk(path))
     elif glob.has_magic(path):
-        found = (_walk(name) if os.path.isdir(name) else [name] for name in _matches(path))
-        files, others = _split_by_suffix(name for names in found for name in names)
+        matches = (_walk(name) if os.path.isdir(name) else [name] for name in _matches(path))
+        files, others = _split_by_suffix(name for names in matches for name in names)
     else:
         raise UserError(
             f"{path} does not exist; give a Parquet file, a directory of them or a glob."
@@ -76,10 +76,10 @@ def parquet_files(path: str) -> list[str]:
 
 
 def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) -> pa.Schema:
-    """The schema of the first file with rows, after a check that the others agree with it.
+    """Returns the schema of the first file with rows, and checks that the others agree with it.
 
     Two files agree when their columns have the same names and types, and their directories give the
-    same columns; their order, their nullability and how a type is stored (dictionary, large) may
+    same columns. The order, the nullability and the storage of a type (dictionary, large) may
     differ.
 
     Raises:
@@ -98,9 +98,9 @@ def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) ->
     for file, footer in zip(files, footers, strict=True):
         if not footer.metadata.num_rows:
             continue
-        found = _plain_types(footer.schema)
-        if found != expected:
-            difference = _difference(expected, found)
+        types = _plain_types(footer.schema)
+        if types != expected:
+            difference = _difference(expected, types)
             raise UserError(
                 f"{what}: {shown(file)} does not match {shown(files[first])}: {difference}; "
                 "give all files the same columns."
@@ -115,10 +115,10 @@ def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) ->
 
 
 def read_footers(files: Sequence[str], what: str) -> list[Footer]:
-    """Reads the ends of files, several at a time: those of remote files take their time.
+    """Reads the ends of files, several at a time, because remote files are slow.
 
     Raises:
-        UserError: As `read_footer` does.
+        UserError: A file is missing or not Parquet.
     """
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(lambda file: read_footer(file, what), files))
@@ -128,12 +128,12 @@ def read_footer(file: str, what: str) -> Footer:
     """Reads the end of one file.
 
     Raises:
-        UserError: It is missing or not Parquet.
+        UserError: The file is missing or not Parquet.
     """
     with reading(file, what), open_parquet(file) as parquet:
         schema, metadata, state = parquet.schema_arrow, parquet.metadata, file_state(file)
-    own = named_columns(schema).names
-    partition = tuple(pair for pair in partition_of(real_path(file)) if pair[0] not in own)
+    names = named_columns(schema).names
+    partition = tuple(pair for pair in partition_of(real_path(file)) if pair[0] not in names)
     return Footer(schema, metadata, state, partition)
 
 
@@ -145,14 +145,14 @@ def _keys(partition: Iterable[str]) -> str:
     return f"the columns {', '.join(map(repr, partition))}" if partition else "no column"
 
 
-def _difference(expected: dict[str, pa.DataType], found: dict[str, pa.DataType]) -> str:
-    """The first difference between two schemas, in words."""
+def _difference(expected: dict[str, pa.DataType], types: dict[str, pa.DataType]) -> str:
+    """Describes the first difference between two schemas."""
     for name in expected:
-        if name not in found:
+        if name not in types:
             return f"it has no column {name!r}"
-        if found[name] != expected[name]:
-            return f"its column {name!r} is {found[name]}, not {expected[name]}"
-    return f"it alone has the column {next(name for name in found if name not in expected)!r}"
+        if types[name] != expected[name]:
+            return f"its column {name!r} is {types[name]}, not {expected[name]}"
+    return f"it alone has the column {next(name for name in types if name not in expected)!r}"
 
 
 def _is_ignored(name: str) -> bool:
@@ -166,10 +166,10 @@ def _walk(directory: str) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """What a glob matches; names that it spells out itself may begin with an underscore."""
+    """Lists the matches of a glob; names that it spells out may begin with an underscore."""
     fixed = len(re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition(os.sep)[0])
-    found = glob.glob(pattern, recursive=True)
-    return [name for name in found if not any(map(_is_ignored, name[fixed:].split(os.sep)))]
+    names = glob.glob(pattern, recursive=True)
+    return [name for name in names if not any(map(_is_ignored, name[fixed:].split(os.sep)))]
 
 
 def _remote_files(url: str) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""The file systems that logs lie on: this machine's, pyarrow's by URL, and fsspec's by URL."""
+"""The file systems of logs: this machine's, pyarrow's by URL, and fsspec's by URL."""
 
 import io
 import os
@@ -15,12 +15,12 @@ from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from feature_store.core.errors import UserError
-from pipelines.urls import _OPTION, _USER, is_url, shown
+from pipelines.urls import is_url, secrets_of, shown
 
 _OF_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _WITH_BUCKETS = ("s3", "gs", "gcs")
 
-# What fsspec's file systems call the version of a file, the best first.
+# Names of the version of a file in fsspec's file systems, the best first.
 _MARKS = (
     *("mtime", "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "LastModified"),
     *("last_modified", "updated", "Last-Modified", "modified", "created"),
@@ -28,27 +28,18 @@ _MARKS = (
 
 
 def reason_of(error: Exception, path: str) -> str:
-    """What an error says, on one line and without the secrets of a path or URL."""
+    """Formats an error on one line, without the secrets of a path or URL."""
     text = (" ".join(str(error).split()).rstrip(".") or type(error).__name__).replace(
         path, shown(path)
     )
-    for secret in _secrets(path):
+    for secret in secrets_of(path):
         for form in (secret, unquote(secret)):
             text = text.replace(form, "***")
     return text
 
 
-def _secrets(path: str) -> list[str]:
-    if not is_url(path):
-        return []
-    users = _USER.findall(path)
-    passwords = [user.partition(":")[2] for user in users]
-    options = [value for _, value in _OPTION.findall(path)]
-    return [secret for secret in (*users, *passwords, *options) if secret]
-
-
 def open_filesystem(url: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a URL, and the path in it; pyarrow's where it has that scheme.
+    """Opens the file system of a URL, pyarrow's where it has that scheme; also returns the path.
 
     Raises:
         UserError: No file system has that scheme, its package is missing, or it does not open.
@@ -56,21 +47,23 @@ def open_filesystem(url: str) -> tuple[fs.FileSystem, str]:
     base, options = split_options(url)
     scheme, _, path = base.partition("://")
     bucket, _, key = path.partition("/")
-    if scheme not in _WITH_BUCKETS or not key or "@" in key:  # With @ it may be of a password.
+    if (
+        scheme not in _WITH_BUCKETS or not key or "@" in key
+    ):  # With an @ it may be part of a password.
         return _open(url)
     filesystem, root = _open(f"{scheme}://{bucket}{options}")
     decoded = key if isinstance(filesystem, fs.PyFileSystem) else unquote(key)
     return filesystem, f"{root}/{decoded}"
 
 
-@lru_cache(maxsize=256)  # To open a bucket takes requests.
+@lru_cache(maxsize=256)  # Each opened bucket costs requests.
 def _open(url: str) -> tuple[fs.FileSystem, str]:
     scheme = re.split("::|://", url, maxsplit=1)[0]
     if scheme in _OF_PYARROW:
         try:
             return fs.FileSystem.from_uri(url)
         except pa.ArrowNotImplementedError:
-            pass  # pyarrow was built without it.
+            pass  # This build of pyarrow lacks it.
         except (pa.ArrowException, OSError) as error:
             raise _cannot_open(url, error) from None
     if scheme not in fsspec.available_protocols():
@@ -85,7 +78,7 @@ def _open(url: str) -> tuple[fs.FileSystem, str]:
             f"{shown(url)} needs a package that is not installed ({reason_of(error, url)}); "
             "install it here and on every machine of the cluster."
         ) from None
-    except Exception as error:  # The file system may be of any package.
+    except Exception as error:  # The file system may be from any package.
         raise _cannot_open(url, error) from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
 
@@ -99,8 +92,8 @@ def _cannot_open(url: str, error: Exception) -> UserError:
 
 @contextmanager
 def reading(file: str, what: str) -> Iterator[None]:
-    """Makes a UserError of what goes wrong while a Parquet file is read; `what` is its table."""
-    # A file system by URL may be of any package, and raise anything.
+    """Turns errors of reading a Parquet file into a UserError; `what` is its table."""
+    # A file system by URL may be from any package, and raise anything.
     errors = (Exception,) if is_url(file) else (pa.ArrowException, OSError)
     try:
         yield
@@ -111,11 +104,11 @@ def reading(file: str, what: str) -> Iterator[None]:
             f"{what}: cannot read {shown(file)} as Parquet ({reason_of(error, file)}); "
             "write it again or take it away."
         )
-        raise UserError(message) from (None if _secrets(file) else error)
+        raise UserError(message) from (None if secrets_of(file) else error)
 
 
 def open_parquet(file: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Opens a local file or a URL, with its own metadata or with other."""
+    """Opens a local file or a URL, with its own or other metadata."""
     if is_url(file):
         filesystem, path = open_filesystem(file)
         return pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True, metadata=metadata)
@@ -124,10 +117,10 @@ def open_parquet(file: str, metadata: pq.FileMetaData | None = None) -> pq.Parqu
 
 @contextmanager
 def open_rows(file: str) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
-    """Opens a file so that all rows can be read, and gives its schema.
+    """Opens a file so that all rows can be read; also yields its schema.
 
-    Arrow writes null in a list of fixed size and cannot read it again, unless the
-    types are those of Parquet, which has no such lists.
+    Arrow writes nulls among lists of fixed size, but cannot read them again unless it uses the
+    types of Parquet, which has no lists of fixed size.
     """
     with open_parquet(file) as parquet:
         schema, metadata = parquet.schema_arrow, parquet.metadata
@@ -145,7 +138,7 @@ def _has_fixed_lists(kind: pa.DataType) -> bool:
 
 
 def _with_stored_types(metadata: pq.FileMetaData) -> pq.FileMetaData:
-    """Without the Arrow types that the writer noted, under a key that is overwritten here."""
+    """Drops the Arrow types that the writer noted, by overwriting their key."""
     footer = io.BytesIO()
     metadata.write_metadata_file(footer)
     stored = footer.getvalue().replace(b"ARROW:schema", b"arrow:schema")
@@ -153,18 +146,18 @@ def _with_stored_types(metadata: pq.FileMetaData) -> pq.FileMetaData:
 
 
 def real_path(file: str) -> str:
-    """The path of a local file from the root, or of a URL in its file system."""
+    """Returns the path of a local file from the root, or of a URL in its file system."""
     if not is_url(file):
         return os.path.abspath(file)
     path = open_filesystem(file)[1]
-    return split_options(path)[0] if is_url(path) else path  # The web's are URLs themselves.
+    return split_options(path)[0] if is_url(path) else path  # Paths on the web are URLs themselves.
 
 
 def file_state(file: str) -> tuple[int, str]:
-    """Size in bytes, and a mark that changes when a file is written again.
+    """Returns the size in bytes, and a mark that changes when the file is written again.
 
-    The mark is the modification time, or where the file system keeps none an entity tag or the
-    like; empty where there is nothing of the kind.
+    The mark is the modification time, or, in a file system without one, an entity tag or similar;
+    it is empty where there is none.
     """
     if not is_url(file):
         status = os.stat(file)
@@ -179,14 +172,15 @@ def file_state(file: str) -> tuple[int, str]:
 
 
 def list_files(url: str) -> tuple[list[str], list[str]]:
-    """The URLs of all files below a directory, or of those that a glob in a URL matches.
+    """Lists all files below a directory, or those that a glob in a URL matches.
 
     Returns:
-        The URLs; and the paths below the part of `url` that is no pattern, each with a `/` before
-        it, in the same order. The path of `url` itself is empty where it is a file.
+        files: URLs of the files.
+        names: Paths below the part of `url` that is no pattern, each with a `/` before it, in the
+            same order; empty for `url` itself where it is a file.
 
     Raises:
-        UserError: It cannot be listed.
+        UserError: The directory cannot be listed.
     """
     base, options = split_options(url)
     fixed, pattern = _split_pattern(base)
@@ -197,7 +191,7 @@ def list_files(url: str) -> tuple[list[str], list[str]]:
         if not pattern and filesystem.get_file_info(root).type == fs.FileType.File:
             return [url], [""]
         entries = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    except Exception as error:  # The file system may be of any package.
+    except Exception as error:  # The file system may be from any package.
         raise UserError(
             f"cannot list {shown(url)} ({reason_of(error, url)}); "
             "give the URL of a Parquet file, a directory of them or a glob."
@@ -207,19 +201,19 @@ def list_files(url: str) -> tuple[list[str], list[str]]:
     if pattern:
         names = [name for name in names if _matches(name[1:], glob_translate(pattern))]
     # pyarrow's own file systems decode URLs, fsspec's take them as they are.
-    spelt = names if isinstance(filesystem, fs.PyFileSystem) else [quote(n, "/=") for n in names]
-    return [fixed.rstrip("/") + name + options for name in spelt], names
+    paths = names if isinstance(filesystem, fs.PyFileSystem) else [quote(n, "/=") for n in names]
+    return [fixed.rstrip("/") + name + options for name in paths], names
 
 
 def split_options(url: str) -> tuple[str, str]:
-    """What comes before and after the end of the path: `?name=value`, `::https://...`."""
+    """Splits a URL at the end of its path, before `?name=value` or `::https://...`."""
     start = url.index("://") + 3
     length = len(re.split(r"\?|::", url[start:], maxsplit=1)[0])
     return url[: start + length], url[start + length :]
 
 
 def _split_pattern(base: str) -> tuple[str, str]:
-    """A URL's directories before the first `*` or `[`, and what comes after them."""
+    """Splits a URL into the directories before the first `*` or `[`, and the rest."""
     plain = re.split(r"[*\[]", base, maxsplit=1)[0]
     if plain == base:
         return base, ""
@@ -228,6 +222,6 @@ def _split_pattern(base: str) -> tuple[str, str]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a regular expression matches a path, or a directory on it."""
+    """Checks whether a regular expression matches a path, or a directory on it."""
     ends = [match.start() for match in re.finditer("/|$", name)]
     return any(re.match(pattern, name[:end]) for end in ends)

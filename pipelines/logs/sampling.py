@@ -1,4 +1,4 @@
-"""Reading a Parquet table of any size within bounds: whole when it is small, else a sample."""
+"""Bounded reads of Parquet tables of any size: whole if small, otherwise a sample."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pipelines.logs.columns import Partition, named_columns, stored_columns, tak
 from pipelines.logs.files import common_schema, parquet_files, read_footers
 from pipelines.logs.filesystems import open_rows, reading
 
-# Row groups that a sample is taken from, spread evenly over the table.
+# Row groups of a sample, spread evenly over the table.
 _SAMPLE_GROUPS = 32
 # Files whose footers are read; the rows of the others are estimated from their number.
 _MAX_FOOTERS = 1000
-# A column is read whole when it has at most so many rows and uncompressed bytes.
+# Greatest numbers of rows and uncompressed bytes of a column that is read whole.
 _MAX_ROWS = 5_000_000
 _MAX_BYTES = 1 << 28
-# Compressed strings can be far longer than their file says; Arrow's arrays end at 2 GiB.
+# Compressed strings can be far longer than their file states; Arrow's arrays end at 2 GiB.
 _MAX_MEMORY = 1 << 29
 
 
@@ -34,12 +34,15 @@ class ParquetTable:
     """A Parquet table whose rows are read only on demand.
 
     Args:
-        what: Names it in errors: `events`, `items` or `queries`.
-        path: As the user gave it.
+        what: Name in errors: `events`, `items` or `queries`.
+        path: Path as the user gave it.
         schema: All columns that can be named, with `plain_type`s; see `named_columns`.
-        partition: Those of them that the directories of the files give.
-        files: How many files it has.
-        rows: Its rows; an estimate where `rows_are_exact` is false.
+        partition: Names of the columns that the directories of the files give.
+        files: Number of files.
+        rows: Number of rows; an estimate where `rows_are_exact` is false.
+        rows_are_exact: Whether the footers of all files were read.
+        groups: Row groups with rows.
+        bytes_per_row: Uncompressed bytes of a row by column.
     """
 
     what: str
@@ -58,14 +61,14 @@ class ParquetTable:
         return self.rows > _MAX_ROWS or not self.rows_are_exact
 
     def sample(self, columns: Sequence[str], max_rows: int) -> Iterator[pa.Table]:
-        """All rows when there are at most `max_rows`, else a sample.
+        """Reads all rows if there are at most `max_rows`, otherwise a sample.
 
         Args:
-            columns: The columns to read.
-            max_rows: An upper bound on the rows read.
+            columns: Columns to read.
+            max_rows: Upper bound on the rows read.
 
         Yields:
-            One table for each row group read, in order; of large groups only the beginning.
+            One table for each row group read, in order; only the beginning of large groups.
         """
         groups, quota = self.groups, max(1, max_rows)
         if sum(group.rows for group in groups) > max_rows:
@@ -75,7 +78,7 @@ class ParquetTable:
             yield self._read(group, columns, quota)
 
     def read(self, column: str, max_rows: int = _MAX_ROWS) -> tuple[pa.Array, bool]:
-        """One column as one array, and whether it is all there."""
+        """Reads a column as one array; also returns whether it is complete."""
         width = max(1.0, self.bytes_per_row.get(column, 1.0))
         chunks: list[pa.Array] = []
         for part in self.sample([column], min(max_rows, int(_MAX_BYTES / width) + 1)):
@@ -96,8 +99,8 @@ class ParquetTable:
                 row_groups=[group.index],
                 columns=stored_columns(file, names),
             ):
-                found = take_columns(batch, names, schema_of_file, group.partition)
-                parts.append(found.slice(0, missing))
+                taken = take_columns(batch, names, schema_of_file, group.partition)
+                parts.append(taken.slice(0, missing))
                 missing -= len(parts[-1])
                 size += parts[-1].nbytes
                 if missing <= 0 or size > _MAX_MEMORY:
@@ -106,7 +109,7 @@ class ParquetTable:
 
 
 def _spread(groups: tuple[_Group, ...]) -> tuple[_Group, ...]:
-    """At most `_SAMPLE_GROUPS` groups, at equal distances in rows."""
+    """Chooses at most `_SAMPLE_GROUPS` groups, at equal distances in rows."""
     ends = np.cumsum([group.rows for group in groups])
     positions = (np.arange(_SAMPLE_GROUPS) + 0.5) * ends[-1] / _SAMPLE_GROUPS
     chosen = np.unique(np.searchsorted(ends, positions, side="right"))
@@ -120,15 +123,15 @@ def open_table(path: str, what: str) -> ParquetTable:
         UserError: A file is missing, empty or corrupt, or files do not match.
     """
     files = parquet_files(path)
-    looked_at = files
+    sampled = files
     if len(files) > _MAX_FOOTERS:
         positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
-        looked_at = [files[i] for i in positions]
-    footers = read_footers(looked_at, what)
-    schema = common_schema(looked_at, footers, what)
+        sampled = [files[i] for i in positions]
+    footers = read_footers(sampled, what)
+    schema = common_schema(sampled, footers, what)
     groups = tuple(
         _Group(file, index, footer.metadata.row_group(index).num_rows, footer.partition)
-        for file, footer in zip(looked_at, footers, strict=True)
+        for file, footer in zip(sampled, footers, strict=True)
         for index in range(footer.metadata.num_row_groups)
     )
     rows = sum(group.rows for group in groups)
@@ -140,8 +143,8 @@ def open_table(path: str, what: str) -> ParquetTable:
         schema=named_columns(schema, partition),
         partition=tuple(dict(partition)),
         files=len(files),
-        rows=round(rows * len(files) / len(looked_at)),
-        rows_are_exact=len(files) == len(looked_at),
+        rows=round(rows * len(files) / len(sampled)),
+        rows_are_exact=len(files) == len(sampled),
         groups=tuple(group for group in groups if group.rows),
         bytes_per_row=widths(largest.schema, largest.metadata),
     )

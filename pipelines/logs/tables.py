@@ -1,4 +1,4 @@
-"""The log's three tables: their files, checked columns, and the pieces that tasks read."""
+"""The log's three tables: their files, the check of their columns, and the pieces of tasks."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ from pipelines.urls import shown, without_user
 
 Fits = Callable[[pa.DataType], bool]
 
-# One task reads so many rows and uncompressed bytes, or one row group where that is larger.
+# Rows and uncompressed bytes that one task reads, unless a single row group is larger.
 _PIECE_ROWS = 1_000_000
 _PIECE_BYTES = 256 * 2**20
 
@@ -36,11 +36,11 @@ class Piece:
     """Consecutive row groups of a file.
 
     Attributes:
-        table: `events`, `items` or `queries`.
-        index: Of the piece in its table.
+        table: Name of the table: `events`, `items` or `queries`.
+        index: Number of the piece in its table.
         file: Path or URL.
-        groups: Row groups.
-        rows: In all of them.
+        groups: Numbers of the row groups.
+        rows: Number of rows.
         state: Size of the file, and its modification time or another mark of its version.
         partition: Columns that the names of the file's directories give, and their values.
     """
@@ -55,7 +55,7 @@ class Piece:
 
 
 def piece_identity(piece: Piece) -> str:
-    """Tells whether a piece is what it was: of its file, the row groups and the partition."""
+    """Computes a fingerprint of a piece's file, row groups and partition, to detect changes."""
     file = without_user(piece.file)
     return fingerprint([piece.table, file, piece.state, piece.groups, piece.partition])
 
@@ -65,10 +65,10 @@ class Source:
     """One table of the log.
 
     Attributes:
-        table: `events`, `items` or `queries`.
+        table: Name of the table: `events`, `items` or `queries`.
         files: Paths or URLs, sorted.
         schema: All columns that can be named, with `plain_type`s; see `named_columns`.
-        pieces: Of all files, in order.
+        pieces: Pieces of all files, in order.
     """
 
     table: str
@@ -78,26 +78,26 @@ class Source:
 
     @property
     def rows(self) -> int:
-        """In all files."""
+        """Number of rows of all files."""
         return sum(piece.rows for piece in self.pieces)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The log; items and queries may be known from the events only."""
+    """The tables of a log; items and queries may be known from the events alone."""
 
     events: Source
     items: Source | None
     queries: Source | None
 
     def side(self, side: Side) -> Source | None:
-        """The table of one side."""
+        """Returns the table of one side."""
         return self.items if side == "item" else self.queries
 
     def files(self) -> dict[str, list[str]]:
-        """By table, without the secrets of URLs."""
-        found = [source for source in (self.events, self.items, self.queries) if source]
-        return {source.table: [shown(file) for file in source.files] for source in found}
+        """Returns the files by table, without the secrets of URLs."""
+        tables = [source for source in (self.events, self.items, self.queries) if source]
+        return {source.table: [shown(file) for file in source.files] for source in tables}
 
 
 def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
@@ -121,7 +121,7 @@ def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
 
 
 def source_state(data: DataConfig) -> dict[str, list[tuple[str, int, str]]]:
-    """By table, each file with its size and modification time, to see whether anything changed.
+    """Returns each file's size and modification time by table, to detect changes.
 
     Raises:
         UserError: A path does not exist or holds no Parquet file.
@@ -144,16 +144,16 @@ def _states(files: list[str], table: str) -> list[tuple[str, int, str]]:
 
 
 def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
-    """Reads columns of a piece, with `plain_type`s; all columns, as they are, for None.
+    """Reads columns of a piece, with `plain_type`s; None reads all columns unchanged.
 
     Raises:
-        UserError: The file cannot be read, or is not what it was.
+        UserError: The file cannot be read, or has changed.
     """
     with reading(piece.file, piece.table), open_rows(piece.file) as (parquet, schema):
         stored = stored_columns(parquet, columns) if columns is not None else None
         try:
             table = parquet.read_row_groups(list(piece.groups), columns=stored)
-        except pa.ArrowNotImplementedError:  # Of several groups with dictionaries inside lists.
+        except pa.ArrowNotImplementedError:  # Several groups have dictionaries inside lists.
             groups = [parquet.read_row_group(group, columns=stored) for group in piece.groups]
             table = pa.concat_tables(groups)
         if file_state(piece.file) != piece.state:
@@ -171,7 +171,7 @@ def open_source(path: str, table: str) -> Source:
 
     Args:
         path: File, directory, glob or URL.
-        table: `events`, `items` or `queries`.
+        table: Name of the table: `events`, `items` or `queries`.
 
     Raises:
         UserError: A file is missing, empty or corrupt, or files do not match.
@@ -189,7 +189,7 @@ def open_source(path: str, table: str) -> Source:
 
 
 def _cut(footer: Footer) -> list[tuple[tuple[int, ...], int]]:
-    """Runs of row groups of about `_PIECE_ROWS` rows, with their rows."""
+    """Cuts the row groups into runs of about `_PIECE_ROWS` rows; returns the groups and rows."""
     metadata: pq.FileMetaData = footer.metadata
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows = np.array([group.num_rows for group in groups], np.int64)
@@ -227,7 +227,7 @@ def _check_side(side: Side, source: Source | None, id_column: str, features: Fea
         _check(source, id_column, f"data.columns.{side}_id", _is_id, "string or integer")
     for feature in features.side(side):
         if feature.is_id:
-            continue  # Its values are the catalogue's ids, whatever its name.
+            continue  # The values are the catalogue's ids, whatever the name.
         if source is None:
             raise UserError(
                 f"features.{side} has {feature.name!r}, but there is no table of {table}; "

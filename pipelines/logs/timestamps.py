@@ -10,14 +10,13 @@ Unit = Literal["s", "ms", "us", "ns"]
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
-
 _DATE = r"^\d{4}-\d{2}-\d{2}|^\d{8}$"
 _DAY = r"^(\d{4})(\d{2})(\d{2})$"
 _ZONE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 
 
 def timestamp_unit(column: pa.Array) -> Unit:
-    """The unit of integer timestamps, by magnitude: seconds have ten digits."""
+    """Guesses the unit of integer timestamps from their magnitude: seconds have ten digits."""
     numbers = pc.cast(column.drop_null(), pa.float64(), safe=False).to_numpy()
     finite = numbers[np.isfinite(numbers)]
     middle = abs(float(np.median(finite))) if len(finite) else 0.0
@@ -26,15 +25,15 @@ def timestamp_unit(column: pa.Array) -> Unit:
 
 
 def to_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
-    """Timestamps of any accepted type as int64 microseconds since 1970; no time zone means UTC.
+    """Converts timestamps of any accepted type to int64 microseconds since 1970; default zone UTC.
 
     Args:
         column: Numbers in `unit`, whole or not, Arrow timestamps, dates, or ISO-8601 strings.
-        unit: The unit of numbers.
+        unit: Unit of numbers.
 
     Raises:
         pyarrow.ArrowInvalid: A string is not ISO-8601, or a number is too large.
-        pyarrow.ArrowNotImplementedError: The type is another.
+        pyarrow.ArrowNotImplementedError: The type is none of these.
     """
     factor = 1_000_000 / _PER_SECOND[unit]
     if pa.types.is_integer(column.type):
@@ -53,9 +52,9 @@ def to_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
 
 
 def _from_text(column: pa.Array) -> pa.Array:
-    """Strings as Arrow timestamps; those without a time zone are in UTC."""
+    """Parses strings as Arrow timestamps; those without a time zone are in UTC."""
     in_utc = pa.timestamp("us", "UTC")
-    for kind in (pa.timestamp("us"), in_utc):  # None has a time zone, or all have.
+    for kind in (pa.timestamp("us"), in_utc):  # Either no string has a time zone, or all have.
         try:
             return pc.cast(column, kind)
         except pa.ArrowInvalid:
@@ -69,7 +68,7 @@ def _from_text(column: pa.Array) -> pa.Array:
 
 
 def parse_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
-    """As `to_microseconds`, with null in place of every value that is no time."""
+    """Converts as `to_microseconds` does, with null for every value that is no time."""
     if pa.types.is_string(column.type):
         is_date = pc.match_substring_regex(column, _DATE)
         return _parse(pc.if_else(is_date, column, None), unit)
@@ -81,7 +80,7 @@ def parse_microseconds(column: pa.Array, unit: Unit) -> pa.Array:
 
 
 def _parse(column: pa.Array, unit: Unit) -> pa.Array:
-    """Halves the column until what fails is single values; few of them do."""
+    """Splits the column in halves until only single values fail, of which there are few."""
     try:
         return to_microseconds(column, unit)
     except pa.ArrowInvalid:

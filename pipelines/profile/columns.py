@@ -1,4 +1,4 @@
-"""What the columns of a Parquet table hold."""
+"""Profiles of the columns of a Parquet table."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ from feature_store.encoding.tokens import tokens_of
 from feature_store.schema import TextFeature
 from pipelines.logs.sampling import ParquetTable
 
-# Text is split into words, and vectors are measured, on so many rows.
+# Bounds of the text that is split into words, and of the vectors that are measured.
 _MAX_TEXT_BYTES = 1 << 25
 _MAX_VECTORS = 10_000
 
@@ -22,12 +22,12 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """How often the values of a column occur.
+    """Counts of a column's values.
 
-    Args:
-        occurrences: Values read, repeats included.
-        seen: Distinct values among them.
-        once: Of these, those that occur once.
+    Attributes:
+        occurrences: Number of values read, repeats included.
+        seen: Number of distinct values among them.
+        once: Number of values that occur once among them.
         distinct: Distinct values of the whole column; an estimate where only a sample was read.
     """
 
@@ -41,12 +41,12 @@ class TokenCounts:
 class NumberSummary:
     """The finite numbers of a column.
 
-    Args:
-        smallest: Of them.
-        largest: Of them.
+    Attributes:
+        smallest: Smallest number.
+        largest: Largest number.
         are_whole: Whether all are integers.
-        skewness: Of the numbers.
-        log_skewness: Of sign(x) log(1 + |x|).
+        skewness: Skewness of the numbers.
+        log_skewness: Skewness of sign(x) log(1 + |x|).
     """
 
     smallest: float
@@ -58,21 +58,22 @@ class NumberSummary:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """One column.
+    """The profile of a column.
 
-    Args:
-        type: Its Arrow type, in words.
-        shape: What its values look like; `list` is a list of strings or whole numbers.
-        rows: Rows read.
+    Attributes:
+        name: Name of the column.
+        type: Arrow type, in words.
+        shape: Form of the values; `list` is a list of strings or whole numbers.
+        rows: Number of rows read.
         exact: Whether these are all rows.
-        present: Rows read that hold a value; an empty list is none.
-        values: Of strings, whole numbers, booleans and elements of lists.
-        words: Of strings, split as a text feature is.
-        words_per_value: Blank-separated words of a string, on average.
+        present: Number of rows read that hold a value; an empty list is none.
+        values: Counts of strings, whole numbers, booleans and elements of lists.
+        words: Counts of the words of strings, split as for a text feature.
+        words_per_value: Mean number of blank-separated words of a string.
         joined: Share of strings that hold `|`, such as `Drama|Comedy`.
         leading_zero: Whether a string of digits begins with 0, as codes do.
-        numbers: Of numbers, and of strings that are all numbers.
-        length: Of vectors.
+        numbers: Summary of numbers, and of strings that are all numbers.
+        length: Length of vectors, where all have the same.
     """
 
     name: str
@@ -141,7 +142,7 @@ def count_values(array: pa.Array, share: float) -> TokenCounts:
     seen, once, twice = len(counts), int((counts == 1).sum()), int((counts == 2).sum())
     distinct = seen
     if share < 1:
-        # Chao's estimate of how many were not seen, which cannot be more than in proportion.
+        # Chao's estimate of the unseen values; there cannot be more than in proportion.
         distinct = round(min(seen / share, seen + once * (once - 1) / (2 * (twice + 1))))
     return TokenCounts(int(counts.sum()), seen, once, distinct)
 
@@ -171,7 +172,7 @@ def _constant_length(array: pa.Array) -> int | None:
 
 
 def _of_strings(strings: pa.Array, share: float) -> dict[str, object]:
-    """The fields of a profile that only strings have."""
+    """Computes the fields of a profile that only strings have."""
     if not len(strings):
         return {}
     numbers, leading_zero = None, False

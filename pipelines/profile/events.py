@@ -1,4 +1,4 @@
-"""What the events of a log say of its queries, and what its timestamps are worth."""
+"""Profiles of a log's events: its queries, and whether its timestamps are usable."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,14 +14,14 @@ from pipelines.logs.sampling import ParquetTable
 from pipelines.logs.timestamps import Unit, to_microseconds
 from pipelines.profile.order import OrderProfile, profile_order
 
-# Events read at most, with only the columns of query, item and time.
+# Greatest number of events read, of which only query, item and time.
 _MAX_EVENTS = 2_000_000
 
 # A clock shows a time between these years.
 _CLOCK_YEARS = (1980, 2100)
 # The last tenth of the events is the test, the tenth before it the validation.
 _CUTS = (0.8, 0.9)
-# Shares of queries say nothing with fewer queries than this.
+# Shares of queries are not meaningful with fewer queries than this.
 _MIN_QUERIES = 10
 
 Ints = npt.NDArray[np.int64]
@@ -29,11 +29,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TimeCut:
-    """What a split at two times would give.
+    """A split at two times, and the parts that it would give.
 
-    Args:
+    Attributes:
+        validation_from: First time of the validation.
+        test_from: First time of the test.
+        train: Share of the training events.
+        validation: Share of the validation events.
+        test: Share of the test events.
         known_at_least: Share of test events whose query has training events among those read.
-        known_at_most: An upper bound; the same where queries were read whole.
+        known_at_most: Upper bound of that share; the same where queries were read whole.
     """
 
     validation_from: datetime
@@ -47,18 +52,18 @@ class TimeCut:
 
 @dataclass(frozen=True)
 class TimeProfile:
-    """What the timestamps say.
+    """The profile of the timestamps.
 
-    Args:
+    Attributes:
         same_start: Share of queries that begin at the most common first timestamp.
         same_step: Share of the steps between a query's events that are the most common step, which
             is not zero.
         ties: Share of the steps between a query's events that are zero.
-        by_item: Of queries with at least three events at different times, the share whose order in
+        by_item: Share, of the queries with at least three events at different times, whose order in
             time is the order of their item ids.
         clock: First and last time, where the timestamps can be dates of our age.
-        cut: None where there is no clock, or where no cut leaves all three parts some events.
-        order: What neighbours say of it; None where queries were not read whole.
+        cut: Split by time; None without a clock, or where no cut leaves all parts some events.
+        order: Profile of the order of events; None where queries were not read whole.
     """
 
     same_start: float
@@ -72,17 +77,18 @@ class TimeProfile:
 
 @dataclass(frozen=True)
 class EventsProfile:
-    """The events of a log.
+    """The profile of the events of a log.
 
-    Args:
-        rows: All events.
-        read: Of these, those that were read.
-        queries: Distinct queries among the events read.
-        items: Distinct items among the events read.
+    Attributes:
+        rows: Number of events.
+        read: Number of events that were read.
+        queries: Number of distinct queries among the events read.
+        items: Number of distinct items among the events read.
         whole_queries: Whether the events of a query were read together: all were read, or files are
             ordered by query. Otherwise figures per query are too low.
-        median: Events of a query.
+        median: Median of the events of a query.
         p90: 90th percentile of the events of a query.
+        time: Profile of the timestamps, if any.
     """
 
     rows: int
@@ -101,11 +107,11 @@ def profile_events(
     """Reads the events, or a sample of them, and sums them up.
 
     Args:
-        table: The events.
-        query: The column of query ids.
-        item: The column of item ids.
-        timestamp: The column of timestamps, if any.
-        unit: Of integer timestamps.
+        table: Table of the events.
+        query: Column of query ids.
+        item: Column of item ids.
+        timestamp: Column of timestamps, if any.
+        unit: Unit of integer timestamps.
     """
     names = [query, item] + ([timestamp] if timestamp is not None else [])
     parts = [part.drop_null() for part in table.sample(names, _MAX_EVENTS)]
@@ -142,7 +148,7 @@ def _times(column: pa.Array, name: str, unit: Unit) -> pa.Array:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"events: column {name!r} holds a value that is no time ({reason}); expected whole "
-            "numbers, Arrow timestamps, dates or ISO-8601 text; mend it, or rename the column."
+            "numbers, Arrow timestamps, dates or ISO-8601 text; correct it, or rename the column."
         ) from error
 
 
@@ -151,7 +157,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _codes(column: pa.ChunkedArray) -> Ints:
-    """[rows] the rank of each value among the distinct ones."""
+    """Computes the rank of each value among the distinct ones, [rows]."""
     if not len(column):
         return np.empty(0, np.int64)
     encoded = _one(column).dictionary_encode()
@@ -162,7 +168,7 @@ def _codes(column: pa.ChunkedArray) -> Ints:
 
 
 def _is_clustered(parts: list[pa.Table], query: str) -> bool:
-    """Whether the rows of a query lie together, so that a part of a file holds whole queries."""
+    """Checks whether rows are grouped by query, so that a part of a file holds whole queries."""
     repeats = breaks = rows = 0
     for part in parts:
         codes = _codes(part[query])
@@ -199,7 +205,7 @@ def _share_of_mode(values: Ints) -> float:
 
 
 def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
-    """See `TimeProfile.by_item`; the arguments are in the order of query, time and item."""
+    """Computes `TimeProfile.by_item`; the events are sorted by query, time and item."""
     forward = (queries[1:] == queries[:-1]) & (times[1:] > times[:-1]) & (items[1:] != items[:-1])
     steps = np.bincount(queries[1:][forward], minlength=int(queries[-1]) + 1)
     backward = forward & (items[1:] < items[:-1])
@@ -209,7 +215,7 @@ def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
 
 
 def is_clock(times: Ints) -> bool:
-    """Whether microseconds since 1970 are dates of our age, but for a few broken ones such as 0."""
+    """Checks whether times are dates of our age, except for a few broken ones such as 0."""
     low, high = _clock_range()
     first, last = np.percentile(times, [1, 99])
     return bool(low <= first and last <= high)
@@ -229,7 +235,7 @@ def _clock(times: Ints) -> tuple[datetime, datetime] | None:
 
 
 def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
-    """Cuts at round times where that leaves the parts about as large, else at exact seconds."""
+    """Cuts at round times where the parts stay about as large, otherwise at exact seconds."""
     edges = np.quantile(times, _CUTS, method="higher")
     for grain in (DAY, HOUR, SECOND):
         validation_from, test_from = (int(-(-edge // grain)) * grain for edge in edges)

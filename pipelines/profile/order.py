@@ -1,13 +1,13 @@
-"""Whether the order of events within a query can be an order in time.
+"""Tests of whether the order of events within a query can be an order in time.
 
-Where the log has no real clock, its order may be of no worth: shuffled, or the order of the items'
-numbers, names or places in a hash table, the same for every query. Both show where two items are
+Where the log has no real clock, its order may be worthless: shuffled, or the order of the items'
+numbers, names or positions in a hash table, the same for every query. Both show where two items are
 neighbours in several queries.
 
-- In time, what happens together is alike, so that the same neighbours come back more often than
+- In time, events that happen together are similar, so the same neighbours return more often than
   when each query's events are shuffled.
-- In time, two neighbours now come in one order, now in the other. An order of the items' own has
-  the same one always, even where it begins at another place in every query.
+- In time, two neighbours come now in one order, now in the other. A fixed order of the items gives
+  always the same, even where it begins at another position in every query.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Ints
 
-# Events that are looked at, of whole queries.
+# Events that are tested, of whole queries.
 _MAX_EVENTS = 100_000
-# Times that the events of each query are shuffled.
+# Number of shuffles of each query's events.
 _SHUFFLES = 20
-# Shuffled queries with fewer returns than this could not be told from others.
+# With fewer returns than this, shuffled queries could not be told from others.
 _MIN_RETURNS = 50
 
 
 @dataclass(frozen=True)
 class OrderProfile:
-    """What neighbours say of the order of events.
+    """Statistics of neighbouring events, from which their order is judged.
 
     Attributes:
-        returns: Neighbours (both items, in any order) that another query had before.
-        same_order: Of these, those in the same order as in the query that had them last.
-        shuffled_returns: Mean over shuffles of the events within queries.
-        excess: Returns above those of the shuffled, in standard deviations of a shuffle.
+        returns: Number of neighbours (both items, in any order) that another query had before.
+        same_order: Number of returns in the same order as in the query that had them last.
+        shuffled_returns: Mean number of returns over shuffles of the events within queries.
+        excess: Returns above those of shuffles, in standard deviations of a shuffle.
     """
 
     returns: int
@@ -43,11 +43,11 @@ class OrderProfile:
 
     @property
     def share_of_same_order(self) -> float:
-        """About 0.5 where the order is random."""
+        """Share of returns in the same order; about 0.5 where the order is random."""
         return self.same_order / max(1, self.returns)
 
     def is_fixed(self, share: float, p: float) -> bool:
-        """Whether more than `share` of all returning neighbours would have the same order.
+        """Tests whether more than `share` of all returning neighbours have the same order.
 
         An exact binomial test: were it only `share`, as many as these would be in the same order
         with a probability below `p`.
@@ -57,7 +57,7 @@ class OrderProfile:
         return bool(binom.sf(self.same_order - 1, self.returns, share) < p)
 
     def is_like_time(self, p: float) -> bool:
-        """Whether neighbours return more often than in shuffled queries.
+        """Tests whether neighbours return more often than in shuffled queries.
 
         Student's test: a shuffled log would have such an excess with a probability below `p`.
         """
@@ -66,17 +66,17 @@ class OrderProfile:
         return bool(t.sf(self.excess, _SHUFFLES - 1) < p)
 
     def is_shuffled(self, p: float) -> bool:
-        """Whether they do not, though there are enough of them to tell."""
+        """Tests whether neighbours return no more often, and are frequent enough to tell."""
         return self.shuffled_returns >= _MIN_RETURNS and not self.is_like_time(p)
 
 
 def profile_order(queries: Ints, items: Ints, times: Ints) -> OrderProfile:
-    """Looks at neighbours among each query's distinct items, in the order of their first events.
+    """Counts returning neighbours among each query's distinct items, ordered by first event.
 
     Args:
-        queries: [events] sorted.
-        items: [events] numbers.
-        times: [events] ascending within a query; equal times are in no order.
+        queries: Queries of the events, [events], sorted.
+        items: Numbers of the events' items, [events].
+        times: Times, [events], ascending within a query; equal times have no order.
     """
     kept = _some_queries(queries)
     random = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def profile_order(queries: Ints, items: Ints, times: Ints) -> OrderProfile:
 
 
 def _some_queries(queries: Ints) -> npt.NDArray[np.bool_]:
-    """Events of a part of the queries, spread over all of them: about `_MAX_EVENTS` of them."""
+    """Chooses the events of queries at even intervals, about `_MAX_EVENTS` of them."""
     every = -(-len(queries) // _MAX_EVENTS)
     number = np.cumsum(np.concatenate([[0], queries[1:] != queries[:-1]]))
     return number % every == 0
@@ -100,7 +100,7 @@ def _some_queries(queries: Ints) -> npt.NDArray[np.bool_]:
 def _distinct(
     queries: Ints, items: Ints, times: Ints, random: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """Each query's items in the order of their first event: to repeat one is a habit, no order."""
+    """Returns each query's items in the order of their first event; repeats tell no order."""
     chance = random.random(len(items))
     order = np.lexsort((chance, times, items, queries))
     is_first = np.ones(len(items), bool)
@@ -111,13 +111,13 @@ def _distinct(
 
 
 def _returns(queries: Ints, items: Ints) -> tuple[int, int]:
-    """Neighbours that come back in another query, and those of them in the same order."""
+    """Counts neighbours that return in another query, and those of them in the same order."""
     first, second = items[:-1], items[1:]
     are_neighbours = queries[:-1] == queries[1:]
     first, second = first[are_neighbours], second[are_neighbours]
     pair = np.minimum(first, second) * (int(items.max(initial=0)) + 1) + np.maximum(first, second)
     order = np.argsort(pair, kind="stable")
     pair, ascends = pair[order], (first < second)[order]
-    came_back = pair[1:] == pair[:-1]
-    same = came_back & (ascends[1:] == ascends[:-1])
-    return int(came_back.sum()), int(same.sum())
+    is_return = pair[1:] == pair[:-1]
+    same = is_return & (ascends[1:] == ascends[:-1])
+    return int(is_return.sum()), int(same.sum())

@@ -2,8 +2,8 @@
 
 Items are the probability space. An item with several values of a feature takes each with equal
 probability, independently of its other features, so it adds 1/(|V_i| |V_j|) of its mass to each of
-its pairs of values. An item that lacks a feature takes a value of its own, "absent": so each item
-has its whole mass in every table, the tables' marginals agree, and lacking two features together
+its pairs of values. An item that lacks a feature takes an extra value, "absent": so each item has
+its whole mass in every table, the tables' marginals agree, and the joint absence of two features
 (typical of values that come from one source) counts as the correlation that it is.
 """
 
@@ -19,9 +19,9 @@ from feature_store.core.hashing import hash64
 
 Floats = npt.NDArray[np.float64]
 
-# Products that are in memory at a time.
+# Products in memory at a time.
 _MAX_PRODUCTS = 1 << 24
-# Items whose table is added up at a time.
+# Items that are added to a table at a time.
 _CHUNK = 1 << 17
 _CELLS = 16
 _VECTOR_BITS = 4  # 2^4 cells
@@ -33,9 +33,9 @@ class Values:
     """A feature whose values are numbered.
 
     Attributes:
-        bags: The values of given rows; an absent feature has none.
-        size: Values, with "absent" as the last one.
-        mean_length: Of a bag.
+        bags: Function that returns the values of given rows; an absent feature has none.
+        size: Number of values, with "absent" as the last one.
+        mean_length: Mean length of a bag.
     """
 
     bags: Callable[[Ints], Jagged]
@@ -43,9 +43,9 @@ class Values:
     mean_length: float
 
     def membership(self, rows: Ints) -> sparse.csr_matrix:
-        """[rows, size]: the probability of each value given the row; every row sums to 1.
+        """Computes the probability of each value given the row, [rows, size]; rows sum to 1.
 
-        A value that a row repeats counts as often.
+        A value that a row repeats has the probability of all its occurrences.
         """
         bags = self.bags(rows)
         lengths = bags.lengths
@@ -59,14 +59,14 @@ class Values:
 
 
 def discrete(column: Column, known: Ints) -> Values:
-    """A column's values by number.
+    """Converts the values of a column to numbers.
 
     Numbers fall into 16 quantile bins. Vectors fall into 16 cells, by the signs of 4 pseudo-random
     projections of the centred vectors, which keep vectors that point the same way together.
 
     Args:
-        column: Of any kind.
-        known: Rows by which the quantiles and the centre are taken.
+        column: Column of any kind.
+        known: Rows of which the quantiles and the centre are taken.
     """
     if isinstance(column, Jagged):
         mean_length = float(column.lengths[known].mean()) if len(known) else 0.0
@@ -94,13 +94,13 @@ def _cells(column: Dense, known: Ints) -> Callable[[Dense], Ints]:
     directions = 2.0 * bits - 1.0
     taken = column.take(known)
     centre = taken.values[taken.present].mean(axis=0) if taken.present.any() else 0.0
-    places = 1 << np.arange(_VECTOR_BITS)
-    return lambda rows: ((rows.values - centre) @ directions > 0) @ places
+    powers = 1 << np.arange(_VECTOR_BITS)
+    return lambda rows: ((rows.values - centre) @ directions > 0) @ powers
 
 
 @dataclass(frozen=True)
 class Entropies:
-    """Of two features and of both together, in nats."""
+    """Entropies of two features, and of both together, in nats."""
 
     first: float
     second: float
@@ -109,8 +109,8 @@ class Entropies:
     @property
     def information(self) -> float:
         """Mutual information; rounding can leave independent features a little below zero."""
-        found = self.first + self.second - self.joint
-        return max(0.0, min(found, self.first, self.second))
+        information = self.first + self.second - self.joint
+        return max(0.0, min(information, self.first, self.second))
 
     @property
     def smaller(self) -> float:
@@ -119,15 +119,15 @@ class Entropies:
 
 
 def entropies(first: sparse.csr_matrix, second: sparse.csr_matrix, mass: Floats) -> Entropies:
-    """Of the values of the same items.
+    """Computes the entropies of two features of the same items.
 
     The table of pairs is made in blocks of the first feature's values, each of at most
-    `_MAX_PRODUCTS` products (or one value's), so that it need not fit into memory.
+    `_MAX_PRODUCTS` products (or of one value), so that it need not fit into memory.
 
     Args:
-        first: [items, values] `Values.membership`.
-        second: [items, values] the same of another feature.
-        mass: [items] their weights.
+        first: `Values.membership` of a feature, [items, values].
+        second: `Values.membership` of another feature, [items, values].
+        mass: Weights of the items, [items].
     """
     by_value = sparse.diags(mass).dot(first).T.tocsr()
     # Products of each value: the values of the second feature that its items have.
@@ -147,14 +147,14 @@ def entropies(first: sparse.csr_matrix, second: sparse.csr_matrix, mass: Floats)
 def entropies_in_chunks(
     first: Values, second: Values, first_rows: Ints, second_rows: Ints, mass: Floats
 ) -> Entropies:
-    """As `entropies`, of any number of items, for features whose table of pairs fits into memory.
+    """Computes `entropies` of any number of items; the table of pairs must fit into memory.
 
     Args:
-        first: A feature.
-        second: Another.
-        first_rows: [items] rows of the first feature.
-        second_rows: [items] rows of the second one that they are paired with.
-        mass: [items] weights of the pairs.
+        first: Values of a feature.
+        second: Values of another feature.
+        first_rows: Rows of the first feature, [items].
+        second_rows: Rows of the second feature that they are paired with, [items].
+        mass: Weights of the pairs, [items].
     """
     table = np.zeros((first.size, second.size))
     for start in range(0, len(mass), _CHUNK):
@@ -170,13 +170,13 @@ def entropies_in_chunks(
 
 
 def without_empty_columns(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """The same probabilities, of the values that occur."""
+    """Drops the values that do not occur; the probabilities stay."""
     distinct, codes = np.unique(matrix.indices, return_inverse=True)
     return sparse.csr_matrix((matrix.data, codes, matrix.indptr), (matrix.shape[0], len(distinct)))
 
 
 def entropy_of(mass: Floats, total: float) -> float:
-    """In nats, of a distribution that sums to `total`."""
+    """Computes the entropy of a distribution that sums to `total`, in nats."""
     share = mass[mass > 0] / total
     return float(-(share * np.log(share)).sum())
 

@@ -1,4 +1,4 @@
-"""Histograms of numbers and times that merge to the same, however the rows were cut into parts."""
+"""Histograms of numbers and times whose merged result does not depend on how rows were cut."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from feature_store.core.times import HOUR
 
 Numeric = npt.NDArray[np.float64]
 
-# Bins and periods kept at most.
+# Greatest numbers of bins and of periods.
 KEPT_BINS = 512
 KEPT_PERIODS = 400
-# NumPy's units of periods, each made of whole ones of the unit before it.
+# NumPy's units of periods; each period is made of whole periods of the unit before.
 UNITS = ("h", "D", "M", "Y", "1000Y")
 
-# Keys of a smaller span are counted by place.
+# Keys of a smaller span are counted in an array.
 _CELLS = 1 << 20
 
 
@@ -30,8 +30,8 @@ class Histogram:
 
     Attributes:
         shift: Bin b holds the keys from b * 2^shift to (b + 1) * 2^shift - 1.
-        steps: The first bin that holds any key, and from each to the next.
-        counts: Of each.
+        steps: First bin that holds any key, then the distances to the next such bins.
+        counts: Number of keys in each of these bins.
     """
 
     shift: int
@@ -40,24 +40,26 @@ class Histogram:
 
     @property
     def bins(self) -> Ints:
-        """That hold any key, ascending."""
+        """Bins that hold any key, ascending."""
         return np.cumsum(np.array(self.steps, np.int64))
 
     @classmethod
     def of(cls, keys: Ints, weights: Ints | None = None) -> "Histogram":
-        """Of [n] int64 keys, each counted `weights` times."""
+        """Counts int64 keys, [n], each `weights` times."""
         if not len(keys):
             return cls(0, (), ())
         span = int(keys.max()) - int(keys.min())
         shift = max(0, span.bit_length() - (_CELLS.bit_length() - 1))
         bins, counts = count_keys(keys >> shift, weights)
-        if shift and len(bins) <= KEPT_BINS:  # Outliers stretch the span: narrower bins will do.
+        if (
+            shift and len(bins) <= KEPT_BINS
+        ):  # Outliers stretch the span; narrower bins are few enough.
             shift, (bins, counts) = 0, count_keys(keys, weights)
         return cls._narrowed(shift, bins, counts)
 
     @classmethod
     def merged(cls, parts: Sequence["Histogram"]) -> "Histogram":
-        """Of the keys of all parts."""
+        """Merges the histograms of all parts."""
         shift = max((part.shift for part in parts if part.steps), default=0)
         keys = [part.bins >> (shift - part.shift) for part in parts]
         weights = [np.array(part.counts, np.int64) for part in parts]
@@ -73,12 +75,12 @@ class Histogram:
         return cls(shift, tuple(steps.tolist()), tuple(counts.tolist()))
 
     def quantile(self, share: float) -> int:
-        """A key in the bin of the quantile, placed as if the bin were evenly filled."""
+        """Estimates a quantile's key, as if its bin were evenly filled."""
         ends = np.cumsum(self.counts)
         rank = share * ends[-1]
-        place = min(int(np.searchsorted(ends, rank)), len(ends) - 1)
-        within = (rank - (ends[place] - self.counts[place])) / self.counts[place]
-        start = int(self.bins[place]) << self.shift
+        bin_ = min(int(np.searchsorted(ends, rank)), len(ends) - 1)
+        within = (rank - (ends[bin_] - self.counts[bin_])) / self.counts[bin_]
+        start = int(self.bins[bin_]) << self.shift
         return start + int(within * ((1 << self.shift) - 1))
 
 
@@ -87,9 +89,12 @@ class Numbers:
     """Moments and quantiles of numbers, or of times in microseconds since 1970.
 
     Attributes:
-        mean: Of all.
+        count: Number of numbers.
+        smallest: Smallest number.
+        largest: Largest number.
+        mean: Mean of the numbers.
         squares: Sum of the squared distances from the mean.
-        histogram: Of `number_keys`; of times, of the microseconds.
+        histogram: Histogram of `number_keys`, or of a time's microseconds.
     """
 
     count: int
@@ -101,7 +106,7 @@ class Numbers:
 
     @classmethod
     def of(cls, numbers: Numeric, keys: Ints, weights: Ints | None = None) -> "Numbers | None":
-        """Of [n] numbers, each counted `weights` times; None of nothing."""
+        """Sums up numbers, [n], each counted `weights` times; None without any."""
         if not len(numbers):
             return None
         mean = float(np.average(numbers, weights=weights))
@@ -117,7 +122,7 @@ class Numbers:
 
     @classmethod
     def merged(cls, parts: Sequence["Numbers"]) -> "Numbers":
-        """Of the numbers of all parts; exact sums, so that their order does not matter."""
+        """Merges all parts, with exact sums, so that their order does not matter."""
         count = sum(part.count for part in parts)
         mean = math.fsum(part.count * part.mean for part in parts) / count
         squares = math.fsum(part.squares + part.count * (part.mean - mean) ** 2 for part in parts)
@@ -136,7 +141,7 @@ class Numbers:
         return math.sqrt(self.squares / self.count)
 
     def quantile(self, share: float) -> float:
-        """Of numbers, as exact as their bin is narrow."""
+        """Estimates a quantile, as exact as its bin is narrow."""
         number = float(numbers_of_keys(np.array([self.histogram.quantile(share)]))[0])
         return min(max(number, self.smallest), self.largest)
 
@@ -147,8 +152,8 @@ class Periods:
 
     Attributes:
         unit: One of `UNITS`.
-        starts: Of periods that hold anything, in units since 1970, ascending.
-        counts: Of each.
+        starts: Starts of the periods that hold anything, in units since 1970, ascending.
+        counts: Number of times in each.
     """
 
     unit: str
@@ -157,12 +162,12 @@ class Periods:
 
     @classmethod
     def of(cls, times: Ints, weights: Ints | None = None) -> "Periods":
-        """Of [n] microseconds since 1970."""
+        """Counts times, [n] microseconds since 1970, each `weights` times."""
         return cls._shortest(0, *count_keys(times // HOUR, weights))
 
     @classmethod
     def merged(cls, parts: Sequence["Periods"]) -> "Periods":
-        """Of the times of all parts."""
+        """Merges the counts of all parts."""
         level = max(UNITS.index(part.unit) for part in parts)
         starts = [_in_unit(np.array(p.starts, np.int64), p.unit, UNITS[level]) for p in parts]
         weights = [np.array(part.counts, np.int64) for part in parts]
@@ -177,26 +182,26 @@ class Periods:
 
 
 def number_keys(numbers: Numeric) -> Ints:
-    """[n] int64 in the order of the finite numbers; bins of them are equally wide per octave."""
+    """Maps finite numbers to int64 keys in the same order; bins are equally wide per octave."""
     bits = (numbers + 0.0).view(np.int64)  # Adding 0 makes -0 and 0 the same.
     return np.where(bits >= 0, bits, -(bits & np.int64(2**63 - 1)))
 
 
 def numbers_of_keys(keys: Ints) -> Numeric:
-    """The inverse of `number_keys`."""
+    """Maps keys back to numbers; the inverse of `number_keys`."""
     magnitude = np.abs(keys.astype(np.int64)).view(np.float64)
     return np.where(keys < 0, -magnitude, magnitude)
 
 
 def count_keys(keys: Ints, weights: Ints | None = None) -> tuple[Ints, Ints]:
-    """Distinct keys, ascending, and how often each occurs."""
+    """Counts keys: returns the distinct ones, ascending, and the occurrences of each."""
     if not len(keys):
         return keys, np.empty(0, np.int64)
     low, high = int(keys.min()), int(keys.max())
     if weights is None and high - low < 2 * _CELLS:
         counts = np.bincount(keys - low)
-        found = np.flatnonzero(counts)
-        return found + low, counts[found]
+        used = np.flatnonzero(counts)
+        return used + low, counts[used]
     if weights is None:
         counted = pc.value_counts(pa.array(keys))
         keys, weights = counted.field("values").to_numpy(), counted.field("counts").to_numpy()
@@ -205,7 +210,7 @@ def count_keys(keys: Ints, weights: Ints | None = None) -> tuple[Ints, Ints]:
 
 
 def _grouped(keys: Ints, weights: Ints) -> tuple[Ints, Ints]:
-    """Of sorted keys: distinct ones and the sums of their weights."""
+    """Adds up the weights of equal keys, which are sorted."""
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     return keys[first], np.add.reduceat(weights, first)
 

@@ -1,21 +1,21 @@
-"""Mutual information between item features (Yao et al. 2021, section 3.2), and what is chance.
+"""Mutual information between item features (Yao et al. 2021, section 3.2), corrected for chance.
 
-Blocks of pairs of features are tasks. Each pair is counted twice, with every item alike (the
-paper's) and with each item by its training events, and gives three numbers each time:
+Blocks of pairs of features are tasks. Each pair is counted twice, with equal weights of the items
+(as in the paper) and with their training events as weights, and gives three numbers each time:
 
-- raw: I(i; j) = H(i) + H(j) - H(i, j), the paper's. On the diagonal it is H(i).
+- raw: I(i; j) = H(i) + H(j) - H(i, j), as in the paper. On the diagonal it is H(i).
 - normalised: I / min(H(i), H(j)).
 - corrected: adjusted for chance (Vinh et al. 2010). Features with many values share information by
-  accident: an id tells everything of any feature. How much it would be is found by pairing one
-  feature with the other one of random items. With I_0 and H_0 of such pairs,
+  accident: an id determines every other feature. This is measured by pairing one feature with the
+  other feature of random items. With I_0 and H_0 of these pairs,
 
       corrected = H (I / H - c) / (1 - c),   c = I_0 / H_0,   H = min(H(i), H(j)),
 
-  which is about 0 for independent features, and H where one tells all of the other, both however
-  many values there are. It is 0 for an id, from which nothing can be learnt beyond chance.
+  which is about 0 for independent features, and H where one determines the other, however many
+  values there are. It is 0 for an id, from which nothing can be learned beyond chance.
 
-Pairs of small vocabularies are counted over all items. For others it is a sample of at most
-`MAX_ITEMS` of them; docs/statistics.md states its error.
+Pairs of small vocabularies are counted over all items, others over a sample of at most `MAX_ITEMS`;
+docs/statistics.md states its error.
 """
 
 import math
@@ -48,13 +48,13 @@ MAX_ITEMS = 1_000_000
 # Pairs of values that are added up for one table; long texts are counted over fewer items.
 _MAX_PRODUCTS = 1 << 27
 _EXACT_CELLS = 1 << 20
-# Random pairings that chance is measured by, each of one of the two features.
+# Random pairings by which chance is measured, alternately of the first and the second feature.
 _PAIRINGS = 2
-# Items that share a value by accident, in the thought that keeps a feature whose values hardly ever
-# repeat from being judged by one repetition.
+# Items that are assumed to share a value by accident, so that a feature whose values hardly ever
+# repeat is not judged by a single repetition.
 _ACCIDENTS = 5
 _DECIMALS = 9
-# Pairs of a task.
+# Number of pairs of a task.
 _BLOCK = 8
 
 
@@ -64,8 +64,8 @@ class Pairs:
 
     Attributes:
         columns: File of the encoded item features.
-        items: File of `save_items`.
-        pairs: Two names each, which may be the same.
+        items: File that `save_items` wrote.
+        pairs: Names of two features each, which may be the same.
     """
 
     columns: Path
@@ -75,7 +75,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of what two features tell of each other, in nats but for `normalised`."""
+    """An estimate of the information that two features share, in nats but for `normalised`."""
 
     raw: float
     normalised: float
@@ -84,23 +84,23 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairInformation:
-    """By both weights of an item: 1, and its training events."""
+    """The estimates with both weights of an item: 1, and its training events."""
 
     items: Estimate
     interactions: Estimate
 
 
 def save_items(path: Path, ids: pa.Array, current: npt.NDArray[np.bool_], events: Ints) -> None:
-    """Writes which items are counted, in an order that depends on their ids alone.
+    """Writes the counted items, in an order that depends on their ids alone.
 
-    So the first of them are a sample that is the same whatever the order of rows, and that hardly
+    The first of them are a sample that is the same whatever the order of rows, and that hardly
     changes when items are added.
 
     Args:
-        path: NumPy file, [2, counted items] rows and training events.
-        ids: [items].
-        current: [items] whether an item is of this run.
-        events: [items] training events.
+        path: NumPy file of rows and training events, [2, counted items].
+        ids: Ids of the items, [items].
+        current: Whether an item is in this run's catalogue, [items].
+        events: Training events of each item, [items].
     """
     rows = np.flatnonzero(current)
     rows = rows[np.argsort(token_digests(ids.take(pa.array(rows))), kind="stable")]
@@ -108,7 +108,7 @@ def save_items(path: Path, ids: pa.Array, current: npt.NDArray[np.bool_], events
 
 
 def pair_tasks(columns: Path, items: Path, features: tuple[str, ...]) -> list[Pairs]:
-    """Tasks for each feature with itself and each of those after it, in blocks."""
+    """Returns the tasks, in blocks: each feature with itself and with each of those after it."""
     pairs = tuple(combinations_with_replacement(features, 2))
     return [
         Pairs(columns, items, pairs[start : start + _BLOCK])
@@ -117,15 +117,15 @@ def pair_tasks(columns: Path, items: Path, features: tuple[str, ...]) -> list[Pa
 
 
 def pair_information(task: Pairs) -> list[PairInformation]:
-    """What the two features of each pair tell of each other."""
+    """Estimates the information that the two features of each pair share."""
     columns, rows, events = _load(task.columns, task.items, task.items.stat().st_mtime_ns)
-    found = []
+    estimates = []
     for first, second in task.pairs:
         estimate = estimator(columns, rows, first, second)
-        found.append(
+        estimates.append(
             PairInformation(items=estimate(np.ones(len(rows))), interactions=estimate(events))
         )
-    return found
+    return estimates
 
 
 def estimator(
@@ -135,12 +135,12 @@ def estimator(
 
     Args:
         columns: Encoded features.
-        rows: [items] in the order of `save_items`.
-        first: A name.
-        second: A name.
+        rows: Rows of the items in the order of `save_items`, [items].
+        first: Name of a feature.
+        second: Name of a feature.
 
     Returns:
-        Of the items' weights [items], the estimate.
+        Function of the items' weights, [items], that returns the estimate.
     """
     known = rows[:MAX_ITEMS]
     left, right = discrete(columns[first], known), discrete(columns[second], known)
@@ -148,11 +148,13 @@ def estimator(
     if len(rows) > MAX_ITEMS and left.size * right.size <= _EXACT_CELLS:
 
         def from_all(mass: Floats) -> Estimate:
-            counted = mass > 0
-            found, own = rows[counted], mass[counted]
-            return _estimate(
-                lambda a, b: entropies_in_chunks(left, right, found[a], found[b], own), own, is_same
-            )
+            is_counted = mass > 0
+            counted, weights = rows[is_counted], mass[is_counted]
+
+            def pairing(one: Ints, other: Ints) -> Entropies:
+                return entropies_in_chunks(left, right, counted[one], counted[other], weights)
+
+            return _estimate(pairing, weights, is_same)
 
         return from_all
     sample = known[: _MAX_PRODUCTS // max(1, round(left.mean_length * right.mean_length))]
@@ -160,31 +162,32 @@ def estimator(
     second_matrix = without_empty_columns(right.membership(sample))
 
     def from_sample(mass: Floats) -> Estimate:
-        own = mass[: len(sample)]
-        counted = own > 0
-        one, other, own = first_matrix[counted], second_matrix[counted], own[counted]
-        return _estimate(lambda a, b: entropies(one[a], other[b], own), own, is_same)
+        weights = mass[: len(sample)]
+        is_counted = weights > 0
+        one, other = first_matrix[is_counted], second_matrix[is_counted]
+        weights = weights[is_counted]
+        return _estimate(lambda a, b: entropies(one[a], other[b], weights), weights, is_same)
 
     return from_sample
 
 
 def _estimate(pairing: Callable[[Ints, Ints], Entropies], mass: Floats, is_same: bool) -> Estimate:
-    """From the entropies of the first feature's places paired with the second's."""
+    """Computes the estimate from entropies of positions of one feature paired with the other's."""
     if not len(mass):
         return Estimate(0.0, 0.0, 0.0)
-    places = np.arange(len(mass))
-    found = pairing(places, places)
+    positions = np.arange(len(mass))
+    own = pairing(positions, positions)
     if is_same:
-        found = Entropies(found.first, found.first, found.first)
-    raw, most = found.information, found.smaller
+        own = Entropies(own.first, own.first, own.first)
+    raw, most = own.information, own.smaller
     if most == 0:
         return Estimate(0.0, 0.0, 0.0)
     chance = []
     for index in range(_PAIRINGS):
-        # Items are in the order of a hash, so that others are as good as random ones.
-        shuffled = np.roll(places, (index + 1) * len(places) // (_PAIRINGS + 1))
-        # Weights stay with one of the features: how uneven they are adds to chance.
-        by_chance = pairing(places, shuffled) if index % 2 == 0 else pairing(shuffled, places)
+        # Items are in the order of a hash, so a shift is as good as a random order.
+        shifted = np.roll(positions, (index + 1) * len(positions) // (_PAIRINGS + 1))
+        # Weights stay with one of the features: uneven weights add to chance.
+        by_chance = pairing(positions, shifted) if index % 2 == 0 else pairing(shifted, positions)
         chance.append(by_chance.information / by_chance.smaller if by_chance.smaller else 0.0)
     expected = float(np.mean(chance))
     effective_items = float(mass.sum() ** 2 / (mass**2).sum())
@@ -196,7 +199,7 @@ def _estimate(pairing: Callable[[Ints, Ints], Entropies], mass: Floats, is_same:
 def mutual_information(
     features: tuple[str, ...], blocks: Sequence[list[PairInformation]]
 ) -> MutualInformation:
-    """From what `pair_information` returned for the tasks of `pair_tasks`."""
+    """Assembles the matrices from the results of the tasks of `pair_tasks`."""
 
     def matrices(weighting: str) -> InformationMatrices:
         estimates = [getattr(pair, weighting) for block in blocks for pair in block]
@@ -222,6 +225,6 @@ def _symmetric(size: int, upper: list[float]) -> tuple[tuple[float, ...], ...]:
 
 @lru_cache(maxsize=1)
 def _load(columns: Path, items: Path, version: int) -> tuple[dict[str, Column], Ints, Floats]:
-    """Kept between tasks; a file that is written anew has another version."""
+    """Loads columns, rows and events once for all tasks; a rewritten file has another version."""
     rows, events = np.load(items)
     return read_columns(columns), rows, events.astype(np.float64)

@@ -1,26 +1,26 @@
-"""How unevenly events lie on items and queries."""
+"""The distribution of events over items and queries."""
 
 import numpy as np
 
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.settings import Frozen
 
-# Of the slices by training events, see `item_slices`.
+# Borders of the slices by training events, see `item_slices`.
 _MOST_OF_TAIL = 5
 _HEAD_QUANTILE = 0.8
 _PERCENTS = (0, 10, 25, 50, 75, 90, 99, 100)
 
 
 class Popularity(Frozen):
-    """How events are shared out.
+    """The distribution of events over rows, which are items or queries.
 
     Attributes:
-        rows: Items or queries.
-        events: Of all.
-        without_events: Rows.
-        gini: 0 where all have the same, towards 1 where one has all.
-        quantiles: Events of a row; by share in percent, p0, p10, p25, p50, p75, p90, p99, p100.
-        curve: (share of the rows, the most popular first; share of the events that they have).
+        rows: Number of rows.
+        events: Number of events.
+        without_events: Number of rows without events.
+        gini: Gini coefficient: 0 where all rows have the same number, towards 1 where one has all.
+        quantiles: Quantiles of a row's events: p0, p10, p25, p50, p75, p90, p99, p100.
+        curve: Pairs of a share of the rows, the most popular first, and their share of the events.
     """
 
     rows: int
@@ -32,7 +32,7 @@ class Popularity(Frozen):
 
 
 class Slice(Frozen):
-    """Items of a slice, and the events that they have in each split."""
+    """The items of a slice, and their events in each split."""
 
     items: int
     train: int
@@ -41,7 +41,7 @@ class Slice(Frozen):
 
 
 def popularity(counts: Ints) -> Popularity:
-    """Of the events of each row, [rows]."""
+    """Measures the distribution of events from the counts of each row, [rows]."""
     rows, total = len(counts), int(counts.sum())
     descending = np.sort(counts)[::-1].astype(np.float64)
     quantiles = {
@@ -51,10 +51,10 @@ def popularity(counts: Ints) -> Popularity:
     curve: list[tuple[float, float]] = [(0.0, 0.0)]
     gini = 0.0
     if total:
-        # The head is where the curve bends.
-        places = np.unique(np.rint([*np.geomspace(1, rows, 40), *np.linspace(1, rows, 41)]))
-        shares = np.cumsum(descending)[places.astype(np.int64) - 1] / total
-        curve += zip((places / rows).tolist(), shares.tolist(), strict=True)
+        # Half of the points are close together in the head, where the curve bends.
+        ranks = np.unique(np.rint([*np.geomspace(1, rows, 40), *np.linspace(1, rows, 41)]))
+        shares = np.cumsum(descending)[ranks.astype(np.int64) - 1] / total
+        curve += zip((ranks / rows).tolist(), shares.tolist(), strict=True)
         ascending_rank = np.arange(rows, 0, -1)
         gini = float(2 * (ascending_rank @ descending) / (rows * total) - (rows + 1) / rows)
     return Popularity(
@@ -68,14 +68,17 @@ def popularity(counts: Ints) -> Popularity:
 
 
 def item_slices(frequency: Ints) -> dict[str, Bools]:
-    """Which items are in which slice, by their training events.
+    """Assigns items to slices by their training events.
 
-    cold has none, tail 1 to 5, torso more, up to the 80th percentile, and head more than that. The
-    percentile is over the items that have training events: the smallest frequency that at least
-    80 % of them do not exceed. Where it is 5 or less there is no torso.
+    Cold items have none, tail items 1 to 5, torso items more, up to the 80th percentile, and head
+    items more than that. The percentile is over the items that have training events: the smallest
+    frequency that at least 80 % of them do not exceed. Where it is 5 or less there is no torso.
 
     Args:
-        frequency: [items] training events of each item.
+        frequency: Training events of each item, [items].
+
+    Returns:
+        Whether each item is in the slice, [items], by slice.
     """
     trained = frequency[frequency > 0]
     border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
@@ -89,15 +92,15 @@ def item_slices(frequency: Ints) -> dict[str, Bools]:
 
 
 def events_by_slice(by_split: Ints) -> dict[str, Slice]:
-    """What each of `item_slices` has.
+    """Counts the items and events of each of `item_slices`.
 
     Args:
-        by_split: [items, 3] events for training, validation and test.
+        by_split: Events for training, validation and test, [items, 3].
     """
-    found = {}
+    slices = {}
     for name, is_member in item_slices(by_split[:, 0]).items():
         events = by_split[is_member].sum(axis=0).tolist()
-        found[name] = Slice(
+        slices[name] = Slice(
             items=int(is_member.sum()), train=events[0], validation=events[1], test=events[2]
         )
-    return found
+    return slices

@@ -1,4 +1,4 @@
-"""Small sketches of a column's values that merge: how many are distinct, and which are frequent."""
+"""Small mergeable sketches of a column's values: the distinct count, and the frequent values."""
 
 import base64
 import math
@@ -12,8 +12,8 @@ import pyarrow as pa
 from feature_store.core.columns import Ints
 from feature_store.core.hashing import UInt64s
 
-# Hashes kept of a column: so many distinct values are counted exactly, and the standard error of
-# the estimate for more is 1 / sqrt(kept - 2), 3.1 %.
+# Hashes kept of a column. Fewer distinct values are counted exactly; the standard error of the
+# estimate of more is 1 / sqrt(kept - 2), 3.1 %.
 KEPT_HASHES = 1024
 # Values kept with their counts.
 KEPT_VALUES = 128
@@ -34,7 +34,7 @@ class Distinct:
 
     @classmethod
     def of(cls, hashes: UInt64s) -> "Distinct":
-        """Of [n] hashes, which may repeat."""
+        """Keeps the smallest of some hashes, [n], which may repeat."""
         size = 4 * KEPT_HASHES
         smallest = np.unique(_smallest(hashes, size))
         while len(smallest) < KEPT_HASHES and size < len(hashes):
@@ -45,12 +45,12 @@ class Distinct:
 
     @classmethod
     def merged(cls, parts: Sequence["Distinct"]) -> "Distinct":
-        """Of the values of all parts."""
+        """Merges the sketches of all parts."""
         return cls.of(np.concatenate([part.kept for part in parts]))
 
     @property
     def kept(self) -> UInt64s:
-        """[at most KEPT_HASHES], sorted."""
+        """Kept hashes, at most KEPT_HASHES, sorted."""
         return np.frombuffer(base64.b64decode(self.hashes), "<u8").astype(np.uint64)
 
     @property
@@ -65,14 +65,14 @@ class Distinct:
 
     @property
     def count(self) -> int:
-        """Distinct values."""
+        """Number of distinct values, estimated unless `is_exact`."""
         kept = self.kept
         if self.is_exact:
             return len(kept)
         return round((KEPT_HASHES - 1) / (float(kept[-1]) / _RANGE))
 
     def not_in(self, other: "Distinct") -> int:
-        """Distinct values that the other does not have; exact where both are."""
+        """Estimates the number of distinct values that `other` lacks; exact where both are."""
         mine, theirs = self.kept, other.kept
         ends = [hashes[-1] for hashes in (mine, theirs) if len(hashes) == KEPT_HASHES]
         if not ends:
@@ -86,11 +86,11 @@ class TopValues:
     """The most frequent values (Agarwal et al., 2012: mergeable summaries).
 
     Attributes:
-        counts: By value, most frequent first. Values of more than 100 characters are cut, and are
-            one value where they begin alike.
-        error: A count is at most so much too low, and a value that is not listed occurs at most so
-            often. At most 2 / 129 of the values of parts that were merged once; 0 says that all
-            values are listed, with their exact counts.
+        counts: Counts by value, the most frequent first. Values of more than 100 characters are
+            cut, and count as one value where they begin alike.
+        error: Bound of what a count is too low by, and of the occurrences of a value that is not
+            listed: at most 2 / 129 of the values of parts that were merged once. With 0 all values
+            are listed, with their exact counts.
     """
 
     counts: dict[str, int]
@@ -98,23 +98,23 @@ class TopValues:
 
     @classmethod
     def of(cls, values: pa.Array, counts: Ints) -> "TopValues":
-        """Of [n] values without null, which may repeat."""
+        """Keeps the most frequent values, [n] without null, which may repeat."""
         cut = _cut(counts)
         kept = np.flatnonzero(counts > cut)
-        found: Counter[str] = Counter()
+        total: Counter[str] = Counter()
         for text, count in zip(_texts(values.take(pa.array(kept))), counts[kept], strict=True):
-            found[text] += int(count)
-        return cls(_sorted(found), cut)
+            total[text] += int(count)
+        return cls(_sorted(total), cut)
 
     @classmethod
     def merged(cls, parts: Sequence["TopValues"]) -> "TopValues":
-        """Of the values of all parts."""
-        found: Counter[str] = Counter()
+        """Merges the sketches of all parts."""
+        total: Counter[str] = Counter()
         for part in parts:
-            found.update(part.counts)
+            total.update(part.counts)
         error = sum(part.error for part in parts)
-        cut = _cut(np.array(list(found.values()), np.int64))
-        kept = {value: count for value, count in found.items() if count > cut}
+        cut = _cut(np.array(list(total.values()), np.int64))
+        kept = {value: count for value, count in total.items() if count > cut}
         return cls(_sorted(kept), error + cut)
 
 
@@ -123,14 +123,14 @@ def _smallest(values: UInt64s, size: int) -> UInt64s:
 
 
 def _cut(counts: Ints) -> int:
-    """The largest count that does not fit any more, 0 where all do."""
+    """Returns the largest count that has no room among the kept ones; 0 where all have."""
     if len(counts) <= KEPT_VALUES:
         return 0
     return int(np.partition(counts, -KEPT_VALUES - 1)[-KEPT_VALUES - 1])
 
 
 def _texts(values: pa.Array) -> list[str]:
-    """For people: cut to 100 characters."""
+    """Formats values as text for people, cut to 100 characters."""
     return [
         text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
         for text in values.cast(pa.string()).to_pylist()

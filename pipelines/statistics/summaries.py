@@ -1,9 +1,9 @@
-"""What the columns of a table hold, summed up piece by piece and put together.
+"""Summaries of a table's columns, computed piece by piece and merged.
 
     merge([summarise(piece) for piece in pieces]) == summarise(whole)
 
-but for the top values of columns with many (within their stated error) and the last digits of the
-moments.
+except for the top values of columns with many values (within their stated error) and the last
+digits of the moments.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,34 +22,34 @@ from pipelines.settings import DataConfig
 from pipelines.statistics.histograms import Numbers, Numeric, Periods, number_keys
 from pipelines.statistics.sketches import Distinct, TopValues
 
-# `tokens` are strings and booleans; of a vector the numbers are its length in space, the norm; of
-# other types only rows and nulls are counted.
+# `tokens` are strings and booleans. The number of a vector is its norm. Only rows and nulls are
+# counted of other types.
 Kind = Literal["tokens", "numbers", "times", "vectors", "other"]
 
 # Beyond this the squares of numbers overflow.
 _LARGEST = 1e100
-# Of so many values it is seen whether they repeat.
+# Number of values that are probed for repetitions.
 _PROBE = 8192
 _ELEMENTS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One column.
+    """The summary of a column.
 
     Attributes:
         type: Arrow type, in words.
-        kind: Of its values, or of the elements of its lists.
+        kind: Kind of the values, or of the elements of lists.
         is_list: Whether a row may hold several values.
-        rows: All.
-        nulls: Rows that are null.
-        empty: Rows that are an empty list.
-        values: Values that are not null; elements of lists, each.
-        invalid: Of these, NaN, infinite and overlong numbers, which the sketches leave out.
-        distinct: Of the values, where they can be told apart.
-        top: Of the values, where they repeat.
-        numbers: Of numbers and times, and the norms of vectors.
-        periods: Of times.
+        rows: Number of rows.
+        nulls: Number of rows that are null.
+        empty: Number of rows that are an empty list.
+        values: Number of values that are not null; each element of a list counts.
+        invalid: Number of values that the sketches leave out: NaN, infinite and huge numbers.
+        distinct: Sketch of the distinct values, where values can be compared.
+        top: Frequent values, where values repeat.
+        numbers: Moments and quantiles of numbers, times and norms of vectors.
+        periods: Counts of times by period.
     """
 
     type: str
@@ -68,11 +68,11 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A table.
+    """The summary of a table.
 
     Attributes:
-        rows: How many.
-        columns: By name, in the table's order.
+        rows: Number of rows.
+        columns: Summaries of the columns by name, in the table's order.
     """
 
     rows: int
@@ -80,7 +80,7 @@ class Summary:
 
 
 def iso_time(microseconds: float) -> str:
-    """Such as `2024-05-06T07:08:09`; Python's own dates end with the year 9999."""
+    """Formats a time as `2024-05-06T07:08:09`; Python's own dates end with the year 9999."""
     moment = np.datetime64(int(microseconds), "us")
     return str(np.datetime_as_string(moment, unit="s"))
 
@@ -88,7 +88,7 @@ def iso_time(microseconds: float) -> str:
 def summarise(table: pa.Table) -> Summary:
     """Sums up a table of any types, in time linear in it.
 
-    Dictionary-encoded columns are the fastest. Ids that must leave no trace have to be out of the
+    Dictionary-encoded columns are the fastest. Ids that must leave no trace must not be in the
     table: frequent values are kept as they are.
     """
     columns = {name: summarise_column(table[name]) for name in table.column_names}
@@ -101,9 +101,9 @@ def summarise_events(
     """Sums up cleaned events, under the log's own names.
 
     Args:
-        events: As from `clean_events`; `query` and `item` may be dictionary-encoded.
-        data: Says which column is what.
-        context: Features of the events.
+        events: Events of `clean_events`; `query` and `item` may be dictionary-encoded.
+        data: Configuration of the log, with the names of its columns.
+        context: Context features that are columns of the events.
     """
     columns = {data.columns.query_id: events["query"], data.columns.item_id: events["item"]}
     if data.columns.timestamp is not None:
@@ -116,7 +116,7 @@ def summarise_events(
 
 
 def merge(summaries: Sequence[Summary]) -> Summary:
-    """Puts the summaries of pieces together; their order does not matter."""
+    """Merges the summaries of pieces; their order does not matter."""
     names = dict.fromkeys(name for summary in summaries for name in summary.columns)
     columns = {
         name: merge_columns([s.columns[name] for s in summaries if name in s.columns])
@@ -126,7 +126,7 @@ def merge(summaries: Sequence[Summary]) -> Summary:
 
 
 def summarise_column(column: pa.ChunkedArray | pa.Array) -> ColumnSummary:
-    """Sums up one column."""
+    """Sums up a column."""
     if isinstance(column, pa.ChunkedArray):
         column = _joined(column)
     if isinstance(column, pa.ChunkedArray):
@@ -165,8 +165,8 @@ def summarise_column(column: pa.ChunkedArray | pa.Array) -> ColumnSummary:
 
 
 def merge_columns(parts: Sequence[ColumnSummary]) -> ColumnSummary:
-    """Puts the summaries of one column's pieces together."""
-    # A piece without values may have the type null, which says nothing.
+    """Merges the summaries of a column's pieces."""
+    # A piece without values may have the type null, which is no type of the column.
     known = [part for part in parts if part.values] or list(parts)[:1]
     kinds = {part.kind for part in known}
     agree = len(kinds) == 1
@@ -198,7 +198,7 @@ def _merged(
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """One array, unless it cannot be: of very long texts, or of a type that Arrow cannot join."""
+    """Joins the chunks, unless texts are too long or Arrow cannot join the type."""
     if column.num_chunks == 1:
         return column.chunk(0)
     try:
@@ -208,7 +208,7 @@ def _joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """In the way to store its type that Arrow computes with; strings stay dictionary-encoded."""
+    """Converts an array to a type that Arrow computes with; strings stay dictionary-encoded."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_run_end_encoded(array.type):
@@ -246,7 +246,7 @@ def _kind(kind: pa.DataType) -> Kind:
 
 
 def _sketches(array: pa.Array) -> dict[str, Any]:
-    """The sketches of values without null."""
+    """Builds the sketches of values without null."""
     if not len(array):
         return {}
     match _kind(array.type):
@@ -295,7 +295,7 @@ def _of_times(array: pa.Array) -> dict[str, Any]:
     times = array.cast(pa.timestamp("us", _zone(array.type)), safe=False).view(pa.int64())
     weights: Ints | None = None
     probe = times.slice(0, _PROBE)
-    if len(pc.unique(probe)) < len(probe) / 2:  # Counting clocks' times would be the slower way.
+    if len(pc.unique(probe)) < len(probe) / 2:  # To count times that hardly repeat would be slower.
         times, weights = _counted(times)
     keys = times.to_numpy()
     return {
@@ -315,7 +315,7 @@ def _counted(array: pa.Array) -> tuple[pa.Array, Ints]:
 
 
 def _norms(elements: pa.Array, lengths: Ints) -> dict[str, Any]:
-    """Of vectors; those with a null or an invalid element have none."""
+    """Sums up the norms of vectors but those with a null or an invalid element."""
     ends = np.cumsum(lengths)
     norms: list[Numeric] = []
     invalid = start = 0
@@ -332,6 +332,6 @@ def _norms(elements: pa.Array, lengths: Ints) -> dict[str, Any]:
         starts = (ends[start:stop] - width - before)[width > 0]
         norms.append(np.sqrt(np.add.reduceat(squares, starts)) if len(starts) else squares[:0])
         start = stop
-    found = np.concatenate(norms) if norms else np.empty(0)
-    found = found[~np.isnan(found)]
-    return {"invalid": invalid, "numbers": Numbers.of(found, number_keys(found))}
+    known = np.concatenate(norms) if norms else np.empty(0)
+    known = known[~np.isnan(known)]
+    return {"invalid": invalid, "numbers": Numbers.of(known, number_keys(known))}

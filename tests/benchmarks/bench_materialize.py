@@ -4,7 +4,7 @@ python tests/benchmarks/bench_materialize.py [--rows 500000] [--feast-rows 10000
 python tests/benchmarks/bench_materialize.py --events 5000000 --queries 1000000 --items 200000
 
 The first compares the writers on the same rows of four features, in one process. The second runs
-`recsys materialize` on an invented log that was prepared before.
+`recsys materialize` on a synthetic log that was prepared before.
 """
 
 import argparse
@@ -192,7 +192,7 @@ def compare(name: str, settings: FeatureStoreConfig, feast: dict[str, Any], opti
 
 
 def run_stage(options: Any) -> None:
-    """`recsys materialize` on an invented log."""
+    """`recsys materialize` on a synthetic log."""
     from rich.console import Console
 
     from pipelines.datasets.generate import generate
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500_000, help="that ours writes")
     parser.add_argument("--feast-rows", type=int, default=10_000, help="that Feast writes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--events", type=int, help="of an invented log: run the stage instead")
+    parser.add_argument("--events", type=int, help="of a synthetic log: run the stage instead")
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=200_000)
     options = parser.parse_args()

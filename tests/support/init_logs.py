@@ -1,4 +1,4 @@
-"""Small invented logs for the tests of `recsys init`."""
+"""Small synthetic logs for the tests of `recsys init`."""
 
 from pathlib import Path
 from typing import Any

@@ -68,7 +68,7 @@ def write_prepared(directory: Path) -> None:
 
 
 def log(seed: int, rows: int = 3000, **changes: Any) -> dict[str, Summary]:
-    """Summaries of invented events and items."""
+    """Summaries of synthetic events and items."""
     random = np.random.default_rng(seed)
     times = pa.array(1_700_000_000 + random.integers(0, 10**6, rows), pa.timestamp("s", "UTC"))
     events = {
