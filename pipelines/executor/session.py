@@ -2,9 +2,12 @@
 
 import logging
 import os
+import sys
 
-# Of plasma, which holds blocks on their way from task to task; Ray would take a third of memory.
+# Size of plasma, which holds blocks on their way between tasks; Ray would take a third of memory.
 _LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
+# Ray gives its agent 15 seconds to start, which is too short where other processes want the cores.
+_ATTEMPTS = 4
 
 
 def ensure_ray() -> None:
@@ -24,4 +27,12 @@ def ensure_ray() -> None:
             "include_dashboard": False,
             "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
         }
-    ray.init(**options)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises no type of its own.
+            if "timed out during startup" not in str(error) or attempt == _ATTEMPTS:
+                raise
+            ray.shutdown()
+            print("Ray did not start in time on this busy machine; trying again", file=sys.stderr)
