@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainSerializer, model_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import FeatureSchema, Side, TimeFeature
+from feature_store.kinds import TimeFeature
+from feature_store.schema import FeatureSchema, Side
 from pipelines.urls import shown
 
 # Engines that run the tasks of a step.

@@ -15,18 +15,16 @@ from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, microseconds, moment_of
-from feature_store.schema import (
-    AnyFeature,
-    CategoricalFeature,
-    ColumnFeature,
-    DenseFeature,
-    IdFeature,
-    NumericFeature,
-    PositionFeature,
-    TextFeature,
-    TimeFeature,
-    VectorFeature,
-)
+from feature_store.kinds import AnyFeature, ColumnFeature, IdFeature, Raw, TimeFeature
+
+# Types that raw values are kept in.
+_RAW_TYPES: dict[Raw, pa.DataType] = {
+    "token": pa.string(),
+    "tokens": pa.list_(pa.string()),
+    "text": pa.string(),
+    "number": pa.float64(),
+    "numbers": pa.list_(pa.float64()),
+}
 
 # Marks a raw time that is not known.
 NO_TIME = np.iinfo(np.int64).min
@@ -43,7 +41,7 @@ def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa
     So the pieces of a log agree, and a request's values equal those of the log: the position 3 is
     "3", as the category 3 is, and all numbers are float64.
     """
-    return plain_array(column).cast(_raw_type(feature), safe=False)
+    return plain_array(column).cast(_RAW_TYPES[feature.raw], safe=False)
 
 
 def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
@@ -142,25 +140,26 @@ def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any],
 
 def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> pa.Array:
     """Repeats a JSON value in all rows, in the type of the feature's raw values."""
-    is_list = isinstance(value, list | tuple)
-    if isinstance(feature, NumericFeature):
-        fits, expected = _is_number(value), "a number"
-    elif isinstance(feature, VectorFeature):
-        fits = is_list and len(value) == feature.length and all(map(_is_number, value))
-        expected = f"a list of {feature.length} numbers"
-    elif isinstance(feature, TextFeature):
-        fits, expected = isinstance(value, str), "a string"
-    elif isinstance(feature, CategoricalFeature | PositionFeature):
-        fits, expected = _is_token(value), "a string, a whole number or a boolean"
-    else:
-        fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
+    is_list, width = isinstance(value, list | tuple), feature.dense_width
+    match feature.raw:
+        case "number":
+            fits, expected = _is_number(value), "a number"
+        case "numbers":
+            fits = is_list and len(value) == width and all(map(_is_number, value))
+            expected = f"a list of {width} numbers"
+        case "text":
+            fits, expected = isinstance(value, str), "a string"
+        case "token":
+            fits, expected = _is_token(value), "a string, a whole number or a boolean"
+        case "tokens":
+            fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
     wrong = UserError(f"{what} {feature.name!r} is {value!r}; expected {expected}.")
     if not fits:
         raise wrong
-    if not isinstance(feature, DenseFeature):
+    if feature.is_sparse:
         value = [_token(each) for each in value] if is_list else _token(value)
     try:
-        return pa.array([value] * rows, _raw_type(feature))
+        return pa.array([value] * rows, _RAW_TYPES[feature.raw])
     except (pa.ArrowException, OverflowError, UnicodeError) as error:
         raise wrong from error
 
@@ -176,16 +175,6 @@ def _is_token(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
-
-
-def _raw_type(feature: ColumnFeature) -> pa.DataType:
-    if isinstance(feature, NumericFeature):
-        return pa.float64()
-    if isinstance(feature, VectorFeature):
-        return pa.list_(pa.float64())
-    if isinstance(feature, CategoricalFeature | PositionFeature | TextFeature):
-        return pa.string()
-    return pa.list_(pa.string())
 
 
 def _local(times: Ints, zone: str) -> Ints:

@@ -20,16 +20,8 @@ from feature_store.encoding.scaling import (
 )
 from feature_store.encoding.tokens import tokens_of
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import (
-    AnyFeature,
-    DenseFeature,
-    FeatureGroup,
-    FeatureSchema,
-    IdFeature,
-    TimeFeature,
-    TokenFeature,
-    qualified,
-)
+from feature_store.kinds import AnyFeature, DenseFeature, IdFeature, TimeFeature, TokenFeature
+from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 
 OOV_ROW = 0
 # The context has no catalogue.

@@ -29,7 +29,7 @@ from feature_store.encoding.vocabulary import (
     grow_vocabulary,
     merge_counts,
 )
-from feature_store.schema import DenseFeature, NumericFeature, TokenFeature
+from feature_store.kinds import DenseFeature, NumericFeature, TokenFeature
 
 _DROPPED_BITS = b"dropped_bits"
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Bools, Ints
-from feature_store.schema import DenseFeature, NumericFeature
+from feature_store.kinds import DenseFeature, NumericFeature
 
 Numbers = npt.NDArray[np.float64]
 

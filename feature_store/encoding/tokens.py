@@ -6,11 +6,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Ints, Jagged
-from feature_store.schema import (
-    SequenceFeature,
-    TextFeature,
-    TokenFeature,
-)
+from feature_store.kinds import SequenceFeature, TextFeature, TokenFeature
 
 # Marks belong to words: the vowel signs of many scripts are marks.
 _WORD_BREAK = r"[^\p{L}\p{M}\p{N}]+"

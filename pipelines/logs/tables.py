@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint
-from feature_store.schema import AnyFeature, FeatureSchema, Side
+from feature_store.kinds import ColumnFeature, IdFeature, Raw
+from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.columns import (
     Partition,
     append_partition,
@@ -226,7 +227,7 @@ def _check_side(side: Side, source: Source | None, id_column: str, features: Fea
     if source is not None:
         _check(source, id_column, f"data.columns.{side}_id", _is_id, "string or integer")
     for feature in features.side(side):
-        if feature.is_id:
+        if isinstance(feature, IdFeature):
             continue  # The values are the catalogue's ids, whatever the name.
         if source is None:
             raise UserError(
@@ -236,17 +237,15 @@ def _check_side(side: Side, source: Source | None, id_column: str, features: Fea
         _check_feature(source, feature, f"features.{side}")
 
 
-def _check_feature(source: Source, feature: AnyFeature, key: str) -> None:
-    kinds: dict[str, tuple[Fits, str]] = {
-        "categorical": (_is_token, "string, integer or boolean"),
-        "multi_valued": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
-        "sequence": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
+def _check_feature(source: Source, feature: ColumnFeature, key: str) -> None:
+    forms: dict[Raw, tuple[Fits, str]] = {
+        "token": (_is_token, "string, integer or boolean"),
+        "tokens": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
         "text": (pa.types.is_string, "string"),
-        "numeric": (_is_number, "a number"),
-        "vector": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
-        "position": (_is_token, "string, integer or boolean"),
+        "number": (_is_number, "a number"),
+        "numbers": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
     }
-    fits, expected = kinds[feature.kind]
+    fits, expected = forms[feature.raw]
     _check(source, feature.name, key, fits, f"{expected} for kind {feature.kind}")
 
 

@@ -37,18 +37,15 @@ from feature_store.encoding.fitting import (
 from feature_store.encoding.scaling import Scaling
 from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
 from feature_store.forgotten import Forgotten
-from feature_store.schema import (
+from feature_store.kinds import (
     AnyFeature,
     Feature,
-    FeatureGroup,
-    FeatureSchema,
     IdFeature,
     NumericFeature,
-    Side,
     TokenFeature,
     VectorFeature,
-    qualified,
 )
+from feature_store.schema import FeatureGroup, FeatureSchema, Side, qualified
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
 from pipelines.statistics.summaries import Summary, summarise

@@ -12,7 +12,8 @@ from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Bools
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import raw_values
-from feature_store.schema import ColumnFeature, Side, qualified
+from feature_store.kinds import ColumnFeature
+from feature_store.schema import Side, qualified
 from pipelines.logs.timestamps import parse_microseconds
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit

@@ -11,7 +11,8 @@ from feature_store.core.columns import Bools, Column, Ints
 from feature_store.core.rows import encode_rows
 from feature_store.encoding.context import NO_TIME, time_values
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.schema import PositionFeature, TimeFeature, qualified
+from feature_store.kinds import PositionFeature, TimeFeature
+from feature_store.schema import qualified
 from pipelines.prepare.histories import Events, Questions, previous_times, questions
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
 

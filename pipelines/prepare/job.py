@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from feature_store.forgotten import Forgotten
-from feature_store.schema import FeatureSchema, VectorFeature
+from feature_store.kinds import VectorFeature
+from feature_store.schema import FeatureSchema
 from pipelines.executor import Executor
 from pipelines.executor.tasks import run_tasks
 from pipelines.logs.tables import Sources

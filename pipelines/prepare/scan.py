@@ -20,7 +20,8 @@ from feature_store.core.manifests import fingerprint
 from feature_store.core.times import microseconds
 from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
-from feature_store.schema import SIDES, ColumnFeature, Side, qualified
+from feature_store.kinds import ColumnFeature
+from feature_store.schema import SIDES, Side, qualified
 from pipelines.executor.shuffle import write_partitions
 from pipelines.logs.tables import Piece, piece_identity, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns

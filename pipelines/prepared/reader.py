@@ -30,11 +30,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.schema import (
-    ContextFeature,
-    FeatureSchema,
-    Side,
-)
+from feature_store.kinds import ContextFeature
+from feature_store.schema import FeatureSchema, Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.settings import DataConfig
 

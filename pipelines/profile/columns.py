@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.encoding.tokens import tokens_of
-from feature_store.schema import TextFeature
+from feature_store.kinds import TextFeature
 from pipelines.logs.sampling import ParquetTable
 
 # Bounds of the text that is split into words, and of the vectors that are measured.

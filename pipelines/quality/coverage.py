@@ -7,7 +7,8 @@ import numpy as np
 from feature_store.core.columns import Bools, Column, Dense, Ints, read_columns
 from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import OOV_ROW
-from feature_store.schema import AnyFeature, FeatureSchema, Side
+from feature_store.kinds import AnyFeature
+from feature_store.schema import FeatureSchema, Side
 
 
 class Coverage(Frozen):

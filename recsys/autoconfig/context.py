@@ -7,7 +7,7 @@ out afterwards and tells the answer.
 import re
 from dataclasses import dataclass
 
-from feature_store.schema import ContextFeature, IdFeature, PositionFeature, TimeFeature
+from feature_store.kinds import ContextFeature, IdFeature, PositionFeature, TimeFeature
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.schema import AnyFeature
+from feature_store.kinds import AnyFeature
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit

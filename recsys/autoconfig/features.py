@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.schema import (
+from feature_store.kinds import (
     CategoricalFeature,
     Feature,
     IdFeature,

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
-from feature_store.schema import Feature, IdFeature, TokenFeature
+from feature_store.kinds import Feature, IdFeature, TokenFeature
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig import rules as rules
 from recsys.autoconfig.features import Choice, percent

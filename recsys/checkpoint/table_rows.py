@@ -9,7 +9,8 @@ from feature_store.core.columns import Ints
 from feature_store.core.settings import Frozen
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import AnyFeature, qualified
+from feature_store.kinds import AnyFeature
+from feature_store.schema import qualified
 from pipelines.prepared.reader import Prepared
 
 # Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import FeatureSchema, Filterable
+from feature_store.kinds import Filterable
+from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, ExecutorName, context_fault, has_sequences
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault

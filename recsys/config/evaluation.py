@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import FeatureSchema, Filterable, qualified
+from feature_store.kinds import Filterable
+from feature_store.schema import FeatureSchema, qualified
 
 Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]
 SelectBy = Literal["recall@10", "recall@50", "ndcg@10", "map@10"]

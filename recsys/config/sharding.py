@@ -7,12 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from feature_store.core.settings import Settings
-from feature_store.schema import (
-    AnyFeature,
-    FeatureGroup,
-    FeatureSchema,
-    qualified,
-)
+from feature_store.kinds import AnyFeature
+from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 
 ShardingKind = Literal[
     "data_parallel",

@@ -16,12 +16,8 @@ import pyarrow as pa
 from feature_store.core.columns import Bools, Column, Dense, Floats, Ints, Jagged
 from feature_store.core.hashing import hash_uniform
 from feature_store.encoding.pooling import bag_weights
-from feature_store.schema import (
-    AnyFeature,
-    ContextFeature,
-    Feature,
-    qualified,
-)
+from feature_store.kinds import AnyFeature, ContextFeature, Feature
+from feature_store.schema import qualified
 from pipelines.prepared.reader import Prepared, context_columns
 from recsys.config.config import Config
 from recsys.data.candidates import CandidateBuilder, Candidates, only_items

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import write_parquet
-from feature_store.schema import Filterable
+from feature_store.kinds import Filterable
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from feature_store.core.columns import Bools, Column, Ints, Jagged
 from feature_store.core.times import DAY
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
-from feature_store.schema import AnyFeature, qualified
+from feature_store.kinds import AnyFeature
+from feature_store.schema import qualified
 from pipelines.prepared.reader import SPLITS, Prepared
 from recsys.config.evaluation import HISTORY_LENGTH, ITEM_AGE
 

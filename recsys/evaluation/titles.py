@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
-from feature_store.schema import TextFeature
+from feature_store.kinds import TextFeature
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config

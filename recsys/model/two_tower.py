@@ -9,10 +9,8 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.schema import (
-    AnyFeature,
-    qualified,
-)
+from feature_store.kinds import AnyFeature
+from feature_store.schema import qualified
 from pipelines.prepared.reader import Prepared
 from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
-from feature_store.schema import Feature
+from feature_store.kinds import Feature
 from pipelines.prepared.reader import MutualInformation
 from recsys.config.ssl import SslSettings
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feature_store.core.columns import Column, Dense, Floats, Jagged
 from feature_store.core.errors import UserError
-from feature_store.schema import AnyFeature
+from feature_store.kinds import AnyFeature
 
 # Of each sparse feature its values and its bags' offsets; numbers and presence of the dense ones;
 # for queries also the same of the context, and the history's items and offsets.

@@ -10,7 +10,7 @@ from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Ints, write_columns
 from feature_store.core.files import write_array, write_text
 from feature_store.encoding.tokens import tokens_of
-from feature_store.schema import Filterable
+from feature_store.kinds import Filterable
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config

@@ -20,7 +20,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_array, write_text
 from feature_store.core.manifests import MANIFEST, fingerprint
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.schema import FeatureSchema, Filterable
+from feature_store.kinds import Filterable
+from feature_store.schema import FeatureSchema
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.statistics.popularity import item_slices
 from recsys.config.export import ExportConfig

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from feature_store.schema import AnyFeature, FeatureSchema
+from feature_store.kinds import AnyFeature
+from feature_store.schema import FeatureSchema
 from recsys.config.load import parse_config
 from serving.server.app import RecommendRequest
 

@@ -15,7 +15,8 @@ PACKAGES = ("feature_store", "pipelines", "recsys", "serving")
 FLOORS = {
     "feature_store": (
         "core",
-        "settings schema",
+        "settings kinds",
+        "schema",
         "history forgotten",
         "encoding",
         "offline",

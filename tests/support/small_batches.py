@@ -5,13 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from feature_store.core.columns import Dense, Jagged
-from feature_store.schema import (
-    CategoricalFeature,
-    FeatureSchema,
-    IdFeature,
-    MultiValuedFeature,
-    NumericFeature,
-)
+from feature_store.kinds import CategoricalFeature, IdFeature, MultiValuedFeature, NumericFeature
+from feature_store.schema import FeatureSchema
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
 from recsys.config.config import Config
 from recsys.config.load import parse_config

@@ -14,7 +14,8 @@ from feature_store.encoding.context import NO_TIME
 from feature_store.encoding.encoder import NO_IDS, SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import FeatureGroup, TimeFeature
+from feature_store.kinds import TimeFeature
+from feature_store.schema import FeatureGroup
 from pipelines.prepared.reader import (
     Counts,
     InformationMatrices,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from feature_store.core.hashing import bucket_rows, token_digests
 from feature_store.encoding.collisions import DigestCounts, collision_warning, collisions
 from feature_store.encoding.fitting import hash_collisions, partial_counts
-from feature_store.schema import CategoricalFeature, MultiValuedFeature
+from feature_store.kinds import CategoricalFeature, MultiValuedFeature
 
 
 def counts_of(tokens: list[str], limit: int = 1_000_000) -> DigestCounts:

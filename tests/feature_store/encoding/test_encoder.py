@@ -13,7 +13,8 @@ from feature_store.core.columns import Column, Dense, Jagged, read_columns, writ
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import count_tokens, grow_vocabulary
-from feature_store.schema import FeatureSchema, IdFeature
+from feature_store.kinds import IdFeature
+from feature_store.schema import FeatureSchema
 from tests.support.prepare_logs import FEATURES, items_table
 
 HASHED_PARTS = {"tokens": "character_ngrams", "hash_buckets": 40}

@@ -16,7 +16,7 @@ from feature_store.encoding.scaling import (
     scaling_from_json,
     scaling_to_json,
 )
-from feature_store.schema import NumericFeature
+from feature_store.kinds import NumericFeature
 
 PRICE = NumericFeature(name="price", dim=4, scaling="quantile")
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

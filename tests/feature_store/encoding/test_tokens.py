@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from feature_store.encoding.tokens import tokens_of
-from feature_store.schema import TextFeature
+from feature_store.kinds import TextFeature
 
 TEXTS = st.lists(st.none() | st.text(st.sampled_from("aAbcÉé-, 7漢字😀"), max_size=25), max_size=6)
 

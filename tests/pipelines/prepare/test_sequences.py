@@ -12,7 +12,7 @@ import serving
 from feature_store.core.columns import Jagged
 from feature_store.encoding.pooling import bag_weights
 from feature_store.encoding.tokens import tokens_of
-from feature_store.schema import SequenceFeature
+from feature_store.kinds import SequenceFeature
 from pipelines.prepared.reader import Prepared
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_items, encode_queries

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.schema import FeatureSchema, IdFeature, TextFeature
+from feature_store.kinds import IdFeature, TextFeature
+from feature_store.schema import FeatureSchema
 from pipelines.prepared.reader import (
     Counts,
     InformationMatrices,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from feature_store.schema import CategoricalFeature, IdFeature
+from feature_store.kinds import CategoricalFeature, IdFeature
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
 from recsys.config.ssl import CorrelatedMasking, RandomMasking
 from recsys.ssl.masking import (

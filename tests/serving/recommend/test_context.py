@@ -12,7 +12,7 @@ import torch
 import serving
 from feature_store.core.errors import UserError
 from feature_store.encoding.context import NO_TIME, encode_time, time_values
-from feature_store.schema import TimeFeature
+from feature_store.kinds import TimeFeature
 from pipelines.prepared.reader import Prepared
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_queries
