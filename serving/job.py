@@ -15,11 +15,12 @@ from rich.console import Console
 
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared, PreparedManifest
+from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.evaluation.results import EvaluationResult, print_table
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
-from recsys.stages.train import TrainManifest, train
+from recsys.stages.train import train
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.export import export
 from serving.recommend.display import print_recommendations

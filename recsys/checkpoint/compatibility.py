@@ -1,4 +1,7 @@
-"""What of a checkpoint fits a configuration and its prepared data; nothing heavy is imported."""
+"""Checks which parts of a checkpoint can be loaded under a configuration and its prepared data.
+
+It imports nothing heavy, for `recsys doctor` must answer at once.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,20 +15,20 @@ from recsys.config.config import Config
 # Settings of the model that no tensor's shape or meaning depends on.
 _FREE_OF_MODEL = {"model.dropout", "model.attention.dropout"}
 _OPTIMIZERS = {"training.sparse_optimizer", "training.dense_optimizer"}
-# What is learnt depends on these, and they take effect on the tensors as they are.
+# Sections that change what is learnt; settings in them work on the tensors as they are.
 _SECTIONS = ("model", "loss", "ssl", "training", "sharding")
 
 
 class Finding(Frozen):
-    """One part of the comparison.
+    """Result of comparing one table or setting.
 
     Attributes:
-        kind: `fits`; `resized`: a table with new rows; `changed`: a setting that takes effect on
-            the tensors as they are; `impossible`.
-        what: A table or a setting.
-        before: In the checkpoint.
-        after: Now.
-        why: Of what is impossible.
+        kind: `fits`; `resized`: a table with new rows; `changed`: a setting that works on the
+            tensors as they are; `impossible`.
+        what: Name of the table or the setting.
+        before: Value in the checkpoint.
+        after: Value now.
+        why: Reason why it is impossible.
     """
 
     kind: Literal["fits", "resized", "changed", "impossible"]
@@ -35,7 +38,7 @@ class Finding(Frozen):
     why: str = ""
 
     def sentence(self) -> str:
-        """For a person."""
+        """Returns the finding as a sentence."""
         if self.kind == "fits":
             return f"{self.what}: fits ({self.after})"
         why = f": {self.why}" if self.why else ""
@@ -43,12 +46,12 @@ class Finding(Frozen):
 
 
 def compare(config: Config, prepared: Prepared, checkpoint: CheckpointManifest) -> list[Finding]:
-    """The checkpoint's model beside the one that the configuration describes.
+    """Compares the model of a checkpoint with the one that a configuration describes.
 
     Args:
-        config: What would be trained.
-        prepared: On this data.
-        checkpoint: What there is.
+        config: Configuration that would be trained.
+        prepared: Prepared data of the configuration.
+        checkpoint: Manifest of the checkpoint.
     """
     return [
         *_compare_features(config, checkpoint.config),
@@ -64,16 +67,19 @@ def _compare_features(config: Config, before: Config) -> Iterator[Finding]:
         for name in [*old, *(name for name in new if name not in old)]:
             what = f"feature {side}.{name}"
             if name not in new:
-                yield _impossible(what, "present", "absent", "the towers' inputs are others")
+                yield _impossible(what, "present", "absent", "the towers have other inputs")
             elif name not in old:
-                yield _impossible(what, "absent", "present", "the towers' inputs are others")
+                yield _impossible(what, "absent", "present", "the towers have other inputs")
             for key in old.get(name, {}) if name in new else ():
                 values = old[name][key], new[name].get(key)
                 if values[0] != values[1]:
-                    yield _impossible(f"{what}.{key}", *values, "its rows or its width are others")
+                    yield _impossible(f"{what}.{key}", *values, "its rows or its width differ")
         if old.keys() == new.keys() and list(old) != list(new):
             yield _impossible(
-                f"order of {side} features", list(old), list(new), "it is the input's"
+                f"order of {side} features",
+                list(old),
+                list(new),
+                "the towers read them in this order",
             )
 
 
@@ -86,7 +92,7 @@ def _compare_tables(prepared: Prepared, checkpoint: CheckpointManifest) -> Itera
         rows = old.rows, now[name].rows
         what = f"table {name}"
         if name in moved:
-            why = "its rows stand for other tokens, as the vocabulary was made anew"
+            why = "its rows stand for other tokens, as the vocabulary was built anew"
             yield _impossible(what, rows[0], rows[1], why)
         elif rows[1] < rows[0]:
             yield _impossible(what, rows[0], rows[1], "rows are gone")
@@ -98,15 +104,15 @@ def _compare_tables(prepared: Prepared, checkpoint: CheckpointManifest) -> Itera
 def _compare_settings(config: Config, before: Config) -> Iterator[Finding]:
     for path, old, new in differences(config, before):
         if path.startswith("model.") and path not in _FREE_OF_MODEL:
-            yield _impossible(path, old, new, "the towers are others")
+            yield _impossible(path, old, new, "the towers have other parameters")
         elif path in _OPTIMIZERS:
-            yield _impossible(path, old, new, "the optimizer's state is another")
+            yield _impossible(path, old, new, "the optimizer has another state")
         else:
             yield Finding(kind="changed", what=path, before=old, after=new)
 
 
 def differences(config: Config, before: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Path, old and new value of each setting of training that is not the same."""
+    """Yields path, old and new value of each setting of training that differs."""
     old, new = (
         {path: value for name in _SECTIONS for path, value in _flat(document[name], name)}
         for document in (before.model_dump(mode="json"), config.model_dump(mode="json"))

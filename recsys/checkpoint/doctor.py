@@ -1,6 +1,6 @@
-"""`recsys doctor`: what a configuration, its data and its model have to do with each other.
+"""`recsys doctor`: whether a model fits a configuration and its data, before anything starts.
 
-It reads manifests alone, so that it takes no time before anything starts.
+It reads manifests alone, so that it takes no time.
 """
 
 import json
@@ -30,10 +30,10 @@ class Unfinished(Frozen):
     """A training that was interrupted.
 
     Attributes:
-        step: Of its latest checkpoint; 0: there is none.
-        goes_on: Whether `recsys train` goes on with it, and does not throw it away.
-        differences: Settings that differ from its own, where it does not.
-        damaged: Checkpoints that are passed over, and why.
+        step: Step of its latest checkpoint; 0: there is none.
+        goes_on: Whether `recsys train` resumes it, and does not discard it.
+        differences: Settings that differ from its own, where it is discarded.
+        damaged: Checkpoints that are passed over, with the reasons.
     """
 
     step: int
@@ -43,14 +43,14 @@ class Unfinished(Frozen):
 
 
 class Diagnosis(Frozen):
-    """A configuration beside the model of `config.train_dir`.
+    """Comparison of a configuration with the model of `config.train_dir`.
 
     Attributes:
-        verdict: Whether the model can be loaded.
-        findings: Why.
-        action: What `recsys train` would do now.
-        steps: That the model was trained for, with the trainings that it went on from.
-        unfinished: An interrupted training beside it.
+        verdict: Verdict on whether the model can be loaded.
+        findings: Reasons for the verdict.
+        action: Sentence that says what `recsys train` would do now.
+        steps: Steps that the model was trained for, with the trainings that it continued.
+        unfinished: Interrupted training of the configuration, if there is one.
     """
 
     verdict: Verdict
@@ -64,7 +64,7 @@ def diagnose(config: Config) -> Diagnosis:
     """Compares without starting or changing anything.
 
     Args:
-        config: The prepared data must be there.
+        config: Configuration whose data is prepared.
 
     Raises:
         UserError: There is no prepared data, or a manifest cannot be read.
@@ -93,22 +93,24 @@ def diagnose(config: Config) -> Diagnosis:
     )
 
 
-def print_diagnosis(found: Diagnosis, console: Console) -> None:
-    """For a person: what does not fit first."""
+def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    """Prints a diagnosis, with what does not fit first."""
     order = ("impossible", "resized", "changed", "fits")
-    for finding in sorted(found.findings, key=lambda finding: order.index(finding.kind)):
+    for finding in sorted(diagnosis.findings, key=lambda finding: order.index(finding.kind)):
         console.print(finding.sentence(), markup=False, highlight=False, soft_wrap=True)
-    if found.unfinished is not None:
-        fate = "goes on" if found.unfinished.goes_on else "would be thrown away"
-        why = "; ".join((*found.unfinished.differences, *found.unfinished.damaged))
+    unfinished = diagnosis.unfinished
+    if unfinished is not None:
+        fate = "would be resumed" if unfinished.goes_on else "would be discarded"
+        why = "; ".join((*unfinished.differences, *unfinished.damaged))
         console.print(
-            f"unfinished training at step {found.unfinished.step}: {fate}"
-            + (f" ({why})" if why else ""),
+            f"unfinished training at step {unfinished.step}: {fate}" + (f" ({why})" if why else ""),
             markup=False,
             soft_wrap=True,
         )
-    console.print(f"verdict: {found.verdict}", markup=False, highlight=False)
-    console.print(f"recsys train: {found.action}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"verdict: {diagnosis.verdict}", markup=False, highlight=False)
+    console.print(
+        f"recsys train: {diagnosis.action}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _verdict(done: TrainManifest | None, findings: list[Finding]) -> Verdict:
@@ -133,9 +135,9 @@ def _unfinished(
     goes_on = json.loads(identity.read_text(encoding="utf-8"))["identity"] == expected
     damaged: list[str] = []
     latest = latest_checkpoint(work_dir / CHECKPOINTS, damaged.append)
-    changed = list(differences(config, latest[1].config)) if latest and not goes_on else []
+    changed = list(differences(config, latest.manifest.config)) if latest and not goes_on else []
     return Unfinished(
-        step=latest[1].progress.step if latest is not None else 0,
+        step=latest.manifest.progress.step if latest is not None else 0,
         goes_on=goes_on,
         differences=tuple(f"{path} was {old} and is {new}" for path, old, new in changed),
         damaged=tuple(damaged),
@@ -156,9 +158,9 @@ def _action(
     begins = "begins from scratch"
     if config.training.start == "previous" and done is not None:
         if verdict == "impossible":
-            return "fails, as the model cannot be gone on from; set training.start: scratch"
+            return "fails, as the model cannot be continued; set training.start: scratch"
         begins = f"begins with the model of {config.train_dir}"
     if unfinished is not None and unfinished.goes_on and unfinished.step:
-        return f"goes on with the unfinished training from step {unfinished.step}"
+        return f"resumes the unfinished training from step {unfinished.step}"
     there = "; the model that is there stays until it is done" if done is not None else ""
     return begins + there

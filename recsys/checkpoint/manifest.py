@@ -1,4 +1,4 @@
-"""What is known of checkpoints without reading their tensors; see `recsys.checkpoint`."""
+"""Checkpoints as far as they can be judged without reading their tensors; see `writer`."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,20 +12,20 @@ from recsys.checkpoint.table_rows import TableRows
 from recsys.config.config import Config
 
 CHECKPOINT_PREFIX = "step-"
-# Of an unfinished training's directory.
+# Folder of checkpoints in the directory of an unfinished training.
 CHECKPOINTS = "checkpoints"
 
 
 class Progress(Frozen):
-    """Where a training is.
+    """Progress of a training.
 
     Attributes:
-        step: Steps done: with the plan, all that the loader needs to go on.
-        plan: Identity of the order of examples that the steps are counted in.
+        step: Steps done; with the plan, all that the loader needs to continue.
+        plan: Identity of the order of examples in which the steps are counted.
         best_step: The step of the best validation so far.
-        best_value: Its metric; None where no validation had one.
-        stale: Validations since then.
-        schedule_start: Steps of the trainings that this one began with.
+        best_value: Metric of the best validation; None where no validation had one.
+        stale: Validations since the best one.
+        schedule_start: Steps of the trainings that this one continues.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Progress(Frozen):
 
     @property
     def schedule_step(self) -> int:
-        """Steps since the first beginning, which learning rates are a function of."""
+        """Steps of this training and of those that it continues, for the learning rates."""
         return self.schedule_start + self.step
 
     def is_over(self, total_steps: int, patience: int) -> bool:
@@ -61,17 +61,18 @@ class Progress(Frozen):
 
 
 class CheckpointManifest(Frozen):
-    """What a checkpoint holds, so that it can be judged without reading tensors.
+    """Contents of a checkpoint, by which it is judged without reading tensors.
 
     Attributes:
-        version: Of this format.
-        progress: Where the training was.
-        world_size: Ranks that wrote it; any number can read it.
-        schema_fingerprint: Of the features.
-        config: Of the training.
-        tables: Which rows they have.
-        shapes: Of every tensor, by name: `model.<parameter>`, `optimizer.<parameter>.<state>`.
-        files: Their sizes in bytes, by name.
+        version: Version of this format.
+        progress: Progress of the training.
+        world_size: Number of ranks that wrote it; any number can read it.
+        schema_fingerprint: Fingerprint of the features.
+        config: Configuration of the training.
+        tables: Rows of each table, by the qualified name of its feature.
+        shapes: Shape of every tensor, by name: `model.<parameter>`,
+            `optimizer.<parameter>.<state>`.
+        files: Size of each file in bytes, by name.
     """
 
     version: int = 1
@@ -97,32 +98,32 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
-    """Of the checkpoint that was taken after `step` steps."""
+    """Returns the path of the checkpoint that was taken after `step` steps."""
     return directory / f"{CHECKPOINT_PREFIX}{step:010d}"
 
 
 def latest_checkpoint(
     directory: Path, warn: Callable[[str], None] | None = None
 ) -> Checkpoint | None:
-    """The last finished checkpoint under `directory` whose files are whole, or None.
+    """Returns the last finished checkpoint whose files are whole, or None.
 
     Args:
-        directory: Of the checkpoints.
-        warn: Is told of each damaged one that is passed over.
+        directory: Directory of the checkpoints.
+        warn: Function that is called with a warning of each damaged one that is passed over.
     """
     for path, manifest, damage in _newest_first(directory):
         if manifest is not None and damage is None:
             return Checkpoint(path, manifest)
         if warn is not None:
-            warn(f"{path} is damaged ({damage}): going on from the one before it")
+            warn(f"{path} is damaged ({damage}): resuming from the one before it")
     return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """One checkpoint by its path.
+    """Reads the manifest of a checkpoint.
 
     Raises:
-        UserError: It is not there, or not finished.
+        UserError: The checkpoint is not there, or not finished.
     """
     manifest = read_manifest(path, CheckpointManifest)
     if manifest is None:
@@ -131,31 +132,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def damage_of(path: Path, manifest: CheckpointManifest) -> str | None:
-    """What is wrong with a checkpoint's files; None where each has the size that was written."""
-    for name, size in manifest.files.items():
+    """Returns what is wrong with a checkpoint's files; None if each has the size it was given."""
+    for name, expected in manifest.files.items():
         file = path / name
-        found = file.stat().st_size if file.is_file() else None
-        if found is None:
+        if not file.is_file():
             return f"{name} is missing"
-        if found != size:
-            return f"{name} has {found} bytes instead of {size}"
+        if (size := file.stat().st_size) != expected:
+            return f"{name} has {size} bytes instead of {expected}"
     return None
 
 
 def remove_old_checkpoints(directory: Path, keep: int) -> None:
-    """All but the last `keep` whole ones and, so that each can be gone on from, their best ones."""
-    found = list(_newest_first(directory))
-    whole = [(path, m) for path, m, damage in found if m is not None and damage is None]
+    """Removes all but the last `keep` whole ones, and the best one of each of these.
+
+    A training that resumes from one of them still finds its best one.
+    """
+    checkpoints = list(_newest_first(directory))
+    whole = [(path, m) for path, m, damage in checkpoints if m is not None and damage is None]
     kept = set()
     for path, manifest in whole[:keep]:
         kept |= {path, checkpoint_path(directory, manifest.progress.best_step)}
-    for path, _, _ in found:
+    for path, _, _ in checkpoints:
         if path not in kept:
             shutil.rmtree(path)
 
 
 def _newest_first(directory: Path) -> Iterator[tuple[Path, CheckpointManifest | None, str | None]]:
-    """Each finished checkpoint with its manifest, or with what is wrong with it."""
+    """Yields each finished checkpoint: path, manifest if it can be read, fault if it has one."""
     for path in sorted(directory.glob(f"{CHECKPOINT_PREFIX}*"), reverse=True):
         try:
             manifest = read_manifest(path, CheckpointManifest)

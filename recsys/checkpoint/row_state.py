@@ -13,27 +13,29 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from recsys.distributed.optimizers import TABLES
 
 State = dict[str, Any]
-Saved = Mapping[str, Any]  # Of TensorStorageMetadata.
+# Metadata of the saved tensors (`TensorStorageMetadata`), by name.
+Saved = Mapping[str, Any]
 
-# Before the names of tensors in a checkpoint; see `recsys.checkpoint_state`.
+# Prefixes of the names of tensors in a checkpoint; see `recsys.checkpoint.state`.
 MODEL, OPTIMIZER = "model.", "optimizer."
 
 
 @dataclass(frozen=True)
 class RowState:
-    """A row-wise state of a table whose columns are parted otherwise than in the checkpoint.
+    """Row-wise state of a table whose columns are split otherwise than in the checkpoint.
 
     The state is [parts x rows], one part after the other: the mean square of the gradient over the
-    part's columns. So the mean over the parts is exactly the number of the whole row. The other way
-    each part gets the whole row's number, which is right for the row and not for each part.
+    part's columns. So the mean over the parts is exactly the number of the whole row. In the other
+    direction each part gets the whole row's number, which is right for the row and not for each
+    part.
 
     Attributes:
-        name: In the checkpoint.
-        value: To fill.
+        name: Name in the checkpoint.
+        value: Tensor to fill.
         before: First column and width of each part, in the checkpoint.
-        after: The same, now.
-        rows_before: Of the table in the checkpoint.
-        rows_after: Now.
+        after: First column and width of each part, now.
+        rows_before: Rows of the table in the checkpoint.
+        rows_after: Rows of the table now.
     """
 
     name: str
@@ -48,19 +50,19 @@ class RowState:
         """Fills this rank's shards; rows that the checkpoint does not have stay as they are.
 
         Args:
-            saved: [parts before x rows before].
+            saved: [parts before x rows before] state in the checkpoint.
         """
         parts = saved.view(len(self.before), self.rows_before)
         for local, offset in shards_of(self.value):
             part, first = divmod(offset, self.rows_after)
             last = min(first + len(local), self.rows_before)
-            shares = torch.tensor([_overlap(old, self.after[part]) for old in self.before])
-            values = (shares / shares.sum()) @ parts[:, first:last]
+            overlaps = torch.tensor([_overlap(old, self.after[part]) for old in self.before])
+            values = (overlaps / overlaps.sum()) @ parts[:, first:last]
             local.view(-1)[: len(values)].copy_(values)
 
 
 def row_state(name: str, state: State, saved: Saved) -> RowState | None:
-    """What `name` is if it must be converted; None where it can be read as it is."""
+    """Returns the state of a name that must be converted; None where it is read as it is."""
     parameter, _, _ = name.removeprefix(OPTIMIZER).rpartition(".")
     weight = f"{MODEL}{parameter}"
     if not name.startswith(OPTIMIZER) or TABLES not in name or name not in saved:
@@ -75,7 +77,7 @@ def row_state(name: str, state: State, saved: Saved) -> RowState | None:
 
 
 def _overlap(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Columns that two parts have in common."""
+    """Returns the number of columns that two parts have in common."""
     end = min(first[0] + first[1], second[0] + second[1])
     return float(max(0, end - max(first[0], second[0])))
 
@@ -92,7 +94,7 @@ def _parts(weight: Tensor) -> list[tuple[int, int]]:
 
 
 def shards_of(value: Tensor) -> list[tuple[Tensor, int]]:
-    """This rank's parts of a table or of its state, each with its first row."""
+    """Returns this rank's parts of a table or of its state, each with its first row."""
     if not isinstance(value, ShardedTensor):
         return [(value, 0)]
     return [(shard.tensor, shard.metadata.shard_offsets[0]) for shard in value.local_shards()]

@@ -1,11 +1,11 @@
-"""The tensors of a checkpoint: taken from a sharded model, and put into one of another sharding.
+"""Tensors of a checkpoint: taken from a sharded model, and loaded into one of any sharding.
 
-    model.<parameter or buffer>               of the objective: weights, logQ estimator
-    optimizer.<parameter>.<state>             of both optimizers
+    model.<parameter or buffer>               the objective: weights, logQ estimator
+    optimizer.<parameter>.<state>             both optimizers
 
-Values are read chunk by chunk, each rank what it needs of them, so that most shardings need no
-conversion. The exception is the row-wise state of an optimizer, one number for each row, which
-column-wise sharding keeps for each part of the columns; see `RowState`.
+Each rank reads the chunks of the values that it needs, so that most shardings need no conversion.
+The exception is the row-wise state of an optimizer, one number for each row, which column-wise
+sharding keeps for each part of the columns; see `RowState`.
 """
 
 import warnings
@@ -33,9 +33,9 @@ _TOWERS = f"{MODEL}model."
 
 
 def checkpoint_state(sharded: DistributedModelParallel, optimizer: CombinedOptimizer) -> State:
-    """Every tensor of the model and the optimizers, by name; not copied.
+    """Returns every tensor of the model and the optimizers, by name; not copies.
 
-    Left out is how many steps a table's optimizer has made: it follows from the checkpoint's step.
+    The number of steps of a table's optimizer is left out: it follows from the checkpoint's step.
     """
     state = {f"{MODEL}{name}": value for name, value in sharded.state_dict().items()}
     for parameter, values in optimizer.state_dict()["state"].items():
@@ -104,20 +104,20 @@ def _load_all(
         raise UserError(f"{path} is damaged ({fault}); restore it, or train from scratch.")
     for _, part in optimizer.optimizers:
         if isinstance(part, KeyedOptimizerWrapper):
-            part.init_state()  # A dense optimizer makes its state only in its first step.
+            part.init_state()  # A dense optimizer creates its state only in its first step.
     state = checkpoint_state(sharded, optimizer)
     saved: Saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-    rows = [found for name in state if (found := row_state(name, state, saved)) is not None]
-    for name in [found.name for found in rows]:
-        del state[name]
+    rows = [rows for name in state if (rows := row_state(name, state, saved)) is not None]
+    for each in rows:
+        del state[each.name]
     if is_warm_start:
         state = {name: value for name, value in state.items() if not _is_fresh(name, value, saved)}
     _check_shapes(state, saved, path, is_warm_start)
     _load(state, path)
-    for found in rows:
-        values = torch.zeros(saved[found.name].size)
-        _load({found.name: values}, path)
-        found.fill(values)
+    for each in rows:
+        values = torch.zeros(saved[each.name].size)
+        _load({each.name: values}, path)
+        each.fill(values)
     _set_table_steps(optimizer, manifest.progress.schedule_step)
 
 
@@ -138,7 +138,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
 def _rows_of(
     name: str, state: State, wanted: Mapping[str, Ints]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of a table, or of its optimizer's state: this rank's parts, the rows there, values."""
+    """Yields rows of a table or of its optimizer's state: each local part, indices, values."""
     parameter, _, table = name.partition(TABLES)
     table = table.partition(_WEIGHT)[0]
     if table not in wanted:
@@ -153,7 +153,7 @@ def _rows_of(
 
 
 def _state_name(parameter: str, key: str) -> str | None:
-    """Without the table's name, which is the parameter's; None: a table's steps."""
+    """Returns the name of a state without the table's, which the parameter has; None: its steps."""
     if TABLES not in parameter:
         return key
     name = key.rpartition(".")[2]
@@ -161,7 +161,7 @@ def _state_name(parameter: str, key: str) -> str | None:
 
 
 def _is_fresh(name: str, value: Tensor, saved: Saved) -> bool:
-    """Whether a warm start leaves it alone: of the losses, and not in the checkpoint as it is."""
+    """Returns whether a warm start leaves a tensor alone: one of the losses that does not fit."""
     of_optimizer = f"{OPTIMIZER}{_TOWERS.removeprefix(MODEL)}"
     if name.startswith((_TOWERS, of_optimizer)):
         return False
@@ -169,7 +169,7 @@ def _is_fresh(name: str, value: Tensor, saved: Saved) -> bool:
 
 
 def _fits(name: str, value: Tensor, saved: Saved) -> bool:
-    """Whether it has the checkpoint's shape, or more rows, where rows are entities."""
+    """Returns whether a tensor has the checkpoint's shape, or more rows where rows are entities."""
     before, after = saved[name].size, value.size()
     if before == after:
         return True
@@ -181,7 +181,7 @@ def _fits(name: str, value: Tensor, saved: Saved) -> bool:
 
 
 def _entity_dimension(name: str, shape: torch.Size) -> int | None:
-    """Along which a tensor grows with a vocabulary or the catalogue."""
+    """Returns the dimension along which a tensor grows with a vocabulary or the catalogue."""
     if TABLES in name:
         return 0
     # A logQ estimator without hashing has one row of counters, a column for each item.
@@ -229,12 +229,15 @@ def _load(state: State, path: Path) -> None:
         cause = next(iter(error.failures.values()))[0]
         raise UserError(
             f"{path} is spoilt: its files cannot be read ({type(cause).__name__}); remove it to "
-            "go on from the checkpoint before it, or to train from scratch."
+            "resume from the checkpoint before it, or to train from scratch."
         ) from error
 
 
 def _set_table_steps(optimizer: CombinedOptimizer, steps: int) -> None:
-    """Adam's bias correction depends on it; that of fused tables is set at each step."""
+    """Sets the steps of replicated tables, for Adam's bias correction.
+
+    Those of fused tables are set at each step.
+    """
     for parameter, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():
             if TABLES in parameter and _state_name(parameter, key) is None:

@@ -1,4 +1,4 @@
-"""Which row of an embedding table stands for what: without that, old weights mean nothing."""
+"""Meaning of the rows of embedding tables, without which old weights mean nothing."""
 
 import zlib
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from feature_store.kinds import AnyFeature
 from feature_store.schema import qualified
 from pipelines.prepared.reader import Prepared
 
-# Rows of a vocabulary that are compared, and bits of each token's hash: few, so that the sample
-# tells little of who is in it.
+# Number of rows of a vocabulary that are compared, and bits of each token's hash: few, so that the
+# sample tells little about who is in it.
 _SAMPLE, _BITS = 256, 16
 
 
@@ -22,8 +22,8 @@ class TableRows(Frozen):
     """The rows of a feature's table.
 
     Attributes:
-        rows: How many.
-        tokens: Of its vocabulary; 0 where rows are hashes or parts of the time.
+        rows: Number of rows.
+        tokens: Number of tokens in its vocabulary; 0 where rows are hashes or parts of the time.
         sample: Hashes of tokens at even intervals; None where a token was forgotten.
     """
 
@@ -33,7 +33,7 @@ class TableRows(Frozen):
 
 
 def table_rows(prepared: Prepared) -> dict[str, TableRows]:
-    """Of every sparse feature with a table of its own, by its qualified name."""
+    """Returns the rows of every table, by the qualified name of the feature that owns it."""
     return {
         name: TableRows(
             rows=encoder.num_embeddings(feature),
@@ -45,7 +45,7 @@ def table_rows(prepared: Prepared) -> dict[str, TableRows]:
 
 
 def moved_tables(before: dict[str, TableRows], prepared: Prepared) -> set[str]:
-    """Tables in which a row stands for another token than it did, or is gone."""
+    """Returns the tables in which a row stands for another token than before, or is gone."""
     moved = set()
     for name, _, _, vocabulary in _sparse(prepared):
         old = before.get(name)
@@ -59,7 +59,7 @@ def moved_tables(before: dict[str, TableRows], prepared: Prepared) -> set[str]:
 
 
 def forgotten_rows(prepared: Prepared) -> dict[str, Ints]:
-    """Rows whose token was forgotten, by the qualified name of tables that have any."""
+    """Returns the rows whose token was forgotten, by the qualified name of tables with any."""
     return {
         name: vocabulary.first_row + np.flatnonzero(vocabulary.tokens.is_null().to_numpy(False))
         for name, _, _, vocabulary in _sparse(prepared)
@@ -80,8 +80,8 @@ def _sparse(
 
 
 def _sample(vocabulary: Vocabulary, tokens: int) -> tuple[int | None, ...]:
-    """Of the first `tokens` tokens, or of all."""
+    """Returns hashes of tokens at even intervals among the first `tokens` ones."""
     tokens = min(tokens, len(vocabulary))
-    places = np.unique(np.linspace(0, max(0, tokens - 1), min(tokens, _SAMPLE)).astype(np.int64))
-    found = vocabulary.tokens.take(places).to_pylist()
-    return tuple(None if t is None else zlib.crc32(t.encode()) % 2**_BITS for t in found)
+    positions = np.unique(np.linspace(0, max(0, tokens - 1), min(tokens, _SAMPLE)).astype(np.int64))
+    sample = vocabulary.tokens.take(positions).to_pylist()
+    return tuple(None if t is None else zlib.crc32(t.encode()) % 2**_BITS for t in sample)

@@ -1,4 +1,4 @@
-"""What identifies a training, and what it says of itself when it is done."""
+"""Identity of a training, and the manifest of a finished one."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 
-# Of `config.train_dir`: the best one, with all that a next training goes on from.
+# Directory of the best checkpoint in `config.train_dir`; a next training continues from it.
 CHECKPOINT = "checkpoint"
-# Of an unfinished training's directory.
+# File in the directory of an unfinished training.
 IDENTITY_FILE = "identity.json"
 
-# These change how a training runs, and not what it learns.
+# Keys that change how a training runs, and not what it learns.
 _RUNTIME_KEYS = {
     "ray",
     "device",
@@ -23,21 +23,21 @@ _RUNTIME_KEYS = {
 
 
 class TrainManifest(Frozen):
-    """What a training made; written last.
+    """Manifest of a finished training; it is written last.
 
     Attributes:
-        version: Of this format.
-        fingerprint: Of everything that the result depends on.
-        prepared_fingerprint: Of the prepared data.
-        schema_fingerprint: Of the features.
-        config: As trained.
-        started_from: The fingerprint of the training whose model it began with, if any.
+        version: Version of this format.
+        fingerprint: Fingerprint of everything that the result depends on.
+        prepared_fingerprint: Fingerprint of the prepared data.
+        schema_fingerprint: Fingerprint of the features.
+        config: Configuration of the training.
+        started_from: Fingerprint of the training whose model it started with, if any.
         steps: Steps done.
-        best_step: The step of the checkpoint that was kept.
-        validation: Its validation metrics; empty without validation events.
-        seconds: From start to end, of the last process where a training was resumed.
-        mlflow_uri: The tracking store.
-        mlflow_run_id: The run.
+        best_step: Step of the checkpoint that was kept.
+        validation: Validation metrics of that step; empty without validation events.
+        seconds: Seconds from start to end; of a resumed training, those of the last process.
+        mlflow_uri: Address of the tracking store.
+        mlflow_run_id: Id of the MLflow run.
     """
 
     version: int = 1
@@ -60,9 +60,9 @@ def training_fingerprint(
     """Identifies what a training learns: data, settings, seed and start; not its workers.
 
     Args:
-        config: Of the training.
-        prepared: Its data.
-        started_from: The fingerprint of the training whose model it begins with; None: scratch.
+        config: Configuration of the training.
+        prepared: Prepared data of the configuration.
+        started_from: Fingerprint of the training whose model it starts with; None: scratch.
     """
     settings = config.model_dump(mode="json")
     used = {key: settings[key] for key in ("features", "model", "loss", "ssl")}
@@ -79,14 +79,14 @@ def training_fingerprint(
     return fingerprint([used, prepared.manifest.fingerprint, started_from])
 
 
-def is_up_to_date(config: Config, prepared: Prepared, done: TrainManifest) -> bool:
-    """Whether the training that was done is the one that the configuration asks for.
+def is_up_to_date(config: Config, prepared: Prepared, finished: TrainManifest) -> bool:
+    """Returns whether a finished training is the one that the configuration asks for.
 
-    It began with whatever model was there before it, and does not begin again with its own.
+    It started with the model that was there before it, and does not start again with its own.
     """
-    return done.fingerprint == training_fingerprint(config, prepared, done.started_from)
+    return finished.fingerprint == training_fingerprint(config, prepared, finished.started_from)
 
 
 def work_dir_of(config: Config) -> Path:
-    """Where an unfinished training is."""
+    """Returns the directory of the configuration's unfinished training."""
     return config.train_dir.with_name(f"{config.train_dir.name}.partial")

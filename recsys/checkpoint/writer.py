@@ -1,4 +1,4 @@
-"""Checkpoints: what a training needs to go on, written while it does, with a manifest last.
+"""Checkpoints: all that a training needs to resume, written while it runs, the manifest last.
 
     checkpoints/
         step-0000000120/    .metadata, __<rank>_0.distcp, manifest.json
@@ -7,10 +7,10 @@
 
 The state is copied to CPU memory, which training waits for, and written by a thread. The ranks'
 threads meet in collectives of their own: when the last one has written, rank 0 adds the manifest
-and renames the directory. So there is no checkpoint that a rank's part is missing from.
+and renames the directory. So no finished checkpoint lacks the part of a rank.
 
 No random state is saved, for nothing depends on one: the order of examples and every random choice
-(masks, dropouts, sampled items) are hashes of the seed, the step and the place in the batch. The
+(masks, dropouts, sampled items) are hashes of the seed, the step and the position in the batch. The
 position in the data is the step, in the order that `plan` identifies.
 """
 
@@ -51,10 +51,10 @@ class CheckpointWriter:
     """Writes checkpoints in a thread, one at a time; every rank has one, and all make equal calls.
 
     Args:
-        directory: Of the checkpoints; all ranks see it.
-        config: Of the training.
-        schema_fingerprint: Of its features.
-        tables: Which rows they have.
+        directory: Directory of the checkpoints, which all ranks see.
+        config: Configuration of the training.
+        schema_fingerprint: Fingerprint of the features.
+        tables: Rows of each table.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class CheckpointWriter:
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def save(self, state: dict[str, Any], progress: Progress) -> None:
-        """Begins to write `step-<n>`, once the checkpoint before is there.
+        """Begins to write `step-<n>`, once the checkpoint before it is written.
 
         Args:
-            state: As of `checkpoint_state`; it may change as soon as this returns.
-            progress: Belongs to the state.
+            state: State by `checkpoint_state`, which may change as soon as this returns.
+            progress: Progress that belongs to the state.
 
         Raises:
-            UserError: The one before could not be written.
+            UserError: The checkpoint before it could not be written.
         """
         self.wait()
         self._copies = copied(state, self._copies)
@@ -99,18 +99,18 @@ class CheckpointWriter:
         return self._thread is not None and self._thread.is_alive()
 
     def check(self) -> None:
-        """Raises what the write in flight has failed with, if it has."""
+        """Raises the error of the checkpoint in flight, if it has failed."""
         if self._error is not None:
             raise self._error
 
     def wait(self) -> None:
-        """Until nothing is in flight; raises as `check` does."""
+        """Waits until no checkpoint is in flight; raises as `check` does."""
         if self._thread is not None:
             self._thread.join()
         self.check()
 
     def close(self) -> None:
-        """Waits for what is in flight, and says nothing of its errors: there is another one."""
+        """Waits for the checkpoint in flight; raises nothing, for another error is on its way."""
         if self._thread is not None:
             self._thread.join()
 
@@ -137,7 +137,7 @@ class CheckpointWriter:
             raise
 
     def _seal(self, temporary: Path, path: Path, metadata: Metadata, progress: Progress) -> None:
-        """Of rank 0: every rank has written."""
+        """Writes the manifest and renames the directory, on rank 0, when every rank has written."""
         manifest = CheckpointManifest(
             progress=progress,
             world_size=dist.get_world_size(),
@@ -172,12 +172,12 @@ class CheckpointWriter:
 
 
 def copied(state: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
-    """A copy in CPU memory, pinned where it is of a GPU's tensors.
+    """Copies a state to CPU memory, which is pinned for tensors of a GPU.
 
     Args:
-        state: Tensors, sharded or not.
-        earlier: What this returned before, to be overwritten: fresh memory costs more than the
-            copy. May be empty.
+        state: Tensors by name, sharded or not.
+        earlier: Earlier copies to overwrite, as fresh memory costs more than the copy; may be
+            empty.
     """
     copies: dict[str, Any] = {}
     for name, value in state.items():

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -13,6 +12,8 @@ from feature_store.core.files import directory_written_atomically, write_json, w
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.load import load_model
+from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.dashboard.data.run_data import Find, RunData
 from recsys.dashboard.run_file import render_run
@@ -25,12 +26,9 @@ from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.results import MODEL, EvaluationResult
 from recsys.evaluation.task import Task
 from recsys.model.encode import encode_items, encode_queries
+from recsys.model.two_tower import TwoTower
 from recsys.reports.evaluation import render_report
 from recsys.tracking import open_run
-
-if TYPE_CHECKING:
-    from recsys.model.two_tower import TwoTower
-    from recsys.stages.train import TrainManifest
 
 METRICS_JSON = "metrics.json"
 REPORT = "report.html"
@@ -52,8 +50,8 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     """Measures the trained model on the test split, or returns at once where that is already done.
 
     Args:
-        config: The prepared data and the training must be there.
-        console: For progress.
+        config: Configuration whose data is prepared and whose model is trained.
+        console: Console to show progress on.
 
     Returns:
         What `metrics.json` in `config.evaluation_dir` holds, beside `report.html`.
@@ -61,10 +59,6 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     Raises:
         UserError: There is no trained model, or it is of other data than is prepared.
     """
-    # The training loop validates with this module, so it cannot be imported at the top.
-    from recsys.checkpoint.load import load_model
-    from recsys.stages.train import TrainManifest
-
     console = console or Console()
     prepared = Prepared(config.prepared_dir)
     trained = read_manifest(config.train_dir, TrainManifest)
@@ -118,9 +112,9 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
 
 
 def _vectors(
-    config: Config, prepared: Prepared, model: "TwoTower", task: Task
+    config: Config, prepared: Prepared, model: TwoTower, task: Task
 ) -> tuple[Floats, Floats]:
-    """Of the task's queries and of all items."""
+    """Returns the vectors of the task's queries and of all items."""
     builder, cpu = BatchBuilder(prepared, config), torch.device("cpu")
     context = prepared.context_of(task.queries, task.split)
     queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
@@ -130,7 +124,7 @@ def _vectors(
 def _write(
     config: Config,
     prepared: Prepared,
-    trained: "TrainManifest",
+    trained: TrainManifest,
     result: EvaluationResult,
     examples: list[Example],
     task: Task,
@@ -193,7 +187,7 @@ def _files(config: Config, evaluation: Path) -> Find:
 
 
 def _tracked(result: EvaluationResult) -> dict[str, float]:
-    """`test.recall@10`, `test.tail.recall@10`, `test.popularity.recall@10` and so on."""
+    """Returns the metrics to track: `test.recall@10`, `test.tail.recall@10` and so on."""
     groups: dict[str, Mapping[str, object]] = {
         "test": {**result.overall, **result.lists},
         **{f"test.{name}": figures for name, figures in result.slices.items()},
@@ -207,8 +201,8 @@ def _tracked(result: EvaluationResult) -> dict[str, float]:
     }
 
 
-def _fingerprint(config: Config, prepared: Prepared, trained: "TrainManifest") -> str:
-    """Of all that the evaluation depends on; a repeated training has another run."""
+def _fingerprint(config: Config, prepared: Prepared, trained: TrainManifest) -> str:
+    """Identifies an evaluation by all that it depends on; a repeated training has another run."""
     settings = config.evaluation.model_dump(mode="json", exclude={"select_by", "ranking_tasks"})
     parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
     return fingerprint([*parts, settings])

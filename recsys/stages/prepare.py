@@ -1,4 +1,4 @@
-"""The `prepare` stage of a configuration, and what it is to forget."""
+"""The `prepare` stage: a log to examples; and the list of ids that it drops."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ def prepare(
     """Turns the log into examples, or returns at once where exactly that is already done.
 
     Args:
-        config: Its data and features.
-        as_of: Later events are rejected as future ones; None: now.
-        console: For progress.
+        config: Configuration of the data and the features.
+        as_of: Time after which events are rejected as future ones; None: now.
+        console: Console to show progress on.
 
     Returns:
         The manifest of `config.prepared_dir`; see `pipelines.prepared`.
@@ -41,18 +41,18 @@ def prepare(
 
 
 def forget(config: Config, *, query_ids: Sequence[str] = (), item_ids: Sequence[str] = ()) -> int:
-    """Has every later `prepare` drop all rows of some queries and items.
+    """Makes every later `prepare` drop all rows of some queries and items.
 
-    The ids themselves are not kept: what is written are keyed hashes. What earlier runs wrote stays
-    until `prepare`, and the stages after it, are run again; the log is the caller's.
+    Keyed hashes of the ids are written, not the ids. Files of earlier runs stay until `prepare` and
+    the stages after it run again. The log itself is left to the caller.
 
     Args:
-        config: Its output.
-        query_ids: Of queries.
-        item_ids: Of items.
+        config: Configuration of the output.
+        query_ids: Ids of queries.
+        item_ids: Ids of items.
 
     Returns:
-        How many of the ids are new on the list.
+        Number of ids that are new on the list.
 
     Raises:
         UserError: There is no id, or the list cannot be read.

@@ -1,4 +1,4 @@
-"""What self-supervision does to a model: numbers that are logged at each validation.
+"""Diagnostics of the model, above all of self-supervision, which each validation logs.
 
     view_similarity            mean cosine of an item's views, of each with the first
     alignment.views            mean squared distance of an item's views, of each from the first
@@ -13,12 +13,12 @@
 
 Alignment and uniformity are those of Wang and Isola (2020), the effective rank is that of Roy and
 Vetterli (2007). Views are compared as the tower makes them, before a projection head. All but the
-last four lines are there without self-supervision too, as far as they have no views. A method may
-add figures of its own.
+last four lines are there without self-supervision too, unless they need views. A method may add
+figures of its own.
 
-Everything is of the last batch and of the vectors that the validation ranks: a forward without
-gradients, and a forward and two backward passes of the item tower alone. Tables get no gradient, so
-that optimizers that update them in the backward pass have nothing to do.
+They are measured on the last batch and on the vectors that the validation ranks: one forward
+without gradients, and a forward and two backward passes of the item tower alone. Tables get no
+gradient, so that optimizers that update them in the backward pass have nothing to do.
 """
 
 import math
@@ -44,22 +44,22 @@ PREFIX = "diagnostics."
 
 Counts = npt.NDArray[np.int64]
 
-# Item vectors that are compared with each other; evenly spaced over the catalogue.
+# Number of item vectors that are compared with each other, evenly spaced over the catalogue.
 _UNIFORMITY_ITEMS = 2048
-# Item vectors whose spectrum is taken.
+# Number of item vectors whose spectrum is taken.
 _RANK_ITEMS = 100_000
-# Steps whose masks are counted at once.
+# Number of steps whose masks are counted at once.
 _COUNTED_STEPS = 65_536
 
 
 @dataclass(frozen=True)
 class MaskingCounts:
-    """Over some steps.
+    """Counts of masks over some steps.
 
     Attributes:
-        steps: How many.
-        seeds: [features] as the seed of view A; None where groups have none.
-        together: [features, features] both hidden in view A; on the diagonal each alone.
+        steps: Number of steps.
+        seeds: [features] steps with the feature as the seed of view A; None for groups without one.
+        together: [features, features] steps in which view A hid both; on the diagonal, each alone.
     """
 
     steps: int
@@ -74,12 +74,12 @@ class MaskingCounts:
 
 
 class Diagnostics:
-    """Measures one rank's part of a training.
+    """Diagnostics of a training; every rank has them, and all make equal calls.
 
     Args:
-        objective: The model and its losses, sharded.
-        prepared: The prepared data.
-        masking: Of the views; None where no features are masked.
+        objective: Model and losses, sharded.
+        prepared: Prepared data.
+        masking: Masking of the views; None where no features are masked.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class Diagnostics:
         self._counts: MaskingCounts | None = None
 
     def measure(self, step: int, batch: Batch, items: Floats) -> dict[str, float]:
-        """The numbers by name; a collective call.
+        """Measures the model as it is; a collective call.
 
         Args:
-            step: Steps done.
-            batch: The last one of this rank.
-            items: [items, dim] vectors of the catalogue on rank 0.
+            step: Number of steps done.
+            batch: Last batch of this rank.
+            items: [items, dim] vectors of the catalogue on rank 0; empty on other ranks.
 
         Returns:
-            On rank 0, all; on other ranks, those that do not need `items`.
+            All figures by name on rank 0; on other ranks, those that do not need `items`.
         """
         values = batch_diagnostics(self._objective, batch)
         if len(items):
@@ -125,7 +125,7 @@ class Diagnostics:
 
 
 def batch_diagnostics(objective: TwoTowerObjective, batch: Batch) -> dict[str, float]:
-    """Of the global batch, equal on all ranks; a collective call that changes nothing."""
+    """Measures the global batch, equally on all ranks; a collective call that changes nothing."""
     ssl = objective.self_supervision
     with evaluation_mode(objective):
         with torch.no_grad():
@@ -139,7 +139,7 @@ def batch_diagnostics(objective: TwoTowerObjective, batch: Batch) -> dict[str, f
             if len(encoded.views) > 1:
                 distance = float(np.mean(_view_distances(encoded.views, batch.view_items)))
                 values["alignment.views"] = distance
-                values["view_similarity"] = 1 - distance / 2  # Of unit vectors.
+                values["view_similarity"] = 1 - distance / 2  # For unit vectors.
             if ssl is not None:
                 values |= ssl.measure(ssl_batch(encoded, batch))
         if ssl is not None and ssl.tower is None:
@@ -148,7 +148,7 @@ def batch_diagnostics(objective: TwoTowerObjective, batch: Batch) -> dict[str, f
 
 
 def item_diagnostics(items: Floats) -> dict[str, float]:
-    """Of the catalogue's vectors, [items, dim]; in this process alone."""
+    """Measures the catalogue's vectors, [items, dim], in this process alone."""
     some = torch.from_numpy(items[_spread(len(items), _UNIFORMITY_ITEMS)])
     return {
         "uniformity.items": uniformity(some, torch.arange(len(some))),
@@ -157,35 +157,36 @@ def item_diagnostics(items: Floats) -> dict[str, float]:
 
 
 def uniformity(vectors: Tensor, items: Tensor) -> float:
-    """Log of the mean of exp(-2 |x - y|^2) over different items (Wang and Isola 2020, eq. 2).
+    """Returns the log of the mean of exp(-2 |x - y|^2) over pairs of different items.
 
-    The lower, the more evenly vectors cover the sphere; 0 where all are equal.
+    The lower, the more evenly vectors cover the sphere; 0 where all are equal. It is equation 2 of
+    Wang and Isola (2020).
 
     Args:
-        vectors: [rows, dim], L2-normalised.
-        items: [rows].
+        vectors: [rows, dim] L2-normalised vectors.
+        items: [rows] items of the vectors.
     """
-    exponents = 4 * (vectors @ vectors.T - 1)  # Of unit vectors: |x - y|^2 = 2 - 2 x y.
+    exponents = 4 * (vectors @ vectors.T - 1)  # For unit vectors, |x - y|^2 = 2 - 2 x y.
     exponents = exponents[items[:, None] != items[None, :]].double()
     return float(exponents.logsumexp(0) - math.log(len(exponents))) if len(exponents) else 0.0
 
 
 def effective_rank(vectors: Floats) -> float:
-    """Exponential of the entropy of the singular values' shares (Roy and Vetterli 2007).
+    """Returns the exponential of the entropy of the normalised singular values.
 
-    From 1, where all vectors are on one line, to dim.
+    It is 1 where all vectors are on one line, and at most dim (Roy and Vetterli 2007).
 
     Args:
         vectors: [rows, dim].
     """
     gram = vectors.astype(np.float64).T @ vectors.astype(np.float64)
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None))
-    shares = singular[singular > 0] / singular.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    normalised = singular[singular > 0] / singular.sum()
+    return float(np.exp(-(normalised * np.log(normalised)).sum()))
 
 
 def masking_counts(masking: Masking, start: int, stop: int) -> MaskingCounts:
-    """Of the steps from `start` to before `stop`; masks are functions of the step alone."""
+    """Counts the masks of the steps from `start` to before `stop`, which only the step decides."""
     num_features = len(masking.always_hidden)
     seeds = np.zeros(num_features, np.int64)
     together = np.zeros((num_features, num_features), np.int64)
@@ -202,7 +203,7 @@ def masking_counts(masking: Masking, start: int, stop: int) -> MaskingCounts:
 
 
 def _gradients(objective: TwoTowerObjective, encoded: Encoded, batch: Batch) -> dict[str, float]:
-    """How the two losses pull at the item tower, from its inputs and the queries as they are."""
+    """Compares the gradients of both losses in the item tower, with its inputs held constant."""
     ssl = objective.self_supervision
     assert ssl is not None
     parameters = [p for p in objective.model.item_tower.parameters() if p.requires_grad]
@@ -221,7 +222,7 @@ def _gradients(objective: TwoTowerObjective, encoded: Encoded, batch: Batch) -> 
 
 
 def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Mean over ranks, [numbers]."""
+    """Returns the gradient's mean over ranks as one vector, [parameters' numbers]."""
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).double()
     return _sum_over_ranks(flat) / (dist.get_world_size() if dist.is_initialized() else 1)
@@ -231,19 +232,19 @@ def _view_distances(views: Tensor, items: Tensor) -> list[float]:
     """Returns the mean squared distance of each further view from the first.
 
     Args:
-        views: [V, S, dim].
-        items: [V, S]; -1 is padding.
+        views: [V, S, dim] vectors of the views.
+        items: [V, S] items; -1 is padding.
     """
     return [_alignment(views[0], view, items[0]) for view in views[1:]]
 
 
 def _alignment(left: Tensor, right: Tensor, items: Tensor) -> float:
-    """Mean squared distance over the global batch's rows but padding (Wang and Isola 2020, eq. 1).
+    """Returns the mean squared distance over rows of the global batch (Wang and Isola 2020, eq. 1).
 
     Args:
         left: [rows, dim].
         right: [rows, dim].
-        items: [rows]; -1 is padding.
+        items: [rows] items; rows with -1 are padding, and do not count.
     """
     is_item = items >= 0
     distances = (left - right).square().sum(dim=1)[is_item]
@@ -259,5 +260,5 @@ def _sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many places, evenly spaced."""
+    """Returns at most `most` of `count` positions, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The main task: a softmax of each query over candidates, of which one is its own item."""
+"""The main task: a softmax of each query over candidates, one of which is its own item."""
 
 import math
 
@@ -18,9 +18,10 @@ class MainLoss(nn.Module):
     """Softmax over sampled candidates (Yi et al. 2019), or over the whole corpus.
 
     Args:
-        settings: Which candidates, and what is done to their logits.
-        frequency: Estimates Q where the settings ask for a streaming one; see `build_frequency`.
-        memory: Of past candidates where the settings ask for one; see `build_memory`.
+        settings: Settings of the candidates and of their logits.
+        frequency: Estimator of Q, where the settings ask for a streaming one; see
+            `build_frequency`.
+        memory: Memory of past candidates, where the settings ask for one; see `build_memory`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class MainLoss(nn.Module):
             self.learned_temperature = LearnedTemperature(bounds.start, (bounds.low, bounds.high))
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
-        """The mean over this rank's examples, a scalar."""
+        """Returns the mean loss of this rank's examples, a scalar."""
         vectors, correction = self._gather(encoded.items), self._correction(batch)
         hits = batch.accidental_hits
         if self.memory is None:
@@ -55,7 +56,7 @@ class MainLoss(nn.Module):
             batch,
         )
         if self.training:
-            # In the order of the global batch, so that it is the same for any number of ranks.
+            # The order of the global batch makes the memory equal for any number of ranks.
             order = torch.arange(len(vectors), device=vectors.device).view(-1, batch.num_candidates)
             examples, uniform = order.tensor_split([batch.num_examples], dim=1)
             order = torch.cat([examples.reshape(-1), uniform.reshape(-1)])
@@ -64,14 +65,14 @@ class MainLoss(nn.Module):
         return loss
 
     def temperature(self) -> float | Tensor:
-        """Of the softmax; a scalar with a gradient where it is learned."""
+        """Returns the softmax temperature: a scalar tensor with a gradient where it is learned."""
         if self.learned_temperature is not None:
             return self.learned_temperature()
         assert isinstance(self._settings.temperature, float)
         return self._settings.temperature
 
     def positives(self, encoded: Encoded, batch: Batch) -> Tensor:
-        """Vectors of the examples' own items, [B, dim]; of padding, any."""
+        """Returns vectors of the examples' own items, [B, dim]; rows of padding hold any."""
         return self._gather(encoded.items)[batch.targets]
 
     def _softmax(
@@ -83,7 +84,7 @@ class MainLoss(nn.Module):
         return losses.weighted_cross_entropy(logits, targets=batch.targets, weight=batch.weight)
 
     def _correction(self, batch: Batch) -> Tensor:
-        """[columns]."""
+        """Returns the sampling correction of each candidate of all ranks, [columns]."""
         log_q = self._log_q(batch)
         if self._settings.candidates.is_corpus:
             log_sampled = torch.zeros_like(log_q)
@@ -96,7 +97,7 @@ class MainLoss(nn.Module):
         )
 
     def _log_q(self, batch: Batch) -> Tensor:
-        """[columns]."""
+        """Returns log Q of each candidate of all ranks, [columns], and updates its estimator."""
         if self.frequency is None:
             return self._gather(batch.log_q)
         if self.training:
@@ -104,29 +105,29 @@ class MainLoss(nn.Module):
         return self.frequency.log_q(self._gather(batch.candidates))
 
     def _gather(self, rows: Tensor) -> Tensor:
-        """From candidates of this rank to columns."""
+        """Gathers rows of this rank's candidates to those of all ranks, [columns, ...]."""
         return losses.gather(rows) if self._settings.candidates.is_global else rows
 
 
 class LearnedTemperature(nn.Module):
-    """A positive number within bounds, learned as its logarithm (Radford et al. 2021, sec. 2.5).
+    """Positive number within bounds, learned as its logarithm (Radford et al. 2021, sec. 2.5).
 
-    Where a step leads out of the bounds, the parameter is set back to the bound, from where a
-    gradient can lead it in again.
+    A step that leaves the bounds sets the parameter to the bound, from where a gradient can lead it
+    in again.
 
     Args:
-        start: The temperature to begin with.
-        bounds: The lowest and the highest temperature.
+        start: Temperature of the first step.
+        bounds: Lowest and highest temperature.
     """
 
     def __init__(self, start: float, bounds: tuple[float, float]) -> None:
         super().__init__()
         self._low, self._high = map(math.log, bounds)
-        # A scalar, which weight decay leaves alone as it does biases.
+        # Weight decay leaves a scalar alone, as it does biases.
         self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
 
     def forward(self) -> Tensor:
-        """A scalar, with a gradient."""
+        """Returns the temperature, a scalar with a gradient."""
         with torch.no_grad():
             self.log_temperature.clamp_(self._low, self._high)
         return self.log_temperature.exp()

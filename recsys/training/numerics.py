@@ -86,7 +86,7 @@ def use_determinism(settings: TrainingConfig) -> None:
 
 
 def seed_dropout(seed: int, step: int) -> None:
-    """Seeds the towers' dropout of a step: equal after a resumption, different on each rank."""
+    """Sets the seed of a step's dropout, which is equal after a resumption and differs by rank."""
     key = hash64(seed, _DROPOUT, step, dist.get_rank())
     torch.manual_seed(int(key) % 2**63)
 

@@ -17,12 +17,12 @@ Losses = dict[str, Tensor]
 
 
 class TwoTowerObjective(nn.Module):
-    """A model with its losses, so that one module is sharded, trained and saved.
+    """Model with its losses, so that one module is sharded, trained and saved.
 
     Args:
         model: The towers.
         main_loss: Loss of the main task.
-        self_supervision: Loss beside it; None: there is none.
+        self_supervision: Loss of the self-supervised task; None: there is none.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class TwoTowerObjective(nn.Module):
         ssl = self.self_supervision
         encoded = self.model(batch, ssl.tower if ssl is not None else None)
         total = self.main_loss(encoded, batch)
-        parts = {"main": total.detach()}
+        losses = {"main": total.detach()}
         if ssl is not None:
             self_supervised = ssl(ssl_batch(encoded, batch))
             total = total + ssl.alpha * self_supervised
-            parts["ssl"] = self_supervised.detach()
+            losses["ssl"] = self_supervised.detach()
         if self.main_loss.learned_temperature is not None:
-            parts["temperature"] = self.main_loss.learned_temperature().detach()
-        return total, parts
+            losses["temperature"] = self.main_loss.learned_temperature().detach()
+        return total, losses
 
     def after_step(self) -> None:
         """Lets the self-supervised method update what no gradient does; call it after each step."""

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar on a terminal, plain lines in a log."""
+"""Progress of a training as it is shown: a bar on a terminal, plain lines in a log."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 _POLL_SECONDS = 0.5
-# Between two plain lines.
+# Seconds between two plain lines.
 _LINE_SECONDS = 10.0
-# What a line of losses holds beside them.
+# Keys of a line of losses that are no losses.
 _NO_LOSSES = ("step", "examples_per_second", "loader_wait")
 
 Line = dict[str, float]
 
 
 class Watcher:
-    """Follows the metrics file of a training in a thread, whatever process writes it.
+    """Thread that follows the metrics file of a training, whatever process writes it.
 
-    An error of a receiver ends the following, and is raised when the block ends.
+    An error of a receiver stops the thread, and is raised when the block ends.
 
     Args:
-        path: The file; it need not be there yet.
-        after_step: Lines up to this step are of an earlier run, and are skipped.
-        receivers: Each is called with the new lines.
+        path: Path of the file, which need not exist yet.
+        after_step: Last step of an earlier process, whose lines are skipped.
+        receivers: Functions that are called with the new lines.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Watcher:
             return []
         with self._path.open("rb") as file:
             inode = os.fstat(file.fileno()).st_ino
-            if inode != self._inode:  # Cut back to a checkpoint, by workers that were restarted.
+            if inode != self._inode:  # Workers that were restarted have cut it back.
                 self._inode, self._offset = inode, 0
             file.seek(self._offset)
             text = file.read()
@@ -89,7 +89,7 @@ class Watcher:
         return [line for line in lines if line["step"] > self._after_step and self._is_new(line)]
 
     def _is_new(self, line: Line) -> bool:
-        """Steps that were lost with a worker are done again, and their lines are the same."""
+        """Returns whether a line is new: steps that were lost with a worker are logged again."""
         key = (int(line["step"]), frozenset(line))
         is_new = key not in self._seen
         self._seen.add(key)
@@ -97,14 +97,14 @@ class Watcher:
 
 
 class TrainingProgress:
-    """Shows steps, examples a second, each loss and the last validation.
+    """Display of steps, examples per second, losses and the last validation.
 
     Args:
-        console: A terminal gets a bar, anything else a line now and then.
-        step: Steps that are already done.
-        total: Steps of all epochs.
-        steps_per_epoch: For the epoch's number.
-        metric: The validation metric to show.
+        console: Console to show it on: a bar on a terminal, else a line now and then.
+        step: Number of steps that are already done.
+        total: Number of steps of all epochs.
+        steps_per_epoch: Number of steps of an epoch.
+        metric: Validation metric to show.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def show(self, lines: list[Line]) -> None:
-        """Takes new lines of metrics."""
+        """Shows new lines of metrics."""
         key = f"validation.{self._metric}"
         for line in lines:
             if "examples_per_second" in line:

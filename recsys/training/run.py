@@ -1,4 +1,4 @@
-"""A training as the driver settles it, once, before its ranks start."""
+"""A training as the driver determines it, once, before its ranks start."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Start:
 
 
 class TrainingRun(Frozen):
-    """One training, which the driver settles and hands to its ranks.
+    """One training, which the driver determines and hands to its ranks.
 
     A rank may run on another machine, and see other files. It reads the data and the checkpoints
     that it sees, and `check` compares them with these.
@@ -134,7 +134,7 @@ def plan_run(
     started_from: str | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> tuple[TrainingRun, TrainingPlan]:
-    """Settles a training before its ranks start.
+    """Determines everything about a training before its ranks start.
 
     Args:
         config: Configuration.

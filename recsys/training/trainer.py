@@ -172,7 +172,7 @@ class Trainer:
         return loss, losses
 
     def finish_step(self, step: int, loss: Tensor) -> None:
-        """Clips and applies the gradients, then lets the objective update what has none."""
+        """Applies the gradients, clipped; then lets the objective update what has none."""
         dense = self.optimizers.dense
         check_gradients(step, loss, (parameter.grad for parameter in dense))
         if self.settings.gradient_clipping is not None:

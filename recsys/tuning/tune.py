@@ -19,9 +19,9 @@ from feature_store.core.files import (
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
+from recsys.checkpoint.training_manifest import training_fingerprint
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
-from recsys.stages.train import training_fingerprint
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.report import render_best, render_tuning_report

@@ -21,13 +21,13 @@ from pipelines.prepared.reader import Prepared
 from pipelines.reports.format import Figures
 from pipelines.statistics.popularity import item_slices
 from recsys.checkpoint.load import load_model
+from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.stages.evaluate import METRICS_JSON
-from recsys.stages.train import TrainManifest
 from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
     INDEX,

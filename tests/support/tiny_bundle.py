@@ -24,10 +24,10 @@ from pipelines.prepared.reader import (
     PreparedManifest,
     QueryState,
 )
+from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.config.load import parse_config
 from recsys.model.two_tower import TwoTower, build_model
-from recsys.stages.train import TrainManifest
 from serving.bundle.manifest import BundleManifest
 from serving.exporting import export as exporting
 

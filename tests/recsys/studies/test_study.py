@@ -19,7 +19,7 @@ from recsys.studies.study import study
 from recsys.studies.units import unit_of
 from recsys.training import launch as launch_module
 from recsys.training.run import TrainingRun
-from tests.recsys.checkpoint.test_compatibility import write_run
+from tests.recsys.comparison.test_compare import write_run
 from tests.support.planted import planted_config, write_planted_log
 
 
