@@ -26,6 +26,8 @@ from pipelines.settings import DataConfig, GivenSplit, context_fault
 from pipelines.urls import shown, without_user
 
 Fits = Callable[[pa.DataType], bool]
+# Paths or URLs by table; `items` and `queries` may be missing.
+Files = dict[str, list[str]]
 
 # Rows and uncompressed bytes that one task reads, unless a single row group is larger.
 _PIECE_ROWS = 1_000_000
@@ -101,8 +103,23 @@ class Sources:
         return {source.table: [shown(file) for file in source.files] for source in tables}
 
 
-def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
-    """Finds the files and checks every column that the configuration names.
+def list_files(data: DataConfig) -> Files:
+    """Lists the files of the log by table; in a bucket, that takes requests.
+
+    Raises:
+        UserError: A path does not exist or holds no Parquet file.
+    """
+    paths = {"events": data.events, "items": data.items, "queries": data.queries}
+    return {table: parquet_files(path) for table, path in paths.items() if path is not None}
+
+
+def open_sources(data: DataConfig, features: FeatureSchema, files: Files) -> Sources:
+    """Reads the footers of all files, and checks every column that the configuration names.
+
+    Args:
+        data: The configuration of the log.
+        features: Features whose columns are checked.
+        files: Files of the log, see `list_files`.
 
     Raises:
         UserError: A file is missing, empty or corrupt, or a column is missing or of a wrong type.
@@ -110,9 +127,10 @@ def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
     fault = context_fault(data, features)
     if fault is not None:
         raise UserError(f"{fault}; change it, or remove the feature.")
-    events = open_source(data.events, "events")
-    items = open_source(data.items, "items") if data.items is not None else None
-    queries = open_source(data.queries, "queries") if data.queries is not None else None
+    events = _open(files["events"], "events")
+    items, queries = (
+        _open(files[table], table) if table in files else None for table in ("items", "queries")
+    )
     _check_events(events, data)
     for feature in features.context_columns:
         _check_feature(events, feature, "features.context")
@@ -121,18 +139,13 @@ def open_sources(data: DataConfig, features: FeatureSchema) -> Sources:
     return Sources(events, items, queries)
 
 
-def source_state(data: DataConfig) -> dict[str, list[tuple[str, int, str]]]:
+def source_state(files: Files) -> dict[str, list[tuple[str, int, str]]]:
     """Returns each file's size and modification time by table, to detect changes.
 
     Raises:
-        UserError: A path does not exist or holds no Parquet file.
+        UserError: A file cannot be read.
     """
-    paths = {"events": data.events, "items": data.items, "queries": data.queries}
-    return {
-        table: _states(parquet_files(path), table)
-        for table, path in paths.items()
-        if path is not None
-    }
+    return {table: _states(paths, table) for table, paths in files.items()}
 
 
 def _states(files: list[str], table: str) -> list[tuple[str, int, str]]:
@@ -177,7 +190,10 @@ def open_source(path: str, table: str) -> Source:
     Raises:
         UserError: A file is missing, empty or corrupt, or files do not match.
     """
-    files = parquet_files(path)
+    return _open(parquet_files(path), table)
+
+
+def _open(files: list[str], table: str) -> Source:
     footers = read_footers(files, table)
     schema = common_schema(files, footers, table)
     pieces: list[Piece] = []

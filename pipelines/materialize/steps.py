@@ -18,7 +18,7 @@ from feature_store.online.store import Contents, OnlineStore, View
 from feature_store.schema import SIDES, Side
 from pipelines.executor import Executor, LocalExecutor
 from pipelines.executor.tasks import run_tasks
-from pipelines.logs.tables import Source, open_sources
+from pipelines.logs.tables import Source, list_files, open_sources
 from pipelines.materialize import tasks as tasks
 from pipelines.prepared.reader import SPLITS, Prepared
 
@@ -78,7 +78,7 @@ class WaitingRows:
 def write_features(stage: Stage) -> tuple[list[FeatureView], list[WaitingRows]]:
     """The snapshots of both sides; the rows for the online store wait in files."""
     log = stage.prepared.manifest
-    sources = open_sources(log.data, log.features)
+    sources = open_sources(log.data, log.features, list_files(log.data))
     views: list[FeatureView] = []
     waiting: list[WaitingRows] = []
     for side in SIDES:

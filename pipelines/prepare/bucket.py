@@ -1,4 +1,4 @@
-"""The rows of a bucket, which is all events of some queries, before they become examples."""
+"""The rows of a bucket, which holds all events of some queries, before they become examples."""
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -21,33 +21,43 @@ class Inventory:
     """The files that every bucket reads.
 
     Attributes:
-        scans: The events of each piece, in order.
-        buckets: How many.
-        items: Ids of the items.
-        known: [items] of NumPy: which ones are of this run; events of others are put aside.
-        queries: Columns id and index, partitioned by bucket.
-        vocabulary: The directory that `SideEncoder.save` wrote.
+        scans: Files of the events of each piece, in order.
+        buckets: Number of buckets.
+        items: File of the items' ids.
+        current: NumPy file, [items]: which items are in this run's log; events of others are put
+            aside.
+        queries: File with columns id and index, partitioned by bucket.
+        vocabulary: Directory that `SideEncoder.save` wrote.
     """
 
     scans: tuple[Path, ...]
     buckets: int
     items: Path
-    known: Path
+    current: Path
     queries: Path
     vocabulary: Path
 
 
 @lru_cache(maxsize=1)
 def load_inventory(path: Path) -> Inventory:
-    """From JSON; a worker process keeps it between tasks."""
+    """Reads an inventory from JSON; a worker process keeps it between tasks."""
     return TypeAdapter(Inventory).validate_json(path.read_bytes())
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of events by the ranks of their ids, which are in code-point order; all [rows].
+    """Rows of events; every field is [rows].
 
-    `context` is a key of the row's context, and `place` its place among all rows of the bucket.
+    Attributes:
+        query: Position of the query's id in code-point order.
+        item: Position of the item's id in code-point order.
+        time: Microseconds since 1970.
+        weight: Weight in the loss.
+        split: Split that the log gives, an index into `SPLITS`; -1 where it gives none.
+        piece: Number of the event's piece.
+        row: Row of the event in its piece.
+        context: Key of the event's context, see `context_order`.
+        position: Position among all rows of the bucket.
     """
 
     query: Ints
@@ -58,10 +68,10 @@ class Rows:
     piece: Ints
     row: Ints
     context: Ints
-    place: Ints
+    position: Ints
 
     def take(self, rows: Ints) -> "Rows":
-        """The given rows, in that order."""
+        """Returns the given rows, in that order."""
         return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
@@ -70,10 +80,10 @@ class BucketRows:
     """All rows of a bucket.
 
     Attributes:
-        rows: In no order.
-        item_ids: In code-point order.
-        query_ids: In code-point order.
-        context: [rows] raw, as `context.<feature>`.
+        rows: The rows, in the order of the pieces.
+        item_ids: Distinct ids of the items, in code-point order.
+        query_ids: Distinct ids of the queries, in code-point order.
+        context: [rows] raw values of the context, as `context.<feature>`.
     """
 
     rows: Rows
@@ -86,16 +96,16 @@ def read_bucket(inventory: Inventory, bucket: int, features: FeatureSchema) -> B
     """Gathers the rows of a bucket from all scans.
 
     Args:
-        inventory: The files.
-        bucket: Which.
-        features: Of which the context is used.
+        inventory: Files to read.
+        bucket: Number of the bucket.
+        features: Schema whose context is read.
     """
     batches: list[pa.RecordBatch] = []
     piece: list[Ints] = []
     for index, path in enumerate(inventory.scans):
-        found = read_partitions(path, [bucket], inventory.buckets)
-        batches.extend(found)
-        piece.append(np.full(sum(len(batch) for batch in found), index))
+        of_piece = read_partitions(path, [bucket], inventory.buckets)
+        batches.extend(of_piece)
+        piece.append(np.full(sum(len(batch) for batch in of_piece), index))
     table = pa.Table.from_batches(batches).combine_chunks()
     query, query_ids = _codes(table["query"])
     item, item_ids = _codes(table["item"])
@@ -109,21 +119,21 @@ def read_bucket(inventory: Inventory, bucket: int, features: FeatureSchema) -> B
         piece=np.concatenate(piece),
         row=table["row"].to_numpy(),
         context=context_order(raw) if raw.num_columns else np.zeros(len(table), np.int64),
-        place=np.arange(len(table)),
+        position=np.arange(len(table)),
     )
     return BucketRows(rows, item_ids, query_ids, raw)
 
 
 def query_index(inventory: Inventory, bucket: int, query_ids: pa.Array) -> Ints:
-    """The index of each of the bucket's queries."""
+    """Returns the index of each of the bucket's queries, [queries]."""
     batches = read_partitions(inventory.queries, [bucket], inventory.buckets)
     table = pa.Table.from_batches(batches)
-    place = pc.index_in(query_ids, value_set=table["id"].combine_chunks())
-    return table["index"].to_numpy()[place.to_numpy()]
+    position = pc.index_in(query_ids, value_set=table["id"].combine_chunks())
+    return table["index"].to_numpy()[position.to_numpy()]
 
 
 def without_duplicates(rows: Rows) -> tuple[Rows, Rows]:
-    """Sorts by (query, time, item); of equal events the heaviest stays, and the rest is second."""
+    """Sorts by (query, time, item), and returns the heaviest of equal events, and the others."""
     keys = (rows.row, rows.piece, rows.context, rows.split, -rows.weight)
     order = np.lexsort((*keys, rows.item, rows.time, rows.query))
     rows = rows.take(order)
@@ -137,7 +147,7 @@ def without_duplicates(rows: Rows) -> tuple[Rows, Rows]:
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """[rows] positions in the distinct values, and these in code-point order."""
+    """Returns the distinct values in code-point order, and each row's position in them, first."""
     encoded = column.combine_chunks().dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy()
     ranks = np.empty(len(order), np.int64)

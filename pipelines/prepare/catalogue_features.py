@@ -1,21 +1,18 @@
-"""The catalogue of items or queries: which ids there are, and their encoded features.
+"""The encoded features of items or queries, in the order of the catalogue's ids.
 
 Ids, vocabularies and encoded features of a side are held in memory while they are put together;
-the rows of its table are read and encoded by tasks, a piece at a time.
+the rows of its table are counted and encoded by tasks, a piece at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import starmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.arrow import id_strings
 from feature_store.core.columns import (
     Bools,
     Column,
@@ -25,111 +22,23 @@ from feature_store.core.columns import (
     read_columns,
     write_columns,
 )
-from feature_store.core.files import write_json, write_parquet
-from feature_store.encoding.collisions import collision_warning
+from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder, present_rows
-from feature_store.encoding.fitting import (
-    fit_scaling,
-    fit_vocabulary,
-    hash_collisions,
-    partial_counts,
-)
-from feature_store.encoding.scaling import Scaling
-from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
-from feature_store.forgotten import Forgotten
-from feature_store.kinds import (
-    AnyFeature,
-    Feature,
-    IdFeature,
-    NumericFeature,
-    TokenFeature,
-    VectorFeature,
-)
-from feature_store.schema import FeatureGroup, FeatureSchema, Side, qualified
+from feature_store.encoding.fitting import partial_counts
+from feature_store.encoding.vocabulary import Vocabulary
+from feature_store.kinds import AnyFeature, Feature, IdFeature
+from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.tables import Piece, read_piece
-from pipelines.prepare.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
-from pipelines.statistics.summaries import Summary, summarise
-
-# Of a feature, by its place: `partial_counts` of all pieces.
-Counted = Callable[[int], Iterable[pa.Table]]
-
-
-@lru_cache(maxsize=8)
-def load_ids(path: Path) -> Vocabulary:
-    """The ids of a catalogue; a worker process keeps them between tasks."""
-    return Vocabulary.load(path)
-
-
-@dataclass(frozen=True)
-class ReadIds:
-    """A task: write the ids of a piece of a side's table to `path`."""
-
-    piece: Piece
-    column: str
-    path: Path
-
-
-def read_ids(task: ReadIds) -> None:
-    """Writes one string column, null where the table has null."""
-    ids = id_strings(read_piece(task.piece, [task.column])[task.column])
-    write_parquet(task.path, pa.table({"id": ids}))
-
-
-def rows_file(directory: Path, piece: int) -> Path:
-    """Of NumPy: the rows of a piece that are kept."""
-    return directory / f"rows-{piece:05d}.npy"
-
-
-def kept_rows(parts: list[pa.Array], side: Side, forgotten: Forgotten) -> list[Rejections]:
-    """By piece, in order, the rejected rows.
-
-    They are null ids, ids to be forgotten, and all but the first row of an id.
-    """
-    encoded = pa.concat_arrays(parts).dictionary_encode()
-    codes = pc.fill_null(encoded.indices, -1).to_numpy()
-    is_first = np.zeros(len(codes), bool)
-    is_first[np.unique(codes, return_index=True)[1]] = True
-    is_forgotten = np.append(forgotten.contains(side, encoded.dictionary), False)[codes]
-    found: list[Rejections] = []
-    start = 0
-    for part in parts:
-        rejections = Rejections(len(part))
-        end = start + len(part)
-        rejections.reject(part.is_null(), NULL_ID)
-        rejections.reject(is_forgotten[start:end], FORGOTTEN)
-        rejections.reject(~is_first[start:end], REPEATED_ID)
-        found.append(rejections)
-        start = end
-    return found
-
-
-def without_forgotten(
-    encoder: SideEncoder, side: Side, forgotten: Forgotten
-) -> tuple[SideEncoder, bool]:
-    """An earlier run's encoder with null in place of ids to be forgotten; and whether it had any.
-
-    Their rows stay, so that others do not move.
-    """
-    ids = encoder.ids
-    is_forgotten = forgotten.contains(side, ids.tokens)
-    if not is_forgotten.any():
-        return encoder, False
-    tokens = pc.if_else(pa.array(is_forgotten), None, ids.tokens)
-    cleared = Vocabulary(tokens, ids.counts, ids.first_row)
-    return SideEncoder(
-        side, encoder.features, cleared, encoder.vocabularies, encoder.scalings, encoder.items
-    ), True
-
-
-def grow_ids(ids: pa.Array, previous: Vocabulary | None) -> Vocabulary:
-    """The catalogue's ids, each counted once; those of an earlier run keep their place.
-
-    Args:
-        ids: Distinct ids of this run.
-        previous: Of the earlier run; ids that are gone stay, with count 0.
-    """
-    counts = pa.table({"token": ids, "count": pa.array(np.ones(len(ids), np.int64))})
-    return grow_vocabulary(counts, first_row=0, previous=previous)
+from pipelines.prepare.catalogue_ids import (
+    Catalogue,
+    current_file,
+    grow_ids,
+    rows_file,
+    without_forgotten,
+)
+from pipelines.prepare.encoders import fit_encoder, load_encoder
+from pipelines.prepare.job import Run, count_of
+from pipelines.statistics.summaries import Summary, merge, summarise, summarise_column
 
 
 @dataclass(frozen=True)
@@ -137,10 +46,10 @@ class CountFeatures:
     """A task: count what encoding learns from, in a piece of a side's table.
 
     Attributes:
-        piece: Of the table.
-        features: Of the side.
-        rows: Of the piece, those that are kept; a file of NumPy.
-        directory: For the files of `counts_file`.
+        piece: Piece of the table.
+        features: Features of the side.
+        rows: NumPy file of the piece's kept rows.
+        directory: Folder for the files of `counts_file`.
     """
 
     piece: Piece
@@ -149,101 +58,17 @@ class CountFeatures:
     directory: Path
 
 
-def counts_file(directory: Path, feature: int, piece: int) -> Path:
-    """Of the side's feature number `feature` in a piece; see `partial_counts`."""
-    return directory / f"counts-{feature:03d}-{piece:05d}.parquet"
-
-
-def read_counts(counted: list[CountFeatures], feature: int) -> Iterator[pa.Table]:
-    """Of one feature, by piece; `count_features` is done."""
-    for task in counted:
-        yield pq.read_table(counts_file(task.directory, feature, task.piece.index))
-
-
-def count_features(task: CountFeatures) -> Summary:
-    """Writes a file for each feature but the id, and sums up the columns."""
-    table = _kept_table(task.piece, task.features, task.rows)
-    for index, feature in enumerate(task.features):
-        if not isinstance(feature, IdFeature):
-            counts = partial_counts(feature, table[feature.name])
-            write_parquet(counts_file(task.directory, index, task.piece.index), counts)
-    return summarise(table)
-
-
-def build_encoder(
-    side: FeatureGroup,
-    features: tuple[AnyFeature, ...],
-    ids: Vocabulary,
-    counted: Counted,
-    previous: SideEncoder | None,
-    items: SideEncoder | None = None,
-    *,
-    clear_unused: bool = False,
-) -> SideEncoder:
-    """Grows the vocabularies and scalings of a side or the context from what was counted.
-
-    With `clear_unused`, tokens that are no longer in use are cleared: they may be of a row that is
-    to be forgotten. `items` is the items' encoder, whose vocabularies features may share.
-    """
-    vocabularies: dict[str, Vocabulary] = {}
-    scalings: dict[str, Scaling] = {}
-    for index, feature in enumerate(features):
-        if isinstance(feature, NumericFeature | VectorFeature):
-            scalings[feature.name] = fit_scaling(feature, counted(index))
-        elif isinstance(feature, TokenFeature) and feature.has_vocabulary:
-            vocabularies[feature.name] = fit_vocabulary(
-                feature,
-                counted(index),
-                previous.vocabularies[feature.name] if previous is not None else None,
-                clear_unused=clear_unused,
-            )
-    return SideEncoder(side, features, ids, vocabularies, scalings, items)
-
-
-def shared_encoder(
-    vocabulary: Path, schema: FeatureSchema, side: FeatureGroup
-) -> SideEncoder | None:
-    """The items' encoder, which is saved already, where features of a side share its tables."""
-    if all(feature.shared_table is None for feature in schema.of(side)):
-        return None
-    return SideEncoder.load(vocabulary, schema, "item")
-
-
-def write_hashing_statistics(
-    path: Path, side: FeatureGroup, features: tuple[AnyFeature, ...], counted: Counted
-) -> list[str]:
-    """Writes how many tokens of each hashed feature share a row, where a side has such features.
-
-    Args:
-        path: For JSON: by `<side>.<feature>` the fields of `Collisions`.
-        side: Which.
-        features: Of the side, or the context.
-        counted: What was counted.
-
-    Returns:
-        A sentence for each feature with many collisions.
-    """
-    found = {
-        qualified(side, feature): hash_collisions(feature, counted(index))
-        for index, feature in enumerate(features)
-        if isinstance(feature, TokenFeature) and feature.hash_buckets is not None
-    }
-    if found:
-        write_json(path, {name: asdict(collisions) for name, collisions in found.items()})
-    return [text for text in starmap(collision_warning, found.items()) if text is not None]
-
-
 @dataclass(frozen=True)
 class EncodeFeatures:
     """A task: encode the kept rows of a piece of a side's table.
 
     Attributes:
-        piece: Of the table.
-        side: Which.
-        schema: The features of both sides.
-        rows: Of the piece, those that are kept; a file of NumPy.
-        vocabulary: The directory that `SideEncoder.save` wrote.
-        path: For the encoded columns.
+        piece: Piece of the table.
+        side: Side of the table.
+        schema: Features of both sides.
+        rows: NumPy file of the piece's kept rows.
+        vocabulary: Directory that `SideEncoder.save` wrote.
+        path: File for the encoded columns.
     """
 
     piece: Piece
@@ -254,26 +79,93 @@ class EncodeFeatures:
     path: Path
 
 
+def encode_catalogue(
+    run: Run, catalogue: Catalogue, previous: SideEncoder | None
+) -> tuple[Vocabulary, Summary | None]:
+    """Grows the vocabularies of a side, and encodes its features.
+
+    Returns:
+        The ids by index; and statistics of the columns of the side's table, if there is one.
+    """
+    side, source = catalogue.side, catalogue.source
+    features = run.job.features.side(side)
+    table = "items" if side == "item" else "queries"
+    folder = run.folder(side)
+    clear_unused = False
+    if previous is not None:
+        previous, clear_unused = without_forgotten(previous, side, run.job.forgotten)
+    ids = grow_ids(catalogue.ids, previous.ids if previous is not None else None)
+    run.job.progress.begin(f"encoding {len(ids):,} {table}, {count_of(len(features), 'feature')}")
+    has_columns = any(not isinstance(feature, IdFeature) for feature in features)
+    pieces = source.pieces if source is not None and has_columns else ()
+    count_tasks = [
+        CountFeatures(piece, features, rows_file(folder, piece.index), folder) for piece in pieces
+    ]
+    summaries = run.tasks(f"{side}-count", count_features, count_tasks)
+    counted = partial(_counts, count_tasks)
+    encoder = fit_encoder(run, side, features, ids, counted, previous, clear_unused=clear_unused)
+    encode_tasks = [
+        EncodeFeatures(
+            piece,
+            side,
+            run.job.features,
+            rows_file(folder, piece.index),
+            run.directory / "vocabulary",
+            folder / f"encoded-{piece.index:05d}.arrow",
+        )
+        for piece in pieces
+    ]
+    run.tasks(f"{side}-encode", encode_features, encode_tasks)
+    current = np.zeros(len(ids), bool)
+    current[ids.rows(catalogue.ids)] = True
+    write_array(current_file(folder), current)
+    row_ids = catalogue.row_ids if pieces else catalogue.row_ids[:0]
+    columns = _join_features(encoder, [task.path for task in encode_tasks], row_ids, current)
+    write_columns(run.directory / table / "features.arrow", columns)
+    return ids, _summary(run, catalogue, summaries)
+
+
+def counts_file(directory: Path, feature: int, piece: int) -> Path:
+    """Returns the file of a feature's `partial_counts` in a piece; both are given by number."""
+    return directory / f"counts-{feature:03d}-{piece:05d}.parquet"
+
+
+def count_features(task: CountFeatures) -> Summary:
+    """Writes a file for each feature but the id, and returns statistics of the columns."""
+    table = _kept_table(task.piece, task.features, task.rows)
+    for index, feature in enumerate(task.features):
+        if not isinstance(feature, IdFeature):
+            counts = partial_counts(feature, table[feature.name])
+            write_parquet(counts_file(task.directory, index, task.piece.index), counts)
+    return summarise(table)
+
+
 def encode_features(task: EncodeFeatures) -> None:
-    """Writes the encoded features, one row a kept row."""
+    """Writes the encoded features, one row for each kept row."""
     encoder = load_encoder(task.vocabulary, task.schema.model_dump_json(), task.side)
     table = _kept_table(task.piece, encoder.features, task.rows)
     write_columns(task.path, encoder.encode(table))
 
 
-def join_features(
+def _counts(tasks: list[CountFeatures], feature: int) -> Iterator[pa.Table]:
+    """Yields what the finished tasks counted of a feature."""
+    for task in tasks:
+        yield pq.read_table(counts_file(task.directory, feature, task.piece.index))
+
+
+def _join_features(
     encoder: SideEncoder, parts: list[Path], row_ids: pa.Array, current: Bools
 ) -> dict[str, Column]:
     """Brings encoded rows into the order of the catalogue.
 
     Args:
-        encoder: Of the side.
-        parts: Of `encode_features`, in order; none where there is no table.
-        row_ids: The ids of all parts' rows.
-        current: [ids] which ids are of this run; the others are absent in every feature.
+        encoder: Encoder of the side.
+        parts: Files that `encode_features` wrote, in order; none where there is no table.
+        row_ids: Ids of all parts' rows.
+        current: [ids] whether an id is in this run's log; others are absent in every feature.
 
     Returns:
-        By feature name; ids without a row are absent in every feature but the id.
+        Columns by feature name; ids without a row are absent in every feature but the id.
     """
     rows = np.full(len(encoder.ids), len(row_ids))  # The last row is empty.
     rows[encoder.ids.rows(row_ids)] = np.arange(len(row_ids))
@@ -288,25 +180,29 @@ def join_features(
     return columns
 
 
-@lru_cache(maxsize=4)
-def load_encoder(vocabulary: Path, schema: str, side: FeatureGroup) -> SideEncoder:
-    """As it was saved; a worker process keeps it between tasks."""
-    return SideEncoder.load(vocabulary, FeatureSchema.model_validate_json(schema), side)
+def _summary(run: Run, catalogue: Catalogue, parts: list[Summary]) -> Summary | None:
+    """Joins statistics of the pieces' columns, and adds those of the ids."""
+    if catalogue.source is None:
+        return None
+    columns = {run.job.data.columns.id_of(catalogue.side): summarise_column(catalogue.row_ids)}
+    if parts:
+        columns |= merge(parts).columns
+    return Summary(len(catalogue.row_ids), columns)
 
 
 def _kept_table(piece: Piece, features: Sequence[AnyFeature], rows: Path) -> pa.Table:
-    """The features' raw values in the kept rows; the catalogue itself knows the ids."""
+    """Reads the features' raw values in the kept rows; the ids are in the catalogue already."""
     names = [feature.name for feature in features if not isinstance(feature, IdFeature)]
     return read_piece(piece, names).take(pa.array(np.load(rows)))
 
 
 def _no_columns(rows: int) -> pa.Table:
-    """Rows without a feature; a table without any column would have no rows."""
+    """Builds rows without a feature; a table without any column would have no rows."""
     return pa.table({"": pa.nulls(rows)})
 
 
 def _concatenated(columns: Sequence[Column], rows: Ints) -> Column:
-    """Rows of all columns together, which are of one feature."""
+    """Takes rows of all columns together, which are of one feature."""
     jagged = [column for column in columns if isinstance(column, Jagged)]
     if jagged:
         return Jagged.concatenate(jagged).take(rows)

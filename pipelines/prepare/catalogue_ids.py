@@ -1,8 +1,8 @@
-"""The steps of `prepare` that read and encode the catalogue of items or queries."""
+"""The ids of the catalogue of items or queries: read, checked, and grown from run to run."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +10,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.columns import write_columns
+from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.encoding.vocabulary import Vocabulary
+from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
+from feature_store.forgotten import Forgotten
 from feature_store.schema import Side
-from pipelines.logs.tables import Source
-from pipelines.prepare import catalogue_features as catalogue
+from pipelines.logs.tables import Piece, Source, read_piece
+from pipelines.prepare.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan, kept_ids
-from pipelines.statistics.summaries import Summary, merge, summarise_column
 
-# So many may be in memory with their repetitions.
-_FEW_IDS = 1_000_000
+# Number of ids that may be in memory with their repetitions.
+_REPEATED_IDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is known of a side.
+    """The items or the queries of this run.
 
     Attributes:
-        side: Which.
-        source: Its table, if there is one.
-        row_ids: The ids of the table's kept rows.
+        side: Side of the catalogue.
+        source: Table of the side, if there is one.
+        row_ids: Ids of the table's kept rows.
         ids: All distinct ids of this run.
-        rejected: Rows of the table by reason.
-        rejected_rows: By piece, the file of those that are to be put aside.
+        rejected: Number of the table's rejected rows by reason.
+        rejected_rows: File of the rejected rows by piece.
     """
 
     side: Side
@@ -47,8 +47,18 @@ class Catalogue:
     rejected_rows: dict[int, Path]
 
 
+def rows_file(directory: Path, piece: int) -> Path:
+    """Returns the NumPy file of the rows of a piece that are kept."""
+    return directory / f"rows-{piece:05d}.npy"
+
+
+def current_file(directory: Path) -> Path:
+    """Returns the NumPy file that says of each id whether it is in this run's log."""
+    return directory / "current.npy"
+
+
 def read_catalogue(run: Run, side: Side) -> Catalogue:
-    """Reads the ids of a side's table, and finds the rows to be kept.
+    """Reads the ids of a side's table, and decides which rows are kept.
 
     Raises:
         UserError: None of the rows has an id.
@@ -61,113 +71,123 @@ def read_catalogue(run: Run, side: Side) -> Catalogue:
     folder = run.folder(side)
     column = run.job.data.columns.id_of(side)
     tasks = [
-        catalogue.ReadIds(piece, column, folder / f"ids-{piece.index:05d}.parquet")
-        for piece in source.pieces
+        ReadIds(piece, column, folder / f"ids-{piece.index:05d}.parquet") for piece in source.pieces
     ]
-    run.tasks(f"{side}-ids", catalogue.read_ids, tasks)
+    run.tasks(f"{side}-ids", read_ids, tasks)
     parts = [_ids(task.path) for task in tasks]
     counts: Counter[str] = Counter()
-    rejected: dict[int, Path] = {}
+    rejected_rows: dict[int, Path] = {}
     kept: list[pa.Array] = []
-    found = catalogue.kept_rows(parts, side, run.job.forgotten)
-    for piece, part, rejections in zip(source.pieces, parts, found, strict=True):
+    checked = _check_ids(parts, side, run.job.forgotten)
+    for piece, part, rejections in zip(source.pieces, parts, checked, strict=True):
         kept.append(part.filter(pa.array(rejections.kept)))
-        rows = catalogue.rows_file(folder, piece.index)
-        write_array(rows, np.flatnonzero(rejections.kept))
+        write_array(rows_file(folder, piece.index), np.flatnonzero(rejections.kept))
         counts.update(rejections.counts())
-        put_aside = rejections.table()
-        if len(put_aside):
-            rejected[piece.index] = folder / f"rejected-{piece.index:05d}.parquet"
-            write_parquet(rejected[piece.index], put_aside)
+        table = rejections.table()
+        if len(table):
+            rejected_rows[piece.index] = folder / f"rejected-{piece.index:05d}.parquet"
+            write_parquet(rejected_rows[piece.index], table)
     row_ids = pa.concat_arrays(kept)
     if not len(row_ids):
         raise UserError(
             f"{source.table}: all {count_of(source.rows, 'row')} have a null id in column "
             f"{column!r}; mend the table, or set data.columns.{side}_id."
         )
-    return Catalogue(side, source, row_ids, row_ids, dict(counts), rejected)
+    return Catalogue(side, source, row_ids, row_ids, dict(counts), rejected_rows)
 
 
-def complete_catalogue(found: Catalogue, scans: tuple[Scan, ...]) -> Catalogue:
+def complete_catalogue(catalogue: Catalogue, scans: tuple[Scan, ...]) -> Catalogue:
     """Adds ids that only the events have: of all queries, and of items without a table."""
-    if found.side == "item" and found.source is not None:
-        return found
-    ids, waiting = found.row_ids, 0
+    if catalogue.side == "item" and catalogue.source is not None:
+        return catalogue
+    ids, waiting = catalogue.row_ids, 0
     parts = [ids]
     for task in scans:
-        parts.append(kept_ids(task, found.side))
+        parts.append(kept_ids(task, catalogue.side))
         waiting += len(parts[-1])
-        if waiting > max(_FEW_IDS, len(ids)):  # Each id is looked at a few times at most.
+        # Each id is compared only a few times if the limit grows with the number of ids.
+        if waiting > max(_REPEATED_IDS, len(ids)):
             ids, waiting = pc.unique(pa.concat_arrays(parts)), 0
             parts = [ids]
-    return replace(found, ids=pc.unique(pa.concat_arrays(parts)))
+    return replace(catalogue, ids=pc.unique(pa.concat_arrays(parts)))
 
 
-def encode_catalogue(
-    run: Run, found: Catalogue, previous: SideEncoder | None
-) -> tuple[Vocabulary, Summary | None]:
-    """Grows the vocabularies of a side, and encodes its features.
+def grow_ids(ids: pa.Array, previous: Vocabulary | None) -> Vocabulary:
+    """Returns the catalogue's ids, each counted once; those of an earlier run keep their row.
 
-    Returns:
-        The ids, their place being the index; and what the columns of the side's table hold.
+    Args:
+        ids: Distinct ids of this run.
+        previous: Ids of the earlier run; those that are gone stay, with count 0.
     """
-    side, source = found.side, found.source
-    features = run.job.features.side(side)
-    table = "items" if side == "item" else "queries"
-    folder = run.folder(side)
-    clear_unused = False
-    if previous is not None:
-        previous, clear_unused = catalogue.without_forgotten(previous, side, run.job.forgotten)
-    ids = catalogue.grow_ids(found.ids, previous.ids if previous is not None else None)
-    run.job.progress.begin(f"encoding {len(ids):,} {table}, {count_of(len(features), 'feature')}")
-    has_columns = any(not feature.is_id for feature in features)
-    pieces = source.pieces if source is not None and has_columns else ()
-    count_tasks = [
-        catalogue.CountFeatures(piece, features, catalogue.rows_file(folder, piece.index), folder)
-        for piece in pieces
-    ]
-    summaries = run.tasks(f"{side}-count", catalogue.count_features, count_tasks)
-    counted = partial(catalogue.read_counts, count_tasks)
-    items = catalogue.shared_encoder(run.directory / "vocabulary", run.job.features, side)
-    encoder = catalogue.build_encoder(
-        side, features, ids, counted, previous, items, clear_unused=clear_unused
-    )
-    encoder.save(run.directory / "vocabulary")
-    path = run.directory / "statistics" / f"{side}.hashing.json"
-    for warning in catalogue.write_hashing_statistics(path, side, features, counted):
-        run.job.progress.note(warning)
-    encode_tasks = [
-        catalogue.EncodeFeatures(
-            piece,
-            side,
-            run.job.features,
-            catalogue.rows_file(folder, piece.index),
-            run.directory / "vocabulary",
-            folder / f"encoded-{piece.index:05d}.arrow",
-        )
-        for piece in pieces
-    ]
-    run.tasks(f"{side}-encode", catalogue.encode_features, encode_tasks)
-    current = np.zeros(len(ids), bool)
-    current[ids.rows(found.ids)] = True
-    write_array(folder / "current.npy", current)
-    row_ids = found.row_ids if pieces else found.row_ids[:0]
-    columns = catalogue.join_features(
-        encoder, [task.path for task in encode_tasks], row_ids, current
-    )
-    write_columns(run.directory / table / "features.arrow", columns)
-    return ids, _summary(run, found, summaries)
+    counts = pa.table({"token": ids, "count": pa.array(np.ones(len(ids), np.int64))})
+    return grow_vocabulary(counts, first_row=0, previous=previous)
 
 
-def _summary(run: Run, found: Catalogue, parts: list[Summary]) -> Summary | None:
-    if found.source is None:
-        return None
-    columns = {run.job.data.columns.id_of(found.side): summarise_column(found.row_ids)}
-    if parts:
-        columns |= merge(parts).columns
-    return Summary(len(found.row_ids), columns)
+def without_forgotten(
+    encoder: SideEncoder, side: Side, forgotten: Forgotten
+) -> tuple[SideEncoder, bool]:
+    """Puts null in place of ids to be forgotten, and returns whether there were any.
+
+    Their rows stay, so that others do not move.
+    """
+    ids = encoder.ids
+    is_forgotten = forgotten.contains(side, ids.tokens)
+    if not is_forgotten.any():
+        return encoder, False
+    tokens = pc.if_else(pa.array(is_forgotten), None, ids.tokens)
+    cleared = Vocabulary(tokens, ids.counts, ids.first_row)
+    return SideEncoder(
+        side, encoder.features, cleared, encoder.vocabularies, encoder.scalings, encoder.items
+    ), True
+
+
+@lru_cache(maxsize=8)
+def load_ids(path: Path) -> Vocabulary:
+    """Reads the ids of a catalogue; a worker process keeps them between tasks."""
+    return Vocabulary.load(path)
+
+
+@dataclass(frozen=True)
+class ReadIds:
+    """A task: write the ids of a piece of a side's table.
+
+    Attributes:
+        piece: Piece of the table.
+        column: Column of the ids.
+        path: File for the ids.
+    """
+
+    piece: Piece
+    column: str
+    path: Path
+
+
+def read_ids(task: ReadIds) -> None:
+    """Writes one string column, null where the table has null."""
+    ids = id_strings(read_piece(task.piece, [task.column])[task.column])
+    write_parquet(task.path, pa.table({"id": ids}))
 
 
 def _ids(path: Path) -> pa.Array:
-    """One array, also of a table without rows."""
+    """Reads what `read_ids` wrote as one array, also of a table without rows."""
     return pa.concat_arrays([pa.array([], pa.string()), *pq.read_table(path)["id"].chunks])
+
+
+def _check_ids(parts: list[pa.Array], side: Side, forgotten: Forgotten) -> list[Rejections]:
+    """Rejects null ids, ids to be forgotten, and all but the first row of an id, piece by piece."""
+    encoded = pa.concat_arrays(parts).dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    is_first = np.zeros(len(codes), bool)
+    is_first[np.unique(codes, return_index=True)[1]] = True
+    is_forgotten = np.append(forgotten.contains(side, encoded.dictionary), False)[codes]
+    checked: list[Rejections] = []
+    start = 0
+    for part in parts:
+        rejections = Rejections(len(part))
+        end = start + len(part)
+        rejections.reject(part.is_null(), NULL_ID)
+        rejections.reject(is_forgotten[start:end], FORGOTTEN)
+        rejections.reject(~is_first[start:end], REPEATED_ID)
+        checked.append(rejections)
+        start = end
+    return checked

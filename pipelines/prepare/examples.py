@@ -1,7 +1,7 @@
-"""From cleaned events to examples: duplicates, splits, history and shuffle, a bucket at a time.
+"""Examples of the kept events: duplicates, splits and histories, a bucket at a time.
 
 A bucket holds all events of some queries. Everything here is a pure function of a query's events,
-so that neither the files' partitioning nor the number of buckets shows in the result.
+so the result depends neither on how events lie in files nor on the number of buckets.
 """
 
 from collections.abc import Iterator
@@ -10,47 +10,51 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from feature_store.core.columns import Column, Ints, Jagged, to_arrow, write_columns
-from feature_store.core.files import write_array, write_parquet
-from feature_store.core.hashing import hash64, hash_strings
+from feature_store.core.files import write_array, write_text
+from feature_store.core.hashing import crc32, hash64, hash_strings
+from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema, qualified
-from pipelines.executor.shuffle import Partitioned, read_partitions, write_partitions
+from pipelines.executor.shuffle import Partitioned, write_partitions
 from pipelines.prepare.bucket import (
+    Inventory,
     Rows,
     load_inventory,
     query_index,
     read_bucket,
     without_duplicates,
 )
-from pipelines.prepare.catalogue_features import load_encoder, load_ids
+from pipelines.prepare.catalogue_ids import current_file, load_ids
 from pipelines.prepare.cleaning import DUPLICATE, UNKNOWN_ITEM
 from pipelines.prepare.context import Context
-from pipelines.prepare.histories import Events, example_history, query_state, questions
+from pipelines.prepare.encoders import load_encoder
+from pipelines.prepare.histories import Events, example_history, query_state, requests
+from pipelines.prepare.job import Run, count_of
+from pipelines.prepare.scan import Scans
 from pipelines.prepare.sequences import sequences_file, write_sequences
 from pipelines.prepare.splits import TEST, TRAIN, assign_splits
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import EXAMPLE_SCHEMA, SPLITS, context_lists, example_schema
+from pipelines.prepared.reader import EXAMPLE_SCHEMA, SPLITS, context_lists
 from pipelines.settings import DataConfig, has_sequences
 
-# Keys of the shuffle's hash and the ids'; they are part of what a configuration means.
+# Seeds of the hashes: with others the same configuration would give other examples.
 _SHUFFLE, _IDS, _LABELS = 1, 5, 7
-
-_ROW_GROUP_ROWS = 16_384
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BuildBucket:
     """A task: make the examples of all queries of a bucket.
 
     Attributes:
-        index: Of the bucket.
-        inventory: File of the `Inventory`, as JSON; too large to be sent with every task.
+        index: Number of the bucket.
+        inventory: JSON file of the `Inventory`, which is too large to be sent with every task.
         data: The configuration.
-        features: Of which the context is used.
-        ranges: Into how many ranges of the shuffle's hash each split is cut.
-        slice_rows: Examples that are made at a time, for histories are large.
-        directory: For `examples-*`, `sequences-*`, `state-*`, `context-*`, `latest-*`,
+        features: Schema whose context the examples have.
+        ranges: Number of ranges of the shuffle's hash into which each split is cut.
+        slice_rows: Number of examples made at a time, because histories are large.
+        directory: Folder for `examples-*`, `sequences-*`, `state-*`, `context-*`, `latest-*`,
             `frequency-*` and `rejected-*` of the bucket.
     """
 
@@ -65,12 +69,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Built:
-    """What became of a bucket.
+    """The outcome of a bucket.
 
     Attributes:
-        examples: By split and range, one split after the other.
-        sequences: By range; none where examples cannot share a history.
-        rejected: By reason, the rows of each piece that were put aside.
+        examples: Number of examples of each split and range, one split after the other.
+        sequences: Number of sequences of each range; empty where examples cannot share a history.
+        rejected: Number of rejected rows by reason and piece.
     """
 
     examples: list[int]
@@ -78,22 +82,80 @@ class Built:
     rejected: dict[str, dict[int, int]]
 
 
+@dataclass(frozen=True)
+class Examples:
+    """The examples of all buckets.
+
+    Attributes:
+        buckets: Number of buckets.
+        counts: [splits, ranges] number of examples.
+        sequences: [ranges] number of sequences of training examples; 0 where there are none.
+        rejected: Number of rejected rows of each piece, [pieces], by reason.
+    """
+
+    buckets: int
+    counts: Ints
+    sequences: Ints
+    rejected: dict[str, Ints]
+
+
 def examples_file(directory: Path, bucket: int) -> Path:
-    """The examples of a bucket, partitioned by split and range of the shuffle's hash."""
+    """Returns the file of a bucket's examples, partitioned by split and range of the hash."""
     return directory / f"examples-{bucket:05d}.arrow"
 
 
-def build_bucket(task: Bucket) -> Built:
+def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabulary) -> Examples:
+    """Splits the events and attaches their histories, bucket by bucket."""
+    run.job.progress.begin(f"building examples in {count_of(scans.buckets, 'part')}")
+    folder = run.folder("examples")
+    inventory = folder / "inventory.json"
+    _write_inventory(run, scans, queries, inventory)
+    rows = run.job.rows_of_task
+    ranges = max(1, -(-run.job.sources.events.rows // rows))
+    tasks = [
+        BuildBucket(index, inventory, run.job.data, run.job.features, ranges, rows, folder)
+        for index in range(scans.buckets)
+    ]
+    built = run.tasks("build", build_bucket, tasks)
+    counts = np.sum([part.examples for part in built], axis=0).reshape(len(SPLITS), ranges)
+    sequences = np.zeros(ranges, np.int64)
+    rejected: dict[str, Ints] = {}
+    for part in built:
+        sequences[: len(part.sequences)] += np.asarray(part.sequences, np.int64)
+        for reason, by_piece in part.rejected.items():
+            total = rejected.setdefault(reason, np.zeros(len(scans.tasks), np.int64))
+            total[list(by_piece)] += list(by_piece.values())
+    return Examples(scans.buckets, counts, sequences, rejected)
+
+
+def _write_inventory(run: Run, scans: Scans, queries: Vocabulary, path: Path) -> None:
+    """Writes what all buckets' tasks read: the inventory, and the queries' indices by bucket."""
+    inventory = Inventory(
+        scans=tuple(task.events for task in scans.tasks),
+        buckets=scans.buckets,
+        items=run.directory / "vocabulary" / "item_id.parquet",
+        current=current_file(run.folder("item")),
+        queries=run.folder("examples") / "queries.arrow",
+        vocabulary=run.directory / "vocabulary",
+    )
+    indices = pa.table({"id": queries.tokens, "index": pa.array(np.arange(len(queries)))})
+    indices = indices.filter(pa.array(queries.tokens.is_valid()))
+    bucket_of = crc32(indices["id"].combine_chunks()) % scans.buckets
+    write_partitions(inventory.queries, [(indices, bucket_of)], scans.buckets)
+    write_text(path, TypeAdapter(Inventory).dump_json(inventory).decode())
+
+
+def build_bucket(task: BuildBucket) -> Built:
     """Makes the examples of a bucket."""
     inventory = load_inventory(task.inventory)
     bucket = read_bucket(inventory, task.index, task.features)
     rows, item_ids, query_ids = bucket.rows, bucket.item_ids, bucket.query_ids
-    known = np.load(inventory.known)
+    current = np.load(inventory.current)
     item_index = load_ids(inventory.items).rows(item_ids)
-    is_known = (item_index >= 0) & known[item_index] if len(known) else item_index >= 0
+    is_known = (item_index >= 0) & current[item_index] if len(current) else item_index >= 0
     unknown = ~is_known[rows.item]
     kept, duplicates = without_duplicates(rows.take(np.flatnonzero(~unknown)))
-    put_aside = {UNKNOWN_ITEM: rows.take(np.flatnonzero(unknown)), DUPLICATE: duplicates}
+    rejected_rows = {UNKNOWN_ITEM: rows.take(np.flatnonzero(unknown)), DUPLICATE: duplicates}
     indices = query_index(inventory, task.index, query_ids)
     events = _events(kept, task.data, item_ids, item_index, query_ids, indices)
     document = task.features.model_dump_json()
@@ -107,8 +169,8 @@ def build_bucket(task: Bucket) -> Built:
             for feature in task.features.context:
                 lists = context_lists(encoded[feature.name])
                 examples = examples.append_column(qualified("context", feature), lists)
-            place = examples["place"].to_numpy() >> np.uint64(32)
-            ranges = (place * np.uint64(task.ranges) >> np.uint64(32)).astype(np.int64)
+            high = examples["key"].to_numpy() >> np.uint64(32)
+            ranges = (high * np.uint64(task.ranges) >> np.uint64(32)).astype(np.int64)
             partition = events.split[chosen] * task.ranges + ranges
             np.add.at(counts, partition, 1)
             yield examples, partition
@@ -123,16 +185,17 @@ def build_bucket(task: Bucket) -> Built:
     _write_context(task, events, context)
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
     write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
-    rejected = _write_rejected(task, put_aside, len(inventory.scans))
+    rejected = _write_rejected(task, rejected_rows, len(inventory.scans))
     return Built(counts.tolist(), sequences, rejected)
 
 
 def _write_rejected(
-    task: Bucket, put_aside: dict[str, Rows], pieces: int
+    task: BuildBucket, rejected_rows: dict[str, Rows], pieces: int
 ) -> dict[str, dict[int, int]]:
+    """Writes the rejected rows by piece, and returns their number by reason and piece."""
     rejected: dict[str, dict[int, int]] = {}
     parts: list[Partitioned] = []
-    for reason, rows in put_aside.items():
+    for reason, rows in rejected_rows.items():
         if not len(rows.row):
             continue
         piece, n = np.unique(rows.piece, return_counts=True)
@@ -152,15 +215,15 @@ def _events(
     query_ids: pa.Array,
     query_index: Ints,
 ) -> Events:
-    """The events of sorted rows, split, in the order of the queries' indices.
+    """Returns the events of sorted rows, with their split, in the order of the queries' indices.
 
     Args:
-        rows: Sorted by (query, time, item).
-        data: Its split and its fraction of labels are used.
-        item_ids: In code-point order.
-        item_index: Of each of them.
-        query_ids: In code-point order.
-        query_index: Of each of them.
+        rows: Rows sorted by (query, time, item).
+        data: The configuration; its split and its fraction of labels are used.
+        item_ids: Items' ids in code-point order.
+        item_index: Index of each of these ids.
+        query_ids: Queries' ids in code-point order.
+        query_index: Index of each of these ids.
     """
     split = assign_splits(
         data.split,
@@ -176,8 +239,8 @@ def _events(
     item_key = hash_strings(_IDS, item_ids)[rows.item]
     is_label = np.ones(len(query), bool)
     if data.label_fraction < 1:
-        share = hash64(_LABELS, query_key, item_key) / np.float64(2**64)
-        is_label = (split != TRAIN) | (share < data.label_fraction)
+        uniform = hash64(_LABELS, query_key, item_key) / np.float64(2**64)
+        is_label = (split != TRAIN) | (uniform < data.label_fraction)
     # Queries in the order of their ids need not be in the order of their indices.
     order = np.argsort(query, kind="stable")
     order = order[is_label[order]]
@@ -186,17 +249,17 @@ def _events(
         query=query[order].astype(np.int64),
         item=item_index[rows.item].astype(np.int64),
         time=rows.time,
-        rank=np.unique(rows.time, return_inverse=True)[1],
+        time_rank=np.unique(rows.time, return_inverse=True)[1],
         weight=rows.weight,
         split=split[order].astype(np.int64),
         query_key=query_key[order],
         item_key=item_key[order],
-        place=rows.place,
+        context_row=rows.position,
     )
 
 
 def _examples(events: Events, rows: slice, data: DataConfig) -> pa.Table:
-    """[rows] with the columns of `EXAMPLE_SCHEMA` and `place`, the key of the shuffle."""
+    """Returns the rows' examples: the columns of `EXAMPLE_SCHEMA`, and `key`, the shuffle's."""
     query, item, time = events.query[rows], events.item[rows], events.time[rows]
     history = example_history(events, rows, data.history)
     has_time = data.columns.timestamp is not None
@@ -210,8 +273,8 @@ def _examples(events: Events, rows: slice, data: DataConfig) -> pa.Table:
             "weight": pa.array(events.weight[rows]),
         }
     ).cast(EXAMPLE_SCHEMA)
-    place = hash64(_SHUFFLE, events.query_key[rows], events.item_key[rows], time)
-    return table.append_column("place", pa.array(place))
+    key = hash64(_SHUFFLE, events.query_key[rows], events.item_key[rows], time)
+    return table.append_column("key", pa.array(key))
 
 
 def _write_state(path: Path, queries: Ints, state: QueryState) -> None:
@@ -220,49 +283,15 @@ def _write_state(path: Path, queries: Ints, state: QueryState) -> None:
     write_columns(path, columns)
 
 
-def _write_context(task: Bucket, events: Events, context: Context) -> None:
-    """`context-<split>-*`, and `latest-*`: of each query its index and its latest event's time."""
+def _write_context(task: BuildBucket, events: Events, context: Context) -> None:
+    """Writes `context-<split>-*`, and `latest-*`: each query's index and latest event's time."""
     if not task.features.context:
         return
     queries = np.unique(events.query)
-    for split, encoded in context.of_questions(events).items():
+    for split, encoded in context.of_requests(events).items():
         columns = {qualified("context", f): encoded[f.name] for f in task.features.context}
         columns["query"] = Jagged(queries, np.arange(len(queries) + 1))
         write_columns(task.directory / f"context-{split}-{task.index:05d}.arrow", columns)
-    if context.shows_recency:
-        latest = np.stack([queries, questions(events, TEST).previous])
+    if context.has_recency:
+        latest = np.stack([queries, requests(events, TEST).previous])
         write_array(task.directory / f"latest-{task.index:05d}.npy", latest)
-
-
-@dataclass(frozen=True)
-class Merge:
-    """A task: gather a range of a split's examples from all buckets, in the order of their hash.
-
-    Attributes:
-        directory: Of `build_bucket`.
-        features: Of which the context is used.
-        buckets: How many.
-        partitions: Consecutive ones.
-        count: Partitions of each bucket.
-        path: Of the part.
-    """
-
-    directory: Path
-    features: FeatureSchema
-    buckets: int
-    partitions: tuple[int, ...]
-    count: int
-    path: Path
-
-
-def merge_examples(task: Merge) -> None:
-    """Writes a part of a split."""
-    batches: list[pa.RecordBatch] = []
-    for bucket in range(task.buckets):
-        path = examples_file(task.directory, bucket)
-        batches.extend(read_partitions(path, task.partitions, task.count))
-    table = pa.Table.from_batches(batches).combine_chunks()
-    order = np.argsort(table["place"].to_numpy(), kind="stable")
-    schema = example_schema(task.features)
-    table = table.take(pa.array(order)).select(schema.names).cast(schema)
-    write_parquet(task.path, table, row_group_size=_ROW_GROUP_ROWS)

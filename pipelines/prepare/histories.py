@@ -1,4 +1,4 @@
-"""What the examples and the queries know of earlier events."""
+"""Histories: the earlier events that examples and queries may see."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import History
 
-# Of the choice of `others`; it is part of what a configuration means.
+# Seed of the choice of `others`: with another one a configuration would give other histories.
 _SEED = 2
 
 
@@ -23,33 +23,33 @@ class Events:
     """Events of whole queries, sorted by (query, time, item id); every field is [events].
 
     Attributes:
-        query: Index.
-        item: Index.
+        query: Query's index.
+        item: Item's index.
         time: Microseconds since 1970, or 0 throughout.
-        rank: Of the time; equal times have equal ranks.
-        weight: float32.
+        time_rank: Rank of the time; equal times have equal ranks.
+        weight: Weight in the loss, float32.
         split: Index into `SPLITS`.
         query_key: Hash of the query's id.
         item_key: Hash of the item's id.
-        place: Of the event's context, among the bucket's.
+        context_row: Row of the event's context in the bucket.
     """
 
     query: Ints
     item: Ints
     time: Ints
-    rank: Ints
+    time_rank: Ints
     weight: npt.NDArray[np.float32]
     split: Ints
     query_key: Ints
     item_key: Ints
-    place: Ints
+    context_row: Ints
 
     def __len__(self) -> int:
         return len(self.query)
 
 
 def example_history(events: Events, rows: slice | Bools, settings: History) -> Jagged:
-    """What some events' examples know of their queries, oldest first, [rows].
+    """Returns the history of each of some events' examples, oldest first, [rows].
 
     With `past`, training and validation examples see training events, test examples also those of
     validation, all strictly before their own time. With `others`, all see training events. None
@@ -63,14 +63,14 @@ def example_history(events: Events, rows: slice | Bools, settings: History) -> J
     early = _history(events, is_train, _targets(events, chosen & ~is_test), settings)
     late = _history(events, ~is_test, _targets(events, chosen & is_test), settings)
     is_late = is_test[rows]
-    place = np.empty(len(is_late), np.int64)
-    place[~is_late] = np.arange(len(early))
-    place[is_late] = len(early) + np.arange(len(late))
-    return Jagged.concatenate([early, late]).take(place)
+    position = np.empty(len(is_late), np.int64)
+    position[~is_late] = np.arange(len(early))
+    position[is_late] = len(early) + np.arange(len(late))
+    return Jagged.concatenate([early, late]).take(position)
 
 
 def query_state(events: Events, settings: History) -> tuple[Ints, QueryState]:
-    """The queries of a bucket, sorted, and what is known of each.
+    """Returns the queries of a bucket, sorted, and the state of each.
 
     A history is what may be seen when the query's held-out items of a split are ranked: events
     strictly before the earliest of them, and none of these items. A query without any sees all
@@ -86,20 +86,20 @@ def query_state(events: Events, settings: History) -> tuple[Ints, QueryState]:
         held_out = events.split == split
         has_held_out = np.bincount(query[held_out], minlength=len(queries)) > 0
         seen = events.split < split
-        if settings.kind == "others":  # What training queries see is training events, too.
+        if settings.kind == "others":  # In training, queries see training events, too.
             seen &= (events.split == TRAIN) | ~has_held_out[query]
-        rank = np.full(len(queries), events.rank.max(initial=0) + 1)
-        np.minimum.at(rank, query[held_out], events.rank[held_out])
+        time_rank = np.full(len(queries), events.time_rank.max(initial=0) + 1)
+        np.minimum.at(time_rank, query[held_out], events.time_rank[held_out])
         key = hash64(_SEED, events.query_key[first])
-        targets = _Targets(queries, rank, np.full(len(queries), -1), key)
+        targets = _Targets(queries, time_rank, np.full(len(queries), -1), key)
         histories.append(_without(_history(events, seen, targets, settings), items[split]))
     return queries, QueryState(*items, *histories)
 
 
 def previous_times(events: Events) -> Ints:
-    """When the latest event was that each event's `example_history` of `past` may show, [events].
+    """Returns the time of the latest event that each event's history of `past` may show, [events].
 
-    Microseconds; `NO_TIME` where there is none.
+    Times are microseconds; `NO_TIME` where there is none.
     """
     is_test = events.split == TEST
     early = _previous_times(events, events.split == TRAIN)
@@ -108,12 +108,12 @@ def previous_times(events: Events) -> Ints:
 
 
 def _previous_times(events: Events, seen: Bools) -> Ints:
-    """Of the latest seen event before each, of its query and of another item."""
+    """Returns the time of the latest seen event before each, of its query and of another item."""
     query, item, time = events.query[seen], events.item[seen], events.time[seen]
     starts_run = np.ones(len(query), bool)
     starts_run[1:] = (query[1:] != query[:-1]) | (item[1:] != item[:-1])
     run_start = np.maximum.accumulate(np.where(starts_run, np.arange(len(query)), 0))
-    first, end = seen_before(query, events.rank[seen], events.query, events.rank)
+    first, end = seen_before(query, events.time_rank[seen], events.query, events.time_rank)
     latest = end - 1
     known = np.flatnonzero(latest >= first)
     own = known[item[latest[known]] == events.item[known]]
@@ -122,11 +122,11 @@ def _previous_times(events: Events, seen: Bools) -> Ints:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The moments at which queries are asked for their held-out items of a split, [queries].
+class Requests:
+    """The moments at which held-out items of a split are ranked; every field is [queries].
 
     Attributes:
-        event: The earliest of these items' events; -1 where a query has none.
+        event: Earliest event of the query's held-out items; -1 where it has none.
         previous: Time of the latest event of its history, see `query_state`; `NO_TIME`: none.
     """
 
@@ -134,49 +134,50 @@ class Questions:
     previous: Ints
 
 
-def questions(events: Events, split: int) -> Questions:
-    """Of each query of a bucket, in the order of `query_state`, with a history of `past`."""
+def requests(events: Events, split: int) -> Requests:
+    """Returns the request of each query of a bucket, as sorted by `query_state`, for `past`."""
     queries, query = np.unique(events.query, return_inverse=True)
     held_out = np.flatnonzero(events.split == split)
     event = np.full(len(queries), len(events))
     np.minimum.at(event, query[held_out], held_out)
-    is_asked = event < len(events)
-    rank = np.full(len(queries), events.rank.max(initial=0) + 1)
-    rank[is_asked] = events.rank[event[is_asked]]
+    has_event = event < len(events)
+    time_rank = np.full(len(queries), events.time_rank.max(initial=0) + 1)
+    time_rank[has_event] = events.time_rank[event[has_event]]
     width = int(events.item.max(initial=0)) + 1
     keys = query * width + events.item
     seen = (events.split < split) & ~np.isin(keys, keys[held_out])
-    first, end = seen_before(query[seen], events.rank[seen], np.arange(len(queries)), rank)
+    rows = np.arange(len(queries))
+    first, end = seen_before(query[seen], events.time_rank[seen], rows, time_rank)
     previous = _time_at(events.time[seen], end - 1, end > first)
-    return Questions(np.where(is_asked, event, -1), previous)
+    return Requests(np.where(has_event, event, -1), previous)
 
 
-def _time_at(time: Ints, place: Ints, known: Bools) -> Ints:
-    found = np.full(len(place), NO_TIME)
-    found[known] = time[place[known]]
-    return found
+def _time_at(time: Ints, position: Ints, is_known: Bools) -> Ints:
+    times = np.full(len(position), NO_TIME)
+    times[is_known] = time[position[is_known]]
+    return times
 
 
 @dataclass(frozen=True)
 class _Targets:
     query: Ints
-    rank: Ints
+    time_rank: Ints
     item: Ints
     key: Ints
 
 
 def _targets(events: Events, chosen: Bools) -> _Targets:
     key = _pair_key(events, chosen)
-    return _Targets(events.query[chosen], events.rank[chosen], events.item[chosen], key)
+    return _Targets(events.query[chosen], events.time_rank[chosen], events.item[chosen], key)
 
 
 def _pair_key(events: Events, chosen: Bools) -> Ints:
-    """Of ids and not of indices, so that it does not depend on the vocabulary's history."""
+    """Hashes ids and not indices, so that nothing depends on the vocabulary's history."""
     return hash64(_SEED, events.query_key[chosen], events.item_key[chosen])
 
 
 def _history(events: Events, seen: Bools, targets: _Targets, settings: History) -> Jagged:
-    query, item, rank = events.query[seen], events.item[seen], events.rank[seen]
+    query, item, time_rank = events.query[seen], events.item[seen], events.time_rank[seen]
     if settings.kind == "others":
         return others_history(
             query=query,
@@ -190,10 +191,10 @@ def _history(events: Events, seen: Bools, targets: _Targets, settings: History) 
         )
     return past_history(
         query=query,
-        rank=rank,
+        rank=time_rank,
         item=item,
         target_query=targets.query,
-        target_rank=targets.rank,
+        target_rank=targets.time_rank,
         target_item=targets.item,
         max_length=settings.max_length,
         distinct=settings.distinct,
@@ -201,14 +202,14 @@ def _history(events: Events, seen: Bools, targets: _Targets, settings: History) 
 
 
 def _distinct(row: Ints, item: Ints, rows: int) -> Jagged:
-    """The distinct items of each row, ascending."""
+    """Returns the distinct items of each row, ascending."""
     width = int(item.max(initial=0)) + 1
     row, item = np.divmod(np.unique(row * width + item), width)
     return Jagged.from_lengths(item, np.bincount(row, minlength=rows))
 
 
 def _without(history: Jagged, items: Jagged) -> Jagged:
-    """Each row's history without the row's items."""
+    """Removes the row's items from each row's history."""
     width = int(max(history.values.max(initial=0), items.values.max(initial=0))) + 1
     taken = np.isin(
         history.row_of_value() * width + history.values,

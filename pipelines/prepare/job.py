@@ -1,4 +1,4 @@
-"""What every step of `prepare` works on, and what it shows the user."""
+"""The job that every step of `prepare` works on, and its progress as the user sees it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pipelines.settings import DataConfig
 Task = TypeVar("Task")
 Summary = TypeVar("Summary")
 
-# Items of history that a task which builds or merges examples holds, and its rows at most.
+# Limits of a task that builds or merges examples: numbers of its histories, and rows.
 _TASK_HISTORY = 16_000_000
 _TASK_ROWS = 250_000
 
@@ -33,12 +33,16 @@ def print_line(console: Console, text: str) -> None:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Such as `1,234 events`."""
+    """Formats a number and its noun, such as `1,234 events`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Progress:
-    """A line for each step; on a terminal also how far it is."""
+    """Lines for the user, one for each step; on a terminal also the number of finished tasks.
+
+    Args:
+        console: Console that shows them.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -58,29 +62,29 @@ class Progress:
         self._status.stop()
 
     def begin(self, text: str) -> None:
-        """Prints what begins."""
+        """Prints the step that begins."""
         self._text = text
         print_line(self._console, text)
         self._status.update(escape(f"prepare: {text}"))
 
     def note(self, text: str) -> None:
-        """Prints what was found on the way."""
+        """Prints a line within a step."""
         print_line(self._console, text)
 
     def advance(self, done: int, total: int) -> None:
-        """Shows how many tasks are done."""
+        """Shows how many of the step's tasks are finished."""
         self._status.update(escape(f"prepare: {self._text} ({done}/{total})"))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every step works on.
+    """The input of every step.
 
     Attributes:
-        data: The configuration.
-        features: Of both sides and of the context.
+        data: Configuration of the log and of how it becomes examples.
+        features: Features of both sides and of the context.
         sources: The log.
-        as_of: Later events are of the future.
+        as_of: Time after which events are rejected as future ones.
         forgotten: Ids whose rows are dropped.
         progress: Lines for the user.
         executor: Engine that runs the tasks.
@@ -96,9 +100,9 @@ class Job:
 
     @property
     def rows_of_task(self) -> int:
-        """Examples that a task holds in memory."""
+        """Number of examples that a task holds in memory."""
         vectors = [f.length for f in self.features.context if isinstance(f, VectorFeature)]
-        numbers = self.data.history.max_length + 2 * sum(vectors)  # Which are raw at first.
+        numbers = self.data.history.max_length + 2 * sum(vectors)  # Raw and encoded ones.
         return max(1, min(_TASK_ROWS, _TASK_HISTORY // numbers))
 
     def run_tasks(
@@ -117,11 +121,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """A job whose events are scanned: its steps go on from what a killed run has done.
+    """A job whose events are scanned: its steps resume what a killed run has begun.
 
     Attributes:
-        job: What every step works on.
-        build: Directories.
+        job: Input of every step.
+        build: Directories of the run.
     """
 
     job: Job
@@ -133,7 +137,7 @@ class Run:
         return self.build.prepared
 
     def folder(self, name: str) -> Path:
-        """A folder of the scratch directory."""
+        """Returns a folder of the scratch directory, which exists."""
         path = self.build.scratch / name
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -141,6 +145,6 @@ class Run:
     def tasks(
         self, step: str, function: Callable[[Task], Summary], tasks: Sequence[Task]
     ) -> list[Summary]:
-        """Runs a step's tasks, each once however often the run is killed; see `run_tasks`."""
+        """Runs a step's tasks, each once, however often the run is killed; see `run_tasks`."""
         summaries = [self.build.done / f"{step}-{i:05d}.json" for i in range(len(tasks))]
         return self.job.run_tasks(function, tasks, summaries)

@@ -1,4 +1,23 @@
-"""The `prepare` stage: a Parquet log to the prepared directory, on Ray Data."""
+"""The `prepare` stage: a Parquet log to the prepared directory.
+
+The forms of the data, and between them the steps whose tasks make one of the other. Each form lies
+in files, so that its size is bounded by the disk:
+
+    files       date=1/a.parquet               date=2/b.parquet
+                  list_files, open_sources: row groups of about a million rows
+    pieces      [ piece 0     | piece 1      ] [ piece 2      ]
+                  scan_events: checks each event; bucket = hash of its query
+    scans       [ b0 | b1 | b2 | b0 | b1 | b2 ] [ b0 | b1 | b2 ]
+                  build_examples: all events of some queries get a split and a history
+    buckets     b0: q2 q2 q2 q7 q7       b1: q0 q0 q5 q5       b2: q1 q3 q3
+                  range = hash of the example
+    examples    b0: [ r0 | r1 | r2 ]     b1: [ r0 | r1 | r2 ]  b2: [ r0 | r1 | r2 ]    of each split
+                  merge_examples: ranges of all buckets, in the order of the hash
+    parts       train/part-00000: r0 r1       train/part-00001: r2       test/part-00000: r0 r1 r2
+
+An example holds indices into the catalogues of items and queries, which are read and encoded after
+the scan.
+"""
 
 import time
 from collections import Counter
@@ -12,21 +31,30 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.core.times import as_utc
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
-from feature_store.schema import FeatureSchema
+from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
-from pipelines.logs.tables import Sources, open_sources, source_state
-from pipelines.prepare import catalogue_ids as catalogue_steps
-from pipelines.prepare import event_steps
-from pipelines.prepare import queries as query_steps
-from pipelines.prepare import statistics as statistics_steps
+from pipelines.logs.tables import Files, Sources, list_files, open_sources, source_state
+from pipelines.prepare.catalogue_features import encode_catalogue
+from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
 from pipelines.prepare.cleaning import FORGOTTEN, LEFT_OUT
+from pipelines.prepare.context import fit_context
+from pipelines.prepare.examples import build_examples
 from pipelines.prepare.job import Job, Progress, Run, print_line
+from pipelines.prepare.merge import merge_examples, merge_sequences
+from pipelines.prepare.queries import write_query_state
+from pipelines.prepare.rejected import keep_rejected
+from pipelines.prepare.scan import Scans, discard_other_scans, scan_events
+from pipelines.prepare.statistics import (
+    write_item_frequency,
+    write_mutual_information,
+    write_quality_report,
+)
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 
-# Of what the stage makes: raise it when the same log and configuration give other content.
+# Version of the content: raise it when the same log and configuration give another one.
 _VERSION = 4
 
 
@@ -40,30 +68,30 @@ def prepare(
     forgotten: Forgotten | None = None,
     console: Console | None = None,
 ) -> PreparedManifest:
-    """Makes the prepared directory, or returns at once where exactly that is already there.
+    """Writes the prepared directory, or returns at once if exactly that exists already.
 
     What it holds is a function of the log's rows and the configuration alone, not of how the rows
-    lie in files; and of the earlier directory at `output`, whose vocabularies are appended to where
-    it is of the same features. Events may be more than memory holds: they are shuffled through
-    files in `<output>.work`, which all of Ray's machines must see. The catalogues, and the items of
-    each query, are held in memory.
+    lie in files; and of the earlier directory at `output`, whose vocabularies are appended to if it
+    has the same features. Events may be more than memory holds: they are shuffled through files in
+    `<output>.work`, which all of Ray's machines must see. The catalogues, and the items of each
+    query, are held in memory.
 
-    A call that was killed is gone on with by the next one: what its tasks had finished is used.
-    Files of events that were read by an earlier call are not read again; what the examples are
-    made of is kept in `<output>.work`, see `pipelines.workspace`.
+    A killed run is resumed by the next call: finished tasks are not run again. Files of events that
+    an earlier call has read are not read again; what examples are made of is kept in
+    `<output>.work`, see `pipelines.prepare.workspace`.
 
     Args:
-        data: Where the log is, and how it becomes examples.
-        features: Of items, queries and events.
+        data: Configuration of the log and of how it becomes examples.
+        features: Features of items, queries and events.
         output: The directory; an earlier one is replaced when all is done, and kept on failure.
         executor: Engine that runs the tasks; the result does not depend on it.
-        as_of: Later events are rejected; none means now. No time zone means UTC.
+        as_of: Time after which events are rejected, in UTC if it has no time zone; None: now.
         forgotten: Ids whose rows are dropped without a trace; the rows of their embeddings stay
             free.
-        console: For progress.
+        console: Console for progress.
 
     Returns:
-        The manifest; see `pipelines.prepared` for what else the directory holds.
+        The manifest; see `pipelines.prepared.reader` for what else the directory holds.
 
     Raises:
         UserError: The log is missing, corrupt or not what the configuration says, or nothing in it
@@ -72,17 +100,17 @@ def prepare(
     console = console or Console()
     forgotten = forgotten or Forgotten()
     started = time.monotonic()
-    identity = _fingerprint(data, features, as_of, forgotten)
+    files = list_files(data)
+    identity = _fingerprint(data, features, files, as_of, forgotten)
     workspace = Workspace(output)
-    done = _up_to_date(output, identity, console)
-    if done is not None:
+    if (manifest := _up_to_date(output, identity, console)) is not None:
         workspace.tidy_up()
-        return done
-    sources = open_sources(data, features)
+        return manifest
+    sources = open_sources(data, features, files)
     with workspace.locked():
-        done = _up_to_date(output, identity, console)  # It may have been all but finished.
-        if done is not None:
-            return done
+        # Another process may have finished it, or a killed one all but finished it.
+        if (manifest := _up_to_date(output, identity, console)) is not None:
+            return manifest
         earlier = read_manifest(output, PreparedManifest)
         moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
         with Progress(console) as progress:
@@ -93,90 +121,88 @@ def prepare(
 
 
 def _up_to_date(output: Path, identity: str, console: Console) -> PreparedManifest | None:
-    found = read_manifest(output, PreparedManifest)
-    if found is None or found.fingerprint != identity:
+    manifest = read_manifest(output, PreparedManifest)
+    if manifest is None or manifest.fingerprint != identity:
         return None
     print_line(console, f"{output} is up to date")
-    return found
+    return manifest
 
 
 def _run(
     job: Job, workspace: Workspace, identity: str, earlier: PreparedManifest | None
 ) -> PreparedManifest:
-    """The steps, in order."""
-    scans = event_steps.scan_events(job, workspace)
-    contents = [scanned.content for scanned in scans.scanned]
-    inputs = fingerprint([identity, earlier.fingerprint if earlier else None, contents])
-    run = Run(job, workspace.build(inputs))
+    """Runs the steps, in order."""
+    scans = scan_events(job, workspace)
+    run = Run(job, workspace.build(_inputs(identity, earlier, scans)))
     previous = _previous_encoders(earlier, workspace.output, job.features)
-    items = catalogue_steps.read_catalogue(run, "item")
-    queries = catalogue_steps.read_catalogue(run, "query")
-    items = catalogue_steps.complete_catalogue(items, scans.tasks)
-    queries = catalogue_steps.complete_catalogue(queries, scans.tasks)
-    item_ids, of_items = catalogue_steps.encode_catalogue(run, items, previous.get("item"))
-    query_ids, of_queries = catalogue_steps.encode_catalogue(run, queries, previous.get("query"))
-    query_steps.fit_context(run, scans.tasks, previous)
-    built = event_steps.build_examples(run, scans, item_ids, query_ids)
-    rejected = event_steps.keep_rejected(run, [items, queries], scans, built)
-    _require_training(job.sources, int(built.counts[0].sum()), rejected)
-    _require_quality(job, int(built.counts.sum()), rejected)
-    event_steps.merge_examples(run, built)
-    event_steps.merge_sequences(run, built)
-    query_steps.write_query_state(run, len(query_ids))
-    in_training = statistics_steps.write_item_frequency(run, item_ids)
-    statistics_steps.write_mutual_information(run)
-    train, validation, test = (int(n) for n in built.counts.sum(axis=1))
-    has_time = job.data.columns.timestamp is not None
-    first, last = scans.moments()
-    manifest = PreparedManifest(
-        fingerprint=identity,
-        schema_fingerprint=job.features.fingerprint(),
-        data=job.data,
-        features=job.features,
-        sources=job.sources.files(),
-        as_of=job.as_of.isoformat(),
-        first_event=first.isoformat() if has_time else None,
-        last_event=last.isoformat() if has_time else None,
-        counts=Counts(
-            events_read=job.sources.events.rows,
-            train=train,
-            validation=validation,
-            test=test,
-            items=len(item_ids),
-            queries=len(query_ids),
-            items_in_training=in_training,
-            rejected=rejected,
-        ),
+    items, queries = (read_catalogue(run, side) for side in SIDES)
+    items, queries = (complete_catalogue(each, scans.tasks) for each in (items, queries))
+    item_ids, item_summary = encode_catalogue(run, items, previous.get("item"))
+    query_ids, query_summary = encode_catalogue(run, queries, previous.get("query"))
+    fit_context(run, scans.tasks, previous)
+    examples = build_examples(run, scans, item_ids, query_ids)
+    rejected = keep_rejected(run, [items, queries], scans, examples)
+    _require_training(job.sources, int(examples.counts[0].sum()), rejected)
+    _require_quality(job, int(examples.counts.sum()), rejected)
+    merge_examples(run, examples)
+    merge_sequences(run, examples)
+    write_query_state(run, len(query_ids))
+    items_in_training = write_item_frequency(run, item_ids)
+    write_mutual_information(run)
+    train, validation, test = (int(n) for n in examples.counts.sum(axis=1))
+    counts = Counts(
+        events_read=job.sources.events.rows,
+        train=train,
+        validation=validation,
+        test=test,
+        items=len(item_ids),
+        queries=len(query_ids),
+        items_in_training=items_in_training,
+        rejected=rejected,
     )
-    summaries = {"events": scans.summary(), "items": of_items, "queries": of_queries}
+    manifest = _manifest(job, identity, scans, counts)
+    summaries = {"events": scans.summary(), "items": item_summary, "queries": query_summary}
     before = read_quality(workspace.output) if earlier is not None else None
-    statistics_steps.write_quality_report(run, manifest, summaries, before)
+    write_quality_report(run, manifest, summaries, before)
     # Before the manifest makes the run a finished one, for they may hold what is forgotten.
-    event_steps.discard_other_scans(workspace, scans)
+    discard_other_scans(workspace, scans)
     write_manifest(run.directory, manifest)
     workspace.publish(run.build)
     return manifest
 
 
 def _fingerprint(
-    data: DataConfig, features: FeatureSchema, as_of: datetime | None, forgotten: Forgotten
+    data: DataConfig,
+    features: FeatureSchema,
+    files: Files,
+    as_of: datetime | None,
+    forgotten: Forgotten,
 ) -> str:
     return fingerprint(
         {
             "version": _VERSION,
             "data": data.model_dump(mode="json"),
             "features": features.model_dump(mode="json"),
-            "sources": source_state(data),
+            "sources": source_state(files),
             "as_of": as_utc(as_of).isoformat() if as_of is not None else None,
             "forgotten": forgotten.fingerprint,
         }
     )
 
 
+def _inputs(identity: str, earlier: PreparedManifest | None, scans: Scans) -> str:
+    """Identifies what the steps after the scan depend on; a run of other inputs cannot resume."""
+    contents = [scanned.content for scanned in scans.scanned]
+    return fingerprint([identity, earlier.fingerprint if earlier else None, contents])
+
+
 def _previous_encoders(
     earlier: PreparedManifest | None, output: Path, features: FeatureSchema
 ) -> dict[str, SideEncoder]:
-    """Of the earlier directory, so that rows never move; none where its features are others."""
+    """Loads the encoders of the earlier directory, so that rows never move.
+
+    There are none where its features are others.
+    """
     if earlier is None or earlier.schema_fingerprint != features.fingerprint():
         return {}
     prepared = Prepared(output)
@@ -185,6 +211,22 @@ def _previous_encoders(
         "query": prepared.query_encoder,
         "context": prepared.context_encoder,
     }
+
+
+def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> PreparedManifest:
+    has_time = job.data.columns.timestamp is not None
+    first, last = scans.moments()
+    return PreparedManifest(
+        fingerprint=identity,
+        schema_fingerprint=job.features.fingerprint(),
+        data=job.data,
+        features=job.features,
+        sources=job.sources.files(),
+        as_of=job.as_of.isoformat(),
+        first_event=first.isoformat() if has_time else None,
+        last_event=last.isoformat() if has_time else None,
+        counts=counts,
+    )
 
 
 def _require_training(sources: Sources, examples: int, rejected: dict[str, int]) -> None:
@@ -198,7 +240,7 @@ def _require_training(sources: Sources, examples: int, rejected: dict[str, int])
 
 
 def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
-    """The log is what `data.quality` asks for."""
+    """Checks that the log is what `data.quality` asks for."""
     quality, read = job.data.quality, job.sources.events.rows
     if events < quality.min_events:
         raise UserError(

@@ -1,59 +1,21 @@
-"""The steps of `prepare` that learn the context, and join what the buckets know of queries."""
+"""The state of all queries, joined from the buckets."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.core.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
 from feature_store.core.files import write_array
 from feature_store.encoding.context import NO_TIME
-from feature_store.encoding.encoder import NO_IDS, SideEncoder
-from feature_store.schema import SIDES, qualified
-from pipelines.prepare import catalogue_features as catalogue
-from pipelines.prepare.job import Run, count_of
-from pipelines.prepare.scan import Scan
+from feature_store.schema import qualified
+from pipelines.prepare.job import Run
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS
 
 
-def fit_context(run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEncoder]) -> None:
-    """Grows the vocabularies of the context, and learns its scalings, from all kept events."""
-    features = run.job.features.context_columns
-    if features:
-        text = f"fitting {count_of(len(features), 'context feature')}"
-        run.job.progress.begin(text)
-
-    def counted(feature: int) -> Iterator[pa.Table]:
-        for task in scans:
-            yield pq.read_table(task.counts(feature))
-
-    clear_unused = any(
-        bool(run.job.forgotten.contains(side, previous[side].ids.tokens).any())
-        for side in SIDES
-        if side in previous
-    )
-    items = catalogue.shared_encoder(run.directory / "vocabulary", run.job.features, "context")
-    encoder = catalogue.build_encoder(
-        "context",
-        features,
-        NO_IDS,
-        counted,
-        previous.get("context"),
-        items,
-        clear_unused=clear_unused,
-    )
-    encoder.save(run.directory / "vocabulary")
-    path = run.directory / "statistics" / "context.hashing.json"
-    for warning in catalogue.write_hashing_statistics(path, "context", features, counted):
-        run.job.progress.note(warning)
-
-
 def write_query_state(run: Run, queries: int) -> None:
-    """Joins what the buckets know of their queries, one column at a time."""
+    """Joins the state and the context of the queries of all buckets, one column at a time."""
     folder, directory = run.folder("examples"), run.directory / "queries"
     files = sorted(folder.glob("state-*"))
     columns = {field.name: _joined(files, field.name, queries) for field in fields(QueryState)}
@@ -73,17 +35,17 @@ def write_query_state(run: Run, queries: int) -> None:
 
 
 def _joined(files: list[Path], name: str, queries: int) -> Column:
-    """One column of all buckets, in the order of the queries' indices."""
+    """Joins one column of all buckets, in the order of the queries' indices."""
     parts = [read_columns(file) for file in files]
-    found = [(_indices(part), part[name]) for part in parts]
-    dense = [(index, column) for index, column in found if isinstance(column, Dense)]
+    columns = [(_indices(part), part[name]) for part in parts]
+    dense = [(index, column) for index, column in columns if isinstance(column, Dense)]
     if dense:
         values = np.zeros((queries, dense[0][1].values.shape[1]), np.float32)
         present = np.zeros(queries, bool)
         for index, numbers in dense:
             values[index], present[index] = numbers.values, numbers.present
         return Dense(values, present)
-    jagged = [(index, column) for index, column in found if isinstance(column, Jagged)]
+    jagged = [(index, column) for index, column in columns if isinstance(column, Jagged)]
     lengths = np.zeros(queries, np.int64)
     for index, bags in jagged:
         lengths[index] = bags.lengths
@@ -95,7 +57,7 @@ def _joined(files: list[Path], name: str, queries: int) -> Column:
 
 
 def _indices(part: dict[str, Column]) -> Ints:
-    """Of a bucket's queries."""
+    """Returns the indices of a bucket's queries."""
     column = part["query"]
     assert isinstance(column, Jagged)
     return column.values

@@ -1,23 +1,26 @@
-"""The first pass over the events: clean each piece and hand its rows on by query.
+"""The first pass over the events: each piece is checked, and its rows cut by query.
 
-A scan is kept as long as its piece is what it was, so that a log that grows is read once.
+The scan of a piece is kept as long as the piece is the same, so that a log that grows is read once.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Bools
-from feature_store.core.files import write_parquet
+from feature_store.core.files import write_parquet, write_text
 from feature_store.core.hashing import crc32
 from feature_store.core.manifests import fingerprint
-from feature_store.core.times import microseconds
+from feature_store.core.times import microseconds, moment_of
 from feature_store.encoding.fitting import partial_counts
 from feature_store.forgotten import Forgotten
 from feature_store.kinds import ColumnFeature
@@ -25,25 +28,27 @@ from feature_store.schema import SIDES, Side, qualified
 from pipelines.executor.shuffle import write_partitions
 from pipelines.logs.tables import Piece, piece_identity, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
+from pipelines.prepare.job import Job, count_of
+from pipelines.prepare.workspace import Workspace
 from pipelines.settings import DataConfig, GivenSplit
-from pipelines.statistics.summaries import Summary, summarise_events
+from pipelines.statistics.summaries import Summary, merge, summarise_events
 
-# Of what a scan makes: raise it when the same piece and configuration give other content.
+# Version of what a scan writes: raise it when the same piece and configuration give other content.
 _VERSION = 3
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A task: clean a piece of the events and hand its rows on by bucket.
+    """A task: check a piece of the events, and cut its rows by bucket.
 
     Attributes:
-        piece: Of the events.
+        piece: Piece of the events.
         data: The configuration.
         context: Features of the events that are columns.
-        as_of: Later events are of the future.
+        as_of: Time after which events are rejected as future ones.
         forgotten: Ids whose events are dropped.
-        buckets: How many.
-        path: Of its files, without what their names end in.
+        buckets: Number of buckets.
+        path: Path of the scan's files, without their suffixes.
     """
 
     piece: Piece
@@ -56,42 +61,42 @@ class Scan:
 
     @property
     def summary(self) -> Path:
-        """Of a `Scanned`; written last."""
+        """JSON file of the `Scanned`; written last."""
         return self.path.with_suffix(".json")
 
     @property
     def events(self) -> Path:
-        """The kept events, partitioned by bucket."""
+        """File of the kept events, partitioned by bucket."""
         return self.path.with_suffix(".events")
 
     def ids(self, side: Side) -> Path:
-        """The distinct ids of all events but the forgotten ones."""
+        """Returns the file of the distinct ids of all events but the forgotten ones."""
         return self.path.with_suffix(f".{side}.parquet")
 
     def counts(self, feature: int) -> Path:
-        """Of a feature of the context, by its place; see `partial_counts`."""
+        """Returns the file of the `partial_counts` of a context feature, given by its position."""
         return self.path.with_suffix(f".context-{feature:03d}.parquet")
 
     @property
     def rejected(self) -> Path:
-        """Rows that were rejected, and why."""
+        """File of the rejected rows and their reasons."""
         return self.path.with_suffix(".rejected.parquet")
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What became of a piece.
+    """The outcome of a scan.
 
     Attributes:
-        kept: Rows.
-        first: Time of the first kept one, microseconds.
-        last: Time of the last.
-        rejected: Rows by reason.
-        future: Time of the earliest one that was rejected because it is of the future.
+        kept: Number of kept rows.
+        first: Time of the first kept event, microseconds.
+        last: Time of the last kept event, microseconds.
+        rejected: Number of rejected rows by reason.
+        future: Time of the earliest event that was rejected as a future one.
         forgotten: Hashes of the ids whose events were dropped.
         checked: Fingerprint of the list of forgotten ids that the piece was compared with.
-        content: Identifies what the scan wrote.
-        summary: What the columns of the kept rows hold.
+        content: Identity of what the scan wrote.
+        summary: Statistics of the columns of the kept rows.
     """
 
     kept: int
@@ -105,10 +110,80 @@ class Scanned:
     summary: Summary
 
 
+@dataclass(frozen=True)
+class Scans:
+    """The scans of all pieces of the events.
+
+    Attributes:
+        buckets: Number of buckets into which queries are divided.
+        tasks: Scans in the order of the pieces.
+        scanned: Outcomes, in the same order.
+    """
+
+    buckets: int
+    tasks: tuple[Scan, ...]
+    scanned: tuple[Scanned, ...]
+
+    @cached_property
+    def rejected(self) -> Counter[str]:
+        """Number of rejected rows by reason."""
+        counts: Counter[str] = Counter()
+        for part in self.scanned:
+            counts.update(part.rejected)
+        return counts
+
+    def summary(self) -> Summary:
+        """Returns the statistics of the columns of all kept rows."""
+        return merge([part.summary for part in self.scanned])
+
+    def moments(self) -> tuple[datetime, datetime]:
+        """Returns the times of the first and of the last event."""
+        some = [part for part in self.scanned if part.kept]
+        first = min((part.first for part in some), default=0)
+        return moment_of(first), moment_of(max((part.last for part in some), default=0))
+
+
+def scan_events(job: Job, workspace: Workspace) -> Scans:
+    """Scans the pieces of the events that no earlier run has scanned."""
+    source, context = job.sources.events, job.features.context_columns
+    buckets = workspace.buckets(max(2, -(-source.rows // job.rows_of_task)))
+    tasks = [
+        Scan(
+            piece,
+            job.data,
+            context,
+            job.as_of,
+            job.forgotten,
+            buckets,
+            workspace.scans / scan_key(piece, job.data, context, buckets),
+        )
+        for piece in source.pieces
+    ]
+    earlier = [task for task in tasks if _is_scanned(task)]
+    rows = source.rows - sum(task.piece.rows for task in earlier)
+    if rows:
+        job.executor.start(job.progress.begin)
+        files = {task.piece.file for task in tasks} - {task.piece.file for task in earlier}
+        text = f"reading {count_of(rows, 'event')} in {count_of(len(files), 'file')}"
+        if earlier:
+            text += f"; {count_of(source.rows - rows, 'event')} are read already"
+        job.progress.begin(text)
+    scanned = job.run_tasks(scan_piece, tasks, [task.summary for task in tasks])
+    return Scans(buckets, tuple(tasks), tuple(scanned))
+
+
+def discard_other_scans(workspace: Workspace, scans: Scans) -> None:
+    """Removes the scans of pieces that the log no longer has."""
+    used = {task.path.name for task in scans.tasks}
+    for path in workspace.scans.iterdir():
+        if path.name.partition(".")[0] not in used:
+            path.unlink()
+
+
 def scan_key(
     piece: Piece, data: DataConfig, context: tuple[ColumnFeature, ...], buckets: int
 ) -> str:
-    """Of a piece's scan: what it depends on, but for `as_of` and what is to be forgotten."""
+    """Identifies what a scan depends on, but for `as_of` and the forgotten ids."""
     columns = data.columns.model_dump()
     split = data.split.column if isinstance(data.split, GivenSplit) else None
     of_training = {"dim", "min_count", "max_vocabulary"}
@@ -117,8 +192,8 @@ def scan_key(
     return fingerprint([_VERSION, piece_identity(piece), settings, buckets])
 
 
-def scan_events(task: Scan) -> Scanned:
-    """Cleans a piece of the events."""
+def scan_piece(task: Scan) -> Scanned:
+    """Checks a piece of the events, and writes the files of its scan."""
     raw = read_piece(task.piece, event_columns(task.data, task.context))
     ids = {side: id_strings(raw[task.data.columns.id_of(side)]) for side in SIDES}
     forgotten, hashes = _forgotten(task.forgotten, ids)
@@ -130,12 +205,12 @@ def scan_events(task: Scan) -> Scanned:
     write_partitions(task.events, [(events, partition)], task.buckets)
     for side in SIDES:
         kept = pc.unique(events[side])
-        # The others are only here to be found when they are to be forgotten.
+        # Ids of rejected rows are only listed to notice when they are to be forgotten.
         others = pc.unique(ids[side].filter(pa.array(~rejections.kept & ~forgotten)))
         others = others.drop_null().filter(pc.invert(pc.is_in(others.drop_null(), value_set=kept)))
         is_kept = np.arange(len(kept) + len(others)) < len(kept)
-        found = pa.table({"id": pa.concat_arrays([kept, others]), "kept": is_kept})
-        write_parquet(task.ids(side), found)
+        table = pa.table({"id": pa.concat_arrays([kept, others]), "kept": is_kept})
+        write_parquet(task.ids(side), table)
     for index, feature in enumerate(task.context):
         counts = partial_counts(feature, events[qualified("context", feature)])
         write_parquet(task.counts(index), counts)
@@ -155,39 +230,54 @@ def scan_events(task: Scan) -> Scanned:
         future=future,
         forgotten=hashes,
         checked=task.forgotten.fingerprint,
-        # Of one piece, their number says which events are of the future.
+        # Within one piece, the number of future events tells which ones they are.
         content=fingerprint([task.path.name, rejected.get(FUTURE, 0), hashes]),
         summary=summary,
     )
 
 
 def kept_ids(task: Scan, side: Side) -> pa.Array:
-    """The distinct ids of a piece's kept events."""
+    """Returns the distinct ids of a piece's kept events."""
     return pq.read_table(task.ids(side), filters=pc.field("kept"))["id"].combine_chunks()
 
 
-def checked_again(task: Scan, found: Scanned) -> Scanned | None:
-    """The summary of an earlier scan of the same piece and configuration.
+def _is_scanned(task: Scan) -> bool:
+    """Returns whether an earlier scan is still valid; removes its summary if it is not."""
+    if not task.summary.exists():
+        return False
+    adapter = TypeAdapter(Scanned)
+    before = adapter.validate_json(task.summary.read_bytes())
+    checked = _checked_again(task, before)
+    if checked is None:
+        task.summary.unlink()
+        return False
+    if checked != before:
+        write_text(task.summary, adapter.dump_json(checked).decode())
+    return True
 
-    None where it would come out differently today: other events are of the future, or are to be
+
+def _checked_again(task: Scan, scanned: Scanned) -> Scanned | None:
+    """Returns the outcome of an earlier scan of the same piece and configuration.
+
+    None where a scan would come out differently today: other events are future ones, or are to be
     forgotten.
     """
     as_of = microseconds(task.as_of)
-    if found.last > as_of or (found.future is not None and found.future <= as_of):
+    if scanned.last > as_of or (scanned.future is not None and scanned.future <= as_of):
         return None
-    if task.forgotten.fingerprint == found.checked:
-        return found
-    if not task.forgotten.query.union(task.forgotten.item).issuperset(found.forgotten):
+    if task.forgotten.fingerprint == scanned.checked:
+        return scanned
+    if not task.forgotten.query.union(task.forgotten.item).issuperset(scanned.forgotten):
         return None
     for side in SIDES:
         ids = pq.read_table(task.ids(side))["id"].combine_chunks()
         if task.forgotten.contains(side, ids).any():
             return None
-    return replace(found, checked=task.forgotten.fingerprint)
+    return replace(scanned, checked=task.forgotten.fingerprint)
 
 
 def _forgotten(forgotten: Forgotten, ids: dict[Side, pa.Array]) -> tuple[Bools, list[str]]:
-    """Which rows have an id that is to be forgotten, [rows], and the hashes of these ids."""
+    """Returns which rows have an id that is to be forgotten, [rows], and these ids' hashes."""
     dropped = np.zeros(len(ids["query"]), bool)
     hashes: set[str] = set()
     for side in SIDES:

@@ -1,6 +1,6 @@
 """Training examples in sequences: those of a query that can share one history.
 
-An example sees the first so many items of its sequence's history:
+An example sees the first `seen` items of its sequence's history:
 
     events, in time     a  b  c  c'  d        c and c' at the same time
     history             a  b  c  c'
@@ -12,7 +12,6 @@ half a window after the one before; so all of their examples see at least half a
 that would see its own item, or a repetition where histories are distinct, is a sequence of its own.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,42 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.columns import Bools, Ints, Jagged
-from feature_store.core.files import write_parquet
 from feature_store.core.hashing import hash64
 from feature_store.history import seen_before, windows
-from pipelines.executor.shuffle import read_partitions, write_partitions
+from pipelines.executor.shuffle import write_partitions
 from pipelines.prepare.histories import Events, example_history
 from pipelines.prepare.splits import TRAIN
 from pipelines.prepared.reader import SEQUENCE_SCHEMA
 from pipelines.settings import DataConfig, History
 
-# Key of the shuffle's hash.
+# Seed of the shuffle's hash.
 _SHUFFLE = 6
-
-_ROW_GROUP_ROWS = 4_096
 
 
 def sequences_file(directory: Path, bucket: int) -> Path:
-    """The sequences of a bucket, partitioned by range of the shuffle's hash."""
+    """Returns the file of a bucket's sequences, partitioned by range of the shuffle's hash."""
     return directory / f"sequences-{bucket:05d}.arrow"
 
 
 def write_sequences(path: Path, events: Events, data: DataConfig, ranges: int) -> list[int]:
-    """Writes a bucket's sequences; returns how many each range has."""
+    """Writes a bucket's sequences, and returns the number of sequences in each range."""
     table = training_sequences(events, data.history)
-    place = table["place"].to_numpy() >> np.uint64(32)
-    partition = (place * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
+    high = table["key"].to_numpy() >> np.uint64(32)
+    partition = (high * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
     write_partitions(path, [(table, partition)], ranges)
     return np.bincount(partition, minlength=ranges).tolist()
 
 
 def training_sequences(events: Events, settings: History) -> pa.Table:
-    """[sequences] with the columns of `SEQUENCE_SCHEMA` and `place`, the key of the shuffle.
+    """Returns the sequences with the columns of `SEQUENCE_SCHEMA` and `key`, the shuffle's.
 
     Args:
-        events: Of whole queries; those of training are used.
-        settings: Of kind `past`.
+        events: Events of whole queries; those of training are used.
+        settings: Settings of a history of kind `past`.
     """
     train = np.flatnonzero(events.split == TRAIN)
-    query, rank, item = events.query[train], events.rank[train], events.item[train]
-    first, end = seen_before(query, rank, query, rank)
+    query, time_rank, item = events.query[train], events.time_rank[train], events.item[train]
+    first, end = seen_before(query, time_rank, query, time_rank)
     start = first + _window(end - first, settings.max_length)
     alone = _sees_own_or_repeated(query, item, start, end, settings.distinct)
     shared = np.flatnonzero(~alone)
@@ -79,7 +75,7 @@ def training_sequences(events: Events, settings: History) -> pa.Table:
 
 
 def _table(events: Events, example: Ints, seen: Ints, sizes: Ints, histories: Jagged) -> pa.Table:
-    """From the examples, one sequence after the other, and the sequences' sizes and histories."""
+    """Builds the table of sequences from their examples, one after the other, and their sizes."""
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     first = example[offsets[:-1]]
 
@@ -95,67 +91,36 @@ def _table(events: Events, example: Ints, seen: Ints, sizes: Ints, histories: Ja
             "weights": lists(events.weight[example]),
         }
     ).cast(SEQUENCE_SCHEMA)
-    place = hash64(_SHUFFLE, events.query_key[first], events.item_key[first], events.time[first])
-    return table.append_column("place", pa.array(place))
+    key = hash64(_SHUFFLE, events.query_key[first], events.item_key[first], events.time[first])
+    return table.append_column("key", pa.array(key))
 
 
 def _sees_own_or_repeated(query: Ints, item: Ints, start: Ints, end: Ints, distinct: bool) -> Bools:
-    """Which examples' events from `start` to `end` hold their own item, or an item twice.
+    """Returns which examples would see their own item in the events from `start` to `end`.
 
-    Items may be there twice unless they must be distinct.
+    Where items must be distinct, also those that would see an item twice.
     """
     order = np.lexsort((np.arange(len(item)), item, query))
     is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
     previous = np.full(len(item), -1)
     previous[order[1:][is_same]] = order[:-1][is_same]
-    found = previous >= start
+    is_seen = previous >= start
     if distinct:
         latest = np.concatenate([[-1], np.maximum.accumulate(previous)])
-        found |= latest[end] >= start
-    return found
+        is_seen |= latest[end] >= start
+    return is_seen
 
 
 def _window(seen: Ints, max_length: int) -> Ints:
-    """How many of an example's earlier events are before its sequence's history begins."""
+    """Returns the number of an example's earlier events that its sequence's history leaves out."""
     stride = max(1, max_length // 2)
     return stride * np.maximum(0, -(-(seen - max_length) // stride))
 
 
 def _sequence(start: Ints, max_length: int) -> Ints:
-    """Of each example: those with the same window, but no more than a full window's."""
+    """Numbers the sequence of each example: one window, and not more examples than a full one."""
     opens = np.flatnonzero(np.diff(start, prepend=-1))
     sizes = np.diff(np.append(opens, len(start)))
-    place = np.arange(len(start)) - np.repeat(opens, sizes)
-    is_first = place % (max_length + 1) == 0
+    position = np.arange(len(start)) - np.repeat(opens, sizes)
+    is_first = position % (max_length + 1) == 0
     return np.cumsum(is_first) - 1
-
-
-@dataclass(frozen=True)
-class MergeSequences:
-    """A task: gather ranges of the sequences from all buckets, in the order of their hash.
-
-    Attributes:
-        directory: Of `write_sequences`.
-        buckets: How many.
-        ranges: Consecutive ones.
-        count: Ranges of each bucket.
-        path: Of the part.
-    """
-
-    directory: Path
-    buckets: int
-    ranges: tuple[int, ...]
-    count: int
-    path: Path
-
-
-def merge_sequences(task: MergeSequences) -> None:
-    """Writes a part of the sequences."""
-    batches: list[pa.RecordBatch] = []
-    for bucket in range(task.buckets):
-        path = sequences_file(task.directory, bucket)
-        batches.extend(read_partitions(path, task.ranges, task.count))
-    table = pa.Table.from_batches(batches).combine_chunks()
-    order = np.argsort(table["place"].to_numpy(), kind="stable")
-    table = table.take(pa.array(order)).select(SEQUENCE_SCHEMA.names)
-    write_parquet(task.path, table, row_group_size=_ROW_GROUP_ROWS)

@@ -1,4 +1,4 @@
-"""The steps of `prepare` that count what it has made."""
+"""Statistics of what was prepared: item frequency, mutual information, and the quality report."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.files import write_json, write_parquet
 from feature_store.encoding.vocabulary import Vocabulary
+from pipelines.prepare.catalogue_ids import current_file
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.quality import Quality, quality
@@ -15,7 +16,7 @@ from pipelines.quality.write import write_quality
 from pipelines.statistics import mutual_information as information
 from pipelines.statistics.summaries import Summary
 
-# Of differences to the run before, in one line.
+# Number of differences to the run before that one line shows.
 _SHOWN_SHIFTS = 3
 
 
@@ -35,7 +36,7 @@ def write_item_frequency(run: Run, ids: Vocabulary) -> int:
 
 
 def write_mutual_information(run: Run) -> None:
-    """Between the item features, over the items of this run."""
+    """Writes the mutual information between item features, over the items of this run."""
     names = tuple(feature.name for feature in run.job.features.item)
     run.job.progress.begin(f"mutual information of {count_of(len(names), 'item feature')}")
     frequency = pq.read_table(run.directory / "statistics" / "item_frequency.parquet")
@@ -43,14 +44,14 @@ def write_mutual_information(run: Run) -> None:
     information.save_items(
         items,
         frequency["item_id"].combine_chunks(),
-        np.load(run.folder("item") / "current.npy"),
+        np.load(current_file(run.folder("item"))),
         frequency["train"].to_numpy(),
     )
     tasks = information.pair_tasks(run.directory / "items" / "features.arrow", items, names)
     blocks = run.tasks("information", information.pair_information, tasks)
-    found = information.mutual_information(names, blocks)
+    matrices = information.mutual_information(names, blocks)
     path = run.directory / "statistics" / "mutual_information.json"
-    write_json(path, found.model_dump(mode="json"))
+    write_json(path, matrices.model_dump(mode="json"))
 
 
 def write_quality_report(
@@ -59,13 +60,13 @@ def write_quality_report(
     summaries: Mapping[str, Summary | None],
     before: Quality | None,
 ) -> None:
-    """What the log is like, and how that differs from the run before; worth a line if it does."""
+    """Writes the quality report, and shows the most severe differences to the run before."""
     known = {table: summary for table, summary in summaries.items() if summary is not None}
-    found = quality(run.directory, manifest, known, before)
-    write_quality(run.directory, found)
-    if found.shifts:
-        worst = "; ".join(shift.sentence for shift in found.shifts[:_SHOWN_SHIFTS])
-        more = len(found.shifts) - _SHOWN_SHIFTS
+    report = quality(run.directory, manifest, known, before)
+    write_quality(run.directory, report)
+    if report.shifts:
+        worst = "; ".join(shift.sentence for shift in report.shifts[:_SHOWN_SHIFTS])
+        more = len(report.shifts) - _SHOWN_SHIFTS
         run.job.progress.note(
             f"other than the run before: {worst}{f'; and {more} more' if more > 0 else ''} "
             "(statistics/quality.html)"

@@ -77,6 +77,11 @@ def example_schema(features: FeatureSchema) -> pa.Schema:
     return schema
 
 
+def part_file(directory: Path, part: int) -> Path:
+    """Returns the file of a part of a table that is written in parts."""
+    return directory / f"part-{part:05d}.parquet"
+
+
 def context_lists(column: Column) -> pa.Array:
     """An encoded feature as the examples' files keep it, for Parquet has no other lists with nulls.
 

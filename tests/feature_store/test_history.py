@@ -19,11 +19,13 @@ def logs(draw: st.DrawFn) -> Events:
     rows = sorted(draw(st.sets(event, max_size=40)))
     split = draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
     query, time, item = (np.array([row[i] for row in rows], np.int64) for i in range(3))
-    rank = np.unique(time, return_inverse=True)[1]
+    time_rank = np.unique(time, return_inverse=True)[1]
     weight = np.ones(len(rows), np.float32)
     keys = (hash64(8, query), hash64(9, item))
-    place = np.arange(len(rows))
-    return Events(query * 7, item, time, rank, weight, np.array(split, np.int64), *keys, place)
+    context_row = np.arange(len(rows))
+    return Events(
+        query * 7, item, time, time_rank, weight, np.array(split, np.int64), *keys, context_row
+    )
 
 
 def whole_history(events: Events, settings: History) -> Jagged:

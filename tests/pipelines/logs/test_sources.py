@@ -13,7 +13,14 @@ import pytest
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
 from pipelines.logs.sampling import open_table
-from pipelines.logs.tables import Piece, open_source, open_sources, piece_identity, read_piece
+from pipelines.logs.tables import (
+    Piece,
+    list_files,
+    open_source,
+    open_sources,
+    piece_identity,
+    read_piece,
+)
 from pipelines.settings import DataConfig
 
 
@@ -201,13 +208,14 @@ def test_the_configuration_names_columns_inside_others(tmp_path: Path) -> None:
         own = {"name": "item.id", "kind": "id", "dim": 4}
         return FeatureSchema.model_validate({"item": [own, {"name": name, "kind": kind, "dim": 4}]})
 
-    opened = open_sources(data, features("item.genres.name", "multi_valued"))
+    files = list_files(data)
+    opened = open_sources(data, features("item.genres.name", "multi_valued"), files)
     assert opened.items is not None
     assert opened.items.schema.names == ["item.id", "item.genres.name", "extra"]
     with pytest.raises(UserError, match=r"'item.genres' not found; the log has: item.id, item.gen"):
-        open_sources(data, features("item.genres", "multi_valued"))
+        open_sources(data, features("item.genres", "multi_valued"), files)
     with pytest.raises(UserError, match=r"'extra' is map<.*expected a list of strings"):
-        open_sources(data, features("extra", "multi_valued"))
+        open_sources(data, features("extra", "multi_valued"), files)
 
 
 def test_an_identity_tells_pieces_and_versions_of_a_file_apart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from feature_store.core.errors import UserError
 from feature_store.forgotten import Forgotten
 from pipelines.prepare.job import Job
 from pipelines.prepare.prepare import prepare
-from pipelines.prepare.scan import scan_events
+from pipelines.prepare.scan import scan_piece
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
@@ -71,7 +71,7 @@ def scanned_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     run_tasks = Job.run_tasks
 
     def counted(job: Job, function: Any, tasks: Any, summaries: Any) -> Any:
-        if function is scan_events:
+        if function is scan_piece:
             missing = [t for t, path in zip(tasks, summaries, strict=True) if not path.exists()]
             found.append(sum(task.piece.rows for task in missing))
         return run_tasks(job, function, tasks, summaries)

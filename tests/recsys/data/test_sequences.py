@@ -47,12 +47,12 @@ def events_of(queries, items, times, length, seed):
         query=query,
         item=item,
         time=time,
-        rank=time,
+        time_rank=time,
         weight=random.random(len(query)).astype(np.float32),
         split=split,
         query_key=hash64(1, query),
         item_key=hash64(2, item),
-        place=np.arange(len(query)),
+        context_row=np.arange(len(query)),
     )
 
 
