@@ -1,249 +1,335 @@
-"""The quality report as HTML: one file, without scripts and without the network."""
+"""The quality report as a page; the dashboard shows the same sections of a run."""
 
-from collections.abc import Iterable
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
+from unicodedata import bidirectional
 
-from pipelines.quality.charts import activity_chart, share_cell, share_of, tail_chart
+import numpy as np
+
 from pipelines.quality.coverage import Coverage
 from pipelines.quality.drift import MIN_ROWS, THRESHOLDS, Drift
 from pipelines.quality.quality import Activity, ColumnQuality, Quality, TableQuality
-from pipelines.reports.page import render_page
+from pipelines.reports.format import count_of
+from pipelines.reports.parts import (
+    Cell,
+    Cells,
+    Chart,
+    Entry,
+    Facts,
+    Page,
+    Part,
+    Section,
+    Table,
+    Text,
+    Tone,
+)
+from pipelines.reports.plots import Axis, Graph, Series
 from pipelines.statistics.popularity import Popularity
 
 _UNITS = {"h": "hour", "D": "day", "M": "month", "Y": "year", "1000Y": "millennium"}
 _SHOWN_VALUES = 5
-_CLASSES = {"stable": "stable", "shifted": "shifted", "large shift": "large"}
+_TONES: dict[str, Tone] = {"stable": "good", "shifted": "warn", "large shift": "bad"}
 
 
-def render_quality(quality: Quality) -> str:
-    """The report as HTML."""
-    sections = [
-        ("rows", "Rows", _rows(quality)),
-        ("drift", "Drift", _drift(quality)),
-        ("time", "Time", _time(quality.activity)),
-        ("popularity", "Popularity", _popularity(quality)),
-        ("coverage", "Features", _coverage(quality.coverage)),
+def quality_page(quality: Quality) -> Page:
+    """Returns the whole report."""
+    return Page(
+        title="Quality of the log",
+        lead=f"Prepared as of {_minute(quality.as_of)} UTC",
+        sections=quality_sections(quality),
+        warnings=quality_warnings(quality),
+    )
+
+
+def quality_warnings(quality: Quality) -> list[Text]:
+    """Returns the worst shift, where there is a large one."""
+    large = [each for each in quality.shifts if each.verdict == "large shift"]
+    if not large:
+        return []
+    more = f", and {len(large) - 1} more" if len(large) > 1 else ""
+    text = f"Large shift since the run before: {large[0].name}: {large[0].sentence}{more}."
+    return [Text(text, "warning", see=("See Drift", "drift"))]
+
+
+def quality_sections(quality: Quality) -> list[Section]:
+    """Returns what was read and kept, what changed, and what the data are like."""
+    return [
+        Section("rows", "Rows", _rows(quality)),
+        Section("drift", "Drift", _drift(quality)),
+        Section("time", "Time", [_time(quality.activity)]),
+        Section("popularity", "Popularity", _popularity(quality)),
+        Section("coverage", "Features", [_coverage(quality.coverage)]),
         *(
-            (f"columns-{table.name}", f"Columns of {table.name}", _columns(table))
+            Section(f"columns-{table.name}", f"Columns of {table.name}", [_columns(table)])
             for table in quality.tables
         ),
     ]
-    return render_page(
-        title="Quality of the log",
-        subtitle=f"Prepared as of {_minute(quality.as_of)}",
-        warnings=_warnings(quality.shifts),
-        sections=sections,
-        style=(files("pipelines.quality") / "quality_report.css").read_text(encoding="utf-8"),
-    )
 
 
-def _warnings(shifts: tuple[Drift, ...]) -> list[str]:
-    large = [found for found in shifts if found.verdict == "large shift"]
-    if not large:
-        return []
-    worst = large[0]
-    more = f", and {len(large) - 1} more" if len(large) > 1 else ""
-    return [
-        "<strong>Large shift since the run before:</strong> "
-        f'{escape(worst.name)}: {escape(worst.sentence)}{more}; see <a href="#drift">Drift</a>.'
-    ]
+def share_of(popularity: Popularity, rows: float) -> float:
+    """Returns the share of the events that the most popular share of the rows has."""
+    ranks, shares = zip(*popularity.curve, strict=True)
+    return float(np.interp(rows, ranks, shares))
 
 
-def _rows(quality: Quality) -> str:
+def _rows(quality: Quality) -> list[Part]:
     events = quality.tables[0]
     cold = quality.slices["cold"].items
-    tiles = {
-        "Events kept": f"{events.kept:,}",
-        "Events rejected": f"{_share(sum(events.rejected.values()), events.read):.2%}",
-        "Items": f"{quality.items.rows:,}",
-        "Cold items": f"{_share(cold, quality.items.rows):.1%}",
-        "Queries": f"{quality.queries.rows:,}",
-        "First event": _tile(quality.first_event),
-        "Last event": _tile(quality.last_event),
-    }
-    inner = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())
+    figures = [
+        ("Events kept", f"{events.kept:,}"),
+        ("Events rejected", f"{_share(sum(events.rejected.values()), events.read):.2%}"),
+        ("Items", f"{quality.items.rows:,}"),
+        ("Cold items", f"{_share(cold, quality.items.rows):.1%}"),
+        ("Queries", f"{quality.queries.rows:,}"),
+    ]
+    times = [
+        ("First event (UTC)", _minute(quality.first_event)),
+        ("Last event (UTC)", _minute(quality.last_event)),
+    ]
     rows = []
-    for table in quality.tables:
-        numbers = (table.read, table.kept, sum(table.rejected.values()))
-        rows.append(_row(table.name, "", *(f"{number:,}" for number in numbers)))
+    for each in quality.tables:
+        rejected = sum(each.rejected.values())
+        rows.append([each.name, "", f"{each.read:,}", f"{each.kept:,}", f"{rejected:,}"])
         rows += [
-            _row("", f"rejected: {reason}", "", "", f"{count:,}")
-            for reason, count in table.rejected.items()
+            ["", f"rejected: {reason}", "", "", f"{count:,}"]
+            for reason, count in each.rejected.items()
         ]
-    note = (
-        "Cold items have no training event. Rejected rows are kept, each with its reason, in "
-        "rejected/."
+    table = Table(
+        "Rows of the tables",
+        ["Table", "Reason", "Read", "Kept", "Rejected"],
+        rows,
+        note="Cold items have no training event. Rejected rows are kept in rejected/, each with "
+        "its reason; look for reasons that have more rows than you expect.",
+        texts=2,
     )
-    tables = _table("Rows of the tables", note, ["Table", ""], ["Read", "Kept", "Rejected"], rows)
-    return f'<dl class="tiles">{inner}</dl>{tables}'
+    return [Facts(figures, is_large=True), Facts(times), table]
 
 
-def _drift(quality: Quality) -> str:
+def _drift(quality: Quality) -> list[Part]:
     if quality.compared_with is None:
-        return "<p>This is the first run: there is nothing to compare it with.</p>"
+        return [Text("This is the first run: there is nothing to compare it with.")]
     limits = "; ".join(
         f"{measure} {shifted:g} and {large:g}"
         for measure, (shifted, large) in THRESHOLDS.items()
         if large > shifted
     )
     note = (
-        f"Against the run as of {_minute(quality.compared_with)}. A change is a shift, or a large "
-        f"one, from these figures on: {limits}; of values the figure is the population stability "
-        "index, of the last time days that are lost, of the others a share. A change that chance "
-        "or the error of an estimate could have made is stable, and columns of under "
+        f"Against the run as of {_minute(quality.compared_with)} UTC. A change is a shift, or a "
+        f"large one, from these figures on: {limits}; of values the figure is the population "
+        "stability index, of the last time days that are lost, of the others a share. A change "
+        "that chance or the error of an estimate could have made is stable, and columns of under "
         f"{MIN_ROWS} rows are not compared."
     )
-    shifts = quality.shifts
-    stable = [found for found in quality.drift if found.verdict == "stable"]
-    if not shifts:
-        body = f'<p class="soft">{escape(note)}</p><p>All figures are stable.</p>'
-    else:
-        body = _drift_table("Shifts", note, shifts)
-    if not stable:
-        return body
-    count = f"{len(stable):,} stable figure{'' if len(stable) == 1 else 's'}"
-    rest = _drift_table("Stable figures", "The closest to a shift first.", stable)
-    return f"{body}<details><summary>{count}</summary>{rest}</details>"
+    stable = [each for each in quality.drift if each.verdict == "stable"]
+    parts: list[Part] = (
+        [_drift_table("Shifts", note, quality.shifts)]
+        if quality.shifts
+        else [Text(note), Text("All figures are stable.", "strong")]
+    )
+    if stable:
+        table = _drift_table("Stable figures", "The closest to a shift first.", stable)
+        parts.append(Entry(count_of(len(stable), "stable figure"), [table]))
+    return parts
 
 
-def _drift_table(name: str, note: str, found: Iterable[Drift]) -> str:
-    rows = [
-        f'<tr><td class="text"><span class="verdict {_CLASSES[d.verdict]}">{d.verdict}</span></td>'
-        f'<th scope="row">{escape(d.name)}</th><td class="text">{d.measure}</td>'
-        f'<td class="text wrap">{escape(d.sentence)}</td></tr>'
-        for d in found
+def _drift_table(title: str, note: str, drifts: Iterable[Drift]) -> Table:
+    rows: list[Cells] = [
+        [each.name, each.measure, Cell(each.verdict, tone=_TONES[each.verdict]), each.sentence]
+        for each in drifts
     ]
-    return _table(name, note, ["Verdict", "Where", "What", "Now and before"], [], rows)
+    return Table(title, ["Where", "What", "Verdict", "Now and before"], rows, note, texts=4)
 
 
-def _time(activity: Activity | None) -> str:
+def _time(activity: Activity | None) -> Part:
     if activity is None:
-        return "<p>The log has no time.</p>"
+        return Text("The log has no time.")
     unit = _UNITS[activity.unit]
+    units = f"{len(activity.events):,} {unit if len(activity.events) == 1 else _plural(unit)}"
     most = max(range(len(activity.events)), key=activity.events.__getitem__)
     start = activity.starts[most].replace("T", " ")
     when = f"from {start} on" if activity.unit == "h" else f"from {start[:-6]} on"
-    note = (
-        f"Events by {unit} (UTC): {len(activity.events):,} {unit}s have events; the most are "
-        f"{activity.events[most]:,}, {when}."
+    seconds = np.array(activity.starts, "datetime64[s]").astype(np.int64).astype(float)
+    points = list(zip(seconds.tolist(), map(float, activity.events), strict=True))
+    return Chart(
+        f"Events by {unit}",
+        f"{units} {'has' if len(points) == 1 else 'have'} events; the most are "
+        f"{activity.events[most]:,}, {when}. Look for gaps, and for days that are not whole.",
+        Graph(
+            [Series("events", points, "bars")],
+            Axis("UTC", scale="time"),
+            Axis("events", bounds=(0.0, float(max(activity.events)))),
+        ),
+        is_wide=True,
     )
-    if unit == "millennium":
-        note = note.replace("millenniums", "millennia")
-    chart = activity_chart(activity.starts, activity.events, activity.unit)
-    scrolled = f'<div class="scroll" tabindex="0" role="group" aria-label="Events">{chart}</div>'
-    return f'<p class="soft">{escape(note)}</p>{scrolled}'
 
 
-def _popularity(quality: Quality) -> str:
-    charts = tail_chart("Events of items", quality.items, "items", "events")
-    charts += tail_chart("Items of queries", quality.queries, "queries", "distinct items")
+def _plural(unit: str) -> str:
+    return "millennia" if unit == "millennium" else f"{unit}s"
+
+
+def _popularity(quality: Quality) -> list[Part]:
     of_items, of_queries = quality.items, quality.queries
-    tables = _table(
+    quantiles = Table(
         "Events of an item, and distinct items of a query",
-        "Events of an item, and distinct items of a query, of all splits; quantiles over all of "
-        "them, also those without any.",
-        [""],
-        ["Rows", "Without any", "Gini", "Least", "Median", "90 %", "99 %", "Most", "Top 1 % have"],
+        [
+            "",
+            "Rows",
+            "Without any",
+            "Gini",
+            "Least",
+            "Median",
+            "90 %",
+            "99 %",
+            "Most",
+            "Top 1 % have",
+        ],
         [_popularity_row("Items", of_items), _popularity_row("Queries", of_queries)],
+        note="All splits; quantiles are over all items and queries, also those without any.",
     )
-    items = sum(found.items for found in quality.slices.values())
-    totals = [
-        sum(getattr(found, split) for found in quality.slices.values())
-        for split in ("train", "validation", "test")
+    return [
+        tail_chart("Events of items", of_items, "items", "events"),
+        tail_chart("Items of queries", of_queries, "queries", "distinct items"),
+        quantiles,
+        _slices(quality),
     ]
-    rows = []
-    for name, found in quality.slices.items():
-        cells = share_cell(_share(found.items, items))
-        counts = zip((found.train, found.validation, found.test), totals, strict=True)
-        cells += "".join(share_cell(_share(count, total)) for count, total in counts)
-        rows.append(f'<tr><th scope="row">{name}</th><td>{found.items:,}</td>{cells}</tr>')
-    tables += _table(
+
+
+def tail_chart(title: str, popularity: Popularity, rows: str, events: str) -> Chart:
+    """Returns the share of the events by the share of the rows, the most popular first.
+
+    Args:
+        title: Title of the chart.
+        popularity: Distribution to draw.
+        rows: Noun of the rows, such as `items`.
+        events: Noun of what they have.
+    """
+    return Chart(
+        title,
+        f"The most popular 10 % of {rows} have {share_of(popularity, 0.1):.0%} of the {events}; "
+        f"Gini {popularity.gini:.2f}. The further the curve is above the straight line, on which "
+        "all have the same, the more the few dominate.",
+        Graph(
+            [
+                Series(title, list(popularity.curve)),
+                Series("all the same", [(0.0, 0.0), (1.0, 1.0)], is_faint=True),
+            ],
+            Axis(f"share of {rows}, the most popular first", scale="share", bounds=(0.0, 1.0)),
+            Axis(f"share of {events}", scale="share", bounds=(0.0, 1.0)),
+        ),
+    )
+
+
+def _slices(quality: Quality) -> Table:
+    items = sum(each.items for each in quality.slices.values())
+    splits = ("train", "validation", "test")
+    totals = [sum(getattr(each, split) for each in quality.slices.values()) for split in splits]
+    rows: list[Cells] = []
+    for name, each in quality.slices.items():
+        counts = zip((each.train, each.validation, each.test), totals, strict=True)
+        shares = [_share(each.items, items), *(_share(count, total) for count, total in counts)]
+        rows.append([name, f"{each.items:,}", *map(_share_cell, shares)])
+    return Table(
         "Items by training events",
-        "Items by their training events: cold 0, tail 1 to 5, torso to the 80th percentile of the "
-        "trained items, head the rest; and the share of each split's events that is theirs.",
-        ["Slice"],
-        ["Items", "Of items", "Of training", "Of validation", "Of test"],
+        ["Slice", "Items", "Of items", "Of training", "Of validation", "Of test"],
         rows,
+        note="Cold items have no training event, tail items 1 to 5; torso reaches to the 80th "
+        "percentile of the trained items, head is the rest. The last columns are the share of "
+        "each split's events.",
     )
-    return f'<div class="two">{charts}</div>{tables}'
 
 
-def _popularity_row(name: str, found: Popularity) -> str:
-    shown = [f"{found.quantiles[key]:,.0f}" for key in ("p0", "p50", "p90", "p99", "p100")]
-    head = [f"{found.rows:,}", f"{found.without_events:,}", f"{found.gini:.2f}"]
-    return _row(name, None, *head, *shown, f"{share_of(found, 0.01):.1%}")
+def _popularity_row(name: str, popularity: Popularity) -> list[str]:
+    quantiles = [f"{popularity.quantiles[key]:,.0f}" for key in ("p0", "p50", "p90", "p99", "p100")]
+    return [
+        name,
+        f"{popularity.rows:,}",
+        f"{popularity.without_events:,}",
+        f"{popularity.gini:.2f}",
+        *quantiles,
+        f"{share_of(popularity, 0.01):.1%}",
+    ]
 
 
-def _coverage(found: tuple[Coverage, ...]) -> str:
-    if not found:
-        return "<p>There are no features but the ids.</p>"
-    rows = []
-    for feature in found:
+def _coverage(features: Sequence[Coverage]) -> Part:
+    if not features:
+        return Text("There are no features but the ids.")
+    rows: list[Cells] = []
+    for feature in features:
         shares = (feature.rows, feature.with_events, feature.by_events)
-        cells = "".join(share_cell(share) for share in shares)
         unknown = feature.out_of_vocabulary
-        text = "" if unknown is None else f"{unknown:.2%}"
         rows.append(
-            f'<tr><th scope="row">{escape(feature.side)}.{escape(feature.feature)}</th>'
-            f'<td class="text">{escape(feature.kind.replace("_", "-"))}</td>{cells}'
-            f"<td>{text}</td></tr>"
+            [
+                f"{feature.side}.{feature.feature}",
+                feature.kind.replace("_", "-"),
+                *map(_share_cell, shares),
+                "-" if unknown is None else f"{unknown:.2%}",
+            ]
         )
-    note = (
-        "How many items (queries) have a value: of all, of those with events, and weighted by "
-        "their events; and how many of the values share the out-of-vocabulary row."
+    return Table(
+        "Coverage of the features",
+        ["Feature", "Kind", "Of all", "Of those with events", "By events", "Out of vocabulary"],
+        rows,
+        note="Share of the items (queries) that have a value: of all, of those with events, and "
+        "weighted by their events; and share of the values without a row of their own in the "
+        "vocabulary.",
+        texts=2,
     )
-    numbers = ["Of all", "Of those with events", "By events", "Out of vocabulary"]
-    return _table("Coverage of the features", note, ["Feature", "Kind"], numbers, rows)
 
 
-def _columns(table: TableQuality) -> str:
-    rows = [
-        f'<tr><th scope="row">{escape(column.name)}<small>{escape(column.type)}</small></th>'
-        f"{share_cell(column.missing)}<td>{_distinct(column)}</td>"
-        f'<td class="text values">{_numbers(column)}</td><td class="text">{_top(column)}</td></tr>'
+def _columns(table: TableQuality) -> Table:
+    rows: list[Cells] = [
+        [
+            Cell(column.name, [column.type]),
+            _numbers(column),
+            _top(column),
+            _share_cell(column.missing),
+            _distinct(column),
+        ]
         for column in table.columns
     ]
-    head = '<th scope="col" class="text">Column</th><th scope="col">Missing</th>'
-    head += '<th scope="col">Distinct</th><th scope="col" class="text">Values</th>'
-    head += '<th scope="col" class="text">Most frequent</th>'
-    note = (
-        "Of the kept rows, of events before duplicates are dropped. Missing: null or an empty "
-        "list. The values of lists are their elements, and of vectors their norms."
+    return Table(
+        f"Columns of {table.name}",
+        ["Column", "Values", "Most frequent", "Missing", "Distinct"],
+        rows,
+        note="Kept rows; of events before duplicates are dropped. A value is missing where it is "
+        "null or an empty list. The values of lists are their elements, and of vectors their "
+        "norms.",
+        texts=3,
     )
-    return _framed(f"Columns of {table.name}", note, head, rows)
 
 
-def _distinct(column: ColumnQuality) -> str:
+def _distinct(column: ColumnQuality) -> str | Cell:
     if column.distinct is None:
         return "-"
-    about = f"<small>± {column.distinct_error:.1%}</small>" if column.distinct_error else ""
-    return f"{column.distinct:,}{about}"
+    error = [f"± {column.distinct_error:.1%}"] if column.distinct_error else []
+    return Cell(f"{column.distinct:,}", error)
 
 
-def _numbers(column: ColumnQuality) -> str:
-    lines = []
+def _numbers(column: ColumnQuality) -> str | Cell:
+    text, notes = "", []
     if column.smallest is not None and column.largest is not None:
-        lines.append(
-            f"<bdi>{_number(column.smallest)}</bdi> to <bdi>{_number(column.largest)}</bdi>"
-        )
-        lines.append(f"<small>median {_number(column.quantiles['p50'])}</small>")
+        text = f"{_number(column.smallest)} to {_number(column.largest)}"
+        notes.append(f"median {_number(column.quantiles['p50'])}")
     if column.mean is not None and column.deviation is not None:
-        lines.append(f"<small>mean {column.mean:,.4g}, deviation {column.deviation:,.4g}</small>")
+        notes.append(f"mean {column.mean:,.4g}, deviation {column.deviation:,.4g}")
     if column.values_per_row is not None:
-        lines.append(f"<small>{column.values_per_row:,.1f} values a row</small>")
+        notes.append(f"{column.values_per_row:,.1f} values a row")
     if column.invalid_numbers:
-        lines.append(f"<small>{column.invalid_numbers:,} NaN or infinite</small>")
-    return "".join(lines) or "-"
+        notes.append(f"{column.invalid_numbers:,} NaN or infinite")
+    return Cell(text, notes) if text or notes else "-"
 
 
 def _top(column: ColumnQuality) -> str:
-    shown = [
-        f"<li><bdi>{escape(found.value) or '(empty)'}</bdi>&nbsp;"
-        f"<small>{found.share:.1%}</small></li>"
-        for found in column.top[:_SHOWN_VALUES]
+    values = [
+        f"{_isolated(each.value) or '(empty)'} ({each.share:.1%})"
+        for each in column.top[:_SHOWN_VALUES]
     ]
-    return f'<ol class="top">{"".join(shown)}</ol>' if shown else "-"
+    return ", ".join(values) or "-"
+
+
+def _isolated(text: str) -> str:
+    """Keeps a value that is written from right to left from turning what stands around it."""
+    is_turned = any(bidirectional(character) in ("R", "AL", "AN") for character in text)
+    return f"\u2068{text}\u2069" if is_turned else text
 
 
 def _number(value: float | str) -> str:
@@ -254,39 +340,13 @@ def _number(value: float | str) -> str:
     return f"{value:,.4g}"
 
 
-def _row(name: str, text: str | None, *numbers: str) -> str:
-    texts = "" if text is None else f'<td class="text">{escape(text)}</td>'
-    cells = "".join(f"<td>{number}</td>" for number in numbers)
-    return f'<tr><th scope="row">{escape(name)}</th>{texts}{cells}</tr>'
-
-
-def _table(name: str, note: str, texts: list[str], numbers: list[str], rows: list[str]) -> str:
-    """With headings of columns of text and of numbers."""
-    head = "".join(
-        f'<th scope="col" class="text">{text}</th>' if text else "<td></td>" for text in texts
-    )
-    head += "".join(f'<th scope="col">{number}</th>' for number in numbers)
-    return _framed(name, note, head, rows)
-
-
-def _framed(name: str, note: str, head: str, rows: list[str]) -> str:
-    """Scrolls sideways, by keyboard too."""
-    return (
-        f'<p class="soft">{escape(note)}</p>'
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
-        f'<table aria-label="{escape(name)}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
 def _minute(time: str | None) -> str:
-    """`2024-05-06 07:08`; the times of the manifest are UTC."""
-    return "no time" if time is None else escape(time[:16].replace("T", " "))
+    """Returns `2024-05-06 07:08`; the times of the manifest are UTC."""
+    return "no time" if time is None else time[:16].replace("T", " ")
 
 
-def _tile(time: str | None) -> str:
-    day, _, rest = _minute(time).partition(" ")
-    return f"{day} <small>{rest}</small>" if time is not None else "no time"
+def _share_cell(share: float) -> Cell:
+    return Cell(f"{share:.1%}", share=min(1.0, max(0.0, share)))
 
 
 def _share(some: int, total: int) -> float:

@@ -1,25 +1,59 @@
-"""What pages are made of; the dashboard and the file of a run render the same parts."""
+"""Pages as plain data: sections of text, facts, tables and charts.
 
-from collections.abc import Iterable, Sequence
+Page modules return these and write no HTML. `pipelines.reports.html` makes a static file of them,
+and the dashboard shows the same parts with Dash and Plotly.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from typing import ClassVar, Literal
 
-from pipelines.reports.format import Figures, Value, interval, number
+from pipelines.reports.plots import Plot
 
-# Plotly's JSON: a figure's `data` and `layout`.
-Figure = dict[str, Any]
+Tone = Literal["", "good", "warn", "bad"]
 
 
 @dataclass(frozen=True)
-class Link:
-    """A cell that leads somewhere; in the file of a run it is its text alone."""
+class Cell:
+    """A cell of a table, where its text is not all.
+
+    Attributes:
+        text: Text or number.
+        notes: Lines below it, in small print.
+        share: Length of a bar below it, from 0 to 1; None for no bar.
+        tone: Judgement that colours the text; the text says it too.
+        href: Address within the dashboard; elsewhere the text stands alone.
+    """
 
     text: str
-    href: str
+    notes: Sequence[str] = ()
+    share: float | None = None
+    tone: Tone = ""
+    href: str = ""
 
 
-Cell = str | Link
+Cells = Sequence[str | Cell]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        cells: The first one names the row.
+        is_strong: Whether the row is the one to look at.
+    """
+
+    cells: Cells
+    is_strong: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """A heading within a table, of the rows below it."""
+
+    title: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,59 +61,102 @@ class Table:
     """Rows under headings.
 
     Attributes:
-        caption: What it shows.
-        columns: Headings.
-        rows: Cells; the first one names its row.
-        texts: How many of the first columns are texts; the others are numbers.
+        title: Heading of the table.
+        columns: Headings of its columns.
+        rows: Cells, the first of which names its row.
+        note: How to read it.
+        texts: Number of leading columns that are texts; the others are numbers.
     """
 
-    caption: str
+    kind: ClassVar[str] = "table"
+
+    title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row | Band | Cells]
+    note: str = ""
     texts: int = 1
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, for those who see it and for those who do not.
+    """A plot, for those who see it and for those who do not.
 
     Attributes:
-        title: What is drawn.
-        summary: What it says, in a sentence or two.
-        figure: Of Plotly.
-        numbers: What it was drawn from; None where that is too much to read.
-        is_wide: Whether it takes the page's width.
+        title: Heading of the chart.
+        summary: What it says, and what to look for, in a sentence or two.
+        plot: The data.
+        numbers: The same as a table; None where that is too much to read.
+        is_wide: Whether it takes the width of the page.
     """
+
+    kind: ClassVar[str] = "chart"
 
     title: str
     summary: str
-    figure: Figure
+    plot: Plot
     numbers: Table | None = None
     is_wide: bool = False
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a warning is set apart."""
+    """A paragraph.
+
+    Attributes:
+        text: Its words.
+        style: `strong` is what to take away; `warning` is set apart.
+        see: (title, key) of the section that has more, as a link; None for no link.
+    """
+
+    kind: ClassVar[str] = "text"
 
     text: str
-    is_warning: bool = False
+    style: Literal["plain", "strong", "warning"] = "plain"
+    see: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with their values.
+
+    Attributes:
+        pairs: (name, value) in order.
+        is_large: Whether the values are figures to be seen at a glance.
+    """
+
+    kind: ClassVar[str] = "facts"
+
+    pairs: Sequence[tuple[str, str]]
+    is_large: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text of a file, as it is."""
+
+    kind: ClassVar[str] = "code"
+
+    text: str
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something to look up: a title, and what belongs to it, which may be folded away.
+    """Something to look up: a title, and what is folded away behind it.
 
     Attributes:
-        title: By which it is found.
-        parts: What it holds.
+        title: Title that it is found by.
+        parts: Its content.
+        is_open: Whether it is unfolded at first; only then it is printed.
     """
+
+    kind: ClassVar[str] = "entry"
 
     title: str
     parts: "Sequence[Part]"
+    is_open: bool = False
 
 
-Part = Table | Chart | Text | Entry
+Part = Text | Facts | Table | Chart | Code | Entry
 
 
 @dataclass(frozen=True)
@@ -87,9 +164,9 @@ class Section:
     """Parts with a heading.
 
     Attributes:
-        key: Of its address.
-        title: Of its heading.
-        parts: What it shows.
+        key: Last part of its address.
+        title: Heading.
+        parts: Content, in order.
         is_searched: Whether its entries are many, and are looked up.
     """
 
@@ -99,32 +176,18 @@ class Section:
     is_searched: bool = False
 
 
-def shown(value: Value, digits: int = 3) -> str:
-    """A number for people, or a dash."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+@dataclass(frozen=True)
+class Page:
+    """A page that stands alone.
 
+    Attributes:
+        title: Heading.
+        lead: What it is of, in a line.
+        sections: Content, in order.
+        warnings: What a reader must not overlook.
+    """
 
-# Of a row.
-CLASS_OF_MODEL = ' class="model"'
-
-
-def cells(figures: Figures, metrics: Iterable[str]) -> str:
-    """Each metric over its interval."""
-    return "".join(
-        f"<td>{number(figures[name])}<small>{interval(figures[f'{name}_ci'])}</small></td>"
-        for name in metrics
-    )
-
-
-def table(name: str, note: str, texts: list[str], numbers: list[str], rows: list[str]) -> str:
-    """With headings of columns of text and of numbers; scrolls sideways, by keyboard too."""
-    head = "".join(f'<th scope="col" class="text">{escape(heading)}</th>' for heading in texts)
-    head += "".join(f'<th scope="col">{escape(heading)}</th>' for heading in numbers)
-    return (
-        f'<p class="soft">{escape(note)}</p>'
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
-        f'<table aria-label="{escape(name)}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    warnings: Sequence[Text] = ()

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from feature_store.core.files import write_json, write_text
-from recsys.comparison.report import render_comparison
+from pipelines.reports.html import render_page
+from recsys.comparison.report import comparison_page
 from recsys.comparison.runs import EvaluatedRun, find_run
 from recsys.comparison.statistics import Comparison, compare_runs
 
@@ -35,7 +36,7 @@ def compare(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         titles = {**_titles(second), **_titles(first)}
-        write_text(output / PAGE, render_comparison(result, titles))
+        write_text(output / PAGE, render_page(comparison_page(result, titles)))
         write_json(output / RESULT, result.model_dump(mode="json"))
     return result
 

@@ -1,135 +1,153 @@
-"""The page of `recsys compare`."""
+"""The page of `recsys compare`; the dashboard shows the same parts of two runs."""
 
 from collections.abc import Mapping
-from html import escape
-from importlib.resources import files
 
-from pipelines.reports.page import render_page
-from pipelines.reports.parts import table
-from recsys.comparison.statistics import Comparison, ExampleQuery, Row
+from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, Section, Table, Text
+from pipelines.reports.plots import Range, Ranges
+from recsys.comparison import statistics
+from recsys.comparison.statistics import Comparison, ExampleQuery
 from recsys.evaluation.results import SHOWN
 
-# The plot of differences, in SVG units.
-_WIDTH, _ROW, _LABEL = 720, 26, 230
-_TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
+METRIC_TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
 
 
-def render_comparison(comparison: Comparison, titles: Mapping[str, str]) -> str:
-    """The page as HTML.
+def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
+    """Returns the page.
 
     Args:
-        comparison: Of two runs.
-        titles: Names of items by id; an item without one is shown by its id.
+        comparison: Comparison of two runs.
+        titles: Titles of items by id; an item without one is shown by its id.
     """
-    warnings = []
+    none: list[Part] = [Text("None.")]
+    return Page(
+        title="Comparison of two models",
+        lead=f"A: {comparison.before}; B: {comparison.after}",
+        sections=[
+            Section("verdict", "Verdict", verdict_parts(comparison)),
+            Section("differences", "Differences", [differences_table(comparison)]),
+            Section(
+                "gains",
+                "Queries that gain",
+                [example_entry(query, titles) for query in comparison.gains] or none,
+            ),
+            Section(
+                "losses",
+                "Queries that lose",
+                [example_entry(query, titles) for query in comparison.losses] or none,
+            ),
+        ],
+    )
+
+
+def verdict_parts(comparison: Comparison) -> list[Part]:
+    """Returns the verdict, what it rests on, and the differences by group."""
+    overlap = ", ".join(f"{value:.2f} {cutoff}" for cutoff, value in comparison.overlap.items())
+    parts: list[Part] = [
+        Text(comparison.sentence(), "strong"),
+        Text(
+            f"{comparison.queries:,} queries in common. Mean overlap of the lists (items in both, "
+            f"over items in either): {overlap}."
+        ),
+        _forest(comparison),
+    ]
     if comparison.left_out:
-        warnings.append(
+        text = (
             f"{comparison.left_out:,} queries are left out: only one run has them, or their "
             "held-out items differ."
         )
-    return render_page(
-        title="Comparison of two models",
-        subtitle=f"A: {comparison.before}; B: {comparison.after}",
-        warnings=warnings,
-        sections=[
-            ("verdict", "Verdict", _verdict(comparison)),
-            ("differences", "Differences", _differences(comparison)),
-            ("gains", "Queries that gain", _examples(comparison.gains, titles)),
-            ("losses", "Queries that lose", _examples(comparison.losses, titles)),
-        ],
-        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
-    )
+        parts.insert(1, Text(text, "warning"))
+    return parts
 
 
-def _verdict(comparison: Comparison) -> str:
-    overlap = ", ".join(f"{value:.2f} {cutoff}" for cutoff, value in comparison.overlap.items())
-    return (
-        f"<p><strong>{escape(comparison.sentence())}</strong></p>"
-        f'<p class="soft">{comparison.queries:,} queries in common. Mean overlap of the lists '
-        f"(items in both, over items in either): {overlap}.</p>{_forest(comparison)}"
-    )
-
-
-def _forest(comparison: Comparison) -> str:
-    """Each group's difference in the metric of the verdict, with its interval."""
+def _forest(comparison: Comparison) -> Chart:
+    """Returns the difference of each group in the metric of the verdict."""
     rows = [
-        row
+        Range(
+            f"{row.group} ({row.count:,})",
+            row.found.difference,
+            row.found.low,
+            row.found.high,
+        )
         for row in comparison.rows
-        if row.metric == comparison.metric and row.found.low is not None
+        if row.metric == comparison.metric and row.found.difference is not None
+        if row.found.low is not None
     ]
-    bounds = [abs(b) for row in rows for b in (row.found.low, row.found.high) if b is not None]
-    reach = max([*bounds, 1e-9]) * 1.1
-    middle, half = (_LABEL + _WIDTH) / 2, (_WIDTH - _LABEL) / 2 - 8
-
-    def x(value: float) -> float:
-        return middle + half * value / reach
-
-    parts = [f'<line class="axis" x1="{middle}" x2="{middle}" y1="0" y2="{_ROW * len(rows)}"/>']
-    for place, row in enumerate(rows):
-        y, found = _ROW * (place + 0.5), row.found
-        assert found.low is not None
-        assert found.high is not None
-        assert found.difference is not None
-        parts.append(
-            f'<text x="0" y="{y + 4}">{escape(row.group)} ({row.count:,})</text>'
-            f'<line class="curve" x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" '
-            f'y1="{y}" y2="{y}"/>'
-            f'<circle class="dot" cx="{x(found.difference):.1f}" cy="{y}" r="4"/>'
-        )
-    label = f"B less A in {_TITLES.get(comparison.metric, comparison.metric)}, by group"
-    return (
-        f'<figure><svg viewBox="0 0 {_WIDTH} {_ROW * len(rows)}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-        f"<figcaption>{escape(label)}: right of the line B is better. The ends are 95 % "
-        f"intervals, and the outermost is {reach / 1.1:.4f} away.</figcaption></figure>"
+    title = METRIC_TITLES.get(comparison.metric, comparison.metric)
+    return Chart(
+        f"B minus A in {title}, by group",
+        "Right of 0 B is better. Whiskers are 95 % intervals: where one crosses 0, the difference "
+        "may be chance. In parentheses: held-out pairs.",
+        Ranges(rows, "B minus A", spec="+.4f", is_difference=True),
+        is_wide=True,
     )
 
 
-def _differences(comparison: Comparison) -> str:
-    rows = [_row(row, comparison.level) for row in comparison.rows]
-    note = (
-        "Paired by query. Intervals are 95 %, of a bootstrap over queries; p is of a permutation "
-        "test, in slices by Holm's method over all of them. Recall of slices of items is the share "
-        "of their held-out items that are found. Wins and losses are queries."
+def differences_table(comparison: Comparison) -> Table:
+    """Returns both runs' figures by group and metric, with their differences."""
+    rows: list[Row | Band] = []
+    group = None
+    for row in comparison.rows:
+        if row.group != group:
+            group = row.group
+            rows.append(Band(group, f"{row.count:,} held out"))
+        rows.append(_difference(row, comparison.level))
+    return Table(
+        "Differences",
+        ["Metric", "Significant", "A", "B", "B minus A", "p", "Wins", "Losses"],
+        rows,
+        note="Paired by query. Intervals are 95 %, of a bootstrap over queries; p is of a "
+        "permutation test, in slices by Holm's method over all of them; significant is a p below "
+        f"{comparison.level:g}. Recall of slices of items is the share of their held-out items "
+        "that are found. Wins and losses are queries.",
+        texts=2,
     )
-    numbers = ["A", "B", "B less A", "p", "Wins", "Losses"]
-    return table("Differences", note, ["Group", "Metric"], numbers, rows)
 
 
-def _row(row: Row, level: float) -> str:
-    found = row.found
-    head = (
-        f'<th scope="row">{escape(row.group)}<small>{row.count:,} held out</small></th>'
-        f'<td class="text">{_TITLES.get(row.metric, escape(row.metric))}</td>'
-    )
-    if found.difference is None or found.low is None or found.high is None:
-        return f'<tr>{head}<td class="text" colspan="6">nothing held out</td></tr>'
+def _difference(row: statistics.Row, level: float) -> Row:
+    difference, title = row.found, METRIC_TITLES.get(row.metric, row.metric)
+    if difference.difference is None or difference.low is None or difference.high is None:
+        return Row([title, "nothing held out", *["-"] * 6])
     p = row.adjusted_p
-    is_sure = ' class="model"' if p is not None and p < level else ""
-    return (
-        f"<tr{is_sure}>{head}<td>{found.before:.4f}</td><td>{found.after:.4f}</td>"
-        f"<td>{found.difference:+.4f}<small>{found.low:+.4f} to {found.high:+.4f}</small></td>"
-        f"<td>{p:.4f}</td><td>{found.wins:,}</td><td>{found.losses:,}</td></tr>"
+    is_significant = p is not None and p < level
+    return Row(
+        [
+            title,
+            "yes" if is_significant else "no",
+            f"{difference.before:.4f}",
+            f"{difference.after:.4f}",
+            Cell(
+                f"{difference.difference:+.4f}",
+                [f"{difference.low:+.4f} to {difference.high:+.4f}"],
+            ),
+            "-" if p is None else f"{p:.4f}",
+            f"{difference.wins:,}",
+            f"{difference.losses:,}",
+        ],
+        is_strong=is_significant,
     )
 
 
-def _examples(queries: tuple[ExampleQuery, ...], titles: Mapping[str, str]) -> str:
-    if not queries:
-        return "<p>None.</p>"
+def example_entry(query: ExampleQuery, titles: Mapping[str, str]) -> Entry:
+    """Returns what both models recommend to a query.
 
-    def listed(items: tuple[str, ...], wanted: set[str]) -> str:
-        return "".join(
-            f"<li>{'<strong>' if i in wanted else ''}{escape(titles.get(i, i))}"
-            f"{' (held out)</strong>' if i in wanted else ''}</li>"
-            for i in items
-        )
+    Args:
+        query: Query with its lists.
+        titles: Titles of items by id; an item without one is shown by its id.
+    """
+    wanted = set(query.held_out)
 
-    parts = []
-    for query in queries:
-        wanted = set(query.held_out)
-        parts.append(
-            f'<h3>{escape(query.query)} <small>{query.change:+.3f}</small></h3><div class="two">'
-            f"<div><h4>A recommends</h4><ol>{listed(query.before, wanted)}</ol></div>"
-            f"<div><h4>B recommends</h4><ol>{listed(query.after, wanted)}</ol></div></div>"
-        )
-    return "".join(parts)
+    def named(item_id: str) -> str | Cell:
+        title = titles.get(item_id) or item_id
+        return Cell(f"{title} ✓ held out", tone="good") if item_id in wanted else title
+
+    depth = max(len(query.before), len(query.after))
+    rows = [
+        [
+            str(at + 1),
+            *(named(ids[at]) if at < len(ids) else "" for ids in (query.before, query.after)),
+        ]
+        for at in range(depth)
+    ]
+    title = f"Query {query.query}: {query.change:+.3f}"
+    table = Table(title, ["Rank", "A recommends", "B recommends"], rows, texts=3)
+    return Entry(title, [table], is_open=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from recsys.dashboard.data.run_store import RunStore
+from recsys.dashboard.run_store import RunStore
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
 _INDEX = """<!DOCTYPE html>
-<html lang="en">
+<html lang="en" class="light">
   <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<style>STYLE</style></head>
   <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>
@@ -20,17 +20,18 @@ _INDEX = """<!DOCTYPE html>
 
 
 def build_app(store: RunStore) -> Any:
-    """The dashboard as an application of Dash, whose server is one of FastAPI.
+    """Returns the dashboard as an application of Dash, whose server is one of FastAPI.
 
     Args:
-        store: Of the runs that it shows.
+        store: Store of the runs to show.
     """
     from dash import Dash, Input, Output, dcc, html
 
+    from pipelines.reports.html import style
     from recsys.dashboard.components import label
     from recsys.dashboard.pages import page
 
-    style = (files("recsys.dashboard") / "dashboard.css").read_text(encoding="utf-8")
+    own_style = (files("recsys.dashboard") / "dashboard.css").read_text(encoding="utf-8")
     app = Dash(
         "recsys.dashboard",
         backend="fastapi",
@@ -38,7 +39,7 @@ def build_app(store: RunStore) -> Any:
         title="recsys",
         update_title="",
         # As a file of assets it would be missing from the first page (Dash 4.4 on FastAPI).
-        index_string=_INDEX.replace("STYLE", style),
+        index_string=_INDEX.replace("STYLE", style() + own_style),
         suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
@@ -84,23 +85,26 @@ def build_app(store: RunStore) -> Any:
 
 
 def store_uri(given: str | None) -> str:
-    """Of the option, the environment, or the default store of the one output that is here.
+    """Returns the store of the option, of the environment, or of the one output that is here.
+
+    Args:
+        given: Value of the option; None where it was not given.
 
     Raises:
-        UserError: None is named, and the working directory has none, or several.
+        UserError: No store is named, and the working directory has none, or several.
     """
     named = given or os.environ.get("MLFLOW_TRACKING_URI")
     if named:
         return named
-    found = sorted(
+    stores = sorted(
         {*Path().glob("mlflow.db"), *Path().glob("*/mlflow.db"), *Path().glob("*/*/mlflow.db")}
     )
-    if len(found) == 1:
-        return f"sqlite:///{found[0].resolve()}"
+    if len(stores) == 1:
+        return f"sqlite:///{stores[0].resolve()}"
     problem = (
         "there is none below this directory"
-        if not found
-        else (f"there are {len(found)} below this directory, such as {found[0]} and {found[1]}")
+        if not stores
+        else (f"there are {len(stores)} below this directory, such as {stores[0]} and {stores[1]}")
     )
     raise UserError(
         f"which MLflow store? {problem}; name it with --tracking-uri sqlite:////path/to/mlflow.db "
@@ -112,9 +116,9 @@ def serve(uri: str | None, *, host: str, port: int) -> None:
     """Serves the dashboard until it is interrupted.
 
     Args:
-        uri: Of the MLflow store; None: see `store_uri`.
+        uri: URI of the MLflow store; None: see `store_uri`.
         host: Address to listen on.
-        port: 0: any free one.
+        port: Port; 0: any free one.
 
     Raises:
         UserError: There is no such store, or the port is taken.
@@ -133,9 +137,9 @@ def export(uri: str | None, run_id: str, output: Path) -> None:
     """Writes one self-contained HTML file of a run.
 
     Args:
-        uri: Of the MLflow store; None: see `store_uri`.
-        run_id: Of the run.
-        output: The file.
+        uri: URI of the MLflow store; None: see `store_uri`.
+        run_id: Id of the run in MLflow.
+        output: File to write.
 
     Raises:
         UserError: There is no such store or run.

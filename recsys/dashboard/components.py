@@ -5,41 +5,67 @@ from typing import Any
 
 from dash import dcc, html
 
-from pipelines.reports.parts import Cell, Chart, Entry, Link, Part, Section, Table, Text
+from pipelines.reports.parts import (
+    Band,
+    Cell,
+    Cells,
+    Chart,
+    Code,
+    Entry,
+    Facts,
+    Part,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+from recsys.dashboard.plotly import figure_of
 
 _GRAPH: Any = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d"]}
 
 
 def section_component(section: Section) -> Any:
-    """A section with its heading."""
+    """Returns a section with its heading."""
     return html.Section(
         [html.H2(section.title), html.Div(part_components(section.parts), className="parts")]
     )
 
 
-def part_components(parts: Iterable[Part]) -> list[Any]:
-    """In their order."""
-    return [_part(part) for part in parts]
+def part_components(parts: Iterable[Part], of: str = "") -> list[Any]:
+    """Returns the components of parts.
+
+    Args:
+        parts: Parts in their order.
+        of: Title that they stand under; a table of that title does not repeat it.
+    """
+    return [_part(part, of) for part in parts]
 
 
 def label(text: str) -> Any:
-    """What screen readers call an element; the attribute's name is none of Python's."""
+    """Returns the name of an element for screen readers, an attribute that is no name of Python."""
     return {"aria-label": text}
 
 
 def current_page() -> Any:
-    """Of what stands for the page that is shown, in a list of links."""
+    """Returns the attribute that marks the current page in a list of links."""
     return {"aria-current": "page"}
 
 
 def form(action: str, fields: Sequence[Any], button: str) -> Any:
-    """Fields whose values become the page's address, so that what is seen can be linked to."""
+    """Returns a form whose values become the page's address, so that a view can be linked to."""
     submit = html.Button(button, type="submit")
     return html.Form([*fields, submit], action=action, method="get", className="form")
 
 
 def choice(name: str, title: str, options: Sequence[tuple[str, str]], value: str | None) -> Any:
-    """One of (value, text); named as in the address."""
+    """Returns a field that chooses among options.
+
+    Args:
+        name: Name in the address.
+        title: Title of the field.
+        options: (value, text) of each.
+        value: Value that is chosen at first.
+    """
     chosen = [
         html.Option(text, value=key, selected="selected" if key == value else None)
         for key, text in options
@@ -48,55 +74,91 @@ def choice(name: str, title: str, options: Sequence[tuple[str, str]], value: str
 
 
 def search_field(name: str, title: str, value: str) -> Any:
-    """A text to search for."""
+    """Returns a field for a text to search for.
+
+    Args:
+        name: Name in the address.
+        title: Title of the field.
+        value: Text at first.
+    """
     field = dcc.Input(name=name, id=f"search-{name}", type="search", value=value, maxLength=200)
     return html.Label([html.Span(title), field])
 
 
-def _part(part: Part) -> Any:
+def _part(part: Part, of: str) -> Any:
     if isinstance(part, Text):
-        return html.P(part.text, className="warning" if part.is_warning else "text")
+        style = "soft" if part.style == "plain" else part.style
+        return html.P(part.text, className=style)
+    if isinstance(part, Facts):
+        pairs = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in part.pairs]
+        return html.Dl(pairs, className="large" if part.is_large else "")
     if isinstance(part, Table):
-        return table_component(part)
+        return _table(part, of)
     if isinstance(part, Chart):
         return _chart(part)
+    if isinstance(part, Code):
+        return html.Pre(part.text, tabIndex=0)
     return _entry(part)
 
 
 def _entry(entry: Entry) -> Any:
-    return html.Details([html.Summary(entry.title), *part_components(entry.parts)])
+    content = [html.Summary(entry.title), *part_components(entry.parts, entry.title)]
+    return html.Details(content, open=entry.is_open)
 
 
 def _chart(chart: Chart) -> Any:
-    graph = dcc.Graph(figure=chart.figure, config=_GRAPH, className="graph")
+    graph = dcc.Graph(figure=figure_of(chart.plot), config=_GRAPH, className="graph")
     inner = [html.H3(chart.title), html.Div(graph, role="group", **label(chart.title))]
     inner.append(html.Figcaption(chart.summary))
     if chart.numbers is not None:
-        inner.append(html.Details([html.Summary("The numbers"), table_component(chart.numbers)]))
+        inner.append(html.Details([html.Summary("The numbers"), _grid(chart.numbers)]))
     return html.Figure(inner, className="wide" if chart.is_wide else "")
 
 
-def table_component(table: Table) -> Any:
-    """A table that scrolls on its own where it is wider than the page."""
+def _table(table: Table, of: str) -> Any:
+    head = [html.H3(table.title)] if table.title != of else []
+    note = [html.P(table.note, className="soft")] if table.note else []
+    return html.Div([*head, *note, _grid(table)], className="table")
+
+
+def _grid(table: Table) -> Any:
+    """Returns a table that scrolls on its own where it is wider than the page."""
     head = [
         html.Th(name, scope="col", className="" if at < table.texts else "number")
+        if name
+        else html.Td()
         for at, name in enumerate(table.columns)
     ]
-    rows = [
-        html.Tr(
-            [
-                html.Th(_cell(row[0]), scope="row"),
-                *(
-                    html.Td(_cell(cell), className="" if at < table.texts else "number")
-                    for at, cell in enumerate(row[1:], start=1)
-                ),
-            ]
-        )
-        for row in table.rows
-    ]
-    inner = html.Table([html.Caption(table.caption), html.Thead(html.Tr(head)), html.Tbody(rows)])
-    return html.Div(inner, className="scroll", tabIndex=0, role="group", **label(table.caption))
+    body = html.Tbody([_row(row, table) for row in table.rows])
+    inner = html.Table([html.Thead(html.Tr(head)), body], **label(table.title))
+    return html.Div(inner, className="scroll", tabIndex=0, role="group", **label(table.title))
 
 
-def _cell(cell: Cell) -> Any:
-    return dcc.Link(cell.text, href=cell.href) if isinstance(cell, Link) else cell
+def _row(row: Row | Band | Cells, table: Table) -> Any:
+    if isinstance(row, Band):
+        note = [html.Small(row.note)] if row.note else []
+        content = html.Th([row.title, *note], scope="rowgroup", colSpan=len(table.columns))
+        return html.Tr(content, className="band")
+    cells = row.cells if isinstance(row, Row) else row
+    first, *others = (_cell(cell) for cell in cells)
+    return html.Tr(
+        [
+            html.Th(first, scope="row"),
+            *(
+                html.Td(cell, className="" if at < table.texts else "number")
+                for at, cell in enumerate(others, start=1)
+            ),
+        ],
+        className="strong" if isinstance(row, Row) and row.is_strong else "",
+    )
+
+
+def _cell(cell: str | Cell) -> Any:
+    if isinstance(cell, str):
+        return cell
+    text = dcc.Link(cell.text, href=cell.href) if cell.href else cell.text
+    parts = [html.Span(text, className=cell.tone), *map(html.Small, cell.notes)]
+    if cell.share is not None:
+        bar = html.I(style={"width": f"{100 * cell.share:.1f}%"})
+        parts.append(html.Span(bar, className="share"))
+    return parts

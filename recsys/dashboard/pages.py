@@ -9,6 +9,7 @@ from dash import dcc, html
 
 from feature_store.core.errors import UserError
 from pipelines.reports.parts import Section, Text
+from recsys.comparison.report import METRIC_TITLES
 from recsys.dashboard.components import (
     choice,
     current_page,
@@ -18,29 +19,30 @@ from recsys.dashboard.components import (
     search_field,
     section_component,
 )
-from recsys.dashboard.data.items import ItemTable
-from recsys.dashboard.data.queries import QueryTable
-from recsys.dashboard.data.run_data import RunData
-from recsys.dashboard.data.run_store import RunRow, RunStore
-from recsys.dashboard.sections.comparison import comparison_section
-from recsys.dashboard.sections.lookup import item_parts, query_parts
-from recsys.dashboard.sections.run import SECTIONS, map_section, tail_section
-from recsys.dashboard.sections.runs import METRICS, history_chart, runs_table
-from recsys.dashboard.sections.slices import slices_section
+from recsys.dashboard.run_store import RunRow, RunStore
+from recsys.dashboard.runs import history_chart, runs_table
+from recsys.dashboard.sections import SECTIONS, comparison_section
+from recsys.reports.item_map import map_section
+from recsys.reports.long_tail import tail_section
+from recsys.reports.lookup import item_parts, query_parts
+from recsys.reports.run.items import ItemTable
+from recsys.reports.run.queries import QueryTable
+from recsys.reports.run.run_data import RunData
+from recsys.reports.slices import slices_section
 
 Query = Mapping[str, str]
 
 _PAGE_ROWS = 50
-# Runs that can be chosen without typing.
+# Number of runs that can be chosen without typing.
 _CHOICES = 200
 _SAMPLES = 12
 
 
 def page(store: RunStore, address: str) -> tuple[str, Any]:
-    """The title and the content of a page.
+    """Returns the title and the content of a page.
 
     Args:
-        store: Of the runs.
+        store: Store of the runs.
         address: Path and query.
     """
     parts = urlsplit(address)
@@ -50,11 +52,11 @@ def page(store: RunStore, address: str) -> tuple[str, Any]:
             return "Runs", _runs_page(store, query)
         if parts.path == "/compare":
             return "Compare", _compare_page(store, query)
-        found = re.fullmatch(r"/run/(\w+)/(\w+)", parts.path)
-        if found is not None and found[2] in SECTIONS:
-            row = store.row(found[1])
-            title = f"{SECTIONS[found[2]][0]} of {row.title}"
-            return title, _run_page(store, row, found[2], query)
+        match = re.fullmatch(r"/run/(\w+)/(\w+)", parts.path)
+        if match is not None and match[2] in SECTIONS:
+            row = store.row(match[1])
+            title = f"{SECTIONS[match[2]][0]} of {row.title}"
+            return title, _run_page(store, row, match[2], query)
         raise UserError(f"there is no page {parts.path}.")
     except UserError as error:
         lines = [html.H1("That did not work"), html.P(str(error), className="warning")]
@@ -69,8 +71,8 @@ def _runs_page(store: RunStore, query: Query) -> Any:
     evaluated = [row for row in rows if row.metric("recall@50") is not None]
     output = query.get("output", (evaluated or rows)[0].output)
     metric = query.get("metric", "recall@50")
-    if metric not in METRICS:
-        raise UserError(f"metric is {metric!r}, expected one of: {', '.join(METRICS)}.")
+    if metric not in METRIC_TITLES:
+        raise UserError(f"metric is {metric!r}, expected one of: {', '.join(METRIC_TITLES)}.")
     shown = [row for row in rows if output in ("", row.output)]
     text = query.get("search", "").lower()
     listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
@@ -78,7 +80,7 @@ def _runs_page(store: RunStore, query: Query) -> Any:
     champion = store.champion()
     fields = [
         choice("output", "Trained in", [("", "anywhere"), *((o, o) for o in outputs)], output),
-        choice("metric", "Metric", list(METRICS.items()), metric),
+        choice("metric", "Metric", list(METRIC_TITLES.items()), metric),
         search_field("search", "Name, id or status", query.get("search", "")),
     ]
     part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
@@ -144,7 +146,7 @@ def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
 def _query_page(run: RunData, queries: QueryTable, here: str, wanted: str) -> list[Any]:
     samples = queries.spread(_SAMPLES)
     asked = wanted or (samples[0] if samples else "")
-    parts = query_parts(queries, run.items, asked, here)
+    parts = query_parts(run, queries, asked, here)
     return [
         form(here, [search_field("query", "Query id", wanted)], "Look up"),
         _samples([(name, name) for name in samples], here, "query"),
@@ -192,12 +194,12 @@ def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:
 
 
 def _few(options: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
-    """The first ones, and those that are chosen."""
+    """Returns the first options, and those that are chosen."""
     return [option for at, option in enumerate(options) if at < _CHOICES or option[0] in chosen]
 
 
 def _earlier(store: RunStore, row: RunRow) -> str | None:
-    """The champion, else the run that was trained before in the same place."""
+    """Returns the champion, else the run trained before in the same output."""
     champion = store.champion()
     if champion is not None and champion != row.run_id:
         return champion

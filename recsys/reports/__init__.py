@@ -1,1 +1,1 @@
-"""Pages of an evaluation and of a training."""
+"""Pages of a run, and the sections that the dashboard shows of it."""

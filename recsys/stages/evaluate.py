@@ -1,6 +1,5 @@
 """The `evaluate` stage: exact full-corpus metrics by slice, beside baselines, and a report."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from feature_store.core.files import directory_written_atomically, write_json, w
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.html import render_page
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
-from recsys.dashboard.data.run_data import Find, RunData
-from recsys.dashboard.run_file import render_run
 from recsys.data.builder import BatchBuilder
-from recsys.evaluation.examples import Example, example_queries
 from recsys.evaluation.item_map import ITEMS, write_items
 from recsys.evaluation.long_tail import frequency_bins
 from recsys.evaluation.methods import Ranked, rank_all
@@ -27,12 +24,12 @@ from recsys.evaluation.results import MODEL, EvaluationResult
 from recsys.evaluation.task import Task
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
-from recsys.reports.evaluation import render_report
+from recsys.reports.evaluation import evaluation_page
+from recsys.reports.run.run_data import Find, RunData
 from recsys.tracking import open_run
 
 METRICS_JSON = "metrics.json"
 REPORT = "report.html"
-DASHBOARD = "dashboard.html"
 
 _SPLIT = "test"
 
@@ -98,15 +95,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
             {name: each.ranks for name, each in ranked.items()},
         ),
     )
-    examples = example_queries(
-        config,
-        prepared,
-        queries=task.queries,
-        held_out=task.held_out,
-        history=task.history,
-        top=ranked[MODEL].top,
-    )
-    _write(config, prepared, trained, result, examples, task, ranked, item_vectors)
+    _write(config, prepared, trained, result, task, ranked, item_vectors)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
     return result
 
@@ -126,23 +115,12 @@ def _write(
     prepared: Prepared,
     trained: TrainManifest,
     result: EvaluationResult,
-    examples: list[Example],
     task: Task,
     ranked: Mapping[str, Ranked],
     item_vectors: Floats,
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
-    lines = (config.train_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    report = render_report(
-        result,
-        prepared,
-        trained.config,
-        best_step=trained.best_step,
-        curves=[json.loads(line) for line in lines],
-        examples=examples,
-    )
     with directory_written_atomically(config.evaluation_dir) as directory:
-        write_text(directory / REPORT, report)
         write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
         write_per_query(
             directory / PER_QUERY,
@@ -156,11 +134,12 @@ def _write(
         )
         write_items(directory / ITEMS, config, prepared, item_vectors)
         data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
-        write_text(directory / DASHBOARD, render_run(data, data.name))
+        page = evaluation_page(data, prepared, trained.config, trained.best_step)
+        write_text(directory / REPORT, render_page(page))
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.
             run.log([{"step": trained.best_step, **_tracked(result)}])
-            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS, DASHBOARD):
+            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS):
                 run.save(directory / name, "evaluation")
         manifest = EvaluationManifest(
             fingerprint=_fingerprint(config, prepared, trained),

@@ -1,16 +1,27 @@
-"""A study in words: Markdown with plots beside it, and one page that needs nothing else."""
+"""A study to read: Markdown with plots beside it, and one page that needs nothing else."""
 
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.core.files import write_text
-from pipelines.reports.page import render_page
-from pipelines.reports.parts import table
+from pipelines.reports.html import svg_file
+from pipelines.reports.parts import (
+    Cell,
+    Cells,
+    Chart,
+    Facts,
+    Page,
+    Part,
+    Section,
+    Table,
+    Text,
+    Tone,
+)
+from pipelines.reports.plots import Range, Ranges
 from recsys.evaluation.results import SHOWN
-from recsys.studies.analysis import STUDY_METRICS, ArmResult, Cell
+from recsys.studies import analysis
+from recsys.studies.analysis import STUDY_METRICS, ArmResult
 
 if TYPE_CHECKING:
     from recsys.studies.result import StudyResult
@@ -21,12 +32,10 @@ _TITLES = {
     **SHOWN,
     **{n: n.replace("recall", "Recall").capitalize() for n in STUDY_METRICS if n not in SHOWN},
 }
-# A plot, in SVG units; at each end of its axis there is room for half a number.
-_WIDTH, _ROW, _LABEL, _TOP, _END = 640, 28, 170, 30, 24
 
 
 def render_markdown(result: "StudyResult") -> str:
-    """The study as Markdown, which shows the files of `write_plots`."""
+    """Returns the study as Markdown, which shows the files of `write_plots`."""
     parts = [f"# Study of {result.name}", _design(result)]
     for fraction in _fractions(result):
         arms = _of(result, fraction)
@@ -43,91 +52,65 @@ def render_markdown(result: "StudyResult") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_page_of(result: "StudyResult") -> str:
-    """The study as one page of HTML."""
-    sections = []
-    for fraction in _fractions(result):
-        arms = _of(result, fraction)
-        metrics = [name for name in STUDY_METRICS if name in arms[0].cells]
-        rows = [
-            f'<tr><th scope="row">{escape(arm.arm)}</th>'
-            f"{''.join(_html(arm.cells[name]) for name in metrics)}</tr>"
-            for arm in arms
-        ]
-        pairs = "".join(f"<td>{arms[0].pairs[name]:,}</td>" for name in metrics)
-        rows.append(f'<tr><th scope="row">held-out pairs</th>{pairs}</tr>')
-        heads = [_TITLES[name] for name in metrics]
-        note = (
-            f"Means over {result.seeds} seeds, with 95 % intervals of the mean. Bold: different "
-            f"from {result.baseline}, by a paired permutation test over queries, with p adjusted "
-            "by Holm's method over the arms."
-        )
-        plots = "".join(f"<div>{plot(arms, n, fraction)}</div>" for n in _PLOTTED if n in metrics)
-        body = table(_labels(fraction), note, ["Arm"], heads, rows)
-        chosen = "".join(
-            f"<div><dt>{escape(arm.arm)}</dt><dd>{escape(_values(arm))}</dd></div>" for arm in arms
-        )
-        sections.append(
-            (
-                f"labels-{fraction:g}",
-                _labels(fraction),
-                f'{body}<div class="two">{plots}</div><h3>Settings that validation chose</h3>'
-                f'<dl class="wide">{chosen}</dl>',
-            )
-        )
-    return render_page(
+def study_page(result: "StudyResult") -> Page:
+    """Returns the study as a page."""
+    return Page(
         title=f"Study of {result.name}",
-        subtitle=_design(result),
-        warnings=[],
-        sections=sections,
-        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
+        lead=_design(result),
+        sections=[
+            Section(f"labels-{fraction:g}", _labels(fraction), _parts(result, fraction))
+            for fraction in _fractions(result)
+        ],
     )
 
 
+def _parts(result: "StudyResult", fraction: float) -> list[Part]:
+    arms = _of(result, fraction)
+    metrics = [name for name in STUDY_METRICS if name in arms[0].cells]
+    rows: list[Cells] = [[arm.arm, *(_cell(arm.cells[name]) for name in metrics)] for arm in arms]
+    rows.append(["held-out pairs", *(f"{arms[0].pairs[name]:,}" for name in metrics)])
+    table = Table(
+        _labels(fraction),
+        ["Arm", *(_TITLES[name] for name in metrics)],
+        rows,
+        note=f"Means over {result.seeds} seeds, with 95 % intervals of the mean. ▲ and ▼: "
+        f"significantly better or worse than {result.baseline}. Means of few pairs say little.",
+    )
+    chosen = [(arm.arm, _values(arm)) for arm in arms]
+    return [
+        table,
+        *(plot(arms, name, fraction) for name in _PLOTTED if name in metrics),
+        Text("Settings that validation chose:"),
+        Facts(chosen),
+    ]
+
+
 def write_plots(directory: Path, result: "StudyResult") -> None:
-    """SVG files, which the Markdown shows."""
+    """Writes SVG files, which the Markdown shows."""
     for fraction in _fractions(result):
         arms = _of(result, fraction)
         for name in _PLOTTED:
             if name in arms[0].cells:
-                svg = plot(arms, name, fraction)
+                svg = svg_file(plot(arms, name, fraction))
                 write_text(directory / _plot_name(name, fraction), svg)
 
 
-def plot(arms: Sequence[ArmResult], metric: str, fraction: float) -> str:
-    """SVG: each arm's mean with its interval, and small dots for its seeds."""
+def plot(arms: Sequence[ArmResult], metric: str, fraction: float) -> Chart:
+    """Returns each arm's mean with its interval, and small dots for its seeds.
+
+    Args:
+        arms: Arms to show.
+        metric: Metric to show.
+        fraction: Share of the labels that they were trained with.
+    """
     cells = {arm.arm: arm.cells[metric] for arm in arms}
-    values = [v for c in cells.values() for v in (*c.seeds, c.low, c.high) if v is not None]
-    low, high = min(values), max(values)
-    span = max(high - low, 1e-6)
-
-    def x(value: float) -> float:
-        return _LABEL + _END + (_WIDTH - _LABEL - 2 * _END) * (value - low) / span
-
-    title = f"{_TITLES[metric]}, {_labels(fraction).lower()}"
-    height = _TOP + _ROW * len(cells) + 24
-    style = "font-family='system-ui, sans-serif' font-size='13'"
-    parts = [f'<text x="0" y="16" font-weight="600" fill="currentColor">{escape(title)}</text>']
-    for place, (name, cell) in enumerate(cells.items()):
-        y = _TOP + _ROW * (place + 0.5)
-        parts.append(f'<text x="0" y="{y + 4}" fill="currentColor">{escape(name)}</text>')
-        parts += [
-            f'<circle cx="{x(value):.1f}" cy="{y}" r="2.5" fill="#7d8794"/>' for value in cell.seeds
-        ]
-        if cell.low is not None and cell.high is not None:
-            parts.append(
-                f'<line x1="{x(cell.low):.1f}" x2="{x(cell.high):.1f}" y1="{y}" y2="{y}" '
-                'stroke="#1f62c4" stroke-width="2"/>'
-            )
-        parts.append(f'<circle cx="{x(cell.mean):.1f}" cy="{y}" r="5" fill="#1f62c4"/>')
-    for value in (low, (low + high) / 2, high):
-        parts.append(
-            f'<text x="{x(value):.1f}" y="{height - 4}" text-anchor="middle" '
-            f'fill="currentColor">{value:.3f}</text>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'role="img" aria-label="{escape(title)}" {style} color="#4a5361">{"".join(parts)}</svg>'
+    rows = [Range(arm, c.mean, c.low, c.high, c.seeds) for arm, c in cells.items()]
+    best = max(cells, key=lambda arm: cells[arm].mean)
+    return Chart(
+        f"{_TITLES[metric]}, {_labels(fraction).lower()}",
+        f"Mean of each arm, its 95 % interval, and small dots for single seeds. The highest mean "
+        f"is that of {best}, {cells[best].mean:.4f}; intervals that overlap say little.",
+        Ranges(rows, _TITLES[metric]),
     )
 
 
@@ -158,22 +141,23 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: analysis.Cell) -> str:
     return f"{cell.mean:.4f} {_half(cell)}".rstrip() + _mark(cell)
 
 
-def _html(cell: Cell) -> str:
+def _cell(cell: analysis.Cell) -> Cell:
     mark = _mark(cell)
-    value = f"<strong>{cell.mean:.4f}{mark}</strong>" if mark else f"{cell.mean:.4f}"
-    return f"<td>{value}<small>{_half(cell)}</small></td>"
+    half = [_half(cell)] if _half(cell) else []
+    tones: dict[str, Tone] = {"": "", " ▲": "good", " ▼": "bad"}
+    return Cell(f"{cell.mean:.4f}{mark}", half, tone=tones[mark])
 
 
-def _half(cell: Cell) -> str:
-    """Of the interval; of one seed there is none."""
+def _half(cell: analysis.Cell) -> str:
+    """Returns half the width of the interval; one seed has none."""
     return "" if cell.high is None else f"± {cell.high - cell.mean:.4f}"
 
 
-def _mark(cell: Cell) -> str:
+def _mark(cell: analysis.Cell) -> str:
     if cell.adjusted_p is None or cell.difference is None or cell.adjusted_p >= _LEVEL:
         return ""
     return " ▲" if cell.difference > 0 else " ▼"

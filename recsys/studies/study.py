@@ -8,12 +8,13 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.files import locked, write_json, write_text
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.html import render_page
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.stages.prepare import prepare
 from recsys.studies.analysis import ArmResult, analyse
 from recsys.studies.arms import arms_of, trials_of
-from recsys.studies.report import render_markdown, render_page_of, write_plots
+from recsys.studies.report import render_markdown, study_page, write_plots
 from recsys.studies.result import StudyResult
 from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
@@ -55,7 +56,7 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
         directory = config.study_dir
         write_plots(directory, result)
         write_text(directory / MARKDOWN, render_markdown(result))
-        write_text(directory / PAGE, render_page_of(result))
+        write_text(directory / PAGE, render_page(study_page(result)))
         write_json(directory / RESULT, result.model_dump(mode="json"))
         for name in (RESULT, MARKDOWN, PAGE):
             run.save(directory / name, "study")

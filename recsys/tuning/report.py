@@ -1,17 +1,17 @@
-"""What a search leaves to read: the best configuration with its changes, and a page."""
+"""Files of a search to read: the best configuration with its changes, and a page."""
 
 import json
-import math
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from pipelines.reports.page import render_page
+from pipelines.reports import plots
+from pipelines.reports.parts import Chart, Page, Part, Row, Section, Table, Text
+from pipelines.reports.plots import Bars, Graph, Mark, Series
+from recsys.config import yaml_writer
 from recsys.config.config import Config
 from recsys.config.load import changed_document
 from recsys.config.tuning import Choices
-from recsys.config.yaml_writer import Entry, Note, Row, Section, Setting, render, scalar
+from recsys.config.yaml_writer import scalar
 from recsys.tuning.journal import Trial
 from recsys.tuning.space import Axis, leaves
 
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     from recsys.tuning.result import TuningResult
     from recsys.tuning.search import Search
 
-# The plot within a chart, in SVG units.
-_WIDTH, _HEIGHT = 480, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 26
-
 
 def render_best(config: Config, result: "TuningResult") -> str:
-    """The configuration with the best settings, as YAML with what was changed.
+    """Returns the configuration with the best settings, as YAML with what was changed.
 
     Args:
-        config: That the search began with.
-        result: Of the search.
+        config: Configuration that the search began with.
+        result: Result of the search.
     """
     best = result.best
     document = changed_document(config, best.values)
@@ -40,70 +36,83 @@ def render_best(config: Config, result: "TuningResult") -> str:
         for path, value in best.values.items()
         if before.get(path) != value
     }
-    entries: list[Entry] = [
-        Note(
+    entries: list[yaml_writer.Entry] = [
+        yaml_writer.Note(
             f"By `recsys tune`: validation {result.metric} {best.mean:.4f}, the mean of "
             f"{1 + len(best.confirmed)} seeds; trial {best.trial} of "
             f"{sum(result.trials.values())}, MLflow run {best.mlflow_run_id}."
         ),
         *_entries(document, "", whys),
     ]
-    return render(entries)
+    return yaml_writer.render(entries)
 
 
-def _entries(document: dict[str, Any], prefix: str, whys: dict[str, str]) -> list[Entry]:
-    entries: list[Entry] = []
+def _entries(
+    document: dict[str, Any], prefix: str, whys: dict[str, str]
+) -> list[yaml_writer.Entry]:
+    entries: list[yaml_writer.Entry] = []
     for key, value in document.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            entries.append(Section(key, _entries(value, f"{path}.", whys)))
+            entries.append(yaml_writer.Section(key, _entries(value, f"{path}.", whys)))
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            entries.append(Section(key, [Row(row) for row in value]))
+            entries.append(yaml_writer.Section(key, [yaml_writer.Row(row) for row in value]))
         else:
-            entries.append(Setting(key, value, whys.get(path, "")))
+            entries.append(yaml_writer.Setting(key, value, whys.get(path, "")))
     return entries
 
 
-def render_tuning_report(search: "Search", result: "TuningResult") -> str:
-    """The page of a search: one file, without scripts and without the network."""
+def tuning_page(search: "Search", result: "TuningResult") -> Page:
+    """Returns the page of a search.
+
+    Args:
+        search: Search with all its trials.
+        result: Result of the search.
+    """
     trials = search.journal.searched
-    sections = [
-        ("best", "Best settings", _best(search.config, result)),
-        ("importance", "What matters", _importance(result)),
-        ("settings", "Each setting", _scatters(search, trials)),
-        ("curves", "Validation of all trials", _curves(search, trials)),
-        ("trials", "Trials", _trials(search, trials)),
-    ]
     counts = ", ".join(f"{count} {status}" for status, count in result.trials.items())
-    return render_page(
+    return Page(
         title="Search for better settings",
-        subtitle=f"{len(trials)} trials by validation {result.metric} ({counts}); MLflow run "
+        lead=f"{len(trials)} trials by validation {result.metric} ({counts}); MLflow run "
         f"{result.mlflow_run_id}",
-        warnings=[],
-        sections=sections,
-        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
+        sections=[
+            Section("best", "Best settings", _best(search.config, result)),
+            Section("importance", "What matters", [_importance(result)]),
+            Section("settings", "Each setting", _settings(search, trials)),
+            Section("curves", "Validation of all trials", [_curves(search, trials)]),
+            Section("trials", "Trials", [_trials(search, trials)]),
+        ],
     )
 
 
-def _best(config: Config, result: "TuningResult") -> str:
+def _best(config: Config, result: "TuningResult") -> list[Part]:
     before, best = leaves(config), result.best
-    own = (
-        "" if result.own_value is None else f"; the configuration as it was: {result.own_value:.4f}"
-    )
+    verdict = f"{result.metric} on the validation split: {best.mean:.4f}"
+    if result.own_value is not None:
+        verdict += f"; the configuration as it was: {result.own_value:.4f}"
     rows = [[path, _shown(before.get(path)), _shown(value)] for path, value in best.values.items()]
-    settings = _table("Best settings", ["Setting", "Before", "Best"], rows)
+    return [
+        Text(f"{verdict}.", "strong"),
+        Table("Best settings", ["Setting", "Before", "Best"], rows),
+        _candidates(result),
+    ]
+
+
+def _candidates(result: "TuningResult") -> Table:
     seeds = max(len(candidate.confirmed) for candidate in result.candidates)
-    candidates = [
-        [
-            f"trial {candidate.trial}",
-            f"{candidate.value:.4f}",
-            *(f"{value:.4f}" for value in candidate.confirmed),
-            *[""] * (seeds - len(candidate.confirmed)),
-            f"{candidate.mean:.4f}",
-        ]
+    rows = [
+        Row(
+            [
+                f"trial {candidate.trial}",
+                f"{candidate.value:.4f}",
+                *(f"{value:.4f}" for value in candidate.confirmed),
+                *["-"] * (seeds - len(candidate.confirmed)),
+                f"{candidate.mean:.4f}",
+            ],
+            is_strong=candidate == result.best,
+        )
         for candidate in result.candidates
     ]
-    heads = ["Settings", "In the search", *(f"Seed +{i + 1}" for i in range(seeds)), "Mean"]
     note = (
         "The first of many noisy values is partly luck: its figure in the search is too high. So "
         "the best are trained anew with further seeds, and the mean decides. The test split is not "
@@ -112,93 +121,94 @@ def _best(config: Config, result: "TuningResult") -> str:
         else "The best of many noisy values is partly luck: its figure is too high. "
         "tuning.confirm_seeds trains the best anew with further seeds."
     )
-    return (
-        f"<p>{escape(result.metric)} on the validation split: {best.mean:.4f}{own}.</p>{settings}"
-        f'<p class="soft">{note}</p>{_table("Candidates", heads, candidates)}'
-    )
+    columns = ["Settings", "In the search", *(f"Seed +{at + 1}" for at in range(seeds)), "Mean"]
+    return Table("Candidates", columns, rows, note)
 
 
-def _importance(result: "TuningResult") -> str:
+def _importance(result: "TuningResult") -> Part:
     if not result.importance:
-        return "<p>Too few trials to tell what matters.</p>"
-    longest = max([*result.importance.values(), 1e-9])
-    bars = "".join(
-        f'<div class="group" style="grid-row: auto">{escape(path)}</div>'
-        f'<div class="bar" style="--bar: var(--model); --share: {share / longest:.4f}">'
-        f'<i role="img" aria-label="share"></i>{share:.2f}</div>'
-        '<div class="gap"></div>'
-        for path, share in result.importance.items()
+        return Text("There are too few trials to tell what matters.")
+    return Chart(
+        "Share of the variation that a setting explains",
+        "Over all trials, each setting by itself (fANOVA, Hutter et al. 2014); trials that were "
+        "stopped count with what they had reached. Search the settings at the top more finely, "
+        "and leave those at the bottom alone.",
+        Bars(
+            list(result.importance),
+            {"share": list(result.importance.values())},
+            "share",
+            spec=".2f",
+        ),
+        is_wide=True,
     )
+
+
+def _settings(search: "Search", trials: Sequence[Trial]) -> list[Part]:
+    charts = [chart for axis in search.axes if (chart := _setting(search, axis, trials))]
     note = (
-        "The share of the variation over trials that each setting explains by itself (fANOVA, "
-        "Hutter et al. 2014). Trials that were stopped count with what they had reached."
+        f"Each trial's {search.metric} over the setting's value. The dashed line is the best trial "
+        "of the search. Where the best trials crowd at an end of a range, make it wider."
     )
-    return f'<p class="soft">{note}</p><div class="bars">{bars}</div>'
+    return [Text(note), *charts]
 
 
-def _scatters(search: "Search", trials: Sequence[Trial]) -> str:
-    charts = "".join(_scatter(search, axis, trials) for axis in search.axes)
-    note = (
-        f"Each trial's {search.metric} over the setting's value; hollow: stopped early. The dashed "
-        "line is the best trial of the search."
-    )
-    return f'<p class="soft">{escape(note)}</p><div class="two">{charts}</div>'
-
-
-def _scatter(search: "Search", axis: Axis, trials: Sequence[Trial]) -> str:
-    points = [
-        (_position(axis, trial.started.values[axis.path]), value, trial)
+def _setting(search: "Search", axis: Axis, trials: Sequence[Trial]) -> Chart | None:
+    known = [
+        (trial, value)
         for trial in trials
         if axis.path in trial.started.values and (value := trial.value(search.metric)) is not None
     ]
-    if not points:
-        return ""
-    low, high = _span([value for _, value, _ in points])
-    dots = "".join(
-        f'<circle class="{"dot" if trial.status == "finished" else "open"}" '
-        f'cx="{_x(share):.1f}" cy="{_y((value - low) / (high - low)):.1f}" r="4">'
-        f"<title>trial {trial.number}: {escape(scalar(trial.started.values[axis.path]))}, "
-        f"{value:.4f}</title></circle>"
-        for share, value, trial in points
+    if not known:
+        return None
+    series = []
+    for name, is_finished in (("finished", True), ("stopped early", False)):
+        kept = [(t, v) for t, v in known if (t.status == "finished") == is_finished]
+        points = [(_position(axis, trial.started.values[axis.path]), v) for trial, v in kept]
+        labels = [
+            f"trial {trial.number}: {scalar(trial.started.values[axis.path])}, {value:.4f}"
+            for trial, value in kept
+        ]
+        series.append(Series(name, points, "points", labels))
+    best, value = max(known, key=lambda pair: (pair[1], -pair[0].number))
+    setting = best.started.values[axis.path]
+    mark = Mark("x", _position(axis, setting), f"trial {best.number}")
+    return Chart(
+        axis.path,
+        f"{len(known)} trials; the best, {value:.4f}, with {scalar(setting)}",
+        Graph(series, _axis_of(axis), plots.Axis(search.metric), [mark]),
     )
-    best = max(points, key=lambda point: (point[1], -point[2].number))
-    line = f'<path class="best" d="M{_x(best[0]):.1f},{_TOP}V{_HEIGHT - _BOTTOM}"/>'
-    spoken = f"{search.metric} over {axis.path}, {len(points)} trials"
-    return _chart(axis.path, spoken, line + dots, (low, high), _ticks(axis))
 
 
-def _curves(search: "Search", trials: Sequence[Trial]) -> str:
+def _curves(search: "Search", trials: Sequence[Trial]) -> Part:
     curves = [(trial, trial.values_of(search.metric)) for trial in trials if trial.validations]
     if not curves:
-        return "<p>No trial was validated.</p>"
-    low, high = _span([value for _, values in curves for value in values])
+        return Text("No trial was validated.")
+    best = search.best_trials()
+    number = best[0].number if best else None
     longest = max(len(values) for _, values in curves)
-
-    def points(values: list[float]) -> str:
-        return " ".join(
-            f"{_x((i + 0.5) / longest):.1f},{_y((value - low) / (high - low)):.1f}"
-            for i, value in enumerate(values)
+    # The best trial comes first, for the first series has the strongest colour.
+    series = [
+        Series(
+            f"trial {trial.number}",
+            [(float(at), value) for at, value in enumerate(values, start=1)],
+            is_faint=trial.number != number,
         )
-
-    number = search.best_trials()[0].number if search.best_trials() else None
-    drawn = "".join(
-        f'<polyline class="{"curve" if trial.number == number else "other"}" '
-        f'points="{points(values)}"><title>trial {trial.number}</title></polyline>'
-        for trial, values in sorted(curves, key=lambda pair: pair[0].number == number)
-    )
-    ticks = [((0.5) / longest, "1"), ((longest - 0.5) / longest, str(longest))]
-    chart = _chart(
+        for trial, values in sorted(curves, key=lambda pair: pair[0].number != number)
+    ]
+    return Chart(
         f"{search.metric} over validations",
-        f"the best so far of {len(curves)} trials over {longest} validations",
-        drawn,
-        (low, high),
-        ticks if longest > 1 else ticks[:1],
+        f"The best so far of {len(curves)} trials over {longest} validations; strong: the best "
+        "trial. Curves that still rise at the end ask for more epochs.",
+        Graph(
+            series,
+            plots.Axis("validation", bounds=(1.0, float(max(2, longest))), spec=",.0f"),
+            plots.Axis(search.metric),
+        ),
+        is_wide=True,
     )
-    note = "The best so far of each trial; strong: the best trial."
-    return f'<p class="soft">{note}</p><div class="two">{chart}</div>'
 
 
-def _trials(search: "Search", trials: Sequence[Trial]) -> str:
+def _trials(search: "Search", trials: Sequence[Trial]) -> Table:
     ranked = sorted(trials, key=lambda trial: (-(trial.value(search.metric) or -1.0), trial.number))
     rows = []
     for trial in ranked:
@@ -206,87 +216,36 @@ def _trials(search: "Search", trials: Sequence[Trial]) -> str:
         error = trial.ended.error if trial.ended else None
         rows.append(
             [
-                f"{trial.number} {trial.status}" + (f": {error}" if error else ""),
-                "" if value is None else f"{value:.4f}",
+                str(trial.number),
+                trial.status + (f": {error}" if error else ""),
+                "-" if value is None else f"{value:.4f}",
                 str(len(trial.validations)),
                 *(_shown(trial.started.values.get(axis.path)) for axis in search.axes),
             ]
         )
-    heads = ["Trial", search.metric, "Validations", *(axis.path for axis in search.axes)]
-    return _table("Trials", heads, rows)
+    columns = ["Trial", "Status", search.metric, "Validations", *(a.path for a in search.axes)]
+    return Table("Trials", columns, rows, "The best first.", texts=2)
 
 
-def _table(name: str, heads: list[str], rows: list[list[str]]) -> str:
-    """The first column names the row; scrolls sideways, by keyboard too."""
-    first, *others = (escape(text) for text in heads)
-    head = f'<th scope="col" class="text">{first}</th>'
-    head += "".join(f'<th scope="col">{text}</th>' for text in others)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
-        f'<table aria-label="{escape(name)}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _chart(
-    title: str,
-    spoken: str,
-    drawn: str,
-    span: tuple[float, float],
-    ticks: list[tuple[float, str]],
-) -> str:
-    bottom = _HEIGHT - _BOTTOM
-    anchors = ["start", *["middle"] * (len(ticks) - 2), "end"] if len(ticks) > 1 else ["middle"]
-    labels = "".join(
-        f'<text x="{_x(share):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{escape(text)}</text>'
-        for (share, text), anchor in zip(ticks, anchors, strict=True)
-    )
-    return (
-        f"<figure><h3>{escape(title)}</h3>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(spoken)}">'
-        f'<path class="axis" d="M{_LEFT},{_TOP}V{bottom}H{_WIDTH - _RIGHT}"/>{drawn}'
-        f'<text x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{span[1]:.4f}</text>'
-        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">{span[0]:.4f}</text>'
-        f"{labels}</svg></figure>"
+def _axis_of(axis: Axis) -> plots.Axis:
+    dimension = axis.dimension
+    if isinstance(dimension, Choices):
+        return plots.Axis(categories=[scalar(choice) for choice in dimension.choices])
+    return plots.Axis(
+        "log" if dimension.log else "",
+        scale="log" if dimension.log else "linear",
+        bounds=(dimension.low, dimension.high),
     )
 
 
 def _position(axis: Axis, value: Any) -> float:
-    """From 0 to 1 along the axis."""
+    """Returns a value, or the position of a choice."""
     dimension = axis.dimension
-    if isinstance(dimension, Choices):
-        return (list(dimension.choices).index(value) + 0.5) / len(dimension.choices)
-    low, high = dimension.low, dimension.high
-    if dimension.log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
-
-
-def _ticks(axis: Axis) -> list[tuple[float, str]]:
-    dimension = axis.dimension
-    if isinstance(dimension, Choices):
-        return [(_position(axis, value), scalar(value)) for value in dimension.choices]
-    suffix = " (log)" if dimension.log else ""
-    return [(0.0, f"{dimension.low:.4g}"), (1.0, f"{dimension.high:.4g}{suffix}")]
-
-
-def _span(values: list[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.01, high + 0.01)
-
-
-def _x(share: float) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * share
-
-
-def _y(share: float) -> float:
-    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
+    return (
+        float(list(dimension.choices).index(value))
+        if isinstance(dimension, Choices)
+        else float(value)
+    )
 
 
 def _shown(value: Any) -> str:

@@ -19,12 +19,13 @@ from feature_store.core.files import (
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.html import render_page
 from recsys.checkpoint.training_manifest import training_fingerprint
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
-from recsys.tuning.report import render_best, render_tuning_report
+from recsys.tuning.report import render_best, tuning_page
 from recsys.tuning.result import Candidate, TuningResult
 from recsys.tuning.search import Search
 from recsys.tuning.space import Axis, search_space
@@ -194,7 +195,7 @@ def _seal(search: Search, work_dir: Path, identity: str, parent: Run) -> TuningR
         write_parquet(directory / "trials.parquet", _table(search))
         write_text(directory / BEST_CONFIG, render_best(config, result))
         write_json(directory / "best.json", result.model_dump(mode="json"))
-        write_text(directory / "report.html", render_tuning_report(search, result))
+        write_text(directory / "report.html", render_page(tuning_page(search, result)))
         write_manifest(directory, TuningManifest(fingerprint=identity, result=result))
     for name in (TRIALS, "trials.parquet", BEST_CONFIG, "best.json", "report.html"):
         parent.save(config.tuning_dir / name)

@@ -1,16 +1,14 @@
-"""How the report of an A/B test is shown: in sentences, on a terminal, and as a page."""
+"""The report of an A/B test in sentences, on a terminal, and as a page."""
 
 from collections.abc import Iterable
-from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import rich.table
 from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from pipelines.reports.page import render_page
-from pipelines.reports.parts import CLASS_OF_MODEL, table
+from pipelines.reports.parts import Cell, Cells, Chart, Page, Part, Row, Section, Table, Text, Tone
+from pipelines.reports.plots import Range, Ranges
 from serving.experiment.experiment import OUTCOME_METRICS, Metric
 
 if TYPE_CHECKING:
@@ -25,17 +23,15 @@ TITLES: dict[Metric, str] = {
     "fallback_rate": "Fallback rate",
     "latency_p99_ms": "Latency p99 (ms)",
 }
-# The plot of changes, in SVG units.
-_WIDTH, _ROW, _LABEL = 720, 26, 230
 
 
 def sentences(report: "AbReport") -> list[str]:
-    """The verdict on each variant."""
+    """Returns the verdict on each variant."""
     return [_sentence(report, comparison) for comparison in report.comparisons]
 
 
 def warnings(report: "AbReport") -> list[str]:
-    """What a reader must not overlook."""
+    """Returns what a reader must not overlook."""
     found = []
     if not report.is_trusted:
         counts = ", ".join(
@@ -61,7 +57,9 @@ def print_ab_report(report: "AbReport", console: Console) -> None:
     """Prints the metrics of each variant against the control, in 80 columns, and the verdict."""
     control = report.samples[0].variant
     for comparison in report.comparisons:
-        shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        shown = rich.table.Table(
+            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         shown.add_column("metric", no_wrap=True)
         for heading in (control, comparison.variant, "change", _interval(report), "adj. p"):
             shown.add_column(heading, justify="right", no_wrap=True)
@@ -88,21 +86,20 @@ def print_ab_report(report: "AbReport", console: Console) -> None:
         console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
 
-def render_ab_report(report: "AbReport") -> str:
-    """The report as one page of HTML."""
-    return render_page(
+def ab_page(report: "AbReport") -> Page:
+    """Returns the report as a page."""
+    return Page(
         title=f"A/B test {report.experiment}",
-        subtitle=f"Answers from {report.first_exposure:%Y-%m-%d %H:%M} to "
+        lead=f"Answers from {report.first_exposure:%Y-%m-%d %H:%M} to "
         f"{report.last_exposure:%Y-%m-%d %H:%M} UTC; "
         f"{report.event_type or 'all'} events up to {report.window_hours:g} hours later",
-        warnings=[escape(text) for text in warnings(report)],
+        warnings=[Text(f"Warning: {text}", "warning") for text in warnings(report)],
         sections=[
-            ("verdict", "Verdict", _verdict(report)),
-            ("metrics", "Metrics", _metrics(report)),
-            ("guard-rails", "Guard-rails", _guard_rails(report)),
-            ("sample", "Sample", _sample(report)),
+            Section("verdict", "Verdict", _verdict(report)),
+            Section("metrics", "Metrics", [_metrics(report)]),
+            Section("guard-rails", "Guard-rails", [_guard_rails(report)]),
+            Section("sample", "Sample", [_sample(report)]),
         ],
-        style=(files("recsys.reports") / "report.css").read_text(encoding="utf-8"),
     )
 
 
@@ -146,109 +143,114 @@ def _figures(report: "AbReport", lift: "Lift") -> str:
     )
 
 
-def _verdict(report: "AbReport") -> str:
-    body = ""
+def _verdict(report: "AbReport") -> list[Part]:
+    parts: list[Part] = []
     for sentence, comparison in zip(sentences(report), report.comparisons, strict=True):
-        body += f"<p><strong>{escape(sentence)}</strong></p>{_forest(report, comparison)}"
-    return body
+        parts.append(Text(sentence, "strong"))
+        parts += _forest(report, comparison)
+    return parts
 
 
-def _forest(report: "AbReport", comparison: "Comparison") -> str:
-    """The relative change of each metric, with its interval."""
-    changes = [(each.metric, each.relative) for each in comparison.lifts]
-    drawn = [
-        (metric, change.value, change.low, change.high)
-        for metric, change in changes
-        if change.value is not None and change.low is not None and change.high is not None
-    ]
-    if not drawn:
-        return ""
-    reach = max([abs(end) for _, _, low, high in drawn for end in (low, high)] + [1e-9]) * 1.1
-    middle, half = (_LABEL + _WIDTH) / 2, (_WIDTH - _LABEL) / 2 - 8
-
-    def x(value: float) -> str:
-        return f"{middle + half * value / reach:.1f}"
-
-    parts = [f'<line class="axis" x1="{middle}" x2="{middle}" y1="0" y2="{_ROW * len(drawn)}"/>']
-    for place, (metric, value, low, high) in enumerate(drawn):
-        y = _ROW * (place + 0.5)
-        parts.append(
-            f'<text x="0" y="{y + 4}">{TITLES[metric]}</text>'
-            f'<line class="curve" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
-            f'<circle class="dot" cx="{x(value)}" cy="{y}" r="4"/>'
-        )
-    control = report.samples[0].variant
-    label = escape(f"Change of {comparison.variant} against {control}")
-    return (
-        f'<figure><svg viewBox="0 0 {_WIDTH} {_ROW * len(drawn)}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg><figcaption>{label}, in per cent of '
-        f"{escape(control)}; the ends are {_interval(report)}s, and the outermost is "
-        f"{reach / 1.1:.1%} away. Of fallbacks and latency less is better.</figcaption></figure>"
-    )
-
-
-def _metrics(report: "AbReport") -> str:
-    control = report.samples[0].variant
-    note = (
-        "By query, as queries are assigned. Intervals and p of Welch's test, with the delta "
-        "method's variance for ratios and for the quantile; p of outcomes by Holm's method over "
-        "all of them. Bold: significant. Detectable: the change that as many queries show with a "
-        "probability of 0.8."
-    )
+def _forest(report: "AbReport", comparison: "Comparison") -> list[Part]:
+    """Returns the relative change of each metric, with its interval."""
     rows = [
-        f'<tr{CLASS_OF_MODEL if lift.is_significant else ""}><th scope="row">'
-        f"{TITLES[lift.metric]}</th>{_variant(report, comparison)}"
-        f"<td>{_number(lift.control)}</td><td>{_number(lift.treated)}</td>"
-        f"<td>{_signed(lift.absolute.value)}<small>{_span(lift.absolute)}</small></td>"
-        f"<td>{_percent(lift.relative.value)}<small>{_percents(lift.relative)}</small></td>"
-        f"<td>{_p(lift.adjusted_p)}</td><td>{_number(lift.detectable)}</td></tr>"
+        Range(TITLES[lift.metric], lift.relative.value, lift.relative.low, lift.relative.high)
+        for lift in comparison.lifts
+        if lift.relative.value is not None
+        and lift.relative.low is not None
+        and lift.relative.high is not None
+    ]
+    if not rows:
+        return []
+    control = report.samples[0].variant
+    chart = Chart(
+        f"Change of {comparison.variant} against {control}",
+        f"In per cent of {control}; whiskers are {_interval(report)}s. Right of 0 is more: of "
+        "fallbacks and latency less is better. Where a whisker crosses 0, the change may be "
+        "chance.",
+        Ranges(rows, f"change against {control}", spec="+.2%", is_difference=True),
+        is_wide=True,
+    )
+    return [chart]
+
+
+def _metrics(report: "AbReport") -> Table:
+    control = report.samples[0].variant
+    is_one = len(report.comparisons) == 1
+    rows = [
+        Row(
+            [
+                TITLES[lift.metric],
+                *([] if is_one else [comparison.variant]),
+                _number(lift.control),
+                _number(lift.treated),
+                Cell(_signed(lift.absolute.value), [_span(lift.absolute)]),
+                Cell(_percent(lift.relative.value), [_percents(lift.relative)]),
+                _p(lift.adjusted_p),
+                _number(lift.detectable),
+            ],
+            is_strong=lift.is_significant,
+        )
         for comparison in report.comparisons
         for lift in comparison.lifts
     ]
-    is_one = len(report.comparisons) == 1
     texts = ["Metric"] if is_one else ["Metric", "Variant"]
     treated = report.comparisons[0].variant if is_one else "Value"
-    numbers = [control, treated, "Difference", "Change", "Adjusted p", "Detectable"]
-    return table("Metrics", note, texts, numbers, rows)
+    return Table(
+        "Metrics",
+        [*texts, control, treated, "Difference", "Change", "Adjusted p", "Detectable"],
+        rows,
+        note="By query, as queries are assigned. Intervals and p of Welch's test, with the delta "
+        "method's variance for ratios and for the quantile; p of outcomes by Holm's method over "
+        "all of them. Bold: significant. Detectable: the change that as many queries show with a "
+        "probability of 0.8.",
+        texts=len(texts),
+    )
 
 
-def _variant(report: "AbReport", comparison: "Comparison") -> str:
-    """A column where there are several."""
-    if len(report.comparisons) == 1:
-        return ""
-    return f'<td class="text">{escape(comparison.variant)}</td>'
-
-
-def _guard_rails(report: "AbReport") -> str:
-    rows = [
-        f'<tr><th scope="row">{TITLES[check.rail.metric]}</th>'
-        f'<td class="text">{escape(comparison.variant)}</td>'
-        f'<td class="text">{check.state}</td>'
-        f"<td>{_percent(check.rail.worst_relative_change)}</td></tr>"
+def _guard_rails(report: "AbReport") -> Part:
+    tones: dict[str, Tone] = {"kept": "good", "open": "warn", "broken": "bad"}
+    rows: list[Cells] = [
+        [
+            TITLES[check.rail.metric],
+            comparison.variant,
+            Cell(check.state, tone=tones[check.state]),
+            _percent(check.rail.worst_relative_change),
+        ]
         for comparison in report.comparisons
         for check in comparison.guard_rails
     ]
     if not rows:
-        return "<p>The experiment has none.</p>"
-    note = (
-        "Kept or broken where the whole interval of the change is on that side of the limit; open "
-        "where there are too few answers to tell."
+        return Text("The experiment has none.")
+    return Table(
+        "Guard-rails",
+        ["Metric", "Variant", "State", "Limit"],
+        rows,
+        note="Kept or broken where the whole interval of the change is on that side of the limit; "
+        "open where there are too few answers to tell.",
+        texts=3,
     )
-    return table("Guard-rails", note, ["Metric", "Variant", "State"], ["Limit"], rows)
 
 
-def _sample(report: "AbReport") -> str:
+def _sample(report: "AbReport") -> Table:
     rows = [
-        f'<tr><th scope="row">{escape(sample.variant)}</th><td>{sample.share:.2%}</td>'
-        f"<td>{sample.queries:,}</td><td>{sample.answers:,}</td><td>{sample.events:,}</td></tr>"
+        [
+            sample.variant,
+            f"{sample.share:.2%}",
+            f"{sample.queries:,}",
+            f"{sample.answers:,}",
+            f"{sample.events:,}",
+        ]
         for sample in report.samples
     ]
-    note = (
-        f"That the queries are as many as the shares say has p = {_p(report.sample_ratio_p)} "
+    return Table(
+        "Sample",
+        ["Variant", "Share", "Queries", "Answers", "Events"],
+        rows,
+        note=f"That the queries are as many as the shares say has p = {_p(report.sample_ratio_p)} "
         f"(chi-square). Left out are {report.contaminated:,} queries that saw several variants, "
-        f"and {report.overridden:,} with an override."
+        f"and {report.overridden:,} with an override.",
     )
-    return table("Sample", note, ["Variant"], ["Share", "Queries", "Answers", "Events"], rows)
 
 
 def _interval(report: "AbReport") -> str:
@@ -256,7 +258,7 @@ def _interval(report: "AbReport") -> str:
 
 
 def _number(value: float | None) -> str:
-    """With four significant digits."""
+    """Returns four significant digits."""
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 

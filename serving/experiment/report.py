@@ -60,7 +60,8 @@ def ab_report(
     Raises:
         UserError: There is no such log, it holds no exposure, or it cannot be read.
     """
-    from serving.experiment.page import render_ab_report
+    from pipelines.reports.html import render_page
+    from serving.experiment.page import ab_page
 
     experiment = read_experiment(log)
     try:
@@ -94,7 +95,7 @@ def ab_report(
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / PAGE, render_ab_report(report))
+        write_text(output / PAGE, render_page(ab_page(report)))
         write_json(output / RESULT, report.model_dump(mode="json"))
     return report
 

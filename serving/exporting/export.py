@@ -19,6 +19,7 @@ from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.format import Figures
+from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -45,7 +46,7 @@ from serving.bundle.manifest import (
     verify,
 )
 from serving.bundle.programs import TowerProgram
-from serving.bundle.report import REPORT, render_bundle_report
+from serving.bundle.report import REPORT, bundle_page
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
     changes_against,
@@ -198,7 +199,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
             changes=changes,
         ),
     )
-    write_text(directory / REPORT, render_bundle_report(manifest, config.export.min_ann_recall))
+    write_text(directory / REPORT, render_page(bundle_page(manifest, config.export.min_ann_recall)))
     sealed = seal(directory, manifest)
     recommender = open_bundle(directory, sealed)
     require_golden(recommender, golden)

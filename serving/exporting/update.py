@@ -23,6 +23,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import Filterable
 from feature_store.schema import FeatureSchema
 from pipelines.logs.tables import open_source, read_piece
+from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.config.export import ExportConfig
 from serving.batch.item_vectors import map_item_vectors, write_parts
@@ -44,7 +45,7 @@ from serving.bundle.manifest import (
     verify,
 )
 from serving.bundle.programs import TowerProgram
-from serving.bundle.report import REPORT, render_bundle_report
+from serving.bundle.report import REPORT, bundle_page
 from serving.exporting.contents import value_pairs
 from serving.exporting.gate import exact_answers, require_finite, require_recall
 from serving.index.build import build_index
@@ -132,7 +133,7 @@ def update(
                 "gate": made.gate.model_copy(update={"recall_by_slice": by_slice}),
             }
         )
-        write_text(directory / REPORT, render_bundle_report(manifest, min_recall))
+        write_text(directory / REPORT, render_page(bundle_page(manifest, min_recall)))
         sealed = seal(directory, manifest)
         require_golden(open_bundle(directory, sealed), golden)
     (console or Console()).print(

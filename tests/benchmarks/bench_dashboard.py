@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from recsys.dashboard.data.run_store import RunStore
 from recsys.dashboard.pages import page
+from recsys.dashboard.run_store import RunStore
 from recsys.evaluation.metrics import metric_names
 
 _METHODS = ("model", "popularity", "random", "item_knn", "ease", "als")

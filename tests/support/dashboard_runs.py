@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.config.config import Config
-from recsys.dashboard.data.run_store import RunStore
+from recsys.dashboard.run_store import RunStore
 from recsys.stages.evaluate import evaluate
 from recsys.stages.train import train
 from tests.support.planted import planted_config

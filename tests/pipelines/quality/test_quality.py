@@ -1,8 +1,6 @@
 """The quality report: figures against hand arithmetic, and drift where there is any."""
 
 import json
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,16 @@ from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import Counts, PreparedManifest
-from pipelines.quality.charts import share_of
 from pipelines.quality.drift import Drift, by_severity, drift
-from pipelines.quality.page import render_quality
+from pipelines.quality.page import quality_page, share_of
 from pipelines.quality.quality import Quality, quality, read_quality
 from pipelines.quality.stability import stability_index
 from pipelines.quality.write import write_quality
+from pipelines.reports.html import render_page
 from pipelines.settings import DataConfig
 from pipelines.statistics.popularity import events_by_slice, item_slices, popularity
 from pipelines.statistics.summaries import Summary, summarise
+from tests.support.outline import Outline
 
 SCHEMA = FeatureSchema.model_validate(
     {
@@ -318,43 +317,16 @@ def test_written_and_read(prepared: Path) -> None:
     assert read_quality(prepared) is None
 
 
-class Page(HTMLParser):
-    """Checks that elements are closed in order, and collects them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        values = dict(attrs)
-        self.links += [values[key] or "" for key in ("href", "src") if key in values]
-        self.ids += [values["id"] or ""] if "id" in values else []
-        if tag not in ("meta", "path", "polyline", "polygon"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_page_is_whole_and_safe(prepared: Path) -> None:
     evil = "<script>alert(1)</script>"
     earlier = quality(prepared, manifest(), log(0))
     columns = {evil: [evil] * 3000, "genre": pa.array([None] * 3000, pa.string())}
-    page = render_quality(quality(prepared, manifest(), log(0, **columns), earlier))
+    page = render_page(quality_page(quality(prepared, manifest(), log(0, **columns), earlier)))
     assert evil not in page
     assert "&lt;script&gt;" in page
-    parsed = Page(page)
-    assert parsed.tags["script"] == 0
-    assert all(link.removeprefix("#") in parsed.ids for link in parsed.links)
+    outline = Outline(page)
+    assert "script" not in outline.tags
+    assert set(outline.links) <= {f"#{each}" for each in outline.ids}
     assert "Large shift since the run before" in page
     assert "items.genre" in page
 
@@ -372,5 +344,4 @@ def test_a_log_without_time_and_tables(prepared: Path) -> None:
     silent = manifest().model_copy(update={"data": config, "first_event": None, "last_event": None})
     found: Quality = quality(prepared, silent, {"events": summarise(events)})
     assert found.activity is None
-    assert "The log has no time." in render_quality(found)
-    Page(render_quality(found))
+    assert "The log has no time." in Outline(render_page(quality_page(found))).text

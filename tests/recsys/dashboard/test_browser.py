@@ -1,6 +1,5 @@
 """The dashboard in headless Chromium: pages open, charts have data, nothing errs."""
 
-import shutil
 import socket
 import threading
 import time
@@ -9,16 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from recsys.dashboard.app import build_app, export
-from recsys.dashboard.sections.run import SECTIONS
+from recsys.dashboard.sections import SECTIONS
+from tests.support.browser import NEEDS_CHROMIUM, axe, open_browser, require_legible
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt install it"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 CHARTS = {
     "results": 1,
@@ -60,11 +56,8 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu"]}
-        browser = playwright.chromium.launch(**options)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +97,6 @@ def opened(page, address) -> Iterator[Opened]:
     for event, listener in listeners.items():
         page.remove_listener(event, listener)
     assert faults == []
-
-
-def axe(page: Page) -> list[str]:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
-    return [
-        f"{violation['id']}: {violation['nodes'][0]['html']}"
-        for violation in found.response["violations"]
-    ]
 
 
 @pytest.mark.parametrize("key", SECTIONS)
@@ -173,6 +156,16 @@ def test_a_narrow_screen_scrolls_only_down(opened, evaluated):
 def test_a_wrong_address_is_told(opened):
     opened.go("/run/0123/results")
     assert "no training with the id" in opened.page.locator("main").inner_text()
+
+
+def test_the_page_of_an_evaluation_is_legible_everywhere(browser, evaluated):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(f"file://{evaluated.config.evaluation_dir}/report.html")
+    assert page.locator("svg.chart").count() > 8
+    assert page.locator("svg.chart use").count() > 100
+    require_legible(page)
+    context.close()
 
 
 def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path):

@@ -1,11 +1,10 @@
 """The report and the table: figures, titles, warnings, and nothing from outside."""
 
 import io
+import json
 import re
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,18 +19,18 @@ from pipelines.prepared.reader import (
     MutualInformation,
     PreparedManifest,
 )
+from pipelines.reports.html import render_page
 from recsys.config.load import parse_config
-from recsys.evaluation.examples import Example, example_queries
 from recsys.evaluation.metrics import SLICES, Measured, metric_names
-from recsys.evaluation.results import EvaluationResult, print_table
+from recsys.evaluation.results import SHOWN, EvaluationResult, print_table
 from recsys.evaluation.titles import item_titles
-from recsys.reports.evaluation import render_report
-from tests.support.bags import jagged
+from recsys.reports.evaluation import evaluation_page
+from recsys.reports.run.run_data import RunData
+from tests.support.outline import Outline
 
 FEATURES = FeatureSchema(
     item=(IdFeature(name="item_id", dim=4), TextFeature(name="words", dim=4)),
 )
-VOID = {"meta"}
 
 
 def config(items=None):
@@ -106,44 +105,56 @@ def prepared():
     )
 
 
-def report(**changes):
-    arguments = {
-        "best_step": 20,
-        "curves": [
-            {"step": 10, "examples_per_second": 5.0, "main": 6.125},
-            {"step": 20, "main": 4.5},
-            {"step": 20, "validation.recall@50": 0.31, "validation.recall@10": None},
-        ],
-        "examples": [Example("q<1>", ["<script>alert(1)</script>"], [("A & B", True)], 3)],
-    }
-    return render_report(result(), prepared(), config(), **{**arguments, **changes})
+CURVES = [
+    {"step": 10, "examples_per_second": 5.0, "main": 6.125},
+    {"step": 20, "main": 4.5},
+    {"step": 20, "validation.recall@50": 0.31, "validation.recall@10": None},
+]
 
 
-class Outline(HTMLParser):
-    """Checks that tags are closed in order, and collects the text."""
+@pytest.fixture
+def report(tmp_path):
+    """Renders the page of an evaluation whose files are written to a directory."""
 
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], ""
-        self.feed(page)
-        self.close()
+    def render(evaluated, curves=CURVES):
+        (tmp_path / "evaluation").mkdir()
+        (tmp_path / "evaluation" / "metrics.json").write_text(evaluated.model_dump_json())
+        (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(c)}\n" for c in curves))
+        queries = {
+            "query_id": ["q<1>"],
+            "history": [["i1"]],
+            "held_out": [["i2", "i3", "i4"]],
+            "model.items": [["i2"]],
+            "model.ranks": [[0, None, None]],
+            "popularity.items": [["i1"]],
+        }
+        items = {
+            "item_id": ["i1", "i2", "i3"],
+            "title": ["<script>alert(1)</script>", "A & B", "C"],
+            "slice": ["head", "tail", "cold"],
+            "frequency": [7, 1, 0],
+            "x": [0.0, 1.0, None],
+            "y": [1.0, 0.0, None],
+            "similar": [[1], [0], None],
+            "cosine": [[0.5], [0.5], None],
+        }
+        empty = {name: [] for name in queries}
+        rows = queries if evaluated.counts["queries"] else empty
+        pq.write_table(pa.table(rows), tmp_path / "evaluation" / "per_query.parquet")
+        pq.write_table(pa.table(items), tmp_path / "evaluation" / "items.parquet")
 
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
+        def find(name):
+            path = tmp_path / name
+            return path if path.is_file() else None
 
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        run = RunData("recsys", "run-1", find)
+        return render_page(evaluation_page(run, prepared(), config(), best_step=20))
 
-    def handle_data(self, data):
-        if not {"style", "script"} & set(self.open):
-            self.text += data
+    return render
 
 
-def test_the_report_holds_the_figures_and_is_well_formed():
-    outline = Outline(report())
-    assert not outline.open
+def test_the_report_holds_the_figures_and_is_well_formed(report):
+    outline = Outline(report(result()))
     text = " ".join(outline.text.split())
     for expected in (
         "0.432",
@@ -161,20 +172,36 @@ def test_the_report_holds_the_figures_and_is_well_formed():
         "run-1",
     ):
         assert expected in text
-    spoken = [attrs.get("aria-label", "") for tag, attrs in outline.tags if tag == "svg"]
+    spoken = outline.spoken
     assert "main loss: 6.125 at step 10, 4.5 at step 20, lowest 4.5, highest 6.125" in spoken
-    assert len(spoken) == 2  # No speed, and no metric without values.
+    of_training = [each for each in spoken if " at step " in each]
+    assert len(of_training) == 2  # No speed, and no metric without values.
 
 
-def test_the_report_escapes_names_and_needs_nothing_from_outside():
-    page = report()
+def test_the_report_escapes_names_and_needs_nothing_from_outside(report):
+    page = report(result())
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "q<1>" not in page
     assert not re.search(r"https?://|url\(|@import|<link|<img|src=", page)
 
 
-def test_a_report_without_anything_to_find_can_be_read():
+def test_the_figures_are_those_of_the_json(report):
+    outline = Outline(report(result()))
+    shown = {float(number) for number in re.findall(r"\b0\.\d{3}\b", outline.text)}
+    for figures in (result().overall, result().baselines["item_knn"].overall):
+        assert {round(figures[name], 3) for name in SHOWN} <= shown
+
+
+def test_history_and_hits_are_shown_by_title(report):
+    text = " ".join(Outline(report(result())).text.split())
+    assert "1 A & B ✓ held out <script>alert(1)</script> A & B (rank 1)" in text
+    assert "C (not in the list)" in text
+    assert "i4 (not in the list)" in text  # It has no title.
+    assert "Nearest to A & B (i2)" in text
+
+
+def test_a_report_without_anything_to_find_can_be_read(report):
     empty = Measured(
         overall=dict.fromkeys(measured(0.1).overall),
         slices=measured(0.1, (0, 0, 0, 0)).slices,
@@ -187,8 +214,7 @@ def test_a_report_without_anything_to_find_can_be_read():
             "counts": {"queries": 0, "held_out": 0, "already_seen": 0, "items": 3},
         }
     )
-    page = render_report(nothing, prepared(), config(), best_step=0, curves=[], examples=[])
-    assert "the test split holds nothing to find" in Outline(page).text
+    assert "the test split holds nothing to find" in Outline(report(nothing, curves=[])).text
 
 
 def printed(shown, width=80):
@@ -209,12 +235,11 @@ def test_the_table_has_every_method_in_every_group_without_cuts():
     assert "warning" not in text
 
 
-def test_a_model_that_loses_to_popularity_is_warned_of():
+def test_a_model_that_loses_to_popularity_is_warned_of(report):
     assert "warning: the model is worse than popularity: Recall@10 0.100 against 0.200" in printed(
         result(0.1)
     )
-    worse = render_report(result(0.1), prepared(), config(), best_step=0, curves=[], examples=[])
-    assert "the model is worse than popularity" in Outline(worse).text
+    assert "the model is worse than popularity" in Outline(report(result(0.1))).text
 
 
 def catalogue(*ids):
@@ -235,20 +260,3 @@ def test_titles_are_in_the_order_of_the_catalogue(tmp_path, columns, expected):
     pq.write_table(pa.table({"item_id": ["c", "b", "a"], **columns}), path)
     titles = item_titles(config(str(path)), SimpleNamespace(item_encoder=catalogue("a", "b", "c")))
     assert (titles if titles is None else titles.to_pylist()) == expected
-
-
-def test_examples_show_history_and_hits_by_title(tmp_path):
-    path = tmp_path / "items.parquet"
-    pq.write_table(pa.table({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]}), path)
-    both = SimpleNamespace(
-        item_encoder=catalogue("a", "b", "c"), query_encoder=catalogue("p", "q", "r")
-    )
-    found = example_queries(
-        config(str(path)),
-        both,
-        queries=np.array([2]),
-        held_out=jagged([[1]]),
-        history=jagged([[0, 2]]),
-        top=np.array([[1, 2, -1]]),
-    )
-    assert found == [Example("r", ["C", "A"], [("B", True), ("C", False)], 1)]

@@ -152,7 +152,7 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     assert "test.popularity.map_at_10" in run.data.metrics
     kept = client.list_artifacts(manifest.mlflow_run_id, "evaluation")
     tables = {"per_query.parquet", "items.parquet"}
-    names = {"metrics.json", "report.html", "dashboard.html", *tables}
+    names = {"metrics.json", "report.html", *tables}
     assert {file.path for file in kept} == {f"evaluation/{name}" for name in names}
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recsys.config.config import Config
-from recsys.reports.diagnostics import diagnostics_sections, write_diagnostics
+from recsys.reports.diagnostics import masks_of, write_diagnostics
+from recsys.reports.training import diagnostics_sections
 from recsys.ssl.views import ViewBuilder
 from recsys.training.diagnostics import (
     Diagnostics,
@@ -169,9 +170,13 @@ def test_a_page_is_written_for_every_method(tmp_path):
         directory = tmp_path / method
         write_diagnostics(directory, lines, prepared(), settings, best_step=10)
         page = (directory / "diagnostics.html").read_text()
-        sections = diagnostics_sections(lines, prepared(), settings, 10)
-        assert [title for _, title, _ in sections] == TITLES[: 1 + has_masks]
-        assert all(html in page for _, _, html in sections)
+        masks = masks_of(lines, prepared(), settings)
+        sections = diagnostics_sections(lines, masks, 10)
+        assert [section.title for section in sections] == TITLES[: 1 + has_masks]
+        parts = [part for section in sections for part in section.parts]
+        titles = [part.title for part in parts if part.kind == "chart"]
+        assert len(titles) == (1, 3, 4)[(method == "cfm") + has_masks]
+        assert all(title in page for title in titles)
         assert "Effective rank" in page
         assert "http" not in page
         assert (directory / "masks.json").exists() == has_masks

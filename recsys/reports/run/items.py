@@ -1,4 +1,4 @@
-"""The items of a run: names, the map, and which are alike."""
+"""Items of a run: titles, positions on the map, and neighbours."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,21 +25,21 @@ class ItemTable:
         return pq.read_table(self.path, columns=columns).combine_chunks()
 
     def row_of(self, item_id: str) -> int | None:
-        """Of an id."""
+        """Returns the row of an id; None where there is no such item."""
         row: int = pc.index(self.names["item_id"], item_id).as_py()
         return None if row < 0 else row
 
     def titles(self, item_ids: list[str]) -> list[str]:
-        """In the order of the ids; an unknown id is its own title."""
+        """Returns titles in the order of the ids; an unknown id is its own title."""
         # The few are looked for among the many: an index of a million takes a second.
         wanted = pa.array(item_ids, self.names["item_id"].type)
         is_wanted = pc.is_in(self.names["item_id"], value_set=wanted)
-        found = self.names.select(["item_id", "title"]).filter(is_wanted).to_pydict()
-        titles = dict(zip(found["item_id"], found["title"], strict=True))
+        named = self.names.select(["item_id", "title"]).filter(is_wanted).to_pydict()
+        titles = dict(zip(named["item_id"], named["title"], strict=True))
         return [titles.get(name) or name for name in item_ids]
 
     def search(self, text: str, most: int = 20) -> list[int]:
-        """Rows whose id is the text, then those whose title holds it, the frequent ones first."""
+        """Returns rows whose id is the text, then those whose title holds it, by frequency."""
         row = self.row_of(text)
         is_hit = pc.match_substring(self.names["title"], text, ignore_case=True)
         rows = np.flatnonzero(pc.fill_null(is_hit, False).to_numpy())
@@ -48,35 +48,35 @@ class ItemTable:
         return list(dict.fromkeys([*([] if row is None else [row]), *by_frequency]))[:most]
 
     def similar(self, row: int) -> list[tuple[int, float]]:
-        """Rows of the nearest items, with their cosines; empty where they were not kept."""
+        """Returns rows of the nearest items with their cosines; empty where they were not kept."""
         near, cosine = (self._neighbours[name][row].as_py() for name in ("similar", "cosine"))
         return list(zip(near or [], cosine or [], strict=True))
 
     def spread(self, count: int) -> list[int]:
-        """Rows that have neighbours, at even distances."""
+        """Returns rows that have neighbours, at even distances."""
         rows = np.flatnonzero(pc.is_valid(self._neighbours["similar"]).to_numpy())
-        places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
-        found: list[int] = rows[places].tolist()
-        return found
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+        spread: list[int] = rows[chosen].tolist()
+        return spread
 
     @cached_property
     def _neighbours(self) -> pa.Table:
         return pq.read_table(self.path, columns=["similar", "cosine"])
 
     @cached_property
-    def places(self) -> pa.Table:
-        """Of the items on the map alone: `x`, `y`, `title`, `slice` and the features."""
+    def positions(self) -> pa.Table:
+        """Items on the map: `x`, `y`, `title`, `slice`, `frequency` and the features."""
         columns = ["x", "y", "title", "slice", "frequency", *map(self.column, self.features)]
         table = pq.read_table(self.path, columns=columns)
         return table.filter(pc.is_valid(table["x"]))
 
     @cached_property
     def features(self) -> list[str]:
-        """By which the map can be coloured, besides the slice."""
+        """Features by which the map can be coloured, besides the slice."""
         names = pq.read_schema(self.path).names
         return [name.removeprefix(FEATURE) for name in names if name.startswith(FEATURE)]
 
     @staticmethod
     def column(feature: str) -> str:
-        """Of the file, with a feature's values."""
+        """Returns the name of the column with a feature's values."""
         return f"{FEATURE}{feature}"

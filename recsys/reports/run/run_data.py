@@ -1,4 +1,4 @@
-"""All that is known of a run, read from its files, wherever these are."""
+"""Contents of a run's files, wherever these are."""
 
 import json
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
 from pipelines.quality.quality import Quality
-from recsys.dashboard.data.items import ItemTable
-from recsys.dashboard.data.queries import QueryTable
 from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY
 from recsys.evaluation.results import EvaluationResult
+from recsys.reports.run.items import ItemTable
+from recsys.reports.run.queries import QueryTable
 
 # Finds one of a run's files by its name among the run's artifacts; None where it is not there.
 Find = Callable[[str], Path | None]
@@ -28,7 +28,13 @@ _CURVE_POINTS = 400
 
 
 class Masks(BaseModel):
-    """What `masks.json` holds; see `recsys.reports.diagnostics.write_diagnostics`."""
+    """Counts of masked features over the steps of a training, as in `masks.json`.
+
+    Attributes:
+        features: Names of the item features.
+        seeds: Steps in which each feature was the seed; None where masks have none.
+        hidden_together_in_view_a: [features, features] steps in which view A hides both.
+    """
 
     features: list[str]
     seeds: list[int] | None
@@ -37,12 +43,12 @@ class Masks(BaseModel):
 
 @dataclass(frozen=True)
 class RunData:
-    """A run; what it has no file of is None or empty.
+    """A run; content whose file it does not have is None or empty.
 
     Attributes:
-        name: For people.
-        run_id: Of MLflow.
-        find: Its files.
+        name: Name to show.
+        run_id: Id in MLflow.
+        find: Function that finds one of its files.
     """
 
     name: str
@@ -51,17 +57,17 @@ class RunData:
 
     @cached_property
     def result(self) -> EvaluationResult | None:
-        """Of its evaluation."""
+        """Result of the evaluation."""
         return self._model(METRICS, EvaluationResult)
 
     @cached_property
     def quality(self) -> Quality | None:
-        """Of the data that it was trained on."""
+        """Quality of the data that it was trained on."""
         return self._model(QUALITY, Quality)
 
     @cached_property
     def masks(self) -> Masks | None:
-        """How often features were masked."""
+        """Counts of masked features."""
         return self._model(MASKS, Masks)
 
     @cached_property
@@ -84,20 +90,20 @@ class RunData:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """As trained."""
+        """Configuration as trained."""
         path = self.find(CONFIG)
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        return found
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return document
 
     @cached_property
     def items(self) -> ItemTable | None:
-        """Names, the map and the neighbours of items."""
+        """Titles, map positions and neighbours of items."""
         path = self.find(f"evaluation/{ITEMS}")
         return ItemTable(path) if path else None
 
     @cached_property
     def queries(self) -> QueryTable | None:
-        """What queries were recommended."""
+        """Recommendations of queries."""
         path = self.find(f"evaluation/{PER_QUERY}")
         return QueryTable(path) if path else None
 

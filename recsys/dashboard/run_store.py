@@ -1,4 +1,4 @@
-"""The runs of an MLflow store, and the files of each."""
+"""Runs of an MLflow store, and the files of each."""
 
 import shutil
 import tempfile
@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from feature_store.core.errors import UserError
-from recsys.dashboard.data.run_data import RunData
+from recsys.reports.run.run_data import RunData
 
-# How old the list of runs may be, and how many runs are kept in memory.
+# Age that the list of runs may have, and number of runs kept in memory.
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
 # MLflow takes some 20 ms for a run, with all its metrics and parameters.
 _RUNS_AT_ONCE = 50
@@ -25,14 +25,14 @@ class RunRow:
     """A run as the list shows it.
 
     Attributes:
-        run_id: Of MLflow.
-        name: That it was given.
+        run_id: Id in MLflow.
+        name: Name that it was given.
         output: Directory that it was trained in; runs of a schedule share it.
-        experiment: Of MLflow.
-        started: Seconds since 1970.
-        status: Of MLflow, such as FINISHED.
+        experiment: Name of its experiment in MLflow.
+        started: Start in seconds since 1970.
+        status: Status in MLflow, such as FINISHED.
         ssl: Method of self-supervision.
-        metrics: The test's, such as `test.tail.recall_at_50`.
+        metrics: Metrics of the test split, such as `test.tail.recall_at_50`.
     """
 
     run_id: str
@@ -46,21 +46,21 @@ class RunRow:
 
     @property
     def title(self) -> str:
-        """Short, and unlike all others."""
+        """Title that no other run has: time, name and the start of the id."""
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.started))
         return f"{when} {self.name} {self.run_id[:8]}"
 
     def metric(self, metric: str, group: str = "overall") -> float | None:
-        """Of the test, such as `recall@50` of `tail`."""
+        """Returns a metric of the test split, such as `recall@50` of `tail`."""
         name = metric.replace("@", "_at_")
         return self.metrics.get(f"test.{name}" if group == "overall" else f"test.{group}.{name}")
 
 
 class RunStore:
-    """Reads a store; safe for threads.
+    """Reader of a store; safe for threads.
 
     Args:
-        uri: Of the store.
+        uri: URI of the store.
 
     Raises:
         UserError: There is no such store.
@@ -90,9 +90,9 @@ class RunStore:
         self._downloads = tempfile.TemporaryDirectory(prefix="recsys-dashboard-")
 
     def rows(self) -> list[RunRow]:
-        """Trainings, the latest first: at the first call only the latest ones.
+        """Returns trainings, the latest first; the first call returns only the latest ones.
 
-        They are read anew in the background, and nobody waits for it but the first caller.
+        They are read anew in the background, and only the first caller waits for it.
         """
         with self._lock:
             is_reading = self._reader is not None and self._reader.is_alive()
@@ -111,13 +111,13 @@ class RunStore:
         return self._read_at is not None
 
     def wait(self) -> None:
-        """Until all trainings have been read."""
+        """Waits until all trainings have been read."""
         self.rows()
         assert self._reader is not None
         self._reader.join()
 
     def row(self, run_id: str) -> RunRow:
-        """Of a run.
+        """Returns a run.
 
         Raises:
             UserError: The store has no such training.
@@ -130,7 +130,7 @@ class RunStore:
         return self._rows[run_id]
 
     def data(self, run_id: str) -> RunData:
-        """The files of a run, read anew where the run has changed: it was evaluated since."""
+        """Returns the files of a run, read anew where it was evaluated since the last call."""
         row = self.row(run_id)
         with self._lock:
             if run_id not in self._data or self._data[run_id][0] != row:
@@ -144,17 +144,17 @@ class RunStore:
             return self._data[run_id][1]
 
     def champion(self) -> str | None:
-        """Id of the run behind the alias `champion` of a registered model, where there is one."""
+        """Returns the id of the run behind the alias `champion`; None where there is none."""
         for model in self._client.search_registered_models():
             version = dict(model.aliases).get("champion")
             if version is not None:
-                found: str = self._client.get_model_version(model.name, version).run_id
-                if found in self._rows:
-                    return found
+                run_id: str = self._client.get_model_version(model.name, version).run_id
+                if run_id in self._rows:
+                    return run_id
         return None
 
     def _read(self) -> None:
-        """Page by page; what an earlier reading found stays until this one is done."""
+        """Reads page by page; earlier rows stay until all have been read anew."""
         rows: dict[str, RunRow] = {}
         try:
             for page in self._pages():
@@ -184,7 +184,7 @@ class RunStore:
                 return
 
     def _find(self, run_id: str, path: str) -> Path | None:
-        """Where a file of a run is; a remote one is fetched once."""
+        """Returns the path of a file of a run; a remote file is fetched once."""
         from mlflow.exceptions import MlflowException
 
         uri = self._client.get_run(run_id).info.artifact_uri

@@ -1,4 +1,4 @@
-"""The queries of a run: what each has, was recommended, and should have found."""
+"""Queries of a run: their histories, their recommendations, and the items to be found."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +14,15 @@ from recsys.evaluation.results import MODEL
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one query; all of items are ids.
+    """The evaluation of one query; items are ids.
 
     Attributes:
-        query_id: Whom.
-        history: The latest items that it has, latest first.
-        recommended: By the model, best first.
-        popular: By popularity, best first.
-        held_out: Items that were to be found.
-        ranks: Of those, from 0; None beyond the list.
+        query_id: Id of the query.
+        history: Latest items of its history, latest first.
+        recommended: Recommendations of the model, best first.
+        popular: Recommendations by popularity, best first.
+        held_out: Items to be found.
+        ranks: Ranks of these, from 0; None beyond the list.
     """
 
     query_id: str
@@ -41,25 +41,25 @@ class QueryTable:
 
     @cached_property
     def ids(self) -> pa.Array:
-        """[queries] in the order of the file."""
+        """Query ids, [queries], in the order of the file."""
         column = pq.read_table(self.path, columns=["query_id"])["query_id"]
         return column.cast(pa.string()).combine_chunks()
 
     def answer(self, query_id: str) -> Answer | None:
-        """None where the query was not evaluated."""
+        """Returns the evaluation of a query; None where it was not evaluated."""
         row: int = pc.index(self.ids, query_id).as_py()
         return None if row < 0 else self._answer(row)
 
     def spread(self, count: int) -> list[str]:
-        """Ids of queries at even distances, so that they are not chosen by their results."""
+        """Returns ids of queries at even distances, so not chosen by their results."""
         total = len(self.ids)
         rows = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
         return [self.ids[row].as_py() for row in rows.tolist()]
 
     def starting_with(self, text: str, count: int = 20) -> list[str]:
-        """Ids that begin with a text."""
-        found: list[str] = self.ids.filter(pc.starts_with(self.ids, text))[:count].to_pylist()
-        return found
+        """Returns ids that begin with a text."""
+        ids: list[str] = self.ids.filter(pc.starts_with(self.ids, text))[:count].to_pylist()
+        return ids
 
     def _answer(self, row: int) -> Answer:
         columns = ["query_id", "history", "held_out"]
@@ -69,13 +69,13 @@ class QueryTable:
             ends = np.cumsum(sizes)
             group = int(np.searchsorted(ends, row, side="right"))
             table = file.read_row_group(group, columns=columns)
-        place = row - int(ends[group] - sizes[group])
-        found = table.slice(place, 1).to_pylist()[0]
+        start = int(ends[group] - sizes[group])
+        values = table.slice(row - start, 1).to_pylist()[0]
         return Answer(
-            query_id=found["query_id"],
-            history=found["history"],
-            recommended=found[f"{MODEL}.items"],
-            popular=found["popularity.items"],
-            held_out=found["held_out"],
-            ranks=found[f"{MODEL}.ranks"],
+            query_id=values["query_id"],
+            history=values["history"],
+            recommended=values[f"{MODEL}.items"],
+            popular=values["popularity.items"],
+            held_out=values["held_out"],
+            ranks=values[f"{MODEL}.ranks"],
         )

@@ -1,0 +1,102 @@
+"""Pages as files of HTML: escaped by Jinja2, without scripts, and without the network."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipelines.reports import svg
+from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, style_of
+from pipelines.reports.parts import Chart, Page
+from pipelines.reports.plots import Bars, Graph
+
+_HERE = "pipelines.reports"
+
+
+def render_page(
+    page: Page,
+    *,
+    package: str = _HERE,
+    template: str = "page.html",
+    draw: Callable[[Chart], Markup] | None = None,
+    **extra: object,
+) -> str:
+    """Returns a page as HTML.
+
+    Args:
+        page: Content.
+        package: Package that holds the template.
+        template: Template, which may extend `page.html`.
+        draw: Markup of a chart; None: static SVG.
+        extra: Further variables of the template.
+    """
+    return (
+        environment(package)
+        .get_template(template)
+        .render(page=page, draw=draw or _inline_svg, legend=legend, **extra)
+    )
+
+
+def svg_file(chart: Chart) -> str:
+    """Returns a chart as an SVG file of its own."""
+    return svg.svg_file(chart, f"{_colours('svg')}{_css('chart.css')}")
+
+
+def style() -> str:
+    """Returns the CSS of pages and of their charts."""
+    return _colours(":root") + _css("chart.css") + _css("page.css")
+
+
+@cache
+def environment(package: str) -> Environment:
+    """Returns the templates of a package and of this one; all that they print is escaped."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader(_HERE, "")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.globals["style"] = Markup(style())
+    made.globals["symbols"] = Markup(svg.tostring(svg.symbols(), encoding="unicode"))
+    return made
+
+
+def legend(chart: Chart) -> list[tuple[int, str, str]]:
+    """Returns style, name and kind of the series, where there is more than one."""
+    plot, names = chart.plot, []
+    if isinstance(plot, Bars):
+        names = [(style_of(at), name, "bars") for at, name in enumerate(plot.series)]
+    elif isinstance(plot, Graph):
+        named = [(at, each) for at, each in enumerate(plot.series) if each.name]
+        names = [(style_of(at), e.name, e.kind) for at, e in named if not e.is_faint]
+    return names if len(names) > 1 else []
+
+
+def _inline_svg(chart: Chart) -> Markup:
+    return Markup(svg.markup(svg.draw(chart)))
+
+
+def _css(name: str) -> str:
+    return (files(_HERE) / name).read_text(encoding="utf-8")
+
+
+def _colours(root: str) -> str:
+    """Returns the palette as variables of CSS, and the classes of its styles."""
+
+    def variables(colours: tuple[str, ...]) -> str:
+        return "".join(f"--s{at}:{colour};" for at, colour in enumerate(colours))
+
+    dashes = "".join(
+        f".line.s{at}{{stroke-dasharray:{LENGTHS[name]}}}"
+        for at, name in enumerate(DASHES)
+        if LENGTHS[name]
+    )
+    styles = "".join(f".s{at}{{--c:var(--s{at})}}" for at in range(len(LIGHT)))
+    return (
+        f"{root}{{{variables(LIGHT)}}}"
+        f"@media screen and (prefers-color-scheme:dark){{{root}:not(.light){{{variables(DARK)}}}}}"
+        f"{styles}{dashes}\n"
+    )

@@ -1,0 +1,166 @@
+"""Plots as plain data; a back end draws them as static SVG, another one with Plotly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a graph.
+
+    Attributes:
+        title: Quantity and unit.
+        scale: `share` shows per cent; values of `time` are seconds since 1970, UTC.
+        categories: Names of the positions 0, 1, ..., where the axis has no scale.
+        spec: Format of its numbers, as of `format`; empty: by the distance of the ticks.
+        bounds: Lowest and highest value; None: those of the points.
+        is_hidden: Whether the values mean nothing and are not shown.
+    """
+
+    title: str = ""
+    scale: Literal["linear", "log", "time", "share"] = "linear"
+    categories: Sequence[str] = ()
+    spec: str = ""
+    bounds: tuple[float, float] | None = None
+    is_hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one kind.
+
+    Attributes:
+        name: Name in the legend; empty: not in the legend.
+        points: (x, y) in the order of drawing; a y of None is a gap.
+        kind: `bars` stand upright at their x, as wide as the smallest distance of two.
+        labels: Text of each point for a pointer; empty: its coordinates.
+        is_faint: Whether it is only the background of the others.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    kind: Literal["line", "points", "bars"] = "line"
+    labels: Sequence[str] = ()
+    is_faint: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A dashed line across the plot, at a value of one axis."""
+
+    axis: Literal["x", "y"]
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Series in the plane.
+
+    Attributes:
+        series: At most eight have a style of their own.
+        x: Horizontal axis.
+        y: Vertical axis.
+        marks: Dashed lines.
+        height: Height of the plot, in pixels.
+    """
+
+    kind: ClassVar[str] = "graph"
+
+    series: Sequence[Series]
+    x: Axis
+    y: Axis
+    marks: Sequence[Mark] = ()
+    height: int = 190
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Groups of lying bars, with a number at the end of each.
+
+    Attributes:
+        groups: Names, the first on top.
+        series: By name, a length for each group; None where there is none.
+        title: Quantity and unit of the lengths.
+        spec: Format of the numbers.
+    """
+
+    kind: ClassVar[str] = "bars"
+
+    groups: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    title: str = ""
+    spec: str = ".3f"
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Cells with a number in each, shaded by a value.
+
+    Attributes:
+        rows: Names, the first on top.
+        columns: Names.
+        values: [rows, columns] values of the shades.
+        texts: [rows, columns] texts of the cells.
+        is_signed: Whether values lie around 0, with another colour on either side.
+        largest: Value of the darkest shade; None: the largest one that there is.
+    """
+
+    kind: ClassVar[str] = "heat"
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    texts: Sequence[Sequence[str]]
+    is_signed: bool = False
+    largest: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """Value of the darkest shade, above 0."""
+        if self.largest is not None:
+            return self.largest or 1.0
+        values = [abs(value) for row in self.values for value in row if value is not None]
+        return max(values, default=0.0) or 1.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value with its interval.
+
+    Attributes:
+        name: Name of the row.
+        value: Estimate.
+        low: Lower end; None where there is no interval.
+        high: Upper end.
+        dots: Single values behind the estimate, such as one for each seed.
+    """
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    dots: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Values with their intervals below each other, on one axis.
+
+    Attributes:
+        rows: The first on top.
+        title: Quantity and unit of the axis.
+        spec: Format of the numbers.
+        is_difference: Whether 0 is what everything is held against.
+    """
+
+    kind: ClassVar[str] = "ranges"
+
+    rows: Sequence[Range]
+    title: str = ""
+    spec: str = ".4f"
+    is_difference: bool = False
+
+
+Plot = Graph | Bars | Heat | Ranges

@@ -1,1 +1,0 @@
-"""Data behind the dashboard: tracked runs, items and queries."""

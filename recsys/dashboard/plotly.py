@@ -1,0 +1,210 @@
+"""Plots as figures of Plotly: the JSON that its script draws."""
+
+from datetime import UTC, datetime, timedelta
+from html import escape
+from typing import Any
+
+from pipelines.reports.palette import DASHES, LIGHT, SYMBOLS, style_of
+from pipelines.reports.plots import Axis, Bars, Graph, Heat, Mark, Plot, Ranges, Series
+
+# A figure's `data` and `layout`.
+Figure = dict[str, Any]
+
+_FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2430"}
+_GRID, _MARK = "#dfe3e8", "#4a5563"
+_HATCHES = ("", "/", ".", "x", "-", "\\", "+", "|")
+_MOST_MARKERS = 200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def figure_of(plot: Plot) -> Figure:
+    """Returns the figure of a plot."""
+    if isinstance(plot, Graph):
+        return _graph(plot)
+    if isinstance(plot, Bars):
+        return _bars(plot)
+    if isinstance(plot, Heat):
+        return _heat(plot)
+    return _ranges(plot)
+
+
+def _graph(graph: Graph) -> Figure:
+    data = [_trace(series, at, graph.x) for at, series in enumerate(graph.series)]
+    layout = _layout(has_legend=len([s for s in graph.series if s.name]) > 1)
+    layout |= {"xaxis": _axis(graph.x), "yaxis": _axis(graph.y), "height": graph.height + 150}
+    if graph.x.is_hidden:
+        layout["hovermode"] = "closest"
+    layout["shapes"] = [
+        {
+            "type": "line",
+            **{f"{mark.axis}{end}": _mark(graph, mark) for end in (0, 1)},
+            **{("yref" if mark.axis == "x" else "xref"): "paper"},
+            **{f"{'y' if mark.axis == 'x' else 'x'}{end}": end for end in (0, 1)},
+            "line": {"color": _MARK, "dash": "dash", "width": 1},
+        }
+        for mark in graph.marks
+    ]
+    return {"data": data, "layout": layout}
+
+
+def _mark(graph: Graph, mark: Mark) -> float | str:
+    return _position(graph.x if mark.axis == "x" else graph.y, mark.value)
+
+
+def _trace(series: Series, at: int, x: Axis) -> dict[str, Any]:
+    style = style_of(at)
+    colour = _MARK if series.is_faint else LIGHT[style]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "name": series.name,
+        "x": [_position(x, place) for place, _ in series.points],
+        "y": [value for _, value in series.points],
+    }
+    if series.labels:
+        # Plotly reads texts as markup.
+        texts = [escape(text, quote=False).replace("\n", "<br>") for text in series.labels]
+        trace |= {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
+    if series.kind == "bars":
+        return trace | {"type": "bar", "marker": {"color": colour}}
+    if series.kind == "points":
+        marker = {"color": colour, "symbol": SYMBOLS[style], "size": 7, "opacity": 0.75}
+        return trace | {"mode": "markers", "marker": marker}
+    is_dotted = len(series.points) <= _MOST_MARKERS and not series.is_faint
+    line = {"color": colour, "dash": "dash" if series.is_faint else DASHES[style]}
+    return trace | {
+        "mode": "lines+markers" if is_dotted else "lines",
+        "line": line | {"width": 1 if series.is_faint else 2},
+        "marker": {"symbol": SYMBOLS[style], "size": 7},
+    }
+
+
+def _bars(bars: Bars) -> Figure:
+    # Lying bars begin at the bottom, and the first group and series shall be on top.
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": list(bars.groups),
+            "x": list(values),
+            "text": ["-" if value is None else format(value, bars.spec) for value in values],
+            "textposition": "outside",
+            "cliponaxis": False,
+            "hovertemplate": "%{y}: %{text}<extra>%{fullData.name}</extra>",
+            "marker": {
+                "color": LIGHT[style_of(at)],
+                "pattern": {"shape": _HATCHES[style_of(at)]},
+            },
+        }
+        for at, (name, values) in enumerate(bars.series.items())
+    ]
+    layout = _layout(has_legend=len(bars.series) > 1)
+    layout["height"] = 120 + len(bars.groups) * (12 + 15 * len(bars.series))
+    layout["xaxis"] = _axis(Axis(bars.title))
+    layout["yaxis"] = _axis(Axis(categories=bars.groups)) | {"autorange": "reversed"}
+    layout["yaxis"]["ticklabelposition"] = "inside top" if len(bars.series) > 1 else "outside"
+    layout["margin"] = {"l": 16, "r": 60, "t": 16, "b": 48}
+    return {"data": data, "layout": layout}
+
+
+def _heat(heat: Heat) -> Figure:
+    colours = (
+        [[0, "#d9883c"], [0.5, "#ffffff"], [1, "#5aa2d6"]]
+        if heat.is_signed
+        else [[0, "#ffffff"], [1, "#5aa2d6"]]
+    )
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "x": list(heat.columns),
+        "y": list(heat.rows),
+        "z": [list(row) for row in heat.values],
+        "text": [list(row) for row in heat.texts],
+        "texttemplate": "%{text}",
+        "textfont": {"color": "#1c2430"},
+        "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
+        "colorscale": colours,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "zmin": -heat.scale if heat.is_signed else 0.0,
+        "zmax": heat.scale,
+    }
+    layout = _layout(has_legend=False)
+    layout["height"] = 90 + 30 * len(heat.rows)
+    layout["yaxis"] = _axis(Axis(categories=heat.rows)) | {"autorange": "reversed"}
+    layout["xaxis"] = _axis(Axis(categories=heat.columns)) | {"side": "top"}
+    return {"data": [trace], "layout": layout}
+
+
+def _ranges(ranges: Ranges) -> Figure:
+    data: list[dict[str, Any]] = []
+    dots = [(value, row.name) for row in ranges.rows for value in row.dots]
+    if dots:
+        marker = {"color": _MARK, "size": 5, "opacity": 0.7}
+        x, y = (list(each) for each in zip(*dots, strict=True))
+        data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "marker": marker})
+    data.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [row.value for row in ranges.rows],
+            "y": [row.name for row in ranges.rows],
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [(row.high or row.value) - row.value for row in ranges.rows],
+                "arrayminus": [row.value - (row.low or row.value) for row in ranges.rows],
+            },
+            "marker": {"color": LIGHT[0], "size": 9},
+            "hovertemplate": f"%{{y}}: %{{x:{ranges.spec}}}<extra></extra>",
+        }
+    )
+    layout = _layout(has_legend=False)
+    layout["height"] = 90 + 28 * len(ranges.rows)
+    layout["xaxis"] = _axis(Axis(ranges.title))
+    if ranges.is_difference:
+        layout["xaxis"] |= {"zeroline": True, "zerolinecolor": "#1c2430"}
+    layout["yaxis"] = _axis(Axis(categories=[row.name for row in ranges.rows]))
+    layout["yaxis"]["autorange"] = "reversed"
+    return {"data": data, "layout": layout}
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "title": {"text": escape(axis.title, quote=False)},
+        "gridcolor": _GRID,
+        "automargin": True,
+    }
+    if axis.is_hidden:
+        return made | {"showticklabels": False, "showgrid": False, "zeroline": False}
+    if axis.categories:
+        return made | {"type": "category", "categoryarray": list(axis.categories)}
+    if axis.scale == "time":
+        return made | {"type": "date"}
+    if axis.scale == "log":
+        return made | {"type": "log"}
+    if axis.scale == "share":
+        made["tickformat"] = ".0%"
+    if axis.bounds is not None:
+        made["range"] = list(axis.bounds)
+    return made
+
+
+def _position(axis: Axis, value: float) -> float | str:
+    """Returns a value of an axis as Plotly places it."""
+    if axis.categories:
+        return axis.categories[round(value)]
+    if axis.scale == "time":
+        return f"{_EPOCH + timedelta(seconds=value):%Y-%m-%d %H:%M:%S}"
+    return value
+
+
+def _layout(*, has_legend: bool) -> dict[str, Any]:
+    return {
+        "font": _FONT,
+        "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+        "paper_bgcolor": "#ffffff",
+        "plot_bgcolor": "#ffffff",
+        "showlegend": has_legend,
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+    }

@@ -1,0 +1,73 @@
+"""All runs: a metric from run to run, and a list."""
+
+from collections.abc import Sequence
+
+from pipelines.reports.format import shown
+from pipelines.reports.parts import Cell, Cells, Chart, Table
+from pipelines.reports.plots import Axis, Graph, Mark, Series
+from recsys.comparison.report import METRIC_TITLES
+from recsys.dashboard.run_store import RunRow
+
+_GROUPS = ("overall", "head", "torso", "tail", "cold", "popularity")
+
+
+def history_chart(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart:
+    """Returns a metric from run to run, overall and by slice, and popularity beside it.
+
+    Args:
+        rows: Runs, the latest first.
+        metric: Metric to show, such as `recall@50`.
+        champion: Id of the run in use; None where there is none.
+    """
+    ordered = [row for row in reversed(rows) if row.metric(metric) is not None]
+    series = []
+    for group in _GROUPS:
+        values = [(row, row.metric(metric, group)) for row in ordered]
+        if any(value is not None for _, value in values):
+            labels = [f"{group}: {shown(value)}\n{row.title}" for row, value in values]
+            points = [(row.started, value) for row, value in values]
+            series.append(Series(group, points, labels=labels))
+    title = f"{METRIC_TITLES[metric]} from run to run"
+    x, y = Axis("trained at (UTC)", scale="time"), Axis(METRIC_TITLES[metric])
+    if not ordered:
+        return Chart(title, "No run here was evaluated.", Graph([], x, y), is_wide=True)
+    first, last = ordered[0].metric(metric), ordered[-1].metric(metric)
+    marks = [Mark("x", row.started, "champion") for row in ordered if row.run_id == champion]
+    summary = f"{len(ordered):,} evaluated runs, from {shown(first)} to {shown(last)}."
+    if marks:
+        summary += " The vertical line is the champion."
+    return Chart(title, summary, Graph(series, x, y, marks), is_wide=True)
+
+
+def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, first: int) -> Table:
+    """Returns a page of the list.
+
+    Args:
+        rows: Runs of the page.
+        champion: Id of the run in use; None where there is none.
+        total: Number of runs on all pages.
+        first: Number of runs before the page.
+    """
+    cells: list[Cells] = []
+    for row in rows:
+        ours, popular = row.metric("recall@50"), row.metric("recall@50", "popularity")
+        remarks = ["champion"] if row.run_id == champion else []
+        if ours is not None and popular is not None and ours < popular:
+            remarks.append("worse than popularity")
+        link = f"/run/{row.run_id}/{'results' if ours is not None else 'training'}"
+        cells.append(
+            [
+                Cell(row.title, href=link),
+                row.status.lower(),
+                row.ssl,
+                ", ".join(remarks) or "-",
+                shown(ours),
+                shown(row.metric("recall@50", "tail")),
+                shown(row.metric("recall@50", "cold")),
+                shown(row.metric("ndcg@10")),
+            ]
+        )
+    headings = ["Run", "Status", "Self-supervision", "Remarks"]
+    headings += ["Recall@50", "of tail", "of cold", "NDCG@10"]
+    title = f"Runs {first + 1 if rows else 0} to {first + len(rows)} of {total:,}, latest first"
+    return Table(title, headings, cells, texts=4)

@@ -1,0 +1,138 @@
+"""The model beside its baselines."""
+
+from pipelines.reports.format import Figures, Value, interval, number
+from pipelines.reports.parts import Cell, Chart, Part, Row, Section, Table, Text
+from pipelines.reports.plots import Bars
+from recsys.comparison.report import METRIC_TITLES
+from recsys.evaluation.list_metrics import LIST_METRICS
+from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
+from recsys.reports.run.run_data import RunData
+
+NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
+_LIST_TITLES = {
+    "coverage": "Coverage",
+    "gini": "Gini",
+    "novelty": "Novelty (bits)",
+    "average_popularity": "Popularity",
+    "intra_list_similarity": "Similarity within",
+}
+
+
+def results_section(run: RunData) -> Section:
+    """Returns warnings, the verdict, and the tables of metrics and of lists."""
+    result = run.result
+    if result is None:
+        return Section("results", "Results", [NO_EVALUATION])
+    counts = result.counts
+    parts: list[Part] = [Text(f"Warning: {text}.", "warning") for text in result.warnings()]
+    parts += [
+        Text(_summary(result), "strong"),
+        Text(
+            f"{counts['items']:,} items ranked for {counts['queries']:,} queries of the test split "
+            f"({result.split}), with {counts['held_out']:,} items to find."
+        ),
+        _chart(result),
+        _methods(result),
+        *_lists(result),
+    ]
+    return Section("results", "Results", parts)
+
+
+def metric_cells(figures: Figures, metrics: list[str]) -> list[str | Cell]:
+    """Returns each metric above its interval."""
+    return [Cell(number(figures[name]), [interval(figures[f"{name}_ci"])]) for name in metrics]
+
+
+def best_baseline(result: EvaluationResult) -> str:
+    """Returns the name of the baseline with the highest Recall@50."""
+    return max(
+        result.baselines, key=lambda name: known(result.baselines[name].overall["recall@50"]) or 0.0
+    )
+
+
+def known(value: Value) -> float | None:
+    """Returns a metric where it could be measured."""
+    return value if isinstance(value, float) else None
+
+
+def _summary(result: EvaluationResult) -> str:
+    """Returns the first metric against each baseline, in a sentence."""
+    name, title = "recall@50", SHOWN["recall@50"]
+    value = result.overall[name]
+    if not isinstance(value, float):
+        return "There is nothing to find in the test split."
+    ratios = []
+    for method, measured in result.baselines.items():
+        other = measured.overall[name]
+        if method != "random" and isinstance(other, float) and other > 0:
+            ratios.append(f"{value / other:.2f} times that of {METHOD_TITLES[method]}")
+    bounds = interval(result.overall[f"{name}_ci"])
+    compared = f": {', '.join(ratios)}" if ratios else ""
+    return f"{title} is {number(value)} ({bounds}){compared}."
+
+
+def _chart(result: EvaluationResult) -> Chart:
+    series = {
+        METHOD_TITLES[name]: [known(method.overall[metric]) for metric in SHOWN]
+        for name, method in result.methods.items()
+        if name != "random"
+    }
+    best = best_baseline(result)
+    return Chart(
+        "The model and its baselines",
+        f"Recall@50 of the model is {number(result.overall['recall@50'])}, that of the best "
+        f"baseline, {METHOD_TITLES[best]}, {number(result.baselines[best].overall['recall@50'])}.",
+        Bars(list(SHOWN.values()), series, "mean over queries"),
+        is_wide=True,
+    )
+
+
+def _methods(result: EvaluationResult) -> Table:
+    rows = [
+        Row(
+            [METHOD_TITLES[name], *metric_cells(method.overall, list(METRIC_TITLES))],
+            is_strong=name == MODEL,
+        )
+        for name, method in result.methods.items()
+    ]
+    return Table(
+        "Metrics",
+        ["Method", *METRIC_TITLES.values()],
+        rows,
+        note="Means over queries; below each its 95 % interval, from a bootstrap over queries. "
+        "Items that the query is known to have are not ranked. Where two intervals overlap, "
+        "the command recsys compare tells whether the difference is chance.",
+    )
+
+
+def _lists(result: EvaluationResult) -> list[Table]:
+    cutoffs = dict.fromkeys(name.partition("@")[2] for name in result.lists)
+    return [_lists_at(result, cutoff) for cutoff in cutoffs]
+
+
+def _lists_at(result: EvaluationResult, cutoff: str) -> Table:
+    rows = [
+        Row(
+            [
+                METHOD_TITLES[name],
+                *(_listed(method.lists.get(f"{metric}@{cutoff}")) for metric in LIST_METRICS),
+            ],
+            is_strong=name == MODEL,
+        )
+        for name, method in result.methods.items()
+    ]
+    return Table(
+        f"Lists of the first {cutoff} items",
+        ["Method", *_LIST_TITLES.values()],
+        rows,
+        note="What the lists are like, whether or not they are right. Coverage: share of all items "
+        "that anyone is recommended. Gini: 0 where all items are recommended as often, towards 1 "
+        "where few are always. Novelty: how rare an item is in training. Popularity: training "
+        "events of an item. Similarity: mean cosine of two items of a list, by their features.",
+    )
+
+
+def _listed(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"

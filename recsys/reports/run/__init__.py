@@ -1,0 +1,1 @@
+"""Files of a run: its result, its curves, its items and its queries."""
