@@ -1,6 +1,6 @@
 """All stages in order, for a scheduler or a newcomer.
 
-It stands here because imports go downwards only, and the last stage is serving's.
+It is in this package because imports go downwards only, and the last stage is serving's.
 """
 
 import shlex
@@ -32,15 +32,15 @@ _SHOWN = 10
 
 
 class RunResult(Frozen):
-    """What each stage made.
+    """Results of the stages.
 
     Attributes:
-        output: The directory that holds it all.
-        prepared: See `pipelines.prepared`.
-        trained: Of the best checkpoint.
-        evaluation: What metrics.json holds.
-        bundle: The sealed bundle.
-        seconds: Of the whole run.
+        output: Directory of all results.
+        prepared: Manifest of the prepared data.
+        trained: Manifest of the training.
+        evaluation: Contents of metrics.json.
+        bundle: Manifest of the sealed bundle.
+        seconds: Duration of the whole run.
     """
 
     output: str
@@ -56,13 +56,13 @@ def run(
 ) -> RunResult:
     """Prepares, trains, evaluates and exports; a stage that has nothing to do is skipped.
 
-    A run that was interrupted goes on where it was. A model that is better than the champion, and
+    An interrupted run is resumed where it was. A model that is better than the champion, and
     in no slice worse beyond `export.tolerance`, becomes the champion.
 
     Args:
-        config: Of the system.
-        as_of: Later events are rejected as future ones; None: now.
-        console: For progress.
+        config: Configuration of the system.
+        as_of: Time after which events are rejected as future ones; None: now.
+        console: Console of progress.
 
     Raises:
         UserError: As the stages do; what was finished before stays.
@@ -87,7 +87,7 @@ def run(
 
 
 def print_summary(config: Config, result: RunResult, console: Console) -> None:
-    """Prints the metrics, an example, where everything is, and what to try next."""
+    """Prints the metrics, an example, the paths of all results, and what to try next."""
     print_table(result.evaluation, console)
     example = _example_query(Prepared(config.prepared_dir))
     recommender = load(config.bundle_dir)
@@ -113,14 +113,14 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
 
 
 def _example_query(prepared: Prepared) -> str:
-    """The first query with a history of about the median length, or the first of all."""
+    """Returns the first query with a history of the median length or more, or the first of all."""
     lengths = prepared.query_state.test_history.lengths
     typical = np.flatnonzero(lengths >= np.median(lengths))
     return str(prepared.query_encoder.ids.tokens[int(typical[0]) if len(typical) else 0])
 
 
 def _shown(path: Path) -> str:
-    """As seen from here, where that is shorter."""
+    """Shows a path below the working directory as a relative one."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -1,1 +1,1 @@
-"""Recommendations and vectors of a whole catalogue, to files."""
+"""Files of all recommendations and of all item vectors."""

@@ -18,9 +18,9 @@ from serving.bundle.ids import IdTable
 from serving.bundle.manifest import IDS, INDEXED, ITEM_FEATURES, ITEM_TOWER, ITEM_VECTORS, SCHEMA
 from serving.bundle.programs import TowerProgram
 
-# Of one file, of which one actor computes all.
+# Items of one file, all computed by one actor.
 PART_ROWS = 500_000
-# Of one forward and one row group, so that an actor never holds a whole part.
+# Items of one forward pass and one row group, so that an actor never holds a whole part.
 _BLOCK = 16_384
 
 _VECTOR = "vector"
@@ -29,15 +29,15 @@ _VECTOR = "vector"
 def write_item_vectors(
     directory: Path, *, actors: int | None = None, part_rows: int = PART_ROWS
 ) -> None:
-    """Computes the vectors of all items of the index, by the exported tower, in actors of Ray.
+    """Computes the vectors of all items of the index, by the exported tower, in Ray actors.
 
     Neither features nor vectors need to fit in memory: actors map the features, and each writes
     files of its own. The vectors do not depend on how many actors there are.
 
     Args:
-        directory: A bundle that has all that concerns items but the vectors: schema, tower,
+        directory: Directory of a bundle that has its items but for the vectors: schema, tower,
             features, ids and `INDEXED`. The actors' machines must see it, too.
-        actors: None: one for each CPU of the cluster.
+        actors: Number of actors; None: one for each CPU of the cluster.
         part_rows: Items of a file.
 
     Raises:
@@ -45,8 +45,8 @@ def write_item_vectors(
     """
     items = len(np.load(directory / INDEXED, mmap_mode="r"))
     parts = math.ceil(items / part_rows)
-    done = run_parts(_Encoder, (directory.resolve(), part_rows), parts, actors)
-    bad = sum(counts["not_finite"] for counts in done)
+    counts_of_parts = run_parts(_Encoder, (directory.resolve(), part_rows), parts, actors)
+    bad = sum(counts["not_finite"] for counts in counts_of_parts)
     if bad:
         raise UserError(
             f"{bad} of {items} item vectors are not finite; lower training.sparse_learning_rate or "
@@ -58,7 +58,7 @@ def write_parts(directory: Path, ids: pa.Array, vectors: Floats) -> None:
     """Writes vectors that are in memory.
 
     Args:
-        directory: Of the bundle.
+        directory: Directory of the bundle.
         ids: [items] strings.
         vectors: [items, dim].
     """
@@ -70,11 +70,11 @@ def write_parts(directory: Path, ids: pa.Array, vectors: Floats) -> None:
 
 
 def item_vector_batches(bundle: Path, rows: int) -> Iterator[pa.RecordBatch]:
-    """All of a bundle's item vectors in order, with columns item_id and vector.
+    """Yields a bundle's item vectors in order, with columns item_id and vector.
 
     Args:
-        bundle: Its directory.
-        rows: Of a batch, at most.
+        bundle: Directory of the bundle.
+        rows: Most rows of a batch.
     """
     for part in item_vector_parts(bundle):
         with pq.ParquetFile(part, memory_map=True) as file:
@@ -82,22 +82,22 @@ def item_vector_batches(bundle: Path, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def item_vector_parts(bundle: Path) -> list[Path]:
-    """The files of item vectors, in order."""
+    """Lists the files of item vectors, in order."""
     return sorted((bundle / ITEM_VECTORS).glob("part-*.parquet"))
 
 
 def vectors_of(batch: pa.RecordBatch) -> Floats:
-    """[rows, dim]."""
+    """Returns the vectors of a batch, [rows, dim]."""
     column = batch.column(_VECTOR)
     return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
 
 
 def map_item_vectors(bundle: Path, path: Path) -> Floats:
-    """All item vectors as one array that is on the disk, [items, dim], read-only.
+    """Writes all item vectors as one array, and maps it, [items, dim], read-only.
 
     Args:
-        bundle: Its directory, with at least one part.
-        path: The `.npy` file to write, outside of the bundle, which is sealed.
+        bundle: Directory of the bundle, with at least one part.
+        path: `.npy` file to write, outside of the bundle, which is sealed.
     """
     write_atomically(path, partial(_write_array, bundle=bundle))
     mapped: Floats = np.load(path, mmap_mode="r")
@@ -117,10 +117,10 @@ def _write_array(path: Path, bundle: Path) -> None:
 
 
 class _Encoder:
-    """Writes parts.
+    """Writer of parts.
 
     Args:
-        directory: Of the bundle.
+        directory: Directory of the bundle.
         part_rows: Items of a part.
     """
 

@@ -7,35 +7,34 @@ from typing import Any, Protocol
 from feature_store.core.errors import UserError
 from pipelines.executor.session import ensure_ray
 
-# Ray starts so many tasks at most; each then works through several parts.
+# Most tasks that Ray starts; each then works through several parts.
 _MAX_BLOCKS = 2000
-
 
 Counts = dict[str, int]
 
 
 class Worker(Protocol):
-    """What an actor keeps from part to part, such as a model that takes long to load."""
+    """The worker of an actor, with what it keeps from part to part, such as a loaded model."""
 
     def __call__(self, part: int) -> Counts:
-        """Does a part, writes its file, and says what it counted."""
+        """Writes the file of a part, and returns what it counted."""
 
 
 def run_parts(
     make: Callable[..., Worker], arguments: tuple[Any, ...], parts: int, actors: int | None
 ) -> Iterator[Counts]:
-    """What workers counted in each part, in any order, as they are done.
+    """Yields the counts of each part as workers finish, in any order.
 
     Each actor has one CPU, and one thread of torch and of FAISS.
 
     Args:
-        make: Makes a worker, once in each actor.
-        arguments: Of `make`; small and picklable.
-        parts: How many; they are numbered from 0.
-        actors: Of Ray; None: one for each CPU of the cluster.
+        make: Function that makes a worker, once in each actor.
+        arguments: Arguments of `make`; small and picklable.
+        parts: Number of parts; they are numbered from 0.
+        actors: Number of Ray actors; None: one for each CPU of the cluster.
 
     Raises:
-        UserError: The first that a worker raised.
+        UserError: A worker raised it.
     """
     if not parts:
         return
@@ -45,17 +44,17 @@ def run_parts(
     ray.data.DataContext.get_current().enable_progress_bars = False
     actors = min(parts, actors or max(1, int(ray.cluster_resources().get("CPU", 1))))
     dataset = ray.data.from_items(list(range(parts)), override_num_blocks=min(parts, _MAX_BLOCKS))
-    done = dataset.map(
+    results = dataset.map(
         _Actor, fn_constructor_args=(make, arguments), concurrency=actors, num_cpus=1
     )
-    for row in done.iter_rows():
+    for row in results.iter_rows():
         if row["fault"]:
             raise UserError(row["fault"])
         yield json.loads(row["counts"])
 
 
 class _Actor:
-    """Says as a row what a user did wrong: Ray would show a traceback and try again."""
+    """An actor that returns a `UserError` as a row: Ray would show a traceback and try again."""
 
     def __init__(self, make: Callable[..., Worker], arguments: tuple[Any, ...]) -> None:
         import faiss

@@ -1,7 +1,7 @@
 """Recommendations for many queries at once, as Parquet.
 
 manifest.json            written last
-part-*.parquet           what `Recommender.recommend_batch` answers, in the order of the queries
+part-*.parquet           answers of `Recommender.recommend_batch`, in the order of the queries
 """
 
 import math
@@ -25,29 +25,31 @@ from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import IDS, verify
 from serving.recommend.load import load
-from serving.recommend.recommender import MAX_K, RecommendOptions
+from serving.recommend.options import RecommendOptions
+from serving.recommend.recommender import MAX_K
 
 # Queries of a part: seconds of work for an actor.
 BATCH_SIZE = 10_000
 
 _QUERY_ID = "query_id"
 _QUERIES = "queries.parquet"
-_LINES = 10  # Of progress.
+# Lines of progress.
+_LINES = 10
 
 
 class BulkManifest(Frozen):
-    """What was answered.
+    """The record of a run.
 
     Attributes:
-        fingerprint: Of the bundle: the version of the model.
-        schema_fingerprint: Of its features.
-        k: Items of a query, at most.
-        at: When they were asked, ISO 8601.
-        queries: How many were asked.
-        fallbacks: Of them the unknown ones.
+        fingerprint: Fingerprint of the bundle: the version of the model.
+        schema_fingerprint: Fingerprint of its features.
+        k: Most items of a query.
+        at: Time of the requests, ISO 8601.
+        queries: Number of queries.
+        fallbacks: Number of unknown queries.
         recommendations: Rows in all parts.
-        parts: Files.
-        seconds: That it took.
+        parts: Number of files.
+        seconds: Duration of the run.
     """
 
     fingerprint: str
@@ -74,21 +76,21 @@ def recommend_all(
 ) -> BulkManifest:
     """Writes the k best items of every query, by actors of Ray Data.
 
-    What is written does not depend on how many actors there are. It is written whole or not at all.
+    The files do not depend on how many actors there are. All are written, or none.
 
     Args:
-        bundle: Its directory; the actors' machines must see it and the output.
-        output: Directory to make; one that an earlier call made is replaced.
-        k: 1 to `MAX_K`.
+        bundle: Directory of the bundle; the actors' machines must see it and the output.
+        output: Directory to write; one that an earlier call wrote is replaced.
+        k: Number of items, 1 to `MAX_K`.
         queries: Ids, or Parquet with a column query_id: a file, directory or glob; None: all of
             the bundle.
-        at: When they are asked; None: now. No time zone means UTC.
+        at: Time of the requests; None: now. No time zone means UTC.
         batch_size: Queries of a file.
-        concurrency: Actors; None: one for each CPU of the cluster.
-        console: For progress.
+        concurrency: Number of actors; None: one for each CPU of the cluster.
+        console: Console of progress.
 
     Raises:
-        UserError: It is no bundle, k is out of range, the queries cannot be read, or the output
+        UserError: It is not a bundle, k is out of range, the queries cannot be read, or the output
             holds something else.
     """
     started = time.monotonic()
@@ -97,27 +99,27 @@ def recommend_all(
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if not 1 <= k <= MAX_K:
         raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
-    made = verify(bundle)
+    exported = verify(bundle)
     require_replaceable(output, BulkManifest)
     with directory_written_atomically(output) as directory:
         blocks = _query_ids(bundle, queries, batch_size)
         total, parts = _write_queries(directory / _QUERIES, blocks)
-        done = {"queries": 0, "fallbacks": 0, "recommendations": 0}
+        totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}
         arguments = (bundle.resolve(), directory.resolve(), k, at)
         every = math.ceil(parts / _LINES)
         for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
-            done = {name: done[name] + counts[name] for name in done}
+            totals = {name: totals[name] + counts[name] for name in totals}
             if number % every == 0 and number < parts:
-                console.print(f"recommend: {done['queries']:,} of {total:,} queries")
+                console.print(f"recommend: {totals['queries']:,} of {total:,} queries")
         (directory / _QUERIES).unlink()
         manifest = BulkManifest(
-            fingerprint=made.fingerprint,
-            schema_fingerprint=made.schema_fingerprint,
+            fingerprint=exported.fingerprint,
+            schema_fingerprint=exported.schema_fingerprint,
             k=k,
             at=at.isoformat(),
             parts=parts,
             seconds=round(time.monotonic() - started, 1),
-            **done,
+            **totals,
         )
         write_manifest(directory, manifest)
     console.print(
@@ -130,12 +132,12 @@ def recommend_all(
 def _query_ids(
     bundle: Path, queries: Sequence[str] | Path | None, batch_size: int
 ) -> Iterator[pa.Array]:
-    """Ids in blocks of the batch size at most."""
+    """Yields ids in blocks of at most the batch size."""
     if isinstance(queries, Path):
         tables = _read_ids(queries)
     elif queries is not None:
         tables = iter([pa.array(queries, pa.string())])
-    else:  # Null where one was forgotten.
+    else:  # The id of a forgotten query is null.
         tables = iter([IdTable.read(bundle / IDS, "query").ids])
     for ids in tables:
         for start in range(0, len(ids), batch_size):
@@ -163,7 +165,7 @@ def _read_ids(path: Path) -> Iterator[pa.Array]:
 
 
 def _write_queries(path: Path, blocks: Iterator[pa.Array]) -> tuple[int, int]:
-    """Writes a row group for each part, and says how many queries and parts there are."""
+    """Writes a row group for each part, and returns the numbers of queries and parts."""
     schema = pa.schema({_QUERY_ID: pa.string()})
     total = parts = 0
     with pq.ParquetWriter(path, schema) as writer:
@@ -175,13 +177,13 @@ def _write_queries(path: Path, blocks: Iterator[pa.Array]) -> tuple[int, int]:
 
 
 class _Answerer:
-    """Answers parts.
+    """Writer of the answers of a part.
 
     Args:
-        bundle: Its directory.
-        directory: Of the queries and the answers.
-        k: As `recommend_all`.
-        at: As `recommend_all`.
+        bundle: Directory of the bundle.
+        directory: Directory of the queries and the answers.
+        k: Number of items.
+        at: Time of the requests.
     """
 
     def __init__(self, bundle: Path, directory: Path, k: int, at: datetime) -> None:
@@ -189,16 +191,16 @@ class _Answerer:
         self._queries = pq.ParquetFile(directory / _QUERIES)
         self._directory = directory
         self._k = k
-        self._asking = RecommendOptions(at=at)
+        self._options = RecommendOptions(at=at)
 
     def __call__(self, part: int) -> Counts:
         """Counts queries and recommendations."""
         ids = self._queries.read_row_group(part)[_QUERY_ID].to_pylist()
-        found = self._recommender.recommend_batch(ids, self._k, self._asking)
-        write_parquet(self._directory / f"part-{part:05d}.parquet", found)
-        firsts = found.filter(pc.equal(found["rank"], 1))
+        table = self._recommender.recommend_batch(ids, self._k, self._options)
+        write_parquet(self._directory / f"part-{part:05d}.parquet", table)
+        firsts = table.filter(pc.equal(table["rank"], 1))
         return {
             "queries": len(ids),
             "fallbacks": pc.sum(firsts["fallback"]).as_py() or 0,
-            "recommendations": found.num_rows,
+            "recommendations": table.num_rows,
         }

@@ -1,8 +1,8 @@
 """A bundle's item vectors as files that vector databases import.
 
-`write_vectors` makes `manifest.json` and `vectors/`, whose files are what is uploaded or loaded.
-Vectors are L2-normalised: the metric is the inner product. (Whatever reads Parquet, such as
-BigQuery, DuckDB or LanceDB, takes the bundle's own `item_vectors/`.)
+`write_vectors` makes `manifest.json` and `vectors/`, whose files are to be uploaded or loaded.
+Vectors are L2-normalised: the metric is the inner product. (Programs that read Parquet, such as
+BigQuery, DuckDB or LanceDB, take the bundle's own `item_vectors/`.)
 
 vertex      JSON lines for Google's Vector Search, `{"id": ..., "embedding": [...]}`:
                 gcloud storage cp DIR/vectors/* gs://BUCKET/items/
@@ -49,21 +49,21 @@ from serving.bundle.manifest import verify
 
 Format = Literal["vertex", "pinecone", "milvus", "opensearch", "pgvector", "npy"]
 
-# Of a batch: about 10 MB as text, which is a good size of a bulk request.
+# Numbers of a batch: about 10 MB as text, which is a good size of a bulk request.
 _BATCH_NUMBERS = 2**20
 # Batches of a file; Vector Search takes up to 5,000 files, and Milvus 1,024 in a request.
 _FILE_BATCHES = 64
 
 
 class VectorsManifest(Frozen):
-    """What was written.
+    """The record of the files.
 
     Attributes:
-        format: See the module.
-        fingerprint: Of the bundle: the version of the model.
-        items: That have a vector.
-        dim: Of the vectors.
-        files: Below the directory.
+        format: One of the formats that the module describes.
+        fingerprint: Fingerprint of the bundle: the version of the model.
+        items: Number of vectors.
+        dim: Length of a vector.
+        files: Paths below the directory.
     """
 
     format: Format
@@ -77,28 +77,28 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
     """Writes the item vectors of a bundle for a vector database, a batch at a time.
 
     Args:
-        bundle: Its directory.
-        output: Directory to make; one that an earlier call made is replaced.
-        format: See the module.
+        bundle: Directory of the bundle.
+        output: Directory to write; one that an earlier call wrote is replaced.
+        format: One of the formats that the module describes.
 
     Raises:
-        UserError: It is no bundle, there is no such format, the output holds something else, or an
-            id does not fit the format.
+        UserError: It is not a bundle, there is no such format, the output holds something else, or
+            an id does not fit the format.
     """
     if format not in _WRITERS:
         raise UserError(f"there is no format {format!r}; give one of: {', '.join(_WRITERS)}.")
-    made = verify(bundle)
+    exported = verify(bundle)
     require_replaceable(output, VectorsManifest)
     with directory_written_atomically(output) as directory:
         target = directory / "vectors"
         target.mkdir()
-        _WRITERS[format](bundle, target, max(1, _BATCH_NUMBERS // made.dim))
+        _WRITERS[format](bundle, target, max(1, _BATCH_NUMBERS // exported.dim))
         files = sorted(p.relative_to(directory).as_posix() for p in target.rglob("*.*"))
         manifest = VectorsManifest(
             format=format,
-            fingerprint=made.fingerprint,
-            items=made.items,
-            dim=made.dim,
+            fingerprint=exported.fingerprint,
+            items=exported.items,
+            dim=exported.dim,
             files=tuple(files),
         )
         write_manifest(directory, manifest)
@@ -106,14 +106,14 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
 
 
 def _files(bundle: Path, rows: int, batches: int) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """The batches of each file, and its name; a file is to be written before the next one."""
+    """Yields the name and the batches of each file, to be written before the next one."""
     numbered = enumerate(item_vector_batches(bundle, rows))
     for number, group in groupby(numbered, lambda entry: entry[0] // batches):
         yield f"part-{number:05d}", (batch for _, batch in group)
 
 
 def _numbers(batch: pa.RecordBatch) -> list[str]:
-    """Each vector as `0.1,-0.2`, with as few digits as give the same float32."""
+    """Formats each vector as `0.1,-0.2`, with the fewest digits that give the same float32."""
     vectors = batch.column("vector")
     texts = pc.cast(vectors.flatten(), pa.string())
     offsets = pa.array(np.arange(len(vectors) + 1) * vectors.type.list_size, pa.int32())
@@ -183,7 +183,7 @@ def _npy(bundle: Path, target: Path, rows: int) -> None:
                 file.write(f"{item}\n")
 
 
-# Each takes the bundle, the directory to fill, and the rows of a batch.
+# Writers take the bundle, the directory to fill, and the rows of a batch.
 _WRITERS: dict[str, Callable[[Path, Path, int], None]] = {
     "vertex": _text(".json", _vertex_lines),
     "pinecone": _parquet("values", "items"),

@@ -1,4 +1,4 @@
-"""Ids and their rows in memory-mapped files, so that millions are looked up without being read.
+"""Ids and their rows in memory-mapped files: millions are looked up without being read.
 
 <name>.arrow         id, in the order of the rows; null where an id was forgotten
 <name>.digests.npy   [ids] uint64, ascending
@@ -21,9 +21,9 @@ class IdTable:
     """Ids by row and rows by id.
 
     Args:
-        ids: [rows] strings, null where there is none.
-        digests: [ids] ascending.
-        rows: [ids] of each digest.
+        ids: Strings, [rows], null where there is none.
+        digests: Digests of the ids, [ids], ascending.
+        rows: Row of each digest, [ids].
     """
 
     def __init__(self, ids: pa.Array, digests: UInt64s, rows: Ints) -> None:
@@ -39,37 +39,37 @@ class IdTable:
 
     @classmethod
     def read(cls, directory: Path, name: str) -> "IdTable":
-        """Memory-maps what `write_ids` wrote."""
+        """Opens files of `write_ids`, memory-mapped."""
         with pa.memory_map(str(directory / f"{name}.arrow")) as source:
             ids = pa.ipc.open_file(source).read_all()["id"].combine_chunks()
         digests = mapped_array(directory / f"{name}.digests.npy")
         return cls(ids, digests, mapped_array(directory / f"{name}.rows.npy"))
 
     def rows(self, ids: Sequence[str]) -> Ints:
-        """[ids] int64, -1 where an id is unknown."""
+        """Returns the row of each id, [ids] int64; -1 where it is unknown."""
         if not len(ids):
             return np.empty(0, np.int64)
         digests = text_digests(ids)
-        places = np.searchsorted(self._digests, digests)
-        return np.fromiter(map(self._row, ids, digests, places), np.int64, len(ids))
+        positions = np.searchsorted(self._digests, digests)
+        return np.fromiter(map(self._row, ids, digests, positions), np.int64, len(ids))
 
-    def _row(self, text: str, digest: np.uint64, place: int) -> int:
-        """UInt64s may be equal where ids are not."""
-        while place < len(self._digests) and self._digests[place] == digest:
-            row = int(self._rows[place])
+    def _row(self, text: str, digest: np.uint64, position: int) -> int:
+        """Compares ids, for different ones may have equal digests."""
+        while position < len(self._digests) and self._digests[position] == digest:
+            row = int(self._rows[position])
             if self[row] == text:
                 return row
-            place += 1
+            position += 1
         return -1
 
 
 def write_ids(directory: Path, name: str, ids: pa.Array) -> None:
-    """Writes what `IdTable.read` maps.
+    """Writes the files that `IdTable.read` opens.
 
     Args:
-        directory: That holds the files.
-        name: Of the files.
-        ids: [rows] distinct strings, null where there is none.
+        directory: Directory of the files.
+        name: Name that the files begin with.
+        ids: Distinct strings, [rows], null where there is none.
     """
     write_strings(directory / f"{name}.arrow", "id", ids)
     present = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))

@@ -1,6 +1,6 @@
 """The bundle's manifest, and the seal that says that its files are those of one export.
 
-manifest.json                        written last: what the bundle is, and the SHA-256 of each file
+manifest.json                        written last: `BundleManifest`, with the SHA-256 of each file
 schema.json                          the feature schema
 query_tower.pt2, item_tower.pt2      torch.export programs
 item_vectors/part-*.parquet          item_id and vector, for other systems
@@ -9,16 +9,16 @@ vocabulary/                          see `SideEncoder.save`
 ids/                                 of items and queries, see `IdTable`
 items/features.arrow                 encoded features, row = item index; an id that no training
                                      event had is absent, as it is to the towers
-items/indexed.npy                    [places] the items of the index, ascending
+items/indexed.npy                    items of the index, ascending, by position
 items/frequency.npy                  [items] training events
-items/filters/                       which items have which value, see `ValueLists`
+items/filters/                       items of each value, see `ValueLists`
 items/titles.arrow                   title; only where items have one
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  history (oldest first) and excluded: item indices
-report.html                          what was measured, for people
-golden.json                          questions and the trained model's answers
+report.html                          measurements, for people
+golden.json                          requests and the trained model's answers
 queries/vectors.npy                  [queries, dim] float32, of the snapshot; only where the model
-                                     has no context, which is not known before
+                                     has no context, which comes with the request
 queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
                                      `NO_TIME`; only where a feature is the recency
 """
@@ -35,7 +35,7 @@ from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write
 from feature_store.core.settings import Frozen
 from serving.index.report import IndexReport
 
-# Of the layout; a reader refuses others.
+# Version of the layout; a reader refuses others.
 VERSION = 2
 
 SCHEMA = "schema.json"
@@ -50,9 +50,9 @@ GOLDEN = "golden.json"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
 QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
 
-# What known queries are answered without, and most of a bundle's bytes.
+# Files that known queries are answered without, and most of a bundle's bytes.
 _DEFERRED = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
-# Files that are hashed at a time: that leaves the interpreter to others.
+# Files that are hashed at a time, which leaves the interpreter to others.
 _HASHED_AT_ONCE = 4
 
 
@@ -65,15 +65,15 @@ class DataWindow(Frozen):
 
 
 class Gate(Frozen):
-    """What was measured before the bundle was written.
+    """Measurements before the bundle was written.
 
     Attributes:
         item_difference: Largest difference between a number of an item's vector from the exported
             tower and from the trained one.
-        query_difference: The same of queries.
+        query_difference: The same difference of queries.
         recall_by_slice: Recall@100 of the index by the items' training frequency.
-        champion: The MLflow run whose slices this model was compared with; None: with none.
-        changes: By slice, the metric's relative change against the champion.
+        champion: MLflow run that this model's slices were compared with; None: with none.
+        changes: Relative change of the metric against the champion, by slice.
     """
 
     item_difference: float
@@ -84,33 +84,33 @@ class Gate(Frozen):
 
 
 class HistoryRule(Frozen):
-    """What a history holds: its latest items at most, each once where it is distinct."""
+    """The rule of a history: its latest items at most, each once where it is distinct."""
 
     max_length: int
     is_distinct: bool
 
 
 class BundleManifest(Frozen):
-    """What a bundle is.
+    """The contents of manifest.json.
 
     Attributes:
-        version: Of the layout.
-        fingerprint: Of the training and the export's settings: the version of the model.
-        schema_fingerprint: Of the features.
-        training_fingerprint: Of the training.
-        mlflow_run_id: Of the training.
-        items: Of the catalogue.
-        queries: In the snapshot.
-        dim: Of the vectors.
-        data_window: Of the log.
-        metrics: Overall, by split: `validation`, and `test` where it had been evaluated.
-        slices: Of the test, by slice.
-        history: Of queries.
-        trained_items: Item indices below this may be in a history: later ones came after training.
-        index: How it was built.
-        gate: How exported and trained towers agree.
+        version: Version of the layout.
+        fingerprint: Fingerprint of training and export settings: the version of the model.
+        schema_fingerprint: Fingerprint of the features.
+        training_fingerprint: Fingerprint of the training.
+        mlflow_run_id: MLflow run of the training.
+        items: Number of items of the index.
+        queries: Number of queries in the snapshot.
+        dim: Length of a vector.
+        data_window: Times of the log.
+        metrics: Overall metrics by split: `validation`, and `test` where it had been evaluated.
+        slices: Metrics of the test by slice.
+        history: Rule of the queries' histories.
+        trained_items: Number of items at the training: a history holds items below this.
+        index: Record of the index.
+        gate: Measurements of the gate.
         files: SHA-256 by path.
-        seal: Of everything above.
+        seal: Fingerprint of everything above.
     """
 
     version: int = VERSION
@@ -145,13 +145,13 @@ def verify(directory: Path, *, defer_tower: bool = False) -> BundleManifest:
     """Reads the manifest and compares every file with it.
 
     Args:
-        directory: Of the bundle.
-        defer_tower: Leaves the contents of the largest files, which known queries are answered
-            without, to `verify_deferred`.
+        directory: Directory of the bundle.
+        defer_tower: Whether the contents of the largest files, which known queries are answered
+            without, are left to `verify_deferred`.
 
     Raises:
-        UserError: It is no bundle, it is of another version, or a file is missing, was changed, or
-            does not belong to it.
+        UserError: It is not a bundle, it is of another version, or a file is missing, was changed,
+            or does not belong to it.
     """
     manifest = read_manifest(directory)
     present = _files_of(directory)
@@ -169,7 +169,7 @@ def verify(directory: Path, *, defer_tower: bool = False) -> BundleManifest:
 
 
 def verify_deferred(directory: Path, manifest: BundleManifest) -> None:
-    """Compares what `verify` was told to leave.
+    """Compares the files that `verify` left.
 
     Raises:
         UserError: A file was changed.
@@ -183,8 +183,8 @@ def _is_deferred(name: str) -> bool:
 
 def _compare(directory: Path, manifest: BundleManifest, names: Sequence[str]) -> None:
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
-        found = pool.map(lambda name: sha256_of(directory / name), names)
-        for name, digest in zip(names, found, strict=True):
+        digests = pool.map(lambda name: sha256_of(directory / name), names)
+        for name, digest in zip(names, digests, strict=True):
             if digest != manifest.files[name]:
                 raise UserError(
                     f"{name} of the bundle {directory} is not the one that was exported with it; "
@@ -193,10 +193,10 @@ def _compare(directory: Path, manifest: BundleManifest, names: Sequence[str]) ->
 
 
 def read_manifest(directory: Path) -> BundleManifest:
-    """The manifest alone, whose own seal is intact.
+    """Reads the manifest alone, and checks its own seal.
 
     Raises:
-        UserError: It is no bundle, or of another version.
+        UserError: It is not a bundle, or is of another version.
     """
     path = directory / MANIFEST
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Runs a tower that was written by torch.export."""
+"""Towers that were written by torch.export."""
 
 import json
 import zipfile
@@ -14,8 +14,8 @@ from feature_store.core.columns import Column, Dense, Floats, Jagged
 from feature_store.core.errors import UserError
 from feature_store.kinds import AnyFeature
 
-# Of each sparse feature its values and its bags' offsets; numbers and presence of the dense ones;
-# for queries also the same of the context, and the history's items and offsets.
+# Values and offsets of each sparse feature, numbers and presence of the dense ones; for queries
+# then the same of the context, and the history's items and offsets.
 Inputs = tuple[list[Tensor] | Tensor, ...]
 
 # torch.export fixes sizes of 0 and 1 in the program. Every call therefore has two more rows with
@@ -23,7 +23,7 @@ Inputs = tuple[list[Tensor] | Tensor, ...]
 _PADDING = 2
 _AFTER = np.arange(1, _PADDING + 1)
 
-# torch.export.load keeps what it reads in a global variable meanwhile.
+# torch.export.load keeps the file that it reads in a global variable.
 _LOADING = Lock()
 
 
@@ -31,9 +31,9 @@ class TowerProgram:
     """An exported tower.
 
     Args:
-        path: Of the `.pt2` file.
-        features: Of its side, in the schema's order.
-        context: Of queries alone.
+        path: Path of the `.pt2` file.
+        features: Features of its side, in the schema's order.
+        context: Context features; of the query tower alone.
 
     Raises:
         UserError: The file holds pickled Python objects, which could run any code.
@@ -57,13 +57,13 @@ class TowerProgram:
         history: Jagged | None = None,
         context: Mapping[str, Column] | None = None,
     ) -> Floats:
-        """L2-normalised vectors, [rows, dim].
+        """Computes L2-normalised vectors, [rows, dim].
 
         Args:
             columns: Encoded features by name, [rows]; absent ones become their default embedding.
-            rows: How many.
-            history: [rows] items, oldest first; of queries alone.
-            context: As `columns`; of queries alone.
+            rows: Number of rows.
+            history: Items, oldest first, [rows]; of queries alone.
+            context: Encoded context features by name, [rows]; of queries alone.
         """
         inputs = tower_inputs(self._features, columns, rows)
         if history is not None:
@@ -75,7 +75,7 @@ class TowerProgram:
 def query_inputs(
     features: tuple[AnyFeature, ...], context: Mapping[str, Column], rows: int, history: Jagged
 ) -> Inputs:
-    """What the query tower takes after the `tower_inputs` of the queries' own features.
+    """Returns the query tower's inputs after the `tower_inputs` of query features.
 
     Returns:
         context: `tower_inputs` of the context.
@@ -87,11 +87,11 @@ def query_inputs(
 def tower_inputs(
     features: tuple[AnyFeature, ...], columns: Mapping[str, Column], rows: int
 ) -> Inputs:
-    """The padded inputs of a tower; see `TowerProgram`.
+    """Pads the inputs of a tower; see `TowerProgram`.
 
     Returns:
-        values: Of each sparse feature, [total + 2] int64 rows of its table.
-        offsets: Of each sparse feature, [rows + 3] int64.
+        values: Rows of each sparse feature's table, [total + 2] int64.
+        offsets: Offsets of each sparse feature's bags, [rows + 3] int64.
         dense: [rows + 2, width] float32, the dense features side by side.
         dense_present: [rows + 2, dense features] bool.
     """
@@ -107,10 +107,10 @@ def tower_inputs(
     numbers = np.zeros((rows + _PADDING, width), np.float32)
     present = np.zeros((rows + _PADDING, len(dense)), np.bool_)
     start = 0
-    for place, column in enumerate(dense):
+    for position, column in enumerate(dense):
         end = start + column.values.shape[1]
         numbers[:rows, start:end] = column.values
-        present[:rows, place] = column.present
+        present[:rows, position] = column.present
         start = end
     return (
         [values for values, _ in bags],
@@ -131,7 +131,7 @@ def _padded_bags(column: Jagged) -> tuple[Tensor, Tensor]:
 
 
 def _refuse_pickles(path: Path) -> None:
-    """torch.export.load would unpickle a tensor subclass, an object or an example input."""
+    """Refuses pickles, which torch.export.load would run: tensor subclasses, objects, examples."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if info.file_size]

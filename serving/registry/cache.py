@@ -1,4 +1,4 @@
-"""Bundles that were downloaded, each in a directory that is named by its seal."""
+"""A cache of downloaded bundles, each in a directory that is named by its seal."""
 
 import fcntl
 import os
@@ -14,22 +14,22 @@ from serving.bundle.manifest import verify
 
 # Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.
 _KEPT = 8
-# It becomes a name of a directory.
+# Seals become names of directories.
 _SEAL = re.compile(r"[0-9a-f]{16}")
 
 
 def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | None = None) -> Path:
-    """The bundle of a seal, verified; downloaded unless it is there and intact.
+    """Returns the verified bundle of a seal, downloaded unless it is there and intact.
 
     Processes may share the cache, which holds the bundles that were used last.
 
     Args:
-        seal: Of the bundle.
-        download: Fetches the bundle to somewhere below a directory, and says where.
-        cache: None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
+        seal: Seal of the bundle.
+        download: Function that downloads the bundle below a directory, and returns its path.
+        cache: Directory of the cache; None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
 
     Raises:
-        UserError: That is no seal, or what was downloaded is not that bundle.
+        UserError: It is not a seal, or another bundle was downloaded.
     """
     if not _SEAL.fullmatch(seal):
         raise UserError(f"{seal!r} is not the seal of a bundle; export the model again.")
@@ -59,14 +59,14 @@ def _fetch(target: Path, download: Callable[[Path], Path]) -> None:
     with directory_written_atomically(target) as directory:
         scratch = directory / ".download"
         scratch.mkdir()
-        found = download(scratch)
-        seal = verify(found).seal
+        bundle = download(scratch)
+        seal = verify(bundle).seal
         if seal != target.name:
             raise UserError(
                 f"the downloaded bundle has the seal {seal}, expected {target.name}, under which "
                 "it was registered; export the model again."
             )
-        for file in found.iterdir():
+        for file in bundle.iterdir():
             file.rename(directory / file.name)
         shutil.rmtree(scratch)
 

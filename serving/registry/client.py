@@ -1,4 +1,4 @@
-"""The client of MLflow's model registry; MLflow is imported when there is one."""
+"""The client of MLflow's model registry; MLflow is imported when a client is made."""
 
 import logging
 import os
@@ -19,18 +19,18 @@ _REFERENCE = re.compile(
 
 @contextmanager
 def registry_client(tracking_uri: str | None, problem: str) -> Iterator[Any]:
-    """A client; what MLflow raises within becomes one sentence.
+    """Yields a client; exceptions that MLflow raises within become one sentence.
 
     Args:
-        tracking_uri: Of the MLflow store; None: MLFLOW_TRACKING_URI, else the one below the working
-            directory.
-        problem: What the sentence begins with.
+        tracking_uri: URI of the MLflow store; None: MLFLOW_TRACKING_URI, else the store below the
+            working directory.
+        problem: Beginning of the sentence.
 
     Raises:
         UserError: There is no such store, it does not answer or refuses, or MLflow is not
             installed.
     """
-    # Heavy, and those who serve a directory do not need it.
+    # Imported here, for it is heavy and not needed to serve a directory.
     from recsys.dashboard.app import store_uri
 
     uri = store_uri(tracking_uri)
@@ -49,15 +49,15 @@ def registry_client(tracking_uri: str | None, problem: str) -> Iterator[Any]:
 
 
 def is_missing(uri: str) -> bool:
-    """Whether it is a SQLite store that MLflow would have to create."""
+    """Tells whether it is a SQLite store that MLflow would have to create."""
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
 
 
 def referenced_version(client: Any, reference: str) -> Any:
-    """MLflow's entity of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """Looks up MLflow's entity of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        UserError: It is no such reference.
+        UserError: It is not such a reference.
         MlflowException: There is no such version.
     """
     parts = _REFERENCE.fullmatch(reference)
@@ -72,10 +72,10 @@ def referenced_version(client: Any, reference: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> Any:
-    """Is kept, for to open a database takes far longer than to ask it."""
+    """Makes a client that is kept, for to open a database takes far longer than to ask it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # The migrations of a SQLite file log a page of lines, which tell a user nothing.
+    # The migrations of a SQLite file log a page of lines of no use to a user.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from mlflow import MlflowClient

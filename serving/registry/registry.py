@@ -1,4 +1,4 @@
-"""Bundles in MLflow's model registry: which one is served, and which one may replace it.
+"""Bundles in MLflow's model registry: the one that is served, and the one that may replace it.
 
 A version of a registered model is a bundle among the artifacts of the run that trained it:
 
@@ -28,15 +28,16 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 _ARTIFACTS = "bundle"
 _SEAL_TAG, _FORMER_TAG = "recsys.seal", "recsys.former_champions"
-_REMEMBERED = 100  # Former champions.
+# Former champions that are remembered.
+_REMEMBERED = 100
 
 
 class RegisteredBundle(Frozen):
     """A version of a registered model.
 
     Attributes:
-        name: Of the registered model.
-        version: Of the bundle.
+        name: Name of the registered model.
+        version: Version of the bundle.
         is_new: Whether this bundle had no version before.
         is_champion: Whether it is the one to serve.
     """
@@ -47,18 +48,18 @@ class RegisteredBundle(Frozen):
     is_champion: bool
 
     def sentence(self) -> str:
-        """For printing."""
+        """Describes it for printing."""
         role = CHAMPION if self.is_champion else CHALLENGER
         return f"version {self.version} of {self.name} is the {role}"
 
 
 class Promotion(Frozen):
-    """What `promote` or `rollback` did.
+    """The result of `promote` or `rollback`.
 
     Attributes:
-        name: Of the registered model.
-        version: That is the champion now.
-        former: That was it before; None: there was none.
+        name: Name of the registered model.
+        version: Version that is the champion now.
+        former: Version that was the champion before; None: there was none.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Promotion(Frozen):
     former: str | None
 
     def sentence(self) -> str:
-        """For printing."""
+        """Describes it for printing."""
         if self.former == self.version:
             return f"version {self.version} of {self.name} is the champion already"
         after = f", after version {self.former}" if self.former is not None else ""
@@ -74,7 +75,7 @@ class Promotion(Frozen):
 
 
 def registered_name(config: Config) -> str:
-    """The registered model that the bundles of a configuration are versions of."""
+    """Returns the name of the registered model of a configuration's bundles."""
     return config.export.registered_model or config.tracking.experiment
 
 
@@ -84,12 +85,12 @@ def register(config: Config, bundle: BundleManifest, directory: Path) -> Registe
     The first of all is the champion, too. A bundle that has a version is not uploaded again.
 
     Args:
-        config: Names the registered model and the store.
-        bundle: The manifest of the directory.
-        directory: A sealed bundle.
+        config: Configuration with the registered model and the store.
+        bundle: Manifest of the directory.
+        directory: Directory of a sealed bundle.
 
     Returns:
-        Its version; None where the store does not have the run: it was trained elsewhere.
+        The registered bundle; None where the store lacks the run: it was trained elsewhere.
 
     Raises:
         UserError: MLflow refuses it.
@@ -116,9 +117,9 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
     """Makes the challenger, or the given version, the champion.
 
     Args:
-        name: Of the registered model.
-        version: None: the challenger's.
-        tracking_uri: See `registry_client`.
+        name: Name of the registered model.
+        version: Version; None: the challenger.
+        tracking_uri: URI of the MLflow store; see `registry_client`.
 
     Raises:
         UserError: There is no such model or version, or no challenger.
@@ -143,12 +144,12 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
 def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
     """Makes the champion before this one the champion again; several calls go back further.
 
-    The one that is withdrawn is no challenger any more, so that no `promote` brings it back unless
-    its version is named.
+    A withdrawn version is no challenger any more, so that no `promote` brings it back unless its
+    version is named.
 
     Args:
-        name: Of the registered model.
-        tracking_uri: See `registry_client`.
+        name: Name of the registered model.
+        tracking_uri: URI of the MLflow store; see `registry_client`.
 
     Raises:
         UserError: There is no such model, or no champion before this one.
@@ -171,14 +172,14 @@ def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
 
 
 def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | None = None) -> Path:
-    """The directory of a bundle, downloaded where it is in the registry.
+    """Returns the directory of a bundle, downloaded where it is in the registry.
 
-    What was downloaded is kept, by its seal, and verified each time. Processes may share the cache.
+    Downloads are kept by their seals, and verified each time. Processes may share the cache.
 
     Args:
-        reference: A directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        tracking_uri: See `registry_client`.
-        cache: Of downloads; None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
+        reference: Directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        tracking_uri: URI of the MLflow store; see `registry_client`.
+        cache: Directory of downloads; None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
 
     Raises:
         UserError: There is no such version, it cannot be downloaded, or it is not the bundle that
@@ -194,14 +195,14 @@ def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | No
 
 
 def current_version(reference: str, *, tracking_uri: str | None = None) -> str | None:
-    """The version that a reference stands for now: one look-up and no download.
+    """Looks up the version that a reference stands for now, without a download.
 
     Args:
-        reference: As `resolve`.
-        tracking_uri: See `registry_client`.
+        reference: Directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        tracking_uri: URI of the MLflow store; see `registry_client`.
 
     Returns:
-        None for a directory, which has no versions.
+        The version; None for a directory, which has none.
 
     Raises:
         UserError: There is no such version, or the store does not answer.
@@ -213,10 +214,10 @@ def current_version(reference: str, *, tracking_uri: str | None = None) -> str |
 
 
 def champion_manifest(config: Config) -> BundleManifest | None:
-    """What the bundle in use is; None where there is none, or one of another layout.
+    """Reads the champion's manifest; None where there is none, or one of another layout.
 
     Args:
-        config: Names the registered model and the store.
+        config: Configuration with the registered model and the store.
 
     Raises:
         UserError: The store does not answer, or the champion is not a bundle.
@@ -240,16 +241,16 @@ def champion_manifest(config: Config) -> BundleManifest | None:
 def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Promotion | None:
     """Makes a registered bundle the champion where it is at least as good as the present one.
 
-    That no slice is worse was seen to before, by the gate of the export. Bundles of other data are
+    The gate of the export has already refused bundles with a worse slice. Bundles of other data are
     compared by the figures of their own tests.
 
     Args:
-        config: Names the registered model and the store.
-        bundle: The challenger.
-        metric: Of the test, overall.
+        config: Configuration with the registered model and the store.
+        bundle: Manifest of the challenger.
+        metric: Metric of the test, overall.
 
     Returns:
-        None where the champion stays, or one of the two was not tested.
+        The promotion; None where the champion stays, or one of the two was not tested.
     """
     champion = champion_manifest(config)
     if champion is None or champion.seal == bundle.seal:
@@ -261,7 +262,7 @@ def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Pr
 
 
 def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:
-    """What MLflow answers; None where it has no such thing."""
+    """Returns MLflow's answer, or None where it has no such thing."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -273,12 +274,12 @@ def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:
 
 
 def _registered_version(client: Any, name: str, seal: str) -> str | None:
-    found = client.search_model_versions(f"tags.`{_SEAL_TAG}` = '{seal}'")
-    return next((str(version.version) for version in found if version.name == name), None)
+    versions = client.search_model_versions(f"tags.`{_SEAL_TAG}` = '{seal}'")
+    return next((str(version.version) for version in versions if version.name == name), None)
 
 
 def _upload(client: Any, name: str, bundle: BundleManifest, directory: Path) -> str:
-    """The files first, so that a version always has all of them."""
+    """Uploads the files and then makes the version, so that it always has all of them."""
     # A directory for each seal: a run may be exported anew, and artifacts are never removed.
     path = f"{_ARTIFACTS}/{bundle.seal}"
     client.log_artifacts(bundle.mlflow_run_id, str(directory), path)
@@ -289,8 +290,8 @@ def _upload(client: Any, name: str, bundle: BundleManifest, directory: Path) -> 
         "recsys.schema_fingerprint": bundle.schema_fingerprint,
     }
     source = f"{artifacts}/{path}"
-    made = client.create_model_version(name, source, bundle.mlflow_run_id, tags=tags)
-    return str(made.version)
+    version = client.create_model_version(name, source, bundle.mlflow_run_id, tags=tags)
+    return str(version.version)
 
 
 def _seal_of(version: Any) -> str:
@@ -304,7 +305,7 @@ def _seal_of(version: Any) -> str:
 
 
 def _download(client: Any, version: Any, directory: Path, file: str = "") -> Path:
-    """A version's bundle, or one file of it, to somewhere below the directory."""
+    """Downloads a version's bundle, or one file of it, below the directory; returns its path."""
     path = f"{_ARTIFACTS}/{_seal_of(version)}/{file}".rstrip("/")
     return Path(client.download_artifacts(version.run_id, path, str(directory)))
 
