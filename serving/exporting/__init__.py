@@ -1,1 +1,1 @@
-"""From a checkpoint to a sealed bundle, gated; and its update by new items."""
+"""The export of a checkpoint to a sealed bundle, its gate, and the update by new items."""

@@ -1,4 +1,4 @@
-"""What a bundle holds beside towers, vectors and index: features, ids, filters, the snapshot."""
+"""The contents of a bundle beside towers, vectors and index: features, ids, filters, snapshot."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -33,12 +33,12 @@ from serving.recommend.filters import write_value_lists
 
 
 def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
-    """Writes all of it.
+    """Writes features, ids, titles, filters and the snapshot of queries.
 
     Args:
-        directory: Of the bundle.
-        config: Says where the raw items are, and which of their features are filters.
-        prepared: What the model was trained on.
+        directory: Directory of the bundle.
+        config: Configuration with the raw items and the filters.
+        prepared: Data that the model was trained on.
 
     Raises:
         UserError: The raw items are no longer there.
@@ -62,31 +62,31 @@ def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
 
 
 def _write_filters(directory: Path, config: Config, prepared: Prepared) -> None:
-    """From the raw values: an encoded one may stand for several."""
+    """Writes the items of each raw value, for an encoded one may stand for several."""
     features = _filter_features(config)
     if not features or config.data.items is None:
         return
     ids = prepared.item_encoder.ids
-    found: dict[str, list[tuple[pa.Array, Ints]]] = defaultdict(list)
+    pairs: dict[str, list[tuple[pa.Array, Ints]]] = defaultdict(list)
     source = open_source(config.data.items, "items")
     id_column = config.data.columns.item_id
     for piece in source.pieces:
         table = read_piece(piece, [id_column, *(feature.name for feature in features)])
         rows = ids.rows(id_strings(table[id_column]))
         for feature in features:
-            found[feature.name].append(value_pairs(feature, table[feature.name], rows))
-    for name, parts in found.items():
+            pairs[feature.name].append(value_pairs(feature, table[feature.name], rows))
+    for name, parts in pairs.items():
         values = pa.concat_arrays([values for values, _ in parts])
         write_value_lists(directory, name, values, np.concatenate([items for _, items in parts]))
 
 
 def value_pairs(feature: Filterable, column: pa.ChunkedArray, rows: Ints) -> tuple[pa.Array, Ints]:
-    """[pairs] each raw value and the item that has it.
+    """Lists each raw value with an item that has it, [pairs].
 
     Args:
-        feature: Says how a value becomes tokens.
-        column: [items] raw values.
-        rows: [items] indices; those of negative ones are left out.
+        feature: Feature, by which a value is cut into tokens.
+        column: Raw values, [items].
+        rows: Indices of the items, [items]; items with a negative one are left out.
     """
     tokens, lengths = tokens_of(feature, column)
     items = np.repeat(rows, lengths)

@@ -1,4 +1,4 @@
-"""The `export` stage: a trained model to a sealed bundle, if it passes the gate."""
+"""The `export` stage: a sealed bundle of a trained model that passes the gate."""
 
 import logging
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from feature_store.core.columns import Floats, Ints, Jagged, read_columns, take_rows
+from feature_store.core.columns import Floats, Ints, read_columns, take_rows
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, write_array, write_text
 from feature_store.core.manifests import fingerprint, read_manifest
@@ -51,13 +51,13 @@ from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
     changes_against,
     difference,
-    exact_answers,
     require_finite,
     require_recall,
-    require_served_golden,
 )
+from serving.exporting.golden import golden_queries, require_served_golden
 from serving.exporting.towers import write_towers
 from serving.index.build import build_index, require_inner_product
+from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
 from serving.recommend.golden import Golden, require_golden, write_golden
 from serving.recommend.load import open_bundle, read_snapshot
@@ -67,15 +67,15 @@ from serving.server.service import Service
 
 _CPU = torch.device("cpu")
 
-# The gate compares and measures on so many items and queries, drawn anew for each training, and
-# asks so many of them through every path.
+# Items and queries that the gate compares and measures with, drawn anew for each training, and
+# queries of these that are asked through every path.
 _SAMPLE = 1000
 _GOLDEN = 20
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """What a bundle is made of."""
+    """The trained model with its configuration and data."""
 
     config: Config
     manifest: TrainManifest
@@ -83,7 +83,7 @@ class _Trained:
     model: TwoTower
 
     def sample(self, total: int) -> Ints:
-        """Sorted rows of the gate's sample."""
+        """Draws the rows of the gate's sample, ascending."""
         random = np.random.default_rng(int(self.manifest.fingerprint, 16))
         return np.sort(random.choice(total, min(total, _SAMPLE), replace=False))
 
@@ -96,22 +96,22 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     the test was made with: their history before it, and their items of training and validation.
 
     Args:
-        config: Its training must be done.
-        console: For progress.
+        config: Configuration whose training is finished.
+        console: Console of progress.
 
     Returns:
-        The manifest of `config.bundle_dir`; see `serving.seal`.
+        The manifest of `config.bundle_dir`.
 
     Raises:
         UserError: There is no finished training, or the gate is not passed.
     """
     console = console or Console()
-    done = _intact(config.bundle_dir)
+    earlier = _intact(config.bundle_dir)
     finished = read_manifest(config.train_dir, TrainManifest)
-    if done and finished and done.fingerprint == _fingerprint(config, finished):
+    if earlier and finished and earlier.fingerprint == _fingerprint(config, finished):
         console.print(f"export: {config.bundle_dir} is up to date")
-        _register(config, done, console)
-        return done
+        _register(config, earlier, console)
+        return earlier
     model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
     with (
@@ -129,7 +129,7 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
 
 
 def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
-    """Once for each bundle, so that a run that was killed before it makes up for it."""
+    """Registers a bundle unless it is; a run that was killed before makes up for it."""
     registered = register(config, bundle, config.bundle_dir)
     if registered is not None:
         console.print(f"export: {registered.sentence()}")
@@ -143,14 +143,14 @@ def _intact(directory: Path) -> BundleManifest | None:
 
 
 def _fingerprint(config: Config, trained: TrainManifest) -> str:
-    """Of all that a bundle depends on; a repeated training has another run."""
+    """Computes the fingerprint of a bundle's sources; a repeated training has another run."""
     settings = config.export.model_dump(mode="json")
     return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
 
 
 def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) -> BundleManifest:
     """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
-    # TorchRec asks whether it is traced, in a way that torch warns of.
+    # Torch warns of the way in which TorchRec asks whether it is traced.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     prepared, config = trained.prepared, trained.config
     builder = BatchBuilder(prepared, trained.manifest.config)
@@ -168,7 +168,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
     slices = {n: is_in[indexed] for n, is_in in item_slices(prepared.item_frequency).items()}
     by_slice = recall_by_slice(index, vectors, queries, slices)
     require_recall(by_slice, config.export.min_slice_recall)
-    golden = _golden(directory, trained, builder, vectors, indexed)
+    golden = _golden(directory, trained, builder, index, indexed)
     write_golden(directory, golden)
     metrics, figures = _metrics(trained)
     champion, changes = _against_champion(trained, figures, console)
@@ -203,14 +203,15 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
     sealed = seal(directory, manifest)
     recommender = open_bundle(directory, sealed)
     require_golden(recommender, golden)
-    require_served_golden(create_app(Service.of(recommender)), golden)
+    app = create_app(Service.of(recommender))
+    require_served_golden(app, golden, is_exact=recommender.is_exact)
     return sealed
 
 
 def _item_vectors(
     directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints, scratch: Path
 ) -> Floats:
-    """[places, dim] of the items of the index, which are also written for other systems."""
+    """Computes the vectors of indexed items, [positions, dim], and writes them for others."""
     actors = trained.config.export.vector_actors
     if actors is not None:
         write_item_vectors(directory, actors=actors)
@@ -225,21 +226,27 @@ def _item_vectors(
 def _compare_items(
     directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
 ) -> float:
-    """Runs the written program on the written features."""
-    places = trained.sample(len(indexed))
-    items = indexed[places]
+    """Runs the written program on the written features, and returns the largest difference."""
+    positions = trained.sample(len(indexed))
+    items = indexed[positions]
     expected = encode_items(trained.model, builder, _CPU, items)
     columns = take_rows(read_columns(directory / ITEM_FEATURES), items)
-    found = TowerProgram(directory / ITEM_TOWER, trained.prepared.features.item)(
+    exported = TowerProgram(directory / ITEM_TOWER, trained.prepared.features.item)(
         columns, len(items)
     )
-    return max(difference(found, expected, "item"), difference(vectors[places], expected, "item"))
+    return max(
+        difference(exported, expected, "item"), difference(vectors[positions], expected, "item")
+    )
 
 
 def _compare_queries(
     directory: Path, trained: _Trained, builder: BatchBuilder
 ) -> tuple[Floats, float]:
-    """Runs the written program on the written snapshot; also gives the sampled vectors."""
+    """Runs the written program on the written snapshot.
+
+    Returns:
+        Vectors of the sample by the trained model, and the largest difference from these.
+    """
     schema = trained.prepared.features
     queries = trained.sample(trained.prepared.num_queries)
     snapshot = read_snapshot(directory)
@@ -248,12 +255,12 @@ def _compare_queries(
     expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
     require_finite(expected, "query")
     tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
-    found = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
-    return expected, difference(found, expected, "query")
+    exported = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
+    return expected, difference(exported, expected, "query")
 
 
 def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuilder) -> None:
-    """Of all queries of the snapshot, for answers without the tower while nothing is new of one."""
+    """Writes vectors of the snapshot's queries, for answers without the tower."""
     prepared = trained.prepared
     if prepared.features.context:
         return
@@ -265,20 +272,22 @@ def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuild
 
 
 def _golden(
-    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
+    directory: Path, trained: _Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
 ) -> list[Golden]:
-    """What the trained model itself answers, by plain arithmetic.
+    """Computes answers of the trained model itself.
 
     Args:
-        directory: Has the snapshot.
-        trained: The model.
-        builder: Of its batches.
-        vectors: [places] of the items that are answers.
-        indexed: [places] these items.
+        directory: Bundle, with the snapshot.
+        trained: Trained model.
+        builder: Builder of its batches.
+        index: Index of the bundle.
+        indexed: Item at each position of the index.
     """
     prepared = trained.prepared
     sample = trained.sample(prepared.num_queries)
+    names = prepared.query_encoder.ids.tokens
     queries = sample[:: max(1, len(sample) // _GOLDEN)]
+    queries = queries[names.take(pa.array(queries)).is_valid().to_numpy(zero_copy_only=False)]
     snapshot = read_snapshot(directory)
     at = datetime.fromisoformat(prepared.manifest.as_of)
     encoder = prepared.context_encoder
@@ -286,25 +295,20 @@ def _golden(
     if snapshot.latest is not None:
         latest = snapshot.latest[queries]
     raw = request_table(encoder.features, {}, microseconds(at), latest)
-    query_vectors = encode_queries(
-        trained.model, builder, queries, snapshot.history.take(queries), encoder.encode(raw), _CPU
+    history = snapshot.history.take(queries)
+    vectors = encode_queries(trained.model, builder, queries, history, encoder.encode(raw), _CPU)
+    return golden_queries(
+        [(name, at) for name in names.take(pa.array(queries)).to_pylist()],
+        vectors,
+        snapshot.excluded.take(queries),
+        index,
+        indexed,
+        prepared.item_encoder.ids.tokens,
     )
-    place = np.full(prepared.num_items, -1)
-    place[indexed] = np.arange(len(indexed))
-    excluded = snapshot.excluded.take(queries)
-    excluded = Jagged(place[excluded.values], excluded.offsets)
-    ids = prepared.item_encoder.ids.tokens.take(pa.array(indexed)).to_pylist()
-    answers = exact_answers(query_vectors, vectors, excluded.keep(excluded.values >= 0), ids)
-    names = prepared.query_encoder.ids.tokens.take(pa.array(queries)).to_pylist()
-    return [
-        Golden(query_id=name, at=at, items=items, scores=scores)
-        for name, (items, scores) in zip(names, answers, strict=True)
-        if name is not None
-    ]
 
 
 def _metrics(trained: _Trained) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Overall by split, and by slice of the test where this very training was evaluated."""
+    """Returns overall metrics by split, and those of the test by slice if this was evaluated."""
     metrics = {"validation": trained.manifest.validation}
     path = trained.config.evaluation_dir / METRICS_JSON
     if not path.exists():
@@ -317,21 +321,21 @@ def _metrics(trained: _Trained) -> tuple[dict[str, dict[str, float]], dict[str, 
 
 
 def _numbers(figures: Figures) -> dict[str, float]:
-    """Intervals become `recall@10_low` and `recall@10_high`."""
-    found: dict[str, float] = {}
+    """Flattens figures: intervals become `recall@10_low` and `recall@10_high`."""
+    numbers: dict[str, float] = {}
     for name, value in figures.items():
         if isinstance(value, tuple):
             stem = name.removesuffix("_ci")
-            found |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+            numbers |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
         elif value is not None:
-            found[name] = value
-    return found
+            numbers[name] = value
+    return numbers
 
 
 def _against_champion(
     trained: _Trained, slices: dict[str, dict[str, float]], console: Console
 ) -> tuple[str | None, dict[str, float]]:
-    """The champion's run, and the changes of each slice."""
+    """Returns the champion's run, and the changes of each slice."""
     champion = champion_manifest(trained.config)
     if champion is None or champion.training_fingerprint == trained.manifest.fingerprint:
         return None, {}

@@ -1,23 +1,20 @@
 """Checks of a bundle before it replaces another; see `serving.bundle.manifest.Gate`."""
 
-import asyncio
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from feature_store.core.columns import Floats, Jagged
+from feature_store.core.columns import Floats
 from feature_store.core.errors import UserError
-from serving.recommend.golden import GOLDEN_ITEMS, MAX_DIFFERENCE, Golden, require_same_answer
+from serving.recommend.golden import MAX_DIFFERENCE
 
-# Slices with fewer pairs say too little.
+# Slices with fewer pairs are not compared.
 _MIN_PAIRS = 30
 _METRIC = "recall@50"
 
 
 def require_finite(vectors: Floats, side: str) -> None:
-    """Raises `UserError` where a vector of a side is not finite."""
+    """Refuses vectors of a side that are not finite, with a `UserError`."""
     bad = int((~np.isfinite(vectors).all(axis=1)).sum())
     if bad:
         raise UserError(
@@ -26,13 +23,13 @@ def require_finite(vectors: Floats, side: str) -> None:
         )
 
 
-def difference(found: Floats, expected: Floats, side: str) -> float:
-    """The largest between the vectors of the exported tower and of the trained one.
+def difference(exported: Floats, trained: Floats, side: str) -> float:
+    """Computes the largest difference between vectors of the exported and the trained tower.
 
     Raises:
         UserError: It is larger than `MAX_DIFFERENCE`.
     """
-    largest = float(np.abs(found - expected).max(initial=0.0))
+    largest = float(np.abs(exported - trained).max(initial=0.0))
     if not largest <= MAX_DIFFERENCE:
         raise UserError(
             f"the exported {side} tower's vectors differ by {largest:.2g} from the trained "
@@ -43,7 +40,7 @@ def difference(found: Floats, expected: Floats, side: str) -> float:
 
 
 def require_recall(by_slice: Mapping[str, float], least: float) -> None:
-    """Raises `UserError` where the index misses items of a slice, such as the tail's."""
+    """Refuses an index that misses items of a slice, such as the tail's, with a `UserError`."""
     for name, recall in by_slice.items():
         if recall < least:
             raise UserError(
@@ -53,61 +50,20 @@ def require_recall(by_slice: Mapping[str, float], least: float) -> None:
             )
 
 
-def exact_answers(
-    query_vectors: Floats, item_vectors: Floats, excluded: Jagged, item_ids: Sequence[str]
-) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
-    """The best items and their scores by plain arithmetic.
-
-    Args:
-        query_vectors: [queries, dim] of the trained model.
-        item_vectors: [items, dim] of those that are answers.
-        excluded: [queries] rows of `item_vectors` that are none.
-        item_ids: [items].
-    """
-    found = []
-    for row, vector in enumerate(query_vectors):
-        scores = (item_vectors.astype(np.float64) @ vector).astype(np.float32)
-        scores[excluded.values[excluded.offsets[row] : excluded.offsets[row + 1]]] = -np.inf
-        best = np.lexsort((np.arange(len(scores)), -scores))[:GOLDEN_ITEMS]
-        best = best[np.isfinite(scores[best])]
-        found.append((tuple(item_ids[i] for i in best.tolist()), tuple(scores[best].tolist())))
-    return found
-
-
-def require_served_golden(app: Any, golden: Sequence[Golden]) -> None:
-    """The same over HTTP, in this process: `app` is an ASGI application.
-
-    Raises:
-        UserError: An answer is not that of the trained model.
-    """
-    for each in golden:
-        body = {"query_id": each.query_id, "k": GOLDEN_ITEMS, "at": each.at.isoformat()}
-        status, answer = asyncio.run(_post(app, "/recommend", body))
-        if status != 200:
-            raise UserError(
-                f"the server refuses the golden query {each.query_id!r} with {answer}: nothing was "
-                "exported; report it."
-            )
-        items = answer["items"]
-        require_same_answer(
-            each, [i["item_id"] for i in items], [i["score"] for i in items], "served"
-        )
-
-
 def changes_against(
     champion: Mapping[str, Mapping[str, float]],
     slices: Mapping[str, Mapping[str, float]],
     tolerance: float,
 ) -> dict[str, float]:
-    """The relative change of each slice.
+    """Computes the relative change of each slice.
 
     Args:
-        champion: Figures by slice.
-        slices: The same of the new model, with intervals.
-        tolerance: By how much of the champion's value a slice may be worse, beyond its interval.
+        champion: Metrics of the champion by slice.
+        slices: Metrics of the new model by slice, with intervals.
+        tolerance: Part of the champion's value by which a slice may be worse, beyond its interval.
 
     Raises:
-        UserError: A slice is worse than that.
+        UserError: A slice is worse than tolerated.
     """
     changes = {}
     for name, figures in slices.items():
@@ -124,33 +80,3 @@ def changes_against(
                 "export.tolerance."
             )
     return changes
-
-
-async def _post(app: Any, path: str, body: Any) -> tuple[int, Any]:
-    """One request to an ASGI application."""
-    content = json.dumps(body).encode()
-    sent: dict[str, Any] = {"status": 0, "body": b""}
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": content, "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent["status"] = message.get("status", sent["status"])
-        sent["body"] += message.get("body", b"")
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
-        "client": ("127.0.0.1", 0),
-        "server": ("127.0.0.1", 0),
-    }
-    await app(scope, receive, send)
-    return sent["status"], json.loads(sent["body"])

@@ -1,4 +1,4 @@
-"""The trained towers as plain torch modules, which torch.export can write down.
+"""The trained towers as plain torch modules, which torch.export can write.
 
 They reuse the trained submodules, and replace TorchRec's collection by one plain table a feature.
 This module is for the export alone: it imports torchrec, and answering never does.
@@ -23,16 +23,16 @@ from recsys.model.two_tower import SideInputs, TwoTower
 from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
 from serving.bundle.programs import Inputs, query_inputs, tower_inputs
 
-# Items of one forward.
+# Items of one forward pass.
 _BLOCK = 8192
 
 
 class SideLookup(nn.Module):
-    """Looks up and joins a side's or the context's features: what goes into a tower.
+    """Look-up of a side's or the context's features, joined as the input of a tower.
 
     Args:
-        inputs: Of the side, or of the context; trained.
-        model: Whose tables it reads.
+        inputs: Trained inputs of the side, or of the context.
+        model: Model with the tables.
     """
 
     def __init__(self, inputs: SideInputs, model: TwoTower) -> None:
@@ -51,7 +51,7 @@ class SideLookup(nn.Module):
         dense: Tensor,
         dense_present: Tensor,
     ) -> Tensor:
-        """Embeddings side by side, [rows, dim]; see `serving.bundle.programs.tower_inputs`."""
+        """Joins embeddings side by side, [rows, dim]; see `tower_inputs`."""
         bags = iter(zip(values, offsets, self.tables, strict=True))
         sparse, present, dense_features = {}, [], 0
         for feature in self.inputs.features:
@@ -67,7 +67,7 @@ class SideLookup(nn.Module):
 
 
 def _pooled(rows: Tensor, ends: Tensor, table: Tensor, half_life: float | None) -> Tensor:
-    """The weighted sums of bags, as in training; see `bag_weights`."""
+    """Computes the weighted sums of bags, as in training; see `bag_weights`."""
     if half_life is None:
         return F.embedding_bag(rows, table, ends, mode="mean", include_last_offset=True)
     rate = torch.tensor(decay_rate(half_life), dtype=torch.float64, device=rows.device)
@@ -78,10 +78,10 @@ def _pooled(rows: Tensor, ends: Tensor, table: Tensor, half_life: float | None) 
 
 
 class ItemTower(nn.Module):
-    """Item features to item vectors.
+    """Tower from item features to item vectors.
 
     Args:
-        model: Trained, on the CPU.
+        model: Trained model, on the CPU.
     """
 
     def __init__(self, model: TwoTower) -> None:
@@ -92,20 +92,20 @@ class ItemTower(nn.Module):
     def forward(
         self, values: list[Tensor], offsets: list[Tensor], dense: Tensor, dense_present: Tensor
     ) -> Tensor:
-        """L2-normalised, [rows, dim]."""
+        """Computes L2-normalised vectors, [rows, dim]."""
         return self.tower(self.lookup(values, offsets, dense, dense_present))
 
 
 class QueryTower(nn.Module):
-    """Query features, context and history to query vectors.
+    """Tower from query features, context and history to query vectors.
 
     It carries the joined features of every item of the catalogue, so that a history is one pooled
     look-up rather than one for each feature of each of its items, for as many numbers an item as
     its tower has inputs.
 
     Args:
-        model: Trained, on the CPU.
-        items: [items, dim] what `SideLookup` gives for each item of the catalogue.
+        model: Trained model, on the CPU.
+        items: Output of `SideLookup` for each item of the catalogue, [items, dim].
     """
 
     items: Tensor
@@ -132,18 +132,18 @@ class QueryTower(nn.Module):
         history: Tensor,
         history_offsets: Tensor,
     ) -> Tensor:
-        """L2-normalised, [rows, dim]; history holds item indices, oldest first."""
-        own = self.lookup(values, offsets, dense, dense_present)
+        """Computes L2-normalised vectors, [rows, dim]; history holds items, oldest first."""
+        features = self.lookup(values, offsets, dense, dense_present)
         context = self.context(
             context_values, context_offsets, context_dense, context_dense_present
         )
         histories = Histories(history, history_offsets)
         pooled = self.history(self.items, histories, self.default)
-        return self.tower(torch.cat([own, context, pooled], dim=1))
+        return self.tower(torch.cat([features, context, pooled], dim=1))
 
 
 def visible_item_columns(prepared: Prepared) -> dict[str, Column]:
-    """Item features as the towers see them: an id that was never trained is absent."""
+    """Returns item features as the towers see them: an id that was never trained is absent."""
     columns = dict(prepared.item_columns)
     for feature in prepared.features.item:
         if feature.is_id:
@@ -156,17 +156,17 @@ def write_towers(directory: Path, model: TwoTower, prepared: Prepared) -> None:
     """Writes `item_tower.pt2` and `query_tower.pt2`.
 
     Args:
-        directory: Of the bundle.
-        model: Trained, unsharded, on the CPU.
-        prepared: What it was trained on.
+        directory: Directory of the bundle.
+        model: Trained model, unsharded, on the CPU.
+        prepared: Data that it was trained on.
     """
     features, columns = prepared.features.item, visible_item_columns(prepared)
     nothing = np.full(2, -1)  # Rows without a value are example enough.
     items = tower_inputs(features, take_rows(columns, nothing), len(nothing))
     _write_program(ItemTower(model), items, directory / ITEM_TOWER)
     history = Jagged(nothing[:0], np.zeros(len(nothing) + 1, np.int64))
-    own = take_rows(prepared.query_columns, nothing)
-    queries = tower_inputs(prepared.features.query, own, len(nothing))
+    query_columns = take_rows(prepared.query_columns, nothing)
+    queries = tower_inputs(prepared.features.query, query_columns, len(nothing))
     context = prepared.context_encoder.encode(pa.table({"": pa.nulls(len(nothing))}))
     queries += query_inputs(prepared.features.context, context, len(nothing), history)
     lookup = SideLookup(model.item_inputs, model)
@@ -184,6 +184,6 @@ def _write_program(module: nn.Module, example: Inputs, path: Path) -> None:
     sizes = pytree.tree_map(lambda _: {0: Dim.DYNAMIC}, example)
     with torch.no_grad():
         program = torch.export.export(module.eval(), example, dynamic_shapes=sizes)
-    # The example would be written as a pickle, and of pickles a bundle has none.
+    # The example would be written as a pickle, and a bundle has no pickles.
     program.example_inputs = None
     torch.export.save(program, path)

@@ -1,7 +1,7 @@
-"""The `update` command: items come and go between two trainings, and a new bundle has it.
+"""The `update` command: a new bundle with items added and removed between two trainings.
 
-New items are encoded by the bundle's own tower from their features alone, as every item is that had
-no training event. The index is extended where it can be, and else built anew. The given bundle
+New items are encoded by the bundle's own tower from their features alone, as all items without a
+training event are. The index is extended where it can be, and else built anew. The given bundle
 stays as it is: a server that watches the output takes the new one in its place.
 """
 
@@ -47,7 +47,8 @@ from serving.bundle.manifest import (
 from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, bundle_page
 from serving.exporting.contents import value_pairs
-from serving.exporting.gate import exact_answers, require_finite, require_recall
+from serving.exporting.gate import require_finite, require_recall
+from serving.exporting.golden import golden_queries
 from serving.index.build import build_index
 from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
@@ -59,6 +60,7 @@ from serving.recommend.options import RecommendOptions
 
 # Queries by which the index is measured.
 _SAMPLE = 1000
+# Columns of titles, the first that a table has.
 _TITLES = ("title", "name")
 
 
@@ -67,11 +69,11 @@ class _Items:
     """The catalogue after the change.
 
     Attributes:
-        ids: Of all items that ever were, [items].
-        indexed: Those that are answers, [places].
-        vectors: Of these, [places, dim].
-        removed: Places before the change.
-        added: New ones, which come last.
+        ids: Ids of all items that ever were, [items].
+        indexed: Item at each position of the index.
+        vectors: Vectors of the indexed items, [positions, dim].
+        removed: Positions of removed items, before the change.
+        added: Number of new items, which come last.
     """
 
     ids: pa.Array
@@ -94,43 +96,43 @@ def update(
     """Writes a bundle with other items: whole or not at all, sealed, and through the same gate.
 
     Args:
-        bundle: Of any kind of index.
+        bundle: Directory of the bundle.
         output: Directory of the new bundle, which may be the old one's.
         items: Parquet of new items: their ids, and the model's item features, as in training.
         removed: Ids of items that are no answers any more.
-        id_column: Of the new items' ids.
-        min_recall: Of the index, by slice.
-        console: For progress.
+        id_column: Column of the new items' ids.
+        min_recall: Least recall of the index in each slice.
+        console: Console of progress.
 
     Returns:
-        Its manifest; the version of the model changes with the items.
+        Manifest of the new bundle; the version of the model changes with the items.
 
     Raises:
         UserError: An item to add is there already, or one to remove is not; the items are not as
             in training; or the index finds too few of the exact nearest items.
     """
-    made = verify(bundle)
+    former = verify(bundle)
     with directory_written_atomically(output) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
         table = _read(items, id_column) if items is not None else pa.table({id_column: []})
         changed = _changed(bundle, directory, table, id_column, removed)
         frequency = _write_items(bundle, directory, table, changed)
         queries = _sample(bundle)
-        index, report, is_rebuilt = _index(bundle, made, changed, queries)
+        index, report, is_rebuilt = _index(bundle, former, changed, queries)
         index.write(directory / INDEX)
         slices = {n: m[changed.indexed] for n, m in item_slices(frequency).items()}
         by_slice = recall_by_slice(index, changed.vectors, queries, slices)
         require_recall(by_slice, min_recall)
-        golden = _golden(bundle, changed)
+        golden = _golden(bundle, index, changed)
         write_golden(directory, golden)
-        manifest = made.model_copy(
+        manifest = former.model_copy(
             update={
                 "fingerprint": fingerprint(
-                    [made.fingerprint, changed.indexed.tolist(), changed.ids.to_pylist()]
+                    [former.fingerprint, changed.indexed.tolist(), changed.ids.to_pylist()]
                 ),
                 "items": len(changed.indexed),
                 "index": report,
-                "gate": made.gate.model_copy(update={"recall_by_slice": by_slice}),
+                "gate": former.gate.model_copy(update={"recall_by_slice": by_slice}),
             }
         )
         write_text(directory / REPORT, render_page(bundle_page(manifest, min_recall)))
@@ -161,15 +163,15 @@ def _read(path: Path, id_column: str) -> pa.Table:
 def _changed(
     bundle: Path, directory: Path, table: pa.Table, id_column: str, removed: Sequence[str]
 ) -> _Items:
-    """Encodes the new items, and says which ones are left."""
+    """Encodes the new items, and returns the changed catalogue."""
     known = IdTable.read(bundle / IDS, "item")
     indexed = np.load(bundle / INDEXED)
     added = id_strings(table[id_column]).to_pylist() if len(table) else []
     _require_new(added, known)
-    places = np.full(len(known), -1)
-    places[indexed] = np.arange(len(indexed))
+    positions = np.full(len(known), -1)
+    positions[indexed] = np.arange(len(indexed))
     rows = known.rows(removed)
-    gone = np.where(rows < 0, -1, places[rows])
+    gone = np.where(rows < 0, -1, positions[rows])
     if (gone < 0).any():
         missing = removed[int(np.argmax(gone < 0))]
         raise UserError(f"the bundle has no item {missing!r} to remove; leave it out.")
@@ -188,13 +190,13 @@ def _changed(
     write_columns(directory / ITEM_FEATURES, joined)
     vectors = np.asarray(map_item_vectors(bundle, directory / "vectors.npy"))
     (directory / "vectors.npy").unlink()
-    found = tower(new, len(added))
-    require_finite(found, "item")
+    new_vectors = tower(new, len(added))
+    require_finite(new_vectors, "item")
     kept = np.delete(np.arange(len(indexed)), gone)
     return _Items(
         pa.concat_arrays([known.ids, pa.array(added, pa.string())]),
         np.concatenate([indexed[kept], len(known) + np.arange(len(added))]),
-        np.concatenate([vectors[kept], found]),
+        np.concatenate([vectors[kept], new_vectors]),
         gone,
         len(added),
     )
@@ -214,7 +216,7 @@ def _require_new(added: Sequence[str], known: IdTable) -> None:
 
 
 def _write_items(bundle: Path, directory: Path, table: pa.Table, changed: _Items) -> Ints:
-    """All that is by item; gives the training events of each."""
+    """Writes all files by item, and returns the training events of each."""
     write_ids(directory / IDS, "item", changed.ids)
     write_array(directory / INDEXED, changed.indexed)
     ids = changed.ids.take(pa.array(changed.indexed))
@@ -245,43 +247,34 @@ def _write_items(bundle: Path, directory: Path, table: pa.Table, changed: _Items
 
 
 def _index(
-    bundle: Path, made: BundleManifest, changed: _Items, queries: Floats
+    bundle: Path, former: BundleManifest, changed: _Items, queries: Floats
 ) -> tuple[ItemIndex, IndexReport, bool]:
-    """The new index, its report, and whether it was built anew."""
+    """Returns the new index, its report, and whether it was built anew."""
     new = changed.vectors[len(changed.vectors) - changed.added :]
-    index = ItemIndex.read(bundle / INDEX, made.index.kind).extended(new, changed.removed)
+    index = ItemIndex.read(bundle / INDEX, former.index.kind).extended(new, changed.removed)
     if index is not None:
-        return index, made.index, False
+        return index, former.index, False
     settings = ExportConfig.model_validate(
-        {"index": made.index.kind, "vectors": made.index.vectors}
+        {"index": former.index.kind, "vectors": former.index.vectors}
     )
     index, report = build_index(changed.vectors, queries, settings)
     return index, report, True
 
 
 def _sample(bundle: Path) -> Floats:
-    """Vectors of some of the bundle's queries."""
+    """Computes vectors of a sample of the bundle's queries."""
     ids = IdTable.read(bundle / IDS, "query")
     random = np.random.default_rng(0)
     rows = random.choice(len(ids), min(len(ids), _SAMPLE), replace=False).tolist()
     return load(bundle).encode([ids[row] for row in rows if ids[row] is not None])
 
 
-def _golden(bundle: Path, changed: _Items) -> list[Golden]:
-    """The questions of the bundle, answered by plain arithmetic among the new items."""
-    recommender, snapshot = load(bundle), read_snapshot(bundle)
-    questions = read_golden(bundle)
-    rows = IdTable.read(bundle / IDS, "query").rows([q.query_id for q in questions])
-    vectors = [recommender.encode([q.query_id], RecommendOptions(at=q.at))[0] for q in questions]
-    place = np.full(len(changed.ids), -1)
-    place[changed.indexed] = np.arange(len(changed.indexed))
-    excluded = snapshot.excluded.take(rows)
-    excluded = Jagged(place[excluded.values], excluded.offsets)
-    ids = changed.ids.take(pa.array(changed.indexed)).to_pylist()
-    answers = exact_answers(
-        np.stack(vectors), changed.vectors, excluded.keep(excluded.values >= 0), ids
+def _golden(bundle: Path, index: ItemIndex, changed: _Items) -> list[Golden]:
+    """Answers the golden queries of the bundle among the new items."""
+    recommender, requests = load(bundle), [(q.query_id, q.at) for q in read_golden(bundle)]
+    rows = IdTable.read(bundle / IDS, "query").rows([query_id for query_id, _ in requests])
+    vectors = [recommender.encode([q], RecommendOptions(at=at))[0] for q, at in requests]
+    excluded = read_snapshot(bundle).excluded.take(rows)
+    return golden_queries(
+        requests, np.stack(vectors), excluded, index, changed.indexed, changed.ids
     )
-    return [
-        Golden(query_id=q.query_id, at=q.at, items=items, scores=scores)
-        for q, (items, scores) in zip(questions, answers, strict=True)
-    ]

@@ -88,6 +88,11 @@ class Recommender:
         self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the index misses no item."""
+        return self._index.kind.is_exact
+
+    @property
     def filterable(self) -> tuple[str, ...]:
         """Names of the item features that answers can be filtered by."""
         return self._filters.features

@@ -21,6 +21,7 @@ from recsys.data.builder import BatchBuilder
 from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
 from serving.exporting import export as exporting
+from serving.exporting import golden
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.tiny_bundle import (
     ITEMS,
@@ -271,9 +272,7 @@ def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
         elif break_it == "slice":
             monkeypatch.setattr(exporting, "recall_by_slice", lambda *_: {"head": 1, "tail": 0.9})
         else:
-            monkeypatch.setattr(
-                exporting, "exact_answers", lambda q, *_: [(("i1",), (0.5,))] * len(q)
-            )
+            monkeypatch.setattr(golden, "exact_answers", lambda q, *_: [(("i1",), (0.5,))] * len(q))
     with pytest.raises(UserError, match=sentence):
         export_untrained(config, monkeypatch, seed=1, model=model)
     assert before == {p: sha256_of(p) for p in config.bundle_dir.rglob("*") if p.is_file()}

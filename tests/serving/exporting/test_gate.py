@@ -1,11 +1,9 @@
 """What keeps a bundle from taking the place of another."""
 
-import numpy as np
 import pytest
 
-from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
-from serving.exporting.gate import changes_against, exact_answers, require_recall
+from serving.exporting.gate import changes_against, require_recall
 
 
 def figures(value, low, high, count=100):
@@ -47,17 +45,3 @@ def test_the_index_must_find_every_slice():
     require_recall({"head": 0.99, "tail": 0.95}, 0.95)
     with pytest.raises(UserError, match="tail items"):
         require_recall({"head": 0.99, "tail": 0.94}, 0.95)
-
-
-def test_exact_answers_are_a_full_sort():
-    random = np.random.default_rng(0)
-    items = random.normal(size=(40, 6)).astype(np.float32)
-    queries = random.normal(size=(3, 6)).astype(np.float32)
-    excluded = Jagged.from_lengths(np.array([1, 2, 3, 4]), np.array([3, 0, 1]))
-    names = [f"i{i}" for i in range(40)]
-    for row, (found, scores) in enumerate(exact_answers(queries, items, excluded, names)):
-        products = items.astype(np.float64) @ queries[row]
-        gone = excluded.values[excluded.offsets[row] : excluded.offsets[row + 1]].tolist()
-        order = sorted((i for i in range(40) if i not in gone), key=lambda i: -products[i])[:10]
-        assert list(found) == [names[i] for i in order]
-        np.testing.assert_allclose(scores, products[order], rtol=1e-5)
