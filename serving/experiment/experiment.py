@@ -1,4 +1,4 @@
-"""An A/B test: which variant answers which query, and what must not get worse.
+"""An A/B test: the variant that answers a query, and the metrics that must not get worse.
 
 An experiment is a directory that `recsys export --ab` writes: experiment.json, and a sealed bundle
 for each variant beside it.
@@ -23,7 +23,7 @@ from feature_store.core.settings import Frozen
 
 EXPERIMENT_JSON = "experiment.json"
 
-# What a test measures of each variant; see `serving.ab_report`.
+# Metrics of a variant; see `serving.experiment.report`.
 OutcomeMetric = Literal["conversion_rate", "events_per_query", "value_per_query", "hit_rate"]
 ServiceMetric = Literal["fallback_rate", "latency_p99_ms"]
 Metric = OutcomeMetric | ServiceMetric
@@ -46,9 +46,9 @@ class Variant(Frozen):
     """One of the systems that are compared.
 
     Attributes:
-        name: As in the log.
-        bundle: Its directory, relative to the experiment's.
-        share: Of the queries.
+        name: Name in the log.
+        bundle: Directory of its bundle, relative to the experiment's.
+        share: Part of the queries that it answers.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -60,9 +60,9 @@ class GuardRail(Frozen):
     """A metric that no variant may worsen by more than a little.
 
     Attributes:
-        metric: Any that the report has.
-        worst_relative_change: Against the first variant: 0.1 is 10 % more, which is the worst for
-            a latency, and -0.02 is 2 % less, which is the worst for a conversion rate.
+        metric: Any metric of the report.
+        worst_relative_change: Largest loss against the first variant: 0.1 is 10 % more, of a
+            latency, and -0.02 is 2 % less, of a conversion rate.
     """
 
     metric: Metric
@@ -81,12 +81,12 @@ class Experiment(Frozen):
     """The content of experiment.json.
 
     Attributes:
-        name: Part of what queries are assigned by.
-        salt: Another one divides the queries anew, independently of the former division.
-        variants: The first is the control.
-        overrides: Variant by query id, for testers: what they are shown does not count.
-        guard_rails: Of all variants but the first.
-        created: When.
+        name: Name, a part of the hash by which queries are assigned.
+        salt: Salt of the hash; another one divides the queries anew, independently.
+        variants: Variants; the first is the control.
+        overrides: Variant by query id, for testers, whose answers do not count.
+        guard_rails: Limits of all variants but the first.
+        created: Time of creation.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
@@ -114,15 +114,15 @@ class Experiment(Frozen):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the variants, the control first."""
+        """Names of the variants, the control first."""
         return tuple(variant.name for variant in self.variants)
 
     def assign(self, query_id: str) -> str:
-        """The name of the variant that answers a query: its override, else by a hash.
+        """Returns the name of the variant that answers a query: its override, else by a hash.
 
-        The first half of the hash says whether it is the control, the second half which of the
-        others. So nobody changes variant while the control's share shrinks and the others grow in
-        proportion, but from the control to another.
+        The first half of the hash chooses between the control and the others, the second half
+        among the others. So nobody changes variant while the control's share shrinks and the others
+        grow in proportion, but from the control to another.
         """
         if query_id in self.overrides:
             return self.overrides[query_id]
@@ -130,10 +130,10 @@ class Experiment(Frozen):
         whether, which = _uniforms(self.salt, self.name, query_id)
         if whether < control.share:
             return control.name
-        place = which * sum(variant.share for variant in others)
+        position = which * sum(variant.share for variant in others)
         for variant in others[:-1]:
-            place -= variant.share
-            if place < 0:
+            position -= variant.share
+            if position < 0:
                 return variant.name
         return others[-1].name
 
@@ -142,7 +142,7 @@ def read_experiment(directory: Path) -> Experiment:
     """Reads experiment.json of a directory.
 
     Raises:
-        UserError: It is not there, or is not one.
+        UserError: It is not there, or is not an experiment.
     """
     path = directory / EXPERIMENT_JSON
     try:
@@ -167,7 +167,7 @@ def write_experiment(directory: Path, experiment: Experiment) -> None:
 
 
 def _uniforms(*key: str) -> tuple[float, float]:
-    """Two independent numbers in [0, 1) from the SHA-256 of a key, the same everywhere."""
+    """Computes two independent numbers in [0, 1) from a key's SHA-256, the same everywhere."""
     # JSON keeps the parts of a key apart, and has a spelling for every string.
     digest = hashlib.sha256(json.dumps(key).encode()).digest()
     first, second = (int.from_bytes(half, "big") >> 11 for half in (digest[:8], digest[8:16]))

@@ -1,4 +1,4 @@
-"""Two bundles to one experiment, which one endpoint serves."""
+"""The export of two bundles as one experiment, which one endpoint serves."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,20 +41,20 @@ def export_experiment(
     --inplace` do, would change in the experiment too, and under the server that has it mapped.
 
     Args:
-        a: The control: a bundle, or the output of a configuration, which holds one.
-        b: What may replace it.
-        output: The experiment's directory; an earlier experiment there is replaced.
-        split: Share of the queries that get b, between 0 and 1.
-        salt: Another one divides the queries anew.
-        name: Of the experiment, and part of what queries are assigned by: keep it and the salt when
-            only the split grows. None: that of the directory.
+        a: The control: directory of a bundle, or output of a configuration, which holds one.
+        b: The bundle that may replace it.
+        output: Directory of the experiment; an earlier experiment there is replaced.
+        split: Part of the queries that get b, between 0 and 1.
+        salt: Salt of the assignment; another one divides the queries anew.
+        name: Name of the experiment, by which queries are assigned, too: keep it and the salt when
+            only the split grows. None: name of the directory.
         overrides: `a` or `b` by query id.
-        guard_rails: See `GuardRail`.
-        allow_same: For an A/A test, of one bundle against itself.
+        guard_rails: Limits that b must keep.
+        allow_same: Whether a and b may be the same bundle, for an A/A test.
 
     Raises:
-        UserError: What is given is no bundle or twice the same, the split is no share, or the
-            output is a directory with anything else.
+        UserError: One is not a bundle, both are the same, the split is not between 0 and 1, or the
+            output is a directory with other contents.
     """
     if not 0 < split < 1:
         raise UserError(f"the split is {split:g}, expected the share of b, between 0 and 1.")
@@ -85,7 +85,7 @@ def export_experiment(
 
 
 def _bundle_of(path: Path) -> Path:
-    """Of a configuration's output the bundle in it, else the path itself."""
+    """Returns the bundle in a configuration's output, else the path itself."""
     inner = path / "bundle"
     return inner if (inner / MANIFEST).is_file() and not (path / MANIFEST).exists() else path
 

@@ -1,4 +1,4 @@
-"""The log of what was recommended and of what came of it, in Parquet.
+"""The log of answers (exposures) and of their outcomes, in Parquet.
 
     exposures/date=YYYY-MM-DD/part-<time>-<pid>-<n>.parquet    see `Exposure`
     events/date=YYYY-MM-DD/part-<time>-<pid>-<n>.parquet       see `Outcome`
@@ -60,13 +60,13 @@ OUTCOME_SCHEMA = pa.schema(
     }
 )
 
-# What rows take while they wait, of each kind: of a row's objects, and of an item's id and score.
+# Bytes of a waiting row's objects, and of the id and score of each of its items.
 _ROW_BYTES, _ITEM_BYTES = 600, 120
 _MAX_BYTES = 256 * 2**20
-# So few rows are converted at a time that a request need not wait for the interpreter.
+# Rows that are converted at a time: few, for a request waits for the interpreter meanwhile.
 _STEP = 200
 
-# What Arrow raises for a value that a column cannot hold.
+# Exceptions of Arrow for a value that a column cannot hold.
 _MALFORMED = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 _logger = logging.getLogger(__name__)
@@ -78,17 +78,17 @@ class Exposure(NamedTuple):
 
     Attributes:
         timestamp: Microseconds since 1970.
-        request_id: Of the request.
-        experiment: Name; empty where there is none.
-        variant: Name; empty where there is none.
-        query_id: Whom it was for.
-        is_override: The variant was not assigned by the hash.
-        is_fallback: The query was unknown.
-        k: Items that were asked for.
-        item_ids: Best first.
-        scores: Theirs.
+        request_id: Id of the request.
+        experiment: Name of the experiment; empty where there is none.
+        variant: Name of the variant; empty where there is none.
+        query_id: Id of the query.
+        is_override: Whether the variant was not assigned by the hash.
+        is_fallback: Whether the query was unknown.
+        k: Number of items in the request.
+        item_ids: Ids of the items, best first.
+        scores: Scores of the items.
         model_version: Fingerprint of the bundle.
-        latency_ms: Of the answer.
+        latency_ms: Latency of the answer in milliseconds.
     """
 
     timestamp: int
@@ -106,15 +106,15 @@ class Exposure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Something that a query did with an item.
+    """An event of a query and an item.
 
     Attributes:
         timestamp: Microseconds since 1970.
-        query_id: Whose.
-        item_id: Of what.
-        event_type: Such as `click`.
-        value: Such as what was paid; None where it has none.
-        request_id: Of the request that recommended the item; None where that is not known.
+        query_id: Id of the query.
+        item_id: Id of the item.
+        event_type: Type, such as `click`.
+        value: Value, such as a price; None where it has none.
+        request_id: Id of the request that recommended the item; None where it is not known.
     """
 
     timestamp: int
@@ -130,14 +130,14 @@ class ExposureLog:
 
     Adding never fails and never waits for the disk. Rows that the disk does not take are kept and
     tried again; those that there is no room for, or that are malformed, are dropped and counted. A
-    process that is killed loses what it had not yet written: at most `max_rows` of each kind, or
-    the rows of `seconds`, and what came while these were being written.
+    process that is killed loses rows that it had not yet written: at most `max_rows` of each kind,
+    or the rows of `seconds`, and those that came while these were being written.
 
     Args:
-        directory: Of the log; several processes may share it.
-        experiment: That the exposures are of; kept in the directory for the report.
-        max_rows: Of one kind, after which a file is written. Fewer are more and smaller files.
-        seconds: After which one is written anyway.
+        directory: Directory of the log; several processes may share it.
+        experiment: Experiment of the exposures; kept in the directory for the report.
+        max_rows: Rows of one kind, after which a file is written. Fewer make more, smaller files.
+        seconds: Seconds after which a file is written anyway.
 
     Raises:
         UserError: The directory cannot be written, or has the log of another experiment.
@@ -160,20 +160,20 @@ class ExposureLog:
         self._thread.start()
 
     def add_exposure(self, exposure: Exposure) -> None:
-        """Adds what was recommended."""
+        """Adds an answer."""
         self._exposures.append(exposure, _ROW_BYTES + _ITEM_BYTES * len(exposure.item_ids))
 
     def add_outcome(self, outcome: Outcome) -> None:
-        """Adds what came of it."""
+        """Adds an outcome."""
         self._outcomes.append(outcome, _ROW_BYTES)
 
     @property
     def dropped(self) -> int:
-        """Rows that are lost."""
+        """Number of rows that are lost."""
         return self._exposures.dropped + self._outcomes.dropped
 
     def close(self) -> None:
-        """Writes what is left, once; what cannot be written, or comes later, is dropped."""
+        """Writes the rows that are left, once; others, and those that come later, are dropped."""
         self._closing.set()
         self._full.set()
         self._thread.join()
@@ -263,13 +263,13 @@ class _Buffer:
 
 
 def log_files(path: Path, columns: Sequence[str]) -> list[Path]:
-    """All Parquet files of a directory, or the one that the path is, by name; none of nothing.
+    """Lists the Parquet files of a directory, by name, or the one file that the path is.
 
     Raises:
         UserError: One of them is torn, lacks a column, or its `timestamp` is no timestamp.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    # A leading dot is a writer's that is at work, or was killed.
+    # A leading dot is of a writer that is at work, or was killed.
     files = [file for file in files if not file.name.startswith(".")]
     for file in files:
         try:
@@ -293,7 +293,7 @@ def log_files(path: Path, columns: Sequence[str]) -> list[Path]:
 
 
 def _prepare(directory: Path, experiment: Experiment | None) -> None:
-    """Makes the directory and notes whose log it is."""
+    """Makes the directory and records the experiment."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         is_noted = (directory / EXPERIMENT_JSON).exists()
@@ -314,7 +314,7 @@ def _prepare(directory: Path, experiment: Experiment | None) -> None:
 
 
 def division(experiment: Experiment | None) -> object:
-    """By what queries are divided; a log is of one division."""
+    """Returns the keys by which queries are divided; a log is of one division."""
     if experiment is None:
         return None
     shares = [(variant.name, variant.share) for variant in experiment.variants]
@@ -326,7 +326,7 @@ def _named(experiment: Experiment | None) -> str:
 
 
 def _to_batch(rows: Sequence[Exposure | Outcome], schema: pa.Schema) -> pa.RecordBatch:
-    """Without rows that Arrow does not take, which must not hold up the others."""
+    """Converts rows, without those that Arrow does not take: they must not hold up the others."""
     try:
         return _convert(rows, schema)
     except _MALFORMED:

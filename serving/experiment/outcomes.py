@@ -1,4 +1,4 @@
-"""Reads the log of an A/B test, larger than the memory or not, and measures each variant."""
+"""Metrics of each variant, from the log of an A/B test that may be larger than the memory."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from serving.experiment.statistics import Estimate, Moments, ratio
 _TAIL = 0.99
 _BINS_PER_MS = 100
 
-# Of each query: numerator and denominator, in columns of `counted`.
+# Numerator and denominator of each query, in columns of `counted`.
 _RATIOS: dict[Metric, tuple[str, str]] = {
     "conversion_rate": ("events > 0", "1"),
     "events_per_query": ("events", "1"),
@@ -34,16 +34,16 @@ _RATIOS: dict[Metric, tuple[str, str]] = {
 def open_log(
     log: Path, events: Path | None, event_type: str | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """With the views `exposures` and `outcomes`, whose times are microseconds since 1970."""
-    shown = log_files(log / EXPOSURES, EXPOSURE_SCHEMA.names)
-    if not shown:
+    """Opens a database with the views `exposures` and `outcomes`, times in microseconds."""
+    exposures = log_files(log / EXPOSURES, EXPOSURE_SCHEMA.names)
+    if not exposures:
         raise UserError(
             f"the log {log} has no exposure; give the log of a server that has answered, or wait "
             "until it writes."
         )
     columns = ["timestamp", "query_id", "item_id", *(["event_type"] if event_type else [])]
-    happened = log_files(events or log / EVENTS, columns)
-    if events is not None and not happened:
+    outcomes = log_files(events or log / EVENTS, columns)
+    if events is not None and not outcomes:
         raise UserError(f"{events} has no Parquet file; give a file or directory of events.")
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -55,12 +55,12 @@ def open_log(
             }
         ) as database,
     ):
-        # Times without a zone are of UTC.
+        # Times without a zone are UTC.
         database.execute("SET TimeZone = 'UTC'")
-        database.read_parquet([str(f) for f in shown], hive_partitioning=False).project(
+        database.read_parquet([str(f) for f in exposures], hive_partitioning=False).project(
             "*, epoch_us(timestamp) AS moment"
         ).create_view("exposures")
-        _view_outcomes(database, happened, event_type)
+        _view_outcomes(database, outcomes, event_type)
         yield database
 
 
@@ -89,7 +89,7 @@ def _view_outcomes(
 def span(
     database: duckdb.DuckDBPyConnection, log: Path, experiment: Experiment
 ) -> tuple[datetime, datetime]:
-    """Times of the first and the last exposure, all of which must be of the experiment."""
+    """Returns the first and the last exposure's time; all must be of the experiment."""
     groups = database.execute(
         "SELECT experiment, variant, min(moment), max(moment) FROM exposures "
         "GROUP BY ALL ORDER BY ALL"
@@ -108,11 +108,11 @@ def span(
 
 
 def count_queries(database: duckdb.DuckDBPyConnection, window: int) -> None:
-    """Makes `answered`, a row a query, and `counted`, those that count, with their outcomes.
+    """Makes the tables `answered`, of all queries, and `counted`, of valid ones with outcomes.
 
     Args:
-        database: Of the log.
-        window: Microseconds.
+        database: Database of the log.
+        window: Microseconds from an answer to its outcomes.
     """
     database.execute(
         """
@@ -123,8 +123,8 @@ def count_queries(database: duckdb.DuckDBPyConnection, window: int) -> None:
         FROM exposures GROUP BY query_id
         """
     )
-    # An event is of the latest answer before it that had the item. Only what can have an event is
-    # unnested: most answers have none.
+    # An event is due to the latest answer before it that had the item. Only answers of queries with
+    # an event are unnested: most have none.
     database.execute(
         """
         CREATE TABLE attributed AS
@@ -160,33 +160,33 @@ def count_queries(database: duckdb.DuckDBPyConnection, window: int) -> None:
 def estimates_of(
     database: duckdb.DuckDBPyConnection, experiment: Experiment
 ) -> dict[Metric, dict[str, Estimate]]:
-    """Of each metric and variant."""
-    found: dict[Metric, dict[str, Estimate]] = {}
+    """Estimates each metric of each variant."""
+    estimates: dict[Metric, dict[str, Estimate]] = {}
     for metric, (y, x) in _RATIOS.items():
         moments = _moments(database, f"SELECT variant, {y} AS y, {x} AS x FROM counted")
-        found[metric] = {name: ratio(each) for name, each in moments.items()}
-    found["latency_p99_ms"] = _tail_latencies(database)
+        estimates[metric] = {name: ratio(each) for name, each in moments.items()}
+    estimates["latency_p99_ms"] = _tail_latencies(database)
     nothing = Estimate(None, None, 0)
     return {
         metric: {name: of.get(name, nothing) for name in experiment.names}
-        for metric, of in found.items()
+        for metric, of in estimates.items()
     }
 
 
 def _moments(database: duckdb.DuckDBPyConnection, rows: str) -> dict[str, Moments]:
-    """By variant, of a query's columns variant, y and x."""
-    found = database.execute(
+    """Computes the moments of each variant from rows with variant, y and x."""
+    moments = database.execute(
         "SELECT variant, count(*), avg(y), avg(x), var_samp(y), var_samp(x), covar_samp(y, x) "
         f"FROM (SELECT variant, y::DOUBLE AS y, x::DOUBLE AS x FROM ({rows})) GROUP BY variant"
     ).fetchall()
-    return {variant: Moments(*numbers) for variant, *numbers in found}
+    return {variant: Moments(*numbers) for variant, *numbers in moments}
 
 
 def _tail_latencies(database: duckdb.DuckDBPyConnection) -> dict[str, Estimate]:
-    """The quantile, with a variance for answers that come in clusters, one a query.
+    """Estimates the quantile, with a variance for answers that come in clusters, one a query.
 
-    The share of answers at most as slow is a ratio of sums over queries; the quantiles at both ends
-    of that share's interval are those of the latency's (Deng et al. 2018, section 4).
+    The part of answers that are at most as slow is a ratio of sums over queries; the quantiles at
+    both ends of its interval are the ends of the latency's (Deng et al. 2018, section 4).
     """
     # Rounded, so that the memory is that of the different latencies and not of the answers.
     bins = f"round(latency_ms * {_BINS_PER_MS})::BIGINT"
@@ -194,7 +194,7 @@ def _tail_latencies(database: duckdb.DuckDBPyConnection) -> dict[str, Estimate]:
     rows = database.execute(
         f"SELECT variant, {bins} AS bin, count(*) FROM {answers} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
-    found = {}
+    estimates = {}
     for variant in {row[0] for row in rows}:
         histogram = np.array([row[1:] for row in rows if row[0] == variant])
         tail = _quantile(histogram, _TAIL)
@@ -203,12 +203,12 @@ def _tail_latencies(database: duckdb.DuckDBPyConnection) -> dict[str, Estimate]:
             f"SELECT variant, count_if({bins} <= {tail}) AS y, count(*) AS x FROM {answers} "
             f"AND variant = '{variant}' GROUP BY variant, query_id",
         )[variant]
-        found[variant] = _with_variance(histogram, tail, ratio(moments))
-    return found
+        estimates[variant] = _with_variance(histogram, tail, ratio(moments))
+    return estimates
 
 
 def _with_variance(histogram: Ints, tail: int, share: Estimate) -> Estimate:
-    """The latency of a bin in milliseconds, given the estimate of the share that is no slower."""
+    """Estimates a bin's latency in milliseconds from the part of answers that are no slower."""
     value = tail / _BINS_PER_MS
     if share.variance is None:
         return Estimate(value, None, share.queries)
@@ -221,11 +221,11 @@ def _with_variance(histogram: Ints, tail: int, share: Estimate) -> Estimate:
 
 
 def _quantile(histogram: Ints, share: float) -> int:
-    """The first bin up to which there is that share of all.
+    """Returns the first bin up to which there is that part of all answers.
 
     Args:
-        histogram: [bins, 2] bin and count, by bin.
-        share: Between 0 and 1.
+        histogram: Bin and count, [bins, 2], by bin.
+        share: Part of all, between 0 and 1.
     """
     totals = np.cumsum(histogram[:, 1])
     return int(histogram[np.searchsorted(totals, share * totals[-1]), 0])

@@ -1,15 +1,15 @@
 """The `ab-report` command: is a variant better than the control, and how sure is that?
 
 The unit of analysis is the query, for queries are assigned: each one that was answered counts for
-the variant that it was assigned to, whatever it did (intention to treat). An outcome is an event of
+the variant that it was assigned to (intention to treat). An outcome is an event of
 the query on an item that it was recommended, at most a window after it last was.
 
-    conversion_rate     queries with an outcome, of all
+    conversion_rate     queries with an outcome, over queries
     events_per_query    outcomes, over queries
-    value_per_query     their values, over queries
-    hit_rate            answers that an outcome came of, over answers
+    value_per_query     values of outcomes, over queries
+    hit_rate            answers with an outcome, over answers
     fallback_rate       answers to unknown queries, over answers
-    latency_p99_ms      that 99 % of answers do not exceed
+    latency_p99_ms      latency that 99 % of answers do not exceed
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from serving.experiment.statistics import Estimate, Lift, RailCheck, check_rail,
 
 PAGE, RESULT = "ab_report.html", "ab_report.json"
 
-# Fewer expected queries than that are too few for the chi-square test.
+# Least number of expected queries for the chi-square test.
 _MIN_EXPECTED = 5
 
 
@@ -49,13 +49,13 @@ def ab_report(
     temporary files.
 
     Args:
-        log: As `ExposureLog` writes it.
+        log: Directory of an `ExposureLog`.
         events: Outcomes from elsewhere, a Parquet file or a directory of them with `timestamp`,
             `query_id`, `item_id` and perhaps `value`. None: those of the log.
-        window_hours: From the latest answer that recommends an item to an event on it.
-        event_type: To count no other events.
-        output: For `ab_report.html` and `ab_report.json`; None: nothing is written.
-        level: Of significance, of all outcomes and variants together.
+        window_hours: Hours from the latest answer that recommends an item to an event on it.
+        event_type: Type of the events that count; None: all.
+        output: Directory for `ab_report.html` and `ab_report.json`; None: nothing is written.
+        level: Level of significance, of all outcomes and variants together.
 
     Raises:
         UserError: There is no such log, it holds no exposure, or it cannot be read.
@@ -115,28 +115,30 @@ def _comparisons(
     comparisons = []
     adjusted = _adjusted(lifts, level)
     for name in others:
-        own = tuple(adjusted[name, metric] for metric in estimates)
+        lifts_of = tuple(adjusted[name, metric] for metric in estimates)
         checks = tuple(
             check_rail(rail, estimates[rail.metric][control], estimates[rail.metric][name], level)
             for rail in experiment.guard_rails
         )
-        verdict = "do not trust" if is_mismatch else _verdict(own, checks)
-        comparisons.append(Comparison(variant=name, verdict=verdict, lifts=own, guard_rails=checks))
+        verdict = "do not trust" if is_mismatch else _verdict(lifts_of, checks)
+        comparisons.append(
+            Comparison(variant=name, verdict=verdict, lifts=lifts_of, guard_rails=checks)
+        )
     return tuple(comparisons)
 
 
 def _adjusted(
     lifts: dict[tuple[str, Metric], Lift], level: float
 ) -> dict[tuple[str, Metric], Lift]:
-    """With p of the outcomes adjusted; service metrics have their guard-rails."""
+    """Adjusts p of the outcomes; service metrics have their guard-rails."""
     is_outcome = [metric in OUTCOME_METRICS for _, metric in lifts]
     outcomes = [each.p if of else None for each, of in zip(lifts.values(), is_outcome, strict=True)]
-    found = {}
+    adjusted = {}
     for (key, each), of, holm_p in zip(lifts.items(), is_outcome, holm(outcomes), strict=True):
         p = holm_p if of else each.p
         is_significant = p is not None and p < level
-        found[key] = each.model_copy(update={"adjusted_p": p, "is_significant": is_significant})
-    return found
+        adjusted[key] = each.model_copy(update={"adjusted_p": p, "is_significant": is_significant})
+    return adjusted
 
 
 def _verdict(lifts: Sequence[Lift], checks: Sequence[RailCheck]) -> Verdict:
@@ -159,10 +161,10 @@ def _samples(database: duckdb.DuckDBPyConnection, experiment: Experiment) -> tup
         "SELECT variant, count(*), sum(answers)::BIGINT, sum(events)::BIGINT "
         "FROM counted GROUP BY variant"
     ).fetchall()
-    found = {variant: counts for variant, *counts in rows}
+    counts_of = {variant: counts for variant, *counts in rows}
     samples = []
     for variant in experiment.variants:
-        queries, answers, events = found.get(variant.name, (0, 0, 0))
+        queries, answers, events = counts_of.get(variant.name, (0, 0, 0))
         samples.append(
             Sample(
                 variant=variant.name,

@@ -1,4 +1,4 @@
-"""Result of an A/B test."""
+"""The result of an A/B test."""
 
 from datetime import datetime
 from typing import Literal
@@ -9,7 +9,7 @@ from serving.experiment.statistics import Lift, RailCheck
 Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
 
 
-# A sample ratio that is rarer is no accident (Fabijan et al. 2019).
+# A sample ratio with a lower p is no accident (Fabijan et al. 2019).
 _MISMATCH_P = 0.001
 
 
@@ -23,7 +23,7 @@ class Comparison(Frozen):
 
 
 class Sample(Frozen):
-    """What counts of a variant: its share, queries, answers and outcomes."""
+    """The sample of a variant: its share, and its queries, answers and outcomes."""
 
     variant: str
     share: float
@@ -33,21 +33,21 @@ class Sample(Frozen):
 
 
 class AbReport(Frozen):
-    """What came of an A/B test.
+    """The result of an A/B test.
 
     Attributes:
-        experiment: Its name.
-        window_hours: Of outcomes.
-        event_type: Of outcomes; None: all.
-        level: Of significance; intervals have the confidence 1 - level.
+        experiment: Name of the experiment.
+        window_hours: Hours from an answer to its outcomes.
+        event_type: Type of the events that count; None: all.
+        level: Level of significance; intervals have the confidence 1 - level.
         first_exposure: Time of the first answer.
-        last_exposure: Of the last.
-        samples: Of each variant, the control first.
-        sample_ratio_p: Of a chi-square test of the queries against the shares; None where there are
-            too few.
-        contaminated: Queries that saw several variants, which are left out.
-        overridden: Queries with an answer by an override, which are left out.
-        comparisons: Of each variant but the control.
+        last_exposure: Time of the last answer.
+        samples: Sample of each variant, the control first.
+        sample_ratio_p: Chi-square test of the numbers of queries against the shares; None where
+            there are too few.
+        contaminated: Number of queries with several variants, which are left out.
+        overridden: Number of queries with an override, which are left out.
+        comparisons: Comparison of each variant but the control.
     """
 
     experiment: str
@@ -64,7 +64,7 @@ class AbReport(Frozen):
 
     @property
     def is_trusted(self) -> bool:
-        """The variants have as many queries as their shares say."""
+        """Whether the numbers of queries agree with the shares."""
         return not is_mismatch(self.sample_ratio_p)
 
 

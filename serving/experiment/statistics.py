@@ -1,4 +1,4 @@
-"""From moments of each variant to differences, intervals and tests."""
+"""Differences, intervals and tests from the moments of each variant."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +9,13 @@ from scipy import stats
 from feature_store.core.settings import Frozen
 from serving.experiment.experiment import OUTCOME_METRICS, GuardRail, Metric
 
-# With which `detectable` is found.
+# Probability with which a difference of `detectable` is found.
 _POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of two numbers y and x of each query of a variant: means and sample (co)variances."""
+    """Means and sample (co)variances of two numbers y and x of each query of a variant."""
 
     queries: int
     y: float
@@ -46,15 +46,15 @@ class Lift(Frozen):
     """One metric of a variant against the control.
 
     Attributes:
-        metric: Its name.
+        metric: Name of the metric.
         control: Value of the control.
         treated: Value of the variant.
         absolute: The variant less the control; Welch's interval, with the delta method's variance
             for ratios.
-        relative: As a share of the control's value; the delta method's interval.
+        relative: Change relative to the control's value; the delta method's interval.
         p: Welch's test, two-sided.
-        adjusted_p: By Holm's method, over all outcomes and variants; of what is no outcome as p.
-        is_significant: By the adjusted p.
+        adjusted_p: p by Holm's method, over all outcomes and variants; p itself of other metrics.
+        is_significant: Whether the adjusted p is below the level.
         detectable: The absolute difference that such a sample shows with a probability of 0.8, if
             tested alone.
     """
@@ -71,7 +71,7 @@ class Lift(Frozen):
 
 
 class RailCheck(Frozen):
-    """Whether a guard-rail holds.
+    """The check of a guard-rail.
 
     Attributes:
         rail: The limit.
@@ -84,7 +84,7 @@ class RailCheck(Frozen):
 
 
 def ratio(moments: Moments) -> Estimate:
-    """Mean of y over mean of x, with the delta method's variance (Deng et al. 2018)."""
+    """Estimates mean y over mean x, with the delta method's variance (Deng et al. 2018)."""
     if not moments.x:
         return Estimate(None, None, moments.queries)
     value = moments.y / moments.x
@@ -95,7 +95,7 @@ def ratio(moments: Moments) -> Estimate:
 
 
 def lift(metric: Metric, control: Estimate, treated: Estimate, level: float) -> Lift:
-    """A variant's metric against the control's, before any adjustment of p."""
+    """Compares a variant's metric with the control's, before any adjustment of p."""
     before, after = control.value, treated.value
     if before is None or after is None:
         return Lift(metric=metric, control=before, treated=after)
@@ -120,7 +120,7 @@ def lift(metric: Metric, control: Estimate, treated: Estimate, level: float) -> 
 
 
 def check_rail(rail: GuardRail, control: Estimate, treated: Estimate, level: float) -> RailCheck:
-    """By the difference from the limit, which has a variance where the control's value is 0 too."""
+    """Checks the difference from the limit, whose variance exists even if the control is 0."""
     if control.value is None or treated.value is None:
         return RailCheck(rail=rail, state="open")
     weight = 1 + rail.worst_relative_change
@@ -138,7 +138,11 @@ def check_rail(rail: GuardRail, control: Estimate, treated: Estimate, level: flo
 def _spread(
     control: Estimate, treated: Estimate, weight: float, level: float
 ) -> tuple[float | None, float, float]:
-    """Of treated - weight x control: standard error, reach of its interval in these, freedom."""
+    """Computes the spread of treated - weight x control.
+
+    Returns:
+        Standard error, half-width of the interval in standard errors, and degrees of freedom.
+    """
     if control.variance is None or treated.variance is None:
         return None, 0.0, np.inf
     parts = weight**2 * control.variance, treated.variance
