@@ -24,6 +24,14 @@ REVISED: tuple[str, ...] = (
     "pipelines/profile",
     "pipelines/statistics",
     "pipelines/urls.py",
+    "serving/batch",
+    "serving/commands.py",
+    "serving/exporting",
+    "serving/index",
+    "serving/job.py",
+    "serving/recommend",
+    "serving/registry",
+    "serving/server",
 )
 
 _FRAGMENT = re.compile(
