@@ -1,18 +1,20 @@
-"""One MLflow run for each training; evaluation and export add to it."""
+"""The MLflow store: one run for each training, to which evaluation and export add."""
 
-import logging
 import os
 import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from feature_store.core.errors import UserError
+from pipelines.process import quiet_engines
 from recsys.config.config import Config
 
-# MLflow's limits on one request.
+# Limits of MLflow on one request.
 _PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
 
 
@@ -20,8 +22,8 @@ class Run:
     """An MLflow run.
 
     Args:
-        client: Of the tracking store.
-        run_id: Of an existing run.
+        client: Client of the tracking store.
+        run_id: Id of an existing run.
     """
 
     def __init__(self, client: Any, run_id: str) -> None:
@@ -44,7 +46,7 @@ class Run:
             self._client.log_batch(self.run_id, metrics=part)
 
     def save(self, path: Path, directory: str | None = None) -> None:
-        """Keeps a copy of a file with the run."""
+        """Stores a copy of a file with the run."""
         self._client.log_artifact(self.run_id, str(path), directory)
 
     def tag(self, **tags: str) -> None:
@@ -53,14 +55,61 @@ class Run:
             self._client.set_tag(self.run_id, name, value)
 
     def end(self, status: str) -> None:
-        """`FINISHED`, `FAILED` or `KILLED`."""
+        """Ends the run as `FINISHED`, `FAILED` or `KILLED`."""
         self._client.set_terminated(self.run_id, status)
 
 
 def tracking_uri(config: Config) -> str:
-    """Where runs are kept: the configuration's, the environment's, or SQLite beside the output."""
+    """Returns the store of the configuration, of the environment, or SQLite beside the output."""
     default = f"sqlite:///{Path(config.output).resolve()}/mlflow.db"
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+def store_uri(given: str | None) -> str:
+    """Returns the store of an option, of the environment, or of the one output that is here.
+
+    Raises:
+        UserError: None is named, and the working directory has none, or several.
+    """
+    named = given or os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    stores = sorted(
+        {*Path().glob("mlflow.db"), *Path().glob("*/mlflow.db"), *Path().glob("*/*/mlflow.db")}
+    )
+    if len(stores) == 1:
+        return f"sqlite:///{stores[0].resolve()}"
+    problem = "there is none below this directory"
+    if stores:
+        problem = (
+            f"there are {len(stores)} below this directory, such as {stores[0]} and {stores[1]}"
+        )
+    raise UserError(
+        f"which MLflow store? {problem}; name it with --tracking-uri sqlite:////path/to/mlflow.db "
+        "or MLFLOW_TRACKING_URI."
+    )
+
+
+def is_missing(uri: str) -> bool:
+    """Returns whether a store is a SQLite file that MLflow would have to create."""
+    path = _sqlite_path(uri)
+    return path is not None and not path.exists()
+
+
+@lru_cache(maxsize=4)
+def mlflow_client(uri: str) -> Any:
+    """Opens the store of runs and of registered models, which takes far longer than a query.
+
+    Raises:
+        MlflowException: The store cannot be opened.
+    """
+    from mlflow import MlflowClient
+
+    quiet_engines()
+    path = _sqlite_path(uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def start_run(
@@ -70,10 +119,10 @@ def start_run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Run:
-    """A new run with the configuration as its parameters, or others, and further tags."""
+    """Starts a run with the configuration as its parameters, or others, and further tags."""
     from mlflow.entities import Param
 
-    client = _client(config)
+    client = mlflow_client(tracking_uri(config))
     experiment = _experiment(client, config)
     tags = {
         "mlflow.runName": name,
@@ -95,10 +144,10 @@ def start_run(
 
 
 def open_run(config: Config, run_id: str) -> Run | None:
-    """An earlier run, whatever its status; None where the store does not have it."""
+    """Opens an earlier run of any status; None where the store does not have it."""
     from mlflow.exceptions import MlflowException
 
-    client = _client(config)
+    client = mlflow_client(tracking_uri(config))
     try:
         client.get_run(run_id)
     except MlflowException:
@@ -107,44 +156,34 @@ def open_run(config: Config, run_id: str) -> Run | None:
 
 
 def _valid_name(name: str) -> str:
-    """`recall@10` becomes `recall_at_10`: MLflow allows few characters."""
+    """Turns `recall@10` into `recall_at_10`: MLflow allows few characters."""
     return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
 
 
-def _client(config: Config) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # The migrations of a new SQLite file log a page of lines, which tell a user nothing.
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
-
-    uri = tracking_uri(config)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri)
+def _sqlite_path(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _experiment(client: Any, config: Config) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(config.tracking.experiment)
-    if found is not None:
-        return found.experiment_id
-    uri = tracking_uri(config)
-    location = None
-    if uri.startswith("sqlite:///"):  # By default MLflow would take the working directory.
-        location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    if experiment is not None:
+        return experiment.experiment_id
+    path = _sqlite_path(tracking_uri(config))
+    # By default MLflow would take the working directory.
+    location = (path.parent / "mlartifacts").as_uri() if path is not None else None
     try:
         return client.create_experiment(config.tracking.experiment, artifact_location=location)
     except MlflowException:  # Another training was faster.
-        found = client.get_experiment_by_name(config.tracking.experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(config.tracking.experiment)
+        if experiment is None:
             raise
-        return found.experiment_id
+        return experiment.experiment_id
 
 
 def _code_version() -> dict[str, str]:
-    """The commit of the code, where it runs from a checkout."""
+    """Returns tags with the commit of the code, where it runs from a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -162,7 +201,7 @@ def _code_version() -> dict[str, str]:
 
 
 def _flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Leaves of a nested configuration: `training.epochs`, `features.item.genres.dim`."""
+    """Yields leaves of a nested configuration: `training.epochs`, `features.item.genres.dim`."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}.{key}" if prefix else key)

@@ -33,8 +33,8 @@ class RayExecutor:
             return {"index": row["index"], "result": pickle.dumps(result)}
 
         ensure_ray()
-        ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"index": index, "task": pickle.dumps(task)} for index, task in enumerate(tasks)]
         dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
+        dataset.context.enable_progress_bars = False
         for row in dataset.map(run_row).iter_rows():
             yield row["index"], pickle.loads(row["result"])

@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 
+from pipelines.process import quiet_engines
+
 # Size of plasma, which holds blocks on their way between tasks; Ray would take a third of memory.
 _LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
 # Ray gives its agent 15 seconds to start, which is too short where other processes want the cores.
@@ -12,8 +14,7 @@ _ATTEMPTS = 4
 
 def ensure_ray() -> None:
     """Connects to the cluster at RAY_ADDRESS, or starts Ray on this machine; once in a process."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # Importing ray.data sets its logger's.
+    quiet_engines()
     import ray
 
     if ray.is_initialized():

@@ -3,10 +3,10 @@
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from pipelines.prepared.reader import Prepared
+from pipelines.process import quiet_engines
 from recsys.checkpoint.state import load_weights
 from recsys.checkpoint.training_manifest import CHECKPOINT, TrainManifest
 from recsys.config.config import Config
-from recsys.distributed.ranks import silence_torchrec
 from recsys.model.two_tower import TwoTower, build_model
 
 
@@ -31,7 +31,7 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
             f"{config.train_dir} was trained on other data than {config.prepared_dir} holds; "
             "run `recsys train` again."
         )
-    silence_torchrec()
+    quiet_engines()
     model = build_model(prepared, manifest.config.model)
     load_weights(config.train_dir / CHECKPOINT, model)
     return model.eval(), manifest

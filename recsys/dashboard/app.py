@@ -1,7 +1,6 @@
 """The `dashboard` command: pages over all runs of an MLflow store, and the file of one run."""
 
 import logging
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from recsys.dashboard.run_store import RunStore
+from recsys.tracking import store_uri
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
 _INDEX = """<!DOCTYPE html>
@@ -82,34 +82,6 @@ def build_app(store: RunStore) -> Any:
         Input("title", "data"),
     )
     return app
-
-
-def store_uri(given: str | None) -> str:
-    """Returns the store of the option, of the environment, or of the one output that is here.
-
-    Args:
-        given: Value of the option; None where it was not given.
-
-    Raises:
-        UserError: No store is named, and the working directory has none, or several.
-    """
-    named = given or os.environ.get("MLFLOW_TRACKING_URI")
-    if named:
-        return named
-    stores = sorted(
-        {*Path().glob("mlflow.db"), *Path().glob("*/mlflow.db"), *Path().glob("*/*/mlflow.db")}
-    )
-    if len(stores) == 1:
-        return f"sqlite:///{stores[0].resolve()}"
-    problem = (
-        "there is none below this directory"
-        if not stores
-        else (f"there are {len(stores)} below this directory, such as {stores[0]} and {stores[1]}")
-    )
-    raise UserError(
-        f"which MLflow store? {problem}; name it with --tracking-uri sqlite:////path/to/mlflow.db "
-        "or MLFLOW_TRACKING_URI."
-    )
 
 
 def serve(uri: str | None, *, host: str, port: int) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from feature_store.core.errors import UserError
 from recsys.reports.run.run_data import RunData
+from recsys.tracking import is_missing, mlflow_client
 
 # Age that the list of runs may have, and number of runs kept in memory.
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
@@ -67,16 +68,15 @@ class RunStore:
     """
 
     def __init__(self, uri: str) -> None:
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        if is_missing(uri):
             raise UserError(
                 f"there is no MLflow store {uri}; train first, or name another with "
                 "--tracking-uri or MLFLOW_TRACKING_URI."
             )
         try:
-            self._client: Any = MlflowClient(tracking_uri=uri)
+            self._client: Any = mlflow_client(uri)
         except MlflowException as error:
             raise UserError(f"cannot open the MLflow store {uri}: {error.message}") from error
         self._uri = uri

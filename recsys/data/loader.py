@@ -17,7 +17,7 @@ from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 
 # Batches that are built ahead of training: enough to fill all lanes when an epoch begins.
-_PREFETCH = 8
+PREFETCH = 8
 # Executions, each with one task at a time, that build a rank's batches in turn.
 _STREAMS = 2
 # Row groups of each lane that a task reads.
@@ -50,7 +50,7 @@ class Prefetched(Iterator[T], Generic[T]):
     """
 
     def __init__(self, source: Generator[T, None, None]) -> None:
-        self._ready: queue.Queue[T | _End] = queue.Queue(_PREFETCH)
+        self._ready: queue.Queue[T | _End] = queue.Queue(PREFETCH)
         self._stopped = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(source,), name="loader", daemon=True
@@ -171,16 +171,7 @@ def ray_batches(
 
         firsts = list(range(from_step, stop, steps))
         dataset = ray.data.from_items(firsts, override_num_blocks=len(firsts))
-        # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
-        # waits until its batches are read, the other ranks' cannot start, and that rank waits for
-        # theirs.
-        built = dataset.flat_map(build, fn_kwargs={"turn": turn}, num_cpus=0, concurrency=1)
-        return iter(built.iter_rows())
-
-    def stream() -> Generator[HostBatch, None, None]:
-        import ray.data
-
-        context = ray.data.DataContext.get_current()
+        context = dataset.context
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources(
             object_store_memory=_WAITING_BYTES // _STREAMS
@@ -188,6 +179,13 @@ def ray_batches(
         context.enable_progress_bars = False
         context.target_max_block_size = _BLOCK_BYTES
         context.custom_execution_callback_classes = [pacing()]
+        # Tasks that asked for CPUs could deadlock: where one rank's task holds the last of them and
+        # waits until its batches are read, the other ranks' cannot start, and that rank waits for
+        # theirs.
+        built = dataset.flat_map(build, fn_kwargs={"turn": turn}, num_cpus=0, concurrency=1)
+        return iter(built.iter_rows())
+
+    def stream() -> Generator[HostBatch, None, None]:
         streams = [rows(turn) for turn in range(_STREAMS)]
         for step in range(from_step, stop):
             yield pickle.loads(next(streams[step % _STREAMS])["batch"])

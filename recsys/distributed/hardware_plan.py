@@ -12,6 +12,7 @@ from torchrec.distributed.planner import Topology
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
+from pipelines.process import quiet_engines
 from recsys.config.config import Config
 from recsys.config.load import parse_assignment
 from recsys.data.builder import BatchBuilder
@@ -19,13 +20,12 @@ from recsys.data.plan import plan_training
 from recsys.data.reader import read_steps
 from recsys.distributed.plan_table import TablePlan, format_plan, table_plans
 from recsys.distributed.planner import Load, Placement, place
-from recsys.distributed.ranks import silence_torchrec
 from recsys.distributed.sharding import set_precision
 from recsys.model.two_tower import TwoTower, build_model
 
 _GIB, _MIB = 2**30, 2**20
 _RANKS_OF_MACHINE = 8
-# Of a dense parameter: itself, its gradient, and two moments; float32 each.
+# Bytes for a dense parameter, its gradient and two moments; float32 each.
 _DENSE_BYTES = 16
 
 
@@ -34,11 +34,11 @@ class Hardware:
     """Machines, all alike.
 
     Attributes:
-        world_size: Ranks: GPUs, or processes of a CPU.
-        local_world_size: Of them on one machine.
-        device: Of the tables.
+        world_size: Number of ranks: GPUs, or processes of a CPU.
+        local_world_size: Number of ranks on one machine.
+        device: Device of the tables.
         hbm_gib: Memory of a GPU.
-        ddr_gib: The machine's memory, for each of its ranks.
+        ddr_gib: Memory of the machine for each of its ranks.
     """
 
     world_size: int
@@ -59,7 +59,7 @@ class Hardware:
         """Checks what a user asks for; without a local size, machines have up to 8 ranks.
 
         Raises:
-            UserError: The device is unknown, or machines have not all as many ranks.
+            UserError: The device is unknown, or machines would have different numbers of ranks.
         """
         local = local_world_size or min(_RANKS_OF_MACHINE, world_size)
         if device not in ("cpu", "cuda"):
@@ -74,15 +74,15 @@ class Hardware:
 
 @dataclass(frozen=True)
 class RankPlan:
-    """What one rank holds and does.
+    """One rank's memory and time.
 
     Attributes:
-        rank: From 0.
-        table_bytes: Of tables and their optimizer's state.
-        lookup_bytes: Of lookups' inputs and outputs, as TorchRec reckons them.
-        gpu_bytes: Of all these, in the GPU's memory.
-        machine_bytes: Of all these, in the machine's memory.
-        milliseconds: Of a step's lookups, their updates and exchange, one after the other.
+        rank: Number of the rank, from 0.
+        table_bytes: Bytes of tables and their optimizer's state.
+        lookup_bytes: Bytes of the inputs and outputs of lookups, by TorchRec's estimate.
+        gpu_bytes: Bytes of all these in the GPU's memory.
+        machine_bytes: Bytes of all these in the machine's memory.
+        milliseconds: Time of a step's lookups, their updates and exchange, one after the other.
     """
 
     rank: int
@@ -98,11 +98,11 @@ class HardwarePlan:
     """A plan that fits.
 
     Attributes:
-        hardware: As asked for.
-        rows: Of the stacked batch of each rank.
-        tables: Where each is.
-        ranks: Each one's share.
-        dense_bytes: Of the towers on every rank, with gradients and moments.
+        hardware: Hardware that was asked for.
+        rows: Number of rows of the stacked batch on each rank.
+        tables: Placement of each table.
+        ranks: Memory and time of each rank.
+        dense_bytes: Bytes of the towers on every rank, with gradients and moments.
     """
 
     hardware: Hardware
@@ -112,7 +112,7 @@ class HardwarePlan:
     dense_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As nested dictionaries."""
+        """Returns nested dictionaries."""
         return asdict(self)
 
 
@@ -126,14 +126,14 @@ def plan_hardware(
     `torchrec.distributed.planner.constants`): to compare plans, not to predict a clock.
 
     Args:
-        config: The prepared data must be there.
-        hardware: To plan for.
-        rows: By feature, such as `item.item_id`: rows of its table instead of today's.
+        config: Configuration; its prepared data must exist.
+        hardware: Hardware to plan for.
+        rows: Number of rows of a table instead of today's, by feature such as `item.item_id`.
 
     Raises:
         UserError: A feature in `rows` has no table, or the tables do not fit.
     """
-    silence_torchrec()
+    quiet_engines()
     prepared = Prepared(config.prepared_dir)
     if config.training.batch_size < hardware.world_size:
         raise UserError(
@@ -161,7 +161,7 @@ def plan_hardware(
 
 
 def format_hardware_plan(plan: HardwarePlan) -> str:
-    """The tables, then the extremes of the ranks."""
+    """Formats the tables, then the extremes of the ranks."""
     hardware = plan.hardware
     fullest, emptiest = max(plan.ranks, key=_held), min(plan.ranks, key=_held)
     slowest = max(plan.ranks, key=lambda rank: rank.milliseconds)
@@ -169,9 +169,9 @@ def format_hardware_plan(plan: HardwarePlan) -> str:
     is_cuda = hardware.device == "cuda"
     gpu = max(rank.gpu_bytes for rank in plan.ranks) + (plan.dense_bytes if is_cuda else 0)
     machine = max(rank.machine_bytes for rank in plan.ranks) + (0 if is_cuda else plan.dense_bytes)
-    memory = [_share(machine, hardware.ddr_gib, "machine")]
+    memory = [_used(machine, hardware.ddr_gib, "machine")]
     if is_cuda:
-        memory.insert(0, _share(gpu, hardware.hbm_gib, "GPU"))
+        memory.insert(0, _used(gpu, hardware.hbm_gib, "GPU"))
 
     def line(name: str, rank: RankPlan) -> str:
         return (
@@ -194,7 +194,7 @@ def format_hardware_plan(plan: HardwarePlan) -> str:
     )
 
 
-def _share(used: int, capacity: float, name: str) -> str:
+def _used(used: int, capacity: float, name: str) -> str:
     return f"{used / _GIB:,.2f} of {capacity:,.1f} GiB of the {name}"
 
 
@@ -203,18 +203,18 @@ def _held(rank: RankPlan) -> int:
 
 
 def parse_rows(options: Sequence[str]) -> dict[str, int]:
-    """Of options such as `item.item_id=2000000000`.
+    """Parses options such as `item.item_id=2000000000`.
 
     Raises:
         UserError: One of them is not of this form.
     """
-    found = {}
+    rows = {}
     for option in options:
         name, value = parse_assignment("--rows", option, "feature=rows")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"--rows {option!r}: expected a whole number of rows.")
-        found[name] = value
-    return found
+        rows[name] = value
+    return rows
 
 
 def _with_rows(
@@ -233,7 +233,7 @@ def _with_rows(
 
 
 def _load(prepared: Prepared, config: Config, world_size: int) -> Load:
-    """Of the first batch, on rank 0."""
+    """Measures the first batch on rank 0."""
     training = config.training
     plan = plan_training(
         prepared.examples("train"),
@@ -243,12 +243,10 @@ def _load(prepared: Prepared, config: Config, world_size: int) -> Load:
         seed=training.seed,
     )
     builder = BatchBuilder(prepared, config)
-    share = next(read_steps(plan, 0, 1, 0, world_size))
-    host = builder.training(share, 0, world_size)
-    keys = builder.keys()
-    lengths = host.lengths
-    values = lengths.mean(axis=1) if lengths.shape[1] else lengths.sum(axis=1)
-    return Load(lengths.shape[1], dict(zip(keys, values.tolist(), strict=True)))
+    local = next(read_steps(plan, 0, 1, 0, world_size))
+    host = builder.training(local, 0, world_size)
+    values = host.lengths.mean(axis=1) if host.num_rows else host.lengths.sum(axis=1)
+    return Load(host.num_rows, dict(zip(builder.keys(), values.tolist(), strict=True)))
 
 
 def _topology(hardware: Hardware) -> Topology:
@@ -262,7 +260,7 @@ def _topology(hardware: Hardware) -> Topology:
 
 
 def _ranks(placement: Placement, tables: Sequence[TablePlan], hardware: Hardware) -> list[RankPlan]:
-    found = []
+    ranks = []
     for rank in range(hardware.world_size):
         shards = [
             shard for option in placement.options for shard in option.shards if shard.rank == rank
@@ -271,8 +269,8 @@ def _ranks(placement: Placement, tables: Sequence[TablePlan], hardware: Hardware
         gpu = sum(shard.storage.hbm for shard in shards if shard.storage is not None)
         machine = sum(shard.storage.ddr for shard in shards if shard.storage is not None)
         time = sum(shard.perf.total for shard in shards if shard.perf is not None)
-        found.append(RankPlan(rank, held, max(0, gpu + machine - held), gpu, machine, time))
-    return found
+        ranks.append(RankPlan(rank, held, max(0, gpu + machine - held), gpu, machine, time))
+    return ranks
 
 
 def _dense_parameters(model: TwoTower) -> int:

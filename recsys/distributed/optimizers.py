@@ -33,7 +33,7 @@ _FUSED = {
 
 
 def fused_settings(settings: TrainingConfig) -> dict[str, Any]:
-    """What TorchRec's sharders hand to the fused kernels."""
+    """Returns the settings that TorchRec's sharders hand to the fused kernels."""
     fused = {
         "optimizer": _FUSED[settings.sparse_optimizer],
         "learning_rate": settings.sparse_learning_rate,
@@ -44,7 +44,7 @@ def fused_settings(settings: TrainingConfig) -> dict[str, Any]:
 
 
 def state_bytes(rows: int, columns: int, settings: TrainingConfig) -> int:
-    """What the optimizer keeps of a table, or of a part of one."""
+    """Returns the bytes of optimizer state of a table, or of a part of one."""
     per_row = {"rowwise_adagrad": 1, "adam": 2 * columns, "sgd": 0}[settings.sparse_optimizer]
     return 4 * rows * per_row
 
@@ -57,7 +57,7 @@ class Optimizers:
         settings: The kinds, learning rates and weight decay.
 
     Attributes:
-        combined: Of every parameter, by name; what a checkpoint holds.
+        combined: Optimizer of every parameter, by name; a checkpoint holds its state.
         dense: The parameters that are no tables.
     """
 
@@ -65,7 +65,7 @@ class Optimizers:
         self._settings = settings
         self._fused = sharded.fused_optimizer
         parameters, state = dict(sharded.named_parameters()), sharded.state_dict()
-        # A rank also lists tables that are on other ranks, and no optimizer of its own has.
+        # A rank also lists tables of other ranks, which none of its own optimizers has.
         replicated = {
             name: parameter
             for name, parameter in parameters.items()
@@ -118,7 +118,7 @@ class Optimizers:
 def _dense_optimizer(
     parameters: Mapping[str, Tensor], settings: TrainingConfig
 ) -> torch.optim.Optimizer:
-    # Of vectors and numbers: biases, scales of norms, defaults and the temperature.
+    # Weight decay is for matrices: not for biases, scales of norms, defaults and the temperature.
     decayed = [parameter for parameter in parameters.values() if parameter.ndim > 1]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
     groups = [
@@ -134,13 +134,13 @@ def _dense_optimizer(
 
 
 class ReplicatedTables(KeyedOptimizer):
-    """Of tables with a copy on each rank: the arithmetic and the state of the fused kernels.
+    """Optimizer of tables with a copy on each rank: arithmetic and state of the fused kernels.
 
     Rows without a gradient stay as they are, so that it is the same as if the tables were sharded.
 
     Args:
-        tables: By name, each [rows, dim].
-        settings: The kind and the learning rate.
+        tables: Tables by name, each [rows, dim].
+        settings: Kind of the optimizer and learning rate.
     """
 
     def __init__(self, tables: Mapping[str, Tensor], settings: TrainingConfig) -> None:
@@ -161,8 +161,7 @@ class ReplicatedTables(KeyedOptimizer):
             if gradient is None:
                 continue
             rows = gradient.any(dim=1).nonzero().squeeze(1)
-            found = gradient[rows].float()
-            change = self._update(found, rows, *self.state[table].values())
+            change = self._update(gradient[rows].float(), rows, *self.state[table].values())
             table[rows] = (table[rows].float() - group["lr"] * change).to(table.dtype)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -173,7 +172,7 @@ class ReplicatedTables(KeyedOptimizer):
 
 
 def _state(name: str, table: Tensor, settings: TrainingConfig) -> dict[str, Tensor]:
-    """Named as the fused optimizer's, so that a checkpoint can be loaded into either."""
+    """Returns state with the fused optimizer's names: a checkpoint can be loaded into either."""
     if settings.sparse_optimizer == "sgd":
         return {}
     rows, dim = table.shape
@@ -187,13 +186,13 @@ def _state(name: str, table: Tensor, settings: TrainingConfig) -> dict[str, Tens
 
 
 def _rowwise_adagrad(gradient: Tensor, rows: Tensor, sums: Tensor) -> Tensor:
-    """Adagrad (Duchi et al. 2011) with one sum for each row: of the mean of its squares."""
+    """Applies Adagrad (Duchi et al. 2011) with one sum a row, that of the mean of its squares."""
     sums[rows] += gradient.square().mean(dim=1)
     return gradient / (sums[rows].sqrt()[:, None] + _EPSILON)
 
 
 def _adam(gradient: Tensor, rows: Tensor, means: Tensor, squares: Tensor, step: Tensor) -> Tensor:
-    """Adam (Kingma and Ba 2015), where a row's moments wait while it has no gradient."""
+    """Applies Adam (Kingma and Ba 2015); a row's moments wait while it has no gradient."""
     step += 1
     means[rows] = torch.lerp(gradient, means[rows], _BETAS[0])
     squares[rows] = torch.lerp(gradient.square(), squares[rows], _BETAS[1])

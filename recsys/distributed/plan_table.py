@@ -17,16 +17,16 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class TablePlan:
-    """Where a table is.
+    """Placement of a table.
 
     Attributes:
-        feature: Such as `item.genres`.
-        rows: Of the whole table.
-        dim: Its columns.
-        precision: Such as FP32.
-        type: Such as row_wise.
-        kernel: Such as fused.
-        bytes: By rank: of weights, optimizer state, and the gradient of a replicated table.
+        feature: Feature of the table, such as `item.genres`.
+        rows: Number of rows of the whole table.
+        dim: Number of columns.
+        precision: Data type, such as fp32.
+        type: Sharding type, such as row_wise.
+        kernel: Compute kernel, such as fused.
+        bytes: Bytes of weights, optimizer state, and the gradient of a replicated table, by rank.
     """
 
     feature: str
@@ -41,16 +41,16 @@ class TablePlan:
 def table_plans(
     plan: ShardingPlan, configs: Iterable[EmbeddingBagConfig], training: TrainingConfig, ranks: int
 ) -> list[TablePlan]:
-    """What a plan does with each table.
+    """Returns the placement of each table of a plan.
 
     Args:
-        plan: Of one collection of tables.
-        configs: Of its tables.
-        training: The tables' optimizer.
-        ranks: Over which the plan is.
+        plan: Plan of one collection of tables.
+        configs: Configurations of its tables.
+        training: Training settings; the tables' optimizer is used.
+        ranks: Number of ranks that the plan is for.
     """
     (placed,) = plan.plan.values()
-    found = []
+    tables = []
     for config in configs:
         sharding = placed[config.name]
         rows, dim = config.num_embeddings, config.embedding_dim
@@ -65,7 +65,7 @@ def table_plans(
             weights = math.prod(size) * DATA_TYPE_NUM_BITS[config.data_type] // 8
             copies = 2 if sharding.sharding_type == "data_parallel" else 1  # And the gradient.
             held[rank] += copies * weights + state_bytes(size[0], size[1], training)
-        found.append(
+        tables.append(
             TablePlan(
                 feature=config.feature_names[0],
                 rows=rows,
@@ -76,11 +76,11 @@ def table_plans(
                 bytes=dict(held),
             )
         )
-    return found
+    return tables
 
 
 def format_plan(tables: Sequence[TablePlan]) -> str:
-    """Lines in columns; sizes are of the rank that holds most of the table."""
+    """Formats lines in columns; sizes are those of the rank that holds most of the table."""
     cells = [["table", "rows", "dim", "precision", "type", "kernel", "ranks", "MiB a rank"]]
     for table in tables:
         cells.append(
@@ -121,7 +121,7 @@ def _mib(size: int) -> str:
 
 
 def _ranges(ranks: Sequence[int]) -> str:
-    """Such as `0-3, 7`."""
+    """Formats ranks as in `0-3,7`."""
     parts: list[list[int]] = []
     for rank in ranks:
         if parts and rank == parts[-1][1] + 1:

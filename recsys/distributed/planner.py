@@ -1,4 +1,4 @@
-"""Where tables go: a rule, the configuration's exceptions, and TorchRec's planner."""
+"""Placement of tables: a rule, the configuration's exceptions, and TorchRec's planner."""
 
 import logging
 import os
@@ -38,9 +38,9 @@ DATA_TYPES = {"fp32": DataType.FP32, "fp16": DataType.FP16, "bf16": DataType.BF1
 # The others keep parts of a table on the ranks of one machine, for which there is no gloo code.
 _CPU_TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
 _GIB = 2**30
-# Of a GPU's memory: for what else runs there.
+# Fraction of a GPU's memory for what else runs there.
 _RESERVED = 0.15
-# Of a fused table's columns.
+# Columns of a part of a fused table are a multiple of it.
 _ALIGNMENT = 4
 
 
@@ -48,24 +48,24 @@ class TableSharder(EmbeddingBagCollectionSharder):
     """Offers row-wise sharding on CPU too: it works over gloo, but stock sharders leave it out."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
-        """All that the configuration can ask for."""
+        """Returns all types that the configuration can ask for."""
         if compute_device_type == "cpu":
             return list(_CPU_TYPES)
         return [kind.value for kind in ShardingType]
 
 
 def table_sharder(training: TrainingConfig) -> TableSharder:
-    """Shards tables with the configured optimizer."""
+    """Returns a sharder with the configured optimizer."""
     return TableSharder(fused_params=fused_settings(training))
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one step asks of the tables, on one rank.
+    """Lookups of one step on one rank.
 
     Attributes:
-        rows: Of the stacked batch.
-        values: Of each feature, for each row.
+        rows: Number of rows of the stacked batch.
+        values: Average number of values in a row, by feature.
     """
 
     rows: int
@@ -74,11 +74,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Placement:
-    """A plan, and what the planner reckons of it.
+    """A plan, and the planner's estimates of it.
 
     Attributes:
-        plan: For `DistributedModelParallel`.
-        options: One for each table: the chosen kind and its shards.
+        plan: Plan for `DistributedModelParallel`.
+        options: Chosen kind and shards of each table.
         topology: The hardware.
     """
 
@@ -94,22 +94,26 @@ def place(
     sharding: ShardingConfig,
     topology: Topology,
     load: Load | None = None,
+    column_parts: int | None = None,
 ) -> Placement:
     """Plans without a process group.
 
     Args:
-        module: Holds the tables, which may be on the meta device.
-        configs: Of the tables.
-        training: Its optimizer and batch size are used.
+        module: Module that holds the tables, which may be on the meta device.
+        configs: Configurations of the tables.
+        training: Training settings; the optimizer and the batch size are used.
         sharding: The rule and its exceptions.
         topology: The hardware.
-        load: None: one value of each feature for each row.
+        load: Lookups of a step; None: one value of each feature for each row.
+        column_parts: Most parts of a table in column-wise sharding; None: one for each rank.
 
     Raises:
         UserError: A table cannot be sharded as the configuration says, or does not fit.
     """
+    parts = column_parts or topology.world_size
     constraints = {
-        config.name: _constraints(config, training, sharding, topology, load) for config in configs
+        config.name: _constraints(config, training, sharding, topology, load, parts)
+        for config in configs
     }
     rows = load.rows if load is not None else training.batch_size // topology.world_size
     sharder = table_sharder(training)
@@ -134,12 +138,12 @@ def place(
 
 
 def topology_of(device: str, world_size: int, memory: int | None = None) -> Topology:
-    """Of the ranks that run now, all alike.
+    """Returns the hardware of the ranks that run now, all alike.
 
     Args:
-        device: cpu or cuda.
-        world_size: Ranks.
-        memory: Bytes of each rank's device; None: of this machine's memory, shared by its ranks.
+        device: Device of the tables, cpu or cuda.
+        world_size: Number of ranks.
+        memory: Bytes of each rank's GPU; on a CPU the ranks of a machine share its memory.
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // local
@@ -165,7 +169,7 @@ class _StorageEstimator(EmbeddingStorageEstimator):
         self._training = training
 
     def estimate(self, sharding_options: list[ShardingOption], *args: Any, **kwargs: Any) -> None:
-        """Is called by the planner."""
+        """Estimates the storage of options; the planner calls it."""
         super().estimate(sharding_options, *args, **kwargs)
         for option in sharding_options:
             for shard in option.shards:
@@ -174,14 +178,14 @@ class _StorageEstimator(EmbeddingStorageEstimator):
                 state = state_bytes(rows, columns, self._training)
                 if option.sharding_type == ShardingType.DATA_PARALLEL.value:
                     state += rows * columns * option.tensor.element_size()  # The gradient.
-                # Where most of the table is.
+                # The state lies with most of the table.
                 is_in_gpu = shard.storage.hbm > shard.storage.ddr
                 shard.storage += Storage(state, 0) if is_in_gpu else Storage(0, state)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The planner warns by the root logger that a replicated table is in no parts."""
+    """Silences a warning by the root logger that a replicated table is in no parts."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("Sharding spec not found")
@@ -199,7 +203,7 @@ class _Chosen(Stats):
     options: list[ShardingOption]
 
     def log(self, *args: object, best_plan: list[ShardingOption], **kwargs: object) -> None:
-        """Is called by the planner."""
+        """Takes the best plan; the planner calls it."""
         self.options = best_plan
 
 
@@ -209,9 +213,9 @@ def _constraints(
     sharding: ShardingConfig,
     topology: Topology,
     load: Load | None,
+    column_parts: int,
 ) -> ParameterConstraints:
-    feature = config.feature_names[0]
-    device, ranks = topology.compute_device, topology.world_size
+    feature, device = config.feature_names[0], topology.compute_device
     kind = _sharding_type(config, training, sharding, device)
     wanted = sharding.table(feature)
     kernel = EmbeddingComputeKernel(wanted.kernel or "fused")
@@ -221,7 +225,7 @@ def _constraints(
     return ParameterConstraints(
         sharding_types=[kind],
         compute_kernels=[kernel.value],
-        min_partition=_columns(config.embedding_dim, ranks),
+        min_partition=part_columns(config.embedding_dim, column_parts),
         pooling_factors=[load.values[f] if load is not None else 1.0 for f in config.feature_names],
         is_weighted=True,
     )
@@ -232,7 +236,7 @@ def _sharding_type(
 ) -> str:
     feature = config.feature_names[0]
     wanted = sharding.table(feature).type
-    # Of fbgemm's fused kernels only those of a GPU have Adam.
+    # Only fbgemm's fused kernels of a GPU have Adam.
     is_replicated = training.sparse_optimizer == "adam" and device == "cpu"
     if is_replicated and wanted not in (None, "data_parallel"):
         raise UserError(
@@ -266,14 +270,14 @@ def _check_device(
         )
 
 
-def _columns(dim: int, ranks: int) -> int:
-    """Of a part in column-wise sharding: as few as there are ranks for, in equal parts."""
-    fits = [n for n in range(_ALIGNMENT, dim, _ALIGNMENT) if dim % n == 0 and dim // n <= ranks]
+def part_columns(dim: int, parts: int) -> int:
+    """Returns the width of equal parts of a table: as many as can be, and at most `parts`."""
+    fits = [n for n in range(_ALIGNMENT, dim, _ALIGNMENT) if dim % n == 0 and dim // n <= parts]
     return min(fits, default=dim)
 
 
 def _misfit(options: Sequence[ShardingOption], free: Topology, names: Mapping[str, str]) -> str:
-    """Which table does not fit, and by how much."""
+    """Describes which table does not fit, and by how much."""
     kind = "hbm" if free.compute_device == "cuda" else "ddr"
     room = min(getattr(device.storage, kind) for device in free.devices)
 

@@ -1,13 +1,9 @@
-"""The processes of a training: what each sets up, and that all are told the same."""
+"""The processes of a training: a check that all of them see the same."""
 
-import logging
-import os
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from feature_store.core.errors import UserError
@@ -15,22 +11,6 @@ from feature_store.core.manifests import fingerprint
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.data.plan import TrainingPlan
-
-
-def silence_torchrec() -> None:
-    """Its planner and deprecations write pages that a user can do nothing about."""
-    for name in ("torchrec", "torch.fx._symbolic_trace"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
-    warnings.filterwarnings("ignore", "`torch.distributed", category=FutureWarning)
-    # Of replicated tables, whose gradients are right: the parity tests compare them.
-    warnings.filterwarnings("ignore", "fbgemm::dense_embedding", category=UserWarning)
-    warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
-
-
-def use_cores(ranks_on_machine: int) -> None:
-    """Shares the machine's cores between its ranks."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_on_machine))
 
 
 def check_ranks_agree(
@@ -41,10 +21,10 @@ def check_ranks_agree(
     Ranks that differ would train on batches of different examples, or wait for each other for ever.
 
     Args:
-        config: Of this rank.
-        prepared: The data that this rank sees.
-        plan: The order of examples.
-        checkpoint: The name of the one that this rank would go on from.
+        config: Configuration of this rank.
+        prepared: Data that this rank sees.
+        plan: Order of the examples.
+        checkpoint: Name of the checkpoint that this rank would resume from.
 
     Raises:
         UserError: On every rank, where one of them differs.

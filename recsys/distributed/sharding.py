@@ -30,7 +30,7 @@ from recsys.distributed.plan_table import TablePlan, table_plans
 from recsys.distributed.planner import DATA_TYPES, place, table_sharder, topology_of
 from recsys.model.two_tower import TwoTower
 
-# Rows that are initialised at once, which bounds the memory that it takes.
+# Rows that are initialised at once, which bounds the memory for it.
 _INIT_ROWS = 65_536
 
 
@@ -40,27 +40,29 @@ def shard(
     training: TrainingConfig,
     sharding: ShardingConfig,
     device: torch.device,
+    column_parts: int | None = None,
 ) -> tuple[DistributedModelParallel, list[TablePlan]]:
     """Shards the tables of `module` over the process group and replicates the rest.
 
     A collective call: rank 0 plans for all.
 
     Args:
-        module: Holds `model`, whose tables are on the meta device.
+        module: Module that holds `model`, whose tables are on the meta device.
         model: The model.
-        training: Its seed, batch size and the tables' optimizer are used.
-        sharding: Which table is sharded how.
-        device: Of this rank.
+        training: Training settings; the seed, batch size and the tables' optimizer are used.
+        sharding: Sharding of each table.
+        device: Device of this rank.
+        column_parts: Most parts of a table in column-wise sharding; None: one for each rank.
 
     Returns:
-        The sharded module, and where its tables are.
+        The sharded module, and the placement of its tables.
 
     Raises:
         UserError: A table cannot be sharded as the configuration says, or does not fit.
     """
     set_precision(model, sharding)
     configs = model.tables.embedding_bag_configs()
-    plan = _agreed_plan(module, model, training, sharding, device)
+    plan = _agreed_plan(module, model, training, sharding, device, column_parts)
     sharded = DistributedModelParallel(
         module,
         env=ShardingEnv.from_process_group(dist.group.WORLD),
@@ -74,23 +76,30 @@ def shard(
 
 
 def _hold_bag_weights_constant(sharded: nn.Module) -> None:
-    """Spares the gradient of the weights of bags, which nobody learns.
+    """Skips the gradient of the weights of bags, which are not learnt.
 
-    FBGEMM computes it unless it is told otherwise; on a CPU that takes longer than the rest of a
-    table's backward pass.
+    FBGEMM computes it by default; on a CPU that takes longer than the rest of a table's backward
+    pass.
     """
     kernels = (SplitTableBatchedEmbeddingBagsCodegen, DenseTableBatchedEmbeddingBagsCodegen)
     for tables in sharded.modules():
         if not isinstance(tables, ShardedEmbeddingBagCollection):
             continue
-        # It keeps them from `modules()`, and has no public way to them.
-        for module in chain.from_iterable(lookup.modules() for lookup in tables._lookups):
+        for module in lookup_modules(tables):
             if isinstance(module, kernels):
                 features = len(module.D_offsets) - 1
                 learnt = torch.zeros(features, dtype=torch.int32, device=module.D_offsets.device)
                 module.register_forward_pre_hook(
                     partial(_with_argument, "feature_requires_grad", learnt), with_kwargs=True
                 )
+
+
+def lookup_modules(tables: ShardedEmbeddingBagCollection) -> Iterator[nn.Module]:
+    """Yields the modules that look rows up, FBGEMM's kernels among them.
+
+    A collection keeps them from `modules()`, and has no public way to them; seen in TorchRec 1.8.
+    """
+    return chain.from_iterable(lookup.modules() for lookup in tables._lookups)
 
 
 def _with_argument(
@@ -118,22 +127,26 @@ def _agreed_plan(
     training: TrainingConfig,
     sharding: ShardingConfig,
     device: torch.device,
+    column_parts: int | None,
 ) -> ShardingPlan:
-    """Rank 0's, or its error, on every rank."""
-    found: list[Any] = [None]
+    """Returns rank 0's plan, or raises its error, on every rank."""
+    answer: list[Any] = [None]
     if dist.get_rank() == 0:
         is_cuda = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if is_cuda else None
         topology = topology_of(device.type, dist.get_world_size(), memory)
         configs = model.tables.embedding_bag_configs()
         try:
-            found[0] = place(module, configs, training, sharding, topology).plan
+            placement = place(
+                module, configs, training, sharding, topology, column_parts=column_parts
+            )
+            answer[0] = placement.plan
         except UserError as error:
-            found[0] = error
-    dist.broadcast_object_list(found)
-    if isinstance(found[0], UserError):
-        raise found[0]
-    return found[0]
+            answer[0] = error
+    dist.broadcast_object_list(answer)
+    if isinstance(answer[0], UserError):
+        raise answer[0]
+    return answer[0]
 
 
 def initialise_tables(module: nn.Module, seed: int) -> None:
@@ -150,7 +163,7 @@ def initialise_tables(module: nn.Module, seed: int) -> None:
 
 
 def _local_parts(weight: Any) -> Iterator[tuple[Tensor, tuple[int, int]]]:
-    """This rank's shards of a table, each with the row and the column that it begins at."""
+    """Yields this rank's shards of a table, each with the row and the column that it begins at."""
     if isinstance(weight, ShardedTensor):
         for part in weight.local_shards():
             first_row, first_column = part.metadata.shard_offsets

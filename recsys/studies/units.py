@@ -1,6 +1,5 @@
 """Trainings of a study: each is done once, in a Ray worker, and leaves a small result."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
+from pipelines.process import use_threads
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.evaluation.per_query import PER_QUERY
@@ -151,13 +151,10 @@ def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str]
 
 def _run_unit(document: str, is_tested: bool, threads: int) -> str:
     """Trains in a worker; leaves only the result and, for a test, its evaluation."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
+    use_threads(threads)
     from recsys.stages.evaluate import evaluate
     from recsys.stages.train import train
 
-    torch.set_num_threads(threads)
     config = Config.model_validate_json(document)
     directory = Path(config.output)
     try:

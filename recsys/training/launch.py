@@ -1,7 +1,5 @@
 """Starts the ranks of a training: in this process, or as workers of Ray Train."""
 
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +9,9 @@ import torch.distributed as dist
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
+from pipelines.process import quiet_engines, thread_share, use_all_cores, use_threads
 from recsys.config.training import RayTrainConfig, TrainingConfig
 from recsys.data.loader import in_process_batches, ray_batches
-from recsys.distributed.ranks import use_cores
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun
 
@@ -32,8 +30,7 @@ def launch(run: TrainingRun) -> None:
     settings = run.config.training
     if settings.ray is None:
         device = device_of(settings, local_rank=0)
-        if "OMP_NUM_THREADS" not in os.environ:  # Whoever sets it has a share of the cores in mind.
-            use_cores(1)
+        use_all_cores()
         with single_process_group(device):
             train_on_rank(run, device, in_process_batches)
     else:
@@ -82,8 +79,7 @@ def _launch_ray(run: TrainingRun, settings: TrainingConfig, ray_train: RayTrainC
     from pipelines.executor.session import ensure_ray
 
     ensure_ray()
-    for name in ("ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_engines()
     use_gpu = settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     mistake = run.work_dir / _MISTAKE_FILE
     mistake.unlink(missing_ok=True)
@@ -114,7 +110,7 @@ def _ray_worker(options: dict[str, Any]) -> None:
     from ray.train import get_context
 
     run, context = TrainingRun.model_validate_json(options["run"]), get_context()
-    use_cores(context.get_local_world_size())
+    use_threads(thread_share(context.get_local_world_size()))
     mistake = run.work_dir / _MISTAKE_FILE
     if mistake.exists():
         return

@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from feature_store.core.files import write_text
 from pipelines.prepared.reader import Prepared
+from pipelines.process import quiet_engines
 from recsys.checkpoint.manifest import latest_checkpoint
 from recsys.checkpoint.state import restore, warm_start
 from recsys.checkpoint.table_rows import forgotten_rows, table_rows
@@ -17,7 +18,7 @@ from recsys.data.loader import BatchSource, TimedIterator
 from recsys.data.plan import TrainingPlan
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.plan_table import format_plan
-from recsys.distributed.ranks import check_ranks_agree, silence_torchrec
+from recsys.distributed.ranks import check_ranks_agree
 from recsys.distributed.sharding import shard
 from recsys.model.two_tower import build_model, table_name
 from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
@@ -48,7 +49,7 @@ def train_on_rank(
     Raises:
         UserError: A number is no longer finite, the disk is full, or the ranks see different files.
     """
-    silence_torchrec()
+    quiet_engines()
     config = run.config
     use_determinism(config.training)
     prepared = Prepared(config.prepared_dir)

@@ -5,8 +5,6 @@ latest validation of a trial, where training keeps the best one.
 """
 
 import json
-import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipelines.executor.session import ensure_ray
+from pipelines.process import quiet_tune
 from recsys.config.config import Config
 from recsys.config.tuning import Range
 from recsys.tuning.journal import Trial
@@ -33,9 +32,6 @@ _REDUCTION = 3
 _RESTARTS = 1
 _CORES_OF_TRIAL = 4
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # The new one prints boxes, whatever is asked.
-
 
 def run_search(search: Search, work_dir: Path, say: Callable[[Trial], None]) -> None:
     """Runs what is left of the search's trials, then of its confirmations.
@@ -48,9 +44,8 @@ def run_search(search: Search, work_dir: Path, say: Callable[[Trial], None]) -> 
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C; the trials are closed.
     """
+    quiet_tune()
     ensure_ray()
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     minutes = search.config.tuning.minutes
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
     halving = _Halving(search, deadline)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
+from pipelines.process import use_threads
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.loader import in_process_batches
@@ -61,7 +61,7 @@ def train_trial(options: dict[str, Any]) -> None:
                 reported = validation
                 tune.report({VALIDATION: validation, VALUE: best, LINE: json.dumps(line)})
 
-    torch.set_num_threads(job["threads"])
+    use_threads(job["threads"])
     try:
         config = trial_config(base, Trial(Started.model_validate_json(job["trial"])))
         device = device_of(config.training, local_rank=0)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from feature_store.core.errors import UserError
 from pipelines.executor.session import ensure_ray
+from pipelines.process import use_threads
 
 # Most tasks that Ray starts; each then works through several parts.
 _MAX_BLOCKS = 2000
@@ -41,9 +42,9 @@ def run_parts(
     ensure_ray()
     import ray.data
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
     actors = min(parts, actors or max(1, int(ray.cluster_resources().get("CPU", 1))))
     dataset = ray.data.from_items(list(range(parts)), override_num_blocks=min(parts, _MAX_BLOCKS))
+    dataset.context.enable_progress_bars = False
     results = dataset.map(
         _Actor, fn_constructor_args=(make, arguments), concurrency=actors, num_cpus=1
     )
@@ -58,9 +59,8 @@ class _Actor:
 
     def __init__(self, make: Callable[..., Worker], arguments: tuple[Any, ...]) -> None:
         import faiss
-        import torch
 
-        torch.set_num_threads(1)
+        use_threads(1)
         faiss.omp_set_num_threads(1)
         self._worker: Worker | None = None
         self._make, self._arguments = make, arguments

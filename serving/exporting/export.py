@@ -1,6 +1,5 @@
 """The `export` stage: a sealed bundle of a trained model that passes the gate."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
+from pipelines.process import quiet_engines
 from pipelines.reports.format import Figures
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
@@ -150,8 +150,7 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
 
 def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) -> BundleManifest:
     """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
-    # Torch warns of the way in which TorchRec asks whether it is traced.
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    quiet_engines()
     prepared, config = trained.prepared, trained.config
     builder = BatchBuilder(prepared, trained.manifest.config)
     write_contents(directory, config, prepared)

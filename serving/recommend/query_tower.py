@@ -11,6 +11,7 @@ from typing import Protocol
 
 from feature_store.core.columns import Column, Floats, Jagged
 from feature_store.schema import FeatureSchema
+from pipelines.process import use_threads
 from serving.bundle.manifest import QUERY_TOWER, BundleManifest, verify_deferred
 
 _logger = logging.getLogger(__name__)
@@ -105,9 +106,8 @@ _IMPORTING = Lock()
 
 @cache
 def _import_torch() -> None:
-    import torch.export.pt2_archive  # torch.export.load would import it.
 
-    torch.set_num_threads(1)
+    use_threads(1)
     # Before there is a tower: frozen objects that hold themselves in cycles are never freed.
     gc.collect()
     gc.freeze()

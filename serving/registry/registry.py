@@ -18,11 +18,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
-from recsys.tracking import open_run
+from recsys.tracking import is_missing, open_run
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
 from serving.registry.cache import cached_bundle
-from serving.registry.client import SCHEME, is_missing, referenced_version, registry_client
+from serving.registry.client import SCHEME, referenced_version, registry_client
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 

@@ -22,13 +22,13 @@ import torch
 
 from pipelines.executor.session import ensure_ray
 from pipelines.prepared.reader import Prepared
+from pipelines.process import use_all_cores
 from recsys.config.config import Config
 from recsys.config.load import load_config
 from recsys.data.host_batch import HostBatch
 from recsys.data.loader import BatchSource, in_process_batches, ray_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
-from recsys.distributed.ranks import use_cores
 from recsys.training.launch import single_process_group
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
@@ -75,7 +75,7 @@ def train(config: Config, steps: int) -> tuple[float, float]:
             yield from islice(batches, steps)
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):
-        use_cores(1)
+        use_all_cores()
         run, _ = plan_run(config, Prepared(config.prepared_dir), Path(name))
         train_on_rank(run, torch.device("cpu"), short)  # type: ignore[arg-type]
         lines = [json.loads(line) for line in (Path(name) / METRICS_FILE).read_text().splitlines()]

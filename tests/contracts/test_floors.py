@@ -24,7 +24,7 @@ FLOORS = {
         "feast",
     ),
     "pipelines": (
-        "urls",
+        "urls process",
         "settings",
         "executor logs datasets prepared reports",
         "statistics",

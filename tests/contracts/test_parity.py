@@ -1,4 +1,4 @@
-"""However tables are sharded, over however many ranks: the same losses, tables and states."""
+"""Losses, tables and states are the same under every sharding, on any number of ranks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -111,7 +111,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def every() -> dict[int, dict]:
-    """By number of ranks, each case trained; four ranks share the cores."""
+    """Trains each case on every number of ranks; four ranks share the cores."""
     return {
         ranks: dict(zip(CASES, train_on(ranks, list(CASES.values())), strict=True))
         for ranks in (1, 2, 4)

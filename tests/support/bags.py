@@ -6,13 +6,13 @@ from feature_store.core.columns import Jagged
 
 
 def jagged(bags):
-    """From a list of lists of items."""
+    """Makes a column from a list of lists of items."""
     values = np.array([item for bag in bags for item in bag], np.int32)
     return Jagged.from_lengths(values, np.array([len(bag) for bag in bags], np.int64))
 
 
 def random_bags(rng, rows, items, most):
-    """Distinct items in each row."""
+    """Draws distinct items for each row."""
     return [rng.choice(items, rng.integers(0, most + 1), replace=False) for _ in range(rows)]
 
 

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from pipelines.process import quiet_engines
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.distributed.optimizers import Optimizers
-from recsys.distributed.ranks import silence_torchrec
 from recsys.distributed.sharding import shard
 from recsys.model.two_tower import FeatureInput, TwoTower
 from recsys.training.launch import single_process_group
@@ -42,12 +41,12 @@ TABLES = ("item.item_id", "item.kind", "item.tags", "query.country")
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained.
+    """A training to compare.
 
     Attributes:
-        type: Of the sharding of every table.
+        type: Sharding type of every table.
         sections: Keys of sections of the configuration.
-        parts: Of the columns in column-wise sharding; None: as many as there are ranks.
+        parts: Parts of a table in column-wise sharding; None: one for each rank.
         is_pipelined: Whether steps are made as on a GPU.
         shares: The item feature whose table queries read, too; None: they have their own.
     """
@@ -59,7 +58,7 @@ class Case:
     shares: str | None = None
 
     def config(self) -> Config:
-        """Without dropout, which differs from rank to rank."""
+        """Returns the configuration, without dropout, which differs from rank to rank."""
         sections = dict(self.sections)
         tables = {name: {"type": self.type} for name in TABLES}
         sections["sharding"] = {"tables": tables, **sections.get("sharding", {})}
@@ -71,10 +70,10 @@ class Case:
 
 @dataclass
 class Trained:
-    """What came out.
+    """Result of a training.
 
     Attributes:
-        losses: Of each step: means over ranks.
+        losses: Losses of each step: means over ranks.
         tensors: Weights, buffers and optimizer state by name, whole.
     """
 
@@ -108,7 +107,7 @@ def sharded_case(
     case: Case, device: torch.device = CPU
 ) -> Iterator[tuple[Config, Any, Optimizers]]:
     """Yields the configuration, the sharded objective and its optimizers, in a process group."""
-    silence_torchrec()
+    quiet_engines()
     settings = case.config()
     torch.manual_seed(settings.training.seed)
     model = TwoTower(
@@ -121,9 +120,9 @@ def sharded_case(
     )
     objective = build_objective(model, settings, prepared())
     use_precision(model, settings.training, device)
-    parts = case.parts or dist.get_world_size()
-    with patch("recsys.distributed.planner._columns", lambda dim, _: max(4, dim // parts)):
-        sharded, _ = shard(objective, model, settings.training, settings.sharding, device)
+    sharded, _ = shard(
+        objective, model, settings.training, settings.sharding, device, column_parts=case.parts
+    )
     yield settings, sharded, Optimizers(sharded, settings.training)
 
 
@@ -169,7 +168,7 @@ def train_case(case: Case, steps: int = STEPS) -> Trained:
 
 
 def whole(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors by name, with the shards of all ranks put together; a collective call."""
+    """Joins the shards of all ranks; returns tensors by name; a collective call."""
     own = {}
     for name, value in state.items():
         parts = [((0,) * value.dim(), value.detach().clone())]
@@ -179,12 +178,12 @@ def whole(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     every: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(every, own)  # A rank knows no optimizer state of others' tables.
     joined: dict[str, torch.Tensor] = {}
-    for found in every:
-        for name, (size, parts) in found.items():
+    for of_rank in every:
+        for name, (size, parts) in of_rank.items():
             tensor = joined.setdefault(name, torch.full(size, torch.nan))
             for offsets, part in parts:
-                place = (slice(o, o + n) for o, n in zip(offsets, part.shape, strict=True))
-                tensor[tuple(place)] = part.to(tensor.dtype)
+                region = (slice(o, o + n) for o, n in zip(offsets, part.shape, strict=True))
+                tensor[tuple(region)] = part.to(tensor.dtype)
     return dict(sorted(joined.items()))
 
 

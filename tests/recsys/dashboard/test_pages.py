@@ -14,7 +14,7 @@ from pipelines.reports.parts import Chart, Entry, Page, Section, Table
 from pipelines.reports.plots import Axis, Bars, Graph, Heat, Mark, Range, Ranges, Series
 from recsys.comparison.compare import compare
 from recsys.dashboard import run_store
-from recsys.dashboard.app import export, store_uri
+from recsys.dashboard.app import export
 from recsys.dashboard.pages import page
 from recsys.dashboard.plotly import figure_of
 from recsys.dashboard.run_file import render_file, script_json
@@ -260,17 +260,7 @@ def test_a_run_that_changed_is_read_anew(evaluated):
     assert store.data(run_id) is not before
 
 
-def test_which_store_is_a_question(tmp_path, monkeypatch):
+def test_a_store_that_does_not_exist_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(UserError, match="there is none below this directory; name it with"):
-        store_uri(None)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "mlflow.db").touch()
-    assert store_uri(None) == f"sqlite:///{tmp_path}/a/mlflow.db"
-    (tmp_path / "mlflow.db").touch()
-    with pytest.raises(UserError, match="there are 2 below this directory"):
-        store_uri(None)
-    assert store_uri("sqlite:///x.db") == "sqlite:///x.db"
     with pytest.raises(UserError, match="there is no MLflow store"):
         RunStore("sqlite:///nothing.db")

@@ -24,7 +24,7 @@ DEVICES, ITEMS_OF_DEVICE, QUERIES, EVENTS_OF_QUERY = 8, 8, 150, 10
 
 
 def write_events(directory: Path) -> None:
-    """The device of an event says which eighth of the items it is of, and nothing else does."""
+    """Writes events whose device alone tells which eighth of the items they are of."""
     random = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
     for query in range(QUERIES):

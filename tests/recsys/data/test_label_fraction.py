@@ -1,4 +1,4 @@
-"""With few labels, training is a part of what it was, and what is held out is the same."""
+"""Training with few labels: its examples are a part of all, and held-out events are the same."""
 
 from collections import Counter
 

@@ -12,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.manifest import CHECKPOINTS, CheckpointManifest, Progress
-from recsys.data.loader import _PREFETCH, Prefetched, TimedIterator, in_process_batches
+from recsys.data.loader import PREFETCH, Prefetched, TimedIterator, in_process_batches, pacing
 from recsys.training.launch import single_process_group
 from recsys.training.rank import train_on_rank
 from recsys.training.run import training_plan
@@ -32,11 +32,11 @@ def test_batches_are_built_ahead_but_not_without_bound():
     with closing(Prefetched(numbers(1000, made))) as batches:
         assert int(next(batches)["number"][0]) == 0
         for _ in range(100):
-            if len(made) == _PREFETCH + 2:
+            if len(made) == PREFETCH + 2:
                 break
             time.sleep(0.02)
         time.sleep(0.2)
-        assert len(made) == _PREFETCH + 2  # One was taken, and one waits for room.
+        assert len(made) == PREFETCH + 2  # One was taken, and one waits for room.
     assert not any(thread.name == "loader" for thread in threading.enumerate())
 
 
@@ -46,6 +46,25 @@ def test_the_end_and_errors_of_a_source_arrive_in_order():
     with pytest.raises(UserError, match="no disk"):
         next(batches)
     assert [int(batch["number"][0]) for batch in Prefetched(numbers(3, []))] == [0, 1, 2]
+
+
+def test_the_control_loop_of_ray_data_is_slowed_down(ray_session):
+    import ray.data
+
+    steps = []
+
+    class Counted(pacing()):
+        def on_execution_step(self, executor):
+            super().on_execution_step(executor)
+            steps.append(executor)
+
+    dataset = ray.data.range(2)
+    dataset.context.custom_execution_callback_classes = [Counted]
+    dataset.materialize()
+    assert steps, (
+        "Ray Data calls no `on_execution_step` of its execution callbacks: look for the hook into "
+        "its streaming executor's loop, and adapt `recsys.data.loader.pacing`"
+    )
 
 
 def test_waiting_for_batches_is_measured():

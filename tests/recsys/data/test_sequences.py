@@ -28,7 +28,7 @@ from tests.support.small_batches import config as small_config
 
 
 def events_of(queries, items, times, length, seed):
-    """Events with repetitions and equal times, but for equal events; some are not of training."""
+    """Draws events with repetitions and equal times, but no equal events; some are held out."""
     random = np.random.default_rng(seed)
     rows = np.unique(
         np.stack(
@@ -57,7 +57,7 @@ def events_of(queries, items, times, length, seed):
 
 
 def examples_of(table: pa.Table):
-    """(query, item, weight) -> what is seen, of each example of the sequences."""
+    """Returns the key (query, item, weight) and the seen items of each example."""
     columns = {name: jagged_from_arrow(table[name]) for name in ("history", "items", "seen")}
     weights = table["weights"].to_pylist()
     found = []
@@ -117,7 +117,7 @@ def test_short_sequences_are_one_row_with_the_very_history_of_each_example():
 
 @pytest.fixture(scope="module")
 def sequential(tmp_path_factory, tracking_uri):
-    """A prepared log in which time is real; no query is longer than a history."""
+    """Prepares a log in which time is real; no query is longer than a history."""
     directory = tmp_path_factory.mktemp("sequential")
     write_planted_log(directory / "log")
     config = planted_config(

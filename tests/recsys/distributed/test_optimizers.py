@@ -61,7 +61,7 @@ def replicated(rows=5, dim=4, **settings):
 
 
 def gradients(table, steps):
-    """Of which some rows are without, and row 4 always."""
+    """Yields gradients in which some rows are zero, and row 4 always is."""
     for step in range(steps):
         table.grad = torch.randn(table.shape, generator=torch.Generator().manual_seed(step))
         table.grad[[step % 3, 4]] = 0

@@ -1,4 +1,4 @@
-"""Where tables go, in which precision, and what the configuration's mistakes are called."""
+"""Placement and precision of tables, and errors that name a mistake of the configuration."""
 
 import zlib
 
@@ -9,11 +9,13 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
     DenseTableBatchedEmbeddingBagsCodegen,
     SplitTableBatchedEmbeddingBagsCodegen,
 )
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash_uniform
 from recsys.distributed.plan_table import TablePlan, format_plan
-from recsys.distributed.planner import _columns
+from recsys.distributed.planner import part_columns
+from recsys.distributed.sharding import lookup_modules
 from recsys.training.launch import single_process_group
 from tests.support.parity import CPU, TABLES, Case, sharded_case, train_case
 from tests.support.small_batches import config
@@ -129,8 +131,19 @@ def test_no_gradient_of_the_weights_of_bags_is_computed(group, kind, monkeypatch
 
         monkeypatch.setattr(kernel, "forward", forward)
     train_case(Case(kind), steps=1)
-    assert told
+    assert told, "FBGEMM's kernels are not called: see `recsys.distributed.sharding`"
     assert all(learnt is not None and not learnt.any() for learnt in told)
+
+
+@pytest.mark.parametrize("kind", ["data_parallel", "table_wise", "row_wise", "column_wise"])
+def test_the_kernels_of_a_sharded_collection_are_found(group, kind):
+    with sharded_case(Case(kind)) as (_, sharded, _):
+        (tables,) = (m for m in sharded.modules() if isinstance(m, ShardedEmbeddingBagCollection))
+        kernels = [type(module).__name__ for module in lookup_modules(tables)]
+    assert any("TableBatchedEmbeddingBags" in name for name in kernels), (
+        "TorchRec keeps the kernels elsewhere than in `_lookups` of a sharded collection: look for "
+        "the list of lookups in torchrec/distributed/embeddingbag.py, and adapt `lookup_modules`"
+    )
 
 
 def test_one_table_may_have_another_precision(group):
@@ -146,11 +159,11 @@ def test_one_table_may_have_another_precision(group):
 
 
 @pytest.mark.parametrize(
-    ("dim", "ranks", "expected"),
+    ("dim", "parts", "expected"),
     [(16, 2, 8), (16, 4, 4), (16, 64, 4), (64, 3, 32), (24, 4, 8), (20, 2, 20), (8, 1, 8)],
 )
-def test_columns_are_split_in_equal_parts_of_at_least_four(dim, ranks, expected):
-    assert _columns(dim, ranks) == expected
+def test_columns_are_split_in_equal_parts_of_at_least_four(dim, parts, expected):
+    assert part_columns(dim, parts) == expected
 
 
 def test_the_plan_is_a_line_for_each_table_and_the_sum_of_the_fullest_rank():
