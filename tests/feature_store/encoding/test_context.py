@@ -291,7 +291,7 @@ def test_training_reads_the_context_of_each_example(prepared: Prepared):
         ({"kind": "time", "part": "hour", "zone": "Mars"}, {}, "'Mars' of 'x' is no time zone"),
         ({"kind": "time", "part": "recency", "zone": "Europe/Paris"}, {}, "zone has no effect"),
         ({"kind": "time", "part": "month"}, {}, "recency"),
-        ({"kind": "id"}, {}, "does not match any of the expected"),
+        ({"kind": "id"}, {}, "kind is 'id'; expected one of: categorical"),
         (
             {"kind": "time", "part": "recency"},
             {"history": {"kind": "others"}},
