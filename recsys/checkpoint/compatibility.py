@@ -14,7 +14,7 @@ from recsys.config.config import Config
 
 # Settings of the model that no tensor's shape or meaning depends on.
 _FREE_OF_MODEL = {"model.dropout", "model.attention.dropout"}
-_OPTIMIZERS = {"training.sparse_optimizer", "training.dense_optimizer"}
+_OPTIMIZERS = {"training.sparse_optimizer"}
 # Sections that change what is learnt; settings in them work on the tensors as they are.
 _SECTIONS = ("model", "loss", "ssl", "training", "sharding")
 

@@ -1,4 +1,9 @@
-"""The whole configuration of a system, closed and typed."""
+"""The whole configuration of a system, closed and typed.
+
+This folder is the manual: one file a section, in the order of `Config`. The sections `data`,
+`features` and `feature_store` are in `pipelines/settings.py`, `feature_store/schema.py` and
+`feature_store/settings.py`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +16,14 @@ from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, ExecutorName, context_fault, has_sequences
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault
-from recsys.config.export import ExportConfig, TrackingConfig
+from recsys.config.export import ExportConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
 from recsys.config.renamed import old_keys
 from recsys.config.sharding import ShardingConfig, sharding_fault
 from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig
 from recsys.config.study import StudyConfig
+from recsys.config.tracking import TrackingConfig
 from recsys.config.training import TrainingConfig
 from recsys.config.tuning import TuningConfig
 
@@ -63,7 +69,7 @@ class Config(Settings):
         for name in self.export.filters or ():
             if name not in filterable:
                 raise ValueError(
-                    f"export.filters: {name!r} is no categorical or multi-valued item feature; "
+                    f"export.filters: {name!r} is not a categorical or multi-valued item feature; "
                     f"expected some of {', '.join(filterable) or 'none'}"
                 )
         ordered = [pooling for pooling in self.model.history_pooling if pooling != "mean"]
@@ -87,6 +93,7 @@ class Config(Settings):
         fault = evaluation_fault(self.evaluation, self.features, has_time)
         if fault is not None:
             raise ValueError(fault)
+        # A section of its own in `loss` would only move the question.
         default = LossConfig.model_fields["context_dropout"].default
         if not self.features.context and self.loss.context_dropout != default:
             raise ValueError("loss.context_dropout has no effect without features.context")
@@ -94,40 +101,40 @@ class Config(Settings):
 
     @property
     def prepared_dir(self) -> Path:
-        """Where `prepare` writes."""
+        """Directory that `prepare` writes."""
         return Path(self.output) / "prepared"
 
     @property
     def forgotten_path(self) -> Path:
-        """The list of ids that `prepare` drops."""
+        """File with the ids that `prepare` drops."""
         return Path(self.output) / "forgotten.json"
 
     @property
     def feature_store_dir(self) -> Path:
-        """Where `materialize` writes; a repository of Feast."""
+        """Directory that `materialize` writes; a repository of Feast."""
         return Path(self.output) / "feature_store"
 
     @property
     def train_dir(self) -> Path:
-        """Where `train` writes checkpoints."""
+        """Directory of the finished training, which `train` writes."""
         return Path(self.output) / "train"
 
     @property
     def study_dir(self) -> Path:
-        """Where `study` writes."""
+        """Directory that `study` writes."""
         return Path(self.output) / "study"
 
     @property
     def tuning_dir(self) -> Path:
-        """Where `tune` writes its trials and the best configuration."""
+        """Directory of the trials and the best configuration, which `tune` writes."""
         return Path(self.output) / "tuning"
 
     @property
     def evaluation_dir(self) -> Path:
-        """Where `evaluate` writes metrics.json and the report."""
+        """Directory of metrics.json and the report, which `evaluate` writes."""
         return Path(self.output) / "evaluation"
 
     @property
     def bundle_dir(self) -> Path:
-        """Where `export` writes the bundle."""
+        """Directory of the bundle, which `export` writes."""
         return Path(self.output) / "bundle"

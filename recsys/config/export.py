@@ -1,4 +1,4 @@
-"""Settings of export and tracking."""
+"""The `export` section of a configuration."""
 
 from typing import Literal
 
@@ -8,31 +8,40 @@ from feature_store.core.settings import Settings
 
 
 class ExportConfig(Settings):
-    """The bundle and its gate."""
+    """The bundle: its index, and the gate that a model must pass before it is registered.
+
+    Set `filters` to what requests will ask for. Change the rest where the index is too large, too
+    slow, or refused by the gate.
+    """
 
     min_ann_recall: float = Field(
-        0.98, gt=0, le=1, description="Recall@100 of the index against exact search."
+        0.98,
+        gt=0,
+        le=1,
+        description="Lowest recall@100 of the index against exact search; export fails below it.",
+    )
+    min_slice_recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Lowest recall@100 of the index for the items of each slice: the tail must be "
+        "found, too.",
     )
     index: Literal["auto", "flat", "hnsw", "pq", "ivf_pq"] = Field(
         "auto",
-        description="Kind of index: flat is exact; pq scans 4-bit codes of all items and scores "
-        "the best again; ivf_pq scans lists of them; auto: flat up to 50,000 items, else ivf_pq. "
+        description="Kind of index. flat: exact; pq: 4-bit codes of all items, whose best are "
+        "scored again; ivf_pq: lists of them; auto: flat up to 50,000 items, else ivf_pq. "
         "Experimental: hnsw, a graph, slower than pq and ivf_pq.",
     )
     vectors: Literal["float32", "float16", "int8"] = Field(
-        "float32", description="How the index stores vectors: in whole, a half or a quarter."
+        "float32",
+        description="Number format of the index's vectors; half and a quarter of the memory.",
     )
     vector_actors: int | None = Field(
         None,
         ge=1,
         description="Ray actors that compute item vectors, for catalogues whose features or "
         "vectors do not fit in memory; null: this process.",
-    )
-    min_slice_recall: float = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="The same of the items of each slice: the tail must be found, too.",
     )
     filters: tuple[str, ...] | None = Field(
         None,
@@ -43,18 +52,11 @@ class ExportConfig(Settings):
         0.05,
         ge=0,
         le=1,
-        description="By how much of its value recall@50 of a slice may be worse than the "
-        "champion's, beyond its interval, before the export fails.",
+        description="Part of the champion's recall@50 that a slice may lose, beyond its interval, "
+        "before the export fails.",
     )
     registered_model: str | None = Field(
-        None, min_length=1, description="In MLflow's registry; null: named as the experiment."
-    )
-
-
-class TrackingConfig(Settings):
-    """MLflow."""
-
-    experiment: str = Field("recsys", min_length=1)
-    uri: str | None = Field(
-        None, description="null: MLFLOW_TRACKING_URI, else SQLite beside the output."
+        None,
+        min_length=1,
+        description="Name in MLflow's model registry; null: that of tracking.experiment.",
     )

@@ -1,4 +1,4 @@
-"""How a configuration is read from YAML and overridden, and what its errors say."""
+"""Reading of a configuration from YAML, overrides by `--set`, and the sentences of errors."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,12 @@ def _resolve_paths(document: dict[str, Any], base: Path) -> None:
 
 
 def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
-    """The name, and the value in YAML, of an option such as `--set training.epochs=3`.
+    """Splits an option such as `--set training.epochs=3` into its name and its value.
+
+    Args:
+        option: Name of the option, for errors.
+        text: Text of the option; the value is YAML.
+        form: Expected form, for errors.
 
     Raises:
         UserError: It is not of the form, or the value is not YAML.
@@ -98,7 +103,7 @@ def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
 
 
 def with_values(config: Config, values: Mapping[str, Any], *, source: str) -> Config:
-    """The configuration with other values at some paths, such as `training.epochs`.
+    """Returns the configuration with other values at some paths, such as `training.epochs`.
 
     As with `--set`, another kind of a section drops the keys that only the old kind has.
 
@@ -120,17 +125,17 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def changed_document(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was set in the configuration, with other values, and paths that are valid anywhere.
+    """Returns what a file sets, with other values, and with file paths that are valid anywhere.
 
     Args:
-        config: As read from a file.
-        values: By path; they fit.
+        config: Configuration, as read from a file.
+        values: Values by path; they must fit.
     """
     whole = config.model_dump(mode="json")
     document = config.model_dump(mode="json", exclude_unset=True)
     for path, value in values.items():
         keys = path.split(".")
-        document.setdefault(keys[0], whole[keys[0]])  # Of which kind a section is must be there.
+        document.setdefault(keys[0], whole[keys[0]])  # A section must say of which kind it is.
         _set_value(document, keys, value, path)
     _resolve_paths(document, Path.cwd())
     return document
@@ -165,7 +170,7 @@ def _kind_of_default(location: Sequence[str]) -> dict[str, Any]:
 
 
 def is_discriminator(key: str) -> bool:
-    """Whether a key's value selects one of several kinds of a section."""
+    """Returns whether a key's value selects one of several kinds of a section."""
     return key in _DISCRIMINATORS
 
 
@@ -181,7 +186,7 @@ def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -
 
 
 def _list_position(section: list[Any], key: str, source: str) -> int:
-    """A list's entry is named by its position, or by its `name` where entries have one."""
+    """Finds an entry of a list by its position, or by its `name` where entries have one."""
     for position, entry in enumerate(section):
         if key == str(position) or (isinstance(entry, dict) and entry.get("name") == key):
             return position
@@ -192,7 +197,7 @@ def _list_position(section: list[Any], key: str, source: str) -> int:
 
 
 def _problem(detail: dict[str, Any]) -> str:
-    """One validation error in words; an unknown key names the nearest valid one."""
+    """Puts a validation error into words; an unknown key names the nearest valid one."""
     # Pydantic puts a union's discriminator value into the location; it is not a key of the file.
     location = [
         part for part in detail["loc"] if part != NUMBER and not _is_union_tag(part, detail["loc"])
@@ -219,7 +224,7 @@ def _problem(detail: dict[str, Any]) -> str:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation can hold, through unions, tuples and Annotated."""
+    """Returns the models that an annotation can hold, through unions, tuples and Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
@@ -229,7 +234,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _tag(model: type[BaseModel]) -> str:
-    """What selects a model in a discriminated union: its kind or method, or its name."""
+    """Returns what selects a model in a discriminated union: its kind or method, or its name."""
     for key in _DISCRIMINATORS:
         field = model.model_fields.get(key)
         if field is not None and isinstance(field.default, str):

@@ -47,6 +47,7 @@ RENAMED: Mapping[str, Renamed] = {
     "model.activation": Renamed("is relu now; remove it"),
     "model.cross_layers": Renamed("is now model.cross.layers; null in place of 0"),
     "model.cross_rank": Renamed("is now model.cross.rank"),
+    "training.dense_optimizer": Renamed("is adamw now; remove it"),
     "training.launcher": Renamed("is now training.ray: null, or {workers: 2} for launcher ray"),
     "training.max_failures": Renamed("is now training.ray.max_failures"),
     "training.workers": Renamed("is now training.ray.workers"),

@@ -23,19 +23,21 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class TableSharding(Settings):
-    """How one table is sharded, instead of by the rule."""
+    """Sharding of one table, in place of the rule's."""
 
     type: ShardingKind | None = Field(
         None,
-        description="data_parallel: a copy on each rank; table_wise: whole on one; row_wise and "
-        "column_wise: in parts on all. table_row_wise, table_column_wise and grid_shard keep parts "
-        "on the ranks of one machine, and need GPUs. null: by the rule.",
+        description="Placement. data_parallel: a copy on each rank; table_wise: whole on one; "
+        "row_wise, column_wise: in parts on all; table_row_wise, table_column_wise, grid_shard: in "
+        "parts on the ranks of one machine (GPUs only); null: by the rule.",
     )
-    precision: Precision | None = Field(None, description="null: sharding.precision.")
+    precision: Precision | None = Field(
+        None, description="Number format of the table; null: sharding.precision."
+    )
     kernel: Literal["fused", "fused_uvm", "fused_uvm_caching"] | None = Field(
         None,
-        description="Where a GPU's table is: in its memory (fused), in the machine's, or there "
-        "with a cache on the GPU. null: fused.",
+        description="Memory of a GPU's table. fused: the GPU's; fused_uvm: the machine's; "
+        "fused_uvm_caching: the machine's, with a cache on the GPU; null: fused.",
     )
 
     @model_validator(mode="after")
@@ -46,27 +48,30 @@ class TableSharding(Settings):
 
 
 class ShardingConfig(Settings):
-    """Where the rows of the embedding tables are. It does not change what is learnt.
+    """Placement of the embedding tables' rows on ranks. It does not change what is learnt.
 
     The exceptions are `precision`, and row-wise Adagrad on tables that are split by columns, where
-    each part of a row has a learning rate of its own.
+    each part of a row has a learning rate of its own. Touch it where `recsys plan` says that tables
+    do not fit, or to halve their memory.
     """
 
     row_wise_from: int = Field(
         1_000,
         ge=1,
-        description="The rule: tables of at least so many rows are split by rows over all ranks, "
-        "smaller ones are whole on one rank each.",
+        description="Rows from which a table is split by rows over all ranks (the rule); smaller "
+        "ones are whole on one rank each.",
     )
-    precision: Precision = Field("fp32", description="Of the tables' numbers; bf16 needs a GPU.")
+    precision: Precision = Field(
+        "fp32", description="Number format of the tables; bf16 needs a GPU."
+    )
     tables: dict[str, TableSharding] = Field(
-        {}, description="By feature, such as item.genres: what differs from the rule."
+        {}, description="Exceptions from the rule by feature, such as item.genres."
     )
 
     @field_validator("tables", mode="before")
     @classmethod
     def _flat(cls, tables: Any) -> Any:
-        """Names may be nested, so that `--set sharding.tables.item.genres.type=...` works."""
+        """Joins nested names, so that `--set sharding.tables.item.genres.type=...` works."""
         if not isinstance(tables, dict):
             return tables
         joined: dict[str, Any] = {}
@@ -86,11 +91,11 @@ class ShardingConfig(Settings):
         return tables
 
     def table(self, feature: str) -> TableSharding:
-        """What the configuration says of a feature's table."""
+        """Returns the settings of a feature's table."""
         return self.tables.get(feature, TableSharding())
 
     def precision_of(self, feature: str) -> Precision:
-        """Of a feature's table."""
+        """Returns the number format of a feature's table."""
         return self.table(feature).precision or self.precision
 
 
@@ -104,7 +109,7 @@ def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def sharding_fault(sharding: ShardingConfig, features: FeatureSchema) -> str | None:
-    """What is wrong with the names of tables, or None."""
+    """Returns what is wrong with the names of tables, or None."""
     sides: dict[FeatureGroup, Sequence[AnyFeature]] = {
         "item": features.item,
         "query": features.query,

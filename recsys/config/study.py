@@ -1,4 +1,4 @@
-"""The `study` section of a configuration: the alternatives compared, and how fairly."""
+"""The `study` section of a configuration."""
 
 from typing import Any
 
@@ -10,16 +10,13 @@ from recsys.config.tuning import Choices, Dimension, flat_paths
 
 
 class Arm(Settings):
-    """One of the alternatives.
+    """One of the alternatives."""
 
-    Attributes:
-        values: Values of the configuration that make it this one, by path.
-        space: Dimensions of its tuning, by path.
-    """
-
-    values: dict[str, Any] = Field({}, description="Values by path, such as ssl.method.")
+    values: dict[str, Any] = Field(
+        {}, description="Values that make the arm, by path, such as ssl.method."
+    )
     space: dict[str, Dimension] = Field(
-        {}, description="Tuned settings: a Range or Choices by path."
+        {}, description="Ranges and choices that are tuned for the arm, by path."
     )
 
 
@@ -43,25 +40,30 @@ def method_arm(method: str) -> Arm:
 
 
 class StudyConfig(Settings):
-    """Alternatives compared over label fractions and seeds."""
+    """Alternatives that `recsys study` compares, with equal tuning, over label fractions and seeds.
+
+    Without `arms` it compares the objectives of the paper. Five seeds tell differences of a few
+    percent apart; fewer are for a first look.
+    """
 
     arms: dict[str, Arm] = Field(
         {},
         description="Arms by name, or a list of methods such as [none, cfm], each with the search "
         "space of its own; empty: none, feature_dropout, spread_out, rfm and cfm.",
     )
-    baseline: str = Field("none", description="The arm that the others are tested against.")
+    baseline: str = Field("none", description="Arm that the others are tested against.")
     label_fractions: tuple[float, ...] = Field(
         (1.0, 0.1),
         min_length=1,
-        description="Fractions of the training events; see data.label_fraction.",
+        description="Fractions of the training events, above 0 and at most 1; see "
+        "data.label_fraction.",
     )
-    seeds: int = Field(5, ge=1, description="Trainings of each arm, whose test is reported.")
+    seeds: int = Field(5, ge=1, description="Seeds of each arm, with which it is tested.")
     trials: int = Field(
         4,
         ge=1,
-        description="Settings that are tried for each arm and fraction, by the validation metric; "
-        "the first are the configured ones.",
+        description="Settings tried for each arm and fraction, by the validation metric; the first "
+        "are the configured ones.",
     )
     concurrent: int | None = Field(
         None, ge=1, description="Trainings at a time; null: one for each core, or each GPU."
@@ -95,5 +97,5 @@ class StudyConfig(Settings):
                 f"study.baseline {self.baseline!r} is none of study.arms: {', '.join(self.arms)}"
             )
         if not all(0 < fraction <= 1 for fraction in self.label_fractions):
-            raise ValueError("study.label_fractions are shares, above 0 and at most 1")
+            raise ValueError("study.label_fractions are fractions, above 0 and at most 1")
         return self

@@ -104,19 +104,14 @@ class TrainingConfig(Settings):
         gt=0,
         description="Learning rate of the tables; adam needs far less, such as 0.002.",
     )
-    dense_optimizer: Literal["adamw", "adam", "adagrad"] = Field(
-        "adamw",
-        description="Experimental: optimizer of everything but the tables; all results in "
-        "docs/results.md are with adamw.",
-    )
     dense_learning_rate: float = Field(
-        0.002, gt=0, description="Learning rate of everything but the tables."
+        0.002, gt=0, description="Learning rate of everything but the tables, by AdamW."
     )
     weight_decay: float = Field(
         0.0,
         ge=0,
-        description="Weight decay of the dense optimizer, on matrices only: not on biases, norms, "
-        "defaults, temperature or tables.",
+        description="Weight decay of AdamW, on matrices only: not on biases, norms, defaults, "
+        "temperature or tables.",
     )
     gradient_clipping: float | None = Field(
         None, gt=0, description="Largest norm of all dense gradients together; null: no bound."

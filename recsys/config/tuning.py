@@ -11,10 +11,12 @@ from feature_store.core.settings import Settings
 class Range(Settings):
     """Numbers from low to high, both included; whole ones where the setting is a whole number."""
 
-    low: float
-    high: float
-    log: bool = Field(False, description="Whether factors count and not differences.")
-    step: float | None = Field(None, gt=0, description="Only low, low + step, and so on.")
+    low: float = Field(description="Lowest value.")
+    high: float = Field(description="Highest value.")
+    log: bool = Field(False, description="Logarithmic scale: factors count and not differences.")
+    step: float | None = Field(
+        None, gt=0, description="Distance between values; null: any value of the range."
+    )
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
@@ -22,7 +24,7 @@ class Range(Settings):
             raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"log needs low above 0, got {self.low}")
-        if self.log and self.step is not None:
+        if self.log and self.step is not None:  # Optuna has no steps on a logarithmic scale.
             raise ValueError("step has no effect with log: true; remove one of them")
         return self
 
@@ -30,7 +32,7 @@ class Range(Settings):
 class Choices(Settings):
     """A few values in no order."""
 
-    choices: tuple[Any, ...] = Field(min_length=2)
+    choices: tuple[Any, ...] = Field(min_length=2, description="Values to choose from.")
 
 
 def _class_of(value: Any) -> str:
@@ -44,42 +46,45 @@ Dimension = Annotated[
 
 
 class TuningConfig(Settings):
-    """The search for better settings."""
+    """The search of `recsys tune` for better settings, by the metric of `evaluation.select_by`.
 
-    trials: int = Field(30, ge=1, description="Settings to try; ask for more to go on.")
+    Give it a budget (`trials`, `minutes`); the default space is a good start.
+    """
+
+    trials: int = Field(30, ge=1, description="Settings to try; more extend a finished search.")
     minutes: float | None = Field(
         None,
         gt=0,
-        description="Of searching, for each call: then no trial begins, and those that run stop at "
-        "their next validation. What confirm_seeds asks for comes after.",
+        description="Minutes of search in each call, after which no trial begins and running ones "
+        "stop at their next validation; confirm_seeds come on top. null: no limit.",
     )
     concurrent: int | None = Field(
         None, ge=1, description="Trials at a time; null: one a GPU, or one for each 4 cores."
     )
     grace_validations: int = Field(
-        2, ge=1, description="Before a trial that is behind the others may be stopped."
+        2, ge=1, description="Validations before a trial that is behind may be stopped."
     )
     confirm_seeds: int = Field(
         2,
         ge=0,
-        description="Further seeds with which the best three are trained anew: the first of many "
-        "noisy values is partly luck.",
+        description="Further seeds with which the best three are trained anew, for the best of "
+        "many noisy values is partly luck.",
     )
     space: dict[str, Dimension] = Field(
         {},
-        description="What to vary: a Range or Choices for a path such as loss.temperature; empty: "
-        "the settings that matter most, see `recsys.tuning.space.default_space`.",
+        description="Ranges and choices by path, such as loss.temperature; {}: the settings that "
+        "matter most, see `recsys.tuning.space.default_space`.",
     )
 
     @field_validator("space", mode="before")
     @classmethod
     def _flat(cls, space: Any) -> Any:
-        """Paths may be nested, so that `--set tuning.space.loss.temperature={...}` works."""
+        """Joins nested paths, so that `--set tuning.space.loss.temperature={...}` works."""
         return flat_paths(space) if isinstance(space, dict) else space
 
 
 def flat_paths(space: dict[str, Any]) -> dict[str, Any]:
-    """A space whose paths may be nested sections, by whole paths."""
+    """Returns a space by whole paths, some of which may be nested sections."""
     return dict(_flat(space, ""))
 
 

@@ -57,12 +57,12 @@ Entry = Setting | Row | Note | Section | Proposal
 
 
 def render(entries: Sequence[Entry]) -> str:
-    """The document as text."""
+    """Renders the document as text."""
     return "\n".join(_lines(entries, "")) + "\n"
 
 
 def scalar(value: Any) -> str:
-    """A value on one line, in a form that is the same inside `[...]` and `{...}`."""
+    """Formats a value on one line, in a form that is the same inside `[...]` and `{...}`."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{scalar(k)}: {scalar(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -103,7 +103,7 @@ def _lines(entries: Sequence[Entry], indent: str) -> list[str]:
 
 
 def _aligned(block: Sequence[Setting | Row], indent: str) -> list[str]:
-    """The comments of neighbouring lines begin in one column, where that leaves them room."""
+    """Aligns the comments of neighbouring lines in one column, where that leaves them room."""
     code = [indent + _code(entry) for entry in block]
     whys = [_printable(entry.why) for entry in block]
     column = _best_column(zip(map(len, code), map(_shortest, block), strict=True))
@@ -125,18 +125,18 @@ def _aligned(block: Sequence[Setting | Row], indent: str) -> list[str]:
 
 
 def _best_column(sizes: Iterable[tuple[int, int]]) -> int:
-    """The width of the longest line whose comment fits beside it."""
+    """Returns the width of the longest line whose comment fits beside it."""
     return max((code for code, why in sizes if why and code + 4 + why <= _WIDTH), default=0)
 
 
 def _shortest(entry: Setting | Row) -> int:
-    """The length that a comment cannot be cut below."""
+    """Returns the length that a comment cannot be cut below."""
     why = _printable(entry.why)
     return len(why.split(", ")[0]) if isinstance(entry, Row) else len(why)
 
 
 def _cut(why: str, room: int) -> str:
-    """Without its last clauses, until it fits or only one is left."""
+    """Removes the last clauses of a comment, until it fits or only one is left."""
     while len(why) > room and ", " in why:
         why = why.rpartition(", ")[0]
     return why
@@ -161,5 +161,5 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Names of columns may hold line breaks, which would end a comment."""
+    """Escapes line breaks, which names of columns may hold and which would end a comment."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

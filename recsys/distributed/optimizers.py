@@ -2,7 +2,7 @@
 
 tables in parts     TorchRec's fused optimizer, which updates rows in the backward pass
 replicated tables   ReplicatedTables, with the same arithmetic
-all else            AdamW, Adam or Adagrad of PyTorch
+all else            AdamW of PyTorch
 """
 
 from collections.abc import Callable, Mapping
@@ -125,12 +125,7 @@ def _dense_optimizer(
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "adamw": torch.optim.AdamW,
-        "adam": torch.optim.Adam,
-        "adagrad": torch.optim.Adagrad,
-    }
-    return kinds[settings.dense_optimizer](groups, lr=settings.dense_learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.dense_learning_rate)
 
 
 class ReplicatedTables(KeyedOptimizer):

@@ -135,7 +135,7 @@ def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_ur
 
     for changed, what in (
         ({"model": {"dim": 8}}, "model.dim: impossible, from 16 to 8"),
-        ({"training": {"dense_optimizer": "adagrad"}}, "training.dense_optimizer: impossible"),
+        ({"training": {"sparse_optimizer": "sgd"}}, "training.sparse_optimizer: impossible"),
     ):
         document = config.model_dump(mode="json")
         for section, keys in changed.items():

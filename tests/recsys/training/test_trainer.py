@@ -159,7 +159,7 @@ def test_without_validation_events_the_last_step_is_the_best():
 
 
 def test_clipping_bounds_the_norm_of_all_dense_gradients_together(group):
-    clipped = {"dense_optimizer": "adagrad", "gradient_clipping": 1e-3}
+    clipped = {"gradient_clipping": 1e-3}
     with sharded_case(Case("table_wise", {"training": clipped})) as (settings, sharded, optimizers):
         trainer = trainer_of(settings, sharded, optimizers, STEPS, INTERVAL)
         trainer.begin_step(0)
