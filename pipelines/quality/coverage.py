@@ -1,4 +1,4 @@
-"""Which items and queries have a value of which feature."""
+"""Share of the items and queries that have a value of a feature."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from feature_store.schema import FeatureSchema, Side
 
 
 class Coverage(Frozen):
-    """Who has a value of a feature.
+    """Coverage of one feature.
 
     Attributes:
-        rows: Share of the items (queries) of this run.
+        rows: Share of the items (queries) of this run that have a value.
         with_events: Share of those that have events.
         by_events: Share of the events whose item (query) has one.
         out_of_vocabulary: Share of the values that share the out-of-vocabulary row; None where
@@ -34,14 +34,14 @@ class Coverage(Frozen):
 def coverage(
     directory: Path, schema: FeatureSchema, side: Side, current: Bools, events: Ints
 ) -> list[Coverage]:
-    """Of each feature of a side but its id, which everything has.
+    """Returns the coverage of each feature of a side but its id, which everything has.
 
     Args:
-        directory: Prepared.
-        schema: Of the features.
-        side: Which.
-        current: [rows] whether an item (query) is of this run.
-        events: [rows] of each.
+        directory: Prepared directory.
+        schema: Schema of the features.
+        side: Side of the features.
+        current: Flags of the items (queries) of this run, [rows].
+        events: Events of each item (query), [rows].
     """
     features = [feature for feature in schema.side(side) if not feature.is_id]
     if not features:
@@ -49,12 +49,12 @@ def coverage(
     folder = "items" if side == "item" else "queries"
     columns = read_columns(directory / folder / "features.arrow")
     events = events[current]
-    found: list[Coverage] = []
+    covered: list[Coverage] = []
     for feature in features:
         column = columns[feature.name]
         present = column.present if isinstance(column, Dense) else column.lengths > 0
         present = present[current]
-        found.append(
+        covered.append(
             Coverage(
                 side=side,
                 feature=feature.name,
@@ -65,7 +65,7 @@ def coverage(
                 out_of_vocabulary=_out_of_vocabulary(schema.owner(feature), column, current),
             )
         )
-    return found
+    return covered
 
 
 def _out_of_vocabulary(owner: AnyFeature, column: Column, current: Bools) -> float | None:

@@ -1,4 +1,4 @@
-"""How a log's columns differ from those of the run before, with a plain verdict on each."""
+"""Drift of a log's columns since the run before, with a plain verdict on each."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -23,8 +23,8 @@ Measure = Literal[
     "rows", "rejected", "columns", "missing", "distinct", "new", "gone", "values", "last time"
 ]
 
-# From which change on a verdict is `shifted`, and from which `large shift`. Of `values` the change
-# is the population stability index, for which 0.1 and 0.25 are customary, of the last time days.
+# Changes from which a verdict is `shifted`, and `large shift`. The change of `values` is the
+# population stability index, for which 0.1 and 0.25 are customary; that of `last time` is in days.
 THRESHOLDS: dict[Measure, tuple[float, float]] = {
     "rows": (0.2, 0.5),
     "rejected": (0.01, 0.05),
@@ -37,11 +37,11 @@ THRESHOLDS: dict[Measure, tuple[float, float]] = {
     "last time": (1.0, 7.0),
 }
 
-# With fewer rows on either side nothing is said of a column.
+# A column with fewer rows in either run is not compared.
 MIN_ROWS = 30
-# What chance alone would change: so many standard deviations are no shift.
+# A change of up to this many standard deviations may be chance, and is no shift.
 _DEVIATIONS = 4
-# From so many occurrences of a value on average on, a value that is not there is new or gone.
+# Only where values occur this often on average is a missing one really new or gone.
 _REPEATS = 10
 
 
@@ -49,12 +49,12 @@ class Drift(Frozen):
     """One comparison.
 
     Attributes:
-        column: None where it is about the whole table.
-        before: The figure in the earlier run, where it is one number.
-        now: In this one.
-        change: What is held against the thresholds.
-        chance: A change up to this may be chance, or the error of an estimate; it is stable.
-        sentence: All of it in words.
+        column: Column; None where the comparison is of the whole table.
+        before: Figure in the earlier run; None where it is not one number.
+        now: Figure in this run; None where it is not one number.
+        change: Change that is held against the thresholds.
+        chance: Largest change that may be chance, or the error of an estimate; it is stable.
+        sentence: Sentence that says all of it.
     """
 
     table: str
@@ -69,7 +69,7 @@ class Drift(Frozen):
 
     @property
     def name(self) -> str:
-        """Such as `items.genres`."""
+        """Name of the table or column, such as `items.genres`."""
         return self.table if self.column is None else f"{self.table}.{self.column}"
 
 
@@ -77,9 +77,9 @@ def drift(earlier: dict[str, Summary], later: dict[str, Summary], ids: set[str])
     """Compares the tables of two runs.
 
     Args:
-        earlier: By table.
-        later: By table.
-        ids: Columns of ids, whose order as numbers means nothing, and which nobody is told.
+        earlier: Summaries of the earlier run, by table.
+        later: Summaries of this run, by table.
+        ids: Columns of ids; their order as numbers means nothing, and no id is named.
     """
     for table in dict.fromkeys([*earlier, *later]):
         if table not in earlier or table not in later:
@@ -102,10 +102,10 @@ def rejected_drift(
     """Compares the shares of the events that each rule rejected.
 
     Args:
-        earlier: Rows by reason, `events: <reason>`.
-        earlier_read: All events.
-        later: Of this run.
-        later_read: Of this run.
+        earlier: Rejected rows of the earlier run by reason, `events: <reason>`.
+        earlier_read: Events that the earlier run read.
+        later: Rejected rows of this run by reason.
+        later_read: Events that this run read.
     """
     for reason in dict.fromkeys([*earlier, *later]):
         if not reason.startswith("events: "):
@@ -117,12 +117,12 @@ def rejected_drift(
         )  # fmt: skip
 
 
-def by_severity(found: Iterable[Drift]) -> tuple[Drift, ...]:
-    """The worst first."""
+def by_severity(drifts: Iterable[Drift]) -> tuple[Drift, ...]:
+    """Returns comparisons, the worst first."""
     order = {"large shift": 0, "shifted": 1, "stable": 2}
     return tuple(
         sorted(
-            found, key=lambda d: (order[d.verdict], -d.change / THRESHOLDS[d.measure][0], d.name)
+            drifts, key=lambda d: (order[d.verdict], -d.change / THRESHOLDS[d.measure][0], d.name)
         )
     )
 
@@ -143,7 +143,7 @@ def _columns(
         yield _last_time(table, name, before.numbers.largest, now.numbers.largest)
         return
     if before.distinct and now.distinct:
-        # Of values that hardly repeat, a sample has others than the next one.
+        # Two samples of values that hardly repeat have little in common.
         repeats = all(
             column.values >= _REPEATS * column.distinct.count
             for column in (before, now)
@@ -182,7 +182,7 @@ def _distinct(
 def _values(
     table: str, name: str, before: ColumnSummary, now: ColumnSummary, is_id: bool
 ) -> Iterator[Drift]:
-    """The distribution: over the values where they are few or frequent, else over bins."""
+    """Compares distributions: over the values where they are few or frequent, else over bins."""
     is_listed = before.top and now.top and not before.top.error + now.top.error
     if before.kind == "tokens" or is_listed:
         if not (before.top and now.top):

@@ -1,4 +1,4 @@
-"""The quality report: what a run found in the log, and how that differs from the run before.
+"""The quality report: figures of a run's log, and how they differ from the run before.
 
 statistics/quality.json      `Quality`
 statistics/quality.html      the same for people
@@ -36,9 +36,11 @@ class ColumnQuality(Frozen):
 
     Attributes:
         missing: Share of rows that are null or an empty list.
-        distinct: Distinct values, or elements of lists; with a relative standard error.
-        top: None of them where no value is known to be frequent.
-        quantiles: Of numbers, by share in percent, such as `p50`; of times, ISO-8601 in UTC.
+        distinct: Number of distinct values, or of distinct elements of lists.
+        distinct_error: Relative standard error of `distinct`.
+        top: Most frequent values; empty where no value is known to be frequent.
+        quantiles: Quantiles of numbers by share in percent, such as `p50`; times are ISO-8601 in
+            UTC.
     """
 
     name: str
@@ -75,9 +77,9 @@ class Activity(Frozen):
     """Events over time.
 
     Attributes:
-        unit: Of the periods: h, D, M, Y or 1000Y, the shortest that leaves at most 400 of them.
-        starts: Of the periods that have events, ISO-8601 in UTC.
-        events: Of each period.
+        unit: Length of a period: h, D, M, Y or 1000Y, the shortest that leaves at most 400 periods.
+        starts: Starts of the periods that have events, ISO-8601 in UTC.
+        events: Number of events of each period.
     """
 
     unit: str
@@ -89,13 +91,13 @@ class Quality(Frozen):
     """All that the report shows, and the sketches that the next run is compared with.
 
     Attributes:
-        activity: None where the log has no time.
+        activity: Events over time; None where the log has no time.
         items: Events of each item, of all splits.
         slices: Items by their training events, as the metrics are sliced.
         queries: Distinct items of each query.
-        compared_with: When the earlier run was; None of a first run.
-        drift: The worst first.
-        summaries: By table.
+        compared_with: Time of the earlier run; None for a first run.
+        drift: Comparisons with the earlier run, the worst first.
+        summaries: Summaries of the columns, by table.
     """
 
     version: int = 1
@@ -114,8 +116,8 @@ class Quality(Frozen):
 
     @property
     def shifts(self) -> tuple[Drift, ...]:
-        """What is not stable."""
-        return tuple(found for found in self.drift if found.verdict != "stable")
+        """Comparisons that are not stable."""
+        return tuple(each for each in self.drift if each.verdict != "stable")
 
 
 def quality(
@@ -127,10 +129,11 @@ def quality(
     """Puts the report together.
 
     Args:
-        directory: Prepared, all but for its manifest.
-        manifest: That it will get.
-        summaries: Of the kept rows of `events`, and of `items` and `queries` where they are.
-        previous: Of the run before.
+        directory: Prepared directory, still without its manifest.
+        manifest: Manifest that it will get.
+        summaries: Summaries of the kept rows of `events`, and of `items` and `queries` where the
+            log has them.
+        previous: Report of the run before; None for a first run.
     """
     frequency = pq.read_table(directory / "statistics" / "item_frequency.parquet")
     by_split = np.stack([frequency[split].to_numpy() for split in SPLITS], axis=1)
@@ -159,7 +162,7 @@ def quality(
 
 
 def read_quality(directory: Path) -> Quality | None:
-    """Of a prepared directory; None where it has none that this version can read."""
+    """Returns the report of a prepared directory; None where it has none that can be read."""
     path = directory / "statistics" / "quality.json"
     try:
         return Quality.model_validate_json(path.read_text(encoding="utf-8"))
@@ -168,7 +171,7 @@ def read_quality(directory: Path) -> Quality | None:
 
 
 def _current(directory: Path, side: Side) -> Bools:
-    """Which entries of the catalogue are of this run; the vocabulary keeps those that are gone."""
+    """Tells which entries of the catalogue are of this run; the vocabulary keeps those gone."""
     return pq.read_table(directory / "vocabulary" / f"{side}_id.parquet")["count"].to_numpy() > 0
 
 

@@ -11,12 +11,12 @@ from pipelines.statistics.sketches import TopValues
 _GROUPS = 10
 _CATEGORIES = 50
 OTHERS = "the others"
-# A group of its own needs so many values, for rare ones come and go by chance.
+# Number of values that a group of its own needs, for rare ones come and go by chance.
 _VALUES_OF_GROUP = 20
 
 
 def stability_index(before: Ints, now: Ints) -> tuple[float, Numeric]:
-    """Population stability index of two rows of counts, and each group's part of it.
+    """Returns the population stability index of two rows of counts, and each group's part.
 
     Half a value is added to each group, so that an empty one does not make it infinite.
     """
@@ -27,9 +27,10 @@ def stability_index(before: Ints, now: Ints) -> tuple[float, Numeric]:
 
 
 def chance_index(groups: int, before: int, now: int, deviations: float) -> float:
-    """What the index of two samples of one distribution hardly exceeds.
+    """Returns an index that two samples of one distribution hardly exceed.
 
-    Times before * now / (before + now) it is then chi-squared with groups - 1 degrees of freedom.
+    Their index times before * now / (before + now) is chi-squared with groups - 1 degrees of
+    freedom.
     """
     freedom = groups - 1
     scale = 1 / max(before, 1) + 1 / max(now, 1)
@@ -39,7 +40,7 @@ def chance_index(groups: int, before: int, now: int, deviations: float) -> float
 def group_values(
     before: TopValues, before_total: int, now: TopValues, now_total: int
 ) -> tuple[list[str], Ints, Ints]:
-    """Frequent values whose counts are known well enough, and the rest."""
+    """Groups frequent values whose counts are known well enough, and the rest."""
     sides = [(before, max(before_total, 1)), (now, max(now_total, 1))]
     doubt = 2 * max(top.error / total for top, total in sides)
     share = {
@@ -64,7 +65,7 @@ def group_values(
 
 
 def group_bins(before: Histogram, now: Histogram) -> tuple[list[str], Ints, Ints]:
-    """Bins put together to about tenths of the earlier values, fewer of few values."""
+    """Groups bins into about tenths of the earlier values, into fewer where values are few."""
     shift = max(before.shift, now.shift)
     sides = [(side.bins >> (shift - side.shift), np.array(side.counts)) for side in (before, now)]
     bins = np.unique(np.concatenate([side[0] for side in sides]))

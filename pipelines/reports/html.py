@@ -29,14 +29,13 @@ def render_page(
         page: Content.
         package: Package that holds the template.
         template: Template, which may extend `page.html`.
-        draw: Markup of a chart; None: static SVG.
+        draw: Function that returns the markup of a chart with its legend; None: static SVG.
         extra: Further variables of the template.
     """
-    return (
-        environment(package)
-        .get_template(template)
-        .render(page=page, draw=draw or _inline_svg, legend=legend, **extra)
-    )
+    context: dict[str, object] = {"page": page, "draw": _inline_svg, "legend": legend}
+    if draw is not None:
+        context |= {"draw": draw, "legend": lambda _: []}
+    return environment(package).get_template(template).render(**context, **extra)
 
 
 def svg_file(chart: Chart) -> str:

@@ -64,7 +64,7 @@ class Table:
         title: Heading of the table.
         columns: Headings of its columns.
         rows: Cells, the first of which names its row.
-        note: How to read it.
+        note: Explanation of how to read it.
         texts: Number of leading columns that are texts; the others are numbers.
     """
 
@@ -83,7 +83,7 @@ class Chart:
 
     Attributes:
         title: Heading of the chart.
-        summary: What it says, and what to look for, in a sentence or two.
+        summary: Statement of what it says, and of what to look for, in a sentence or two.
         plot: The data.
         numbers: The same as a table; None where that is too much to read.
         is_wide: Whether it takes the width of the page.
@@ -182,9 +182,9 @@ class Page:
 
     Attributes:
         title: Heading.
-        lead: What it is of, in a line.
+        lead: Line below the title that says what the page is about.
         sections: Content, in order.
-        warnings: What a reader must not overlook.
+        warnings: Paragraphs that a reader must not overlook.
     """
 
     title: str

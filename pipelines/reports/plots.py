@@ -59,7 +59,7 @@ class Graph:
     """Series in the plane.
 
     Attributes:
-        series: At most eight have a style of their own.
+        series: Series; the styles repeat after eight.
         x: Horizontal axis.
         y: Vertical axis.
         marks: Dashed lines.
@@ -81,7 +81,7 @@ class Bars:
 
     Attributes:
         groups: Names, the first on top.
-        series: By name, a length for each group; None where there is none.
+        series: Length for each group, by name; None where there is none.
         title: Quantity and unit of the lengths.
         spec: Format of the numbers.
     """
@@ -149,7 +149,7 @@ class Ranges:
     """Values with their intervals below each other, on one axis.
 
     Attributes:
-        rows: The first on top.
+        rows: Rows, the first on top.
         title: Quantity and unit of the axis.
         spec: Format of the numbers.
         is_difference: Whether 0 is what everything is held against.

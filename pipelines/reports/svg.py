@@ -283,7 +283,10 @@ def _ranges(root: Element, ranges: Ranges) -> tuple[int, tuple[int, int, int, in
         SubElement(root, "line", {"class": kind, "x1": at, "x2": at, "y1": "0", "y2": str(height)})
     for place, row in enumerate(ranges.rows):
         y = place * _ROW
-        _text(root, row.name, x="0", y=str(y + 13), kind="name", most=_MOST_NAME)
+        if place:
+            rule = SubElement(root, "line", {"class": "grid", "x1": "-8", "x2": "100%"})
+            rule.attrib |= {"y1": str(y), "y2": str(y)}
+        _text(root, row.name, x="-6", y=str(y + 13), kind="name", most=_MOST_NAME)
         middle = str(y + 27)
         for value in row.dots:
             SubElement(

@@ -143,7 +143,7 @@ def _row(row: Row | Band | Cells, table: Table) -> Any:
     first, *others = (_cell(cell) for cell in cells)
     return html.Tr(
         [
-            html.Th(first, scope="row"),
+            html.Th(first, scope="row", className="name" if isinstance(first, list) else ""),
             *(
                 html.Td(cell, className="" if at < table.texts else "number")
                 for at, cell in enumerate(others, start=1)

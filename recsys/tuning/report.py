@@ -165,7 +165,7 @@ def _setting(search: "Search", axis: Axis, trials: Sequence[Trial]) -> Chart | N
         kept = [(t, v) for t, v in known if (t.status == "finished") == is_finished]
         points = [(_position(axis, trial.started.values[axis.path]), v) for trial, v in kept]
         labels = [
-            f"trial {trial.number}: {scalar(trial.started.values[axis.path])}, {value:.4f}"
+            f"trial {trial.number}: {_shown(trial.started.values[axis.path])}, {value:.4f}"
             for trial, value in kept
         ]
         series.append(Series(name, points, "points", labels))
@@ -174,7 +174,7 @@ def _setting(search: "Search", axis: Axis, trials: Sequence[Trial]) -> Chart | N
     mark = Mark("x", _position(axis, setting), f"trial {best.number}")
     return Chart(
         axis.path,
-        f"{len(known)} trials; the best, {value:.4f}, with {scalar(setting)}",
+        f"{len(known)} trials; the best, {value:.4f}, with {_shown(setting)}",
         Graph(series, _axis_of(axis), plots.Axis(search.metric), [mark]),
     )
 

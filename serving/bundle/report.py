@@ -20,7 +20,7 @@ def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
         title="Bundle",
         lead=f"{manifest.items:,} items and {manifest.queries:,} queries; model "
         f"{manifest.fingerprint}, MLflow run {manifest.mlflow_run_id}, events from "
-        f"{window.first_event or 'no time'} to {window.last_event or 'no time'}",
+        f"{_minute(window.first_event)} to {_minute(window.last_event)}",
         sections=[
             Section("index", "Index", _index(manifest.index, least_recall)),
             Section("gate", "Gate", [_gate(manifest)]),
@@ -97,6 +97,11 @@ def _gate(manifest: BundleManifest) -> Table:
     )
     rows = [[name, f"{value:.4g}"] for name, value in values.items()]
     return Table("Gate", ["Measured", "Value"], rows, note)
+
+
+def _minute(time: str | None) -> str:
+    """Returns `2024-05-06 07:08`."""
+    return "no time" if time is None else time[:16].replace("T", " ")
 
 
 def _name(point: SearchPoint) -> str:
