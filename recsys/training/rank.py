@@ -62,11 +62,11 @@ def train_on_rank(
         return
     rank, world_size, step = dist.get_rank(), dist.get_world_size(), start.progress.step
     # Batches are built while the model is.
-    with closing(source(plan, config, rank, world_size, step)) as arrays:
+    with closing(source(plan, config, rank, world_size, step)) as host_batches:
         builder = BatchBuilder(prepared, config)
         trainer = _build_trainer(run, start, prepared, plan, builder.keys(), device)
         metrics = MetricsFile(run.work_dir / METRICS_FILE, step)
-        batches = TimedIterator(arrays)
+        batches = TimedIterator(host_batches)
         log = TrainingLog(metrics, batches, plan, device)
         objective, select_by = trainer.objective.module, config.evaluation.select_by
         validator = Validator(objective, prepared, builder, select_by, metrics, device)

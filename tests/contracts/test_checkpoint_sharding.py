@@ -29,7 +29,7 @@ def train_and_save(directory: Path, kind: str, training: dict) -> None:
 
 
 def load_and_save(path: Path, walk: list[str], directory: Path, training: dict) -> None:
-    """Under each sharding, what the one before has saved."""
+    """Loads under each sharding what the one before has saved."""
     for number, kind in enumerate(walk):
         config = toy_config(kind, **training)
         toy = ToyTraining(config)
@@ -37,7 +37,7 @@ def load_and_save(path: Path, walk: list[str], directory: Path, training: dict) 
         path = save(toy, directory / str(number), config)
 
 
-def walk_on(directory: Path, optimizers: list[str]) -> None:
+def walk_with(directory: Path, optimizers: list[str]) -> None:
     for optimizer in optimizers:
         training = {"sparse_optimizer": optimizer}
         train_and_save(directory / optimizer, "row_wise", training)
@@ -50,21 +50,21 @@ def test_the_walk_has_every_pair():
 
 
 def test_every_sharding_loads_every_other(tmp_path):
-    """Row-wise Adagrad's numbers are copied to the parts of columns, and their mean goes back."""
+    """Compares all values: Adagrad's are copied to the parts of columns, and averaged back."""
     optimizers = ["rowwise_adagrad", "sgd"]
-    on_ranks(2, walk_on, tmp_path, optimizers)
+    on_ranks(2, walk_with, tmp_path, optimizers)
     for optimizer in optimizers:
         expected = tensors_of(tmp_path / optimizer / LAST)
         assert (MOMENTUM in expected) == (optimizer == "rowwise_adagrad")
         for number, kind in enumerate(WALK):
-            found = tensors_of(tmp_path / optimizer / str(number) / LAST)
-            assert found.keys() == expected.keys()
+            tensors = tensors_of(tmp_path / optimizer / str(number) / LAST)
+            assert tensors.keys() == expected.keys()
             for name in expected:
                 if name.endswith("momentum1") and kind == "column_wise":
-                    parts = found[name].view(2, ROWS)
+                    parts = tensors[name].view(2, ROWS)
                     assert torch.equal(parts, expected[name].expand(2, ROWS))
                 else:
-                    assert torch.equal(found[name], expected[name]), (kind, name)
+                    assert torch.equal(tensors[name], expected[name]), (kind, name)
 
 
 @pytest.mark.slow
@@ -74,12 +74,12 @@ def test_the_number_of_ranks_may_change(tmp_path):
     on_ranks(1, load_and_save, tmp_path / "first" / LAST, walk, tmp_path / "one", {})
     on_ranks(2, load_and_save, tmp_path / "one" / "1" / LAST, ["table_wise"], tmp_path / "two", {})
     expected = tensors_of(tmp_path / "first" / LAST)
-    found = tensors_of(tmp_path / "two" / "0" / LAST)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    tensors = tensors_of(tmp_path / "two" / "0" / LAST)
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
-def train_on_under(path: Path, kinds: list[str], directory: Path) -> None:
+def continue_under(path: Path, kinds: list[str], directory: Path) -> None:
     train_and_save(path, "row_wise", {})
     for kind in kinds:
         config = toy_config(kind)
@@ -89,14 +89,14 @@ def train_on_under(path: Path, kinds: list[str], directory: Path) -> None:
         save(toy, directory / kind, config)
 
 
-def test_training_goes_on_the_same_under_another_sharding(tmp_path):
+def test_training_continues_equally_under_another_sharding(tmp_path):
     kinds = ["row_wise", "table_wise", "data_parallel"]
-    on_ranks(2, train_on_under, tmp_path / "first", kinds, tmp_path)
+    on_ranks(2, continue_under, tmp_path / "first", kinds, tmp_path)
     expected = tensors_of(tmp_path / "row_wise" / "step-0000000006")
     for kind in kinds[1:]:
-        found = tensors_of(tmp_path / kind / "step-0000000006")
+        tensors = tensors_of(tmp_path / kind / "step-0000000006")
         for name in expected:
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(tensors[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_row_wise_state_of_parts_is_weighted_by_their_columns():
@@ -111,8 +111,8 @@ def test_row_wise_state_of_parts_is_weighted_by_their_columns():
 def test_row_wise_state_of_a_part_is_that_of_the_columns_it_has():
     saved = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     halves = [(0, 4), (4, 4)]
-    found = torch.full((2, 2), -1.0)
+    state = torch.full((2, 2), -1.0)
     # Plain tensors have the first part alone.
-    RowState("momentum1", found[0], [(0, 6), (6, 2)], halves, 2, 2).fill(saved.view(-1))
-    torch.testing.assert_close(found[0], torch.tensor([1.0, 2.0]))
+    RowState("momentum1", state[0], [(0, 6), (6, 2)], halves, 2, 2).fill(saved.view(-1))
+    torch.testing.assert_close(state[0], torch.tensor([1.0, 2.0]))
     assert sum(width for _, width in halves) == DIM

@@ -36,6 +36,18 @@ REVISED: tuple[str, ...] = (
     "serving/recommend",
     "serving/registry",
     "serving/server",
+    "recsys/checkpoint",
+    "recsys/stages",
+    "recsys/training",
+    "tests/contracts/test_checkpoint_sharding.py",
+    "tests/contracts/test_ssl_training.py",
+    "tests/contracts/test_training.py",
+    "tests/contracts/test_warm_start.py",
+    "tests/recsys/checkpoint",
+    "tests/recsys/stages",
+    "tests/recsys/training",
+    "tests/support/ranks.py",
+    "tests/support/toy.py",
 )
 
 _FRAGMENT = re.compile(

@@ -48,7 +48,7 @@ def test_two_ranks_equal_one(planted, tmp_path, method):
     assert_same_lines(losses(tmp_path / "2"), losses(tmp_path / "1"))
 
 
-def test_what_is_not_served_does_not_keep_a_model_from_being_loaded(planted, tmp_path):
+def test_a_model_is_loaded_without_the_parts_that_are_not_served(planted, tmp_path):
     config = short(with_ssl(planted, METHODS["cfm"]), epochs=1)
     config = config.model_copy(update={"output": str(tmp_path / "out")})
     (tmp_path / "out").mkdir()

@@ -34,7 +34,7 @@ SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to
 
 
 def short(config, **training):
-    """A config of few steps over the same prepared data."""
+    """Returns a configuration of few steps over the same prepared data."""
     keys = {"epochs": 2, "patience": 50, **training}
     return config.model_copy(
         update={
@@ -53,9 +53,9 @@ def losses(work_dir: Path) -> list[dict[str, float]]:
     return lines
 
 
-def assert_same_lines(found, expected):
-    """Sums in another order differ in the last bits, which can swap two items of a ranking."""
-    for first, second in zip(found, expected, strict=True):
+def assert_same_lines(lines, expected):
+    """Asserts that lines are equal up to the order of sums, which can swap two items of a list."""
+    for first, second in zip(lines, expected, strict=True):
         tolerance = {"abs": 0.02} if any("@" in name for name in first) else {"rel": 1e-4}
         assert first == pytest.approx(second, **tolerance)
 
@@ -73,7 +73,7 @@ def test_two_ranks_equal_one(planted, tmp_path):
 
 
 @pytest.mark.slow
-def test_three_ranks_equal_one_though_batches_cannot_be_shared_out_equally(planted, tmp_path):
+def test_three_ranks_equal_one_though_batches_cannot_be_split_equally(planted, tmp_path):
     config = short(planted, epochs=1, batch_size=100)
     config = config.model_copy(update={"ssl": config.ssl.model_copy(update={"batch_size": 50})})
     for ranks in (1, 3):
@@ -99,7 +99,7 @@ def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 3, marks=pytest.mark.slow)])
-def test_a_run_killed_mid_epoch_goes_on_with_another_number_of_ranks(
+def test_a_run_killed_mid_epoch_is_resumed_on_another_number_of_ranks(
     planted, tmp_path, before, after
 ):
     config = short(planted, validations_per_epoch=2)
@@ -131,7 +131,7 @@ def test_row_wise_and_table_wise_shards_are_both_used(planted, tmp_path):
 def test_batches_of_ray_data_are_those_of_the_thread(planted, ray_session):
     config = short(planted, ray=RayTrainConfig(workers=2))
     plan = training_plan(Prepared(config.prepared_dir), config)
-    start = plan.steps_per_epoch - 2  # From within an epoch into the next one.
+    start = plan.steps_per_epoch - 2  # The steps lead from an epoch into the next one.
     in_process = list(in_process_batches(plan, config, 1, 3, start))
     streamed = list(ray_batches(plan, config, 1, 3, start, task_windows=0))  # A task for each step.
     assert len(in_process) == len(streamed) == plan.total_steps - start
@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_is_an_error(planted, tmp_path):
     assert UserError.__name__ in str(error.value)
 
 
-def test_the_checkpoint_before_a_loss_that_is_not_finite_is_gone_on_from(planted, tmp_path):
+def test_training_resumes_before_a_loss_that_is_not_finite(planted, tmp_path):
     config = short(planted, checkpoint_every=4)
     train_on_ranks(config, tmp_path / "whole", 2)
     with pytest.raises(Exception, match="the loss is not finite at step 14"):
@@ -187,7 +187,7 @@ def train_differently(rank: int, runs: list[TrainingRun], work_dir: Path) -> Non
     dist.destroy_process_group()
 
 
-def test_ranks_that_are_told_different_things_all_say_so(planted, tmp_path):
+def test_ranks_with_different_configurations_all_say_so(planted, tmp_path):
     configs = [short(planted), short(planted), short(planted, seed=1)]
     runs = [run_of(config, tmp_path) for config in configs]
     start_ranks(train_differently, 3, runs, tmp_path)
@@ -212,7 +212,7 @@ def test_a_model_of_shuffled_labels_is_not_better_than_popularity(tmp_path, trac
 
 
 def own_output(config, directory: Path):
-    """The same prepared data in another output, so that trainings do not meet."""
+    """Copies the prepared data into another output, so that trainings do not meet."""
     copy = config.model_copy(update={"output": str(directory)})
     shutil.copytree(config.prepared_dir, copy.prepared_dir)
     return copy
@@ -253,7 +253,7 @@ def kill_a_worker(metrics: Path, from_step: int, killed: list[int]) -> None:
 
 @pytest.mark.slow
 def test_a_worker_of_ray_that_is_killed_is_replaced(planted, tmp_path, ray_session):
-    """SIGKILL in the middle: by itself it ends as an unkilled training does."""
+    """Kills a worker in the middle: the training ends by itself, as an unkilled one does."""
     settings = {"epochs": 4, "checkpoint_every": 4}
     config = short(
         own_output(planted, tmp_path / "ray"),

@@ -1,4 +1,4 @@
-"""A training begins with the model before it: old rows stay what they were, new ones are fresh."""
+"""A training starts with the model before it: old rows stay as they were, new ones are fresh."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ FORGOTTEN = np.array([2, 17])
 
 
 def grow(directory: Path, walk: list[tuple[str, str]]) -> None:
-    """Trains under one sharding, begins with more rows under another, and saves that."""
+    """Trains under one sharding, starts with more rows under another, and saves that."""
     for before, after in walk:
         config = toy_config(before)
         toy = ToyTraining(config)
@@ -58,15 +58,15 @@ def test_tables_grow_under_every_sharding(tmp_path):
         expected = old[MOMENTUM].view(parts[before], ROWS)
         if before != after:
             expected = expected.mean(dim=0).expand(parts[after], ROWS)
-        found = grown[MOMENTUM].view(parts[after], ROWS + NEW_ROWS)
-        torch.testing.assert_close(found[:, ~is_fresh], expected[:, ~is_fresh[:ROWS]])
-        assert not found[:, is_fresh].any()
+        momentum = grown[MOMENTUM].view(parts[after], ROWS + NEW_ROWS)
+        torch.testing.assert_close(momentum[:, ~is_fresh], expected[:, ~is_fresh[:ROWS]])
+        assert not momentum[:, is_fresh].any()
         for name in old:
             if "embedding_bags" not in name:
                 assert torch.equal(grown[name], old[name]), name
 
 
-def begin_with_more(directory: Path) -> None:
+def start_with_other_shapes(directory: Path) -> None:
     config = toy_config()
     toy = ToyTraining(config)
     toy.train(3)
@@ -79,8 +79,8 @@ def begin_with_more(directory: Path) -> None:
         ToyTraining(config, ROWS, 16).warm_start(path)
 
 
-def test_only_a_beginning_may_have_more_rows_and_none_other_columns(tmp_path):
-    on_ranks(1, begin_with_more, tmp_path)
+def test_only_a_warm_start_may_have_more_rows_and_nothing_other_columns(tmp_path):
+    on_ranks(1, start_with_other_shapes, tmp_path)
 
 
 def nightly(log: Path, output: Path, tracking_uri: str, **training):
@@ -99,7 +99,7 @@ def nightly(log: Path, output: Path, tracking_uri: str, **training):
 
 
 @pytest.mark.slow
-def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_uri):
+def test_a_nightly_training_continues_with_a_grown_catalogue(tmp_path, tracking_uri):
     log, output = tmp_path / "log", tmp_path / "out"
     write_planted_log(log)
     items = pq.read_table(log / "items.parquet")
@@ -117,11 +117,11 @@ def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_ur
     prepare(config)
     prepared = Prepared(config.prepared_dir)
     assert not moved_tables(old_rows, prepared)
-    found = diagnose(config)
-    assert found.verdict == "resizable"
-    resized = {f.what: (f.before, f.after) for f in found.findings if f.kind == "resized"}
+    diagnosis = diagnose(config)
+    assert diagnosis.verdict == "resizable"
+    resized = {f.what: (f.before, f.after) for f in diagnosis.findings if f.kind == "resized"}
     assert resized["table item.item_id"] == (100, 144)
-    assert found.action.startswith(f"begins with the model of {config.train_dir}")
+    assert diagnosis.action.startswith(f"begins with the model of {config.train_dir}")
     second = train(config)
     assert second.started_from == first.fingerprint
     assert train(config) == second
@@ -130,7 +130,7 @@ def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_ur
     assert manifest.progress.schedule_start == first.best_step
     new = tensors_of(config.train_dir / CHECKPOINT)
     seen = "model.main_loss.frequency.examples"
-    assert new[seen] > old[seen] > 0  # The estimate of logQ goes on.
+    assert new[seen] > old[seen] > 0  # The estimate of logQ continues.
     assert new["model.main_loss.frequency.interval"].shape == (1, 144)
 
     for changed, what in (
@@ -147,7 +147,7 @@ def test_a_nightly_training_goes_on_with_a_grown_catalogue(tmp_path, tracking_ur
     assert tensors_of(config.train_dir / CHECKPOINT).keys() == new.keys()
 
 
-def test_a_vocabulary_that_was_made_anew_is_noticed(planted):
+def test_a_vocabulary_that_was_built_anew_is_noticed(planted):
     prepared = Prepared(planted.prepared_dir)
     rows = table_rows(prepared)
     assert not moved_tables(rows, prepared)

@@ -26,7 +26,7 @@ from recsys.data.reader import read_steps
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun, plan_run
 
-# They import torchrec once for all: that takes seconds.
+# The fork server imports torchrec once for all ranks, which takes seconds.
 multiprocessing.set_forkserver_preload(["recsys.training.rank"])
 
 
@@ -45,9 +45,9 @@ def train_on_ranks(
 ) -> None:
     """Runs the loop to its end on `ranks` processes.
 
-    `killed_at` kills them before that step, `poisoned_at` gives the step weights that are no
-    numbers. `seen-*.jsonl` in the directory has a line of step and (query, item) pairs for each
-    batch of a rank, written before it is trained on.
+    `killed_at` kills them before that step, `poisoned_at` gives the step weights that are not
+    numbers. `seen-*.jsonl` in the directory has a line of the step and its (query, item) pairs for
+    each batch of a rank, written before it is trained on.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     training = config.training.model_copy(update={"ray": RayTrainConfig(workers=ranks)})
@@ -58,7 +58,7 @@ def train_on_ranks(
 
 
 def run_of(config: Config, work_dir: Path) -> TrainingRun:
-    """Returns the training of a configuration in a directory, as the driver settles it."""
+    """Returns the training of a configuration in a directory, as the driver determines it."""
     run, _ = plan_run(config, Prepared(config.prepared_dir), work_dir)
     return run
 
@@ -97,21 +97,21 @@ def _run(
 
 
 def _wait_for_checkpoint(directory: Path) -> None:
-    """Until the one that is written beside the training is there."""
+    """Waits until the checkpoint in flight is there."""
     time.sleep(0.5)
     while list(directory.glob(".step-*")):
         time.sleep(0.01)
 
 
 def saved_tensors(work_dir: Path) -> dict[str, torch.Tensor]:
-    """Everything in the latest checkpoint, unsharded: weights and optimizers' state."""
-    found = latest_checkpoint(work_dir / CHECKPOINTS)
-    assert found is not None
-    return tensors_of(found[0])
+    """Returns every tensor of the latest checkpoint, unsharded: weights and optimizers' state."""
+    latest = latest_checkpoint(work_dir / CHECKPOINTS)
+    assert latest is not None
+    return tensors_of(latest.path)
 
 
 def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Everything in a checkpoint, unsharded."""
+    """Returns every tensor of a checkpoint, unsharded."""
     metadata = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     state: dict[str, Any] = {
         name: torch.zeros(entry.size, dtype=entry.properties.dtype)
@@ -123,7 +123,7 @@ def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def seen_pairs(work_dir: Path, start: int, stop: int) -> list[tuple[int, int]]:
-    """What all ranks of the training that began at step `start` were given before step `stop`."""
+    """Returns the pairs that all ranks of a training from step `start` got before step `stop`."""
     return [
         (query, item)
         for path in work_dir.glob(f"seen-from-{start}-rank-*.jsonl")

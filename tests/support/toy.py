@@ -1,4 +1,4 @@
-"""A small sharded model without data, for what is the same for every model."""
+"""A small sharded model without data, for tests that hold for every model."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ ROWS, DIM, WIDTH = 30, 8, 4
 
 
 class Toy(nn.Module):
-    """Two tables and a layer; stands for the objective, with its model within."""
+    """Two tables and a layer, in place of the objective with its model."""
 
     def __init__(self, rows: int, dim: int, width: int) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class Toy(nn.Module):
 
 
 class ToyTraining:
-    """Of one rank.
+    """Training of the toy model on one rank.
 
     Args:
-        config: Its training and sharding are used.
-        rows: Of each table.
-        dim: Of each table.
-        width: Of the layer.
+        config: Configuration, whose training and sharding are used.
+        rows: Rows of each table.
+        dim: Embedding dimension of each table.
+        width: Width of the layer.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class ToyTraining:
     ) -> None:
         toy = Toy(rows, dim, width)
         self.rows = rows
-        found = shard(toy, toy.model, config.training, config.sharding, CPU)
-        self.sharded: DistributedModelParallel = found[0]
+        sharded, _ = shard(toy, toy.model, config.training, config.sharding, CPU)
+        self.sharded: DistributedModelParallel = sharded
         self.optimizers = Optimizers(self.sharded, config.training)
         self.step = 0
 
     def train(self, steps: int, batch_size: int = 8) -> None:
-        """Each on the same global batch whatever the number of ranks."""
+        """Makes steps, each on the same global batch whatever the number of ranks."""
         for _ in range(steps):
             self.optimizers.set_learning_rates(self.step, 1.0)
             self.optimizers.zero_grad()
@@ -93,15 +93,15 @@ class ToyTraining:
 def _batch(step: int, rows: int, batch_size: int) -> KeyedJaggedTensor:
     random = torch.Generator().manual_seed(step)
     values = torch.randint(rows, (2 * batch_size,), generator=random)
-    share = batch_size // dist.get_world_size()
-    begin = dist.get_rank() * share
-    own = values.view(2, batch_size)[:, begin : begin + share].reshape(-1)
-    lengths = torch.ones(2 * share, dtype=torch.int64)
-    return KeyedJaggedTensor(["item.group", "item.tags"], own, torch.ones(len(own)), lengths)
+    size = batch_size // dist.get_world_size()
+    begin = dist.get_rank() * size
+    local = values.view(2, batch_size)[:, begin : begin + size].reshape(-1)
+    lengths = torch.ones(2 * size, dtype=torch.int64)
+    return KeyedJaggedTensor(["item.group", "item.tags"], local, torch.ones(len(local)), lengths)
 
 
 def toy_config(kind: str = "row_wise", **training: Any) -> Config:
-    """Of tables that are all sharded in one way."""
+    """Returns a configuration whose tables are all sharded in one way."""
     config = planted_config(Path("log"), Path("out"), training=training)
     tables = {name: {"type": kind} for name in ("item.group", "item.tags")}
     return config.model_copy(update={"sharding": ShardingConfig(tables=tables)})

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and what they hold is what training went on from."""
+"""Checkpoints are whole or absent, and hold the state of the moment they were asked for."""
 
 import errno
 import resource
@@ -57,10 +57,10 @@ def train_while_it_is_written(directory: Path) -> None:
 def test_a_checkpoint_is_of_the_moment_it_was_asked_for(tmp_path):
     on_ranks(2, train_while_it_is_written, tmp_path)
     for step in (2, 4):
-        found = tensors_of(tmp_path / "slow" / f"step-{step:010d}")
+        tensors = tensors_of(tmp_path / "slow" / f"step-{step:010d}")
         expected = tensors_of(tmp_path / "plain" / f"step-{step:010d}")
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 def keep(directory: Path) -> None:
@@ -76,27 +76,25 @@ def keep(directory: Path) -> None:
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
     on_ranks(1, keep, tmp_path)
     assert names(tmp_path) == [f"step-{step:010d}" for step in (2, 4, 5)]
-    found = latest_checkpoint(tmp_path)
-    assert found is not None
-    assert found[1].progress == progress(5, 2)
-    assert found[1].shapes["model.model.tower.weight"] == (4, 16)
-    # A truncated file: the one before it is gone on from.
-    path = found[0]
-    file = next(path.glob("*.distcp"))
+    latest = latest_checkpoint(tmp_path)
+    assert latest is not None
+    assert latest.manifest.progress == progress(5, 2)
+    assert latest.manifest.shapes["model.model.tower.weight"] == (4, 16)
+    # A truncated file makes the one before it the latest.
+    file = next(latest.path.glob("*.distcp"))
     with file.open("r+b") as data:
         data.truncate(100)
-    assert damage_of(path, found[1]) == f"{file.name} has 100 bytes instead of " + str(
-        found[1].files[file.name]
-    )
+    size = latest.manifest.files[file.name]
+    assert damage_of(*latest) == f"{file.name} has 100 bytes instead of {size}"
     warnings: list[str] = []
     earlier = latest_checkpoint(tmp_path, warnings.append)
     assert earlier is not None
-    assert earlier[1].progress.step == 4
+    assert earlier.manifest.progress.step == 4
     assert "step-0000000005 is damaged" in warnings[0]
-    (earlier[0] / "manifest.json").write_text("{")
+    (earlier.path / "manifest.json").write_text("{")
     best = latest_checkpoint(tmp_path, warnings.append)
     assert best is not None
-    assert best[1].progress.step == 2
+    assert best.manifest.progress.step == 2
     remove_old_checkpoints(tmp_path, 1)
     assert names(tmp_path) == ["step-0000000002"]
 
@@ -121,7 +119,7 @@ def fill_the_disk(directory: Path, is_simulated: bool) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
     writer.save(toy.state(), progress(2))
     try:
-        for _ in range(1_000):  # As the loop does after every step.
+        for _ in range(1_000):  # The training loop checks after every step.
             writer.check()
             time.sleep(0.01)
         raise AssertionError("no error")
@@ -144,18 +142,18 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(tmp_path, ranks, is_simu
     assert damage_of(path, manifest) is None
 
 
-def leave_and_begin(directory: Path) -> None:
+def leave_and_start(directory: Path) -> None:
     (directory / ".step-0000000007.0123456789ab.tmp").mkdir()
     toy_writer(directory, toy_config())
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path):
-    on_ranks(1, leave_and_begin, tmp_path)
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    on_ranks(1, leave_and_start, tmp_path)
     assert names(tmp_path) == []
 
 
 def spoil(directory: Path) -> None:
-    """The size is right, and the bytes are not."""
+    """Replaces the bytes of the files by wrong ones, of the right size."""
     config = toy_config()
     toy = ToyTraining(config)
     toy.train(1)

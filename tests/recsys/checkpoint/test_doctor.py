@@ -1,4 +1,4 @@
-"""What fits, what would be resized and what is impossible is said before anything starts."""
+"""The doctor tells what fits, what would be resized and what is impossible."""
 
 import json
 import subprocess
@@ -15,25 +15,25 @@ from recsys.checkpoint.training_manifest import CHECKPOINT, IDENTITY_FILE, work_
 
 
 def varied(config, **sections):
-    """Some keys of some sections are others."""
+    """Returns the configuration with other values of some keys of its sections."""
     document = config.model_dump(mode="json")
     for section, keys in sections.items():
         document[section] = {**document[section], **keys}
     return type(config).model_validate(document)
 
 
-def kinds(found):
-    return {finding.what: finding.kind for finding in found}
+def kinds(findings):
+    return {finding.what: finding.kind for finding in findings}
 
 
 def test_the_model_fits_its_own_configuration(planted, trained):
-    found = diagnose(planted)
-    assert found.verdict == "fits"
-    assert found.action == "nothing, as this training is done"
-    assert found.steps == trained.best_step
-    assert kinds(found.findings)["table item.item_id"] == "fits"
-    assert set(kinds(found.findings).values()) == {"fits"}
-    assert found.unfinished is None
+    diagnosis = diagnose(planted)
+    assert diagnosis.verdict == "fits"
+    assert diagnosis.action == "nothing, as this training is done"
+    assert diagnosis.steps == trained.best_step
+    assert kinds(diagnosis.findings)["table item.item_id"] == "fits"
+    assert set(kinds(diagnosis.findings).values()) == {"fits"}
+    assert diagnosis.unfinished is None
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_the_model_fits_its_own_configuration(planted, trained):
     ],
 )
 def test_a_setting_is_judged_by_what_it_does_to_the_tensors(planted, trained, sections, what, kind):
-    found = diagnose(varied(planted, **sections))
-    assert {k: v for k, v in kinds(found.findings).items() if v != "fits"} == {what: kind}
-    assert found.verdict == ("impossible" if kind == "impossible" else "fits")
-    assert found.action.startswith("begins from scratch; the model that is there stays")
+    diagnosis = diagnose(varied(planted, **sections))
+    assert {k: v for k, v in kinds(diagnosis.findings).items() if v != "fits"} == {what: kind}
+    assert diagnosis.verdict == ("impossible" if kind == "impossible" else "fits")
+    assert diagnosis.action.startswith("begins from scratch; the model that is there stays")
     previous = varied(
         planted, **{**sections, "training": {**sections.get("training", {}), "start": "previous"}}
     )
@@ -67,8 +67,8 @@ def test_features_and_tables_are_compared_by_name(planted, trained):
     item = document["features"]["item"]
     changed = [{**f, "dim": 12} if f["name"] == "tags" else f for f in item[:-1]]
     document["features"]["item"] = [*changed, {**item[-1], "name": "cost"}]
-    found = compare(type(planted).model_validate(document), prepared, manifest)
-    assert {k: v for k, v in kinds(found).items() if v == "impossible"} == {
+    findings = compare(type(planted).model_validate(document), prepared, manifest)
+    assert {k: v for k, v in kinds(findings).items() if v == "impossible"} == {
         "feature item.tags.dim": "impossible",
         "feature item.price": "impossible",
         "feature item.cost": "impossible",
@@ -76,21 +76,21 @@ def test_features_and_tables_are_compared_by_name(planted, trained):
     smaller = TableRows(rows=3, tokens=2, sample=())
     larger = TableRows(rows=99, tokens=98, sample=())
     tables = {**manifest.tables, "query.country": smaller, "item.group": larger}
-    found = compare(planted, prepared, manifest.model_copy(update={"tables": tables}))
-    by_name = {finding.what: finding for finding in found}
+    findings = compare(planted, prepared, manifest.model_copy(update={"tables": tables}))
+    by_name = {finding.what: finding for finding in findings}
     assert by_name["table query.country"].kind == "resized"
     assert by_name["table query.country"].sentence() == "table query.country: resized, from 3 to 5"
     assert by_name["table item.group"].kind == "impossible"
 
 
-def test_an_unfinished_training_goes_on_or_says_why_not(planted, trained, tmp_path):
+def test_an_unfinished_training_is_resumed_or_the_doctor_says_why_not(planted, trained, tmp_path):
     work_dir = work_dir_of(planted)
     work_dir.mkdir()
     try:
         (work_dir / IDENTITY_FILE).write_text(json.dumps({"identity": trained.fingerprint}))
-        found = diagnose(planted).unfinished
-        assert found is not None
-        assert (found.goes_on, found.step) == (True, 0)
+        unfinished = diagnose(planted).unfinished
+        assert unfinished is not None
+        assert (unfinished.goes_on, unfinished.step) == (True, 0)
         other = diagnose(varied(planted, training={"seed": 5})).unfinished
         assert other is not None
         assert not other.goes_on

@@ -1,4 +1,4 @@
-"""The evaluation stage: what is held out, what `metrics.json` holds, and when it is redone."""
+"""The evaluation stage: held-out items, the contents of `metrics.json`, and when it is redone."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def state_of(train, validation, test):
 
 
 def log_of(state, items=0, history="past"):
-    """Queries that are no items."""
+    """Returns a log whose queries are not items."""
     data = SimpleNamespace(history=SimpleNamespace(kind=history))
     return SimpleNamespace(
         manifest=SimpleNamespace(data=data),
@@ -68,7 +68,7 @@ def test_validation_metrics_equal_a_naive_ranking():
     queries, items = 80, 120
     train, validation = (random_bags(rng, queries, items, most) for most in (30, 8))
     state = state_of(train, validation, [[]] * queries)
-    # Whole numbers, so that many scores are equal.
+    # Integers make many scores equal.
     vectors = rng.integers(-2, 3, (queries, 4)).astype(np.float32)
     catalogue = rng.integers(-2, 3, (items, 4)).astype(np.float32)
     chosen = np.flatnonzero(state.validation.lengths)

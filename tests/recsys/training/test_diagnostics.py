@@ -73,14 +73,14 @@ def test_numbers_of_a_batch_equal_naive_ones():
     module, batch = objective_of(settings).eval(), training_batch(settings)
     with torch.no_grad():
         encoded = module.model(batch)
-    found = batch_diagnostics(module, batch)
+    values = batch_diagnostics(module, batch)
     view_a, view_b = encoded.views
     cosine, distance = (view_a * view_b).sum(1).mean(), (view_a - view_b).square().sum(1).mean()
-    assert found["view_similarity"] == pytest.approx(float(cosine), abs=1e-6)
-    assert found["alignment.views"] == pytest.approx(float(distance))
+    assert values["view_similarity"] == pytest.approx(float(cosine), abs=1e-6)
+    assert values["alignment.views"] == pytest.approx(float(distance))
     positives = (encoded.queries - encoded.items).square().sum(1).mean()
-    assert found["alignment.positives"] == pytest.approx(float(positives))
-    assert found["uniformity.views"] == pytest.approx(uniformity(view_a, batch.view_items[0]))
+    assert values["alignment.positives"] == pytest.approx(float(positives))
+    assert values["uniformity.views"] == pytest.approx(uniformity(view_a, batch.view_items[0]))
 
 
 @pytest.mark.parametrize("ssl", [{"alpha": 0.3}, {"method": "spread_out", "alpha": 2.0}])
@@ -97,11 +97,11 @@ def test_gradients_equal_those_of_the_whole_model(ssl):
         gradients.append(torch.cat(of_tower))
     module.zero_grad(set_to_none=True)
     main, of_ssl = gradients
-    found = batch_diagnostics(module, batch)
+    values = batch_diagnostics(module, batch)
     cosine = torch.nn.functional.cosine_similarity(main, of_ssl, dim=0)
-    assert found["gradient_cosine"] == pytest.approx(float(cosine), abs=1e-5)
+    assert values["gradient_cosine"] == pytest.approx(float(cosine), abs=1e-5)
     ratio = settings.ssl.alpha * of_ssl.norm() / main.norm()
-    assert found["gradient_ratio"] == pytest.approx(float(ratio), rel=1e-4)
+    assert values["gradient_ratio"] == pytest.approx(float(ratio), rel=1e-4)
 
 
 def test_measuring_changes_nothing():
@@ -129,11 +129,11 @@ def test_each_method_has_the_numbers_that_it_can_have(ssl, absent):
     data, batch = prepared(), training_batch(settings)
     masking = ViewBuilder(data, settings).masking
     items = unit_rows(30, 8, 0).float().numpy()
-    found = Diagnostics(objective_of(settings), data, masking).measure(3, batch, items)
-    names = {name.removeprefix("diagnostics.") for name in found}
+    values = Diagnostics(objective_of(settings), data, masking).measure(3, batch, items)
+    names = {name.removeprefix("diagnostics.") for name in values}
     every = OF_VIEWS | {"alignment.positives", "uniformity.items", "effective_rank"}
     assert every - names == absent
-    assert all(math.isfinite(value) for value in found.values())
+    assert all(math.isfinite(value) for value in values.values())
     assert ("masked.tags" in names) == (settings.ssl.method == "cfm")
 
 

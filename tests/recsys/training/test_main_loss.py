@@ -41,7 +41,7 @@ def normalised(rows):
 
 
 def item_vectors(step):
-    """Of all items; they move a little from step to step, as they do in training."""
+    """Returns vectors of all items, which move a little in each step, as they do in training."""
     generator = torch.Generator().manual_seed(1)
     start = torch.randn(ITEMS, DIM, generator=generator)
     return normalised(start + 0.1 * step)
@@ -52,7 +52,7 @@ def query_vectors(size, step):
 
 
 class Ranks:
-    """Some ranks in one process: what they gather is what all of them have."""
+    """Several ranks in one process; a gather joins the rows of all of them."""
 
     def __init__(self, world_size, monkeypatch, **loss):
         self.world_size = world_size
@@ -74,7 +74,7 @@ class Ranks:
         raise AssertionError
 
     def step(self, step, size):
-        """Each rank's loss."""
+        """Returns each rank's loss."""
         self._parts, everything = [], item_vectors(step)
         queries = query_vectors(size, step)
         for rank in range(self.world_size):
@@ -87,11 +87,11 @@ class Ranks:
             part.queries = torch.cat([part.queries, torch.ones(rows - len(part.queries), DIM)])
             part.vectors = everything[part.candidates]
             self._parts.append(part)
-        found = []
+        means = []
         for loss, part in zip(self.losses, self._parts, strict=True):
             encoded = SimpleNamespace(queries=part.queries, items=part.vectors)
-            found.append(loss(encoded, part).item())
-        return found
+            means.append(loss(encoded, part).item())
+        return means
 
 
 def log_sampled(item, q, mode, size):
@@ -103,18 +103,18 @@ def log_sampled(item, q, mode, size):
 
 
 def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
-    """Of each step, candidate by candidate."""
+    """Computes the loss of each step, candidate by candidate."""
     data = prepared()
     q = np.maximum(data.item_frequency, 1) / data.item_frequency.sum()
     known = data.query_state.train
     builder = BatchBuilder(data, config(loss=MODES[mode]))
     past: deque = deque(maxlen=memory)
-    found = []
+    means = []
     for step, size in enumerate(sizes):
         whole, vectors = local_batch(step, size), item_vectors(step)
         queries = query_vectors(size, step)
         items = builder.candidates.build(whole, 0, 1).items.tolist()
-        now = [
+        candidates = [
             (i, vectors[i], log_sampled(i, q, mode, size) - (1 - strength) * math.log(q[i]))
             for i in items
         ]
@@ -130,14 +130,15 @@ def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
             target = row if mode != "corpus" else items.index(own)
             scores = [
                 float(queries[row] @ vector) / 0.07 - correction
-                for column, (item, vector, correction) in enumerate(chain(now, *past))
+                for column, (item, vector, correction) in enumerate(chain(candidates, *past))
                 if column == target or item not in others
             ]
-            own_score = float(queries[row] @ now[target][1]) / 0.07 - now[target][2]
-            total += math.log(sum(math.exp(score) for score in scores)) - own_score
-        found.append(total / size)
-        past.appendleft(now)
-    return found
+            _, vector, correction = candidates[target]
+            target_score = float(queries[row] @ vector) / 0.07 - correction
+            total += math.log(sum(math.exp(score) for score in scores)) - target_score
+        means.append(total / size)
+        past.appendleft(candidates)
+    return means
 
 
 def memory_of(mode, batches):
@@ -168,8 +169,8 @@ def test_the_loss_of_any_number_of_ranks_equals_a_naive_loop(monkeypatch, world_
         keys["logq"] = {"strength": others["strength"]}
     ranks = Ranks(world_size, monkeypatch, **keys)
     expected = naive_losses(mode, sizes, **others)
-    found = [np.mean(ranks.step(step, size)) for step, size in enumerate(sizes)]
-    assert found == pytest.approx(expected, rel=1e-4)
+    means = [np.mean(ranks.step(step, size)) for step, size in enumerate(sizes)]
+    assert means == pytest.approx(expected, rel=1e-4)
 
 
 def test_all_ranks_hold_the_same_memory_as_one(monkeypatch):
@@ -224,22 +225,22 @@ def test_an_evaluated_model_changes_no_memory(monkeypatch):
     st.lists(st.integers(-1, 6), max_size=12),
 )
 @settings(max_examples=200, deadline=None)
-def test_hits_among_columns_equal_a_naive_loop(known, columns):
+def test_accidental_hits_among_columns_equal_a_naive_loop(known, columns):
     pairs = torch.tensor(known, dtype=torch.int64).view(-1, 2)
-    found = accidental_hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
+    hits = accidental_hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
     expected = [
         (row, column) for row, item in known for column, of in enumerate(columns) if of == item
     ]
-    assert sorted(map(tuple, found.tolist())) == sorted(expected)
+    assert sorted(map(tuple, hits.tolist())) == sorted(expected)
 
 
 def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkeypatch):
     ranks = Ranks(1, monkeypatch, temperature={"learned": {"low": 0.05, "high": 0.5}})
     fixed = Ranks(1, monkeypatch)
     monkeypatch.setattr(losses, "gather", ranks._gather)
-    found = ranks.step(0, 8)
+    learned = ranks.step(0, 8)
     monkeypatch.setattr(losses, "gather", fixed._gather)
-    assert found == pytest.approx(fixed.step(0, 8), rel=1e-5)
+    assert learned == pytest.approx(fixed.step(0, 8), rel=1e-5)
     assert [name for name, _ in ranks.losses[0].named_parameters()] == [
         "learned_temperature.log_temperature"
     ]
@@ -287,7 +288,7 @@ def test_never_trained_items_are_negatives_like_others():
 
 
 def short(planted, epochs, **loss):
-    """Few steps with a learned temperature, and the same towers on all ranks."""
+    """Returns a configuration of few steps, a learned temperature and equal towers on all ranks."""
     loss = LossConfig(
         history_dropout=0.2,
         logq={"strength": 0.5},
@@ -327,7 +328,7 @@ def test_two_ranks_equal_one(planted, tmp_path, keys):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_its_memory_and_temperature(planted, tmp_path):
+def test_a_killed_run_resumes_with_its_memory_and_temperature(planted, tmp_path):
     config = short(planted, 2, candidates={"kind": "memory", "batches": 3})
     steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
     train_on_ranks(config, tmp_path / "whole", 1)

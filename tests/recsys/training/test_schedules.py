@@ -21,11 +21,11 @@ def test_warm_up_rises_in_equal_steps_to_the_full_rate():
     assert factors(ConstantSchedule(), 3) == [1, 1, 1]
 
 
-def test_cosine_halves_in_the_middle_and_would_end_at_its_last_share():
-    found = factors(CosineSchedule(warmup=2, final=0.2), 10)
-    assert found[:3] == [0.5, 1, 1]
-    assert found[6] == pytest.approx((1 + 0.2) / 2)
-    assert found == [*found[:2], *sorted(found[2:], reverse=True)]
+def test_cosine_halves_in_the_middle_and_would_end_at_its_final_part():
+    values = factors(CosineSchedule(warmup=2, final=0.2), 10)
+    assert values[:3] == [0.5, 1, 1]
+    assert values[6] == pytest.approx((1 + 0.2) / 2)
+    assert values == [*values[:2], *sorted(values[2:], reverse=True)]
     assert learning_rate_factor(
         CosineSchedule(warmup=2, final=0.2), 10, total_steps=10
     ) == pytest.approx(0.2)
@@ -35,15 +35,15 @@ INFINITE = InfiniteSchedule(warmup=4, cooldown_steps=6, constant=0.4, anneal_fra
 
 
 def test_infinite_warms_up_cools_down_stays_and_anneals():
-    found = factors(INFINITE, 40)
-    assert found[:4] == [0.25, 0.5, 0.75, 1]
-    assert found[7] == pytest.approx((1 + 0.4) / 2)
-    assert found[10:31] == pytest.approx([0.4] * 21)
-    assert found[32:] == pytest.approx([0.4 * (1 - math.sqrt(n / 10)) for n in range(2, 10)])
-    assert min(found) > 0
+    values = factors(INFINITE, 40)
+    assert values[:4] == [0.25, 0.5, 0.75, 1]
+    assert values[7] == pytest.approx((1 + 0.4) / 2)
+    assert values[10:31] == pytest.approx([0.4] * 21)
+    assert values[32:] == pytest.approx([0.4 * (1 - math.sqrt(n / 10)) for n in range(2, 10)])
+    assert min(values) > 0
 
 
-def test_infinite_goes_on_without_warming_up_where_others_begin_anew():
+def test_infinite_continues_without_a_warm_up_where_others_begin_anew():
     assert factors(INFINITE, 20, earlier=40)[:16] == pytest.approx([0.4] * 16)
     whole = factors(INFINITE.model_copy(update={"anneal_fraction": 0.0}), 20)
     rest = factors(INFINITE.model_copy(update={"anneal_fraction": 0.0}), 12, earlier=8)

@@ -64,7 +64,7 @@ def test_pipelined_steps_are_those_of_the_plain_loop(group, kind, first):
 @needs_cuda
 @pytest.mark.parametrize("kind", ["table_wise", "row_wise"])
 def test_pipelined_steps_on_a_gpu_are_those_of_the_plain_loop(kind):
-    """With real streams and pinned memory; kernels must sum in one order to be comparable."""
+    """Compares bits, with real streams and pinned memory; so kernels must sum in one order."""
     device = torch.device("cuda", 0)
     use_determinism(TrainingConfig(deterministic=True))
     try:
