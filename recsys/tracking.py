@@ -207,6 +207,6 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for entry in value:
-            yield prefix + "." + str(entry["name"]), entry
+            yield f"{prefix}.{entry.get('name', entry.get('kind'))}", entry
     else:
         yield prefix, value

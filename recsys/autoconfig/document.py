@@ -248,14 +248,15 @@ def _values(feature: AnyFeature) -> dict[str, Any]:
 def _model(found: Findings) -> list[Entry]:
     size, kind = found.size, found.split.history.kind
     tower = rules.tower(size)
-    poolings = ["mean", "last"] if kind == "past" else ["mean"]
-    why = "a history is in no order" if kind == "others" else "a history's mean and its last item"
+    encoders: list[Entry] = [Row({"kind": "mean"}, "of a history's items, in any order")]
+    if kind == "past":
+        encoders.append(Row({"kind": "last"}, "its last item"))
     return [
         Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
         Setting("item_tower", tower, "widths of hidden layers"),
         Setting("query_tower", tower),
         Setting("residual", True, "with a linear way past them, which generalises to the tail"),
-        Setting("history_pooling", poolings, why),
+        Section("history", encoders),
         Setting("dropout", rules.dropout(size), f"about {size.training_events:,} training events"),
     ]
 

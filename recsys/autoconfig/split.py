@@ -169,7 +169,8 @@ def _what_order(order: OrderProfile | None) -> str:
     if order is None or not order.is_like_time(rules.ORDER_P):
         return (
             "The order within a query may be real; if it is not (ask whoever wrote the log), set "
-            "split.kind: random_hash, history.kind: others and model.history_pooling: [mean]."
+            "split.kind: random_hash, history.kind: others and "
+            "model.history: [{kind: mean}]."
         )
     return (
         "The order within a query looks real: two items are neighbours in several queries "

@@ -12,8 +12,8 @@ from recsys.checkpoint.manifest import CheckpointManifest
 from recsys.checkpoint.table_rows import moved_tables, table_rows
 from recsys.config.config import Config
 
-# Settings of the model that no tensor's shape or meaning depends on.
-_FREE_OF_MODEL = {"model.dropout", "model.attention.dropout"}
+# Setting of the model, and of the parts of it, that no tensor's shape or meaning depends on.
+_FREE_OF_MODEL = "dropout"
 _OPTIMIZERS = {"training.sparse_optimizer"}
 # Sections that change what is learnt; settings in them work on the tensors as they are.
 _SECTIONS = ("model", "loss", "ssl", "training", "sharding")
@@ -56,7 +56,7 @@ def compare(config: Config, prepared: Prepared, checkpoint: CheckpointManifest) 
     return [
         *_compare_features(config, checkpoint.config),
         *_compare_tables(prepared, checkpoint),
-        *_compare_settings(config, checkpoint.config),
+        *compare_settings(config, checkpoint.config),
     ]
 
 
@@ -101,9 +101,10 @@ def _compare_tables(prepared: Prepared, checkpoint: CheckpointManifest) -> Itera
             yield Finding(kind=kind, what=what, before=rows[0], after=rows[1])
 
 
-def _compare_settings(config: Config, before: Config) -> Iterator[Finding]:
+def compare_settings(config: Config, before: Config) -> Iterator[Finding]:
+    """Yields each setting that differs, and whether the tensors allow for it."""
     for path, old, new in differences(config, before):
-        if path.startswith("model.") and path not in _FREE_OF_MODEL:
+        if path.startswith("model.") and path.rpartition(".")[2] != _FREE_OF_MODEL:
             yield _impossible(path, old, new, "the towers have other parameters")
         elif path in _OPTIMIZERS:
             yield _impossible(path, old, new, "the optimizer has another state")
@@ -126,6 +127,9 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for position, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{position}")
     else:
         yield path, value
 

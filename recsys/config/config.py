@@ -72,11 +72,11 @@ class Config(Settings):
                     f"export.filters: {name!r} is not a categorical or multi-valued item feature; "
                     f"expected some of {', '.join(filterable) or 'none'}"
                 )
-        ordered = [pooling for pooling in self.model.history_pooling if pooling != "mean"]
+        ordered = [encoder.kind for encoder in self.model.history if encoder.needs_order]
         if ordered and self.data.history.kind == "others":
             raise ValueError(
-                f"model.history_pooling {ordered[0]} has no meaning with data.history.kind others; "
-                "use [mean]"
+                f"model.history of kind {ordered[0]} has no meaning with data.history.kind others, "
+                "which are in no order; use [{kind: mean}]"
             )
         if self.training.examples == "sequences" and not has_sequences(self.data, self.features):
             raise ValueError(

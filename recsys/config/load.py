@@ -160,12 +160,17 @@ def _set_value(document: dict[str, Any], keys: list[str], value: Any, source: st
     section[keys[-1]] = value
 
 
-def _kind_of_default(location: Sequence[str]) -> dict[str, Any]:
-    """Returns a new section; of those with several kinds, one of the default kind."""
+def _kind_of_default(location: Sequence[str]) -> dict[str, Any] | list[Any]:
+    """Returns a new section; of those with several kinds, one of the default kind.
+
+    A list of sections begins with its default entries.
+    """
     field = Config.model_fields.get(location[0])
     default = None if field is None else field.default
     for key in location[1:]:
         default = getattr(default, key, None)
+    if isinstance(default, tuple):
+        return [entry.model_dump(mode="json") for entry in default if isinstance(entry, BaseModel)]
     return {key: getattr(default, key) for key in _DISCRIMINATORS if hasattr(default, key)}
 
 
@@ -186,13 +191,15 @@ def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -
 
 
 def _list_position(section: list[Any], key: str, source: str) -> int:
-    """Finds an entry of a list by its position, or by its `name` where entries have one."""
-    for position, entry in enumerate(section):
-        if key == str(position) or (isinstance(entry, dict) and entry.get("name") == key):
-            return position
+    """Finds an entry of a list by its position, or by its `name`, else its `kind`."""
     names = [
-        entry.get("name", str(i)) for i, entry in enumerate(section) if isinstance(entry, dict)
+        str(entry.get("name", entry.get("kind", position)))
+        for position, entry in enumerate(section)
+        if isinstance(entry, dict)
     ]
+    for position, name in enumerate(names):
+        if key in (str(position), name):
+            return position
     raise UserError(f"{source}: no entry {key!r}; the list has {', '.join(names)}.")
 
 

@@ -1,28 +1,76 @@
 """The `model` section of a configuration."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
 
 Norm = Literal["none", "layer"]
-Pooling = Literal["mean", "last", "recent", "attention"]
 
 
-class AttentionConfig(Settings):
-    """The causal self-attention of `history_pooling: [attention]`; see `recsys.attention`."""
+class HistorySettings(Settings):
+    """Base of the encoders of a history.
 
+    Attributes:
+        needs_order: Whether the order of a history's items has a meaning to the encoder.
+    """
+
+    kind: str
+
+    needs_order: ClassVar[bool] = True
+
+
+class MeanHistory(HistorySettings):
+    """The mean of the items' features."""
+
+    kind: Literal["mean"] = "mean"
+
+    needs_order: ClassVar[bool] = False
+
+
+class LastHistory(HistorySettings):
+    """The features of the last item."""
+
+    kind: Literal["last"] = "last"
+
+
+class RecentHistory(HistorySettings):
+    """A mean in which an item weighs half as much as one that is `half_life` items later."""
+
+    kind: Literal["recent"] = "recent"
+    half_life: float | None = Field(
+        None, gt=0, description="Number of items back at which one weighs half; null: learned."
+    )
+
+
+class AttentionHistory(HistorySettings):
+    """Causal self-attention; see `recsys.model.history.attention`."""
+
+    kind: Literal["attention"] = "attention"
     width: int = Field(64, ge=2, le=4096, description="Numbers for each history item.")
-    layers: int = Field(2, ge=1, le=16)
-    heads: int = Field(2, ge=1, le=64, description="Must divide the width.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Of its inputs, weights and layers.")
+    layers: int = Field(2, ge=1, le=16, description="Number of layers.")
+    heads: int = Field(2, ge=1, le=64, description="Number of heads; must divide the width.")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="Dropout of the inputs, the attention weights and the layers."
+    )
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "AttentionConfig":
+    def _heads_share_the_width(self) -> "AttentionHistory":
         if self.width % self.heads:
             raise ValueError(f"heads must divide width, and {self.heads} does not {self.width}")
         return self
+
+
+HistoryConfig = Annotated[
+    MeanHistory | LastHistory | RecentHistory | AttentionHistory, Field(discriminator="kind")
+]
+# The same, by their kind.
+HISTORY_SETTINGS: Mapping[str, type[HistorySettings]] = {
+    settings.model_fields["kind"].default: settings
+    for settings in get_args(get_args(HistoryConfig)[0])
+}
 
 
 class CrossConfig(Settings):
@@ -63,27 +111,17 @@ class ModelConfig(Settings):
     cross: CrossConfig | None = Field(
         None, description="Cross layers before the hidden ones; null: none."
     )
-    history_pooling: tuple[Pooling, ...] = Field(
-        ("mean",),
+    history: tuple[HistoryConfig, ...] = Field(
+        (MeanHistory(),),
         min_length=1,
-        description="How a query reads its history's item features; several are joined.",
+        description="Encoders of a query's history of items, whose outputs are joined.",
     )
-    history_half_life: float | None = Field(
-        None,
-        gt=0,
-        description="Of recent: items back at which one weighs half; null: learned.",
-    )
-    attention: AttentionConfig = AttentionConfig()
 
     @model_validator(mode="after")
     def _settings_have_effect(self) -> "ModelConfig":
-        poolings = self.history_pooling
-        if len(set(poolings)) != len(poolings):
-            raise ValueError("history_pooling lists the same pooling twice")
-        if "recent" not in poolings and self.history_half_life is not None:
-            raise ValueError("history_half_life has no effect without history_pooling recent")
-        if "attention" not in poolings and self.attention != AttentionConfig():
-            raise ValueError("attention has no effect without history_pooling attention")
+        kinds = [encoder.kind for encoder in self.history]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("history lists the same kind twice; keep one of them")
         if self.norm != "none" and not self.item_tower + self.query_tower:
             raise ValueError("norm has no effect on towers without hidden layers; remove it")
         return self

@@ -45,8 +45,13 @@ RENAMED: Mapping[str, Renamed] = {
     "loss.temperature_range": Renamed("is now loss.temperature: {learned: {low: ..., high: ...}}"),
     "loss.uniform_negatives": Renamed("is now loss.candidates.uniform (with kind: mixed)"),
     "model.activation": Renamed("is relu now; remove it"),
+    "model.attention": Renamed("is now {kind: attention, width: 64, ...} in model.history"),
     "model.cross_layers": Renamed("is now model.cross.layers; null in place of 0"),
     "model.cross_rank": Renamed("is now model.cross.rank"),
+    "model.history_half_life": Renamed("is now {kind: recent, half_life: ...} in model.history"),
+    "model.history_pooling": Renamed(
+        "is now model.history, such as [{kind: mean}, {kind: last}] for [mean, last]"
+    ),
     "training.dense_optimizer": Renamed("is adamw now; remove it"),
     "training.launcher": Renamed("is now training.ray: null, or {workers: 2} for launcher ray"),
     "training.max_failures": Renamed("is now training.ray.max_failures"),

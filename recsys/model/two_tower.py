@@ -14,7 +14,8 @@ from feature_store.schema import qualified
 from pipelines.prepared.reader import Prepared
 from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch
-from recsys.model.history import Histories, HistoryEncoder
+from recsys.model.history import JoinedEncoders
+from recsys.model.history.histories import Histories, HistoryContext
 from recsys.model.tower import Tower
 
 
@@ -178,7 +179,8 @@ class TwoTower(nn.Module):
         self.item_inputs = SideInputs(items, device)
         self.query_inputs = SideInputs(queries, device)
         self.context_inputs = SideInputs(context, device)
-        self.history = HistoryEncoder(self.item_inputs.dim, settings, max_length, device)
+        history = HistoryContext(self.item_inputs.dim, max_length, device)
+        self.history = JoinedEncoders(settings.history, history)
         query_width = self.query_inputs.dim + self.context_inputs.dim + self.history.dim
         self.item_tower = Tower(self.item_inputs.dim, settings.item_tower, settings, device)
         self.query_tower = Tower(query_width, settings.query_tower, settings, device)

@@ -164,11 +164,16 @@ def own_values(axes: tuple[Axis, ...], config: Config) -> dict[str, Any] | None:
 
 
 def _leaves(document: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields paths and values; an entry of a list has its kind in the path."""
     for key, value in document.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+            continue
+        yield f"{prefix}{key}", value
+        for entry in value if isinstance(value, list) else ():
+            if isinstance(entry, dict):
+                settings = {name: value for name, value in entry.items() if name != "kind"}
+                yield from _leaves(settings, f"{prefix}{key}.{entry['kind']}.")
 
 
 def _fits(config: Config, path: str, dimension: Dimension) -> bool:

@@ -18,7 +18,8 @@ from torch.utils import _pytree as pytree
 from feature_store.core.columns import Column, Jagged, take_or_absent, take_rows
 from feature_store.encoding.pooling import decay_rate
 from pipelines.prepared.reader import Prepared
-from recsys.model.history import Histories, recency_weights_of
+from recsys.model.history.histories import Histories
+from recsys.model.history.pooling import recency_weights_of
 from recsys.model.two_tower import SideInputs, TwoTower
 from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
 from serving.bundle.programs import Inputs, query_inputs, tower_inputs

@@ -154,7 +154,7 @@ def _config(directory: Path, **sections: dict) -> Config:
             "dim": 16,
             "item_tower": [32],
             "query_tower": [32],
-            "history_pooling": ["mean", "last"],
+            "history": [{"kind": "mean"}, {"kind": "last"}],
             "dropout": 0.2,
         },
     }

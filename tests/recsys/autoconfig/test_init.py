@@ -101,7 +101,7 @@ def test_times_of_every_type(tmp_path: Path, kind: str) -> None:
     cut = float(np.mean(seconds >= split.test_from.timestamp()))
     assert cut == pytest.approx(0.1, abs=0.03)
     assert split.test_from.tzinfo is not None
-    assert config.model.history_pooling == ("mean", "last")
+    assert [encoder.kind for encoder in config.model.history] == ["mean", "last"]
     assert config.features.query == ()  # Test queries may be new.
 
 
@@ -111,7 +111,7 @@ def test_a_log_without_time(tmp_path: Path) -> None:
     config = init(tmp_path, events)
     assert config.data.columns.timestamp is None
     assert (config.data.split.kind, config.data.history.kind) == ("random_hash", "others")
-    assert config.model.history_pooling == ("mean",)
+    assert [encoder.kind for encoder in config.model.history] == ["mean"]
     assert config.loss.history_dropout > 0
     assert [feature.kind for feature in config.features.query] == ["id"]
 
@@ -184,7 +184,7 @@ def test_order_that_means_nothing_is_not_used(tmp_path: Path, why: str) -> None:
 def test_a_split_that_is_asked_for(tmp_path: Path) -> None:
     config = init(tmp_path, log(), split="random_hash")
     assert (config.data.split.kind, config.data.history.kind) == ("random_hash", "others")
-    assert config.model.history_pooling == ("mean",)
+    assert [encoder.kind for encoder in config.model.history] == ["mean"]
     config = init(tmp_path, log(), split="leave_last_out")
     assert (config.data.split.kind, config.data.history.kind) == ("leave_last_out", "past")
     timeless = {name: values for name, values in log().items() if name != "timestamp"}

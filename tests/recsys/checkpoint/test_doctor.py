@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint.compatibility import compare
+from recsys.checkpoint.compatibility import compare, compare_settings
 from recsys.checkpoint.doctor import diagnose
 from recsys.checkpoint.manifest import read_checkpoint
 from recsys.checkpoint.table_rows import TableRows
 from recsys.checkpoint.training_manifest import CHECKPOINT, IDENTITY_FILE, work_dir_of
+from tests.support.small_batches import config
 
 
 def varied(config, **sections):
@@ -114,3 +115,26 @@ def test_the_command_is_light_and_its_status_says_whether_it_fits(planted, train
         assert done.returncode == status, done.stderr
         assert json.loads(done.stdout)["verdict"] == verdict
         assert done.stderr.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("history", "findings"),
+    [
+        ([{"kind": "mean"}, {"kind": "attention"}], {}),
+        (
+            [{"kind": "mean"}, {"kind": "attention", "dropout": 0.5}],
+            {"model.history.1.dropout": "changed"},
+        ),
+        (
+            [{"kind": "mean"}, {"kind": "attention", "width": 32}],
+            {"model.history.1.width": "impossible"},
+        ),
+        ([{"kind": "mean"}, {"kind": "last"}], {"model.history.1.kind": "impossible"}),
+    ],
+)
+def test_encoders_of_a_history_are_judged_one_by_one(history, findings):
+    before = config(model={"history": [{"kind": "mean"}, {"kind": "attention"}]})
+    after = config(model={"history": history})
+    found = {finding.what: finding.kind for finding in compare_settings(after, before)}
+    assert findings.items() <= found.items()
+    assert ("impossible" in found.values()) == ("impossible" in findings.values())

@@ -10,7 +10,7 @@ from feature_store.core.manifests import read_manifest
 from recsys.checkpoint.manifest import CheckpointManifest
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
-from recsys.config.load import load_config, parse_config
+from recsys.config.load import load_config, parse_config, with_values
 from recsys.config.loss import InBatchCandidates
 from recsys.config.renamed import RENAMED
 
@@ -166,3 +166,17 @@ def test_a_stored_configuration_of_an_earlier_version_is_refused_with_what_to_do
         with pytest.raises(UserError, match=r"delete .*train and run the stage again\.$") as error:
             read_manifest(directory, manifest)
         assert "evaluation.knn_neighbours is now a constant" in str(error.value)
+
+
+def test_an_encoder_of_the_history_is_named_by_its_kind_or_by_its_position(path):
+    model = load_config(path, ["model.history=[{kind: mean}, {kind: attention}]"]).model
+    assert [encoder.kind for encoder in model.history] == ["mean", "attention"]
+    history = [{"kind": "mean"}, {"kind": "recent"}]
+    config = parse_config({**DOCUMENT, "model": {"history": history}})
+    for key in ("recent", "1"):
+        changed = with_values(config, {f"model.history.{key}.half_life": 3}, source="the test")
+        assert changed.model.history[1].half_life == 3
+    default = load_config(path, ["model.history.mean.kind=last"]).model
+    assert [encoder.kind for encoder in default.history] == ["last"]
+    with pytest.raises(UserError, match=r"no entry 'last'; the list has mean, recent"):
+        with_values(config, {"model.history.last.kind": "mean"}, source="the test")

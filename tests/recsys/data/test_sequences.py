@@ -125,8 +125,12 @@ def sequential(tmp_path_factory, tracking_uri):
         directory / "out",
         data={"split": {"kind": "leave_last_out"}, "history": {"max_length": 20}},
         model={
-            "history_pooling": ["mean", "last", "recent", "attention"],
-            "attention": {"width": 16, "dropout": 0.0},
+            "history": [
+                {"kind": "mean"},
+                {"kind": "last"},
+                {"kind": "recent"},
+                {"kind": "attention", "width": 16, "dropout": 0.0},
+            ],
             "dropout": 0.0,
         },
         training={"epochs": 2, "batch_size": 128, "examples": "sequences"},

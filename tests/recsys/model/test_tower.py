@@ -83,10 +83,16 @@ def test_a_hidden_layer_is_linear_norm_activation(norm):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"history_half_life": 2.0}, "history_half_life has no effect without"),
-        ({"attention": {"layers": 3}}, "attention has no effect without history_pooling attention"),
+        (
+            {"history": [{"kind": "mean", "half_life": 2}]},
+            "unknown key model.history.0.half_life",
+        ),
+        ({"history": [{"kind": "recent", "layers": 3}]}, "unknown key model.history.0.layers"),
+        ({"history": [{"kind": "last"}, {"kind": "last"}]}, "history lists the same kind twice"),
+        ({"history": []}, "model.history"),
+        ({"history": [{"kind": "max"}]}, "expected one of: mean, last, recent, attention"),
         ({"norm": "layer", "item_tower": [], "query_tower": []}, "no effect on towers without"),
-        ({"history_pooling": ["attention"], "attention": {"heads": 3}}, "heads must divide width"),
+        ({"history": [{"kind": "attention", "heads": 3}]}, "heads must divide width"),
     ],
 )
 def test_settings_that_would_have_no_effect_are_refused(settings, message):

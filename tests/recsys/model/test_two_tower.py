@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from feature_store.core.columns import Jagged
-from recsys.config.model import ModelConfig
+from recsys.config.model import HISTORY_SETTINGS, ModelConfig
 from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
+from recsys.model.history.histories import Histories
 from recsys.model.two_tower import FeatureInput, TwoTower
 from recsys.training.objective import build_objective, ssl_batch
 from tests.support.small_batches import NEVER_TRAINED, config, local_batch, prepared
@@ -110,7 +111,9 @@ def test_logq_lowers_popular_items_in_training_and_not_in_serving():
 
 
 def test_an_empty_history_is_the_default_for_every_pooling():
-    model = tiny_model(history_pooling=["mean", "last", "recent", "attention"]).eval()
+    model = tiny_model(
+        history=[{"kind": k} for k in ("mean", "last", "recent", "attention")]
+    ).eval()
     builder = BatchBuilder(prepared(), config(ssl={"method": "none"}))
     history = Jagged.from_lengths(np.array([3, 1]), np.array([0, 2]))
     seen = []
@@ -121,14 +124,14 @@ def test_an_empty_history_is_the_default_for_every_pooling():
     assert torch.equal(empty[0, : 3 * len(default)], default.repeat(3))
     parts = full[0, : 3 * len(default)].view(3, -1)
     assert len({tuple(part.tolist()) for part in parts}) == 3
-    attention = model.history.attention
+    attention = model.history["attention"]
     no_items, nothing = torch.zeros(0, dtype=torch.long), torch.zeros(2, dtype=torch.long)
-    alone = attention(torch.zeros(0, len(default)), no_items, nothing, torch.tensor([-1]))
+    alone = attention(torch.zeros(0, len(default)), Histories(no_items, nothing), default)
     torch.testing.assert_close(empty[:, 3 * len(default) :], alone)
 
 
 def test_a_batch_in_which_every_history_is_empty():
-    model = tiny_model(history_pooling=["last", "mean", "recent", "attention"])
+    model = tiny_model(history=[{"kind": kind} for kind in HISTORY_SETTINGS])
     builder = BatchBuilder(prepared(), config(ssl={"method": "none"}))
     encoded = model(batch_of(builder, builder.items(np.arange(5))))
     assert encoded.items.isfinite().all()

@@ -6,6 +6,7 @@ import torch
 
 from feature_store.core.columns import Jagged, take_rows
 from pipelines.prepared.reader import Prepared
+from recsys.config.model import HISTORY_SETTINGS
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_items, encode_queries
 from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
@@ -24,13 +25,16 @@ CPU = torch.device("cpu")
 MAX_LENGTH = 12
 
 VARIANTS = {
-    "mean": {},
-    "recent": {"history_pooling": ["recent"], "history_half_life": 3.0},
-    "learned": {"history_pooling": ["mean", "recent"]},
-    "attention": {"history_pooling": ["attention"], "attention": {"width": 16}},
+    # Every encoder as it is by default, so that a new one is tested by being listed.
+    **{kind: {"history": [{"kind": kind}]} for kind in HISTORY_SETTINGS},
+    "half-life": {"history": [{"kind": "recent", "half_life": 3.0}]},
     "all": {
-        "history_pooling": ["mean", "last", "recent", "attention"],
-        "attention": {"width": 12, "layers": 3, "heads": 3},
+        "history": [
+            {"kind": "mean"},
+            {"kind": "last"},
+            {"kind": "recent"},
+            {"kind": "attention", "width": 12, "layers": 3, "heads": 3},
+        ],
         "norm": "layer",
         "residual": True,
         "cross": {"layers": 2, "rank": 3},
@@ -51,7 +55,7 @@ def test_exported_towers_equal_the_models_for_all_sizes(name, tmp_path, monkeypa
     config = write_prepared(
         tmp_path,
         data={"history": {"max_length": MAX_LENGTH}},
-        model={"history_pooling": ["mean"], **VARIANTS[name]},
+        model={"history": [{"kind": "mean"}], **VARIANTS[name]},
     )
     model, manifest = untrained(config)
     torch.manual_seed(1)

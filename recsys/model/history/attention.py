@@ -17,36 +17,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.config.model import AttentionConfig
+from recsys.config.model import AttentionHistory
+from recsys.model.history.histories import Histories, HistoryContext, HistoryEncoder
 
-# Histories of the first group have so many elements at most; of every other twice as many.
+# Most elements of a history in the first group; in every other group twice as many.
 _FIRST_LENGTH = 4
-# Of the layer between, in multiples of the width.
+# Width of the layer between the two linear maps, in multiples of the width.
 _EXPANSION = 4
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(HistoryEncoder):
     """A transformer over histories, from whose states the examples read one each.
 
     Layers are pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x)), as in SASRec (Kang
-    and McAuley 2018) but for the place of the norm. An element sees itself and what is before it in
-    its history. Positions are places back from the element that looks: each head learns how much
-    each of them counts, in its softmax's logits (Raffel et al. 2020). So an element's state is the
-    same wherever a window around its history ends, and can be shared by all that come after.
+    and McAuley 2018) but for the position of the norm. An element sees itself and what is before it
+    in its history. Positions are counted back from the element that looks: each head learns how
+    much each of them counts, in its softmax's logits (Raffel et al. 2020). So an element's state is
+    the same wherever a window around its history ends, and can be shared by all that come after.
 
     Args:
-        item_dim: Of the items' inputs.
-        settings: Sizes.
-        max_length: Of a history; of a longer one the latest elements are read.
-        device: Of the parameters.
+        settings: Settings of the encoder.
+        context: The model that it is made for; of longer histories the latest elements are read.
     """
 
-    def __init__(
-        self, item_dim: int, settings: AttentionConfig, max_length: int, device: torch.device
-    ) -> None:
-        super().__init__()
+    def __init__(self, settings: AttentionHistory, context: HistoryContext) -> None:
+        super().__init__(settings.width)
+        device, max_length = context.device, context.max_length
         self.max_length = max_length
-        self.project = nn.Linear(item_dim, settings.width, device=device)
+        self.project = nn.Linear(context.item_dim, settings.width, device=device)
         # The only element of the history that stands for all empty ones.
         self.default = nn.Parameter(torch.empty(settings.width, device=device).normal_(std=0.05))
         self.dropout = nn.Dropout(settings.dropout)
@@ -55,33 +53,32 @@ class SelfAttention(nn.Module):
         )
         self.norm = nn.LayerNorm(settings.width, device=device)
 
-    def forward(self, inputs: Tensor, items: Tensor, offsets: Tensor, read: Tensor) -> Tensor:
-        """[examples, width] states of the elements that examples read.
+    def forward(self, inputs: Tensor, histories: Histories, default: Tensor) -> Tensor:
+        """Encodes histories, [examples, width]; it has a default of its own.
 
         Args:
             inputs: [items, item_dim] of the items that histories are made of.
-            items: [elements] rows of `inputs`, oldest first.
-            offsets: [histories + 1].
-            read: [examples] element, -1 for none.
+            histories: Histories whose elements are rows of `inputs`.
+            default: [item_dim]; not read.
         """
-        elements = self.project(inputs).index_select(0, items)
+        elements = self.project(inputs).index_select(0, histories.items)
         states = self.dropout(torch.cat([self.default[None], elements]))
-        layout = lay_out(F.pad(offsets + 1, (1, 0)), states.shape[0], self.max_length)
+        layout = lay_out(F.pad(histories.offsets + 1, (1, 0)), states.shape[0], self.max_length)
         for block in self.blocks[:-1]:
             states = block(states, layout)
-        return self.norm(self.blocks[-1](states, layout, read + 1))
+        return self.norm(self.blocks[-1](states, layout, histories.latest + 1))
 
 
 class Block(nn.Module):
     """A layer of attention and one of two linear maps.
 
     Args:
-        settings: Sizes.
-        max_length: Of a history.
-        device: Of the parameters.
+        settings: Settings of the encoder.
+        max_length: Longest history, in elements.
+        device: Device of the parameters.
     """
 
-    def __init__(self, settings: AttentionConfig, max_length: int, device: torch.device) -> None:
+    def __init__(self, settings: AttentionHistory, max_length: int, device: torch.device) -> None:
         super().__init__()
         width = settings.width
         self.heads = settings.heads
@@ -100,7 +97,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, states: Tensor, layout: "Layout", read: Tensor | None = None) -> Tensor:
-        """The elements' next states, [elements, width]; only those of `read`, where it is given."""
+        """Computes the next states of the elements, or of `read` alone, [elements, width].
+
+        Args:
+            states: [elements, width].
+            layout: Positions of the elements in matrices.
+            read: [examples] elements; None: all.
+        """
         attended = self._attend(self.joint(self.first_norm(states)), layout)
         if read is not None:
             states, attended = states.index_select(0, read), attended.index_select(0, read)
@@ -108,7 +111,7 @@ class Block(nn.Module):
         return states + self.dropout(self.feed_forward(self.second_norm(states)))
 
     def _attend(self, joint: Tensor, layout: "Layout") -> Tensor:
-        """[elements, 3 x width] to [elements, width]."""
+        """Attends within each history, from [elements, 3 x width] to [elements, width]."""
         width = joint.shape[1] // 3
         parts = []
         for elements in layout.groups:
@@ -116,43 +119,44 @@ class Block(nn.Module):
             heads = joint.index_select(0, elements.reshape(-1))
             heads = heads.view(rows, length, 3, self.heads, width // self.heads)
             query, key, value = heads.permute(2, 0, 3, 1, 4)  # [rows, heads, length, dim]
-            logits = query @ key.mT * query.shape[-1] ** -0.5 + self._places(length)
+            logits = query @ key.mT * query.shape[-1] ** -0.5 + self._position_logits(length)
             weights = self.dropout(torch.softmax(logits, dim=-1))
             parts.append((weights @ value).transpose(1, 2).reshape(rows * length, width))
-        return torch.cat(parts).index_select(0, layout.place)
+        return torch.cat(parts).index_select(0, layout.position)
 
-    def _places(self, length: int) -> Tensor:
-        """[heads, length, length]: minus infinity for what comes later."""
-        place = torch.arange(length, device=self.places_back.device)
-        back = place[:, None] - place
+    def _position_logits(self, length: int) -> Tensor:
+        """Returns logits of positions, [heads, length, length]; minus infinity for later ones."""
+        position = torch.arange(length, device=self.places_back.device)
+        back = position[:, None] - position
         learned = self.places_back.index_select(0, back.clamp(min=0).view(-1))
         return learned.view(length, length, -1).permute(2, 0, 1).masked_fill(back < 0, -torch.inf)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the elements of histories are in matrices of histories of similar length.
+    """Positions of the elements of histories in matrices of histories of similar length.
 
     Attributes:
-        groups: Each [rows, length]: the elements, and anything where a row has no more.
-        place: [elements] in the groups' rows end to end.
+        groups: Elements in each matrix, [rows, length], and anything where a row has no more.
+        position: [elements] in the groups' rows end to end.
     """
 
     groups: list[Tensor]
-    place: Tensor
+    position: Tensor
 
 
 def lay_out(offsets: Tensor, total: int, max_length: int) -> Layout:
-    """The matrices of some histories.
+    """Lays out some histories in matrices.
 
-    On the CPU histories of similar length are padded together. Elsewhere the processor would wait
-    to be told how many there are; there, and in a traced program, which must not depend on it, all
-    histories are padded to `max_length`.
+    On the CPU histories of similar length are padded together. A GPU would have to hand over how
+    many there are, while its queue runs empty; there, and in a traced program, which must not
+    depend on it, all histories are padded to `max_length`.
 
     Args:
         offsets: [histories + 1].
-        total: Elements.
-        max_length: Of longer histories the latest elements have a place, the others any.
+        total: Number of elements.
+        max_length: Longest row; of longer histories the latest elements have a position, the
+            others any.
     """
     starts = torch.maximum(offsets[:-1], offsets[1:] - max_length)
     lengths = offsets[1:] - starts
@@ -168,17 +172,17 @@ def lay_out(offsets: Tensor, total: int, max_length: int) -> Layout:
         begin = begin + length * chosen.shape[0]
     element = torch.arange(total, device=offsets.device)
     history = torch.searchsorted(offsets[1:], element, right=True)
-    place = first[history] + (element - starts[history]).clamp(min=0)
-    return Layout(groups, place)
+    position = first[history] + (element - starts[history]).clamp(min=0)
+    return Layout(groups, position)
 
 
 def _similar(lengths: Tensor) -> "list[tuple[Tensor, int]]":
-    """Rows of similar length, and the longest of them; empty ones are in no group."""
-    found, below, longest = [], 0, int(lengths.max())
+    """Groups rows of similar length, each with its longest; empty ones are in no group."""
+    groups, below, longest = [], 0, int(lengths.max())
     while below < longest:
         upto = max(_FIRST_LENGTH, 2 * below)
         rows = torch.nonzero((lengths > below) & (lengths <= upto)).view(-1)
         if len(rows):
-            found.append((rows, int(lengths[rows].max())))
+            groups.append((rows, int(lengths[rows].max())))
         below = upto
-    return found
+    return groups
