@@ -18,7 +18,7 @@ Location = Annotated[str, PlainSerializer(shown, when_used="json")]
 
 
 class Columns(Settings):
-    """Which column of the log is what.
+    """Names of the log's columns.
 
     `item.id` is the column `id` inside the struct `item`; a directory `date=2026-11-22` gives the
     column `date`.
@@ -30,14 +30,19 @@ class Columns(Settings):
     timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
         "s", description="Unit of integer timestamps since 1970; Arrow timestamps know theirs."
     )
-    rating: str | None = Field(None, description="Read only where min_rating is set.")
-    weight: str | None = Field(None, description="Weight of an example in the main loss.")
+    rating: str | None = Field(
+        None, description="Column of ratings; read only if min_rating is set."
+    )
+    weight: str | None = Field(
+        None, description="Column of the weights of examples in the main loss."
+    )
     event_type: str | None = Field(
-        None, description="Such as view or purchase. Read only where event_types is set."
+        None,
+        description="Column of types such as view or purchase; read only if event_types is set.",
     )
 
     def id_of(self, side: Side) -> str:
-        """The column of the items' or the queries' ids."""
+        """Returns the column of the items' or the queries' ids."""
         return self.item_id if side == "item" else self.query_id
 
 
@@ -67,13 +72,13 @@ class TimeSplit(Settings):
 
 
 class RandomHash(Settings):
-    """By CRC-32 of `query_id TAB item_id`, modulo 10: 0 test, 1 validation, the rest train."""
+    """Split by CRC-32 of `query_id TAB item_id`, modulo 10: 0 test, 1 validation, else train."""
 
     kind: Literal["random_hash"] = "random_hash"
 
 
 class ColdItems(Settings):
-    """By CRC-32 of `item_id`, modulo 10: all events of 0 are test, of 1 validation."""
+    """Split by CRC-32 of `item_id`, modulo 10: all events of 0 are test, of 1 validation."""
 
     kind: Literal["cold_items"] = "cold_items"
 
@@ -91,7 +96,7 @@ Split = Annotated[
 
 
 class History(Settings):
-    """What an example knows of its query's other events."""
+    """History of an example: the other events of its query that it sees."""
 
     kind: Literal["past", "others"] = Field(
         "past",
@@ -101,33 +106,33 @@ class History(Settings):
     max_length: int = Field(50, ge=1, le=1000)
     distinct: bool = Field(
         False,
-        description="An item that repeats is kept only where it came last, of the latest "
+        description="true: a repeated item is kept only where it came last, of the latest "
         "8 max_length events.",
     )
 
 
 class Quality(Settings):
-    """What a log must be like; a run on another one fails and leaves the earlier result."""
+    """Requirements on the log; if it fails them, the run fails and the earlier result stays."""
 
     max_rejected_fraction: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="Of all events, those that are faulty; not those that min_rating or "
-        "event_types leave out.",
+        description="Largest fraction of faulty events; those that min_rating or event_types "
+        "leave out are not faulty.",
     )
-    min_events: int = Field(1, ge=1, description="Events that stay, of all splits.")
+    min_events: int = Field(1, ge=1, description="Smallest number of kept events, of all splits.")
 
 
 class DataConfig(Settings):
-    """Where the log is and how it becomes examples."""
+    """Log files, and how they become examples."""
 
     events: Location = Field(description="Parquet file, directory, glob or URL.")
     items: Location | None = Field(None, description="null: items are those of the events.")
     queries: Location | None = Field(None, description="null: queries are those of the events.")
     columns: Columns = Columns()
     min_rating: float | None = Field(
-        None, description="Events rated lower are no positives: they are put aside and counted."
+        None, description="Lowest rating of a positive; events below are put aside and counted."
     )
     event_types: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
         None,
@@ -140,7 +145,7 @@ class DataConfig(Settings):
         1.0,
         gt=0,
         le=1,
-        description="Of the training events, those that are kept, by a hash of query and item: to "
+        description="Fraction of the training events that is kept, by a hash of query and item: to "
         "study how a model does with few labels.",
     )
     quality: Quality = Quality()
@@ -164,7 +169,7 @@ class DataConfig(Settings):
 
 
 def context_fault(data: DataConfig, features: FeatureSchema) -> str | None:
-    """Why the context cannot be of this log, in words; None: it can."""
+    """Explains why this log cannot have the context; returns None if it can."""
     answers = (data.columns.item_id, data.columns.rating)
     for feature in features.context:
         if isinstance(feature, TimeFeature):
@@ -174,17 +179,17 @@ def context_fault(data: DataConfig, features: FeatureSchema) -> str | None:
                 )
             if feature.part == "recency" and data.history.kind != "past":
                 return (
-                    f"features.context.{feature.name} needs data.history.kind past, for others "
-                    "knows no event before"
+                    f"features.context.{feature.name} needs data.history.kind past, because "
+                    "others has no previous event"
                 )
         elif feature.name in answers:
             return (
-                f"features.context.{feature.name} is not known when a query is asked: it is what "
-                "the model is to find"
+                f"features.context.{feature.name} is not known at request time: it is what the "
+                "model predicts"
             )
     return None
 
 
 def has_sequences(data: DataConfig, features: FeatureSchema) -> bool:
-    """Whether examples can share a history: it has an order, and nothing else belongs to it."""
+    """Returns whether examples can share a history: it is ordered, and there is no context."""
     return data.history.kind == "past" and not features.context

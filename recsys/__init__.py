@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.datasets.fetch import fetch
-    from pipelines.materialize.materialize import materialize
     from recsys.autoconfig.init import init_config
     from recsys.checkpoint.load import load_model
     from recsys.comparison.compare import compare
     from recsys.config.config import Config
     from recsys.config.load import load_config
     from recsys.stages.evaluate import evaluate
+    from recsys.stages.materialize import materialize
     from recsys.stages.prepare import forget, prepare
     from recsys.stages.train import train
     from recsys.studies.study import study
@@ -52,7 +52,7 @@ _HOME = {
     "init_config": "recsys.autoconfig.init",
     "load_config": "recsys.config.load",
     "load_model": "recsys.checkpoint.load",
-    "materialize": "pipelines.materialize.materialize",
+    "materialize": "recsys.stages.materialize",
     "prepare": "recsys.stages.prepare",
     "study": "recsys.studies.study",
     "train": "recsys.stages.train",

@@ -139,8 +139,8 @@ def forget(
 @app.command()
 def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Prepared data to the feature store: snapshots, and the latest features for serving."""
-    from pipelines.materialize.materialize import materialize as materialize_stage
     from recsys.config.load import load_config
+    from recsys.stages.materialize import materialize as materialize_stage
 
     manifest = materialize_stage(load_config(config, overrides or ()), console=progress())
     if as_json:

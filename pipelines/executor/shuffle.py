@@ -20,9 +20,9 @@ def write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> No
     Each part becomes `count` record batches, of which batch i holds the part's rows of partition i.
 
     Args:
-        path: Of the file.
-        parts: At least one table, [rows], and the partition of each of its rows, from 0 to `count`
-            - 1. Rows of one partition keep their order.
+        path: Path of the file.
+        parts: Tables, one or more, and the partition of each of their rows, from 0 to `count` - 1.
+            Rows of one partition keep their order.
         count: Number of partitions.
     """
     write_atomically(path, partial(_write_partitions, parts=parts, count=count))
@@ -46,15 +46,15 @@ def _write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> N
 
 
 def read_partitions(path: Path, partitions: Sequence[int], count: int) -> list[pa.RecordBatch]:
-    """The rows of some partitions of a file, in the order of its parts and then of the partitions.
+    """Reads the rows of some partitions of a file, in the order of its parts, then of partitions.
 
     Args:
-        path: Of `write_partitions`.
-        partitions: From 0 to `count` - 1.
-        count: As it was written.
+        path: File that `write_partitions` wrote.
+        partitions: Numbers of the partitions, from 0 to `count` - 1.
+        count: Number of partitions with which the file was written.
 
     Returns:
-        At least one batch, so that there is a schema.
+        One batch or more, so that there is a schema.
     """
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)

@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,26 +21,29 @@ from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
 from feature_store.online.store import Contents, Event, Keep, OnlineStore, View, schema_in_hex
 from feature_store.schema import SIDES, Side
-from pipelines.executor import executor_named
-from pipelines.materialize import steps as steps
+from feature_store.settings import FeatureStoreConfig
+from pipelines.executor import Executor
+from pipelines.materialize.features import write_features
+from pipelines.materialize.histories import write_histories
+from pipelines.materialize.job import Job, WaitingRows
 from pipelines.prepared.reader import Prepared
-from recsys.config.config import Config
 
-# Of what the stage makes: raise it when the same prepared data gives other content.
+# Version of the content: raise it when the same prepared data gives another one.
 _VERSION = 1
 
 
 class Materialization(Frozen):
-    """What was materialized.
+    """The manifest of the feature store.
 
     Attributes:
-        version: Of this manifest.
-        fingerprint: Of the prepared data and the configuration: equal means nothing to redo.
-        generation: Of the online store.
-        as_of: ISO-8601; time of the snapshot.
-        rows: In the online store, by view.
-        changed: Rows added to the snapshots, by view.
-        seconds: Of the stage; `load_seconds` of the online store's load alone.
+        version: Version of this manifest.
+        fingerprint: Identity of the prepared data and the settings: equal means nothing to redo.
+        generation: Generation of the online store.
+        as_of: Time of the snapshot, ISO-8601.
+        rows: Number of rows in the online store, by view.
+        changed: Number of rows added to the snapshots, by view.
+        seconds: Duration of the stage.
+        load_seconds: Duration of loading the online store alone.
     """
 
     version: int = _VERSION
@@ -52,54 +56,60 @@ class Materialization(Frozen):
     load_seconds: float
 
 
-def materialize(config: Config, *, console: Console | None = None) -> Materialization:
-    """Fills the feature store from the prepared data, or returns at once where that is done.
+def materialize(
+    prepared_dir: Path,
+    output: Path,
+    settings: FeatureStoreConfig,
+    *,
+    executor: Executor,
+    forgotten: Forgotten | None = None,
+    console: Console | None = None,
+) -> Materialization:
+    """Fills the feature store from the prepared data, or returns at once if that is done.
 
     Readers see all of the new generation or all of the one before. Events that were appended online
-    stay where they are later than the prepared data's last event. Ids that are no longer current
-    are removed from the online store and get a tombstone offline; of forgotten ones no row stays.
+    stay if they are later than the prepared data's last event. Ids that are no longer current are
+    removed from the online store and get a tombstone offline; of forgotten ones no row stays.
 
     Args:
-        config: Its output, data and feature store.
-        console: For progress.
+        prepared_dir: The prepared directory.
+        output: Directory of the feature store.
+        settings: Settings of the feature store.
+        executor: Engine that runs the tasks of large steps; the result does not depend on it.
+        forgotten: Ids of which nothing stays.
+        console: Console for progress.
 
     Returns:
-        The manifest of `config.feature_store_dir`.
+        The manifest of the feature store.
 
     Raises:
         UserError: Nothing is prepared, the tables changed since, or the online store is not there.
     """
     console = console or Console()
-    prepared = Prepared(config.prepared_dir)
-    forgotten = Forgotten.load(config.forgotten_path)
-    directory = config.feature_store_dir.absolute()
-    store = open_online_store(config.feature_store, directory)
+    prepared = Prepared(prepared_dir)
+    directory = output.absolute()
+    work = directory / ".work"
+    job = Job(
+        prepared, forgotten or Forgotten(), directory, work, partial(_print, console), executor
+    )
+    store = open_online_store(settings, directory)
     try:
         refusal = (
             f"another process materializes into {directory}; wait for it, or choose another output."
         )
         with locked(directory / ".lock", refusal):
-            manifest = _materialize(config, prepared, forgotten, directory, store, console)
-            cut = microseconds(
-                datetime.fromisoformat(prepared.manifest.last_event or prepared.manifest.as_of)
-            )
-            store.prune(_keeper(forgotten, cut))
+            manifest = _materialize(job, settings, store)
+            last_event = prepared.manifest.last_event or prepared.manifest.as_of
+            store.prune(_keeper(job.forgotten, microseconds(datetime.fromisoformat(last_event))))
             return manifest
     finally:
         store.close()
 
 
-def _materialize(
-    config: Config,
-    prepared: Prepared,
-    forgotten: Forgotten,
-    directory: Path,
-    store: OnlineStore,
-    console: Console,
-) -> Materialization:
-    remove_temporary_files(directory)  # Of killed runs; they may hold what is forgotten.
-    identity = _fingerprint(config, prepared, forgotten)
-    earlier = read_manifest(directory, Materialization)
+def _materialize(job: Job, settings: FeatureStoreConfig, store: OnlineStore) -> Materialization:
+    remove_temporary_files(job.directory)  # A killed run left them; they may hold forgotten ids.
+    identity = _fingerprint(job, settings)
+    earlier = read_manifest(job.directory, Materialization)
     current = store.contents()
     if (
         earlier is not None
@@ -107,53 +117,57 @@ def _materialize(
         and current is not None
         and current.generation == earlier.generation
     ):
-        _print(console, f"{directory} is up to date")
+        shutil.rmtree(job.work, ignore_errors=True)  # A killed run may have left it.
+        job.say(f"{job.directory} is up to date")
         return earlier
     started = time.monotonic()
-    work = directory / ".work" / identity
-    for other in (directory / ".work").glob("*"):
+    work = job.work / identity
+    for other in job.work.glob("*"):
         if other != work:
             shutil.rmtree(other)
-    work.mkdir(parents=True, exist_ok=True)
-    stage = steps.Stage(
-        prepared,
-        forgotten,
-        directory,
-        work,
-        partial(_print, console),
-        executor_named(config.executor),
-    )
-    views, waiting = steps.write_features(stage)
-    waiting.append(steps.write_histories(stage))
-    contents = _contents(config, prepared, views)
+    job = replace(job, work=work)
+    views, waiting = write_features(job)
+    waiting.append(write_histories(job))
+    contents = _contents(job.prepared, views)
     total = sum(part.rows for part in waiting)
-    _print(console, f"loading {total:,} rows into {config.feature_store.online}")
+    job.say(f"loading {total:,} rows into {settings.online}")
     load_started = time.monotonic()
-    steps.load(store, contents, waiting)
+    load(store, contents, waiting)
     ended = time.monotonic()
     manifest = Materialization(
         fingerprint=identity,
         generation=contents.generation,
-        as_of=prepared.manifest.as_of,
+        as_of=job.prepared.manifest.as_of,
         rows={part.view: part.rows for part in waiting},
         changed={part.view: part.changed for part in waiting if part.view != "query_history"},
         seconds=ended - started,
         load_seconds=ended - load_started,
     )
-    apply_repository(directory, views, config.feature_store)
-    write_manifest(directory, manifest)
-    shutil.rmtree(directory / ".work")
-    _print_summary(console, manifest)
+    apply_repository(job.directory, views, settings)
+    write_manifest(job.directory, manifest)
+    shutil.rmtree(work.parent)
+    _print_summary(job, manifest)
     return manifest
 
 
-def _fingerprint(config: Config, prepared: Prepared, forgotten: Forgotten) -> str:
-    log = prepared.manifest
-    settings = config.feature_store.model_dump(mode="json")
-    return fingerprint([_VERSION, log.fingerprint, log.as_of, forgotten.fingerprint, settings])
+def load(store: OnlineStore, contents: Contents, waiting: list[WaitingRows]) -> None:
+    """Fills a new generation of the online store, and puts it in the place of the old one."""
+    with store.load(contents) as loader:
+        for part in waiting:
+            for file in part.files:
+                with pa.memory_map(str(file)) as source:
+                    table = pa.ipc.open_file(source).read_all()
+                for batch in table.to_batches():
+                    loader.add(part.view, batch["id"], batch["row"])
 
 
-def _contents(config: Config, prepared: Prepared, views: list[FeatureView]) -> Contents:
+def _fingerprint(job: Job, settings: FeatureStoreConfig) -> str:
+    log = job.prepared.manifest
+    store = settings.model_dump(mode="json")
+    return fingerprint([_VERSION, log.fingerprint, log.as_of, job.forgotten.fingerprint, store])
+
+
+def _contents(prepared: Prepared, views: list[FeatureView]) -> Contents:
     columns = {view.side: view.columns for view in views}
     nothing = pa.schema([])
     history = prepared.manifest.data.history
@@ -167,7 +181,7 @@ def _contents(config: Config, prepared: Prepared, views: list[FeatureView]) -> C
 
 
 def _keeper(forgotten: Forgotten, cut: int) -> Keep:
-    """Of the events that were appended online, keeps those that the log does not have yet."""
+    """Returns a filter of events appended online: it keeps those that the log does not have yet."""
 
     @lru_cache(maxsize=100_000)
     def is_forgotten(side: Side, text: str) -> bool:
@@ -186,12 +200,11 @@ def _print(console: Console, text: str) -> None:
     console.print(f"materialize: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, done: Materialization) -> None:
-    rows = sum(done.rows.values())
-    views = ", ".join(f"{name} {count:,}" for name, count in done.rows.items())
-    _print(console, f"{views}; {sum(done.changed.values()):,} rows of the snapshots changed")
-    _print(
-        console,
-        f"{rows:,} rows in {done.seconds:.1f} s, {rows / max(done.seconds, 1e-9):,.0f} rows/s; the "
-        f"load alone {rows / max(done.load_seconds, 1e-9):,.0f} rows/s",
+def _print_summary(job: Job, manifest: Materialization) -> None:
+    rows = sum(manifest.rows.values())
+    views = ", ".join(f"{name} {count:,}" for name, count in manifest.rows.items())
+    job.say(f"{views}; {sum(manifest.changed.values()):,} rows of the snapshots changed")
+    job.say(
+        f"{rows:,} rows in {manifest.seconds:.1f} s, {rows / max(manifest.seconds, 1e-9):,.0f} "
+        f"rows/s; the load alone {rows / max(manifest.load_seconds, 1e-9):,.0f} rows/s"
     )

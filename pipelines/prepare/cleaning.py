@@ -1,4 +1,4 @@
-"""Which events are put aside and why, and the columns of those that stay."""
+"""Checks of single rows: the reason why an event is rejected, and the columns of kept events."""
 
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,7 @@ class Rejections:
     """The first reason against each row of a table.
 
     Args:
-        rows: Of the table.
+        rows: Number of rows of the table.
     """
 
     def __init__(self, rows: int) -> None:
@@ -50,16 +50,16 @@ class Rejections:
 
     @property
     def kept(self) -> Bools:
-        """[rows]."""
+        """Rows without a reason against them, [rows]."""
         return self._code < 0
 
     def counts(self) -> dict[str, int]:
-        """Rows by reason, without zeros."""
+        """Counts the rejected rows by reason, without zeros."""
         counts = np.bincount(self._code[self._code >= 0], minlength=len(self.reasons))
         return {reason: int(n) for reason, n in zip(self.reasons, counts, strict=True) if n}
 
     def table(self) -> pa.Table:
-        """The rejected rows but for the forgotten: columns row (int32) and reason (string)."""
+        """Returns the rejected rows but the forgotten ones, as columns row (int32) and reason."""
         is_kept = self._code >= 0
         if FORGOTTEN in self.reasons:
             is_kept &= self._code != self.reasons.index(FORGOTTEN)
@@ -69,7 +69,7 @@ class Rejections:
 
 
 def event_columns(data: DataConfig, context: tuple[ColumnFeature, ...] = ()) -> list[str]:
-    """The columns of the events that the configuration uses, each once."""
+    """Returns the columns of the events that the configuration uses, each once."""
     names = [data.columns.query_id, data.columns.item_id, data.columns.timestamp]
     names += [data.columns.rating, data.columns.weight, data.columns.event_type]
     if isinstance(data.split, GivenSplit):
@@ -89,18 +89,18 @@ def clean_events(
     """Checks each event on its own.
 
     Args:
-        raw: The columns of `event_columns`.
-        ids: By side, [rows] strings.
-        data: Says which column is what.
-        as_of: Later events are of the future.
-        forgotten: [rows] which ones are dropped without a trace.
+        raw: Columns that `event_columns` lists.
+        ids: Ids by side, [rows] strings.
+        data: Configuration of the columns.
+        as_of: Time after which events are rejected as future ones.
+        forgotten: Rows that are dropped without a trace, [rows].
         context: Features of the events.
 
     Returns:
         The events that stay, with columns query and item (string ids), time (int64 microseconds, 0
         where the log has no time), weight (float32), split (int8 index into `SPLITS`, -1 where it
         is not given), the context's `raw_values` as `context.<feature>`, and row (int32, of `raw`);
-        the others' reasons; and the time of the earliest event that is of the future.
+        the reasons against the others; and the time of the earliest future event.
     """
     columns = data.columns
     rejections = Rejections(raw.num_rows)
@@ -118,14 +118,14 @@ def clean_events(
         rejections.reject(~(np.isfinite(weight) & (weight >= 0)), "invalid weight")
     if data.event_types is not None:
         types = pa.array(data.event_types, pa.string())
-        found = pc.index_in(id_strings(raw[columns.event_type]), value_set=types)
-        rejections.reject(found.is_null(), OTHER_TYPE)
-        of_type = np.array(list(data.event_types.values()))
-        weight = weight * of_type[pc.fill_null(found, 0).to_numpy()]
+        kind = pc.index_in(id_strings(raw[columns.event_type]), value_set=types)
+        rejections.reject(kind.is_null(), OTHER_TYPE)
+        weight_of_type = np.array(list(data.event_types.values()))
+        weight = weight * weight_of_type[pc.fill_null(kind, 0).to_numpy()]
     split = np.full(raw.num_rows, -1, np.int8)
     if isinstance(data.split, GivenSplit):
-        found = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
-        split = pc.fill_null(found, -1).to_numpy().astype(np.int8)
+        given = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
+        split = pc.fill_null(given, -1).to_numpy().astype(np.int8)
         rejections.reject(split < 0, "unknown split")
     # Last, so that the other reasons do not depend on the moment.
     is_future = rejections.kept & (time.to_numpy() > microseconds(as_of))

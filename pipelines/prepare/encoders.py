@@ -39,7 +39,7 @@ def fit_encoder(
         side: Side, or the context.
         features: Features to encode.
         ids: Ids of the side.
-        counted: What tasks counted of each feature.
+        counted: Counts that tasks made of each feature.
         previous: Encoder of the earlier run, whose tokens keep their rows.
         clear_unused: Whether tokens that are no longer used are cleared, because they may be of a
             row that is to be forgotten.
@@ -90,7 +90,7 @@ def _write_hashing_statistics(
         path: JSON file: the fields of `Collisions` by `<side>.<feature>`.
         side: Side, or the context.
         features: Features of the side.
-        counted: What tasks counted of each feature.
+        counted: Counts that tasks made of each feature.
 
     Returns:
         A sentence for each feature with many collisions.

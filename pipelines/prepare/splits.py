@@ -1,4 +1,4 @@
-"""Which split an event belongs to."""
+"""The split of each event: training, validation or test."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pipelines.settings import ColdItems, GivenSplit, LeaveLastOut, RandomHash, 
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
-# By CRC-32 modulo 10.
+# Split by the remainder of a CRC-32 divided by 10.
 _BY_REMAINDER = np.array([TEST, VALIDATION, *[TRAIN] * 8], np.int8)
 
 
@@ -25,16 +25,16 @@ def assign_splits(
     time: Ints,
     given: Ints,
 ) -> Ints:
-    """The split of each event, as an index into `SPLITS`, [events] int8.
+    """Returns the split of each event, an index into `SPLITS`, [events] int8.
 
     Args:
-        split: How.
-        query: [events] positions in `query_ids`, sorted.
-        query_ids: Distinct ids.
-        item: [events] positions in `item_ids`, sorted within a query by (time, id).
-        item_ids: Distinct ids.
-        time: [events] microseconds.
-        given: [events] the split that the log says.
+        split: Kind of split and its settings.
+        query: Positions in `query_ids`, [events], sorted.
+        query_ids: Distinct ids of the queries.
+        item: Positions in `item_ids`, [events], sorted within a query by (time, id).
+        item_ids: Distinct ids of the items.
+        time: Microseconds, [events].
+        given: Split that the log gives, [events].
     """
     match split:
         case GivenSplit():

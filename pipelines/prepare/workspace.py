@@ -1,16 +1,17 @@
-"""Where `prepare` keeps what it has done, beside the prepared directory.
+"""The working directory of `prepare`, beside the prepared directory.
 
     prepared.work/
       lock                  held while a process prepares
       plan.json             see `Workspace.buckets`
-      scans/                of each piece of the events, as long as the piece is what it was
-      build/<inputs>/       of one run, until it is finished
-        done/               the summary of each finished task
+      scans/                scan of each piece of the events, as long as the piece is the same
+      build/<inputs>/       files of one run, until it is finished
+        done/               summary of each finished task
         scratch/            what its tasks hand each other
-        prepared/           the directory to be
+        prepared/           the new prepared directory
 
 Every file here is written under a temporary name and renamed, and a task's summary is written after
-all that the task makes. So a run that was killed at any moment goes on with what is finished.
+all else that the task writes. So a run that was killed at any moment is resumed from its finished
+tasks.
 """
 
 import json
@@ -24,7 +25,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import locked, remove_temporary_files, sync_tree, write_json
 from feature_store.core.manifests import MANIFEST
 
-# A bucket may grow so many times as large as planned, or shrink, before all events are cut anew.
+# Factor by which buckets may be larger or smaller than planned before all events are cut anew.
 _DRIFT = 4
 
 
@@ -36,17 +37,17 @@ class Build:
 
     @property
     def done(self) -> Path:
-        """Of the summaries of finished tasks."""
+        """Folder of the summaries of finished tasks."""
         return self.root / "done"
 
     @property
     def scratch(self) -> Path:
-        """Of what tasks hand each other."""
+        """Folder of what tasks hand each other."""
         return self.root / "scratch"
 
     @property
     def prepared(self) -> Path:
-        """The prepared directory to be."""
+        """The new prepared directory."""
         return self.root / "prepared"
 
 
@@ -63,12 +64,12 @@ class Workspace:
 
     @property
     def scans(self) -> Path:
-        """Of the pieces of the events."""
+        """Folder of the scans."""
         return self.root / "scans"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out, and finishes what a killed one had all but finished.
+        """Keeps other processes out, and publishes what a killed one had finished.
 
         Raises:
             UserError: Another process prepares this directory.
@@ -88,7 +89,7 @@ class Workspace:
                 pass
 
     def build(self, inputs: str) -> Build:
-        """The run of these inputs; unfinished ones of others are thrown away."""
+        """Opens the build of these inputs; unfinished builds of others are removed."""
         root = self.root / "build" / inputs
         for other in root.parent.glob("*"):
             if other != root:
@@ -99,7 +100,7 @@ class Workspace:
         return build
 
     def buckets(self, wanted: int) -> int:
-        """Into how many buckets the events are cut: as before, unless the log is another by far."""
+        """Returns the number of buckets: the last one, unless the log's size is very different."""
         path = self.root / "plan.json"
         if path.exists():
             before = int(json.loads(path.read_text(encoding="utf-8"))["buckets"])
@@ -111,7 +112,7 @@ class Workspace:
     def publish(self, build: Build) -> None:
         """Puts a build with its manifest in the place of the earlier directory.
 
-        Two renames are not one: where a process ends between them, `locked` does the second.
+        Two renames are not atomic: if a process dies between them, `locked` does the second.
         """
         remove_temporary_files(build.prepared)
         sync_tree(build.prepared)

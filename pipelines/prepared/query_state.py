@@ -1,4 +1,4 @@
-"""What is known of each query: its items in each split, and its histories."""
+"""The state of each query: its items in each split, and its histories."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,7 +8,7 @@ from feature_store.core.columns import Jagged, read_columns, write_columns
 
 @dataclass(frozen=True)
 class QueryState:
-    """What is known of each query; every column is jagged, with one row a query, of item indices.
+    """The state of all queries; every column is jagged, [queries], and holds item indices.
 
     `train`, `validation` and `test` hold the distinct items of the query's events in that split.
     The histories, oldest first, are what the query tower may see when the query's validation (test)
@@ -25,15 +25,15 @@ class QueryState:
         return len(self.train)
 
     def held_out(self, split: str) -> Jagged:
-        """The items to be found in `validation` or `test`."""
+        """Returns the held-out items of `validation` or `test`."""
         return self.validation if split == "validation" else self.test
 
     def history(self, split: str) -> Jagged:
-        """The history to find them with."""
+        """Returns the history from which the held-out items of a split are predicted."""
         return self.validation_history if split == "validation" else self.test_history
 
     def known(self, split: str) -> Jagged:
-        """Items that the query has: of training, and at test also of validation."""
+        """Returns the items that the query has: of training, and at test also of validation."""
         if split == "validation":
             return self.train
         return self.train.beside(self.validation)
@@ -44,5 +44,5 @@ class QueryState:
 
     @classmethod
     def load(cls, path: Path) -> "QueryState":
-        """Memory-maps what `save` wrote."""
+        """Loads what `save` wrote, memory-mapped."""
         return cls(**read_columns(path))  # type: ignore[arg-type]

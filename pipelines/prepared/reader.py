@@ -5,7 +5,7 @@ vocabulary/                          see `SideEncoder.save`
 items/features.arrow                 encoded features, row = item index
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  each query's items by split and its history, see QueryState
-queries/context-<split>.arrow        encoded context of each query's question, see `context_of`;
+queries/context-<split>.arrow        encoded context of each query's request, see `context_of`;
                                      where there are context features
 queries/latest.npy                   time of each query's latest event, see `latest_event`; where a
                                      feature is the recency
@@ -37,10 +37,10 @@ from pipelines.settings import DataConfig
 
 SPLITS = ("train", "validation", "test")
 
-# The directory of the training examples in sequences.
+# Directory of the training examples in sequences.
 SEQUENCES = "train_sequences"
 
-# Before the name of a context feature, in the names of columns.
+# Prefix of context features in the names of columns.
 CONTEXT = "context."
 
 EXAMPLE_SCHEMA = pa.schema(
@@ -54,14 +54,14 @@ EXAMPLE_SCHEMA = pa.schema(
 )
 
 
-# A query's training events in a row: examples that share a history. With histories of `past` and
-# without context alone.
+# A sequence is a run of a query's training events: examples that share a history. There are none
+# with histories of `others`, or with a context.
 SEQUENCE_SCHEMA = pa.schema(
     [
         pa.field("query", pa.int32(), nullable=False),
         pa.field("history", pa.list_(pa.int32()), nullable=False),  # oldest first
         pa.field("items", pa.list_(pa.int32()), nullable=False),  # of the examples
-        # How many items of the history each example sees, from the oldest on.
+        # Number of items of the history that each example sees, from the oldest on.
         pa.field("seen", pa.list_(pa.int32()), nullable=False),
         pa.field("weights", pa.list_(pa.float32()), nullable=False),
     ]
@@ -69,7 +69,7 @@ SEQUENCE_SCHEMA = pa.schema(
 
 
 def example_schema(features: FeatureSchema) -> pa.Schema:
-    """Of the examples' files: `EXAMPLE_SCHEMA` and the encoded context; see `context_lists`."""
+    """Returns the schema of the examples' files, with the encoded context; see `context_lists`."""
     schema = EXAMPLE_SCHEMA
     for feature in features.context:
         kind = pa.list_(pa.int32() if feature.is_sparse else pa.float32())
@@ -83,9 +83,9 @@ def part_file(directory: Path, part: int) -> Path:
 
 
 def context_lists(column: Column) -> pa.Array:
-    """An encoded feature as the examples' files keep it, for Parquet has no other lists with nulls.
+    """Converts an encoded feature to lists, because Parquet has no fixed-size lists with nulls.
 
-    An absent value is an empty list, and that of a dense feature a list of its numbers.
+    An absent value is an empty list, and a dense value the list of its numbers.
     """
     if isinstance(column, Jagged):
         return pa.LargeListArray.from_arrays(column.offsets, pa.array(column.values, pa.int32()))
@@ -97,12 +97,12 @@ def context_lists(column: Column) -> pa.Array:
 def context_columns(
     features: tuple[ContextFeature, ...], lists: Mapping[str, Jagged], rows: int
 ) -> dict[str, Column]:
-    """The encoded context by feature name; the inverse of `context_lists`.
+    """Returns the encoded context by feature name; the inverse of `context_lists`.
 
     Args:
-        features: The context.
-        lists: By feature name, [rows]; nothing of no rows.
-        rows: How many.
+        features: Features of the context.
+        lists: Lists by feature name, [rows]; may be empty if there are no rows.
+        rows: Number of rows.
     """
     columns: dict[str, Column] = {}
     for feature in features:
@@ -119,7 +119,7 @@ def context_columns(
 
 
 class Counts(Frozen):
-    """What became of the log."""
+    """Number of rows, examples and ids."""
 
     events_read: int
     train: int
@@ -132,7 +132,7 @@ class Counts(Frozen):
 
 
 class PreparedManifest(Frozen):
-    """What a prepared directory was made of and holds."""
+    """The manifest of a prepared directory: its inputs and its contents."""
 
     version: int = 1
     fingerprint: str  # of the configuration and the source files: equal means nothing to redo
@@ -147,7 +147,10 @@ class PreparedManifest(Frozen):
 
 
 class InformationMatrices(Frozen):
-    """See `pipelines.mutual_information`; each [features, features], symmetric."""
+    """Mutual information of each pair of features; symmetric, [features, features].
+
+    See `pipelines.statistics.mutual_information`.
+    """
 
     raw: tuple[tuple[float, ...], ...]
     normalised: tuple[tuple[float, ...], ...]
@@ -155,7 +158,7 @@ class InformationMatrices(Frozen):
 
 
 class MutualInformation(Frozen):
-    """Between the item features, in the schema's order, in nats but for `normalised`."""
+    """Mutual information of item features, in the schema's order; in nats, except `normalised`."""
 
     features: tuple[str, ...]
     items: InformationMatrices  # every item counts the same
@@ -166,7 +169,7 @@ class Prepared:
     """Reads a prepared directory; tables are memory-mapped when they are first needed.
 
     Args:
-        directory: As written by `prepare`.
+        directory: Directory that `prepare` wrote.
 
     Raises:
         UserError: There is no finished directory.
@@ -201,17 +204,17 @@ class Prepared:
         return SideEncoder.load(self.directory / "vocabulary", self.features, "query")
 
     def encoder(self, side: Side) -> SideEncoder:
-        """The encoder of one side."""
+        """Returns the encoder of one side."""
         return self.item_encoder if side == "item" else self.query_encoder
 
     @cached_property
     def item_columns(self) -> dict[str, Column]:
-        """By feature name, row = item index."""
+        """Encoded features of the items by name, row = item index."""
         return read_columns(self.directory / "items" / "features.arrow")
 
     @cached_property
     def query_columns(self) -> dict[str, Column]:
-        """By feature name, row = query index."""
+        """Encoded features of the queries by name, row = query index."""
         return read_columns(self.directory / "queries" / "features.arrow")
 
     @cached_property
@@ -221,7 +224,7 @@ class Prepared:
 
     @cached_property
     def own_items(self) -> Jagged:
-        """[queries] the item that a query is itself, where its id shares the items' rows."""
+        """Item that each query is itself, [queries], if queries' ids share the items' rows."""
         for feature in self.features.query:
             if feature.is_id and feature.shared_table is not None:
                 column = self.query_columns[feature.name]
@@ -230,7 +233,7 @@ class Prepared:
         return Jagged(np.empty(0, np.int32), np.zeros(self.num_queries + 1, np.int64))
 
     def excluded(self, split: str) -> Jagged:
-        """[queries] items that no answer holds in a split: known ones, and the query itself."""
+        """Returns items that no answer holds in a split, [queries]: known ones and the query."""
         return self.query_state.known(split).beside(self.own_items)
 
     @cached_property
@@ -239,17 +242,17 @@ class Prepared:
         return SideEncoder.load(self.directory / "vocabulary", self.features, "context")
 
     def context_of(self, queries: Ints, split: str) -> dict[str, Column]:
-        """The encoded context in which queries are asked for their held-out items of a split.
+        """Returns the encoded context of requests for the held-out items of a split.
 
-        It is that of the earliest of these items' events; a query without any has none. What only
-        training knows is absent.
+        It is that of the earliest of these items' events; a query without any has none. Values that
+        are known only in training are absent.
 
         Args:
-            queries: [queries] indices.
+            queries: Indices of the queries, [queries].
             split: `validation` or `test`.
 
         Returns:
-            By feature name, [queries].
+            Columns by feature name, [queries].
         """
         if not self.features.context:
             return {}
@@ -258,16 +261,16 @@ class Prepared:
 
     @cached_property
     def latest_event(self) -> Ints | None:
-        """[queries] time of the latest event of the history of the test, microseconds since 1970.
+        """Time of the latest event of each test history, [queries], microseconds since 1970.
 
-        `NO_TIME` where there is none; None where no feature asks for it.
+        `NO_TIME` where there is none; None if no feature uses it.
         """
         path = self.directory / "queries" / "latest.npy"
         return np.load(path, mmap_mode="r") if path.exists() else None
 
     @cached_property
     def is_current_item(self) -> npt.NDArray[np.bool_]:
-        """[items]: which ones the log still has; the others are no answers."""
+        """Whether each item is still in the log, [items]; others are no answers."""
         return self.item_encoder.ids.counts.to_numpy() > 0
 
     @cached_property
@@ -278,7 +281,7 @@ class Prepared:
 
     @cached_property
     def has_learnt_id(self) -> Bools:
-        """[items] whether training reads the item's id: as an item, or as a query that shares it.
+        """Whether training reads each item's id, [items]: as an item, or as a query of that id.
 
         The random row of any other id would be noise.
         """
@@ -289,16 +292,16 @@ class Prepared:
 
     @cached_property
     def mutual_information(self) -> MutualInformation:
-        """Between item features."""
+        """Mutual information of the item features."""
         path = self.directory / "statistics" / "mutual_information.json"
         return MutualInformation.model_validate_json(path.read_text(encoding="utf-8"))
 
     def examples(self, split: str) -> list[Path]:
-        """The Parquet files of a split's examples, in order."""
+        """Lists the Parquet files of a split's examples, in order."""
         return sorted((self.directory / split).glob("part-*.parquet"))
 
     def sequences(self) -> list[Path]:
-        """The Parquet files of the training examples in sequences, in order.
+        """Lists the Parquet files of the training examples in sequences, in order.
 
         Raises:
             UserError: There are none.

@@ -1,1 +1,1 @@
-"""The stages behind the commands prepare, train and evaluate."""
+"""The stages behind the commands prepare, materialize, train and evaluate."""

@@ -196,9 +196,9 @@ def run_stage(options: Any) -> None:
     from rich.console import Console
 
     from pipelines.datasets.generate import generate
-    from pipelines.materialize.materialize import materialize
     from recsys.autoconfig.init import init_config
     from recsys.config.load import load_config
+    from recsys.stages.materialize import materialize
     from recsys.stages.prepare import prepare
 
     with tempfile.TemporaryDirectory() as scratch:

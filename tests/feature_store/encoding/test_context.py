@@ -305,7 +305,7 @@ def test_training_reads_the_context_of_each_example(prepared: Prepared):
         (
             {"kind": "categorical"},
             {"columns": {"item_id": "x"}},
-            "features.context.x is not known when a query is asked",
+            "features.context.x is not known at request time",
         ),
     ],
 )

@@ -1,11 +1,6 @@
 """`materialize`: what is prepared offline is what the online store answers."""
 
 import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,25 +12,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from feature_store.core.columns import Column, Dense
 from feature_store.core.errors import UserError
 from feature_store.core.times import microseconds
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.offline import snapshots as offline
 from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView
-from feature_store.online import open_online_store
-from feature_store.online.features import OnlineFeatures
-from pipelines.materialize import steps as steps
-from pipelines.materialize.materialize import Materialization, materialize
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
-from recsys.config.load import parse_config
+from recsys.stages.materialize import materialize
 from recsys.stages.prepare import forget, prepare
+from tests.support.materialized import (
+    QUIET,
+    configure,
+    history,
+    reader_of,
+    run,
+    write_tables,
+)
 from tests.support.prepare_logs import (
-    FEATURES,
+    files_below,
     items_table,
     queries_table,
     random_events,
@@ -44,40 +41,6 @@ from tests.support.prepare_logs import (
 from tests.support.redis_server import MISSING, is_installed, redis_server
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
-QUIET = Console(quiet=True)
-MAX_LENGTH = 12
-
-
-def configure(directory: Path, paths: dict[str, str], **sections: Any) -> Config:
-    document: dict[str, Any] = {
-        "executor": "local",
-        "output": str(directory / "out"),
-        "data": {**paths, "history": {"max_length": MAX_LENGTH}},
-        "features": FEATURES.model_dump(mode="json"),
-        "ssl": {"method": "none"},
-    }
-    for name, keys in sections.items():
-        document[name] = {**document.get(name, {}), **keys}
-    return parse_config(document)
-
-
-def write_tables(directory: Path, **changes: pa.Table) -> dict[str, str]:
-    tables = {
-        "events": random_events(0),
-        "items": items_table(),
-        "queries": queries_table(),
-        **changes,
-    }
-    return write_log(directory / "log", **tables)
-
-
-def run(config: Config) -> Materialization:
-    prepare(config, console=QUIET)
-    return materialize(config, console=QUIET)
-
-
-def reader_of(config: Config) -> OnlineFeatures:
-    return OnlineFeatures(open_online_store(config.feature_store, config.feature_store_dir))
 
 
 @pytest.fixture
@@ -140,11 +103,6 @@ def log_histories(config: Config) -> dict[str, list[tuple[int, str]]]:
     return {query: sorted(events) for query, events in found.items()}
 
 
-def history(reader: OnlineFeatures, query: str) -> list[tuple[int, str]]:
-    events = reader.query(query).history
-    return [(microseconds(event.timestamp), event.item_id) for event in events]
-
-
 def assert_histories_alike(config: Config) -> None:
     """Online: the newest events of the log, by a plain loop over it.
 
@@ -198,10 +156,11 @@ def test_movielens_is_encoded_online_as_offline(tmp_path: Path):
 
 
 def contents_of(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Reads all files but the lock, and when each was written."""
     return {
-        str(file.relative_to(directory)): (file.stat().st_mtime_ns, file.read_bytes())
-        for file in directory.rglob("*")
-        if file.is_file() and file.name != ".lock"
+        name: ((directory / name).stat().st_mtime_ns, content)
+        for name, content in files_below(directory).items()
+        if Path(name).name != ".lock"
     }
 
 
@@ -253,6 +212,16 @@ def test_changed_and_removed_items(tmp_path: Path, config: Config):
         }
     )
     assert snapshots.join(entities)["price"].to_pylist() == [None, 3.0, 1234.5, 59.0, None]
+
+
+def test_new_ids_are_there_after_a_second_run_in_one_process(tmp_path: Path, config: Config):
+    run(config)
+    events = random_events(0, queries=30, items=62)
+    write_tables(tmp_path, items=items_table(62), events=events)
+    done = run(config)
+    assert done.rows == {"item_features": 62, "query_features": 20, "query_history": 30}
+    assert_encoded_alike(config)
+    assert_histories_alike(config)
 
 
 def everything_below(directory: Path) -> str:
@@ -389,77 +358,3 @@ def test_feast_reads_and_writes_the_same_store(any_store: Config):
     feast.write_to_online_store("query_features", inputs=written)
     assert reader.query("q0").features["country"].to_pylist() == ["elsewhere"]
     reader.close()
-
-
-def fresh_answers(config: Config) -> list[Any]:
-    reader = reader_of(config)
-    found = [
-        (reader.query(f"q{q}").features.to_pylist(), history(reader, f"q{q}")) for q in range(25)
-    ]
-    items = reader.items([f"i{i}" for i in range(60)]).to_pylist()
-    reader.close()
-    return [found, items]
-
-
-def test_many_parts_in_ray_and_finished_tasks_are_not_redone(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-):
-    run(config)
-    expected = fresh_answers(config)
-    shutil.rmtree(config.feature_store_dir)
-    monkeypatch.setattr(steps, "_EXECUTOR_FROM_ROWS", 0)
-    monkeypatch.setattr(steps, "_PART_EVENTS", 100)
-    monkeypatch.setattr(offline, "_PART_IDS", 7)
-    written: list[dict[str, int]] = []
-    load = steps.load
-
-    def interrupted(store: Any, contents: Any, waiting: list[Any]) -> None:
-        files = [file for part in waiting for file in part.files]
-        assert len(files) == 9 + 3 + 6
-        written.append({file.name: file.stat().st_mtime_ns for file in files})
-        if len(written) == 1:
-            raise InterruptedError
-        load(store, contents, waiting)
-
-    monkeypatch.setattr(steps, "load", interrupted)
-    with pytest.raises(InterruptedError):
-        materialize(config, console=QUIET)
-    materialize(config, console=QUIET)
-    assert written[0] == written[1]
-    assert fresh_answers(config) == expected
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_the_next_call_finishes(config: Config):
-    run(config)
-    expected = fresh_answers(config)
-    code = (
-        "import sys; from recsys.config_file import parse_config\n"
-        "from recsys.materialization import materialize; import json\n"
-        "config = parse_config(json.loads(sys.stdin.read()))\n"
-        "print('begin', flush=True); materialize(config)\n"
-    )
-    moments = random.Random(0)
-    for _ in range(20):
-        os.utime(config.data.events)
-        prepare(config, console=QUIET)
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(config.model_dump_json().encode())
-        process.stdin.close()
-        process.stdout.readline()
-        time.sleep(moments.random() * 0.4)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert fresh_answers(config) == expected
-    materialize(config, console=QUIET)
-    assert fresh_answers(config) == expected
-    snapshots = contents_of(config.feature_store_dir / "offline")
-    assert not [name for name in contents_of(config.feature_store_dir) if ".tmp" in name]
-    assert len(snapshots) == 3
