@@ -14,7 +14,7 @@ from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.core.times import moment_of
 from serving.experiment.experiment import Experiment, Metric
-from serving.experiment.exposure_log import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files
+from serving.experiment.log_rows import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files
 from serving.experiment.statistics import Estimate, Moments, ratio
 
 _TAIL = 0.99

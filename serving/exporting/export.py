@@ -18,17 +18,14 @@ from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
-from pipelines.reports.format import Figures
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
-from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
-from recsys.stages.evaluate import METRICS_JSON
 from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
     INDEX,
@@ -47,9 +44,9 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, bundle_page
+from serving.exporting.champion import against_champion, recorded_metrics
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
-    changes_against,
     difference,
     require_finite,
     require_recall,
@@ -61,7 +58,7 @@ from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
 from serving.recommend.golden import Golden, require_golden, write_golden
 from serving.recommend.load import open_bundle, read_snapshot
-from serving.registry.registry import champion_manifest, register
+from serving.registry.registry import register
 from serving.server.app import create_app
 from serving.server.service import Service
 
@@ -169,8 +166,8 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
     require_recall(by_slice, config.export.min_slice_recall)
     golden = _golden(directory, trained, builder, index, indexed)
     write_golden(directory, golden)
-    metrics, figures = _metrics(trained)
-    champion, changes = _against_champion(trained, figures, console)
+    metrics, slices_of_test = recorded_metrics(config, trained.manifest)
+    champion, changes = against_champion(config, trained.manifest, slices_of_test, console)
     log = prepared.manifest
     manifest = BundleManifest(
         fingerprint=_fingerprint(config, trained.manifest),
@@ -184,7 +181,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
             first_event=log.first_event, last_event=log.last_event, as_of=log.as_of
         ),
         metrics=metrics,
-        slices=figures,
+        slices=slices_of_test,
         history=HistoryRule(
             max_length=log.data.history.max_length, is_distinct=log.data.history.distinct
         ),
@@ -304,42 +301,3 @@ def _golden(
         indexed,
         prepared.item_encoder.ids.tokens,
     )
-
-
-def _metrics(trained: _Trained) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Returns overall metrics by split, and those of the test by slice if this was evaluated."""
-    metrics = {"validation": trained.manifest.validation}
-    path = trained.config.evaluation_dir / METRICS_JSON
-    if not path.exists():
-        return metrics, {}
-    result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
-    if result.mlflow_run_id != trained.manifest.mlflow_run_id:
-        return metrics, {}
-    metrics["test"] = _numbers(result.overall)
-    return metrics, {name: _numbers(figures) for name, figures in result.slices.items()}
-
-
-def _numbers(figures: Figures) -> dict[str, float]:
-    """Flattens figures: intervals become `recall@10_low` and `recall@10_high`."""
-    numbers: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, tuple):
-            stem = name.removesuffix("_ci")
-            numbers |= {f"{stem}_low": value[0], f"{stem}_high": value[1]}
-        elif value is not None:
-            numbers[name] = value
-    return numbers
-
-
-def _against_champion(
-    trained: _Trained, slices: dict[str, dict[str, float]], console: Console
-) -> tuple[str | None, dict[str, float]]:
-    """Returns the champion's run, and the changes of each slice."""
-    champion = champion_manifest(trained.config)
-    if champion is None or champion.training_fingerprint == trained.manifest.fingerprint:
-        return None, {}
-    if not slices or not champion.slices:
-        console.print("export: not compared with the champion: run `recsys evaluate` before")
-        return None, {}
-    changes = changes_against(champion.slices, slices, trained.config.export.tolerance)
-    return champion.mlflow_run_id, changes

@@ -9,7 +9,8 @@ from importlib.metadata import version as package_version
 
 from feature_store.core.times import microseconds
 from serving.bundle.manifest import BundleManifest
-from serving.experiment.exposure_log import Exposure, ExposureLog, Outcome
+from serving.experiment.exposure_log import ExposureLog
+from serving.experiment.log_rows import Exposure, Outcome
 from serving.recommend.answers import Recommendations
 from serving.recommend.online import OnlineQueries, StoredQueries
 from serving.recommend.query_tower import DeferredTower

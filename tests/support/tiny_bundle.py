@@ -29,6 +29,7 @@ from recsys.config.config import Config
 from recsys.config.load import parse_config
 from recsys.model.two_tower import TwoTower, build_model
 from serving.bundle.manifest import BundleManifest
+from serving.exporting import champion
 from serving.exporting import export as exporting
 
 ITEMS, QUERIES = 60, 25
@@ -126,8 +127,8 @@ def export_untrained(
     made, manifest = untrained(config, seed)
     patch.setattr(exporting, "read_manifest", lambda *_: manifest)
     patch.setattr(exporting, "load_model", lambda _: (model or made, manifest))
-    for name in ("champion_manifest", "register"):
-        patch.setattr(exporting, name, lambda *_: None)
+    patch.setattr(champion, "champion_manifest", lambda *_: None)
+    patch.setattr(exporting, "register", lambda *_: None)
     return exporting.export(config)
 
 

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from serving.experiment import exposure_log as exposures
+from serving.experiment import log_buffer
 from serving.experiment.experiment import Experiment, Variant, read_experiment
-from serving.experiment.exposure_log import (
+from serving.experiment.exposure_log import ExposureLog
+from serving.experiment.log_rows import (
     EVENTS,
     EXPOSURE_SCHEMA,
     EXPOSURES,
     OUTCOME_SCHEMA,
     Exposure,
-    ExposureLog,
     Outcome,
     log_files,
 )
@@ -61,7 +61,7 @@ def wait_until(true):
 def disk(monkeypatch):
     """A disk that fails while it is told to."""
     state = {"fails": False, "tries": 0}
-    write = exposures.write_parquet
+    write = log_buffer.write_parquet
 
     def guarded(path, table):
         state["tries"] += 1
@@ -69,7 +69,7 @@ def disk(monkeypatch):
             raise OSError(28, "No space left on device")
         write(path, table)
 
-    monkeypatch.setattr(exposures, "write_parquet", guarded)
+    monkeypatch.setattr(log_buffer, "write_parquet", guarded)
     return state
 
 
@@ -147,7 +147,7 @@ def test_what_a_full_disk_refuses_is_written_when_it_can_be(tmp_path, disk):
 
 
 def test_a_failing_disk_fills_no_memory_and_fails_no_request(tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(exposures, "_MAX_BYTES", 100_000)
+    monkeypatch.setattr(log_buffer, "_MAX_BYTES", 100_000)
     disk["fails"] = True
     with closing(ExposureLog(tmp_path, max_rows=10, seconds=0.01)) as log:
         for number in range(5000):
@@ -188,7 +188,8 @@ def test_a_killed_process_loses_what_was_not_yet_written_and_leaves_no_half_file
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from serving.experiment.exposure_log import Exposure, ExposureLog\n"
+        "from serving.experiment.exposure_log import ExposureLog\n"
+        "from serving.experiment.log_rows import Exposure\n"
         "log = ExposureLog(Path(sys.argv[1]), max_rows=200, seconds=3600)\n"
         "number = 0\n"
         "while True:\n"

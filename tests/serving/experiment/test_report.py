@@ -13,7 +13,7 @@ from scipy import stats
 
 from feature_store.core.errors import UserError
 from serving.experiment.experiment import Experiment, GuardRail, Variant, write_experiment
-from serving.experiment.exposure_log import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
+from serving.experiment.log_rows import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
 from serving.experiment.page import print_ab_report, sentences, warnings
 from serving.experiment.report import ab_report
 from serving.experiment.statistics import Estimate, Moments, lift, ratio
