@@ -19,10 +19,10 @@ class Started(Frozen):
 
     Attributes:
         trial: Its number, from 0.
-        values: By path of the configuration.
-        seed: Of its training.
-        confirms: The trial whose values these are, with another seed.
-        mlflow_run_id: Its run.
+        values: Values by path of the configuration.
+        seed: Seed of its training.
+        confirms: Number of the trial whose values these are, with another seed.
+        mlflow_run_id: Id of its run.
     """
 
     event: Literal["started"] = "started"
@@ -38,9 +38,9 @@ class Validated(Frozen):
 
     Attributes:
         trial: Its number.
-        validation: From 1.
-        step: Steps done.
-        metrics: All of them.
+        validation: Number of the validation, from 1.
+        step: Number of steps done.
+        metrics: All metrics by name.
     """
 
     event: Literal["validated"] = "validated"
@@ -55,9 +55,9 @@ class Ended(Frozen):
 
     Attributes:
         trial: Its number.
-        status: Why.
-        error: Of a failed one, in a sentence.
-        seconds: In the process that ended it.
+        status: Reason of the end.
+        error: Error of a failed trial, in a sentence.
+        seconds: Duration in the process that ended it.
     """
 
     event: Literal["ended"] = "ended"
@@ -73,12 +73,12 @@ _EVENT: TypeAdapter[Started | Validated | Ended] = TypeAdapter(Event)
 
 @dataclass
 class Trial:
-    """What the journal knows of a trial.
+    """State of a trial.
 
     Attributes:
-        started: How it began.
-        validations: In order.
-        ended: None while it runs, or where it was interrupted.
+        started: Beginning of the trial.
+        validations: Validations in order.
+        ended: End of the trial; None while it runs, or where it was interrupted.
     """
 
     started: Started
@@ -87,24 +87,23 @@ class Trial:
 
     @property
     def number(self) -> int:
-        """Counts searched and confirming trials alike."""
+        """Number of the trial; searched and confirming trials are counted together."""
         return self.started.trial
 
     @property
     def status(self) -> Status:
-        """Where it is."""
+        """Status of the trial."""
         return self.ended.status if self.ended else "running"
 
     def values_of(self, metric: str) -> list[float]:
-        """The best so far at each validation; of a failed trial none counts."""
-        best, found = 0.0, []
+        """Returns the best value so far at each validation."""
+        bests = [0.0]
         for validation in self.validations:
-            best = max(best, validation.metrics[metric] or 0.0)
-            found.append(best)
-        return found
+            bests.append(max(bests[-1], validation.metrics[metric] or 0.0))
+        return bests[1:]
 
     def value(self, metric: str) -> float | None:
-        """Of the checkpoint that training keeps; None before the first validation, or if failed."""
+        """Returns the value of the best checkpoint; None if not yet validated, or if failed."""
         if self.status == "failed" or not self.validations:
             return None
         return self.values_of(metric)[-1]
@@ -116,7 +115,7 @@ class Journal:
     A line that a killed process left unfinished is dropped.
 
     Args:
-        path: Need not be there yet.
+        path: File of the journal, which need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,11 +138,11 @@ class Journal:
 
     @property
     def searched(self) -> list[Trial]:
-        """Those of the search itself, in order."""
+        """Trials of the search itself, in order."""
         return [trial for trial in self.trials.values() if trial.started.confirms is None]
 
     def confirming(self, number: int) -> list[Trial]:
-        """The repetitions of a trial with further seeds."""
+        """Returns the repetitions of a trial with further seeds."""
         return [trial for trial in self.trials.values() if trial.started.confirms == number]
 
     def _apply(self, event: Started | Validated | Ended) -> None:

@@ -10,11 +10,11 @@ class Candidate(Frozen):
 
     Attributes:
         trial: Its number in the search.
-        values: By path of the configuration.
-        value: The metric in the search, of which the best are chosen: an optimistic figure.
-        confirmed: The metric with further seeds; 0 where the training failed.
-        mean: Over all seeds that trained to the end; the candidates are ranked by it.
-        mlflow_run_id: Of the search's trial.
+        values: Values by path of the configuration.
+        value: Metric in the search, where the best are chosen: an optimistic figure.
+        confirmed: Metric with each further seed; 0 where the training failed.
+        mean: Mean over all seeds that trained to the end, by which the candidates are ranked.
+        mlflow_run_id: Id of the run of the search's trial.
     """
 
     trial: int
@@ -26,18 +26,18 @@ class Candidate(Frozen):
 
 
 class TuningResult(Frozen):
-    """What a search found; `best.json`.
+    """Result of a search; `best.json`.
 
     Attributes:
-        metric: Of the validation split.
-        candidates: The best settings, the best one first.
-        own_value: Of the configuration as it was; None where the space does not hold it.
-        trials: How many of the search ended how.
+        metric: Metric of the validation split.
+        candidates: Best settings, the best one first.
+        own_value: Metric of the configuration as it was; None where the space does not hold it.
+        trials: Number of the search's trials by status.
         importance: Share of the metric's variation that each setting explains; empty where too few
             trials tell.
-        config: The file with the best settings.
-        mlflow_uri: The tracking store.
-        mlflow_run_id: The search's run, the parent of the trials'.
+        config: File with the best settings.
+        mlflow_uri: Tracking store.
+        mlflow_run_id: Id of the search's run, the parent of the trials' runs.
     """
 
     metric: str
@@ -51,5 +51,5 @@ class TuningResult(Frozen):
 
     @property
     def best(self) -> Candidate:
-        """The settings to take."""
+        """Best settings."""
         return self.candidates[0]

@@ -1,8 +1,8 @@
-"""What a search tries next: Optuna's tree-structured Parzen estimator over the journal's trials.
+"""A search: Optuna's tree-structured Parzen estimator over the trials of a journal.
 
-Of a search nothing but the journal is kept. Optuna's study is made of it anew, and the sampler is
-seeded for each trial by its number, so that a search that was killed goes on with the values that
-it would have tried anyway, and nothing is unpickled.
+Only the journal is stored. Optuna's study is rebuilt from it, and the sampler is seeded for each
+trial by its number, so that a killed search resumes with the values that it would have tried
+anyway, and nothing is unpickled.
 """
 
 import time
@@ -18,40 +18,40 @@ from recsys.config.config import Config
 from recsys.tuning.journal import Ended, Journal, Started, Trial, Validated
 from recsys.tuning.space import Axis, own_values, suggest
 
-# How many of the best are trained with further seeds.
+# Number of the best trials that are trained with further seeds.
 CONFIRMED = 3
 
 _SAMPLER = 57
 # Attempts at values that are new, by the estimator and uniformly.
 _ESTIMATED, _DRAWN = 10, 200
-# Trials below which an importance is chance.
+# Least number of trials for an importance that is more than chance.
 _TELLING = 10
 
 
 class Tracker(Protocol):
-    """Where trials are tracked."""
+    """Tracks trials."""
 
     def start(self, number: int, values: dict[str, Any], seed: int, confirms: int | None) -> str:
-        """Begins a run and returns its id."""
+        """Starts a run and returns its id."""
 
     def validated(self, trial: Trial) -> None:
-        """After its latest validation."""
+        """Records the latest validation of a trial."""
 
     def ended(self, trial: Trial) -> None:
-        """When it is over."""
+        """Records the end of a trial."""
 
     def interrupted(self) -> None:
-        """When trials that run are left for another time."""
+        """Records that running trials are left for another time."""
 
 
 class Search:
-    """Trials to run, one after the other, and what became of them.
+    """Trials to run, one after the other, and their results.
 
     Args:
-        config: The configuration that trials vary.
-        axes: The space.
-        journal: Of this search so far.
-        tracker: Is told of everything.
+        config: Configuration that the trials vary.
+        axes: Axes of the space.
+        journal: Journal of this search so far.
+        tracker: Tracker of the trials.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class Search:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that is asked for has ended."""
+        """Whether all trials and confirmations that are asked for have ended."""
         has_searched = len(self.journal.searched) >= self.config.tuning.trials
         if not has_searched and (new := self._new_values()) is not None:
-            self._study.tell(new[0], state=TrialState.FAIL)  # It was only to see.
+            self._study.tell(new[0], state=TrialState.FAIL)  # Peek only: discard the trial.
             return False
         has_ended = all(trial.ended is not None for trial in self.journal.trials.values())
         return has_ended and self._missing_confirmation() is None
 
     def next_trial(self) -> Trial | None:
-        """The next of the search, interrupted ones first; None when all have begun.
+        """Returns the next trial of the search, interrupted ones first; None when all have begun.
 
-        A space of a few choices may be tried out before: the same values give the same result.
+        A space of a few choices may be exhausted before: the same values give the same result.
         """
         interrupted = self._next_interrupted(is_confirming=False)
         if interrupted is not None:
@@ -104,7 +104,7 @@ class Search:
         return trial
 
     def next_confirmation(self) -> Trial | None:
-        """The next repetition of one of the best trials; None when all have begun."""
+        """Returns the next repetition of one of the best trials; None when all have begun."""
         interrupted = self._next_interrupted(is_confirming=True)
         if interrupted is not None:
             return interrupted
@@ -112,10 +112,10 @@ class Search:
         return self._start(*missing) if missing is not None else None
 
     def best_trials(self) -> list[Trial]:
-        """The best of the search by its own value, the best one first.
+        """Returns the best trials of the search by their own value, the best one first.
 
-        Of those that trained to their end, where there are any: the value of another one is lower
-        than it might have been.
+        Only trials that trained to their end count, where there are any: the value of another one
+        is lower than it might have been.
         """
         valued = [(t.value(self.metric), t) for t in self.journal.searched if t.ended is not None]
         ranked = sorted(
@@ -128,7 +128,7 @@ class Search:
     def validated(
         self, number: int, validation: int, step: int, metrics: dict[str, float | None]
     ) -> None:
-        """Takes a validation; one that is known already is no news."""
+        """Takes a validation, unless it is known already."""
         trial = self.journal.trials[number]
         if trial.ended is not None or validation <= len(trial.validations):
             return
@@ -156,10 +156,10 @@ class Search:
         return trial
 
     def importance(self) -> dict[str, float]:
-        """The share of the metric's variation that each setting explains, by fANOVA.
+        """Computes the share of the metric's variation that each setting explains, by fANOVA.
 
-        Hutter et al. 2014; a trial that was stopped counts with what it had reached, a failed one
-        with 0. Empty of fewer than ten trials, or of equal ones.
+        Hutter et al. 2014; a stopped trial counts with the value that it had reached, a failed one
+        with 0. Empty for fewer than ten trials, or equal ones.
         """
         trials = [trial for trial in self.journal.searched if trial.ended is not None]
         values = [trial.value(self.metric) or 0.0 for trial in trials]
@@ -170,13 +170,13 @@ class Search:
             asked, _ = self._ask(study, trial.started.values)
             study.tell(asked, value)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        return {path: float(share) for path, share in found.items()}
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {path: float(share) for path, share in shares.items()}
 
     def _new_values(self) -> tuple[optuna.Trial, dict[str, Any]] | None:
-        """Values that no trial has had, first the configuration's; None where no others are found.
+        """Draws values that no trial has had, first the configuration's; None where there are none.
 
-        Of a few choices the estimator repeats the best ones, so then they are drawn uniformly.
+        The estimator repeats the best ones of a few choices; then values are drawn uniformly.
         """
         known = [trial.started.values for trial in self.journal.searched]
         own = own_values(self.axes, self.config)
@@ -190,11 +190,13 @@ class Search:
             asked, values = self._ask(self._study, None)
             if values not in known:
                 return asked, values
-            self._study.tell(asked, state=TrialState.FAIL)  # Which the estimator does not see.
+            self._study.tell(
+                asked, state=TrialState.FAIL
+            )  # Failed trials are hidden from the estimator.
         return None
 
     def _missing_confirmation(self) -> tuple[dict[str, Any], int, int] | None:
-        """Values, seed and trial."""
+        """Returns values, seed and trial of the next repetition; None where none is missing."""
         first = self.config.training.seed + 1
         for best in self.best_trials():
             used = {trial.started.seed for trial in self.journal.confirming(best.number)}
@@ -242,7 +244,7 @@ class Search:
             self._tell(asked, trial)
 
     def _tell(self, asked: optuna.Trial, trial: Trial) -> None:
-        """A failed trial has found nothing: the estimator shall keep away from its values."""
+        """Reports a trial to Optuna; a failed one counts 0, so that its values are avoided."""
         if trial.status == "failed":
             self._study.tell(asked, 0.0)
         elif trial.status == "finished":
@@ -253,10 +255,10 @@ class Search:
 
 def _estimator(seed: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of Optuna 4, where these options were experimental.
+        warnings.simplefilter("ignore")  # These options are experimental in Optuna 4.
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _new_study() -> optuna.Study:
-    """What is known is told without being sampled anew."""
+    """Creates an empty study, whose sampler draws nothing for values that are known."""
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler())

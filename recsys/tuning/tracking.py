@@ -12,9 +12,9 @@ class MlflowTracker:
     """A run for each trial, beneath the search's; see `recsys.tuning.search.Tracker`.
 
     Args:
-        config: That trials vary.
-        parent: The search's run; None where nothing is going to be tracked.
-        journal: Of the search.
+        config: Configuration that the trials vary.
+        parent: Id of the search's run; None where nothing is going to be tracked.
+        journal: Journal of the search.
     """
 
     def __init__(self, config: Config, parent: str | None, journal: Journal) -> None:
@@ -24,7 +24,7 @@ class MlflowTracker:
         self._journal = journal
 
     def start(self, number: int, values: dict[str, Any], seed: int, confirms: int | None) -> str:
-        """Begins a run and returns its id."""
+        """Starts a run and returns its id."""
         tags = {
             "mlflow.source.name": "recsys tune",
             "mlflow.parentRunId": str(self._parent),
@@ -46,7 +46,7 @@ class MlflowTracker:
         self._run(trial).log([{"step": latest.step, **line}])
 
     def ended(self, trial: Trial) -> None:
-        """Logs how the trial ended."""
+        """Logs the end of a trial."""
         run = self._run(trial)
         run.tag(**{"recsys.tuning.status": trial.status})
         if trial.ended is not None and trial.ended.error is not None:
@@ -58,18 +58,18 @@ class MlflowTracker:
         run.end("FAILED" if trial.status == "failed" else "FINISHED")
 
     def interrupted(self) -> None:
-        """Of trials that will go on another time."""
+        """Marks the runs of trials that will be resumed as killed."""
         for trial in self._journal.trials.values():
             if trial.ended is None:
                 self._run(trial).end("KILLED")
 
     def _run(self, trial: Trial) -> Run:
-        if trial.number not in self._runs:  # It began in an earlier process.
-            found = open_run(self._config, trial.started.mlflow_run_id)
-            if found is None:
+        if trial.number not in self._runs:  # The trial began in an earlier process.
+            run = open_run(self._config, trial.started.mlflow_run_id)
+            if run is None:
                 raise UserError(
                     f"{tracking_uri(self._config)} has lost the run of trial {trial.number}; "
                     f"remove {self._config.tuning_dir}.partial to search anew."
                 )
-            self._runs[trial.number] = found
+            self._runs[trial.number] = run
         return self._runs[trial.number]

@@ -1,7 +1,7 @@
-"""Runs a search's trials on Ray Tune, which stops hopeless ones early.
+"""Trials of a search on Ray Tune, which stops hopeless ones early.
 
-Ray's own searcher for Optuna is not used: it keeps its state as a pickle, and tells Optuna the
-latest validation of a trial, where training keeps the best one.
+Ray's own searcher for Optuna is not used: it stores its state as a pickle, and reports the latest
+validation of a trial to Optuna, where training keeps the best one.
 """
 
 import json
@@ -26,9 +26,9 @@ from recsys.tuning.search import Search
 from recsys.tuning.space import Axis
 from recsys.tuning.worker import ERROR, LINE, PREFIX, VALIDATION, VALUE, train_trial
 
-# Of the trials that reach a rung, one in so many goes on to the next.
+# One in this many of the trials that reach a rung continues to the next.
 _REDUCTION = 3
-# A machine's worker that is lost is replaced so often, and goes on from the trial's checkpoint.
+# Times that a lost worker is replaced; the new one resumes from the trial's checkpoint.
 _RESTARTS = 1
 _CORES_OF_TRIAL = 4
 
@@ -37,9 +37,9 @@ def run_search(search: Search, work_dir: Path, say: Callable[[Trial], None]) -> 
     """Runs what is left of the search's trials, then of its confirmations.
 
     Args:
-        search: What to run.
-        work_dir: Of the trials' checkpoints; all machines must see it.
-        say: Is told of each trial that is over.
+        search: Search to run.
+        work_dir: Directory of the trials' checkpoints, which all machines must see.
+        say: Function to call with each trial that is over.
 
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C; the trials are closed.
@@ -48,7 +48,7 @@ def run_search(search: Search, work_dir: Path, say: Callable[[Trial], None]) -> 
     ensure_ray()
     minutes = search.config.tuning.minutes
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
-    halving = _Halving(search, deadline)
+    halving = Halving(search, deadline)
 
     def next_trial() -> Trial | None:
         return search.next_trial() if time.monotonic() < deadline else None
@@ -62,7 +62,7 @@ def _run(
     work_dir: Path,
     say: Callable[[Trial], None],
     take: Callable[[], Trial | None],
-    halving: "_Halving | None",
+    halving: "Halving | None",
 ) -> None:
     first = take()
     if first is None:
@@ -93,8 +93,16 @@ def _run(
         raise KeyboardInterrupt
 
 
-class _Halving(ASHAScheduler):
-    """Asynchronous successive halving (Li et al. 2020), which knows what earlier processes saw."""
+class Halving(ASHAScheduler):
+    """Asynchronous successive halving (Li et al. 2020) that also counts earlier processes' trials.
+
+    Attributes:
+        verdicts: Status of each trial that it stopped, by Ray's id.
+
+    Args:
+        search: Search with its journal.
+        deadline: Monotonic time in seconds at which trials are stopped.
+    """
 
     def __init__(self, search: Search, deadline: float) -> None:
         self._deadline = deadline
@@ -112,7 +120,7 @@ class _Halving(ASHAScheduler):
                 self.replay(f"earlier-{trial.number}", trial, search.metric)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """They are set."""
+        """Accepts what Ray would set, which is set already."""
         return True
 
     def replay(self, trial_id: str, trial: Trial, metric: str) -> None:
@@ -122,7 +130,7 @@ class _Halving(ASHAScheduler):
             bracket.on_result(_Earlier(trial_id), validation, value)
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
+        """Decides whether the trial continues."""
         action = super().on_trial_result(tune_controller, trial, result)
         if action == TrialScheduler.STOP and result[VALIDATION] < self._max_t:
             self.verdicts[trial.trial_id] = "pruned"
@@ -133,14 +141,14 @@ class _Halving(ASHAScheduler):
 
 
 class _Earlier:
-    """Stands for a trial of an earlier process."""
+    """A trial of an earlier process."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
 
 
 class _Searcher(Searcher):
-    """Between Ray Tune, which names trials by chance, and the search."""
+    """Adapter between Ray Tune, which names trials at random, and the search."""
 
     def __init__(
         self,
@@ -150,7 +158,7 @@ class _Searcher(Searcher):
         take: Callable[[], Trial | None],
         first: Trial,
         resources: dict[str, float],
-        halving: _Halving | None,
+        halving: Halving | None,
     ) -> None:
         super().__init__(metric=VALUE, mode="max")
         self._search = search
@@ -218,14 +226,14 @@ class _Searcher(Searcher):
         del self._running[trial_id]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles what it could restore a search from; ours goes on from the journal."""
+        """Returns nothing for Ray to pickle: the search resumes from the journal."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """The journal is the state."""
+        """Saves nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """The journal is the state."""
+        """Restores nothing: the journal is the state."""
 
     def _end(self, trial: Trial, status: Any, error: str | None = None) -> None:
         if trial.ended is None:
@@ -236,14 +244,14 @@ class _Searcher(Searcher):
         return self._work_dir / f"trial-{trial.number:04d}"
 
     def _sweep(self) -> None:
-        """Checkpoints are as large as the model: those of ended trials go."""
+        """Removes checkpoints of ended trials, which are as large as the model."""
         for trial in self._search.journal.trials.values():
             if trial.ended is not None:
                 shutil.rmtree(self._directory(trial), ignore_errors=True)
 
 
 def _most_validations(config: Config, axes: tuple[Axis, ...]) -> int:
-    """Of any trial."""
+    """Returns the most validations that any trial can have."""
     epochs: list[float] = [config.training.epochs]
     for axis in axes:
         if axis.path == "training.epochs":
@@ -253,7 +261,7 @@ def _most_validations(config: Config, axes: tuple[Axis, ...]) -> int:
 
 
 def _resources(config: Config) -> tuple[dict[str, float], int]:
-    """Of one trial, and how many run at a time."""
+    """Returns the resources of one trial, and the number of trials at a time."""
     cluster = ray.cluster_resources()
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     on_gpu = config.training.device != "cpu" and gpus >= 1

@@ -40,9 +40,9 @@ class TuningManifest(Frozen):
     """Marks a search as finished; written last.
 
     Attributes:
-        version: Of this format.
-        fingerprint: Of the configuration, the space and the prepared data.
-        result: What was found.
+        version: Version of this format.
+        fingerprint: Fingerprint of the configuration, the space and the prepared data.
+        result: Result of the search.
     """
 
     version: int = 1
@@ -53,15 +53,15 @@ class TuningManifest(Frozen):
 def tune(config: Config, *, console: Console | None = None) -> TuningResult:
     """Searches for better settings, or returns at once where the search is already done.
 
-    An interrupted search goes on, its unfinished trials from their checkpoints; so does a finished
-    one of which more trials are asked, or that `tuning.minutes` ended.
+    An interrupted search is resumed, its unfinished trials from their checkpoints; so is a finished
+    one for which more trials are asked, or that `tuning.minutes` ended.
 
     Args:
-        config: The prepared data must be there; `tuning` says what is varied, and how much.
-        console: For progress.
+        config: Configuration; its prepared data must exist, and `tuning` says what is varied.
+        console: Console for progress.
 
     Returns:
-        What `best.json` in `config.tuning_dir` holds, beside `best.yaml`, the trials and a report.
+        Contents of `best.json` in `config.tuning_dir`, beside `best.yaml`, the trials and a report.
 
     Raises:
         UserError: A path of the space is unknown or a value does not fit, there is no prepared
@@ -123,7 +123,7 @@ def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str
 def _open_work_dir(
     config: Config, work_dir: Path, identity: str, done: TuningManifest | None
 ) -> None:
-    """The unfinished search's directory; of another configuration it is thrown away."""
+    """Opens the unfinished search's directory; one of another configuration is removed."""
     path = work_dir / _IDENTITY
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["identity"] == identity:
         return
@@ -137,13 +137,13 @@ def _open_work_dir(
 
 
 def _open_run(config: Config, work_dir: Path) -> Run:
-    """A resumed search goes on with its run."""
+    """Opens the run of a resumed search, or starts one."""
     path = work_dir / _IDENTITY
     identity = json.loads(path.read_text(encoding="utf-8"))
     if identity["mlflow_run_id"] is not None:
-        found = open_run(config, identity["mlflow_run_id"])
-        if found is not None:
-            return found
+        run = open_run(config, identity["mlflow_run_id"])
+        if run is not None:
+            return run
     run = start_run(config, "tune", tags={"mlflow.source.name": "recsys tune"})
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
@@ -166,22 +166,22 @@ def _run(search: Search, work_dir: Path, console: Console) -> None:
         run_search(search, work_dir, say)
     except KeyboardInterrupt:
         search.tracker.interrupted()
-        console.print(f"tune: interrupted; {work_dir} goes on when `recsys tune` is run again")
+        console.print(f"tune: interrupted; run `recsys tune` again to resume {work_dir}")
         raise
 
 
 def _line(search: Search, trial: Trial) -> str:
-    """What is shown of a trial that is over."""
+    """Formats the line that is shown for a trial that is over."""
     assert trial.ended is not None
     name = f"trial {trial.number}"
     if trial.started.confirms is not None:
         name = f"trial {trial.started.confirms} with seed {trial.started.seed}"
     if trial.status == "failed":
         return f"tune: {name} failed: {trial.ended.error}"
-    found = f"{search.metric} {trial.value(search.metric):.4f}" if trial.validations else "nothing"
+    value = f"{search.metric} {trial.value(search.metric):.4f}" if trial.validations else "nothing"
     best = search.best_trials()[0]
     return (
-        f"tune: {name} {trial.status} with {found} after {len(trial.validations)} validations, "
+        f"tune: {name} {trial.status} with {value} after {len(trial.validations)} validations, "
         f"{trial.ended.seconds:.0f} s; best {best.value(search.metric):.4f} of trial {best.number}"
     )
 
@@ -239,7 +239,7 @@ def _result(search: Search, parent: Run) -> TuningResult:
 
 
 def _table(search: Search) -> pa.Table:
-    """A row a trial: values in JSON, for a column of them may hold several types."""
+    """Returns a row for each trial, with values in JSON, for one setting may have several types."""
     rows = [
         {
             "trial": trial.number,

@@ -19,15 +19,15 @@ from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run
 from recsys.tuning.journal import Started, Trial
 
-# What a report holds: the validation's number, the best metric so far, the line of metrics; of a
-# trial that failed the error.
+# Keys of a report: the validation's number, the best metric so far, the line of metrics, and the
+# error of a failed trial.
 VALIDATION, VALUE, LINE, ERROR = "validation", "value", "line", "error"
-# Of a metric's name in the line.
+# Prefix of a metric's name in the line.
 PREFIX = "validation."
 
 
 def trial_config(config: Config, trial: Trial) -> Config:
-    """The configuration that a trial trains, in one process."""
+    """Returns the configuration that a trial trains, in one process."""
     values = {
         **trial.started.values,
         "training.seed": trial.started.seed,
@@ -68,7 +68,7 @@ def train_trial(options: dict[str, Any]) -> None:
         with single_process_group(device):
             run, _ = plan_run(config, Prepared(config.prepared_dir), work_dir)
             train_on_rank(run, device, in_process_batches, report)
-        report()  # What a killed process had no time for.
+        report()  # A killed process may have left a validation unreported.
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         tune.report({VALIDATION: reported + 1, VALUE: 0.0, ERROR: text})

@@ -1,4 +1,4 @@
-"""A search finds what is planted, stops the hopeless, and goes on where it was interrupted."""
+"""A search finds what is planted, stops the hopeless, and resumes where it was interrupted."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
@@ -25,7 +26,7 @@ METRIC = "recall@10"
 
 
 def tuned(space: dict | None = None, **tuning) -> Config:
-    """A configuration whose data are never read."""
+    """Returns a configuration whose data are never read."""
     section = {"space": space or {}, **tuning}
     return planted_config(Path("log"), Path("out"), tuning=section)
 
@@ -134,7 +135,7 @@ SPACE = {
 
 
 def score(values: dict) -> float:
-    """Best at temperature 0.2 without dropout."""
+    """Computes a score that is best at temperature 0.2 without dropout."""
     return max(
         0.0, 0.9 - 0.2 * abs(math.log(values["loss.temperature"] / 0.2)) - values["model.dropout"]
     )
@@ -242,7 +243,7 @@ def test_no_values_are_tried_twice(tmp_path):
 
 
 def test_hopeless_trials_are_stopped_whatever_process_saw_the_others(tmp_path):
-    from recsys.tuning.trials import _Halving
+    from recsys.tuning.trials import Halving
 
     config = tuned({"loss.temperature": {"low": 0.1, "high": 1}}, grace_validations=2)
     search = search_in(tmp_path / "trials.jsonl", config)
@@ -263,23 +264,23 @@ def test_hopeless_trials_are_stopped_whatever_process_saw_the_others(tmp_path):
             halving.on_trial_result(None, trial, {"validation": v, "value": value}) for v in (1, 2)
         ]
 
-    halving = _Halving(search_in(tmp_path / "trials.jsonl", config), math.inf)
+    halving = Halving(search_in(tmp_path / "trials.jsonl", config), math.inf)
     assert decisions(halving, "good", 0.8) == ["CONTINUE", "CONTINUE"]
     assert decisions(halving, "hopeless", 0.1) == ["CONTINUE", "STOP"]
     assert halving.verdicts == {"hopeless": "pruned"}
-    late = _Halving(search_in(tmp_path / "trials.jsonl", config), time.monotonic())
+    late = Halving(search_in(tmp_path / "trials.jsonl", config), time.monotonic())
     assert decisions(late, "good", 0.8)[0] == "STOP"
     assert late.verdicts["good"] == "stopped"
 
 
 # Trials that train.
 
-# Of these, with the dense learning rate of `tunable`, only the first learns anything.
+# With the dense learning rate of `tunable`, only the first of these learns anything.
 RATES = {"training.sparse_learning_rate": {"choices": [0.05, 1e-9]}}
 
 
 def tunable(planted: Config, directory: Path, **tuning) -> Config:
-    """A search over the prepared data of another output."""
+    """Returns a search over the prepared data of another output."""
     directory.mkdir(exist_ok=True)
     (directory / "prepared").symlink_to(planted.prepared_dir.resolve())
     training = {"epochs": 3, "dense_learning_rate": 1e-9}
@@ -314,7 +315,9 @@ def test_the_planted_value_is_found_and_every_trial_is_tracked(planted, ray_sess
         elif values != good:
             endings.setdefault(trial.status, []).append(len(trial.validations))
     assert result.trials["failed"] > 0
-    assert set(endings["pruned"]) == {1}  # Of three: they are hopeless.
+    assert set(endings["pruned"]) == {
+        1
+    }  # They are hopeless, and stopped after the first of three validations.
 
     client = MlflowClient(tracking_uri=result.mlflow_uri)
     for trial in journal.trials.values():
@@ -342,40 +345,42 @@ def test_the_planted_value_is_found_and_every_trial_is_tracked(planted, ray_sess
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on(planted, ray_session, tmp_path, monkeypatch):
-    from recsys.tuning import tune as tuning
+def test_an_interrupted_search_is_resumed(planted, ray_session, tmp_path):
+    from recsys.tuning.tune import tune
+
+    class Interrupting(Console):
+        """Console at which Ctrl-C is pressed when the second trial is over."""
+
+        trials = 0
+
+        def print(self, *objects, **options):
+            self.trials += str(objects[0]).startswith("tune: trial ")
+            if self.trials == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            super().print(*objects, **options)
 
     space = {"training.sparse_learning_rate": {"low": 1e-9, "high": 0.05, "log": True}}
     config = tunable(planted, tmp_path / "out", trials=4, confirm_seeds=0, space=space)
-    line, lines = tuning._line, []
-
-    def interrupted(search, trial):
-        lines.append(trial)
-        if len(lines) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return line(search, trial)
-
-    monkeypatch.setattr(tuning, "_line", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tuning.tune(config)
+        tune(config, console=Interrupting())
     assert not config.tuning_dir.exists()
     before = Journal(config.tuning_dir.with_name("tuning.partial") / "trials.jsonl")
     ended = {number: trial for number, trial in before.trials.items() if trial.ended is not None}
     assert len(ended) == 2
-    tuning.tune(config)
+    tune(config)
     after = Journal(config.tuning_dir / "trials.jsonl")
     assert len(after.searched) == 4
     assert {number: after.trials[number] for number in ended} == ended
 
     longer = config.tuning.model_copy(update={"trials": 5})
-    result = tuning.tune(config.model_copy(update={"tuning": longer}))
+    result = tune(config.model_copy(update={"tuning": longer}))
     assert sum(result.trials.values()) == 5
     extended = Journal(config.tuning_dir / "trials.jsonl")
     assert [*extended.trials.values()][:4] == [*after.trials.values()]
 
 
 @pytest.mark.slow
-def test_a_search_killed_within_a_trial_goes_on_from_its_checkpoint(planted, tmp_path, ray_session):
+def test_a_search_killed_within_a_trial_resumes_from_its_checkpoint(planted, tmp_path, ray_session):
     from recsys.tuning.tune import tune
 
     config = tunable(planted, tmp_path / "out", trials=2, confirm_seeds=0)
