@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from recsys.distributed.optimizers import TABLES
+from recsys.distributed.shards import ShardedTensor
 
 State = dict[str, Any]
 # Metadata of the saved tensors (`TensorStorageMetadata`), by name.

@@ -26,7 +26,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import Shard, ShardedTensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
@@ -42,6 +41,7 @@ from recsys.checkpoint.manifest import (
 )
 from recsys.checkpoint.table_rows import TableRows
 from recsys.config.config import Config
+from recsys.distributed.shards import ShardedTensor, with_tensors
 
 _NICENESS = 10
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -184,13 +184,11 @@ def copied(state: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
         old = earlier.get(name)
         if isinstance(value, ShardedTensor):
             olds = old.local_shards() if old is not None else [None] * len(value.local_shards())
-            shards = [
-                Shard(_copy(shard.tensor, None if old is None else old.tensor), shard.metadata)
+            tensors = [
+                _copy(shard.tensor, None if old is None else old.tensor)
                 for shard, old in zip(value.local_shards(), olds, strict=True)
             ]
-            copies[name] = ShardedTensor._init_from_local_shards_and_global_metadata(
-                shards, value.metadata(), value._process_group
-            )
+            copies[name] = with_tensors(value, tensors)
         else:
             copies[name] = _copy(value, old)
     if torch.cuda.is_available():

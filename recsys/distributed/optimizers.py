@@ -14,11 +14,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
     SplitTableBatchedEmbeddingBagsCodegen,
 )
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 
 from recsys.config.training import TrainingConfig
+from recsys.distributed.shards import ShardedTensor
 
 # Part of the name of every table's parameter.
 TABLES = ".embedding_bags."

@@ -15,7 +15,6 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
     SplitTableBatchedEmbeddingBagsCodegen,
 )
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec import EmbeddingBagCollection
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
@@ -28,6 +27,7 @@ from recsys.config.training import TrainingConfig
 from recsys.distributed.optimizers import TABLES
 from recsys.distributed.plan_table import TablePlan, table_plans
 from recsys.distributed.planner import DATA_TYPES, place, table_sharder, topology_of
+from recsys.distributed.shards import ShardedTensor
 from recsys.model.two_tower import TwoTower
 
 # Rows that are initialised at once, which bounds the memory for it.

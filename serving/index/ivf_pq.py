@@ -21,7 +21,7 @@ from serving.index.kind import (
     keep_only,
     lists_for,
 )
-from serving.index.vectors import StoredVectors
+from serving.index.vectors import StoredVectors, array_at
 
 _faiss: Any = faiss
 
@@ -127,7 +127,7 @@ class IvfPq(IndexKind):
             keep_only(part, kept)
         for number in range(lists.nlist):
             size = lists.invlists.list_size(number)
-            ids = faiss.rev_swig_ptr(lists.invlists.get_ids(number), size)
+            ids = array_at(lists.invlists.get_ids(number), size)
             ids[:] = position[ids]
         copied.ntotal = len(kept)
         copied.add(new_vectors)

@@ -30,6 +30,18 @@ def sample(vectors: Floats, size: int) -> Floats:
     return np.ascontiguousarray(vectors[np.sort(rows)], np.float32)
 
 
+def array_at(pointer: Any, size: int) -> Any:
+    """Returns an array over memory of an index, which is that of its file where it is mapped.
+
+    The function is one of FAISS's helpers for its own wrappers; seen in FAISS 1.15.
+
+    Args:
+        pointer: Pointer of SWIG to numbers, which must outlive the array.
+        size: Number of numbers.
+    """
+    return faiss.rev_swig_ptr(pointer, size)
+
+
 class StoredVectors:
     """The stored vectors of an index, [items, dim], decoded when they are read.
 
@@ -41,9 +53,7 @@ class StoredVectors:
     """
 
     def __init__(self, storage: Any, rows: Ints | None = None) -> None:
-        size = storage.ntotal * storage.code_size
-        # A view of the index's own memory, which is that of the file where it is mapped.
-        codes = faiss.rev_swig_ptr(storage.codes.data(), size)
+        codes = array_at(storage.codes.data(), storage.ntotal * storage.code_size)
         self._codes = codes.reshape(storage.ntotal, storage.code_size)
         self._rows = rows
         self._float = np.float32 if isinstance(storage, faiss.IndexFlat) else np.float16

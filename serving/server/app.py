@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -246,7 +247,7 @@ def _call(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
 
 
 def _json(answer: BaseModel) -> Response:
-    return Response(answer.__pydantic_serializer__.to_json(answer), media_type="application/json")
+    return Response(to_json(answer), media_type="application/json")
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -117,7 +117,7 @@ class BodyRoute(APIRoute):
             if not _is_json(request.headers.get("content-type", "")):
                 raise _fault("not_json", (), "expected JSON, and content-type: application/json")
             try:
-                body = model.__pydantic_validator__.validate_json(await request.body())
+                body = model.model_validate_json(await request.body())
             except ValidationError as error:
                 first = error.errors(include_url=False, include_context=False)[0]
                 raise _fault(first["type"], first["loc"], first["msg"]) from None

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.sharding import shard
+from recsys.distributed.shards import ShardedTensor
 from recsys.model.two_tower import FeatureInput, TwoTower
 from recsys.training.launch import single_process_group
 from recsys.training.numerics import use_precision
