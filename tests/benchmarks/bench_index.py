@@ -54,14 +54,14 @@ def main() -> None:
 
 
 def item_vectors(bundle: Path) -> np.ndarray:
-    """[items, dim]."""
+    """Reads item vectors, [items, dim]."""
     batches = [batch.column("vector") for batch in item_vector_batches(bundle, 100_000)]
     dim = batches[0].type.list_size
     return np.concatenate([batch.flatten().to_numpy().reshape(-1, dim) for batch in batches])
 
 
 def sample(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows without repetition, at most as many as there are."""
+    """Draws rows without repetition, at most as many as there are."""
     if len(rows) <= size:
         return np.asarray(rows)
     return rows[np.sort(rng.choice(len(rows), size, replace=False))]

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 class Load:
-    """What a generator saw."""
+    """The record of a load generator."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -116,19 +116,19 @@ class Server:
         self.process.wait()
 
     def tower(self, bundle: Path) -> float:
-        """Seconds from the start until the query tower answered, which is read in background."""
+        """Measures the seconds from the start until the query tower answers."""
         body = json.dumps({"history": [IdTable.read(bundle / IDS, "item")[0]]}).encode()
         status, _ = asyncio.run(once(self.port, b"POST", b"/recommend", body))
         assert status == 200
         return time.perf_counter() - self.began
 
     def resident(self) -> float:
-        """Mebibytes that are the process's own: pages of mapped files are the system's."""
+        """Returns the process's own mebibytes: pages of mapped files are the system's."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(x for x in lines if x.startswith("RssAnon")).split()[1]) / 1024
 
     def stages(self) -> dict[str, tuple[float, float]]:
-        """Seconds and number of each stage so far."""
+        """Returns seconds and number of each stage so far."""
         _, body = asyncio.run(once(self.port, b"GET", b"/metrics", b""))
         found: dict[str, list[float]] = {}
         for line in body.decode().splitlines():
@@ -140,14 +140,14 @@ class Server:
 
 
 def questions(bundle: Path) -> list[bytes]:
-    """Bodies of POST /recommend for a sample of the bundle's queries."""
+    """Makes bodies of POST /recommend for a sample of the bundle's queries."""
     ids = IdTable.read(bundle / IDS, "query")
     rows = np.random.default_rng(0).choice(len(ids), min(len(ids), 2000), replace=False)
     return [json.dumps({"query_id": ids[int(row)], "k": K}).encode() for row in rows]
 
 
 def raw_search(bundle: Path) -> float:
-    """Median seconds of one search by FAISS alone, one query at a time, on one thread."""
+    """Measures the median seconds of a search by FAISS alone, one query at a time, one thread."""
     recommender = serving.load(bundle)
     ids = IdTable.read(bundle / IDS, "query")
     rows = np.random.default_rng(0).choice(len(ids), min(len(ids), 1000), replace=False)
@@ -164,7 +164,7 @@ def raw_search(bundle: Path) -> float:
 
 
 async def once(port: int, method: bytes, path: bytes, body: bytes) -> tuple[int, bytes]:
-    """One request on a connection of its own."""
+    """Sends one request on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = await ask(reader, writer, method, path, body)
     writer.close()
@@ -178,7 +178,7 @@ async def ask(
     path: bytes,
     body: bytes,
 ) -> tuple[int, bytes]:
-    """A request and its answer, by hand: a generator must cost less than what it measures."""
+    """Sends a request by hand: a generator must cost less than what it measures."""
     writer.write(
         method + b" " + path + b" HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
@@ -189,7 +189,7 @@ async def ask(
 
 
 async def nothing_asked(port: int, requests: int = 2000) -> float:
-    """Median seconds of what HTTP and both processes take, whatever is asked."""
+    """Measures the median seconds that HTTP and both processes take for any request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     times = []
     for _ in range(requests):
@@ -201,7 +201,7 @@ async def nothing_asked(port: int, requests: int = 2000) -> float:
 
 
 async def closed_loop(port: int, bodies: list[bytes], connections: int, seconds: float) -> Load:
-    """Connections that ask again as soon as they have an answer."""
+    """Runs connections that ask again as soon as they have an answer."""
     load, end = Load(), time.perf_counter() + seconds
 
     async def client(number: int) -> None:
@@ -221,7 +221,7 @@ async def closed_loop(port: int, bodies: list[bytes], connections: int, seconds:
 
 
 async def open_loop(port: int, bodies: list[bytes], rate: float, seconds: float) -> Load:
-    """Requests at a fixed rate whether or not the earlier ones were answered."""
+    """Sends requests at a fixed rate whether or not the earlier ones were answered."""
     load, began = Load(), time.perf_counter()
     idle: asyncio.Queue = asyncio.Queue()
     for _ in range(32):
@@ -244,7 +244,7 @@ async def open_loop(port: int, bodies: list[bytes], rate: float, seconds: float)
 
 
 def report(name: str, load: Load, seconds: float) -> None:
-    """One line."""
+    """Prints one line."""
     p50, p99 = np.percentile(np.array(load.seconds) * 1000, [50, 99])
     print(
         f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
@@ -253,7 +253,7 @@ def report(name: str, load: Load, seconds: float) -> None:
 
 
 def means(before: dict, after: dict) -> str:
-    """Of each stage between two readings."""
+    """Computes the time of each stage between two readings."""
     parts = []
     for stage, (seconds, count) in after.items():
         earlier = before.get(stage, (0.0, 0.0))
@@ -263,7 +263,7 @@ def means(before: dict, after: dict) -> str:
 
 
 def soak(bundle: Path, bodies: list[bytes], seconds: float) -> None:
-    """Full load on a bundle that is exchanged again and again."""
+    """Runs full load on a bundle that is exchanged again and again."""
     served = bundle.with_name(f"{bundle.name}-soak-{os.getpid()}")
     exchange(bundle, served, 0)
     try:

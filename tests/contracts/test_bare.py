@@ -36,7 +36,7 @@ except Exception as error:
 
 
 def installed_files(lock):
-    """The top-level files and folders of the packages of a lock."""
+    """Lists the top-level files and folders of the packages of a lock."""
     for name in re.findall(r"^([^=\s]+)==", lock.read_text(), re.MULTILINE):
         found = distribution(name)
         for file in found.files or ():
@@ -46,7 +46,7 @@ def installed_files(lock):
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """A directory with links to them alone, and to this project."""
+    """Makes a directory with links to them alone, and to this project."""
     directory = tmp_path_factory.mktemp("bare")
     for path in set(installed_files(LOCK)):
         (directory / path.name).symlink_to(path)

@@ -38,7 +38,7 @@ def app(exported):
 
 
 def mutated(body, chance):
-    """A body with some of its parts replaced, removed or added."""
+    """Replaces, removes or adds some parts of a body."""
     if isinstance(body, dict):
         body = {k: mutated(v, chance) for k, v in body.items() if random.random() > chance}
         if random.random() < chance:
@@ -49,7 +49,7 @@ def mutated(body, chance):
 
 
 def garbled(content):
-    """Bytes with some of them changed, removed or repeated."""
+    """Changes, removes or repeats some bytes."""
     for _ in range(random.randint(0, 3)):
         place = random.randrange(len(content) + 1)
         piece = bytes(random.randrange(256) for _ in range(random.randint(0, 4)))
@@ -78,7 +78,7 @@ def send(port, count):
 
 
 def raw_requests(port, count):
-    """What is hardly HTTP."""
+    """Sends bytes that are hardly HTTP."""
     letters = string.printable.encode() + bytes(range(256))
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
@@ -106,7 +106,7 @@ def check_bytes(app, count):
 
 
 def check_schema(app, examples):
-    """Requests that schemathesis makes from the document, valid and not."""
+    """Sends requests that schemathesis makes from the document, valid and not."""
     with running(app) as port:
         url = f"http://127.0.0.1:{port}"
         schema = schemathesis.openapi.from_url(f"{url}/openapi.json")

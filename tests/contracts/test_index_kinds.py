@@ -55,7 +55,7 @@ def catalogue():
 
 @cache
 def thorough(kind, stored):
-    """An index at its most effort, which misses nothing of a small catalogue."""
+    """Builds an index and sets its most effort, which misses nothing of a small catalogue."""
     config = ExportConfig(index=kind, vectors=stored, min_ann_recall=0.9)
     index, report = build_index(catalogue(), unit_rows(50, 1), config)
     assert report.kind == index.kind.name == kind
@@ -129,7 +129,7 @@ def test_any_question_is_answered_as_by_a_full_sort(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_filter_far_from_the_query_still_fills_the_answer(kind):
-    """What a search of least breadth meets on its way to the query is not allowed at all."""
+    """Allows no item that a search of least breadth visits on its way to the query."""
     vectors = catalogue()
     config = ExportConfig(index=kind, min_ann_recall=0.01)
     index, _ = build_index(vectors, unit_rows(50, 1), config)

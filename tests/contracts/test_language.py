@@ -45,6 +45,12 @@ REVISED: tuple[str, ...] = (
     "tests/recsys/training",
     "tests/support/ranks.py",
     "tests/support/toy.py",
+    "tests/contracts/test_bare.py",
+    "tests/contracts/test_fuzz.py",
+    "tests/contracts/test_index_kinds.py",
+    "tests/serving",
+    "tests/support/indexes.py",
+    "tests/support/tiny_bundle.py",
 )
 
 _FRAGMENT = re.compile(

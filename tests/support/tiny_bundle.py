@@ -34,7 +34,7 @@ from serving.exporting import export as exporting
 
 ITEMS, QUERIES = 60, 25
 NEVER_TRAINED = 50  # Items from here on have no training event.
-# Of each query's latest event, microseconds since 1970; query 0 has none.
+# Time of each query's latest event, microseconds since 1970; query 0 has none.
 LATEST = np.where(np.arange(QUERIES), 1_600_000_000_000_000 + np.arange(QUERIES) * 10**9, NO_TIME)
 
 
@@ -101,7 +101,7 @@ def write_prepared(directory: Path, **sections: dict) -> Config:
 
 
 def untrained(config: Config, seed: int = 0) -> tuple[TwoTower, TrainManifest]:
-    """What `load_model` would give, had training left the parameters as they began."""
+    """Returns what `load_model` would, had training left the parameters as they began."""
     torch.manual_seed(seed)
     prepared = Prepared(config.prepared_dir)
     manifest = TrainManifest(
@@ -190,7 +190,7 @@ def _raw_queries() -> pa.Table:
 
 
 def raw_context() -> pa.Table:
-    """Of each query's question, some of it absent; what may be given in a request."""
+    """Makes each query's context, some of it absent, as a request may give it."""
     return pa.table(
         {
             "device": [f"d{q % 3}" if q % 5 else None for q in range(QUERIES)],
@@ -221,7 +221,7 @@ def _encoder(config: Config, side: FeatureGroup, table: pa.Table) -> SideEncoder
 
 
 def _state() -> QueryState:
-    """Query 0 knows nothing, query 1 has had all but three items, and the others a few."""
+    """Makes states: query 0 has had nothing, query 1 all but three items, the others a few."""
     random = np.random.default_rng(1)
     train: list = [[], np.arange(3, ITEMS)]
     train += [random.choice(NEVER_TRAINED, 6, replace=False) for _ in range(2, QUERIES)]

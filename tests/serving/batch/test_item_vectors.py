@@ -25,7 +25,7 @@ GONE = (0, 7, 40)
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A bundle of a catalogue that some items have left."""
+    """Exports a bundle of a catalogue that some items have left."""
     config = write_prepared(tmp_path_factory.mktemp("exported"))
     path = config.prepared_dir / "vocabulary" / "item_id.parquet"
     tokens = Vocabulary.load(path).tokens.to_pylist()
@@ -38,7 +38,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Without actors, which take seconds to start."""
+    """Runs workers in this process, for actors take seconds to start."""
 
     def run_parts(make, arguments, parts, actors):
         return map(make(*arguments), range(parts))
@@ -48,7 +48,7 @@ def in_process(monkeypatch):
 
 @pytest.fixture
 def unfinished(exported, tmp_path):
-    """The same bundle before its vectors are written."""
+    """Copies the bundle without its vectors."""
     without = shutil.ignore_patterns("item_vectors", "manifest.json")
     return shutil.copytree(exported, tmp_path / "bundle", ignore=without)
 

@@ -25,7 +25,7 @@ ENGINES = pytest.mark.parametrize("engine", ["in_process", SLOW])
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Without actors, which take seconds to start."""
+    """Runs workers in this process, for actors take seconds to start."""
 
     def run_parts(make, arguments, parts, actors):
         return map(make(*arguments), range(parts))
@@ -34,7 +34,7 @@ def in_process(monkeypatch):
 
 
 def assert_answers(output, bundle, query_ids, k):
-    """The parts hold, in order, what the recommender says of each query."""
+    """Compares the parts with the recommender's answers to each query, in order."""
     recommender = serving.load(bundle)
     expected = [
         (query, rank, item.item_id, item.score)
@@ -50,7 +50,7 @@ def assert_answers(output, bundle, query_ids, k):
 
 @ENGINES
 def test_every_query_of_the_bundle_is_answered(exported, tmp_path, engine, request):
-    """Query 1 has had all but three items, and gets those."""
+    """Checks query 1, which has had all but three items, and gets those."""
     request.getfixturevalue(engine)
     output = tmp_path / "recs"
     manifest = recommend_all(exported, output, k=5, batch_size=4, concurrency=2, console=QUIET)
@@ -64,7 +64,7 @@ def test_every_query_of_the_bundle_is_answered(exported, tmp_path, engine, reque
 
 
 def test_queries_of_a_file_are_answered_in_its_order(exported, tmp_path, in_process):
-    """Integers are ids, too; some are unknown, and one comes twice."""
+    """Uses integers as ids; some are unknown, and one comes twice."""
     asked = [7, 3, 999, 7, 0, 1000]
     pq.write_table(pa.table({"query_id": asked, "age": asked}), tmp_path / "queries.parquet")
     moment = datetime(2024, 1, 2, 3)
@@ -105,7 +105,7 @@ def test_forgotten_queries_are_left_out(exported, tmp_path, in_process):
 def test_what_an_actor_refuses_is_told_and_leaves_nothing(
     exported, tmp_path, monkeypatch, ray_session
 ):
-    """As where its machine has another copy of the bundle."""
+    """Fails as where a machine has another copy of the bundle."""
     bundle = shutil.copytree(exported, tmp_path / "bundle")
     manifest = verify(bundle)
     (bundle / "index.faiss").write_bytes(b"damaged")

@@ -1,4 +1,4 @@
-"""What vector databases import, read back by other readers than the writers."""
+"""The files for vector databases, read back by other readers than the writers."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ FORMATS = ("vertex", "pinecone", "milvus", "opensearch", "pgvector", "npy")
 
 
 def make_bundle(directory, exported, ids):
-    """A sealed directory with vectors alone, of numbers that are hard to write as text."""
+    """Makes a sealed directory of vectors alone, with numbers that are hard to write as text."""
     vectors = np.random.default_rng(0).normal(size=(len(ids), DIM)).astype(np.float32)
     vectors[0] = 1e-10, -3.4e38, 1 / 3
     vectors[1] = -0.0, 1e21, 16_777_217
@@ -39,7 +39,7 @@ def bundle(tmp_path, exported):
 
 
 def read_back(output, manifest):
-    """Ids and vectors, in order."""
+    """Reads ids and vectors, in order."""
     files = [output / name for name in manifest.files]
     if manifest.format == "npy":
         ids, vectors = files

@@ -21,7 +21,7 @@ def rewrite_index(directory, change):
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
 def test_a_bundle_with_the_search_parameters_of_all_kinds_is_read(kind, tmp_path, monkeypatch):
-    """Bundles had each kind's parameters, null where they were another kind's."""
+    """Checks bundles that have the parameters of all kinds, null for other kinds."""
     config = write_prepared(tmp_path, export={"index": kind})
     report = export_untrained(config, monkeypatch).index
     answer = serving.load(config.bundle_dir).recommend("5", 5)

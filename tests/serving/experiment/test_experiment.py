@@ -1,4 +1,4 @@
-"""Who gets which variant, what experiment.json may say, and what an export of two bundles holds."""
+"""The assignment to variants, the rules of experiment.json, and the export of two bundles."""
 
 import json
 import subprocess
@@ -156,7 +156,7 @@ def test_a_directory_without_one_and_torn_files_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """Two outputs of configurations, each with its bundle."""
+    """Makes two outputs of configurations, each with its bundle."""
     directory = tmp_path_factory.mktemp("bundles")
     with pytest.MonkeyPatch.context() as patch:
         for seed in (0, 1):

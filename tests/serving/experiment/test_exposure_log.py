@@ -1,4 +1,4 @@
-"""What is added to the log is on the disk once, whatever befalls the disk and the process."""
+"""Added rows are on the disk once, whatever befalls the disk and the process."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def exposure(number=0, timestamp=NOON, **change):
 
 
 def read(directory, kind=EXPOSURES):
-    """All rows of a log, and whether nothing else lies about."""
+    """Reads all rows of a log, and checks that there are no other files."""
     files = log_files(directory / kind, ["timestamp"])
     assert sorted(p for p in directory.rglob("*.*") if p.is_file()) == sorted(
         log_files(directory, ["timestamp"])
@@ -59,7 +59,7 @@ def wait_until(true):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """A disk that fails while it is told to."""
+    """Makes a disk that can be made to fail."""
     state = {"fails": False, "tries": 0}
     write = log_buffer.write_parquet
 

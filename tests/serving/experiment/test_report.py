@@ -23,7 +23,7 @@ SECOND, HOUR = 1_000_000, 3_600_000_000
 
 
 def write_log(directory, shown, happened, split=0.5, guard_rails=(), names="ab"):
-    """A log of exposures and events, each a dictionary of what is not the default."""
+    """Writes a log of exposures and events, each a dictionary of values that are not defaults."""
     shares = [1 - split, *[split / (len(names) - 1)] * (len(names) - 1)]
     experiment = Experiment(
         name="e",
@@ -46,7 +46,7 @@ def write_log(directory, shown, happened, split=0.5, guard_rails=(), names="ab")
 
 
 def write(directory, rows, schema):
-    """Two files, as if two processes had written."""
+    """Writes two files, as if by two processes."""
     for part in (0, 1):
         if rows[part::2]:
             path = directory / "date=2023-11-14" / f"part-{part}.parquet"
@@ -59,7 +59,7 @@ def lift_of(report, metric, place=0):
 
 
 def ten_rows():
-    """Ten exposures and ten events, small enough to count by hand."""
+    """Writes ten exposures and ten events, few enough to count by hand."""
     shown = [
         {"query_id": "a1", "item_ids": ["x", "y"], "latency_ms": 10.0},
         {"query_id": "a1", "item_ids": ["y", "z"], "timestamp": NOON + HOUR, "request_id": "r2"},
@@ -75,7 +75,7 @@ def ten_rows():
     ]
     happened = [
         {"query_id": "a1", "item_id": "x", "value": 2.0},
-        # Of the second answer, which had y too.
+        # Due to the second answer, which had y, too.
         {"query_id": "a1", "item_id": "y", "timestamp": NOON + 2 * HOUR, "value": 3.0},
         {"query_id": "a1", "item_id": "z", "timestamp": NOON + 2 * HOUR},
         # Before it was recommended, never recommended to it, and too late.
@@ -84,7 +84,7 @@ def ten_rows():
         {"query_id": "a3", "timestamp": NOON + 24 * HOUR + 1, "value": 100.0},
         # The last moment that counts, of the latest answer.
         {"query_id": "b1", "timestamp": NOON + 26 * HOUR, "event_type": "purchase", "value": 7.0},
-        # Of those that do not count, or were never answered.
+        # Events of queries that do not count, or were never answered.
         {"query_id": "both"},
         {"query_id": "tester"},
         {"query_id": "nobody"},
@@ -190,7 +190,7 @@ def moments_of(y, x=None):
 
 
 def clicks(random, queries, rate, spread=20.0):
-    """Hits and answers of queries, which differ in how much they ask and like."""
+    """Draws hits and answers of queries, which differ in how often they ask and like."""
     answers = 1 + random.poisson(3, queries)
     own_rate = random.beta(rate * spread, (1 - rate) * spread, queries)
     return random.binomial(answers, own_rate).astype(float), answers.astype(float)
@@ -256,7 +256,7 @@ def test_the_detectable_difference_is_detected_four_times_of_five():
 
 
 def simulate(directory, seed, lift=0.0, queries=3000, names="ab", split=0.5, slow=1.0, **more):
-    """A log of queries that convert at 0.3, with a variant of which they like more."""
+    """Writes a log of queries that convert at 0.3, and more with a variant."""
     random = np.random.default_rng(seed)
     shown, happened = [], []
     shares = [1 - split, *[split / (len(names) - 1)] * (len(names) - 1)]
@@ -312,7 +312,7 @@ def test_a_better_variant_is_found_to_be_better_and_a_worse_one_worse(tmp_path):
 def test_an_a_a_test_rarely_finds_anything(tmp_path):
     reports = [ab_report(simulate(tmp_path / str(s), s, queries=600)) for s in range(20)]
     verdicts = [report.comparisons[0].verdict for report in reports]
-    assert verdicts.count("no difference") >= 17  # Of 20, where 19 are expected.
+    assert verdicts.count("no difference") >= 17  # 20 cases, where 19 are expected.
     assert all(report.is_trusted for report in reports)
     for metric in ("conversion_rate", "value_per_query", "fallback_rate"):
         p = [lift_of(report, metric).p for report in reports]
@@ -395,7 +395,7 @@ def test_without_outcomes_there_is_a_report_of_what_there_is(tmp_path):
     assert found.comparisons[0].guard_rails[0].state == "kept"
     assert found.comparisons[0].verdict == "no difference"
     assert "no event is on an item" in warnings(found)[0]
-    # Of two variants one has not answered yet.
+    # One of two variants has not answered yet.
     alone = ab_report(write_log(tmp_path / "b", shown[::2], []), output=tmp_path / "out")
     assert lift_of(alone, "hit_rate").treated is None
 

@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 
 def exact_top(query, items, excluded, k=10):
-    """The k best items by a full sort, and the score of every item; excluded ones have none."""
+    """Finds the k best items by a full sort, and every item's score; excluded ones have none."""
     scores = items.astype(np.float64) @ query
     scores[excluded] = -np.inf
     order = np.lexsort((np.arange(len(items)), -scores))

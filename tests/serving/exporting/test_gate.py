@@ -1,4 +1,4 @@
-"""What keeps a bundle from taking the place of another."""
+"""The reasons for which a bundle may not replace another."""
 
 import pytest
 

@@ -87,7 +87,7 @@ def test_the_old_bundle_stays_and_may_be_replaced(config, new_items, tmp_path):
     old = serving.load(served)
     answer = old.recommend("5", 5)
     update(served, served, items=new_items)
-    assert old.recommend("5", 5) == answer  # Of files that are mapped still.
+    assert old.recommend("5", 5) == answer  # The old files are still mapped.
     assert serving.load(served).manifest.items == ITEMS + 2
     update(served, served, removed=["new 52"])
     assert serving.load(served).manifest.items == ITEMS + 1

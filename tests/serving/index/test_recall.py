@@ -28,7 +28,7 @@ def test_the_exact_top_is_a_full_sorts(monkeypatch):
 
 
 def test_recall_is_of_the_nearest_items_that_are_of_the_slice():
-    """Two of the four nearest items of the first query are found, one of them of the slice."""
+    """Finds two of the four nearest items of the first query, one of them of the slice."""
     angle = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     queries = vectors[[0, 5]]  # Exact: 0 1 2 3 and 5 4 3 2.

@@ -95,7 +95,7 @@ def test_every_time_and_value_of_a_request_reaches_the_vector(recommender):
         assert np.abs(recommender.encode(["3"], options) - vector).max() > 1e-5
     null = RecommendOptions({"device": "d1", "load": 3, "pages": None}, AT)
     np.testing.assert_array_equal(recommender.encode(["3"], null), vector)
-    # What the log never had is out of the vocabulary, as it is when a log is prepared.
+    # Values that the log never had are out of the vocabulary, as when a log is prepared.
     unknown = [
         recommender.encode(["3"], RecommendOptions({"device": d}, AT)) for d in ("new", 7, True)
     ]

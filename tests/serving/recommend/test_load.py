@@ -23,7 +23,7 @@ from tests.support.tiny_bundle import ITEMS, QUERIES, export_untrained, write_pr
 
 @pytest.fixture(scope="module")
 def two_bundles(tmp_path_factory):
-    """Of two trainings on the same data."""
+    """Exports two trainings on the same data."""
     paths = []
     for seed in (0, 1):
         config = write_prepared(tmp_path_factory.mktemp(f"seed{seed}"))
@@ -169,7 +169,7 @@ class _Attack:
 
 
 def test_a_program_with_a_pickle_is_refused_before_it_runs(bundle):
-    """Even where the seal was made anew to fit it."""
+    """Refuses it even where the seal was made anew to fit it."""
     path, entry = bundle / "query_tower.pt2", "data/sample_inputs/model.pt"
     stream = io.BytesIO()
     torch.save(_Attack(), stream)

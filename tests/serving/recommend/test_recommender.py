@@ -1,4 +1,4 @@
-"""What a loaded bundle answers beyond a known query's best items."""
+"""The answers of a loaded bundle beyond a known query's best items."""
 
 from datetime import UTC, datetime
 

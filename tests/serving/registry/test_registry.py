@@ -34,7 +34,7 @@ class System:
         self.config = write_prepared(directory / "system", tracking=tracking)
 
     def train(self, mark):
-        """A bundle of a new run; bundles with other marks have other seals."""
+        """Makes a bundle of a new run; bundles with other marks have other seals."""
         run = start_run(self.config, "train")
         directory = shutil.copytree(self.exported, self.directory / mark)
         manifest = read_manifest(directory)
@@ -57,7 +57,7 @@ class System:
         return resolve(f"models:/{self.name}{reference}", tracking_uri=self.uri, cache=cache)
 
     def artifacts(self, bundle):
-        """Where the store keeps a bundle."""
+        """Returns the directory in which the store keeps a bundle."""
         with self.client() as client:
             uri = client.get_run(bundle.mlflow_run_id).info.artifact_uri
         return Path(urlsplit(uri).path) / "bundle" / bundle.seal
@@ -142,7 +142,7 @@ def test_promotions_are_rolled_back_one_after_the_other(system):
     assert second.sentence() == f"version 2 of {system.name} is the champion, after version 3"
     back = [rollback(system.name, tracking_uri=system.uri) for _ in range(2)]
     assert [(each.version, each.former) for each in back] == [("3", "2"), ("1", "3")]
-    # What was withdrawn must not come back by a plain `promote`.
+    # A withdrawn version must not come back by a plain `promote`.
     assert system.aliases() == {"champion": "1"}
     assert "nothing to roll back to" in refusal(rollback, system.name, tracking_uri=system.uri)
 

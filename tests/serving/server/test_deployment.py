@@ -21,7 +21,7 @@ TOKEN = {"Authorization": "Bearer secret"}
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    """Two models of the same data."""
+    """Exports two models of the same data."""
     root = tmp_path_factory.mktemp("bundles")
     config = write_prepared(root / "run")
     with pytest.MonkeyPatch.context() as patch:
@@ -33,7 +33,7 @@ def bundles(tmp_path_factory):
 
 @pytest.fixture
 def served(bundles, tmp_path):
-    """A copy of the first, which tests replace."""
+    """Copies the first bundle, which tests replace."""
     shutil.copytree(bundles[0], tmp_path / "served")
     return tmp_path / "served"
 

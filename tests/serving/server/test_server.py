@@ -22,7 +22,7 @@ from serving.server.service import Service
 
 @contextmanager
 def running(app):
-    """A server in a thread; its port."""
+    """Runs a server in a thread, and yields its port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
