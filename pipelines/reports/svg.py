@@ -273,7 +273,7 @@ def _ranges(root: Element, ranges: Ranges) -> tuple[int, tuple[int, int, int, in
     ends = [v for row in ranges.rows for v in _values(row)]
     bounds = (min(ends, default=0.0), max(ends, default=1.0))
     if ranges.is_difference:
-        reach = max(abs(bounds[0]), abs(bounds[1]), 1e-9) * 1.05
+        reach = max(abs(bounds[0]), abs(bounds[1]), 1e-4) * 1.05
         bounds = (-reach, reach)
     height = _ROW * len(ranges.rows)
     x = scale_of(Axis(bounds=bounds, spec=_fewer(ranges.spec)), ends)

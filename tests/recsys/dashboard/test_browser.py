@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page
 
+from recsys.comparison.compare import compare
 from recsys.dashboard.app import build_app, export
 from recsys.dashboard.sections import SECTIONS
 from tests.support.browser import NEEDS_CHROMIUM, axe, open_browser, require_legible
@@ -158,13 +159,22 @@ def test_a_wrong_address_is_told(opened):
     assert "no training with the id" in opened.page.locator("main").inner_text()
 
 
-def test_the_page_of_an_evaluation_is_legible_everywhere(browser, evaluated):
+def test_static_pages_are_legible_everywhere(browser, evaluated, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", evaluated.uri)
+    compare(*evaluated.run_ids[:2], tmp_path)
+    config = evaluated.config
+    charts = {
+        config.evaluation_dir / "report.html": 9,
+        config.prepared_dir / "statistics" / "quality.html": 3,
+        config.train_dir / "diagnostics" / "diagnostics.html": 6,
+        tmp_path / "comparison.html": 1,
+    }
     context = browser.new_context(offline=True)
     page = context.new_page()
-    page.goto(f"file://{evaluated.config.evaluation_dir}/report.html")
-    assert page.locator("svg.chart").count() > 8
-    assert page.locator("svg.chart use").count() > 100
-    require_legible(page)
+    for path, least in charts.items():
+        page.goto(f"file://{path}")
+        assert page.locator("svg.chart").count() >= least
+        require_legible(page)
     context.close()
 
 
