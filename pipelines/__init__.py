@@ -1,1 +1,1 @@
-"""From logs to training examples, on Ray Data."""
+"""Pipelines: logs to training examples, and to the feature store."""

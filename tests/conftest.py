@@ -9,7 +9,7 @@ from recsys.config.config import Config
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One Ray for all tests that need it: starting it takes seconds."""
+    """Starts one Ray for all tests that need it, because that takes seconds."""
     import ray
 
     ensure_ray()
@@ -19,13 +19,13 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One tracking store for all tests that train: creating it takes seconds."""
+    """Returns one tracking store for all tests that train, because creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> Config:
-    """The configuration of a prepared log whose answer is known; see `planted`."""
+    """Prepares a log whose answer is known, and returns its configuration; see `planted`."""
     from recsys.stages.prepare import prepare
     from tests.support.planted import planted_config, write_planted_log
 
@@ -38,7 +38,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> Conf
 
 @pytest.fixture(scope="session")
 def trained(planted: Config):
-    """The manifest of a model of the planted log."""
+    """Trains a model of the planted log, and returns its manifest."""
     from recsys.stages.train import train
 
     return train(planted)
@@ -46,7 +46,7 @@ def trained(planted: Config):
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The configuration of an untrained model and its bundle, which no test changes."""
+    """Exports an untrained model, which no test changes, and returns its configuration."""
     from tests.support.tiny_bundle import export_untrained, write_prepared
 
     config = write_prepared(tmp_path_factory.mktemp("tiny"))
@@ -57,13 +57,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def exported(tiny: Config) -> Path:
-    """The bundle of `tiny`."""
+    """Returns the bundle of `tiny`."""
     return tiny.bundle_dir
 
 
 @pytest.fixture(scope="session")
 def evaluated(planted: Config, tmp_path_factory: pytest.TempPathFactory):
-    """Runs for the dashboard."""
+    """Evaluates runs for the dashboard."""
     from tests.support.dashboard_runs import evaluated_runs
 
     return evaluated_runs(planted, tmp_path_factory.mktemp("dashboard"))

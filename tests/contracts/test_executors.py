@@ -90,7 +90,6 @@ def test_one_resumes_where_the_other_was_killed(
 
 
 def test_local_imports_no_engine(tmp_path: Path) -> None:
-    """A laptop's `prepare` on a small log costs no start of Ray."""
     write_planted_log(tmp_path / "log")
     config = planted_config(tmp_path / "log", tmp_path / "out")
     assert config.executor == "local"

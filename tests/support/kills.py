@@ -62,4 +62,4 @@ def _run(change: int, function: Callable[..., object], arguments: Sequence[Any])
     os.fsync = lambda _: None  # The process dies, the machine does not.
     sys.addaudithook(die_in_time)
     function(*arguments)
-    os._exit(0)  # What the interpreter does at its end is not part of the test.
+    os._exit(0)  # The end of the interpreter is not part of the test.

@@ -52,7 +52,7 @@ def write_tables(directory: Path, **changes: pa.Table) -> dict[str, str]:
 
 
 def run(config: Config) -> Materialization:
-    """Prepares and materializes without a word."""
+    """Prepares and materializes without output."""
     prepare(config, console=QUIET)
     return materialize(config, console=QUIET)
 

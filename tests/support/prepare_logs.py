@@ -45,7 +45,7 @@ IDS_ONLY = FeatureSchema.model_validate({"item": [{"name": "item_id", "kind": "i
 
 
 def random_events(seed: int, *, queries: int = 25, items: int = 60, rows: int = 600) -> pa.Table:
-    """Events with many ties in time and many duplicates."""
+    """Draws events with many ties in time and many duplicates."""
     random = np.random.default_rng(seed)
     return pa.table(
         {
@@ -58,7 +58,7 @@ def random_events(seed: int, *, queries: int = 25, items: int = 60, rows: int = 
 
 
 def items_table(items: int = 60) -> pa.Table:
-    """Items with every kind of feature, some of them absent."""
+    """Builds items with every kind of feature, some of them absent."""
     vectors = np.random.default_rng(0).integers(-9, 9, (items, 3)).tolist()
     return pa.table(
         {
@@ -74,7 +74,7 @@ def items_table(items: int = 60) -> pa.Table:
 
 
 def queries_table(queries: int = 20) -> pa.Table:
-    """Queries; events may have others, too."""
+    """Builds queries; events may have others, too."""
     return pa.table(
         {
             "query_id": [f"q{i}" for i in range(queries)],
@@ -84,7 +84,7 @@ def queries_table(queries: int = 20) -> pa.Table:
 
 
 def write_log(directory: Path, **tables: pa.Table) -> dict[str, str]:
-    """One file for each table; their paths by table, as `data` has them."""
+    """Writes a file for each table, and returns their paths by table, as `data` has them."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         pq.write_table(table, directory / f"{name}.parquet")
@@ -153,7 +153,7 @@ class CountingExecutor:
 
 
 def finished_tasks(output: Path) -> set[Path]:
-    """The summaries of finished tasks beside a directory that is being prepared."""
+    """Lists the summaries of finished tasks of a directory that is being prepared."""
     root = Workspace(output).root
     return {*root.glob("scans/*.json"), *root.glob("build/*/done/*.json")}
 
@@ -165,7 +165,7 @@ def run(
     executor: Executor = LOCAL,
     **data: Any,
 ) -> Prepared:
-    """Prepares without a word."""
+    """Prepares without output."""
     config = DataConfig.model_validate(data)
     console = Console(quiet=True)
     prepare(config, features, output, executor=executor, as_of=as_of, console=console)
@@ -173,7 +173,7 @@ def run(
 
 
 def refusal(directory: Path, features: FeatureSchema = FEATURES, **data: Any) -> str:
-    """The one sentence against bad input, after which nothing is left."""
+    """Returns the one sentence against bad input, after which no file is left."""
     output = directory / "prepared"
     with pytest.raises(UserError) as error:
         run(output, features, **data)
@@ -184,7 +184,7 @@ def refusal(directory: Path, features: FeatureSchema = FEATURES, **data: Any) ->
 
 
 def examples(prepared: Prepared) -> list[dict[str, Any]]:
-    """All examples with ids in place of indices, and their split; in no order that means much."""
+    """Reads all examples, with ids in place of indices, and their split; in arbitrary order."""
     items = prepared.item_encoder.ids.tokens.to_pylist()
     queries = prepared.query_encoder.ids.tokens.to_pylist()
     found: list[dict[str, Any]] = []
@@ -198,7 +198,7 @@ def examples(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def rejected_rows(prepared: Prepared, table: str) -> list[dict[str, Any]]:
-    """The rows put aside."""
+    """Reads the rejected rows of a table."""
     files = sorted((prepared.directory / "rejected" / table).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 

@@ -1,4 +1,4 @@
-"""`materialize`: what is prepared offline is what the online store answers."""
+"""`materialize`: the online store answers with what was prepared offline."""
 
 import os
 import time
@@ -71,12 +71,12 @@ def rows_of(column: Column) -> list[Any]:
 
 
 def current(encoder: SideEncoder) -> np.ndarray:
-    """Indices of the ids of this run; those that are gone keep their place."""
+    """Returns the indices of the ids of this run; ids that are gone keep theirs."""
     return np.flatnonzero(encoder.ids.counts.to_numpy() > 0)
 
 
 def assert_encoded_alike(config: Config) -> None:
-    """Every query and item: from the online store's raw values as `prepare` encoded them."""
+    """Checks that the online store's raw values are encoded as `prepare` encoded them."""
     prepared = Prepared(config.prepared_dir)
     reader = reader_of(config)
     indices = current(prepared.query_encoder)
@@ -94,7 +94,7 @@ def assert_encoded_alike(config: Config) -> None:
 
 
 def log_histories(config: Config) -> dict[str, list[tuple[int, str]]]:
-    """By query, all distinct events of known items, oldest first, by a plain loop."""
+    """Returns all distinct events of known items by query, oldest first, by a plain loop."""
     known = set(pq.read_table(config.data.items)["item_id"].to_pylist())
     found: dict[str, set[tuple[int, str]]] = defaultdict(set)
     for row in pq.read_table(config.data.events).to_pylist():
@@ -104,10 +104,10 @@ def log_histories(config: Config) -> dict[str, list[tuple[int, str]]]:
 
 
 def assert_histories_alike(config: Config) -> None:
-    """Online: the newest events of the log, by a plain loop over it.
+    """Checks that online histories hold the newest events of the log, by a plain loop over it.
 
-    `prepare` keeps no history that knows the last event, which is the test's target. So its test
-    history is compared with the online one as it was before that event.
+    `prepare` keeps no history that includes the last event, which is the target of the test. So its
+    test history is compared with the online one as it was before that event.
     """
     prepared = Prepared(config.prepared_dir)
     reader = reader_of(config)
@@ -115,20 +115,20 @@ def assert_histories_alike(config: Config) -> None:
     items = prepared.item_encoder.ids.tokens.to_pylist()
     length = config.data.history.max_length
     tests = rows_of(prepared.query_state.test)
-    told_tests = rows_of(prepared.query_state.test_history)
+    test_histories = rows_of(prepared.query_state.test_history)
     for index, query in enumerate(prepared.query_encoder.ids.tokens.to_pylist()):
         events, found = log.get(query, []), history(reader, query)
         assert found == events[-length:]
-        told = [items[item] for item in told_tests[index]]
+        offline = [items[item] for item in test_histories[index]]
         if not tests[index]:
-            assert told == [item for _, item in found]
+            assert offline == [item for _, item in found]
             continue
         end, target = events[-1]
         assert tests[index] == [items.index(target)]
         before = [event for event in events if event[0] < end][-length:]
-        assert told == [item for _, item in before if item != target]
+        assert offline == [item for _, item in before if item != target]
         seen = [item for time, item in found if time < end and item != target]
-        assert told[len(told) - len(seen) :] == seen
+        assert offline[len(offline) - len(seen) :] == seen
     reader.close()
 
 
@@ -225,7 +225,7 @@ def test_new_ids_are_there_after_a_second_run_in_one_process(tmp_path: Path, con
 
 
 def everything_below(directory: Path) -> str:
-    """Bytes of all files, and of Parquet the values."""
+    """Reads all files below as text, Parquet decoded."""
     found = []
     for file in directory.rglob("*"):
         if file.suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""`prepare` on a log that grows, shrinks or has ids to be forgotten, and after it was killed."""
+"""`prepare` on a log that grows, shrinks or has ids to be forgotten."""
 
 from collections import Counter
 from datetime import datetime
@@ -39,7 +39,7 @@ def write_partition(events: Path, day: int, table: pa.Table) -> None:
 
 
 def decoded(prepared: Prepared) -> dict[str, Any]:
-    """All that a prepared directory says, in ids and in an order of its own."""
+    """Reads a prepared directory as ids, in an order that does not depend on rows."""
     items = prepared.item_encoder.ids
     frequency = pq.read_table(prepared.directory / "statistics" / "item_frequency.parquet")
     rows = [row for row in frequency.to_pylist() if row["item_id"] is not None]
@@ -66,7 +66,7 @@ def decoded(prepared: Prepared) -> dict[str, Any]:
 
 @pytest.fixture
 def scanned_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of the pieces that were handed to the scan, call by call."""
+    """Counts the rows of the pieces that are scanned, call by call."""
     found: list[int] = []
     run_tasks = Job.run_tasks
 
@@ -141,7 +141,7 @@ def test_an_event_of_the_future_is_there_when_its_time_has_come(
 
 
 def texts_of(directory: Path) -> str:
-    """Everything in all files below, Parquet and Arrow decoded."""
+    """Reads all files below as text, Parquet and Arrow decoded."""
     found: list[str] = []
     for path in sorted(directory.rglob("*")):
         if not path.is_file() or path.name == "lock":

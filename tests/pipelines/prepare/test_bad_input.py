@@ -232,7 +232,7 @@ def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -
         **write_log(tmp_path, events=events),
         columns={"event_type": "what", "weight": "weight"},
         event_types={"view": 0.5, "buy": 4.0},
-        quality={"max_rejected_fraction": 0.0},  # What is left out is no fault.
+        quality={"max_rejected_fraction": 0.0},  # Types that are left out are not faulty.
     )
     assert prepared.manifest.counts.rejected == {"events: type not in event_types": 2}
     weights = {(row["query"], row["item"]): row["weight"] for row in examples(prepared)}

@@ -1,4 +1,4 @@
-"""What `prepare` learns of features does not depend on how their table is cut into files."""
+"""Features as `prepare` learns them, which does not depend on how their table is cut into files."""
 
 import io
 import json
@@ -31,7 +31,7 @@ FEATURES = FeatureSchema.model_validate(
 
 
 def learnt(prepared: Prepared) -> dict[str, str]:
-    """What is written of the features, but for the Parquet files' own details."""
+    """Reads all that is written about features, but not the Parquet files' own details."""
     directory = prepared.directory
     found = {
         str(path.relative_to(directory)): path.read_text()

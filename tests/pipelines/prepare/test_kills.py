@@ -45,7 +45,7 @@ def test_killed_at_any_moment_the_next_run_finishes_with_the_same_bytes(
     kept = {path.name for path in finished_tasks(whole / "prepared")}
 
     def finished(directory: Path) -> int:
-        """Number of finished tasks that the run can use, if it is not finished itself."""
+        """Counts the finished tasks that a run which is not finished itself can use."""
         paths = finished_tasks(directory / "prepared")
         return sum(path.parent.name == "done" or path.name in kept for path in paths)
 
@@ -100,7 +100,7 @@ run_in_small_tasks(data, Path(sys.argv[2]), RayExecutor())
 
 
 def kill_when_finished(data: DataConfig, output: Path, tasks: int, **environment: str) -> None:
-    """Prepares in a process that is killed as soon as so many tasks are finished."""
+    """Prepares in a process that is killed as soon as a number of tasks are finished."""
     command = [sys.executable, "-c", _PREPARE, data.model_dump_json(), str(output)]
     process = subprocess.Popen(command, env={**os.environ, **environment})
     deadline = time.monotonic() + 120

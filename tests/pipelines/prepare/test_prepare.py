@@ -1,4 +1,4 @@
-"""From a log to the prepared directory: a small log against a plain reading of the rules."""
+"""The prepared directory of a small log, against a plain reading of the rules."""
 
 import io
 import re
@@ -40,7 +40,7 @@ def log(directory: Path, seed: int = 0) -> dict[str, str]:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """Every file but the rejected rows, which lie as their sources do, and what has the time."""
+    """Reads all files but those with a time, and but rejected rows, which lie as sources do."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     return {
         str(file.relative_to(directory)): file.read_bytes()
@@ -51,7 +51,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def distinct_events(events: pa.Table) -> list[dict[str, Any]]:
-    """Without duplicates, of which the heaviest stays; by query, then (timestamp, item id)."""
+    """Keeps the heaviest of equal events, and sorts by query, then (timestamp, item id)."""
     weights: dict[tuple[str, int, str], float] = {}
     for row in events.to_pylist():
         key = (row["query_id"], row["timestamp"], row["item_id"])
@@ -62,8 +62,7 @@ def distinct_events(events: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def test_examples_follow_the_rules(tmp_path: Path) -> None:
-    """Leave-last-out and point-in-time history, in plain Python."""
+def test_examples_follow_the_rules_of_leave_last_out_and_point_in_time(tmp_path: Path) -> None:
     tables = log(tmp_path)
     prepared = run(
         tmp_path / "out",
@@ -75,8 +74,8 @@ def test_examples_follow_the_rules(tmp_path: Path) -> None:
     rows = distinct_events(pq.read_table(tables["events"]))
     for query in sorted({row["query"] for row in rows}):
         own = [row for row in rows if row["query"] == query]
-        for place, row in enumerate(own):
-            from_end = len(own) - place
+        for position, row in enumerate(own):
+            from_end = len(own) - position
             short = len(own) < 3
             row["split"] = "train" if short or from_end > 2 else SPLITS[3 - from_end]
         for row in own:
@@ -167,7 +166,7 @@ def test_the_same_log_in_other_files_gives_the_same_content(tmp_path: Path) -> N
 
 
 def scatter(path: Path, directory: Path) -> str:
-    """The same rows in another order, in five files of several row groups."""
+    """Writes the same rows in another order, in five files of several row groups."""
     directory.mkdir()
     table = pq.read_table(path)
     table = table.take(np.random.default_rng(1).permutation(len(table)))
@@ -284,8 +283,7 @@ def test_up_to_date_until_something_changes(tmp_path: Path) -> None:
     )
 
 
-def test_rows_never_move(tmp_path: Path) -> None:
-    """Ids and tokens of an earlier run keep their rows; those that are gone are absent."""
+def test_ids_and_tokens_of_an_earlier_run_keep_their_rows(tmp_path: Path) -> None:
     output = tmp_path / "out"
     tables = write_log(
         tmp_path / "old", events=random_events(0), items=items_table(), queries=queries_table()

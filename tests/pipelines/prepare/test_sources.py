@@ -39,7 +39,7 @@ def items_table() -> pa.Table:
 
 
 def nested_log(directory: Path, events: pa.Table, items: pa.Table) -> dict[str, str]:
-    """The same log in structs, with time and type in the names of directories."""
+    """Writes the same log in structs, with time and type in the names of directories."""
     for day in pc.unique(events["timestamp"]).to_pylist():
         for kind in pc.unique(events["event_type"]).to_pylist():
             same = events.filter((pc.field("timestamp") == day) & (pc.field("event_type") == kind))

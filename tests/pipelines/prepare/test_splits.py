@@ -19,7 +19,7 @@ real_data = pytest.mark.skipif(
 
 
 def split_of(kind: Any, queries: list[str], items: list[str]) -> list[int]:
-    """Of the events (queries[i], items[i]), which are sorted by query."""
+    """Splits the events (queries[i], items[i]), which are sorted by query."""
     query_ids, query = np.unique(queries, return_inverse=True)
     item_ids, item = np.unique(items, return_inverse=True)
     nothing = np.zeros(len(queries), np.int64)
@@ -37,13 +37,13 @@ def split_of(kind: Any, queries: list[str], items: list[str]) -> list[int]:
 def test_splits_by_hash_are_as_documented() -> None:
     queries = sorted(f"q{i}" for i in range(300))
     items = [f"item {i % 50}" for i in range(300)]
-    places = {0: 2, 1: 1}  # Test and validation; the rest trains.
+    split_of_remainder = {0: 2, 1: 1}  # Test and validation; the rest trains.
     assert split_of(RandomHash(), queries, items) == [
-        places.get(zlib.crc32(f"{q}\t{i}".encode()) % 10, 0)
+        split_of_remainder.get(zlib.crc32(f"{q}\t{i}".encode()) % 10, 0)
         for q, i in zip(queries, items, strict=True)
     ]
     assert split_of(ColdItems(), queries, items) == [
-        places.get(zlib.crc32(i.encode()) % 10, 0) for i in items
+        split_of_remainder.get(zlib.crc32(i.encode()) % 10, 0) for i in items
     ]
 
 
