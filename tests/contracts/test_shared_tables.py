@@ -150,8 +150,8 @@ def test_a_query_is_never_its_own_answer(prepared):
     config = parse_config({"output": "out", "data": {"events": "e"}, "features": SHARING})
     row, page = queries.index("p5"), items.index("p5")
     candidates = CandidateBuilder(prepared, config)
-    masked, bag = candidates._masked(SimpleNamespace(query=np.array([row])))
-    assert page in rows(masked, bag[0])
+    positives, bag = candidates._positives(SimpleNamespace(query=np.array([row])))
+    assert page in rows(positives, bag[0])
 
 
 def test_there_is_one_table_for_all_who_share_it(prepared):
