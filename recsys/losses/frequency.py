@@ -1,4 +1,4 @@
-"""How often items occur in a stream of examples, estimated while training (Yi et al. 2019)."""
+"""Frequency of items in a stream of examples, estimated while training (Yi et al. 2019)."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class StreamingFrequency(nn.Module):
     The first n intervals weigh 1/n until that is below the learning rate, so that no initial value
     remains. For an item of constant probability q, the intervals are geometric: after n events the
     mean of B is 1/q, its variance is at most (1 - q) / q^2 times a = max(1/n, rate / (2 - rate)),
-    and log Q is above log q by about a / 2. After a change, what is left of the old probability
+    and log Q is above log q by about a / 2. After a change, the weight of the old probability
     shrinks by the factor 1 - rate with every event of the item.
 
     Where items share counters, a counter sees the events of all its items. They can only make
@@ -35,9 +35,9 @@ class StreamingFrequency(nn.Module):
     equal buffers.
 
     Args:
-        num_items: Of the catalogue.
-        learning_rate: Of each event.
-        buckets: Counters of each hash function; None: one for each item, without hashing.
+        num_items: Number of items in the catalogue.
+        learning_rate: Weight of an event in the moving mean.
+        buckets: Number of counters of each hash function; None: one for each item, unhashed.
     """
 
     def __init__(self, num_items: int, learning_rate: float, buckets: int | None = None) -> None:
@@ -56,7 +56,7 @@ class StreamingFrequency(nn.Module):
 
     @torch.no_grad()
     def update(self, items: Tensor) -> None:
-        """Goes on with the stream.
+        """Updates the estimates with the next examples of the stream.
 
         Args:
             items: [examples] int64, of the global batch in its order; -1 is padding.
@@ -70,9 +70,10 @@ class StreamingFrequency(nn.Module):
         self.examples += len(items)
 
     def log_q(self, items: Tensor) -> Tensor:
-        """[items] float32 log-probabilities; of an item that was never seen, as if it came now.
+        """Returns log-probabilities, [items] float32.
 
-        Padding (-1) gets some finite number.
+        An item that was never seen counts as if its first event came next. Padding (-1) gets some
+        finite number.
         """
         seen = self._counters(items.clamp(min=0))
         interval = self.interval.gather(1, seen)
@@ -81,18 +82,18 @@ class StreamingFrequency(nn.Module):
         return -interval.amax(dim=0).log().float()
 
     def _update(self, row: int, counters: Tensor, now: Tensor) -> None:
-        """One hash function's counters; as a loop over the examples would, but all at once."""
+        """Updates one hash function's counters as a loop over the examples would, but at once."""
         order = torch.argsort(counters, stable=True)
         counter, time = counters[order], now[order]
         distinct, sizes = torch.unique_consecutive(counter, return_counts=True)
         ends = sizes.cumsum(0)
         group = torch.repeat_interleave(sizes)
-        # Of the counter's events in this batch, from 0.
-        place = torch.arange(len(counter), device=counter.device) - (ends - sizes)[group]
-        earlier = torch.where(place == 0, self.last[row, counter], time.roll(1))
+        # Number of the event among its counter's events in this batch, from 0.
+        index = torch.arange(len(counter), device=counter.device) - (ends - sizes)[group]
+        earlier = torch.where(index == 0, self.last[row, counter], time.roll(1))
         old = self.events[row, distinct]
         new = old + sizes
-        number = old[group] + place + 1
+        number = old[group] + index + 1
         weight = torch.clamp(1 / number.double(), min=self._rate) * self._kept(number, new[group])
         # Not `index_add`, whose order of additions is not the same in every run on a GPU.
         added = torch.segment_reduce((time - earlier) * weight, "sum", lengths=sizes)
@@ -101,16 +102,16 @@ class StreamingFrequency(nn.Module):
         self.events[row, distinct] = new
 
     def _kept(self, number: Tensor, end: Tensor) -> Tensor:
-        """What is left of the mean over `number` events after event `end`, float64.
+        """Computes the weight of the mean over `number` events after event `end`, float64.
 
-        The product of (1 - max(1/n, rate)) over the events n between, which telescopes.
+        It is the product of (1 - max(1/n, rate)) over the events n between, which telescopes.
         """
         turn = int(1 / self._rate)
         mean = number.clamp(max=turn).double() / end.clamp(max=turn)
         return mean * (1 - self._rate) ** (end.clamp(min=turn) - number.clamp(min=turn)).double()
 
     def _counters(self, items: Tensor) -> Tensor:
-        """[hash functions, items] the counter of each item."""
+        """Returns the counter of each item, [hash functions, items]."""
         if self._buckets is None:
             return items[None]
         multipliers = items.new_tensor(_MULTIPLIERS)[:, None]
@@ -120,7 +121,7 @@ class StreamingFrequency(nn.Module):
 
 
 def build_frequency(settings: LossConfig, num_items: int) -> StreamingFrequency | None:
-    """The estimate that the configuration asks for; None where Q is exact."""
+    """Builds the estimate that the configuration asks for; None where Q is exact."""
     source = settings.logq.source
     if not isinstance(source, StreamingQ):
         return None

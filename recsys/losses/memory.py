@@ -12,17 +12,17 @@ class CandidateMemory(nn.Module):
 
     Wang et al. (2020), "Cross-Batch Memory for Embedding Learning", and for two towers Wang et al.
     (2021), "Cross-Batch Negative Sampling for Training Two-Tower Recommenders": a tower changes so
-    little in a few steps that its vectors of then still serve as negatives, and those of the memory
-    cost no forward. A vector is `batches` steps old at most, and has no gradient. Its sampling
-    correction is also that of then, for it was then that it was drawn.
+    little in a few steps that old vectors still serve as negatives, and they cost no forward pass.
+    A vector is `batches` steps old at most, and has no gradient. It keeps the sampling correction
+    of the step in which it was drawn.
 
     Its buffers are part of the checkpoint. All ranks see the candidates of the global batch, and so
     hold equal buffers.
 
     Args:
-        batches: Steps that are remembered.
-        candidates: Of a global batch, at most.
-        dim: Of the vectors.
+        batches: Number of steps that are remembered.
+        candidates: Most candidates of a global batch.
+        dim: Length of the vectors.
     """
 
     def __init__(self, batches: int, candidates: int, dim: int) -> None:
@@ -31,7 +31,7 @@ class CandidateMemory(nn.Module):
         self.items: Tensor
         self.correction: Tensor
         self.register_buffer("vectors", torch.zeros(batches, candidates, dim))
-        # A place without a candidate: -1, and no logit, for its correction is infinite.
+        # A position without a candidate holds item -1, and its infinite correction leaves no logit.
         self.register_buffer("items", torch.full((batches, candidates), -1))
         self.register_buffer("correction", torch.full((batches, candidates), float("inf")))
 
@@ -46,7 +46,7 @@ class CandidateMemory(nn.Module):
 
     @torch.no_grad()
     def remember(self, items: Tensor, vectors: Tensor, correction: Tensor) -> None:
-        """Puts a step in, and forgets the oldest.
+        """Stores the candidates of a step, and forgets the oldest step.
 
         Args:
             items: [candidates] of the global batch; -1 is padding.
@@ -55,9 +55,9 @@ class CandidateMemory(nn.Module):
         """
         is_item = items >= 0
         items, vectors, correction = items[is_item], vectors[is_item], correction[is_item]
-        places = self.items.shape[1]
-        assert len(items) <= places
-        spare = places - len(items)
+        capacity = self.items.shape[1]
+        assert len(items) <= capacity
+        spare = capacity - len(items)
         self._put(self.items, F.pad(items, (0, spare), value=-1))
         self._put(self.vectors, F.pad(vectors, (0, 0, 0, spare)))
         self._put(self.correction, F.pad(correction, (0, spare), value=float("inf")))
@@ -67,12 +67,12 @@ class CandidateMemory(nn.Module):
 
 
 def build_memory(settings: LossConfig, batch_size: int, dim: int) -> CandidateMemory | None:
-    """The memory that the configuration asks for, if any.
+    """Builds the memory that the configuration asks for; None where it asks for none.
 
     Args:
-        settings: Of the loss.
-        batch_size: Examples of a global batch, at most.
-        dim: Of the vectors.
+        settings: Settings of the loss.
+        batch_size: Most examples of a global batch.
+        dim: Length of the vectors.
     """
     candidates = settings.candidates
     if not candidates.memory_batches:
@@ -92,8 +92,8 @@ def accidental_hits_among(known: Tensor, columns: Tensor) -> Tensor:
     items = known[:, 1].contiguous()
     first = torch.searchsorted(ordered, items)
     counts = torch.searchsorted(ordered, items, right=True) - first
-    # Each pair against its item's stretch of the ordered columns.
+    # The columns of a pair's item are neighbours in the order.
     row = known[:, 0].repeat_interleave(counts)
     shift = (first - (counts.cumsum(0) - counts)).repeat_interleave(counts)
-    place = torch.arange(len(row), device=columns.device) + shift
-    return torch.stack([row, order[place]], dim=1)
+    position = torch.arange(len(row), device=columns.device) + shift
+    return torch.stack([row, order[position]], dim=1)

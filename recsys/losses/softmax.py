@@ -7,55 +7,58 @@ from torch import Tensor
 
 
 def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float | Tensor) -> Tensor:
-    """Dot products over the temperature, [rows, columns].
+    """Computes dot products over the temperature, [rows, columns].
 
     Args:
         left: [rows, dim], L2-normalised.
         right: [columns, dim], L2-normalised.
-        temperature: Of the softmax; a scalar.
+        temperature: Temperature of the softmax, a scalar.
     """
     return (left / temperature) @ right.T
 
 
 def log_mixture(log_q: Tensor, *, uniform: Tensor) -> Tensor:
-    """Log-probability of items as candidates, where some are drawn uniformly (Yang et al. 2020).
+    """Computes how probable items are as candidates, where some are uniform (Yang et al. 2020).
 
     Args:
         log_q: [columns] log of the probability that an example's item is this one.
-        uniform: [2] the share of candidates that are drawn uniformly, the others being examples'
-            items, and the probability of each item in such a draw.
+        uniform: [2] the fraction of candidates that are drawn uniformly, the others being examples'
+            items, and the probability of each item in a uniform draw.
+
+    Returns:
+        [columns] log of the probability that a candidate is this item.
     """
-    share, probability = uniform.to(log_q.dtype)
-    return torch.logaddexp(log_q + torch.log1p(-share), (share * probability).log())
+    fraction, probability = uniform.to(log_q.dtype)
+    return torch.logaddexp(log_q + torch.log1p(-fraction), (fraction * probability).log())
 
 
 def sampling_correction(*, log_sampled: Tensor, log_q: Tensor, strength: float) -> Tensor:
-    """What `correct_for_sampling` takes off, [columns].
+    """Computes the correction that `correct_for_sampling` subtracts, [columns].
 
     A candidate that is drawn w times as often as another is a negative w times as often, which
     log w off its logit makes up for (Yi et al. 2019, eq. 3): logits are then those of a softmax
-    over the whole corpus. Of a strength below 1, a share of log Q(item) is added to the logits in
-    training and not in serving: what a model has learnt is then how much more probable the item is
-    than its popularity says.
+    over the whole corpus. With a strength below 1, a part of log Q(item) is added to the logits in
+    training and not in serving: the model then learns how much more probable the item is than its
+    popularity says.
 
         in the batch        w = Q                        strength x log Q
         mixed with uniform  w = the mixture              log w - (1 - strength) x log Q
         the whole corpus    w = 1, nothing is sampled    - (1 - strength) x log Q
 
     Args:
-        log_sampled: [columns] log of how often the item is a candidate, to a common factor.
+        log_sampled: [columns] log of how often the item is a candidate, up to a common factor.
         log_q: [columns] log of the probability that an example's item is this one.
-        strength: 1 is the paper's; 0, in the batch, is none.
+        strength: Strength of the correction: 1 is the paper's; 0, in the batch, is none.
     """
     return log_sampled - (1 - strength) * log_q
 
 
 def correct_for_sampling(logits: Tensor, *, correction: Tensor) -> Tensor:
-    """Takes the correction off; it belongs to training only: serving scores are not corrected.
+    """Subtracts the correction in training; serving scores are not corrected.
 
     Args:
         logits: [rows, columns].
-        correction: [columns] as of `sampling_correction`; infinite for no candidate at all.
+        correction: [columns], see `sampling_correction`; infinite where there is no candidate.
     """
     return logits - correction
 
@@ -71,9 +74,9 @@ def mask_accidental_hits(logits: Tensor, *, hits: Tensor) -> Tensor:
 
 
 def mask_equal(logits: Tensor, *, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
-    """Minus infinity where row and column are the same item, but at the row's own target.
+    """Sets logits to minus infinity where row and column are the same item, but not at the target.
 
-    So are columns of padding, which is item -1.
+    Columns of padding, which is item -1, are set as well.
 
     Args:
         logits: [rows, columns].
@@ -87,7 +90,7 @@ def mask_equal(logits: Tensor, *, left: Tensor, right: Tensor, targets: Tensor) 
 
 
 def weighted_cross_entropy(logits: Tensor, *, targets: Tensor, weight: Tensor) -> Tensor:
-    """Mean over rows of weight times cross-entropy; the weights are not normalised.
+    """Computes the mean over rows of weight times cross-entropy; weights are not normalised.
 
     Args:
         logits: [rows, columns].
@@ -117,7 +120,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
 
 def gather(local: Tensor) -> Tensor:
-    """The rows of all ranks in rank order, [world_size x rows, ...], with gradients.
+    """Returns the rows of all ranks in rank order, [world_size x rows, ...], with gradients.
 
     Each rank must have the same number of rows. Without a process group of several ranks it is the
     identity.

@@ -18,21 +18,21 @@ from recsys.model.two_tower import Encoded, TwoTower
 
 Floats = npt.NDArray[np.float32]
 
-# Rows of one forward on one rank.
+# Number of rows of one forward pass on one rank.
 _BLOCK = 1024
 
 
 def encode_items(
     model: TwoTower, builder: BatchBuilder, device: torch.device, items: Ints | None = None
 ) -> Floats:
-    """L2-normalised vectors of items, [items, dim].
+    """Computes the L2-normalised vectors of items, [items, dim].
 
     A collective call where there is a process group; ranks other than 0 get an empty matrix.
 
     Args:
-        model: Of which the item tower is used.
-        builder: Of batches.
-        device: Of the model.
+        model: The towers.
+        builder: Builder of batches.
+        device: Device of the model.
         items: [items] indices; None: the whole catalogue.
     """
     chosen = np.arange(builder.num_items) if items is None else items
@@ -51,20 +51,22 @@ def encode_queries(
     context: Mapping[str, Column],
     device: torch.device,
 ) -> Floats:
-    """L2-normalised vectors of queries, [queries, dim]; collective as `encode_items`.
+    """Computes the L2-normalised vectors of queries, [queries, dim].
+
+    A collective call where there is a process group; ranks other than 0 get an empty matrix.
 
     Args:
-        model: Of which the query tower is used.
-        builder: Of batches.
+        model: The towers.
+        builder: Builder of batches.
         queries: [queries] indices.
         history: [queries] items, oldest first.
-        context: [queries] by feature name, in which they are asked.
-        device: Of the model.
+        context: [queries] context of each, by feature name.
+        device: Device of the model.
     """
 
     def build(rows: Ints) -> HostBatch:
-        asked = {name: column.take(rows) for name, column in context.items()}
-        return builder.queries(queries[rows], history.take(rows), asked)
+        of_rows = {name: column.take(rows) for name, column in context.items()}
+        return builder.queries(queries[rows], history.take(rows), of_rows)
 
     return _encode(model, len(queries), build, lambda encoded: encoded.queries, builder, device)
 
@@ -77,7 +79,7 @@ def _encode(
     builder: BatchBuilder,
     device: torch.device,
 ) -> Floats:
-    """Blocks go to the ranks in turn; the last one begins again at row 0, so that all are equal."""
+    """Encodes blocks, one rank after the other; the last one wraps around to row 0, to be full."""
     is_group = dist.is_initialized()
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_group else (0, 1)
     block = min(_BLOCK, -(-total // world_size))
@@ -86,15 +88,15 @@ def _encode(
         for start in range(0, total, max(1, block * world_size)):
             rows = (start + rank * block + np.arange(block)) % total
             batch = agreed_batch(build(rows), builder.keys(), device)
-            found = gather(select(model(batch))).cpu().numpy()
+            encoded = gather(select(model(batch))).cpu().numpy()
             if rank == 0:
-                vectors[start : start + len(found)] = found[: total - start]
+                vectors[start : start + len(encoded)] = encoded[: total - start]
     return vectors
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Without dropout, and without what else only training does."""
+    """Switches dropout and all else that only training does off."""
     was_training = model.training
     model.eval()
     try:

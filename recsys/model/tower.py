@@ -16,14 +16,14 @@ class Tower(nn.Module):
                             |                                              |
                             +-------- linear, where there is a residual ---+
 
-    The residual hands the vector what is linear in the inputs, so that the hidden layers are left
-    with the rest.
+    The residual adds a linear map of the inputs to the vector, so that the hidden layers need to
+    learn only the rest.
 
     Args:
-        width: Of the input.
+        width: Columns of the input.
         hidden: Widths of the hidden layers.
-        settings: Of both towers.
-        device: Of the parameters.
+        settings: Settings of both towers.
+        device: Device of the parameters.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Cross(nn.Module):
     """A cross layer of DCN-v2 (Wang et al. 2021, eq. 1 and 2): x0 * (W x + b) + x.
 
     Args:
-        width: Of the input and the output.
-        rank: Of W, which then is a product of two narrow matrices; None: any.
-        device: Of the parameters.
+        width: Columns of the input and the output.
+        rank: Rank of W, which then is a product of two narrow matrices; None: full.
+        device: Device of the parameters.
     """
 
     def __init__(self, width: int, rank: int | None, device: torch.device) -> None:
@@ -93,5 +93,5 @@ class Cross(nn.Module):
         self.linear = nn.Linear(width if rank is None else rank, width, device=device)
 
     def forward(self, first: Tensor, rows: Tensor) -> Tensor:
-        """[rows, width]; `first` is what went into the first of the layers."""
+        """Multiplies the input of the first layer with a linear map of the rows, [rows, width]."""
         return first * self.linear(self.narrow(rows)) + rows

@@ -21,15 +21,15 @@ from recsys.model.tower import Tower
 
 @dataclass(frozen=True)
 class FeatureInput:
-    """How one feature enters a tower.
+    """One feature as a tower reads it.
 
     Attributes:
-        name: Such as `item.genres`.
+        name: Name with the side, such as `item.genres`.
         dim: Columns of its embedding.
         num_embeddings: Rows of its table; 0 for a dense feature.
-        width: Numbers of a dense feature; 0 for a sparse one.
-        half_life: Of the weights of its bags' values; see `bag_weights`.
-        shares: The feature whose table it reads, such as `item.genres`; None: its own.
+        width: Count of a dense feature's numbers; 0 for a sparse one.
+        half_life: Half-life of the weights of its bags' values; see `bag_weights`.
+        shares: Feature whose table it reads, such as `item.genres`; None: its own.
     """
 
     name: str
@@ -46,20 +46,20 @@ class FeatureInput:
 
 
 def table_name(feature: str) -> str:
-    """Such as `item/genres` of `item.genres`: a dot cannot be part of a module's name."""
+    """Returns `item/genres` for `item.genres`: a dot cannot be part of a module's name."""
     side, _, name = feature.partition(".")
     return f"{side}/{name.replace('%', '%25').replace('.', '%2E')}"
 
 
 def feature_inputs(encoder: SideEncoder) -> tuple[FeatureInput, ...]:
-    """The inputs of one side, or of the context, in the schema's order."""
+    """Returns the inputs of one side, or of the context, in the schema's order."""
     return tuple(_feature_input(feature, encoder) for feature in encoder.features)
 
 
 def build_model(
     prepared: Prepared, settings: ModelConfig, table_device: torch.device | None = None
 ) -> "TwoTower":
-    """A model for the features of prepared data; see `TwoTower`."""
+    """Builds a model for the features of prepared data; see `TwoTower`."""
     items, queries = feature_inputs(prepared.item_encoder), feature_inputs(prepared.query_encoder)
     context = feature_inputs(prepared.context_encoder)
     max_length = prepared.manifest.data.history.max_length
@@ -76,7 +76,7 @@ def _feature_input(feature: AnyFeature, encoder: SideEncoder) -> FeatureInput:
 
 
 def _tables(features: Sequence[FeatureInput]) -> list[EmbeddingBagConfig]:
-    """One for each feature that has its own; those who share it are listed after its owner."""
+    """Returns a table for each feature that owns one; others that read it follow its owner."""
     tables: dict[str, EmbeddingBagConfig] = {}
     for feature in features:
         if feature.table in tables:
@@ -95,8 +95,8 @@ class SideInputs(nn.Module):
     """Joins the embeddings of a side's or the context's features; absent ones: a learned default.
 
     Args:
-        features: Of the side, or of the context.
-        device: Of the parameters.
+        features: Features of the side, or of the context.
+        device: Device of the parameters.
     """
 
     def __init__(self, features: Sequence[FeatureInput], device: torch.device) -> None:
@@ -110,12 +110,12 @@ class SideInputs(nn.Module):
         self.default = nn.Parameter(torch.empty(self.dim, device=device).normal_(std=0.05))
 
     def forward(self, sparse: dict[str, Tensor], present: Tensor, dense: Tensor) -> Tensor:
-        """Embeddings side by side, [rows, dim].
+        """Joins embeddings side by side, [rows, dim].
 
         Args:
-            sparse: By feature name, pooled embeddings [rows, feature.dim].
+            sparse: Pooled embeddings [rows, feature.dim], by feature name.
             present: [rows, features] bool, in the schema's order.
-            dense: [rows, width] the dense features' numbers, side by side.
+            dense: [rows, width], the dense features' numbers side by side.
         """
         columns, start = [], 0
         for feature in self.features:
@@ -132,13 +132,13 @@ class SideInputs(nn.Module):
 
 @dataclass
 class Encoded:
-    """What the towers made of a batch.
+    """Outputs of the towers for a batch.
 
     Attributes:
-        queries: [B, dim], L2-normalised, as `items` and `views`.
-        items: [K, dim], of the candidates.
-        views: [V, S, dim].
-        item_inputs: [K + VS, width], of the towers that made `items` and `views`.
+        queries: [B, dim], vectors of the queries; L2-normalised, as are `items` and `views`.
+        items: [K, dim], vectors of the candidates.
+        views: [V, S, dim], vectors of the views of self-supervision.
+        item_inputs: [K + VS, width], inputs of the towers that made `items` and `views`.
     """
 
     queries: Tensor
@@ -154,9 +154,9 @@ class TwoTower(nn.Module):
         items: Inputs of the item features.
         queries: Inputs of the query features.
         context: Inputs of the context features.
-        settings: Sizes.
-        max_length: Of a history.
-        table_device: `meta` leaves the tables to the sharding.
+        settings: Settings of the towers and of the history encoders.
+        max_length: Longest history, in items.
+        table_device: Device of the tables; `meta` leaves them to the sharding.
     """
 
     def __init__(
@@ -186,7 +186,12 @@ class TwoTower(nn.Module):
         self.query_tower = Tower(query_width, settings.query_tower, settings, device)
 
     def forward(self, batch: Batch, view_tower: nn.Module | None = None) -> Encoded:
-        """Encodes a batch with one sparse forward; the views by the item tower or by their own."""
+        """Encodes a batch, with one lookup in the tables.
+
+        Args:
+            batch: Batch of this rank.
+            view_tower: Tower of the views; None: the item tower.
+        """
         examples = batch.num_examples
         candidates = batch.num_candidates
         end = candidates + batch.num_view_rows
@@ -198,7 +203,7 @@ class TwoTower(nn.Module):
             _stack_presence(self.item_inputs, present, batch.item_dense_present),
             batch.item_dense,
         )
-        own = self.query_inputs(
+        query = self.query_inputs(
             {name: by_name[name][:examples] for name in self.query_inputs.sparse_keys},
             _stack_presence(self.query_inputs, present, batch.query_dense_present),
             batch.query_dense,
@@ -212,7 +217,7 @@ class TwoTower(nn.Module):
         history = self.history(items[end:], histories, self.item_inputs.default)
         encoded, views = self.encode_items(items[:end], candidates, view_tower)
         return Encoded(
-            queries=self.query_tower(torch.cat([own, context, history], dim=1)),
+            queries=self.query_tower(torch.cat([query, context, history], dim=1)),
             items=encoded,
             views=views.view(*batch.view_items.shape, self.dim),
             item_inputs=items[:end],
@@ -224,12 +229,12 @@ class TwoTower(nn.Module):
         candidates: int,
         view_tower: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Vectors of the first `candidates` rows, which are items, and of the others, views.
+        """Encodes the first `candidates` rows, which are items, and the others, which are views.
 
         Args:
             inputs: [K + VS, width].
             candidates: K.
-            view_tower: Of the views; None: the item tower, in the same pass.
+            view_tower: Tower of the views; None: the item tower, in the same pass.
         """
         if view_tower is None:
             encoded = self.item_tower(inputs)
@@ -238,13 +243,13 @@ class TwoTower(nn.Module):
 
 
 def _present_by_name(sparse: KeyedJaggedTensor) -> dict[str, Tensor]:
-    """[rows] bool by key: whether the bag has a value."""
+    """Returns which rows have a value, [rows] bool, by key."""
     present = sparse.lengths().view(len(sparse.keys()), -1) > 0
     return dict(zip(sparse.keys(), present, strict=True))
 
 
 def _stack_presence(side: SideInputs, sparse: dict[str, Tensor], dense_present: Tensor) -> Tensor:
-    """[rows, features] in the schema's order."""
+    """Stacks which rows have a value, [rows, features], in the schema's order."""
     rows = len(dense_present)
     columns, dense = [], 0
     for feature in side.features:

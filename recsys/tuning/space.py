@@ -1,4 +1,4 @@
-"""What a search varies: paths of the configuration, checked before anything starts."""
+"""The search space: paths of the configuration, checked before anything starts."""
 
 import difflib
 import json
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 _SECTIONS = ("model", "loss", "ssl", "training")
 
-_OF_DATA = (
+_CHANGES_DATA = (
     "all trials read one prepared directory, which it would change: set it, prepare, then tune"
 )
-_OF_RUNNING = "it changes how a training runs and not what is learnt"
+_CHANGES_RUNNING = "it changes how a training runs and not what is learnt"
 _REASONS = {
-    "data": _OF_DATA,
-    "features": _OF_DATA,
+    "data": _CHANGES_DATA,
+    "features": _CHANGES_DATA,
     "evaluation": "trials are compared by it",
     "training.seed": "the best of many seeds is luck; tuning.confirm_seeds averages over some",
     "training.validations_per_epoch": "trials are compared validation by validation",
     "training.patience": "it is a bound, the more the better",
-    "training.ray": _OF_RUNNING,
-    "training.device": _OF_RUNNING,
-    "training.deterministic": _OF_RUNNING,
-    "training.checkpoint_every": _OF_RUNNING,
-    "training.keep_checkpoints": _OF_RUNNING,
+    "training.ray": _CHANGES_RUNNING,
+    "training.device": _CHANGES_RUNNING,
+    "training.deterministic": _CHANGES_RUNNING,
+    "training.checkpoint_every": _CHANGES_RUNNING,
+    "training.keep_checkpoints": _CHANGES_RUNNING,
     "training.start": "trials begin from scratch",
 }
 
@@ -43,9 +43,9 @@ class Axis:
     """One dimension of the space.
 
     Attributes:
-        path: Into the configuration.
-        dimension: The values.
-        is_integer: Of a range, whether the setting is a whole number.
+        path: Path of the setting in the configuration.
+        dimension: Values of the setting.
+        is_integer: Whether the setting of a range is a whole number.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Axis:
     is_integer: bool = False
 
     def suggest(self, trial: "optuna.Trial") -> Any:
-        """A value by Optuna, which knows no lists."""
+        """Asks Optuna for a value; choices are texts, because it has no lists."""
         dimension = self.dimension
         if isinstance(dimension, Choices):
             choices = [json.dumps(value) for value in dimension.choices]
@@ -65,11 +65,11 @@ class Axis:
         return trial.suggest_float(self.path, low, high, step=step, log=dimension.log)
 
     def encoded(self, value: Any) -> Any:
-        """A value as Optuna has it."""
+        """Returns a value as Optuna stores it."""
         return json.dumps(value) if isinstance(self.dimension, Choices) else value
 
     def holds(self, value: Any) -> bool:
-        """Whether the axis has the value."""
+        """Returns whether the axis has the value."""
         dimension = self.dimension
         if isinstance(dimension, Choices):
             return value in dimension.choices
@@ -80,26 +80,28 @@ class Axis:
 
 
 def default_space(config: Config) -> dict[str, Dimension]:
-    """What is varied where `tuning.space` is empty: what has an effect on most data.
+    """Returns the space where `tuning.space` is empty: settings that matter on most data.
 
     Temperature, the strength of logQ, both learning rates (a factor of five either way), dropout
     of towers and of histories, weight decay and batch size; with self-supervision its weight too.
-    Each holds the configuration's own value; what has no effect in it is left out.
+    Each holds the configuration's own value; settings without an effect in it are left out.
     """
-    now = leaves(config)
+    current = leaves(config)
 
     def around(path: str, low: float, high: float, log: bool = False) -> dict[str, Dimension]:
-        value = now.get(path)
+        value = current.get(path)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return {}
         return {path: Range(low=min(low, value), high=max(high, value), log=log and value > 0)}
 
     def by_factor(path: str, factor: float) -> dict[str, Dimension]:
-        value = now.get(path)
+        value = current.get(path)
         return around(path, value / factor, value * factor, log=True) if value else {}
 
     def among(path: str, *values: float) -> dict[str, Dimension]:
-        return {path: Choices(choices=tuple(sorted({*values, now[path]})))} if path in now else {}
+        if path not in current:
+            return {}
+        return {path: Choices(choices=tuple(sorted({*values, current[path]})))}
 
     proposed = {
         **around("loss.temperature", 0.03, 0.3, log=True),
@@ -119,7 +121,7 @@ def default_space(config: Config) -> dict[str, Dimension]:
 
 
 def search_space(config: Config) -> tuple[Axis, ...]:
-    """The axes of `tuning.space`, or the default ones; those that select a kind come first.
+    """Returns the axes of `tuning.space`, or the default ones; kinds of sections come first.
 
     Raises:
         UserError: A path is unknown or must not vary, or an end of a range or a choice does not
@@ -137,13 +139,13 @@ def search_space(config: Config) -> tuple[Axis, ...]:
 
 
 def leaves(config: Config) -> dict[str, Any]:
-    """Paths with their values, of the sections that a search may vary."""
+    """Returns the values of the sections that a search may vary, by path."""
     document = config.model_dump(mode="json", include=set(_SECTIONS))
     return dict(_leaves(document, ""))
 
 
 def suggest(axes: tuple[Axis, ...], config: Config, trial: "optuna.Trial") -> dict[str, Any]:
-    """A value for each axis that exists in the kinds of sections that are suggested."""
+    """Suggests a value for each axis that exists in the suggested kinds of sections."""
     values: dict[str, Any] = {}
     valid = leaves(config)
     for axis in axes:
@@ -156,11 +158,12 @@ def suggest(axes: tuple[Axis, ...], config: Config, trial: "optuna.Trial") -> di
 
 
 def own_values(axes: tuple[Axis, ...], config: Config) -> dict[str, Any] | None:
-    """The configuration's own values, or None where the space does not hold them all."""
-    now = leaves(config)
-    values = {axis.path: now[axis.path] for axis in axes if axis.path in now}
-    held = all(axis.holds(now[axis.path]) for axis in axes if axis.path in now)
-    return values if held else None
+    """Returns the configuration's own values; None where the space does not hold them all."""
+    current = leaves(config)
+    own = [axis for axis in axes if axis.path in current]
+    if not all(axis.holds(current[axis.path]) for axis in own):
+        return None
+    return {axis.path: current[axis.path] for axis in own}
 
 
 def _leaves(document: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -195,7 +198,7 @@ def _check_allowed(path: str) -> None:
 
 
 def _variants(config: Config, kinds: Mapping[str, Dimension]) -> list[Config]:
-    """The configuration in every combination of kinds that the space allows."""
+    """Returns the configuration in every combination of kinds that the space allows."""
     for path, dimension in kinds.items():
         if not isinstance(dimension, Choices):
             raise UserError(f"tuning.space: {path} selects a kind; expected choices, got a range.")
@@ -207,7 +210,7 @@ def _variants(config: Config, kinds: Mapping[str, Dimension]) -> list[Config]:
 
 
 def _checked(path: str, dimension: Dimension, variants: list[Config]) -> Axis:
-    """The axis, whose ends or choices fit one of the variants."""
+    """Returns the axis, after a check that its ends or choices fit one of the variants."""
     fitting = [variant for variant in variants if path in leaves(variant)]
     if not fitting:
         renamed = old_key(path.split("."))

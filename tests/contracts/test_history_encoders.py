@@ -28,7 +28,7 @@ def case(kind: str) -> Case:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[dict[str, Trained], dict[str, Trained]]:
-    """Each encoder on one rank, and on two."""
+    """Trains each encoder on one rank, and on two."""
     one, two = (train_on(ranks, [case(kind) for kind in KINDS]) for ranks in (1, 2))
     return dict(zip(KINDS, one, strict=True)), dict(zip(KINDS, two, strict=True))
 

@@ -64,7 +64,7 @@ def case(name: str) -> Case:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[dict[str, Trained], dict[str, Trained]]:
-    """Each method on one rank, and on two."""
+    """Trains each method on one rank, and on two."""
     one, two = (train_on(ranks, [case(name) for name in SECTIONS]) for ranks in (1, 2))
     return dict(zip(SECTIONS, one, strict=True)), dict(zip(SECTIONS, two, strict=True))
 

@@ -21,7 +21,7 @@ STREAMING, CORPUS = {"kind": "streaming"}, {"kind": "corpus"}
 
 
 def by_loop(stream: list[int], rate: float) -> dict[int, float]:
-    """Algorithm 2 of the paper, an example at a time: the interval of each item."""
+    """Computes the interval of each item by algorithm 2 of the paper, an example at a time."""
     last: dict[int, int] = {}
     interval: dict[int, float] = {}
     count: dict[int, int] = {}
@@ -62,7 +62,7 @@ SHARES = np.array([0.2, 0.1, 0.05, *[0.65 / 97] * 97])
 
 
 def log_errors(shares: np.ndarray, batch: int, rate: float, examples: int) -> np.ndarray:
-    """[200 streams, items] log of estimate over truth."""
+    """Computes the log of estimate over truth, [200 streams, items]."""
     found = []
     for seed in range(200):
         stream = np.random.default_rng(seed).choice(len(shares), examples, p=shares)
@@ -86,7 +86,7 @@ def test_a_stationary_stream_is_learnt_with_the_stated_bias_and_variance(batch):
 
 
 def test_the_first_events_are_averaged():
-    errors = log_errors(SHARES, 64, 0.001, 6_000)  # Of a rare item 40 events, far below 1/rate.
+    errors = log_errors(SHARES, 64, 0.001, 6_000)  # A rare item has 40 events, far below 1/rate.
     rare = errors[:, 3:]
     assert abs(rare.mean()) < 0.03
     assert rare.std() == pytest.approx(40**-0.5, rel=0.15)
@@ -188,7 +188,7 @@ def test_settings_without_effect_are_errors(keys, message):
 
 
 def streaming(planted):
-    """Few steps, with the same towers on all ranks."""
+    """Returns a configuration of few steps, with the same towers on all ranks."""
     return planted.model_copy(
         update={
             "model": planted.model.model_copy(update={"dropout": 0.0}),

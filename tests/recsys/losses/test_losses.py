@@ -12,12 +12,12 @@ from recsys.training.main_loss import LearnedTemperature
 
 
 def log_shares(parts):
-    """Log-probabilities in proportion to the parts, float64."""
+    """Returns log-probabilities in proportion to the parts, float64."""
     return torch.tensor(parts, dtype=torch.float64).div(sum(parts)).log()
 
 
 def correction_of(candidates, log_q, strength, uniform=None):
-    """As `MainLoss` puts it together."""
+    """Computes the correction as `MainLoss` does."""
     if candidates == "mixed":
         log_sampled = losses.log_mixture(log_q, uniform=uniform)
     else:
@@ -26,7 +26,7 @@ def correction_of(candidates, log_q, strength, uniform=None):
 
 
 def naive_main_loss(queries, items, *, temperature, log_q, strength, positives, weight):
-    """Batch softmax row by row; `positives[i]` are the items that i has, its own at column i."""
+    """Computes the batch softmax row by row; `positives[i]` are the items of i, one at column i."""
     total = 0.0
     for i, query in enumerate(queries):
         scores = {}
@@ -103,14 +103,14 @@ def test_a_popular_items_training_logit_goes_down():
         assert corrected[0, 0] < corrected[0, 1] < corrected[0, 2]
     none = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.0))
     assert torch.equal(none, logits)
-    # Of all items none is a candidate too often; a lower strength lets popular ones count more.
+    # Among all items none is a candidate too often; a lower strength lets popular ones count more.
     assert torch.equal(correction_of("corpus", log_q, 1.0), torch.zeros(3, dtype=torch.float64))
     popular = losses.correct_for_sampling(logits, correction=correction_of("corpus", log_q, 0.6))
     assert popular[0, 0] > popular[0, 1] > popular[0, 2]
 
 
 def test_the_mixture_by_hand():
-    # Of 3 candidates 2 are examples' items and 1 is one of 4 items: 2/3 x 0.3 + 1/3 x 1/4.
+    # Two of 3 candidates are examples' items and 1 is one of 4 items: 2/3 x 0.3 + 1/3 x 1/4.
     log_q = torch.tensor([0.3, 0.0], dtype=torch.float64).log()
     found = losses.log_mixture(log_q, uniform=torch.tensor([1 / 3, 1 / 4])).exp()
     assert found.tolist() == pytest.approx([0.2 + 1 / 12, 1 / 12])
@@ -126,7 +126,7 @@ def test_the_mixture_by_hand():
 )
 @settings(max_examples=150, deadline=None)
 def test_candidates_of_every_kind_expect_the_same_softmax(parts, strength, share, seed):
-    """Its denominator, in expectation over what is sampled, is the sum of Q^(1 - s) exp(score)."""
+    """Compares the expected denominator over all samples with the sum of Q^(1 - s) exp(score)."""
     log_q = log_shares(parts)
     scores = torch.randn(len(parts), generator=torch.Generator().manual_seed(seed)).double()
     expected = (log_q * (1 - strength) + scores).exp().sum()
@@ -175,7 +175,7 @@ def test_a_lower_temperature_tells_logits_further_apart():
 
 
 def steps_of(temperature, *, target, count):
-    """Learns only the temperature, on a query that one of two items is closer to."""
+    """Trains the temperature alone, on a query that one of two items is closer to."""
     optimizer = torch.optim.SGD(temperature.parameters(), lr=0.05)
     for _ in range(count):
         logits = losses.scaled_similarities(
