@@ -1,6 +1,6 @@
 """Settings of a whole process: what the engines print and report home, and the threads they use.
 
-They are made at entry points, where an engine is about to start: importing a module changes
+Entry points call these functions, where an engine is about to start; importing a module changes
 nothing. A variable that the user has set in the environment stays as it is.
 """
 

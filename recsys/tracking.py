@@ -187,10 +187,10 @@ def _code_version() -> dict[str, str]:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
         )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     try:
         commit = git("rev-parse", "HEAD")

@@ -82,7 +82,7 @@ class BatchBuilder:
             history,
             self._training_context(local, positions),
             self._shown_by_candidates(local.step, candidates.keys),
-            self.views.share(local.step, local.global_items, rank, world_size),
+            self.views.build(local.step, local.global_items, rank, world_size),
         )
         scale = np.float32(rows * world_size / size)
         return replace(

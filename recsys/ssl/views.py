@@ -142,8 +142,8 @@ class ViewBuilder:
             return positives
         return self._sampler.items(step, self._count)
 
-    def share(self, step: int, positives: Ints, rank: int, world_size: int) -> Views:
-        """Draws one rank's part, padded to as many items as every rank has.
+    def build(self, step: int, positives: Ints, rank: int, world_size: int) -> Views:
+        """Draws one rank's part, padded to equally many items on every rank.
 
         Args:
             step: Number of the step, from 0.

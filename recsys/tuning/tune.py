@@ -71,16 +71,16 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
     axes = search_space(config)
     prepared = _prepared(config)
     identity = _identity(config, prepared, axes)
-    done = read_manifest(config.tuning_dir, TuningManifest)
+    finished = read_manifest(config.tuning_dir, TuningManifest)
     work_dir = config.tuning_dir.with_name(f"{config.tuning_dir.name}.partial")
     refusal = f"another process tunes in {config.output}; wait for it, or set another output."
     with locked(Path(config.output) / "tuning.lock", refusal):
-        if done is not None and done.fingerprint == identity and not work_dir.exists():
+        if finished is not None and finished.fingerprint == identity and not work_dir.exists():
             journal = Journal(config.tuning_dir / TRIALS)
             if Search(config, axes, journal, MlflowTracker(config, None, journal)).is_complete:
                 console.print(f"tune: {config.tuning_dir} is up to date")
-                return done.result
-        _open_work_dir(config, work_dir, identity, done)
+                return finished.result
+        _open_work_dir(config, work_dir, identity, finished)
         journal = Journal(work_dir / TRIALS)
         parent = _open_run(config, work_dir)
         search = Search(config, axes, journal, MlflowTracker(config, parent.run_id, journal))
@@ -121,7 +121,7 @@ def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str
 
 
 def _open_work_dir(
-    config: Config, work_dir: Path, identity: str, done: TuningManifest | None
+    config: Config, work_dir: Path, identity: str, finished: TuningManifest | None
 ) -> None:
     """Opens the unfinished search's directory; one of another configuration is removed."""
     path = work_dir / _IDENTITY
@@ -130,9 +130,9 @@ def _open_work_dir(
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     run_id = None
-    if done is not None and done.fingerprint == identity:
+    if finished is not None and finished.fingerprint == identity:
         shutil.copy(config.tuning_dir / TRIALS, work_dir / TRIALS)
-        run_id = done.result.mlflow_run_id
+        run_id = finished.result.mlflow_run_id
     write_json(path, {"identity": identity, "mlflow_run_id": run_id})
 
 

@@ -91,7 +91,7 @@ def test_the_same_values_are_dropped_independently_in_each_view():
     builder = BatchBuilder(prepared(), settings)
     agreements = []
     for step in range(60):
-        views = builder.views.share(step, local_batch(step).global_items, 0, 1)
+        views = builder.views.build(step, local_batch(step).global_items, 0, 1)
         size = len(views.items)
         both = np.concatenate([views.items, views.items])
         column = prepared().item_columns["tags"].take(both)

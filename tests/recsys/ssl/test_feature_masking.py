@@ -82,7 +82,7 @@ def test_a_hidden_feature_has_no_influence_on_its_view(position: int) -> None:
             batch = Batch.from_host(host, builder.keys(), host.history_rows)
             with torch.no_grad():
                 views.append(tower(batch))
-        drawn = builders[0].views.share(step, local_batch(step).global_items, 0, 1)
+        drawn = builders[0].views.build(step, local_batch(step).global_items, 0, 1)
         is_hidden_in_a = bool(drawn.hidden[0, position])
         in_a = torch.equal(views[0].views[0], views[1].views[0])
         in_b = torch.equal(views[0].views[1], views[1].views[1])
