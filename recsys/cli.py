@@ -26,23 +26,27 @@ app = typer.Typer(
 )
 
 ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="A configuration, as `recsys init` writes one.")
+    Path, typer.Argument(metavar="CONFIG", help="Configuration, such as `recsys init` writes.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value: training.epochs=3."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Value in place of the file's: training.epochs=3."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 AsOf = Annotated[
     datetime | None,
-    typer.Option(help="Reject events after this UTC time, as if it were now.", metavar="DATE"),
+    typer.Option(
+        help="UTC time after which events are rejected, as if it were now.", metavar="DATE"
+    ),
 ]
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def fetch(
-    name: Annotated[str, typer.Argument(help="Such as movielens-100k.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
+    name: Annotated[str, typer.Argument(help="Name of the data set, such as movielens-100k.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to create.")],
 ) -> None:
     """Download a public data set into the log layout."""
     from pipelines.datasets.fetch import fetch as fetch_data
@@ -50,15 +54,16 @@ def fetch(
     fetch_data(name, output, progress().print)
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def generate(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to make.")],
-    events: Annotated[int, typer.Option(help="Rows of the log.", min=1)],
-    items: Annotated[int, typer.Option(help="Of the catalogue.", min=1)],
-    queries: Annotated[int, typer.Option(help="That the events are of.", min=1)],
-    seed: Annotated[int, typer.Option(help="Another one is another log.", min=0)] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to create.")],
+    events: Annotated[int, typer.Option(help="Number of events.", min=1)],
+    items: Annotated[int, typer.Option(help="Number of items.", min=1)],
+    queries: Annotated[int, typer.Option(help="Number of distinct queries (users).", min=1)],
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
     by_date: Annotated[
-        bool, typer.Option("--by-date", help="Events of a day in events/date=YYYY-MM-DD/.")
+        bool,
+        typer.Option("--by-date", help="Write a directory for each day: events/date=YYYY-MM-DD/."),
     ] = False,
 ) -> None:
     """Write a synthetic log of any size, for benchmarks and trials."""
@@ -75,19 +80,21 @@ def generate(
     )
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def init(
-    events: Annotated[str, typer.Option(help="Parquet file, directory, glob or URL.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The YAML file to write.")],
+    events: Annotated[
+        str, typer.Option(help="Log of events: Parquet file, directory, glob or URL.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="YAML file to write.")],
     items: Annotated[str | None, typer.Option(help="Items and their features.")] = None,
     queries: Annotated[str | None, typer.Option(help="Queries and their features.")] = None,
     split: Annotated[
         Literal["leave_last_out", "random_hash"] | None,
-        typer.Option(help="Instead of the split that the log suggests."),
+        typer.Option(help="Split in place of the one that the log suggests."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
-    """Look at a log and write a configuration that fits it, with the reasons."""
+    """Profile a log and write a configuration that fits it, with the reason for each choice."""
     from recsys.autoconfig.init import init_config
 
     config = init_config(events, items, queries, output, split=split, overwrite=overwrite)
@@ -99,14 +106,14 @@ def init(
     print(f"next: recsys run {output}")
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def prepare(
     config: ConfigPath,
     overrides: Overrides = None,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Logs to examples, item and query tables, vocabularies and statistics."""
+    """Turn logs into examples, item and query tables, vocabularies and statistics."""
     from recsys.config.load import load_config
     from recsys.stages.prepare import prepare as prepare_stage
 
@@ -115,18 +122,18 @@ def prepare(
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def forget(
     config: ConfigPath,
     query_id: Annotated[
-        list[str] | None, typer.Option("--query-id", help="Whom to forget; repeatable.")
+        list[str] | None, typer.Option("--query-id", help="Query id to forget; repeatable.")
     ] = None,
     item_id: Annotated[
-        list[str] | None, typer.Option("--item-id", help="What to forget; repeatable.")
+        list[str] | None, typer.Option("--item-id", help="Item id to forget; repeatable.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Drop all rows of some queries or items from the next `prepare` on."""
+    """Remove queries or items from all later runs of `prepare`."""
     from recsys.config.load import load_config
     from recsys.stages.prepare import forget as forget_ids
 
@@ -136,9 +143,9 @@ def forget(
     print(f"next: recsys run {config}, and recsys materialize where there is a feature store")
 
 
-@app.command()
+@app.command(rich_help_panel="Data")
 def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Prepared data to the feature store: snapshots, and the latest features for serving."""
+    """Load the feature store: snapshots, and the latest features for serving."""
     from recsys.config.load import load_config
     from recsys.stages.materialize import materialize as materialize_stage
 
@@ -147,9 +154,9 @@ def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Examples to the best checkpoint, tracked in MLflow."""
+    """Train to the best checkpoint, tracked in MLflow; resumes after a kill."""
     from recsys.config.load import load_config
     from recsys.stages.train import train as train_stage
 
@@ -158,9 +165,9 @@ def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Compare a configuration with the trained model: what fits, and what `train` would do."""
+    """Check whether the trained model can be continued under a changed configuration."""
     from recsys.checkpoint.doctor import diagnose, print_diagnosis
     from recsys.config.load import load_config
 
@@ -173,18 +180,21 @@ def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fa
         sys.exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def tune(
     config: ConfigPath,
     trials: Annotated[
-        int | None, typer.Option(help="Settings to try; ask for more to go on.", min=1)
+        int | None,
+        typer.Option(help="Number of settings to try; more extend a finished search.", min=1),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Of searching, at most.")] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at a time.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit in minutes.")] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(help="Number of trials at a time.", min=1)
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search for better settings by validation: Optuna and early stopping on Ray Tune."""
+    """Search for better settings on the validation split; resumable."""
     from recsys.config.load import load_config
     from recsys.tuning.tune import tune as tune_stage
 
@@ -200,26 +210,30 @@ def tune(
     print(f"next: recsys run {result.config}")
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def plan(
     config: ConfigPath,
-    world_size: Annotated[int, typer.Option(help="Ranks in all.", min=1)],
-    device: Annotated[str, typer.Option(help="cuda or cpu.", metavar="DEVICE")] = "cuda",
-    hbm_gib: Annotated[float, typer.Option(help="Memory of each GPU.", min=0)] = 80.0,
+    world_size: Annotated[int, typer.Option(help="Number of ranks.", min=1)],
+    device: Annotated[
+        str, typer.Option(help="Device of the ranks: cuda or cpu.", metavar="DEVICE")
+    ] = "cuda",
+    hbm_gib: Annotated[float, typer.Option(help="Memory of each GPU in GiB.", min=0)] = 80.0,
     ddr_gib: Annotated[
-        float, typer.Option(help="A machine's memory, for each of its ranks.", min=0)
+        float, typer.Option(help="Main memory for each rank in GiB.", min=0)
     ] = 128.0,
     local_world_size: Annotated[
-        int | None, typer.Option(help="Ranks of a machine; all of up to 8.", min=1)
+        int | None, typer.Option(help="Number of ranks of a machine; else all, up to 8.", min=1)
     ] = None,
     rows: Annotated[
         list[str] | None,
-        typer.Option(metavar="FEATURE=ROWS", help="Of a table in the future; repeatable."),
+        typer.Option(
+            metavar="FEATURE=ROWS", help="Rows of a feature's table in the future; repeatable."
+        ),
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Shard the tables on paper: placement, memory and time of ranks that are not there."""
+    """Plan the sharding of tables on paper: placement, memory and time of absent hardware."""
     from recsys.config.load import load_config
     from recsys.distributed.hardware_plan import (
         Hardware,
@@ -236,9 +250,9 @@ def plan(
         print(format_hardware_plan(found))
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Exact full-corpus metrics by slice, with confidence intervals and baselines."""
+    """Measure exact full-corpus metrics by slice, with intervals and baselines."""
     from recsys.config.load import load_config
     from recsys.evaluation.results import print_table
     from recsys.stages.evaluate import evaluate as evaluate_stage
@@ -252,24 +266,27 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = 
     print(f"report: {loaded.evaluation_dir / 'report.html'}")
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def compare(
     before: Annotated[
-        str, typer.Argument(metavar="RUN_A", help="Output of an evaluated CONFIG, or MLflow run.")
+        str,
+        typer.Argument(
+            metavar="RUN_A", help="Output of an evaluated CONFIG, or id of an MLflow run."
+        ),
     ],
-    after: Annotated[str, typer.Argument(metavar="RUN_B", help="What may replace it.")],
+    after: Annotated[str, typer.Argument(metavar="RUN_B", help="Run that may replace it.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Directory for a page and JSON.")
+        Path | None, typer.Option("-o", "--output", help="Directory for the report and JSON.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Of the verdict.")] = "recall@50",
-    level: Annotated[float, typer.Option(help="Of significance.", min=0.0, max=1.0)] = 0.05,
+    metric: Annotated[str, typer.Option(help="Metric of the verdict.")] = "recall@50",
+    level: Annotated[float, typer.Option(help="Significance level.", min=0.0, max=1.0)] = 0.05,
     gate: Annotated[
         bool,
-        typer.Option("--gate", help="Exit with 3 unless B is safe to put in use."),
+        typer.Option("--gate", help="Exit with status 3 unless B is safe to put into use."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Whether one evaluated run is better than another, for whom, and how sure that is."""
+    """Test whether run B is better than run A, for which items, and how surely."""
     from recsys.comparison.compare import PAGE
     from recsys.comparison.compare import compare as compare_runs
 
@@ -284,20 +301,23 @@ def compare(
         raise typer.Exit(3)
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def dashboard(
     tracking_uri: Annotated[
         str | None,
-        typer.Option(help="Of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db near here."),
+        typer.Option(help="URI of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65_535)] = 8050,
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65_535)] = 8050,
     run: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Write one file of this MLflow run instead.")
+        str | None,
+        typer.Option(metavar="RUN", help="MLflow run to write as one file, in place of a server."),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Of --run.")] = Path("run.html"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="File of --run.")] = Path(
+        "run.html"
+    ),
 ) -> None:
-    """The evaluation dashboard in a browser, over all runs of an MLflow store."""
+    """Show all runs of an MLflow store in a browser."""
     from recsys.dashboard.app import export as export_run
     from recsys.dashboard.app import serve as serve_dashboard
 
@@ -308,7 +328,7 @@ def dashboard(
         print(f"wrote {output}")
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Compare objectives, or any arms, over label fractions and seeds; resumable."""
     from recsys.config.load import load_config
@@ -324,14 +344,18 @@ def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fal
     print(f"report: {loaded.study_dir / 'study.html'}")
 
 
-@app.command()
+# Commands of added applications follow the application's own, so that Operate comes last.
+operations = typer.Typer(add_completion=False)
+
+
+@operations.command(rich_help_panel="Operate")
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare, train, evaluate and export; what is already done is skipped."""
+    """Prepare, train, evaluate and export; skip what is up to date."""
     from recsys.config.load import load_config
     from serving.job import print_summary
     from serving.job import run as run_job
@@ -344,12 +368,12 @@ def run(
         print_summary(loaded, result, Console())
 
 
-# Those of the bundle come last in the help.
 app.add_typer(serving_app)
+app.add_typer(operations)
 
 
 def main() -> None:
-    """The `recsys` command; a mistake of the user's is one sentence and exit status 1."""
+    """Runs the `recsys` command; a mistake of the user's is one sentence and exit status 1."""
     try:
         app()
     except UserError as error:

@@ -23,7 +23,7 @@ TrackingUri = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel="Serve")
 def export(
     config: Annotated[
         Path | None,
@@ -86,7 +86,7 @@ def export(
         print(f"bundle: {loaded.bundle_dir}")
 
 
-@app.command()
+@app.command(rich_help_panel="Serve")
 def query(
     bundle: Bundle,
     query_id: Annotated[str, typer.Option(help="Id of the query to recommend to.")],
@@ -117,7 +117,7 @@ def query(
         print_recommendations(answer, recommender.liked(query_id, k), Console())
 
 
-@app.command()
+@app.command(rich_help_panel="Serve")
 def recommend(
     bundle: Bundle,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
@@ -155,7 +155,7 @@ def recommend(
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command()
+@app.command(rich_help_panel="Operate")
 def update(
     bundle: Bundle,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new bundle.")],
@@ -186,7 +186,7 @@ def update(
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command()
+@app.command(rich_help_panel="Serve")
 def vectors(
     bundle: Bundle,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
@@ -207,7 +207,7 @@ def vectors(
         print(f"{manifest.items:,} vectors of {manifest.dim} numbers in {output}")
 
 
-@app.command()
+@app.command(rich_help_panel="Serve")
 def serve(
     bundle: Annotated[
         str,
@@ -254,7 +254,7 @@ def serve(
     serve_bundle(settings, host=host, port=port, replicas=replicas)
 
 
-@app.command("ab-report")
+@app.command("ab-report", rich_help_panel="Operate")
 def ab_report(
     log: Annotated[Path, typer.Argument(help="Directory of `recsys serve --log`.")],
     events: Annotated[
@@ -293,7 +293,7 @@ def ab_report(
         print(f"report: {output / PAGE}")
 
 
-@app.command()
+@app.command(rich_help_panel="Operate")
 def promote(
     name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     version: Annotated[str | None, typer.Option(help="Version; else the challenger.")] = None,
@@ -305,7 +305,7 @@ def promote(
     print(promote_version(name, version=version, tracking_uri=tracking_uri).sentence())
 
 
-@app.command()
+@app.command(rich_help_panel="Operate")
 def rollback(
     name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     tracking_uri: TrackingUri = None,

@@ -1,7 +1,7 @@
-"""Which columns of the events, and what of their time, could be features of the context.
+"""Proposals of context features: columns of the events, and parts of their time.
 
 They are only proposed: no column tells whether its value is known when a query is asked, or comes
-out afterwards and tells the answer.
+out afterwards and gives the answer away.
 """
 
 import re
@@ -11,14 +11,14 @@ from feature_store.kinds import ContextFeature, IdFeature, PositionFeature, Time
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 from recsys.autoconfig.features import choose, words_of
 from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 
-# Words of the names of ranks.
+# Words in names of columns that hold a rank.
 _POSITION = re.compile("pos|position|rank|slot")
-# Of what only the answer says, and of what kind of event it was.
+# Words in names of columns that are known only afterwards, or that hold the kind of event.
 _OUTCOME = re.compile(
     "action|behaviou?r|bought|click(ed|s)?|complet(ed|ion)|conversion|converted|duration|dwell"
     "|event|feedback|label|liked?|outcome|purchased?|rating|response|revenue|score|target|type"
@@ -29,7 +29,7 @@ _PROPOSED = 10
 
 @dataclass(frozen=True)
 class Proposed:
-    """A feature and the figures that led to it."""
+    """A proposed feature, and the figures that led to it."""
 
     feature: ContextFeature
     why: str
@@ -38,11 +38,11 @@ class Proposed:
 def propose_context(
     events: ParquetTable, roles: Roles, profile: EventsProfile, split: SplitChoice
 ) -> list[Proposed]:
-    """Columns that have no other meaning, in the order of the file, and then the time."""
+    """Proposes columns without another role, in the order of the file, then parts of the time."""
     taken = (roles.query, roles.item, roles.timestamp, roles.rating, roles.weight, roles.split)
-    found: list[Proposed] = []
+    proposed: list[Proposed] = []
     for name in events.schema.names:
-        # A directory's date is never seen again.
+        # No later event has a directory's date.
         if name in taken or name in events.partition or _any_word(name, _OUTCOME):
             continue
         choice = choose(profile_column(events, name))
@@ -51,14 +51,14 @@ def propose_context(
         feature: ContextFeature = choice.feature
         if feature.kind == "categorical" and _any_word(name, _POSITION):
             feature = PositionFeature(name=name, dim=feature.dim)
-        found.append(Proposed(feature, choice.why))
+        proposed.append(Proposed(feature, choice.why))
     has_clock = profile.time is not None and profile.time.clock is not None
     is_known = has_clock and split.timestamp is not None
-    return [*found[:_PROPOSED], *(_times(events, split) if is_known else [])]
+    return [*proposed[:_PROPOSED], *(_times(events, split) if is_known else [])]
 
 
 def _times(events: ParquetTable, split: SplitChoice) -> list[Proposed]:
-    """Features of the time, under names that no column has."""
+    """Proposes features of the time, under names that no column has."""
     parts = [
         TimeFeature(name=_free("hour", events), dim=rules.embedding_dim(24), part="hour"),
         TimeFeature(name=_free("weekday", events), dim=rules.embedding_dim(7), part="weekday"),

@@ -1,19 +1,22 @@
-"""The configuration that `recsys init` writes: its sections, and the reason for each choice."""
+"""Document that `recsys init` writes: its sections, and the reason for each choice."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from feature_store.core.settings import Settings
 from feature_store.kinds import AnyFeature
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 from recsys.autoconfig.context import Proposed
 from recsys.autoconfig.features import Choice, features_of, number
 from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
 from recsys.config.loss import LossConfig
+from recsys.config.model import ModelConfig
 from recsys.config.ssl import CorrelatedMasking
 from recsys.config.training import TrainingConfig
 from recsys.config.yaml_writer import Entry, Note, Proposal, Row, Section, Setting, scalar
@@ -23,14 +26,14 @@ _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found out about a log.
+    """Figures and choices about a log, from which the document is written.
 
     Args:
-        name: Of the data, for the output and the experiment.
-        paths: Of events, items and queries, relative to the configuration.
-        context: Features that could be of use.
-        repeated_ids: Rows of items and of queries whose id occurs before.
-        rating_range: Smallest and largest rating, where there is a rating.
+        name: Name of the data, for the output and the experiment.
+        paths: Paths of events, items and queries, relative to the configuration.
+        context: Proposed context features.
+        repeated_ids: Number of rows of items and of queries that repeat an id.
+        rating_range: Smallest and largest rating; None without ratings.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Findings:
 
 
 def document(found: Findings) -> list[Entry]:
-    """The whole configuration, from top to bottom."""
+    """Returns the entries of the whole document, from top to bottom."""
     return [
         *_header(found),
         Setting("output", f"runs/{found.name}", "what the stages write"),
@@ -226,7 +229,7 @@ def _side(side: str, choices: list[Choice]) -> list[Entry]:
 
 
 def _context(found: Findings) -> list[Entry]:
-    """Commented out: whether a value is known beforehand, only the reader knows."""
+    """Proposes a context as comments, for only the reader knows what is known beforehand."""
     if not found.context:
         return []
     text = (
@@ -253,9 +256,9 @@ def _model(found: Findings) -> list[Entry]:
         encoders.append(Row({"kind": "last"}, "its last item"))
     return [
         Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
-        Setting("item_tower", tower, "widths of hidden layers"),
-        Setting("query_tower", tower),
-        Setting("residual", True, "with a linear way past them, which generalises to the tail"),
+        _described(ModelConfig, "item_tower", tower),
+        _described(ModelConfig, "query_tower", tower),
+        _described(ModelConfig, "residual", True),
         Section("history", encoders),
         Setting("dropout", rules.dropout(size), f"about {size.training_events:,} training events"),
     ]
@@ -264,17 +267,18 @@ def _model(found: Findings) -> list[Entry]:
 def _loss(found: Findings) -> list[Entry]:
     loss, others = LossConfig(), found.split.history.kind == "others"
     id_dropout = rules.id_dropout(len(features_of(found.item_choices)))
-    why_id = "how often a positive hides its id, so that new items work"
     temperature = rules.TEMPERATURE_OF_OTHERS if others else loss.temperature
     return [
         Setting("temperature", temperature, "lower: sharper; tune it first"),
         Setting("candidates", {"kind": "mixed"}, "the batch's and as many drawn from all items"),
         Setting("logq", {"strength": loss.logq.strength}, "lower: more of the tail"),
-        Setting("id_dropout", id_dropout, why_id if id_dropout else "items have only their id"),
-        Setting(
+        _described(LossConfig, "id_dropout", id_dropout)
+        if id_dropout
+        else Setting("id_dropout", id_dropout, "items have only their id"),
+        _described(
+            LossConfig,
             "history_dropout",
             rules.OTHERS_HISTORY_DROPOUT if others else loss.history_dropout,
-            "how often a history item is left out; others overfits without" if others else "",
         ),
     ]
 
@@ -292,8 +296,8 @@ def _ssl(found: Findings) -> list[Entry]:
             ssl.alpha,
             "its weight in the loss; where events are few, 1 may find more of the tail",
         ),
-        Setting("temperature", ssl.temperature),
-        Setting("value_dropout", ssl.value_dropout, "of each value of a multi-valued feature"),
+        _described(CorrelatedMasking, "temperature", ssl.temperature),
+        _described(CorrelatedMasking, "value_dropout", ssl.value_dropout),
     ]
 
 
@@ -303,12 +307,17 @@ def _training(found: Findings) -> list[Entry]:
     sparse, dense = rules.learning_rates(size)
     return [
         Setting("ray", {"workers": rules.RAY_WORKERS} if on_ray else None, _why_ray(on_ray)),
-        Setting("batch_size", rules.batch_size(size), "examples a step, over all workers"),
-        Setting("epochs", rules.epochs(size), "at most"),
-        Setting("patience", defaults.patience, "validations without gain before it stops"),
-        Setting("sparse_learning_rate", sparse, "of the embedding tables"),
-        Setting("dense_learning_rate", dense, "of the towers"),
-        Setting("weight_decay", rules.weight_decay(size), "of the towers"),
+        *(
+            _described(TrainingConfig, key, value)
+            for key, value in {
+                "batch_size": rules.batch_size(size),
+                "epochs": rules.epochs(size),
+                "patience": defaults.patience,
+                "sparse_learning_rate": sparse,
+                "dense_learning_rate": dense,
+                "weight_decay": rules.weight_decay(size),
+            }.items()
+        ),
     ]
 
 
@@ -320,5 +329,12 @@ def _why_ray(on_ray: bool) -> str:
 
 
 def _evaluation() -> list[Entry]:
-    metric = EvaluationConfig().select_by
-    return [Setting("select_by", metric, "the validation metric that picks the best checkpoint")]
+    return [_described(EvaluationConfig, "select_by", EvaluationConfig().select_by)]
+
+
+def _described(section: type[Settings], key: str, value: Any) -> Setting:
+    """Comments on a value by the beginning of its description in `recsys/config`."""
+    description = section.model_fields[key].description
+    assert description is not None
+    beginning = re.split(r"[.;:] |\.$", description)[0]
+    return Setting(key, value, beginning[0].lower() + beginning[1:])

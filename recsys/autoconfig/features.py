@@ -1,4 +1,4 @@
-"""Which kind of feature a column becomes, and why."""
+"""Choice of the kind of feature that a column becomes, and the reason."""
 
 import math
 import re
@@ -17,11 +17,11 @@ from feature_store.kinds import (
 )
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import ColumnProfile, NumberSummary, TokenCounts, profile_column
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 
-# Last words of the names of text, though it may repeat.
+# Last words in names of columns that hold text, even where it repeats.
 _TITLES = (["title"], ["headline"], ["description"], ["summary"])
-# Numbers that name things: with these as a word of the column's name they are categories.
+# Words in names of columns whose numbers name things, and so are categories.
 _CODE_WORD = re.compile(
     "brand|categor(y|ies)|class|cluster|codes?|cohort|decade|genre|group|id|kind|label|month|postal"
     "|postcode|region|segment|status|type|weekday|year|zip|zipcode"
@@ -30,10 +30,12 @@ _CODE_WORD = re.compile(
 
 @dataclass(frozen=True)
 class Choice:
-    """A column and the feature it becomes; None: it is left out.
+    """A column, and the feature that it becomes.
 
     Args:
-        why: The figures that led to it.
+        name: Name of the column.
+        feature: Feature; None: the column is left out.
+        why: Figures that led to the choice.
     """
 
     name: str
@@ -42,18 +44,18 @@ class Choice:
 
 
 def choose_features(table: ParquetTable, id_column: str) -> list[Choice]:
-    """A choice for every column of items or queries but the id, in the order of the file."""
+    """Chooses for every column of items or queries but the id, in the order of the file."""
     names = [name for name in table.schema.names if name != id_column]
     return [choose(profile_column(table, name)) for name in names]
 
 
 def id_choice(name: str, rows: int, why: str, smallest: int = rules.SMALLEST_DIM) -> Choice:
-    """The id as a feature."""
+    """Returns the id as a feature."""
     return Choice(name, IdFeature(name=name, dim=rules.embedding_dim(rows, smallest)), why)
 
 
 def choose(column: ColumnProfile) -> Choice:
-    """The feature that a column becomes."""
+    """Chooses the feature that a column becomes."""
     if not column.name:
         return Choice(column.name, None, "a column without a name")
     if not column.present or column.type == "null":
@@ -97,11 +99,11 @@ def _choose_number(column: ColumnProfile) -> Choice:
 
 
 def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
-    """The scaling, where it is not the default, and the reason.
+    """Returns the scaling, where it is not the default, and the reason.
 
-    Ranks bound what is skewed in any way, but distances within it are lost: a logarithm that mends
-    the skewness keeps them. It does not mend shares far below 1, numbers that are mostly 0, and
-    long tails on the lower side.
+    Ranks bound numbers of any skewness, but lose the distances between them. A logarithm keeps
+    them, where it removes the skewness: not for fractions far below 1, for numbers that are mostly
+    0, nor for long tails on the lower side.
     """
     smallest = max(numbers.smallest, 1.0)
     magnitudes = math.log10(max(numbers.largest, smallest) / smallest)
@@ -174,7 +176,7 @@ def _text(column: ColumnProfile, words: TokenCounts, is_joined: bool) -> Choice:
 
 
 def _key(column: ColumnProfile, values: TokenCounts) -> Choice | None:
-    """A column that tells rows apart and nothing more."""
+    """Leaves out a column that tells rows apart and nothing more; None: it is no such key."""
     if values.seen < rules.KEY_FROM * column.present or values.seen < rules.SMALLEST_DIM:
         return None
     return Choice(
@@ -195,12 +197,12 @@ def _is_named_like_code(name: str) -> bool:
 
 
 def words_of(name: str) -> list[str]:
-    """`movieTitle` and `movie_title` are movie and title."""
+    """Splits a name into words: `movieTitle` and `movie_title` are movie and title."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
 
 
 def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:
-    """How tokens are encoded (dim, and what differs from the defaults), and the reason."""
+    """Returns the settings of tokens (dim, and those that are not defaults), and the reason."""
     if values.distinct > rules.HASHED_FROM:
         return {"dim": rules.LARGEST_DIM, "hash_buckets": rules.HASH_BUCKETS}, ", hashed"
     kept, keys, why = values.distinct, {}, ""
@@ -215,25 +217,25 @@ def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:
 
 
 def count(values: TokenCounts, noun: str) -> str:
-    """Such as `18 values`, or `about 1,200,000 values` where that is an estimate."""
+    """Formats a count: `18 values`, or `about 1,200,000 values` where it is an estimate."""
     if values.distinct != values.seen:
         return f"about {_rounded(values.distinct):,} {noun}s"
     return f"{values.distinct:,} {noun}s"
 
 
 def _rounded(estimate: int) -> int:
-    """To two digits: an estimate has no more."""
+    """Rounds an estimate to two digits, for it has no more."""
     return int(float(f"{estimate:.1e}"))
 
 
 def number(value: float) -> str:
-    """A number as a reader wants it."""
+    """Formats a number for a reader."""
     is_long = value == round(value) or abs(value) >= 1_000
     return f"{value:,.0f}" if is_long and abs(value) < 1e15 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:
-    """A share; only all is 100 % and only nothing is 0 %."""
+    """Formats a fraction; only all is 100 % and only nothing is 0 %."""
     if 0 < share < 1:
         return f"{min(max(100 * share, 0.1), 99.9):.{0 if 0.01 <= share <= 0.985 else 1}f} %"
     return f"{100 * share:.0f} %"
@@ -246,5 +248,5 @@ def _filled(column: ColumnProfile) -> str:
 
 
 def features_of(choices: Iterable[Choice]) -> tuple[Feature, ...]:
-    """The features that were chosen, without the columns left out."""
+    """Returns the chosen features, without the columns that are left out."""
     return tuple(choice.feature for choice in choices if choice.feature is not None)

@@ -1,4 +1,4 @@
-"""`recsys init`: looks at a log and writes a configuration that fits it, with the reasons."""
+"""`recsys init`: profiles a log and writes a configuration that fits it, with the reasons."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from pipelines.logs.sampling import ParquetTable, open_table
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile, profile_events
 from pipelines.urls import is_url, shown
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
@@ -25,7 +25,7 @@ from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
 from recsys.config.yaml_writer import render
 
-# Names of a file or directory of events that say nothing about the data.
+# Names of files and directories that every log may have, and so no names of data.
 _PLAIN_NAMES = set(
     [
         "events",
@@ -57,10 +57,10 @@ def init_config(
 
     Args:
         events: Parquet file, directory, glob or URL.
-        items: The same for items and their features, if there are any.
-        queries: The same for queries.
-        output: The YAML file to write; paths in it are relative to its directory.
-        split: Instead of the one that the evidence suggests.
+        items: Parquet of items and their features, if there is any.
+        queries: Parquet of queries and their features, if there is any.
+        output: YAML file to write; paths in it are relative to its directory.
+        split: Split in place of the one that the evidence suggests.
         overwrite: Whether an existing file is replaced.
 
     Returns:
@@ -87,7 +87,15 @@ def find_out(
     directory: Path,
     wanted_split: WantedSplit | None = None,
 ) -> Findings:
-    """Everything that the configuration depends on; `directory` is where it will be."""
+    """Profiles the log and chooses all that the configuration holds.
+
+    Args:
+        events: Parquet file, directory, glob or URL.
+        items: Parquet of items, if there is any.
+        queries: Parquet of queries, if there is any.
+        directory: Directory that the configuration will be in.
+        wanted_split: Split in place of the one that the evidence suggests.
+    """
     paths = {"events": events, "items": items, "queries": queries}
     events_table = open_table(events, "events")
     items_table = open_table(items, "items") if items is not None else None
@@ -163,7 +171,7 @@ def _rating_range(events: ParquetTable, roles: Roles) -> tuple[float, float] | N
 
 
 def relative_path(path: str, directory: Path) -> str:
-    """The path as seen from a directory; a URL stays as it is."""
+    """Returns a path as seen from a directory; a URL stays as it is."""
     if is_url(path):
         return path
     lexical = os.path.relpath(path, directory)
@@ -175,7 +183,7 @@ def relative_path(path: str, directory: Path) -> str:
 
 
 def data_name(events: str) -> str:
-    """A name for the data: of its directory, without what every log is called."""
+    """Returns a name for the data: the nearest directory whose name is not that of any log."""
     parts = re.split(r"[/\\]", shown(events) if is_url(events) else os.path.abspath(events))
     for part in reversed([part for part in parts if part and not re.search(r"[*?\[\]=:]", part)]):
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", part.removesuffix(".parquet")).strip(".-_")

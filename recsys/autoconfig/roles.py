@@ -1,4 +1,4 @@
-"""Which column of the log is what: by its name, and where names fail by its content."""
+"""Roles of the log's columns: by their names, and where names fail by their contents."""
 
 import re
 from collections.abc import Iterable
@@ -43,10 +43,17 @@ _UNIQUE_FROM, _CONTAINED_FROM = 0.95, 0.5
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns of the log.
+    """Columns of the log by role.
 
     Args:
-        guesses: By role, why a column without a known name was taken, or a known name was not.
+        query: Column of query ids.
+        item: Column of item ids.
+        timestamp: Column of timestamps.
+        unit: Unit of integer timestamps.
+        rating: Column of ratings.
+        weight: Column of weights.
+        split: Column that says which split an event belongs to.
+        guesses: Reasons by role: a column without a known name was taken, or a known name was not.
     """
 
     query: str
@@ -86,24 +93,24 @@ def find_roles(
 
 
 def normalised(name: str) -> str:
-    """A name without case and punctuation: `User_ID` and `userId` are the same."""
+    """Removes case and punctuation from a name: `User_ID` and `userId` are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _named(columns: Iterable[str], names: str) -> list[str]:
-    """The columns that have one of the names, the most preferred first.
+    """Returns the columns that have one of the names, the most preferred first.
 
     A column inside others, such as `payload.user.id`, also has the names `user.id` and `id`.
     """
     order = names.split()
-    places: dict[str, tuple[int, int]] = {}
+    preference: dict[str, tuple[int, int]] = {}
     for name in columns:
         parts = name.split(".")
         known = [normalised(".".join(parts[depth:])) for depth in range(len(parts))]
-        found = [(depth, order.index(k)) for depth, k in enumerate(known) if k in order]
-        if found:
-            places[name] = found[0]
-    return sorted(places, key=lambda name: places[name])
+        matches = [(depth, order.index(k)) for depth, k in enumerate(known) if k in order]
+        if matches:
+            preference[name] = matches[0]
+    return sorted(preference, key=lambda name: preference[name])
 
 
 def _can_be_id(table: ParquetTable, name: str) -> bool:
@@ -118,7 +125,7 @@ def _find_id(
     taken: list[str],
     guesses: dict[str, str],
 ) -> str | None:
-    """The id of one side; None where only what is left over can tell."""
+    """Finds the id of one side; None where only the columns left over can tell."""
     possible = [n for n in events.schema.names if n not in taken and _can_be_id(events, n)]
     by_name = _named(possible, _ID_NAMES[side])
     if not by_name:
@@ -169,7 +176,7 @@ def _no_such_id(side: Side, table: ParquetTable, name: str) -> UserError:
 
 
 def _ids(table: ParquetTable, name: str, max_rows: int | None = None) -> tuple[pa.Array, float]:
-    """Ids as strings, and the share of the table that was read."""
+    """Reads ids as strings, and returns the fraction of the table that was read."""
     array, exact = table.read(name, max_rows) if max_rows else table.read(name)
     share = 1.0 if exact else len(array) / max(1, table.rows)
     return id_strings(array.drop_null()), share
@@ -195,7 +202,7 @@ def _check_overlap(side: Side, events: ParquetTable, table: ParquetTable, name: 
 def _best_match(
     events: ParquetTable, columns: list[str], table: ParquetTable
 ) -> tuple[str, str] | None:
-    """The pair of an events column and a column without repeats that share the most values."""
+    """Finds the column of the events and the unique column that share the most values."""
     keys = {
         name: _ids(table, name)
         for name in table.schema.names
@@ -235,9 +242,9 @@ def _find_timestamp(
     # The date of a directory is coarser than any time inside its files.
     inside = [name for name in free if name not in events.partition]
     for names in (inside, [name for name in free if name in events.partition]):
-        found = _timestamp_among(events, names, guesses)
-        if found is not None:
-            return found
+        timestamp = _timestamp_among(events, names, guesses)
+        if timestamp is not None:
+            return timestamp
     return None, "s"
 
 
@@ -265,7 +272,7 @@ def _timestamp_among(
 
 
 def _microseconds(events: ParquetTable, name: str) -> tuple[np.ndarray, Unit] | None:
-    """Some times of a column and their unit, or None where it holds no times."""
+    """Reads some times of a column and their unit; None where it holds no times."""
     kind = events.schema.field(name).type
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return None
@@ -288,7 +295,7 @@ def _find_number(events: ParquetTable, free: list[str], names: str) -> str | Non
 
 
 def _find_split(events: ParquetTable, free: list[str]) -> str | None:
-    """A column that says which part an event belongs to; all three must be there."""
+    """Finds the column that says which split an event belongs to; it must hold all three."""
     for name in _named(free, _SPLIT_NAMES):
         if pa.types.is_string(events.schema.field(name).type):
             values = set(pc.unique(events.read(name)[0].drop_null()).to_pylist())

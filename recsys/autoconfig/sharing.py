@@ -1,4 +1,4 @@
-"""Whether queries are items, too, such as pages that link to pages, and so share their tables."""
+"""Sharing of tables where queries are items, too, such as pages that link to pages."""
 
 from typing import Any
 
@@ -8,28 +8,28 @@ import pyarrow.compute as pc
 from feature_store.core.arrow import id_strings
 from feature_store.kinds import Feature, IdFeature, TokenFeature
 from pipelines.logs.sampling import ParquetTable
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 from recsys.autoconfig.features import Choice, percent
 from recsys.autoconfig.roles import Roles
 
 _LOOKED_UP = 20_000
-# What a shared table leaves to its owner.
+# Settings that only the owner of a shared table has.
 _OF_OWNER = {"shares", "dim", "min_count", "max_vocabulary", "hash_buckets"}
 
 
 def queries_are_items(
     events: ParquetTable, items: ParquetTable | None, queries: ParquetTable | None, roles: Roles
 ) -> str | None:
-    """The figure that shows it; None where they are not, or it is not certain.
+    """Returns the figure that shows that queries are items; None where it is not certain.
 
-    Numbers name both a user and a film, so that numbers alone are no sign: then those rows of both
-    tables that have the same id must also have the same values.
+    A number may name both a user and a film, so equal numbers are no sign: then rows of both tables
+    with the same id must also have the same values.
 
     Args:
-        events: The log.
-        items: Its items, if there is a table.
-        queries: Its queries, if there is a table.
-        roles: The columns of the ids.
+        events: Log of events.
+        items: Items, if there is a table.
+        queries: Queries, if there is a table.
+        roles: Columns of the ids.
     """
     used = pc.unique(id_strings(events.read(roles.query, _LOOKED_UP)[0].drop_null()))
     source = items if items is not None else events
@@ -46,7 +46,7 @@ def queries_are_items(
 def sharing(
     item_choices: list[Choice], query_choices: list[Choice], roles: Roles, figure: str
 ) -> list[Choice]:
-    """The queries' choices, of which those with a namesake among the items read its table."""
+    """Returns the queries' choices, where those with a namesake among the items read its table."""
     owners = {choice.name: choice.feature for choice in item_choices}
     own_id = owners[roles.item]
     assert isinstance(own_id, IdFeature)
@@ -68,7 +68,7 @@ def _shared(choice: Choice, owner: Feature | None) -> Choice:
 
 
 def _agree(items: ParquetTable | None, queries: ParquetTable | None, roles: Roles) -> bool:
-    """Whether rows of both tables with the same id also have the same values."""
+    """Returns whether rows of both tables with the same id also have the same values."""
     if items is None or queries is None:
         return False
     shared = set(items.schema.names) & set(queries.schema.names) - {roles.item, roles.query}

@@ -1,4 +1,4 @@
-"""Which split and which history fit a log, and the evidence."""
+"""Choice of the split and the history that fit a log, with the evidence."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ from feature_store.core.errors import UserError
 from pipelines.profile.events import EventsProfile, TimeCut, TimeProfile
 from pipelines.profile.order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
-from recsys.autoconfig import rules as rules
+from recsys.autoconfig import rules
 from recsys.autoconfig.features import number, percent
 from recsys.autoconfig.roles import Roles
 
@@ -19,11 +19,13 @@ class SplitChoice:
     """A split with its history.
 
     Args:
-        timestamp: The column of timestamps; None where they mean nothing.
-        why: The evidence, in whole sentences.
-        why_history: The figures behind the length of a history.
-        training_events: Events that are left for training.
-        training_events_per_query: In the median; None where it is not known.
+        split: Split.
+        history: History.
+        timestamp: Column of timestamps; None where they mean nothing.
+        why: Evidence, in whole sentences.
+        why_history: Figures behind the length of a history.
+        training_events: Number of events left for training.
+        training_events_per_query: Median number of them for each query; None where it is unknown.
     """
 
     split: Split
@@ -35,14 +37,14 @@ class SplitChoice:
     training_events_per_query: float | None
 
 
-# What `recsys init --split` takes; the others need figures of their own, such as a date.
+# Values of `recsys init --split`; other splits need figures of their own, such as a date.
 WantedSplit = Literal["leave_last_out", "random_hash"]
 
 
 def choose_split(
     events: EventsProfile, roles: Roles, wanted: WantedSplit | None = None
 ) -> SplitChoice:
-    """The split that the evidence allows, or the wanted one.
+    """Chooses the split that the evidence allows, or the wanted one.
 
     Raises:
         UserError: The wanted one needs a time, and the log has none.
@@ -86,7 +88,7 @@ def _wanted_split(wanted: WantedSplit, timestamp: str | None) -> tuple[Split, li
 
 
 def _why_meaningless(time: TimeProfile) -> str | None:
-    """Why the order of events says nothing; None where it may."""
+    """Returns why the order of events means nothing; None where it may mean something."""
     if time.by_item >= rules.ITEM_ORDER_FROM:
         return (
             f"The timestamps carry no time: within {percent(time.by_item)} of queries, events are "
@@ -103,7 +105,7 @@ def _why_meaningless(time: TimeProfile) -> str | None:
 
 
 def _why_order_meaningless(order: OrderProfile) -> str | None:
-    """By the neighbours; see `OrderProfile`."""
+    """Returns why by the tests of neighbours; see `OrderProfile`."""
     if order.is_fixed(rules.SAME_ORDER_FROM, rules.ORDER_P):
         return (
             "The timestamps carry no time: where two items are neighbours in several queries "
@@ -126,12 +128,12 @@ def _is_synthetic(time: TimeProfile) -> bool:
 
 
 def _is_cut_usable(cut: TimeCut | None) -> bool:
-    # A bound between the two is all that a sample gives: real time gets the benefit of the doubt.
+    # A sample only bounds the fraction of known queries: real time gets the benefit of the doubt.
     return cut is not None and cut.known_at_most >= rules.KNOWN_QUERIES_FROM
 
 
 def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, list[str]]:
-    """For logs in which at least the order within a query may mean something."""
+    """Chooses for a log in which at least the order within a query may mean something."""
     if _is_synthetic(time):
         why = (
             f"The clock is not real: {percent(time.same_start)} of queries begin at the same time "

@@ -99,6 +99,28 @@ def test_a_bad_configuration_is_one_sentence(command, config_file, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "log"]
 
 
+def test_the_help_shows_every_command_in_its_group(command, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 100)
+    status, out, _ = command("--help")
+    assert status == 0
+    groups = {
+        "Data": ["fetch", "generate", "init", "prepare", "forget", "materialize"],
+        "Train": ["train", "doctor", "tune", "plan"],
+        "Evaluate": ["evaluate", "compare", "dashboard", "study"],
+        "Serve": ["export", "query", "recommend", "vectors", "serve"],
+        "Operate": ["update", "ab-report", "promote", "rollback", "run"],
+    }
+    shown: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        words = line.strip("│╭╮╰╯─ ").split()
+        if line.startswith("╭"):
+            panel = shown.setdefault(" ".join(words), [])
+        elif line.startswith("│ ") and line[2] != " ":
+            panel.append(words[0])
+    assert {name: shown[name] for name in groups} == groups
+    assert list(shown)[-5:] == list(groups)
+
+
 def test_every_public_name_is_there():
     for package in (recsys, serving):
         assert all(callable(getattr(package, name)) for name in package.__all__)

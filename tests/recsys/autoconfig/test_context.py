@@ -27,7 +27,7 @@ def with_circumstances(events: dict[str, Any]) -> dict[str, Any]:
 
 
 def uncommented(text: str) -> str:
-    """With the proposal switched on."""
+    """Returns the document with its proposal switched on."""
     before, _, after = text.partition(f"{PROPOSED}\n")
     lines = [
         line.replace("  # ", "  ", 1) if line.startswith("  #   ") else line

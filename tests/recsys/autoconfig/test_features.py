@@ -1,4 +1,4 @@
-"""Which kind of feature `recsys init` makes of a column."""
+"""Kinds of features that `recsys init` makes of columns."""
 
 import datetime as dt
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.init_logs import init, log
 
 
 def item_features(directory: Path, **columns: Any) -> dict[str, Any]:
-    """The item features that columns of 60 items become, by name."""
+    """Returns the item features that columns of 60 items become, by name."""
     items = {"item_id": list(range(60)), **columns}
     return {f.name: f for f in init(directory, log(), items).features.item}
 

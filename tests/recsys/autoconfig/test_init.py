@@ -135,19 +135,19 @@ def test_time_without_a_common_clock_leaves_the_last_out(tmp_path: Path, times: 
 
 
 def reasons(directory: Path) -> str:
-    """What is written, with the comments on one line each."""
+    """Returns the written document, with each comment on one line."""
     return " ".join((directory / "config.yaml").read_text().replace("#", "").split())
 
 
 def in_phases(events: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every query turns from one group of items to the next after five events."""
+    """Returns events in which each query turns to another group of items after five events."""
     group = events["query_id"] % 6 + np.arange(len(events["query_id"])) // 5 % 2
     return {**events, "item_id": events["item_id"] // 6 + 10 * (group % 6)}
 
 
 @pytest.mark.parametrize("why", ["shuffled", "rotated"])
 def test_order_that_the_neighbours_belie(tmp_path: Path, why: str) -> None:
-    """Shuffled, or an unknown order of the items that begins elsewhere in every query."""
+    """Tests events that are shuffled, or in an order of the items that starts anywhere."""
     events = log(queries=200)
     rng = np.random.default_rng(1)
     key = rng.random(len(events["item_id"]))

@@ -27,7 +27,7 @@ def pages(name: str, shift: int = 0) -> dict[str, object]:
 
 
 def named(columns: dict[str, object]) -> dict[str, object]:
-    """Ids that are names."""
+    """Returns columns whose ids are names."""
     return {
         key: [f"page {i}" for i in values] if key.endswith("_id") else values
         for key, values in columns.items()

@@ -12,7 +12,7 @@ from tests.support.init_logs import START, init, log, write
 
 
 def days(directory: Path, time: bool, items: int = 60) -> str:
-    """The log of `init_logs` by day, with nested ids; `time` says whether it tells the second."""
+    """Writes the log of `init_logs` by day, with nested ids, and with seconds where `time`."""
     table = log(each=20, items=items)
     day = (table["timestamp"] - START) // 86_400
     for number in np.unique(day):
