@@ -1,13 +1,13 @@
 """The quality report as a page; the dashboard shows the same sections of a run."""
 
 from collections.abc import Iterable, Sequence
-from unicodedata import bidirectional
 
 import numpy as np
 
+from pipelines.quality.columns import columns_table, share_cell
 from pipelines.quality.coverage import Coverage
 from pipelines.quality.drift import MIN_ROWS, THRESHOLDS, Drift
-from pipelines.quality.quality import Activity, ColumnQuality, Quality, TableQuality
+from pipelines.quality.quality import Activity, Quality
 from pipelines.reports.format import count_of
 from pipelines.reports.parts import (
     Cell,
@@ -26,7 +26,6 @@ from pipelines.reports.plots import Axis, Graph, Series
 from pipelines.statistics.popularity import Popularity
 
 _UNITS = {"h": "hour", "D": "day", "M": "month", "Y": "year", "1000Y": "millennium"}
-_SHOWN_VALUES = 5
 _TONES: dict[str, Tone] = {"stable": "good", "shifted": "warn", "large shift": "bad"}
 
 
@@ -59,7 +58,7 @@ def quality_sections(quality: Quality) -> list[Section]:
         Section("popularity", "Popularity", _popularity(quality)),
         Section("coverage", "Features", [_coverage(quality.coverage)]),
         *(
-            Section(f"columns-{table.name}", f"Columns of {table.name}", [_columns(table)])
+            Section(f"columns-{table.name}", f"Columns of {table.name}", [columns_table(table)])
             for table in quality.tables
         ),
     ]
@@ -226,7 +225,7 @@ def _slices(quality: Quality) -> Table:
     for name, each in quality.slices.items():
         counts = zip((each.train, each.validation, each.test), totals, strict=True)
         shares = [_share(each.items, items), *(_share(count, total) for count, total in counts)]
-        rows.append([name, f"{each.items:,}", *map(_share_cell, shares)])
+        rows.append([name, f"{each.items:,}", *map(share_cell, shares)])
     return Table(
         "Items by training events",
         ["Slice", "Items", "Of items", "Of training", "Of validation", "Of test"],
@@ -260,7 +259,7 @@ def _coverage(features: Sequence[Coverage]) -> Part:
             [
                 f"{feature.side}.{feature.feature}",
                 feature.kind.replace("_", "-"),
-                *map(_share_cell, shares),
+                *map(share_cell, shares),
                 "-" if unknown is None else f"{unknown:.2%}",
             ]
         )
@@ -275,78 +274,9 @@ def _coverage(features: Sequence[Coverage]) -> Part:
     )
 
 
-def _columns(table: TableQuality) -> Table:
-    rows: list[Cells] = [
-        [
-            Cell(column.name, [column.type]),
-            _numbers(column),
-            _top(column),
-            _share_cell(column.missing),
-            _distinct(column),
-        ]
-        for column in table.columns
-    ]
-    return Table(
-        f"Columns of {table.name}",
-        ["Column", "Values", "Most frequent", "Missing", "Distinct"],
-        rows,
-        note="Kept rows; of events before duplicates are dropped. A value is missing where it is "
-        "null or an empty list. The values of lists are their elements, and of vectors their "
-        "norms.",
-        texts=3,
-    )
-
-
-def _distinct(column: ColumnQuality) -> str | Cell:
-    if column.distinct is None:
-        return "-"
-    error = [f"± {column.distinct_error:.1%}"] if column.distinct_error else []
-    return Cell(f"{column.distinct:,}", error)
-
-
-def _numbers(column: ColumnQuality) -> str | Cell:
-    text, notes = "", []
-    if column.smallest is not None and column.largest is not None:
-        text = f"{_number(column.smallest)} to {_number(column.largest)}"
-        notes.append(f"median {_number(column.quantiles['p50'])}")
-    if column.mean is not None and column.deviation is not None:
-        notes.append(f"mean {column.mean:,.4g}, deviation {column.deviation:,.4g}")
-    if column.values_per_row is not None:
-        notes.append(f"{column.values_per_row:,.1f} values a row")
-    if column.invalid_numbers:
-        notes.append(f"{column.invalid_numbers:,} NaN or infinite")
-    return Cell(text, notes) if text or notes else "-"
-
-
-def _top(column: ColumnQuality) -> str:
-    values = [
-        f"{_isolated(each.value) or '(empty)'} ({each.share:.1%})"
-        for each in column.top[:_SHOWN_VALUES]
-    ]
-    return ", ".join(values) or "-"
-
-
-def _isolated(text: str) -> str:
-    """Keeps a value that is written from right to left from turning what stands around it."""
-    is_turned = any(bidirectional(character) in ("R", "AL", "AN") for character in text)
-    return f"\u2068{text}\u2069" if is_turned else text
-
-
-def _number(value: float | str) -> str:
-    if isinstance(value, str):
-        return value.replace("T", " ")
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}" if abs(value) >= 10_000 else f"{int(value)}"
-    return f"{value:,.4g}"
-
-
 def _minute(time: str | None) -> str:
     """Returns `2024-05-06 07:08`; the times of the manifest are UTC."""
     return "no time" if time is None else time[:16].replace("T", " ")
-
-
-def _share_cell(share: float) -> Cell:
-    return Cell(f"{share:.1%}", share=min(1.0, max(0.0, share)))
 
 
 def _share(some: int, total: int) -> float:

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from xml.etree.ElementTree import tostring
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipelines.reports import svg
 from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, style_of
 from pipelines.reports.parts import Chart, Page
 from pipelines.reports.plots import Bars, Graph
+from pipelines.reports.svg import chart as svg
 
 _HERE = "pipelines.reports"
 
@@ -59,7 +60,7 @@ def environment(package: str) -> Environment:
         undefined=StrictUndefined,
     )
     made.globals["style"] = Markup(style())
-    made.globals["symbols"] = Markup(svg.tostring(svg.symbols(), encoding="unicode"))
+    made.globals["symbols"] = Markup(tostring(svg.symbols(), encoding="unicode"))
     return made
 
 

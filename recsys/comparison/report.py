@@ -6,9 +6,10 @@ from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, S
 from pipelines.reports.plots import Range, Ranges
 from recsys.comparison import statistics
 from recsys.comparison.statistics import Comparison, ExampleQuery
+from recsys.evaluation.metrics import metric_title
 from recsys.evaluation.results import SHOWN
 
-METRIC_TITLES = {**SHOWN, "hit_rate@10": "Hit rate@10", "mrr@10": "MRR@10"}
+METRIC_TITLES = {**SHOWN, **{name: metric_title(name) for name in ("hit_rate@10", "mrr@10")}}
 
 
 def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
@@ -72,7 +73,7 @@ def _forest(comparison: Comparison) -> Chart:
         if row.metric == comparison.metric and row.found.difference is not None
         if row.found.low is not None
     ]
-    title = METRIC_TITLES.get(comparison.metric, comparison.metric)
+    title = metric_title(comparison.metric)
     return Chart(
         f"B minus A in {title}, by group",
         "Right of 0 B is better. Whiskers are 95 % intervals: where one crosses 0, the difference "
@@ -104,7 +105,7 @@ def differences_table(comparison: Comparison) -> Table:
 
 
 def _difference(row: statistics.Row, level: float) -> Row:
-    difference, title = row.found, METRIC_TITLES.get(row.metric, row.metric)
+    difference, title = row.found, metric_title(row.metric)
     if difference.difference is None or difference.low is None or difference.high is None:
         return Row([title, "nothing held out", *["-"] * 6])
     p = row.adjusted_p
