@@ -40,6 +40,7 @@ REVISED: tuple[str, ...] = (
     "tests/contracts/test_bare.py",
     "tests/contracts/test_checkpoint_sharding.py",
     "tests/contracts/test_executors.py",
+    "tests/contracts/test_extending.py",
     "tests/contracts/test_fuzz.py",
     "tests/contracts/test_history_encoders.py",
     "tests/contracts/test_index_kinds.py",

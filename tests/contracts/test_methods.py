@@ -1,7 +1,6 @@
 """Contract of the self-supervised methods: a new one is tested by being listed in `METHODS`."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from tests.support.parity import (
     whole,
 )
 from tests.support.small_batches import config, local_batch, prepared
-from tests.support.ssl_batches import method_of, random_batch
+from tests.support.ssl_batches import assert_padding_has_no_influence
 from tests.support.toy import progress
 
 # Odd, so that a rank of two has padding.
@@ -122,23 +121,7 @@ def test_a_killed_training_equals_one_that_was_not(group, tmp_path: Path, name: 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_padding_has_no_influence(name: str) -> None:
-    settings = config(ssl=SECTIONS[name]).ssl
-    items = torch.tensor([4, 7, 4, 2, 9])
-    method = method_of(settings)
-    batch = random_batch(settings, items)
-    noise = random_batch(settings, torch.full((3,), -1), seed=1)
-    padded = replace(
-        batch,
-        vectors=torch.cat([batch.vectors, noise.vectors], dim=1).requires_grad_(),
-        inputs=torch.cat([batch.inputs, noise.inputs], dim=1).requires_grad_(),
-        items=torch.cat([batch.items, noise.items], dim=1),
-    )
-    loss = method(padded)
-    torch.testing.assert_close(loss, method(batch))
-    read = [tensor for tensor in (padded.vectors, padded.inputs) if tensor.requires_grad]
-    gradients = torch.autograd.grad(loss, read, materialize_grads=True)
-    assert any(gradient[:, : len(items)].any() for gradient in gradients)
-    assert not any(gradient[:, len(items) :].any() for gradient in gradients)
+    assert_padding_has_no_influence(config(ssl=SECTIONS[name]).ssl)
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -1,5 +1,7 @@
 """Sampled items as the self-supervised methods read them, without towers."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,3 +38,23 @@ def random_batch(settings: SslSettings, items: Tensor, seed: int = 0) -> SslBatc
         items=items.expand(shape),
         key=torch.tensor([seed]),
     )
+
+
+def assert_padding_has_no_influence(settings: SslSettings) -> None:
+    """Asserts that rows of padding change neither the loss nor any gradient."""
+    items = torch.tensor([4, 7, 4, 2, 9])
+    batch = random_batch(settings, items)
+    padding = random_batch(settings, torch.full((3,), -1), seed=1)
+    vectors = torch.cat([batch.vectors, padding.vectors], dim=1).requires_grad_()
+    inputs = torch.cat([batch.inputs, padding.inputs], dim=1).requires_grad_()
+    padded = replace(
+        batch,
+        vectors=vectors,
+        inputs=inputs,
+        items=torch.cat([batch.items, padding.items], dim=1),
+    )
+    loss = method_of(settings)(padded)
+    torch.testing.assert_close(loss, method_of(settings)(batch))
+    gradients = torch.autograd.grad(loss, [vectors, inputs], materialize_grads=True)
+    assert any(gradient[:, : len(items)].any() for gradient in gradients)
+    assert not any(gradient[:, len(items) :].any() for gradient in gradients)
