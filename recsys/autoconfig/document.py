@@ -157,7 +157,7 @@ def _timestamp(found: Findings) -> list[Entry]:
     if not kind.startswith(("int", "uint", "float", "double")):
         return [Setting("timestamp", used, guess or kind)]
     unit = found.roles.unit
-    why = f"{_UNITS[unit]} since 1970" if _has_clock(found) else "not known: these are no dates"
+    why = f"{_UNITS[unit]} since 1970" if _has_clock(found) else "unknown: these are not dates"
     return [Setting("timestamp", used, guess), Setting("timestamp_unit", unit, why)]
 
 
@@ -333,7 +333,7 @@ def _evaluation() -> list[Entry]:
 
 
 def _described(section: type[Settings], key: str, value: Any) -> Setting:
-    """Comments on a value by the beginning of its description in `recsys/config`."""
+    """Returns a value with the beginning of its description in `recsys/config` as the comment."""
     description = section.model_fields[key].description
     assert description is not None
     beginning = re.split(r"[.;:] |\.$", description)[0]

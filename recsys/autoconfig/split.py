@@ -76,12 +76,12 @@ def choose_split(
 
 
 def _wanted_split(wanted: WantedSplit, timestamp: str | None) -> tuple[Split, list[str]]:
-    asked = f"Asked for: --split {wanted}."
+    asked = f"As given by --split {wanted}."
     if wanted == "random_hash":
         return RandomHash(), [asked]
     if timestamp is None:
         raise UserError(
-            "--split leave_last_out: the log has no time, so that no event is the last; use "
+            "--split leave_last_out: the log has no time, so no event is the last; use "
             "--split random_hash."
         )
     return LeaveLastOut(), [asked]
@@ -141,7 +141,7 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
         )
     elif time.clock is None:
         why = (
-            "The timestamps are no dates: events of one query can be put in order, and no others. "
+            "The timestamps are not dates: only events of one query can be put in order. "
             f"{_what_order(time.order)}"
         )
     else:
@@ -156,7 +156,7 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
                 "training events."
             )
     if events.whole_queries and events.median < rules.LEAVE_LAST_OUT_EVENTS_FROM:
-        few = f"With {number(events.median)} events of a query (median), its last one is no test."
+        few = f"Queries have {number(events.median)} events (median), too few to hold the last out."
         return RandomHash(), [why, few, _RANDOM]
     last = "So the last event of each query is its test"
     if time.ties >= rules.TIES_WARNED_FROM:

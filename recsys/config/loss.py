@@ -10,9 +10,9 @@ from feature_store.core.settings import Settings
 class TemperatureRange(Settings):
     """Bounds of a learned temperature, and where it starts."""
 
-    low: float = Field(gt=0, description="Lowest temperature.")
-    high: float = Field(gt=0, description="Highest temperature.")
-    start: float = Field(0.07, gt=0, description="Temperature of the first step.")
+    low: float = Field(gt=0, description="Experimental: lowest temperature.")
+    high: float = Field(gt=0, description="Experimental: highest temperature.")
+    start: float = Field(0.07, gt=0, description="Experimental: temperature of the first step.")
 
     @model_validator(mode="after")
     def _start_is_within(self) -> "TemperatureRange":

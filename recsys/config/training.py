@@ -97,7 +97,8 @@ class TrainingConfig(Settings):
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         "rowwise_adagrad",
         description="Optimizer of the tables; rows that a step does not read stay as they are. On "
-        "a CPU, adam keeps a copy of each table on each rank (sharding type data_parallel).",
+        "a CPU, adam keeps a copy of each table on each rank (sharding type data_parallel). sgd is "
+        "experimental.",
     )
     sparse_learning_rate: float = Field(
         0.05,

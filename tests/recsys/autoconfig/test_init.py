@@ -129,7 +129,7 @@ def test_time_without_a_common_clock_leaves_the_last_out(tmp_path: Path, times: 
     config = init(tmp_path, events)
     assert (config.data.split.kind, config.data.history.kind) == ("leave_last_out", "past")
     text = reasons(tmp_path)
-    wanted = {"positions": "no dates", "steps": "not real", "bursts": "only 0 %"}[times]
+    wanted = {"positions": "not dates", "steps": "not real", "bursts": "only 0 %"}[times]
     assert wanted in text
     assert ("looks real" in text) == (times != "bursts")
 
