@@ -251,9 +251,9 @@ def _values(feature: AnyFeature) -> dict[str, Any]:
 def _model(found: Findings) -> list[Entry]:
     size, kind = found.size, found.split.history.kind
     tower = rules.tower(size)
-    encoders: list[Entry] = [Row({"kind": "mean"}, "of a history's items, in any order")]
+    encoders: list[Entry] = [Row({"kind": "mean"}, "mean of a history's items, in any order")]
     if kind == "past":
-        encoders.append(Row({"kind": "last"}, "its last item"))
+        encoders.append(Row({"kind": "last"}, "the last item"))
     return [
         Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
         _described(ModelConfig, "item_tower", tower),
