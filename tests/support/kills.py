@@ -18,10 +18,16 @@ _CHANGES = frozenset(("os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "sq
 _DIED = 77
 _SECONDS = 120
 
-# The server of forks has imported what its children need, and started no thread.
+# The server of forks has imported what its children need, so that each of them starts at once.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["pipelines.materialize.materialize", "pipelines.prepare.prepare", "tests.support.prepare_logs"]
+    [
+        "feast.infra.offline_stores.duckdb",
+        "feast.repo_operations",
+        "pipelines.materialize.materialize",
+        "pipelines.prepare.prepare",
+        "tests.support.prepare_logs",
+    ]
 )
 
 
