@@ -49,6 +49,7 @@ REVISED: tuple[str, ...] = (
     "tests/contracts/test_index_kinds.py",
     "tests/contracts/test_methods.py",
     "tests/contracts/test_parity.py",
+    "tests/contracts/test_sequence_features.py",
     "tests/contracts/test_ssl_training.py",
     "tests/contracts/test_training.py",
     "tests/contracts/test_warm_start.py",
