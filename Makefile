@@ -79,10 +79,11 @@ lint: install ## ruff: rules and formatting
 types: install ## mypy
 	$(BIN)/mypy
 
-# A file of tests is run by one of JOBS processes, each of which may start a Ray of its own: 3 GiB.
+# Tests are run by JOBS processes, each of which may start a Ray of its own: 3 GiB. A process that
+# has none left takes over half of another's.
 JOBS ?= 2
-unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/pipelines/datasets/test_fetch.py for fewer
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/contracts/test_cli.py for fewer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 25 $(ARGS)
 
 format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff format $(PACKAGES) tests
