@@ -1,10 +1,11 @@
-"""What a configuration reaches on its test split, over several seeds.
+"""Test metrics of a configuration over several seeds, beside those of the baselines.
 
 python tests/benchmarks/bench_accuracy.py CONFIG [--seeds 3] [--set KEY=VALUE ...] [--json FILE]
 
-CONFIG is what `recsys init` wrote. The data are prepared once; then each seed is trained in this
-process, its best checkpoint by the validation metric is measured on the test split, and the mean
-over the seeds is printed with the lowest and the highest, beside the baselines, which have no seed.
+CONFIG is a configuration as `recsys init` writes it. The data are prepared once; then each seed is
+trained in this process, its best checkpoint by the validation metric is evaluated on the test
+split, and the mean over the seeds is printed with the lowest and the highest; the baselines do not
+depend on a seed.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def measure(config: Config, seed: int) -> EvaluationResult:
 
 
 def rows_of(results: Sequence[Measured]) -> dict[str, list[float]]:
-    """By metric, the value of each; only those that all have."""
+    """Returns the values of each metric, one per result; drops metrics that a result lacks."""
     found: dict[str, list[Any]] = {}
     for metric in metric_names():
         found[metric] = [result.overall[metric] for result in results]

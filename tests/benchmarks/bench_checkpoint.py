@@ -1,9 +1,9 @@
-"""What asynchronous checkpoints cost: step times with and without them.
+"""Cost of asynchronous checkpoints: step times with and without them.
 
 python tests/benchmarks/bench_checkpoint.py [--megabytes 300] [--steps 50] [--rounds 7]
 
 Trains a model of two tables in this process. A round is two blocks of steps, the second with one
-checkpoint that begins after its first step, so that a machine that others use slows both alike; the
+checkpoint that begins after its first step, so that other load on the machine slows both alike; the
 medians are printed. `while one is written` counts the steps with a checkpoint in flight.
 """
 
@@ -27,13 +27,13 @@ _WARM_STEPS = 10
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures the rounds and prints their medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--megabytes", type=int, default=300, help="of both tables")
+    parser.add_argument("--megabytes", type=int, default=300, help="size of both tables")
     parser.add_argument("--batch-size", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=50, help="of a block")
+    parser.add_argument("--steps", type=int, default=50, help="steps of a block")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of training")
+    parser.add_argument("--threads", type=int, default=1, help="threads of training")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = options.megabytes * 2**20 // (2 * 4 * _DIM)
@@ -42,7 +42,7 @@ def main() -> None:
         toy = ToyTraining(config, rows, _DIM, _WIDTH)
         writer = toy_writer(Path(directory), config)
         toy.train(_WARM_STEPS, options.batch_size)
-        _save(toy, writer)  # The first one takes memory for the copy.
+        _save(toy, writer)  # The first save allocates the memory of the copy.
         writer.wait()
         found = [
             _round(toy, writer, options.batch_size, options.steps) for _ in range(options.rounds)
@@ -59,7 +59,10 @@ def main() -> None:
 def _round(
     toy: ToyTraining, writer: CheckpointWriter, batch_size: int, steps: int
 ) -> tuple[float, float, float, float, float]:
-    """Step without, step while writing, stall, ratio of the steps, ratio of the blocks."""
+    """Returns the seconds of a step without and with a write and of the stall, then two ratios.
+
+    The ratios are those of the two steps and of the two blocks.
+    """
     plain = [_step(toy, batch_size) for _ in range(steps)]
     busy: list[float] = []
     started = time.perf_counter()

@@ -1,8 +1,8 @@
-"""How long pages of the dashboard take, with many runs, items and queries.
+"""Response times of the dashboard's pages, with many runs, items and queries.
 
 python tests/benchmarks/bench_dashboard.py [--runs 1000] [--items 1000000] [--queries 100000]
 
-Invents a store of evaluated runs with 250 metrics and 150 parameters each, one of which has items
+Fills a store with synthetic evaluated runs, 250 metrics and 150 parameters each; one run has items
 and queries. A page's time is that of the server, without the browser's; `first` is after a start,
 `again` the median of 5. The reference is reading the list of runs with MLflow's own client.
 """
@@ -72,7 +72,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _write_runs(uri: str, artifacts: Path, count: int) -> str:
-    """Returns the id of the last one."""
+    """Writes synthetic runs and returns the id of the last one."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("schedule", artifact_location=artifacts.as_uri())
     random = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""Rows a second into ready batches, beside a plain pyarrow scan and what training consumes.
+"""Rows a second of ready batches, beside a plain pyarrow scan and the speed of training.
 
 python tests/benchmarks/bench_loader.py CONFIG [--set key.path=value] [--rounds 5] [--steps 300]
 
 The configuration's data must be prepared. Each round measures everything once, one after the other,
-so that a machine that others use slows all of it down alike; the medians are printed.
+so that other load on the machine slows all of it down alike; the medians are printed.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run, training_plan
 
 _COLUMNS = ["query", "item", "history", "weight"]
-# Until lanes are open and workers are warm.
+# Number of first steps that are not timed: lanes open and workers warm up.
 _WARM_STEPS = 20
 
 
 def scan(prepared: Prepared) -> float:
-    """Rows a second of reading the training examples' columns, a row group at a time."""
+    """Measures rows a second of reading the training examples, a row group at a time."""
     started, rows = time.perf_counter(), 0
     for path in prepared.examples("train"):
         with pq.ParquetFile(path) as parquet:
@@ -50,14 +50,14 @@ def scan(prepared: Prepared) -> float:
 
 
 def read(plan: TrainingPlan, steps: int) -> float:
-    """Rows a second of reading and shuffling alone."""
+    """Measures rows a second of reading and shuffling alone."""
     started = time.perf_counter()
     rows = sum(len(local.query) for local in read_steps(plan, 0, steps, 0, 1))
     return rows / (time.perf_counter() - started)
 
 
 def load(plan: TrainingPlan, config: Config, source: BatchSource, steps: int) -> float:
-    """Rows a second of ready batches after the first ones."""
+    """Measures rows a second of ready batches after the first ones."""
     with closing(source(plan, config, 0, 1, 0)) as batches:
         for _ in islice(batches, _WARM_STEPS):
             pass
@@ -68,7 +68,7 @@ def load(plan: TrainingPlan, config: Config, source: BatchSource, steps: int) ->
 
 
 def train(config: Config, steps: int) -> tuple[float, float]:
-    """Rows a second of training, and the share of the time that it waited for batches."""
+    """Measures rows a second of training, and the fraction of its time spent waiting for data."""
 
     def short(*arguments: object) -> Iterator[HostBatch]:
         with closing(in_process_batches(*arguments)) as batches:  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Rows a second into the online store, and the time of a read: ours beside Feast's in one run.
+"""Rows a second written to the online store, and the time of a read: ours beside Feast's.
 
 python tests/benchmarks/bench_materialize.py [--rows 500000] [--feast-rows 10000] [--repeats 3]
 python tests/benchmarks/bench_materialize.py --events 5000000 --queries 1000000 --items 200000
@@ -49,7 +49,7 @@ _FEATURES = FeatureSchema.model_validate(
 
 
 def query_table(rows: int) -> pa.Table:
-    """Queries with four features."""
+    """Draws queries with four features."""
     random = np.random.default_rng(0)
     counts = random.integers(0, 5, rows)
     tags = pa.array([f"tag {i}" for i in range(1000)]).take(
@@ -68,7 +68,7 @@ def query_table(rows: int) -> pa.Table:
 
 
 def load_ours(store: OnlineStore, table: pa.Table, generation: str) -> None:
-    """From raw values to a generation that readers see."""
+    """Encodes the rows and loads them as a generation that readers see."""
     features = table.drop_columns(["query_id"])
     contents = Contents(
         generation=generation,
@@ -85,7 +85,7 @@ def load_ours(store: OnlineStore, table: pa.Table, generation: str) -> None:
 
 
 def feast_repository(directory: Path, online: dict[str, Any], table: pa.Table) -> Any:
-    """A store of Feast's own of the same rows, and their view's name."""
+    """Builds a Feast store with the same rows in the view `queries`."""
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
     from feast.data_format import ParquetFormat
     from feast.types import Array, Float32, Int64, String
@@ -123,7 +123,7 @@ def feast_repository(directory: Path, online: dict[str, Any], table: pa.Table) -
 
 
 def measure(what: str, rows: int, repeats: int, run: Callable[[int], None]) -> None:
-    """Prints the medians."""
+    """Prints the median time of a writer and its rows a second."""
     seconds, processor = [], []
     for repeat in range(repeats):
         started, started_cpu = time.perf_counter(), time.process_time()
@@ -139,7 +139,7 @@ def measure(what: str, rows: int, repeats: int, run: Callable[[int], None]) -> N
 
 
 def measure_reads(what: str, ids: list[str], read: Callable[[str], Any]) -> None:
-    """Prints how long one takes."""
+    """Prints the median and the 99th percentile of the time of one call."""
     read(ids[0])
     times = []
     for text in ids:
@@ -151,7 +151,7 @@ def measure_reads(what: str, ids: list[str], read: Callable[[str], Any]) -> None
 
 
 def compare(name: str, settings: FeatureStoreConfig, feast: dict[str, Any], options: Any) -> None:
-    """Both writers and readers of one kind of online store."""
+    """Measures both writers and both readers on one kind of online store."""
     table = query_table(options.rows)
     ids = (
         table["query_id"]
@@ -192,7 +192,7 @@ def compare(name: str, settings: FeatureStoreConfig, feast: dict[str, Any], opti
 
 
 def run_stage(options: Any) -> None:
-    """`recsys materialize` on a synthetic log."""
+    """Runs `recsys materialize` on a synthetic log and prints its speed."""
     from rich.console import Console
 
     from pipelines.datasets.generate import generate
@@ -228,10 +228,14 @@ def run_stage(options: Any) -> None:
 def main() -> None:
     """Prints all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=500_000, help="that ours writes")
-    parser.add_argument("--feast-rows", type=int, default=10_000, help="that Feast writes")
+    parser.add_argument("--rows", type=int, default=500_000, help="rows that our writer loads")
+    parser.add_argument(
+        "--feast-rows", type=int, default=10_000, help="rows that Feast materializes"
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--events", type=int, help="of a synthetic log: run the stage instead")
+    parser.add_argument(
+        "--events", type=int, help="events of a synthetic log: run the stage instead"
+    )
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=200_000)
     options = parser.parse_args()

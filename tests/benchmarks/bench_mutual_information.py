@@ -1,4 +1,4 @@
-"""The error of sampled mutual information against all items, on a made catalogue.
+"""The error of sampled mutual information against all items, on a synthetic catalogue.
 
 python tests/benchmarks/bench_mutual_information.py --items 4000000 --sample 1000000 250000
 """
@@ -24,7 +24,7 @@ KINDS = ("raw", "normalised", "corrected")
 
 
 def encoded(array: pa.Array) -> Column:
-    """Strings and lists by number, text as a list of its words, numbers as they are."""
+    """Encodes strings and lists as indices and text as a list of words; numbers stay."""
     if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
         numbers = pc.fill_null(pc.cast(array, pa.float32()), 0.0).to_numpy()
         return Dense(numbers[:, None], array.is_valid().to_numpy(zero_copy_only=False))
@@ -40,14 +40,14 @@ def encoded(array: pa.Array) -> Column:
 
 
 def catalogue(items: int, events: int) -> tuple[dict[str, Column], Ints, Ints]:
-    """Features, rows by the hash of their ids, and events of each of these rows."""
+    """Returns features, rows sorted by the hash of their ids, and the event count of each row."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
         generate(log, events=events, items=items, queries=max(1, events // 50), seed=0)
         table = pq.read_table(log / "items.parquet").combine_chunks()
         seen = pq.read_table(log / "events", columns=["item_id"])["item_id"]
     columns = {name: encoded(table[name].combine_chunks()) for name in table.column_names}
-    # Words are few; whole titles are a feature of tens of thousands of values that repeat.
+    # There are few distinct words; whole titles add a feature of tens of thousands of values.
     titles = table["title"].combine_chunks().dictionary_encode().indices.to_numpy()
     columns["whole title"] = Jagged.from_lengths(titles, np.ones(len(titles), np.int64))
     ids = table["item_id"].combine_chunks()
@@ -59,7 +59,7 @@ def catalogue(items: int, events: int) -> tuple[dict[str, Column], Ints, Ints]:
 def estimates(
     columns: dict[str, Column], rows: Ints, events: Ints, max_items: int
 ) -> dict[tuple[str, str], tuple[mutual_information.Estimate, mutual_information.Estimate]]:
-    """Of every pair, by items and by interactions."""
+    """Estimates the information of every pair, weighted by items and by interactions."""
     mutual_information.MAX_ITEMS = max_items
     found = {}
     for pair in combinations(columns, 2):
@@ -69,7 +69,7 @@ def estimates(
 
 
 def main() -> None:
-    """Prints one line for each size of sample, number and weighting."""
+    """Prints the errors of each sample size, weighting and kind of estimate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=4_000_000)
     parser.add_argument("--events", type=int, default=20_000_000)

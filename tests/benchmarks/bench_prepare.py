@@ -1,12 +1,12 @@
 """Speed, memory and output of `prepare`, beside a plain pyarrow scan of the same log.
 
 python tests/benchmarks/bench_prepare.py --events 2000000 20000000
-python tests/benchmarks/bench_prepare.py --log ../shared/data/movielens-1m
+python tests/benchmarks/bench_prepare.py --log data/movielens-1m
 
-A log of N events has N / 40 queries and N / 100 items, as `recsys generate` invents them, with the
-features that `recsys init` finds. Each run is a process of its own. Memory is what its processes
-hold for themselves (USS), looked at ten times a second; blocks in Ray's object store are shared and
-counted as such.
+A log of N events has N / 40 queries and N / 100 items, as `recsys generate` writes them, with the
+features that `recsys init` finds. Each run is a process of its own. Memory is the unique set size
+(USS) of its processes, sampled ten times a second; blocks in Ray's object store are shared memory,
+counted once, as the largest that one process sees.
 """
 
 import argparse
@@ -32,11 +32,11 @@ _MIB = 2**20
 
 
 class Memory:
-    """The peak of each kind of process below this one, in bytes.
+    """Peak memory of a process and its descendants by kind, in bytes.
 
     Attributes:
-        peaks: By kind: of the largest process, and of all of them together.
-        total: Of all kinds together.
+        peaks: Peak of the largest process and peak of all processes together, by kind.
+        total: Peak of all kinds together.
     """
 
     def __init__(self, root: int) -> None:
@@ -85,14 +85,14 @@ def _size(directory: Path) -> int:
 
 
 def _scan(log: Path) -> tuple[int, float]:
-    """Rows, and seconds to read them all."""
+    """Returns the number of rows, and the seconds that reading them all takes."""
     started = time.perf_counter()
     batches = pyarrow.dataset.dataset(str(log / "events")).to_batches()
     return sum(len(batch) for batch in batches), time.perf_counter() - started
 
 
 def measure(log: Path, scratch: Path, rounds: int) -> None:
-    """Prints the medians of some runs on one log."""
+    """Prints the medians of several runs on one log."""
     path = scratch / "config.yaml"
     tables = {name: log / f"{name}.parquet" for name in ("items", "queries")}
     has = {name: str(file) for name, file in tables.items() if file.exists()}
@@ -127,9 +127,9 @@ def measure(log: Path, scratch: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    """Runs the logs that are asked for."""
+    """Measures the requested logs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, nargs="*", default=[], help="of generated logs")
+    parser.add_argument("--events", type=int, nargs="*", default=[], help="sizes of generated logs")
     parser.add_argument("--log", type=Path, nargs="*", default=[], help="directories of logs")
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()

@@ -154,7 +154,7 @@ def raw_search(bundle: Path) -> float:
     vectors = recommender.encode([ids[int(row)] for row in rows])
     index = ItemIndex.read(bundle / INDEX, recommender.manifest.index.kind).kind.index
     times = []
-    for _ in range(2):  # The first time the pages are read.
+    for _ in range(2):  # The first pass reads the index into memory; only the second counts.
         times.clear()
         for vector in vectors:
             began = time.perf_counter()

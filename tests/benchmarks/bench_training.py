@@ -3,10 +3,10 @@
 python tests/benchmarks/bench_training.py LOG [--rounds 5] [--steps 160] [--threads 1] [--profile]
 
 LOG is movielens-1m in the log layout. Sizes: user id and 4 fields, item id, year and genres, 64
-columns each, towers 256-128, batches of 1024, one item of history (which there must be). The
-reference is what one would write by hand for just that: an embedding bag for each feature, two
+columns each, towers 256-128, batches of 1024, one item of history (the minimum). The
+reference is a hand-written model for just that: an embedding bag for each feature, two
 towers, in-batch softmax, sparse Adagrad, no history, no masking, batches ready in memory. Each
-round measures everything once, one after the other, so that a machine that others use slows all of
+round measures everything once, one after the other, so that other load on the machine slows all of
 it down alike; the medians are printed.
 """
 
@@ -44,7 +44,7 @@ _METHODS = ("none", "rfm", "cfm")
 
 
 def log_config(log: Path, output: Path, history: int) -> Config:
-    """Of movielens-1m, with so many items of history."""
+    """Builds the configuration for movielens-1m with at most `history` items of history."""
     user = [{"name": name, "kind": "categorical", "dim": _DIM} for name in _USER]
     document: dict[str, Any] = {
         "output": str(output),
@@ -75,12 +75,12 @@ def log_config(log: Path, output: Path, history: int) -> Config:
 
 
 def with_ssl(config: Config, method: str) -> Config:
-    """Another self-supervision on the same prepared data."""
+    """Returns the configuration with another SSL method, on the same prepared data."""
     return parse_config(config.model_dump(mode="json") | {"ssl": {"method": method}})
 
 
 def training(config: Config, steps: int) -> float:
-    """Examples a second of the training loop, loading included, after the first steps."""
+    """Measures examples a second of the training loop, loading included, after the first steps."""
 
     def short(*arguments: Any) -> Iterator[HostBatch]:
         with closing(in_process_batches(*arguments)) as batches:
@@ -113,7 +113,7 @@ class PlainTowers(nn.Module):
     def forward(
         self, user: list[tuple[Tensor, Tensor]], item: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """The loss; of each feature its values, and where the rows begin."""
+        """Returns the loss; each feature comes as its values and the offsets of the rows."""
         vectors = [
             F.normalize(tower(torch.cat([t(*bag) for t, bag in zip(tables, bags, strict=True)], 1)))
             for tower, tables, bags in zip(
@@ -125,7 +125,7 @@ class PlainTowers(nn.Module):
 
 
 def plain(prepared: Prepared, steps: int) -> float:
-    """Examples a second of the reference, after the first steps."""
+    """Measures examples a second of the reference, after the first steps."""
     items = prepared.num_items
     model = PlainTowers([6040, 2, 7, 21, 3439], [items, 81, 18])
     tables = [p for part in (model.user, model.item) for p in part.parameters()]
@@ -156,7 +156,7 @@ def plain(prepared: Prepared, steps: int) -> float:
 
 
 def profile(config: Config, steps: int) -> None:
-    """Prints where the time of a training goes."""
+    """Prints the operators that take most of a training's CPU time."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
@@ -172,13 +172,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--history", type=int, default=20, help="items, of another `none`")
-    parser.add_argument("--profile", action="store_true", help="of each method, instead")
+    parser.add_argument("--history", type=int, default=20, help="history length of a second `none`")
+    parser.add_argument("--profile", action="store_true", help="profile each method instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.sparse.check_sparse_tensor_invariants.disable()  # Else the reference's Adagrad warns.
     with tempfile.TemporaryDirectory() as name:
-        # Histories have other lengths, so the data are prepared for each.
+        # Each history length needs prepared data of its own.
         configs = {}
         for history, methods in ((1, _METHODS), (arguments.history, ("none",))):
             config = log_config(arguments.log, Path(name) / f"history{history}", history)

@@ -1,4 +1,4 @@
-"""Items that training has never seen are found by their features: in evaluation and in serving."""
+"""Items without training events are found by their features: in evaluation and in serving."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def trained(log, output, tracking_uri, id_dropout):
-    """All that a cold item shares with what training saw is its group."""
+    """Trains a model to which nothing but its group tells anything about a cold item."""
     config = planted_config(
         log,
         output,
@@ -80,7 +80,7 @@ def test_cold_items_are_answers_of_the_bundle(config):
     found = recommender.recommend_batch(queries, 10).to_pylist()
     answers = {(line["query_id"], line["item_id"]) for line in found}
     excluded = prepared.excluded("test")
-    shares = {True: [], False: []}  # Of the query's own group, and of others.
+    shares = {True: [], False: []}  # Keys: whether an item is of the query's group.
     for row, query in enumerate(queries):
         seen = excluded.take(np.array([row])).values
         for item in np.setdiff1d(cold_items(config), seen):

@@ -80,7 +80,7 @@ MODULES = {module_of(path): path for path in sources()}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The project's modules that a file imports, anywhere in it."""
+    """Yields the project's modules that a file imports, at its top or inside of functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -133,7 +133,7 @@ def test_a_folder_is_narrow(folder: Path) -> None:
 
 @pytest.mark.parametrize("package", ["recsys", "serving"])
 def test_a_public_name_is_no_module(package: str) -> None:
-    """A submodule of the same name would take its place once it is imported."""
+    """Checks that no submodule shadows a public name once it is imported."""
     import importlib
 
     for name in importlib.import_module(package).__all__:
@@ -142,7 +142,7 @@ def test_a_public_name_is_no_module(package: str) -> None:
 
 @pytest.mark.parametrize("package", ["recsys", "serving"])
 def test_a_public_name_is_where_it_is_said_to_be(package: str) -> None:
-    """Public names are imported when they are used, so that a wrong home would go unnoticed."""
+    """Checks the home of each lazy name: a wrong one would fail only when the name is used."""
     import importlib
 
     for name, home in importlib.import_module(package)._HOME.items():

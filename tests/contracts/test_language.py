@@ -14,74 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("feature_store", "pipelines", "recsys", "serving")
-
-# Folders whose language has been revised; in the end all of them are.
-REVISED: tuple[str, ...] = (
-    "feature_store",
-    "pipelines",
-    "recsys/autoconfig",
-    "recsys/checkpoint",
-    "recsys/cli.py",
-    "recsys/config",
-    "recsys/dashboard",
-    "recsys/data",
-    "recsys/distributed",
-    "recsys/losses",
-    "recsys/model",
-    "recsys/reports",
-    "recsys/ssl",
-    "recsys/stages",
-    "recsys/studies/arms.py",
-    "recsys/tracking.py",
-    "recsys/training",
-    "recsys/tuning",
-    "serving",
-    "tests/conftest.py",
-    "tests/contracts/test_bare.py",
-    "tests/contracts/test_checkpoint_sharding.py",
-    "tests/contracts/test_cli.py",
-    "tests/contracts/test_executors.py",
-    "tests/contracts/test_extending.py",
-    "tests/contracts/test_fuzz.py",
-    "tests/contracts/test_history_encoders.py",
-    "tests/contracts/test_import_effects.py",
-    "tests/contracts/test_index_kinds.py",
-    "tests/contracts/test_methods.py",
-    "tests/contracts/test_parity.py",
-    "tests/contracts/test_sequence_features.py",
-    "tests/contracts/test_ssl_training.py",
-    "tests/contracts/test_training.py",
-    "tests/contracts/test_warm_start.py",
-    "tests/pipelines/materialize",
-    "tests/pipelines/prepare",
-    "tests/pipelines/test_process.py",
-    "tests/recsys/autoconfig",
-    "tests/recsys/checkpoint",
-    "tests/recsys/config",
-    "tests/recsys/data",
-    "tests/recsys/distributed",
-    "tests/recsys/losses",
-    "tests/recsys/model",
-    "tests/recsys/ssl",
-    "tests/recsys/stages",
-    "tests/recsys/test_tracking.py",
-    "tests/recsys/training",
-    "tests/recsys/tuning",
-    "tests/serving",
-    "tests/support/bags.py",
-    "tests/support/histories.py",
-    "tests/support/indexes.py",
-    "tests/support/kills.py",
-    "tests/support/materialized.py",
-    "tests/support/parity.py",
-    "tests/support/prepare_logs.py",
-    "tests/support/ranks.py",
-    "tests/support/small_batches.py",
-    "tests/support/ssl_batches.py",
-    "tests/support/tiny_bundle.py",
-    "tests/support/toy.py",
-)
+FOLDERS = ("feature_store", "pipelines", "recsys", "serving", "tests")
 
 _FRAGMENT = re.compile(
     r"(Of|What|Which|Who|Whom|Whose|How|Where|When|Why|By|In|From|To|With|Without|At|On|As|Into|For"
@@ -106,7 +39,7 @@ def documented(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
 
 
 def is_function(node: ast.AST) -> bool:
-    """A property is an attribute to its reader, and described as one."""
+    """Excludes properties: to their readers they are attributes, and described as such."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
     decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
@@ -114,13 +47,13 @@ def is_function(node: ast.AST) -> bool:
 
 
 def is_verb(word: str) -> bool:
-    """Commands of the command line are described in the imperative, as is usual there."""
+    """Accepts the third person, and the imperative, which is usual for commands."""
     stem = word.removesuffix("y") + "ies" if word.endswith("y") else word
     return not VERBS.isdisjoint((word, f"{word}s", f"{word}es", stem))
 
 
 def entries(text: str) -> Iterator[str]:
-    """The descriptions of arguments and attributes."""
+    """Yields the descriptions of arguments and attributes in a docstring."""
     section = ""
     for line in text.splitlines():
         if line and not line.startswith(" "):
@@ -130,7 +63,7 @@ def entries(text: str) -> Iterator[str]:
 
 
 def described(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The texts given to `description=` and `help=`."""
+    """Yields the line and the text of each constant `description=` and `help=`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in ("description", "help"):
             value = node.value
@@ -158,17 +91,13 @@ def faults(path: Path) -> Iterator[str]:
             yield f"{token.start[0]}: comment without a subject: {token.string!r}"
 
 
-def files() -> list[Path]:
-    """The files of folders (and single files) that are revised."""
-    chosen: set[Path] = set()
-    for name in REVISED:
-        place = ROOT / name
-        chosen |= set(place.rglob("*.py")) if place.is_dir() else {place}
-    return sorted(chosen)
-
-
 def test_descriptions_start_with_the_noun_and_docstrings_with_a_verb() -> None:
-    found = [f"{path.relative_to(ROOT)}:{fault}" for path in files() for fault in faults(path)]
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}"
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for fault in faults(path)
+    ]
     assert not found, "\n".join(found)
 
 

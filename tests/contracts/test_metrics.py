@@ -1,4 +1,4 @@
-"""What holds of every registered metric: a new one is tested by being listed."""
+"""Properties of every registered metric: a new one is tested by being listed."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ QUERIES, ITEMS, DEPTH, CUTOFF = 40, 60, 50, 10
 
 
 def random_ranks(seed: int) -> Ranks:
-    """Each query has one to five held-out items at distinct ranks, some beyond the list."""
+    """Draws one to five held-out items per query at distinct ranks, some beyond the list."""
     random = np.random.default_rng(seed)
     counts = random.integers(1, 6, QUERIES)
     rank = np.concatenate([random.choice(DEPTH + 10, n, replace=False) for n in counts])

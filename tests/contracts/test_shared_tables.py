@@ -1,4 +1,4 @@
-"""Queries that are items, too, read the items' tables: pages that link to pages."""
+"""Queries that are items as well share the items' tables: pages that link to pages."""
 
 from types import SimpleNamespace
 
@@ -48,7 +48,7 @@ SCHEMA = FeatureSchema.model_validate(SHARING)
 
 
 def pages_log(directory):
-    """Each page links to pages of its topic; page 0 is never linked to, and page 59 never links."""
+    """Writes links between pages of one topic; none leads to page 0, and none leaves page 59."""
     random = np.random.default_rng(0)
     sources = np.repeat(np.arange(PAGES - 1), 8)
     targets = (sources + 3 * random.integers(1, 19, len(sources))) % PAGES
@@ -106,7 +106,7 @@ def test_values_are_the_rows_of_the_item_feature(prepared):
     assert rows(columns["query_id"], place["p5"]) == [page["p5"]]
     assert rows(columns["query_id"], place["elsewhere"]) == []
     assert rows(columns["subject"], place["p0"]) == [topic["t2"]]
-    assert rows(columns["subject"], place["p1"]) == [0]  # Out of the vocabulary.
+    assert rows(columns["subject"], place["p1"]) == [0]  # Row 0: out of the vocabulary.
     assert rows(columns["see_also"], place["p0"]) == [page["p7"], page["p3"]]
     assert rows(columns["words"], place["p9"]) == rows(prepared.item_columns["words"], page["p9"])
     assert set(queries.vocabularies) == {"language"}
@@ -123,7 +123,7 @@ def test_values_that_no_item_has_are_reported(prepared):
     found = coverage(prepared.directory, SCHEMA, "query", current, current.astype(np.int64))
     outside = {each.feature: each.out_of_vocabulary for each in found}
     assert outside["subject"] == pytest.approx(1 / PAGES)
-    assert outside["words"] is None  # Hashed.
+    assert outside["words"] is None  # Hashed features have no vocabulary.
 
 
 def test_a_slice_needs_values_with_names():

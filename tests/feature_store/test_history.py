@@ -1,4 +1,4 @@
-"""What examples and queries know, against loops over random logs with ties and duplicates."""
+"""Histories of examples and states of queries, against loops over random logs with ties."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from pipelines.settings import History
 
 @st.composite
 def logs(draw: st.DrawFn) -> Events:
-    """Events of a bucket: sorted by (query, time, item), without duplicates."""
+    """Draws the events of a bucket: sorted by (query, time, item), without duplicates."""
     event = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
     rows = sorted(draw(st.sets(event, max_size=40)))
     split = draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
@@ -29,7 +29,7 @@ def logs(draw: st.DrawFn) -> Events:
 
 
 def whole_history(events: Events, settings: History) -> Jagged:
-    """Of all examples, made in slices."""
+    """Returns the histories of all examples, computed in slices of seven."""
     empty = Jagged(np.zeros(0, np.int32), np.zeros(1, np.int64))
     slices = [slice(start, start + 7) for start in range(0, len(events), 7)]
     return Jagged.concatenate([empty, *(example_history(events, s, settings) for s in slices)])
@@ -40,7 +40,7 @@ def bag(column, row: int) -> list[int]:
 
 
 def known(events: Events, query: int, splits: tuple[int, ...], before: float) -> list[int]:
-    """Items of a query's events, oldest first."""
+    """Returns the items of a query's events in some splits before a time, oldest first."""
     return [
         int(events.item[i])
         for i in range(len(events))

@@ -56,7 +56,7 @@ def write_bridged_log(directory: Path, seed: int = 0) -> None:
 def _items(
     random: np.random.Generator,
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, int], list[str]]]:
-    """The catalogue, and the ids of each kind in each group."""
+    """Builds the catalogue, and the ids of each kind in each group."""
     items: list[dict[str, Any]] = []
     of_group: dict[tuple[str, int], list[str]] = {}
 
@@ -79,7 +79,7 @@ def _items(
 
 
 def bridged_config(directory: Path, output: Path, **sections: dict[str, Any]) -> Config:
-    """Of the log that `write_bridged_log` wrote; `sections` overrides keys of the sections."""
+    """Builds the configuration of the bridged log; `sections` overrides keys of its sections."""
     document: dict[str, Any] = {
         "output": str(output),
         "executor": "local",

@@ -1,4 +1,4 @@
-"""How well colours can be told apart."""
+"""Contrast of colours."""
 
 import numpy as np
 

@@ -16,9 +16,9 @@ class Evaluated:
     """Runs, the earliest first.
 
     Attributes:
-        uri: Of the store.
-        run_ids: Of two runs that were evaluated, and one that was not.
-        config: Of the second one, whose output is still there.
+        uri: Address of the MLflow store.
+        run_ids: Ids of two evaluated runs and of one that was only trained.
+        config: Configuration of the second run, whose output is still there.
     """
 
     uri: str
@@ -30,7 +30,7 @@ class Evaluated:
 
 
 def evaluated_runs(planted: Config, directory: Path) -> Evaluated:
-    """Trains on the prepared planted log, in outputs below the directory."""
+    """Trains and evaluates on the prepared planted log, with outputs below the directory."""
     uri = f"sqlite:///{directory}/mlflow.db"
     log = Path(planted.data.events).parent
     ids = []

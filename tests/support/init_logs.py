@@ -24,7 +24,7 @@ def write(path: Path, columns: dict[str, Any]) -> str:
 
 
 def log(queries: int = 40, each: int = 10, items: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
-    """Queries that come back over one year, [queries * each] rows."""
+    """Draws events of queries that come back over one year, [queries * each] rows."""
     rng = np.random.default_rng(seed)
     return {
         "query_id": np.repeat(np.arange(queries), each),
@@ -36,7 +36,7 @@ def log(queries: int = 40, each: int = 10, items: int = 60, seed: int = 0) -> di
 def init(
     directory: Path, events: Any, items: Any = None, queries: Any = None, **options: Any
 ) -> Config:
-    """Writes the tables and a configuration for them, which must load equal."""
+    """Writes the tables and a configuration for them, and checks that it loads unchanged."""
     paths = {
         name: write(directory / f"{name}.parquet", table) if isinstance(table, dict) else table
         for name, table in (("events", events), ("items", items), ("queries", queries))

@@ -1,4 +1,4 @@
-"""What a page of HTML holds; it fails where elements are not closed in order."""
+"""Outline of an HTML page, whose elements must be closed in order."""
 
 from html.parser import HTMLParser
 
@@ -12,7 +12,7 @@ class Outline(HTMLParser):
         tags: Names of the elements, in order.
         text: Text beside styles and scripts, with a space before each element.
         ids: Ids of elements.
-        links: Addresses that elements lead to.
+        links: Values of `href` and `src`, in order.
         spoken: Names of the charts with their captions, in order.
     """
 

@@ -63,7 +63,7 @@ def write_planted_log(directory: Path, *, shuffled: bool = False, seed: int = 0)
 
 
 def planted_config(directory: Path, output: Path, **sections: dict[str, Any]) -> Config:
-    """Of the log that `write_planted_log` wrote; `sections` overrides keys of the sections."""
+    """Builds the configuration of the planted log; `sections` overrides keys of its sections."""
     document: dict[str, Any] = {
         "output": str(output),
         "executor": "local",

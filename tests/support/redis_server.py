@@ -17,7 +17,7 @@ def is_installed() -> bool:
 
 @contextmanager
 def redis_server(directory: Path, password: str | None = None) -> Iterator[str]:
-    """Its URL; the server ends with the block."""
+    """Starts a server and yields its URL; the server stops at the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

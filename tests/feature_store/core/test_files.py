@@ -1,4 +1,4 @@
-"""What is under its final name is whole, whatever happens on the way."""
+"""Atomic writes, which leave the old files or the new ones wherever they are cut off; locks."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "out[1]"
     write(path, "first")
     with pytest.raises(UnicodeEncodeError):
-        write(path, "half \ud800")  # No text of UTF-8.
+        write(path, "half \ud800")  # UTF-8 cannot encode a lone surrogate.
     assert (path / "file").read_text() == "first"
     write(path, "second")
     assert (path / "file").read_text() == "second"
@@ -48,7 +48,7 @@ class _Written(BaseModel):
 def test_a_replaced_directory_is_never_missing(
     tmp_path: Path, can_exchange: bool, killed_at: int
 ) -> None:
-    """Killed before any rename or removal, a writer leaves the old directory or the new one."""
+    """Kills a writer before each rename or removal: the old directory or the new one is there."""
     path = tmp_path / "out"
     with directory_written_atomically(path) as directory:
         write_manifest(directory, _Written(text="old"))

@@ -1,4 +1,4 @@
-"""The context of events: from the log to examples and questions, against a plain reading."""
+"""The context of events, from the log to examples and queries, against a plain reading."""
 
 import re
 from collections import defaultdict
@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def events_with_context(seed: int = 0, rows: int = 500) -> pa.Table:
-    """Equal events may have other circumstances."""
+    """Draws events with context; events of one query, time and item may differ in it."""
     random = np.random.default_rng(seed)
     events = random_events(seed, rows=rows, items=30)
     time = 1_500_000_000 + 40_000 * random.integers(0, 12, rows)
@@ -67,7 +67,7 @@ def text_of(column: Column, row: int) -> Any:
 
 
 def encoded_examples(prepared: Prepared) -> dict[tuple[str, int, str], dict[str, Any]]:
-    """By query, time and item: the split, the history and the encoded context."""
+    """Returns the split, history and encoded context of each (query, time, item)."""
     items = prepared.item_encoder.ids.tokens.to_pylist()
     queries = prepared.query_encoder.ids.tokens.to_pylist()
     found = {}
@@ -150,7 +150,7 @@ def test_recency_is_since_the_latest_event_of_the_history(prepared: Prepared):
             assert example["since"] == pytest.approx([np.log1p(seconds) / scale - 1], abs=1e-6)
         else:
             assert example["since"] == []
-        # The window may hold nothing but the item itself.
+        # The history may be empty all the same: its window may hold only the item itself.
         assert bool(earlier) or not example["history"]
 
 
@@ -194,7 +194,7 @@ def test_neither_files_nor_their_order_show(tmp_path: Path, prepared: Prepared, 
     (tmp_path / "events").mkdir()
     for part, start in enumerate(range(0, len(events), 150)):
         table = shuffled.slice(start, 150)
-        if part == 1:  # Another way to keep the same values.
+        if part == 1:  # One file stores the same values as a dictionary.
             table = table.set_column(
                 table.column_names.index("device"), "device", table["device"].dictionary_encode()
             )

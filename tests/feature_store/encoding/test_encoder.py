@@ -32,7 +32,7 @@ CHOSEN = FeatureSchema.model_validate(
 
 
 def encoder_of(table: pa.Table, pieces: int = 1, features: FeatureSchema = FEATURES) -> SideEncoder:
-    """Fitted on a table that is read in pieces."""
+    """Fits an encoder on a table that is read in pieces."""
     bounds = np.linspace(0, len(table), pieces + 1).astype(int)
     parts = [table.slice(a, b - a) for a, b in pairwise(bounds)]
     ids = grow_vocabulary(count_tokens(table["item_id"]), first_row=0)

@@ -1,4 +1,4 @@
-"""Ranks of numbers: what is learnt does not depend on how rows lie in pieces, and order stays."""
+"""Ranks of numbers: the fit does not depend on how rows are split, and order is kept."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def scaled(quantiles, values):
 
 
 def levels_by_hand(values):
-    """Twice the share of smaller numbers, equal ones counted half, less 1."""
+    """Returns twice the fraction of smaller numbers, equal ones counted half, less 1."""
     values = np.asarray(values)
     below = (values[None, :] < values[:, None]).mean(axis=1)
     return 2 * (below + (values[None, :] == values[:, None]).mean(axis=1) / 2) - 1
@@ -85,7 +85,7 @@ def test_ranks_are_right_within_the_promised_error(shape: str) -> None:
     values = {
         "uniform": random.uniform(size=4000),
         "power": random.pareto(0.5, 4000),
-        # Two thirds are one of three values, and one of these is in the midst of others.
+        # Two thirds of the numbers are 0, 4.99 or 5; the others lie between and around them.
         "tied": np.where(
             random.uniform(size=4000) < 0.66,
             random.choice([0.0, 4.99, 5.0], 4000),
@@ -108,7 +108,7 @@ def test_a_bounded_count_costs_little() -> None:
     assert quantiles.dropped_bits > 0
     exact = fitted(values)
     known = np.sort(values)
-    # Only what cannot be told from the tied value any more is drawn to its rank.
+    # Only numbers that rounding merges with the tied value move to its rank.
     error = np.abs(scaled(quantiles, known) - scaled(exact, known))
     assert (error > 0.02).mean() < 0.005
     assert scaled(quantiles, [4.99])[0] == pytest.approx(

@@ -30,7 +30,7 @@ def tokens_by_row(feature, values) -> list[list[str]]:
 
 
 def naive(value: str | None, smallest: int, largest: int, whole: bool) -> list[str]:
-    """Word by word: the word as a whole, then its parts, the short ones first."""
+    """Returns the tokens of each word: the word as a whole, then its parts, short ones first."""
     tokens = []
     for word in re.findall(r"[^\W_]+", (value or "").lower()):
         marked = f"<{word}>"

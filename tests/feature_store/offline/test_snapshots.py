@@ -1,4 +1,4 @@
-"""Snapshots, and what was known when: ours, Feast's and a naive loop's answers."""
+"""Snapshots and point-in-time joins: our answers, Feast's, and those of a naive loop."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ def features(random: np.random.Generator, count: int) -> pa.Table:
 
 
 def write_random_snapshots(offline: Path, seed: int = 0, parts: int = 3) -> list[dict[str, Any]]:
-    """Five snapshots of up to 30 items each; returns what was true at each, by id."""
+    """Writes five snapshots of up to 30 items each; returns the true rows of each, by id."""
     random = np.random.default_rng(seed)
     snapshots = Snapshots(VIEW, offline / VIEW.name, parts)
     truth: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ def write_random_snapshots(offline: Path, seed: int = 0, parts: int = 3) -> list
 
 
 def random_entities(seed: int = 1, rows: int = 300) -> pa.Table:
-    """Out of order, with repeated rows and with times that equal a snapshot's."""
+    """Draws entities out of order, with repeated rows and times that equal a snapshot's."""
     random = np.random.default_rng(seed)
     ids = [f"i{number}" for number in random.integers(0, 35, rows)]
     times = [at(hours) for hours in random.integers(-2, 12, rows) / 2]
@@ -118,7 +118,7 @@ def test_a_snapshot_holds_only_what_changed(tmp_path: Path):
         ("i2", at(0), True),
         ("i2", at(2), False),
     ]
-    # Back again, as it was.
+    # The first values of `i1` and the removed `i2` come back.
     assert snapshots.write(0, ids, table, at(3), NOBODY) == 2
 
 
@@ -181,7 +181,7 @@ def test_point_in_time_of_unordered_repeated_snapshots(rows: int):
     expected = []
     for row in entities.to_pylist():
         past = [s for s in snapshots.to_pylist() if s["id"] == row["id"] and s["t"] <= row["t"]]
-        past.sort(key=lambda s: s["t"])  # Stable: of equal times the last row counts.
+        past.sort(key=lambda s: s["t"])  # The sort is stable: of equal times the last row counts.
         expected.append(past[-1]["value"] if past else None)
     assert found["value"].to_pylist() == expected
 

@@ -37,7 +37,7 @@ def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, e
         assert {status for status, _ in answers} == {200}
         expected = load(exported).recommend("3", 5).items
         assert [i["item_id"] for i in answers[-1][1]["items"]] == [i.item_id for i in expected]
-        assert online.failures == 1  # It was left alone afterwards.
+        assert online.failures == 1  # The store is not asked again during the pause.
         body = {"events": [{"query_id": "3", "item_id": "i1"}]}
         status, answer = request(port, "POST", "/events", body)
         assert status == 503
@@ -50,7 +50,7 @@ def test_queries_are_answered_from_the_bundle_and_events_are_refused(tmp_path, e
 def test_a_store_that_answers_again_is_asked_again(tmp_path):
     store = open_online_store(FeatureStoreConfig(), tmp_path)
     online = StoredQueries(store, pause_seconds=0)
-    assert not online.query("q1").is_whole  # Nothing was materialized yet.
+    assert not online.query("q1").is_whole  # No generation exists yet.
     fill(store)
     assert online.query("q1").is_whole
     store.close()

@@ -78,7 +78,7 @@ def add(loader: Loader, view: str, ids: list[str], table: pa.Table) -> None:
 
 
 def fill(store: OnlineStore, generation: str = "one", age: int = 30, **options: int) -> None:
-    """Three items and two queries, of which `q1` has a history of i1, i2."""
+    """Loads a generation of three items and two queries; the history of `q1` is i1, i2."""
     with store.load(contents(generation, **options)) as loader:
         tags = pa.array([["a", "b"], [], None], pa.list_(pa.string()))
         add(loader, "item_features", ["i1", "i2", "i3"], pa.table({"tags": tags}))
@@ -149,7 +149,7 @@ def test_a_repeated_event_changes_nothing(store: OnlineStore):
     reader = OnlineFeatures(store)
     for _ in range(3):
         reader.append_event("q1", "i3", at(20))
-        reader.append_event("q1", "i1", at(0))  # It is in the log, too.
+        reader.append_event("q1", "i1", at(0))  # The log has this event, too.
     assert history(reader, "q1") == [("i1", 0), ("i2", 10), ("i3", 20)]
     assert len(store.appended("q1")) <= 2
 
@@ -190,7 +190,7 @@ def test_a_new_generation_replaces_the_old_and_keeps_appended_events(
     reader.append_event("q1", "i3", at(20))
     with store.load(contents("two")) as loader:
         add(loader, "query_features", ["q2"], pa.table({"age": pa.array([31], pa.int16())}))
-        assert reader.query("q1").is_known  # Not before it is complete.
+        assert reader.query("q1").is_known  # The new generation is not complete yet.
         assert reader.query("q1").features["age"].to_pylist() == [30]
     assert not reader.query("q1").is_known
     assert reader.query("q2").features["age"].to_pylist() == [31]
@@ -286,7 +286,7 @@ def test_an_empty_id_is_refused(store: OnlineStore):
 
 
 def colliding_ids() -> list[str]:
-    """Two ids of the same CRC-32, and one between them in no way."""
+    """Returns two ids of equal CRC-32, and a third with another one."""
     return ["plumless", "buckeroo", "q1"]
 
 

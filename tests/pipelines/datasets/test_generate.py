@@ -130,7 +130,7 @@ def test_by_date_the_same_events_lie_in_a_directory_for_each_day(
 def test_no_event_is_on_an_item_before_its_first_day(events: dict[str, np.ndarray]) -> None:
     day = (events["timestamp"] - START) // DAY
     assert (day >= first_day(LOG, events["item"])).all()
-    # Not merely because new items are never drawn.
+    # New items are drawn at all: else the assertion above would hold trivially.
     new = events["item"] >= LOG.items // 2
     assert 0.1 < new.mean() < 0.6
 
@@ -174,13 +174,13 @@ def test_four_in_five_events_of_a_query_are_in_its_two_groups(
     first, second = preferred_groups(LOG, events["query"])
     assert (first != second).all()
     group = events["item"] % LOG.groups
-    # 0.8, and a little by chance.
+    # 0.8 of the events by design, and a few of the others by chance.
     assert 0.8 < ((group == first) | (group == second)).mean() < 0.87
     assert 0.45 < (group == first).mean() < 0.55
 
 
 def dependence(a: list[object], b: list[object]) -> float:
-    """Mutual information in nats."""
+    """Computes the mutual information of two columns in nats."""
     rows, columns = (np.unique(np.array(x, dtype=str), return_inverse=True)[1] for x in (a, b))
     joint = np.zeros((rows.max() + 1, columns.max() + 1))
     np.add.at(joint, (rows, columns), 1 / len(a))

@@ -25,7 +25,7 @@ FILES = ("date=2026-11-22/a b.parquet", "date=x%2Fy/deep/c%41.parquet", "date=z/
 
 @pytest.fixture
 def local(tmp_path: Path) -> str:
-    """A directory with files of several partitions, and others that are ignored."""
+    """Writes a directory with files of several partitions, and others that are ignored."""
     for number, name in enumerate((*FILES, "_tmp/a.parquet", "date=z/.b.parquet", "date=z/c.csv")):
         path = tmp_path / "log" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Logs of every layout and type: what the configuration names is what is read."""
+"""Logs of every layout and type: exactly the columns that the configuration names are read."""
 
 import os
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def write(path: Path, columns: dict[str, Any] | pa.Table, rows: int | None = Non
 
 
 def read(path: str, *columns: str) -> dict[str, list[Any]]:
-    """By way of pieces, after a check that a sample says the same."""
+    """Reads columns piece by piece, and checks that a sample of the table agrees."""
     source = open_source(path, "events")
     pieces = pa.concat_tables([read_piece(piece, list(columns)) for piece in source.pieces])
     assert pieces.schema.types == [source.schema.field(name).type for name in columns]
@@ -132,7 +132,7 @@ def test_only_the_leaves_that_are_named_are_read(tmp_path: Path) -> None:
     write(path, {"item": pa.array([{"id": 1, "text": os.urandom(1_000).hex()}])})
     raw = bytearray(path.read_bytes())
     start = pq.ParquetFile(path).metadata.row_group(0).column(1).dictionary_page_offset
-    raw[start : start + 40] = b"\xff" * 40  # What is not read may be broken.
+    raw[start : start + 40] = b"\xff" * 40  # `item.text` is damaged.
     path.write_bytes(raw)
     assert read(str(path), "item.id") == {"item.id": [1]}
     with pytest.raises(UserError, match="cannot read"):
@@ -262,7 +262,7 @@ def random_value(random: np.random.Generator, kind: pa.DataType) -> Any:
 
 
 def leaves(kind: pa.DataType, name: str = "x") -> dict[str, Callable[[Any], Any]]:
-    """By name of a column, what it makes of a row."""
+    """Returns, for each leaf column of a type, the function that extracts it from a value."""
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     if not pa.types.is_struct(inner):
         return {name: lambda value: value}

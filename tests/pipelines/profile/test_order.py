@@ -1,4 +1,4 @@
-"""Whether an order can be one in time, on streams whose order is known."""
+"""Detection of chronological order, on streams whose order is known."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ def decision(queries: np.ndarray, items: np.ndarray, times: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, ...]:
-    """Query, item and time of a made log of 30,000 events."""
+    """Generates a log of 30,000 events; returns the codes of query, item and time."""
     directory = tmp_path_factory.mktemp("made") / "log"
     generate(directory, events=30_000, items=1_000, queries=600, seed=0)
     events = pq.read_table(directory / "events", columns=["query_id", "item_id", "timestamp"])
@@ -35,7 +35,9 @@ def test_a_made_log(generated: tuple[np.ndarray, ...]) -> None:
     queries, items, times = generated
     random = np.random.default_rng(0)
     assert decision(queries, items, random.random(len(items))) == "shuffled"
-    assert decision(queries, items, np.zeros(len(items), np.int64)) == "shuffled"  # All at once.
+    assert (
+        decision(queries, items, np.zeros(len(items), np.int64)) == "shuffled"
+    )  # All times are equal.
     key = random.permutation(items.max() + 1)
     assert decision(queries, items, key[items]) == "fixed"
     rotated = (key[items] + random.integers(0, 1_000, queries.max() + 1)[queries]) % 1_000
@@ -53,7 +55,7 @@ def test_a_walk_from_item_to_similar_item_is_like_time() -> None:
 
 
 def test_a_shuffled_log_is_rarely_taken_for_time() -> None:
-    """The test holds its level: 1 in 20 at p = 0.05."""
+    """Checks that the statistical test holds its level: about 1 in 20 at p = 0.05."""
     taken = []
     for seed in range(200):
         random = np.random.default_rng(seed)

@@ -155,7 +155,7 @@ def test_a_sample_of_events_says_what_it_knows(
     assert profile.time is not None
     cut = profile.time.cut
     assert cut is not None
-    # In truth every query of the test has training events.
+    # In the full log every query of the test split has training events.
     if order == "by query":
         assert profile.median == 10
         assert cut.known_at_least == cut.known_at_most > 0.99

@@ -47,7 +47,7 @@ def vocabulary(tokens: list[str], counts: list[int]) -> Vocabulary:
 
 
 def write_prepared(directory: Path) -> None:
-    """Four items of this run and a fifth that is gone; three queries, of which one has nothing."""
+    """Writes four current items and one that is gone, and three queries, one without events."""
     frequency = {"train": [7, 1, 0, 0, 0], "validation": [1, 0, 1, 0, 0], "test": [0, 0, 0, 0, 0]}
     table = {"item_id": list("abcde"), **{k: pa.array(v, pa.int64()) for k, v in frequency.items()}}
     write_parquet(directory / "statistics" / "item_frequency.parquet", pa.table(table))
@@ -67,7 +67,7 @@ def write_prepared(directory: Path) -> None:
 
 
 def log(seed: int, rows: int = 3000, **changes: Any) -> dict[str, Summary]:
-    """Summaries of synthetic events and items."""
+    """Summarises synthetic events and items; `changes` replaces columns of items (None: drops)."""
     random = np.random.default_rng(seed)
     times = pa.array(1_700_000_000 + random.integers(0, 10**6, rows), pa.timestamp("s", "UTC"))
     events = {
@@ -163,7 +163,7 @@ def test_columns(prepared: Path) -> None:
     columns = {column.name: column for column in items.columns}
     genre, ids, tags = columns["genre"], columns["item_id"], columns["tags"]
     assert (genre.missing, genre.distinct, genre.top[0].share) == (1 / 3, 1, 1.0)
-    assert ids.top == ()  # Ids that are unique are no statistics.
+    assert ids.top == ()  # A list of unique ids would be no statistic.
     assert tags.values_per_row == pytest.approx(1.0, abs=0.1)
     assert columns["price"].quantiles["p50"] == pytest.approx(1.0, rel=0.1)
 
@@ -219,7 +219,7 @@ def test_an_identical_log_does_not_drift(prepared: Path) -> None:
 @pytest.mark.parametrize("rows", [40, 300, 3000])
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_chance_is_no_drift(seed: int, rows: int) -> None:
-    # A small sample has other rare values than another; the rest must be called stable.
+    # Two small samples differ in their rare values; everything else must be called stable.
     found = named(shifts(log(0, rows), log(seed, rows)))
     turnover = {("events.item_id", what) for what in ("new", "gone")}
     turnover |= {("events.query_id", what) for what in ("new", "gone")} if rows < 3000 else set()
@@ -249,7 +249,7 @@ def test_a_shift_is_found_and_named() -> None:
     assert "'new': 50.0%" in by_name["items.tags", "values"].sentence
     assert by_name["items.item_id", "new"].change == pytest.approx(2 / 3, abs=0.1)
     verdicts = [one.verdict for one in found]
-    assert verdicts == sorted(verdicts)  # `large shift` before `shifted`.
+    assert verdicts == sorted(verdicts)  # `large shift` comes before `shifted`.
 
 
 def test_no_id_of_the_run_before_is_named() -> None:

@@ -15,7 +15,7 @@ LONG = "a.setting.whose.name.is.long.and.has.no.place.to.break"
 
 
 def crowded_page() -> Page:
-    """Many series, long names, wide tables, large numbers."""
+    """Builds a page of many series, long names, wide tables and large numbers."""
     names = [f"series {at} of {LONG}" for at in range(8)]
     lines = [
         Series(name, [(float(x), 1e6 * (at + x)) for x in range(70)])

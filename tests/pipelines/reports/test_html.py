@@ -1,4 +1,4 @@
-"""Static pages: escaped, self-contained, with every number that they were given."""
+"""Static pages: escaped, self-contained, with every number of their data."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>&amp; {{ 7 * 7
 
 
 def charts(name: str) -> list[Chart]:
-    """One of each kind, with the name wherever a name can be."""
+    """Builds one chart of each kind, with the name wherever a name can be."""
     graph = Graph(
         [
             Series(name, [(1.0, 0.25), (2.0, None), (3.0, 0.75)], labels=[name] * 3),
@@ -146,7 +146,7 @@ def modules() -> list[Path]:
     return [path for path in files if kit not in path.parents]
 
 
-# It fills the JSON of Plotly, whose labels are markup of its own.
+# This module writes JSON for Plotly, which interprets labels as markup.
 ESCAPING = {ROOT / "recsys" / "dashboard" / "plotly.py"}
 
 

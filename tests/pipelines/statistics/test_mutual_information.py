@@ -1,4 +1,4 @@
-"""Mutual information against tables made by hand and by loops."""
+"""Mutual information against tables by hand and naive loops."""
 
 from collections import Counter
 from itertools import product
@@ -99,7 +99,7 @@ def test_an_id_tells_all_of_a_single_valued_feature(tmp_path: Path) -> None:
     assert raw[0][1] == pytest.approx(of_group)
     assert normalised[0][1] == pytest.approx(1)
     assert raw[2] == normalised[2] == found.items.corrected[2] == (0.0, 0.0, 0.0)
-    assert found.items.corrected[0] == (0.0, 0.0, 0.0)  # Every pairing would tell as much.
+    assert found.items.corrected[0] == (0.0, 0.0, 0.0)  # Unique ids tell as much about any group.
 
 
 def test_ids_of_an_earlier_run_do_not_count(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ bags = st.lists(st.lists(st.integers(0, 3), max_size=3), min_size=8, max_size=8)
 
 
 def by_loops(columns: list[list[list[int]]], events: list[int]) -> np.ndarray:
-    """From a dictionary of every pair of values of every item."""
+    """Computes mutual information by loops over every pair of values of every item."""
     size = len(columns)
     joints: dict[tuple[int, int], float] = {}
     for i, j in product(range(size), repeat=2):
@@ -191,7 +191,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
 def correlated(
     share: float, values: int, items: int, seed: int = 0
 ) -> tuple[dict[str, Column], float]:
-    """Two features that agree in a share of the items, else independent; and their true I."""
+    """Draws two features that agree in a share of the items, and returns their true information."""
     random = np.random.default_rng(seed)
     first = random.integers(0, values, items)
     second = np.where(random.random(items) < share, first, random.integers(0, values, items))
@@ -210,7 +210,7 @@ def test_corrected_is_near_the_truth_where_raw_is_not(values: int, share: float)
     assert found.corrected == pytest.approx(truth, rel=0.1, abs=0.03)
     assert abs(found.corrected - truth) < abs(found.raw - truth) + 0.03
     if (values, share) == (2_000, 0.0):
-        assert found.raw > 5  # Though they have nothing in common.
+        assert found.raw > 5  # The features are independent all the same.
 
 
 @pytest.mark.parametrize("skew", [0.3, 1.0])
@@ -227,7 +227,7 @@ def test_independent_features_have_nothing_in_common_by_interactions(skew: float
 
 def test_one_repetition_of_a_nearly_unique_value_tells_little() -> None:
     ids = np.arange(1_000)
-    ids[1] = 0  # Both have the same group.
+    ids[1] = 0  # Items 0 and 1 share a value, and their group.
     group = np.arange(1_000) // 2 % 10
     ones = np.ones(1_000, np.int64)
     columns = {"id": Jagged.from_lengths(ids, ones), "group": Jagged.from_lengths(group, ones)}
@@ -275,7 +275,7 @@ def test_large_catalogues_are_sampled_by_id(
     assert sorted(everything[0]) == [i for i in range(1000) if i % 3]
     assert (everything[0] == everything[1]).all()
     kept = everything[0][everything[0] < 900]
-    assert (kept == some[0]).all()  # So a first part of it changes little when items are added.
+    assert (kept == some[0]).all()  # Most of a sample stays when items are added.
 
 
 def test_small_tables_are_exact_where_others_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:

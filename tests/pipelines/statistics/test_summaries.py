@@ -1,4 +1,4 @@
-"""Summaries: those of parts, merged, are that of the whole; estimates keep their stated error."""
+"""Summaries: merged parts equal the whole; estimates keep within their stated error."""
 
 import datetime
 import decimal
@@ -37,7 +37,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.integers
 
 
 def log(seed: int, rows: int) -> pa.Table:
-    """Columns of few values, of many, of numbers on many scales, and of times."""
+    """Draws columns of few values, of many, of numbers on many scales, and of times."""
     random = np.random.default_rng(seed)
     times = 1_500_000_000 * SECOND + random.integers(0, 10**9, rows) * SECOND
     lists = [[f"t{j}" for j in random.integers(0, 9, n)] for n in random.integers(0, 4, rows)]
@@ -58,7 +58,7 @@ def cut(table: pa.Table, ends: list[int]) -> list[pa.Table]:
 
 
 def assert_same(merged: ColumnSummary, whole: ColumnSummary, within: bool = False) -> None:
-    """All but moments to the last digit; with `within`, top values within their error."""
+    """Asserts equality, of moments up to rounding; `within` leaves out the top values."""
     for name in ("type", "kind", "rows", "nulls", "empty", "values", "invalid", "distinct"):
         assert getattr(merged, name) == getattr(whole, name), name
     assert merged.periods == whole.periods
@@ -111,7 +111,7 @@ def test_a_summary_survives_json_and_is_small() -> None:
     table = log(2, 50_000)
     written = ADAPTER.dump_json(summarise(table))
     assert ADAPTER.validate_json(written) == summarise(table)
-    json.loads(written, parse_constant=pytest.fail)  # NaN and infinity are no JSON.
+    json.loads(written, parse_constant=pytest.fail)  # JSON has no NaN and no infinity.
     assert len(written) < 30_000 * table.num_columns
 
 
@@ -188,7 +188,7 @@ def test_quantiles_lie_in_their_bin(scale: float) -> None:
     found = summarise_column(pa.array(numbers)).numbers
     assert found is not None
     assert len(found.histogram.counts) <= KEPT_BINS
-    width = 2.0 ** (found.histogram.shift - 52)  # Of a bin, in octaves.
+    width = 2.0 ** (found.histogram.shift - 52)  # Width of a bin, in octaves.
     for share in (0.01, 0.1, 0.5, 0.9, 0.99):
         exact = np.quantile(numbers, share)
         assert found.quantile(share) == pytest.approx(exact, rel=2 * width, abs=0.01 * scale)

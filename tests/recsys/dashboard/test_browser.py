@@ -32,7 +32,7 @@ CHARTS = {
 
 @dataclass
 class Opened:
-    """A page, and where the dashboard is."""
+    """A browser page and the address of the dashboard."""
 
     page: Page
     address: str
@@ -48,7 +48,7 @@ class Opened:
         )
 
     def points(self) -> list[int]:
-        """Of each chart, how many."""
+        """Returns the number of points in each chart."""
         return self.page.evaluate(
             """() => [...document.querySelectorAll('.js-plotly-plot')].map(chart =>
                 chart.data.reduce((sum, trace) => sum + trace.x.length, 0))"""
@@ -77,7 +77,7 @@ def address(evaluated) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(browser) -> Iterator[Page]:
-    """One for all tests, which keeps Plotly's script."""
+    """Opens one page for all tests, so that the browser keeps Plotly's script."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
@@ -180,7 +180,7 @@ def test_static_pages_are_legible_everywhere(browser, evaluated, tmp_path, monke
 
 def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path):
     export(evaluated.uri, evaluated.run_ids[1], tmp_path / "run.html")
-    opened.page.context.set_offline(True)  # The last test: it stays so.
+    opened.page.context.set_offline(True)  # Nothing undoes this: the test is the last.
     opened.page.goto(f"file://{tmp_path}/run.html")
     opened.page.wait_for_selector(".js-plotly-plot .main-svg")
     for place in opened.page.locator("[data-figure]").all():

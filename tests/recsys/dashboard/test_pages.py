@@ -25,7 +25,7 @@ from tests.support.colours import contrast
 
 
 def text_of(component) -> str:
-    """All words of a page."""
+    """Returns the JSON of a component, which holds all its text."""
     return json.dumps(component, default=lambda c: c.to_plotly_json(), ensure_ascii=False)
 
 
@@ -63,7 +63,7 @@ CURVES = [Series("a", [(1, 0.5), (2, None)]), Series("b", [(1, 1.0)], labels=["<
     ],
 )
 def test_figures_are_plotlys(plot):
-    go.Figure(figure_of(plot))  # Raises where a name or a value is none of Plotly's.
+    go.Figure(figure_of(plot))  # Plotly raises on names and values it does not know.
 
 
 def test_no_colour_means_anything_by_itself():

@@ -13,7 +13,7 @@ QUERIES, ITEMS = 70, 45
 
 
 def dense_similarity(bags, neighbours):
-    """Cosines of the binary matrix; each column keeps its largest, of equal ones the lower row."""
+    """Computes cosines of the binary matrix; each column keeps its largest, ties by lower row."""
     matrix = np.zeros((len(bags), ITEMS))
     for row, items in enumerate(bags):
         matrix[row, items] = 1
@@ -31,7 +31,7 @@ def test_item_similarity_equals_dense_cosines(monkeypatch):
     bags = random_bags(np.random.default_rng(0), QUERIES, ITEMS, 9)
     for neighbours in (1, 6, ITEMS):
         expected = dense_similarity(bags, neighbours)
-        for entries in (1, 4 * ITEMS, 10**6):  # One item at a time, four, all.
+        for entries in (1, 4 * ITEMS, 10**6):  # Blocks of one item, of four, of all.
             monkeypatch.setattr(item_knn, "_ENTRIES_AT_ONCE", entries)
             found = item_similarity(jagged(bags), ITEMS, neighbours).toarray()
             np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -60,14 +60,14 @@ def test_repeated_items_count_once():
 
 
 def test_popularity_ranks_by_frequency_then_index_without_known_items():
-    frequency = np.array([3, 2**30 + 1, 0, 2**30, 3])  # float32 holds these two as equal.
+    frequency = np.array([3, 2**30 + 1, 0, 2**30, 3])  # 2**30 + 1 is 2**30 in float32.
     scorer = Popularity(frequency).scorer(jagged([[], [3]]))
     top = top_items(scorer, num_items=5, excluded=jagged([[], [3]]), k=5, item_block=2)
     assert top.tolist() == [[1, 3, 0, 4, 2], [1, 0, 4, 2, -1]]
 
 
 def scores_of(scorer, queries=QUERIES, cut=20, items=ITEMS):
-    """Of all items, in two blocks."""
+    """Returns the scores of all items, computed in two blocks."""
     choose = scorer(np.arange(queries))
     return np.concatenate([choose(0, cut), choose(cut, items)], axis=1)
 

@@ -1,4 +1,4 @@
-"""What lists are like, against naive loops over them."""
+"""Metrics of recommended lists, against naive loops over them."""
 
 from itertools import combinations
 from math import log2
@@ -15,7 +15,7 @@ from tests.support.small_batches import ITEMS, prepared
 def lists(seed=0, queries=40, items=30, depth=6):
     random = np.random.default_rng(seed)
     top = np.array([random.permutation(items)[:depth] for _ in range(queries)])
-    top[::5, 4:] = -1  # Shorter ones.
+    top[::5, 4:] = -1  # Every fifth list is shorter.
     top[7] = -1
     frequency = random.integers(0, 50, items)
     features = sparse.csr_matrix((random.random((items, 12)) < 0.3).astype(float))

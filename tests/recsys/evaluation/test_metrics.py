@@ -35,7 +35,7 @@ def rankings(*rows):
 
 
 def naive_query(top, held_out):
-    """The metrics of one query, by their definitions in a plain loop."""
+    """Computes the metrics of one query by their definitions, in a plain loop."""
     hits = [item in held_out for item in top]
     count = len(held_out)
     found = {}
@@ -139,7 +139,7 @@ def test_metrics_equal_those_of_torchmetrics():
     found = overall_ratios(ranks_of(jagged(held_out), top), (5, 20, DEPTH))
     for row, bag in enumerate(held_out):
         is_wanted = np.isin(top[row], bag)
-        # What is not ranked comes last, where no cutoff reaches.
+        # Held-out items that are not ranked come last, beyond every cutoff.
         wanted = torch.from_numpy(np.append(is_wanted, [True] * (len(bag) - is_wanted.sum())))
         scores = -torch.arange(len(wanted)).float()
         for k in (5, 20, DEPTH):
@@ -154,14 +154,14 @@ def test_metrics_equal_those_of_torchmetrics():
                 assert found.numerator[row, column] == pytest.approx(float(value), abs=1e-6)
             hits = np.flatnonzero(wanted[:k].numpy())
             if len(hits):
-                # It divides by the hits, and we by all that could be.
+                # torchmetrics divides by the number of hits, we by the largest possible number.
                 mean = retrieval_average_precision(scores[:k], wanted[:k])
                 ours = found.numerator[row, found.names.index(f"map@{k}")]
                 assert ours == pytest.approx(float(mean) * len(hits) / min(k, len(bag)), abs=1e-6)
 
 
 def test_slices_divide_the_items_at_their_borders():
-    # Trained: 1, 5, 6, 6, 6, 6, 7, 7, 8, 30; the smallest that 8 of 10 do not exceed is 7.
+    # Above 0: 1, 5, 6, 6, 6, 6, 7, 7, 8, 30; the smallest that 8 of 10 do not exceed is 7.
     frequency = np.array([0, 1, 5, 6, 6, 6, 6, 7, 7, 8, 30, 0])
     slices = item_slices(frequency)
     members = {name: frequency[is_in].tolist() for name, is_in in slices.items()}
@@ -215,12 +215,12 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
 
 
 def test_the_interval_of_a_ratio_resamples_queries_and_not_pairs():
-    # One query has most pairs: with it or without it makes most of the uncertainty.
+    # One query has most of the pairs: whether a sample draws it decides most of the ratio.
     numerator = np.zeros((50, len(metric_names())))
     denominator = np.ones((50, len(metric_names())))
     numerator[0], denominator[0] = 100, 100
     (bounds,) = bootstrap([Ratios(metric_names(), numerator, denominator, 149)], 1000)
-    assert bounds[0, 0] == 0.0  # A third of the samples miss it.
+    assert bounds[0, 0] == 0.0  # A third of the samples miss that query.
     assert 0.8 < bounds[1, 0] < 0.95
 
 

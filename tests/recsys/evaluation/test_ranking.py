@@ -17,7 +17,7 @@ def of_matrix(scores):
 
 
 def naive(scores, excluded, k):
-    """A sort of each row: highest score, then lowest index."""
+    """Sorts each row: highest score first, then lowest index."""
     rows = []
     for row, seen in zip(scores, excluded, strict=True):
         order = sorted(range(len(row)), key=lambda item: (-row[item], item))
@@ -102,7 +102,7 @@ def test_vectors_that_are_not_finite_are_refused():
 def test_tasks_of_ray_rank_as_one_process_does(ray_session):
     rng = np.random.default_rng(5)
     vectors = rng.normal(size=(80, 8)).astype(np.float32)
-    items = vectors[rng.integers(0, 60, 300)]  # With ties.
+    items = vectors[rng.integers(0, 60, 300)]  # Repeated vectors have tied scores.
     excluded = jagged(random_bags(rng, 80, 300, 5))
     candidates = rng.random(300) < 0.8
     asked = {"num_items": 300, "excluded": excluded, "k": 20, "is_candidate": candidates}

@@ -175,7 +175,7 @@ def test_the_report_holds_the_figures_and_is_well_formed(report):
     spoken = outline.spoken
     assert "main loss: 6.125 at step 10, 4.5 at step 20, lowest 4.5, highest 6.125" in spoken
     of_training = [each for each in spoken if " at step " in each]
-    assert len(of_training) == 2  # No speed, and no metric without values.
+    assert len(of_training) == 2  # Speed and metrics without values are left out.
 
 
 def test_the_report_escapes_names_and_needs_nothing_from_outside(report):
@@ -197,7 +197,7 @@ def test_history_and_hits_are_shown_by_title(report):
     text = " ".join(Outline(report(result())).text.split())
     assert "1 A & B ✓ held out <script>alert(1)</script> A & B (rank 1)" in text
     assert "C (not in the list)" in text
-    assert "i4 (not in the list)" in text  # It has no title.
+    assert "i4 (not in the list)" in text  # `i4` has no title.
     assert "Nearest to A & B (i2)" in text
 
 
