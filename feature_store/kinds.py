@@ -303,7 +303,7 @@ class TimeFeature(_Feature):
             ZoneInfo(self.zone)
         except (KeyError, ValueError, OSError):
             raise ValueError(
-                f"zone {self.zone!r} of {self.name!r} is no time zone; expected a name such as "
+                f"zone {self.zone!r} of {self.name!r} is not a time zone; expected a name such as "
                 "Europe/Paris"
             ) from None
         return self

@@ -65,7 +65,7 @@ class TimeSplit(Settings):
     @model_validator(mode="after")
     def _in_order(self) -> "TimeSplit":
         if (self.validation_from.tzinfo is None) != (self.test_from.tzinfo is None):
-            raise ValueError("validation_from and test_from need a time zone both or neither")
+            raise ValueError("both or neither of validation_from and test_from need a time zone")
         if self.validation_from >= self.test_from:
             raise ValueError("validation_from must be before test_from")
         return self
@@ -159,7 +159,9 @@ class DataConfig(Settings):
                 "columns.rating has no effect without data.min_rating; set it, or rating to null"
             )
         if (self.event_types is None) != (self.columns.event_type is None):
-            raise ValueError("event_types and columns.event_type need each other; set both or none")
+            raise ValueError(
+                "event_types and columns.event_type need each other; set both or neither"
+            )
         if self.columns.timestamp is None:
             if self.history.kind == "past":
                 raise ValueError("history.kind past needs data.columns.timestamp; use others")

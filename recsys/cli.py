@@ -31,7 +31,9 @@ ConfigPath = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Value in place of the file's: training.epochs=3."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Value in place of the file's, such as training.epochs=3; repeatable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -139,8 +141,8 @@ def forget(
 
     loaded = load_config(config, overrides or ())
     added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
-    print(f"{added} new on the list {loaded.forgotten_path}")
-    print(f"next: recsys run {config}, and recsys materialize where there is a feature store")
+    print(f"{added} new ids in {loaded.forgotten_path}")
+    print(f"next: recsys run {config}, and recsys materialize if there is a feature store")
 
 
 @app.command(rich_help_panel="Data")
@@ -233,7 +235,7 @@ def plan(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan the sharding of tables on paper: placement, memory and time of absent hardware."""
+    """Plan the sharding of tables for hardware that you do not have."""
     from recsys.config.load import load_config
     from recsys.distributed.hardware_plan import (
         Hardware,
@@ -286,7 +288,7 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test whether run B is better than run A, for which items, and how surely."""
+    """Test whether run B is better than run A, in which slices, and how surely."""
     from recsys.comparison.compare import PAGE
     from recsys.comparison.compare import compare as compare_runs
 

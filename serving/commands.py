@@ -32,11 +32,13 @@ def export(
     ab: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            "--ab", metavar="RUN_A RUN_B", help="An experiment of two exported bundles instead."
+            "--ab",
+            metavar="RUN_A RUN_B",
+            help="Exported runs to write as an A/B test, in place of CONFIG.",
         ),
     ] = None,
     split: Annotated[
-        float, typer.Option(help="Part of the queries that B answers, with --ab.")
+        float, typer.Option(help="Fraction of the queries that B answers, with --ab.")
     ] = 0.5,
     salt: Annotated[
         str, typer.Option(help="Salt of the hash that divides queries, with --ab.")
@@ -93,7 +95,7 @@ def query(
     k: Annotated[int, typer.Option("-k", help="Number of items.")] = 10,
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A context feature, the value in YAML."),
+        typer.Option(metavar="NAME=VALUE", help="Context feature, its value in YAML; repeatable."),
     ] = None,
     at: Annotated[
         datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
@@ -136,7 +138,7 @@ def recommend(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best items of many queries to Parquet, by Ray Data: for e-mails and caches."""
+    """Write the best items for many queries to Parquet, for e-mails and caches."""
     from serving.batch.recommend_all import recommend_all
     from serving.recommend.load import local_bundle
 
@@ -192,11 +194,13 @@ def vectors(
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
     form: Annotated[
         str,
-        typer.Option("--format", help="vertex, pinecone, milvus, opensearch, pgvector or npy."),
+        typer.Option(
+            "--format", help="Format: vertex, pinecone, milvus, opensearch, pgvector or npy."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Write the item vectors of a bundle in the form that a vector database imports."""
+    """Write the item vectors of a bundle in the import format of a vector database."""
     from serving.batch.vector_files import Format, write_vectors
     from serving.recommend.load import local_bundle
 
@@ -216,14 +220,16 @@ def serve(
     other: Annotated[
         str | None, typer.Argument(metavar="[BUNDLE_B]", help="Second bundle: an A/B test.")
     ] = None,
-    split: Annotated[float, typer.Option(help="Part of the queries that BUNDLE_B answers.")] = 0.5,
+    split: Annotated[
+        float, typer.Option(help="Fraction of the queries that BUNDLE_B answers.")
+    ] = 0.5,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65_535)] = 8000,
     log: Annotated[
         Path | None, typer.Option(help="Directory for a log of answers and outcomes.")
     ] = None,
     reload_seconds: Annotated[
-        float, typer.Option(help="Seconds between looks for a newer bundle; 0: none.", min=0)
+        float, typer.Option(help="Seconds between checks for a newer bundle; 0: none.", min=0)
     ] = 10.0,
     online: Annotated[
         Path | None,
@@ -237,7 +243,7 @@ def serve(
 ) -> None:
     """Answer over HTTP: recommendations, similar items, events, metrics; see docs/serving.md.
 
-    Where RECSYS_TOKEN is set, requests must bear it.
+    If RECSYS_TOKEN is set, requests must carry it as a bearer token.
     """
     from serving.server.build import ServerSettings
     from serving.server.launch import serve as serve_bundle
@@ -264,11 +270,11 @@ def ab_report(
         str | None, typer.Option(help="Type of the events that count; else all.")
     ] = None,
     window_hours: Annotated[
-        float, typer.Option(help="Hours in which an event is due to an exposure.", min=0)
+        float, typer.Option(help="Hours after an exposure in which an event counts.", min=0)
     ] = 24.0,
-    level: Annotated[float, typer.Option(help="Level of significance.", min=0.0, max=1.0)] = 0.05,
+    level: Annotated[float, typer.Option(help="Significance level.", min=0.0, max=1.0)] = 0.05,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Directory for a page and JSON.")
+        Path | None, typer.Option("-o", "--output", help="Directory for the report and JSON.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -299,7 +305,7 @@ def promote(
     version: Annotated[str | None, typer.Option(help="Version; else the challenger.")] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Make the challenger, or a version, the champion: servers of the alias change to it."""
+    """Make the challenger, or another version, the champion; servers of the alias switch to it."""
     from serving.registry.registry import promote as promote_version
 
     print(promote_version(name, version=version, tracking_uri=tracking_uri).sentence())
@@ -310,7 +316,7 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Make the champion before the champion again."""
+    """Make the previous champion the champion again."""
     from serving.registry.registry import rollback as roll_back
 
     print(roll_back(name, tracking_uri=tracking_uri).sentence())

@@ -77,7 +77,7 @@ def feast_store(directory: Path) -> Any:
         UserError: There is none.
     """
     if not (directory / "feature_store.yaml").exists():
-        raise UserError(f"{directory} is no feature store; run `recsys materialize` first.")
+        raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
     from feast import FeatureStore
 
     return FeatureStore(repo_path=str(directory))
@@ -91,7 +91,7 @@ def read_views(directory: Path) -> list[FeatureView]:
     """
     path = directory / "views.json"
     if not path.exists():
-        raise UserError(f"{directory} is no feature store; run `recsys materialize` first.")
+        raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
     columns = json.loads(path.read_text(encoding="utf-8"))
     return [
         FeatureView(side, pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(columns[side]))))

@@ -75,7 +75,7 @@ class RedisStore:
         except redis.RedisError as error:
             raise UserError(
                 f"Redis at {_without_user(url)} does not answer ({type(error).__name__}); start "
-                f"it, mend feature_store.redis_url, or set {PASSWORD_VARIABLE}."
+                f"it, correct feature_store.redis_url, or set {PASSWORD_VARIABLE}."
             ) from error
 
     def contents(self) -> Contents | None:

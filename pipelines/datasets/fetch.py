@@ -136,7 +136,7 @@ def _read_first(sources: Sequence[Source], progress: Progress) -> tuple[Source, 
             return source, _read(source)
         except UserError as error:
             reasons.append(f"{source.name}: {error}")
-            progress(f"movielens-100k: not from there: {error}")
+            progress(f"movielens-100k: that failed: {error}")
     raise UserError(
         f"cannot fetch movielens-100k ({'; '.join(reasons)}); check the network and run it again."
     )

@@ -91,7 +91,7 @@ def read_catalogue(run: Run, side: Side) -> Catalogue:
     if not len(row_ids):
         raise UserError(
             f"{source.table}: all {count_of(source.rows, 'row')} have a null id in column "
-            f"{column!r}; mend the table, or set data.columns.{side}_id."
+            f"{column!r}; fix the table, or set data.columns.{side}_id."
         )
     return Catalogue(side, source, row_ids, row_ids, dict(counts), rejected_rows)
 

@@ -234,7 +234,7 @@ def _require_training(sources: Sources, examples: int, rejected: dict[str, int])
         return
     raise UserError(
         f"no training example is left of {sources.events.rows:,} events "
-        f"(rejected rows: {_by_reason(rejected)}); mend the log, or change data.columns, "
+        f"(rejected rows: {_by_reason(rejected)}); fix the log, or change data.columns, "
         "data.min_rating or data.split."
     )
 
@@ -245,7 +245,7 @@ def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
     if events < quality.min_events:
         raise UserError(
             f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
-            "mend the log, or lower data.quality.min_events."
+            "fix the log, or lower data.quality.min_events."
         )
     left_out = {f"events: {reason}" for reason in LEFT_OUT}
     faulty = {
@@ -256,7 +256,7 @@ def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
     if sum(faulty.values()) > quality.max_rejected_fraction * read:
         raise UserError(
             f"{sum(faulty.values()) / read:.2%} of {read:,} events were rejected "
-            f"({_by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; mend "
+            f"({_by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; fix "
             "the log, or raise data.quality.max_rejected_fraction."
         )
 

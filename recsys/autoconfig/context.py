@@ -63,10 +63,10 @@ def _times(events: ParquetTable, split: SplitChoice) -> list[Proposed]:
         TimeFeature(name=_free("hour", events), dim=rules.embedding_dim(24), part="hour"),
         TimeFeature(name=_free("weekday", events), dim=rules.embedding_dim(7), part="weekday"),
     ]
-    found = [Proposed(part, "in UTC; zone: Europe/Paris is another") for part in parts]
+    found = [Proposed(part, "in UTC, else zone: Europe/Paris") for part in parts]
     if split.history.kind == "past":
         since = TimeFeature(name=_free("recency", events), dim=rules.NUMBER_DIM, part="recency")
-        found.append(Proposed(since, "since the query's event before"))
+        found.append(Proposed(since, "time since the query's previous event"))
     return found
 
 

@@ -56,7 +56,7 @@ def document(found: Findings) -> list[Entry]:
     """Returns the entries of the whole document, from top to bottom."""
     return [
         *_header(found),
-        Setting("output", f"runs/{found.name}", "what the stages write"),
+        Setting("output", f"runs/{found.name}", "directory that the stages write to"),
         Note(),
         Section("data", _data(found)),
         Note(),
@@ -72,7 +72,7 @@ def document(found: Findings) -> list[Entry]:
         Note(),
         Section("evaluation", _evaluation()),
         Note(),
-        Section("tracking", [Setting("experiment", found.name, "in MLflow")]),
+        Section("tracking", [Setting("experiment", found.name, "experiment in MLflow")]),
     ]
 
 
@@ -137,7 +137,7 @@ def _columns(found: Findings) -> list[Entry]:
         why = f"{scalar(roles.rating)} ({low} to {high}) is not read: every event is a positive"
         entries.append(Setting("rating", None, why))
     if roles.weight is not None:
-        entries.append(Setting("weight", roles.weight, "of an example in the main loss"))
+        entries.append(Setting("weight", roles.weight, "weight of an example in the main loss"))
     known = (roles.query, roles.item, roles.timestamp, roles.rating, roles.weight, roles.split)
     unused = [name for name in found.events.schema.names if name not in known]
     if unused:
@@ -149,7 +149,7 @@ def _timestamp(found: Findings) -> list[Entry]:
     name, used = found.roles.timestamp, found.split.timestamp
     guess = found.roles.guesses.get("timestamp", "")
     if used is None:
-        why = guess or "no column is one"
+        why = guess or "no column holds times"
         if name is not None:
             why = f"the column {scalar(name)} means nothing, see split"
         return [Setting("timestamp", None, why)]
@@ -176,8 +176,8 @@ def _min_rating(found: Findings) -> list[Entry]:
 
 def _split(split: SplitChoice) -> list[Entry]:
     why = {
-        "leave_last_out": "the event before the last is its validation",
-        "random_hash": "by CRC-32 of both ids: 10 % test, 10 % validation",
+        "leave_last_out": "a query's last event is for test, the one before it for validation",
+        "random_hash": "by a hash of both ids: 10 % for test, 10 % for validation",
     }.get(split.split.kind, "")
     entries: list[Entry] = [Setting("kind", split.split.kind, why)]
     if isinstance(split.split, TimeSplit):
@@ -199,7 +199,7 @@ def _features(found: Findings) -> list[Entry]:
     rule = (
         f"dim is about 6 x (distinct values)^(1/4), between {smallest} and {largest} (item id: "
         f"{rules.SMALLEST_ITEM_ID_DIM} and {largest}). With min_count, rarer values share one row. "
-        "Lists are taken as sets; kind sequence reads one in its order, the oldest value first."
+        "Lists are read as sets; kind: sequence reads one in order, the oldest value first."
     )
     notes: list[Entry] = [Note(rule)]
     large = [t for t in (found.items, found.queries) if t is not None and t.is_large]
@@ -233,10 +233,11 @@ def _context(found: Findings) -> list[Entry]:
     if not found.context:
         return []
     text = (
-        "The context of an event may be a feature, too, where it is known already when the query "
-        "is asked: a device, the hour. Never take what only comes out afterwards (a rating, a "
-        "purchase, seconds watched): it would tell the model the answer. A position is used in "
-        "training alone. Keep what is known beforehand of these, without the #:"
+        "The context of an event can also be a feature, if it is known at the moment of the "
+        "request: a device, the hour. Never use what is known only afterwards (a rating, a "
+        "purchase, the seconds watched): it would tell the model the answer. A position is used in "
+        "training alone. To use a context, uncomment these lines and keep those that are known at "
+        "that moment:"
     )
     rows = [Row(_values(proposed.feature), proposed.why) for proposed in found.context]
     return [Note(text), Proposal([Section("context", rows)])]
@@ -251,16 +252,22 @@ def _values(feature: AnyFeature) -> dict[str, Any]:
 def _model(found: Findings) -> list[Entry]:
     size, kind = found.size, found.split.history.kind
     tower = rules.tower(size)
-    encoders: list[Entry] = [Row({"kind": "mean"}, "mean of a history's items, in any order")]
+    encoders: list[Entry] = [Row({"kind": "mean"}, "mean of a history's items")]
     if kind == "past":
-        encoders.append(Row({"kind": "last"}, "the last item"))
+        encoders.append(Row({"kind": "last"}, "last item of a history"))
     return [
-        Setting("dim", rules.model_dim(size), f"of query and item vectors; {size.items:,} items"),
+        Setting(
+            "dim",
+            rules.model_dim(size),
+            f"length of query and item vectors, for {size.items:,} items",
+        ),
         _described(ModelConfig, "item_tower", tower),
         _described(ModelConfig, "query_tower", tower),
         _described(ModelConfig, "residual", True),
         Section("history", encoders),
-        Setting("dropout", rules.dropout(size), f"about {size.training_events:,} training events"),
+        Setting(
+            "dropout", rules.dropout(size), f"for about {size.training_events:,} training events"
+        ),
     ]
 
 
@@ -269,9 +276,11 @@ def _loss(found: Findings) -> list[Entry]:
     id_dropout = rules.id_dropout(len(features_of(found.item_choices)))
     temperature = rules.TEMPERATURE_OF_OTHERS if others else loss.temperature
     return [
-        Setting("temperature", temperature, "lower: sharper; tune it first"),
-        Setting("candidates", {"kind": "mixed"}, "the batch's and as many drawn from all items"),
-        Setting("logq", {"strength": loss.logq.strength}, "lower: more of the tail"),
+        Setting("temperature", temperature, "lower is sharper; tune it first"),
+        Setting(
+            "candidates", {"kind": "mixed"}, "items of the batch, and as many drawn from all items"
+        ),
+        Setting("logq", {"strength": loss.logq.strength}, "lower finds more of the tail"),
         _described(LossConfig, "id_dropout", id_dropout)
         if id_dropout
         else Setting("id_dropout", id_dropout, "items have only their id"),
@@ -285,16 +294,16 @@ def _loss(found: Findings) -> list[Entry]:
 
 def _ssl(found: Findings) -> list[Entry]:
     if len(features_of(found.item_choices)) < 2:
-        return [Setting("method", "none", "masking needs two item features or more")]
+        return [Setting("method", "none", "masking needs at least two item features")]
     ssl = CorrelatedMasking()
     return [
         Setting(
-            "method", ssl.method, "masks correlated features together; rfm: random ones; or none"
+            "method", ssl.method, "cfm masks correlated features together, rfm random ones; or none"
         ),
         Setting(
             "alpha",
             ssl.alpha,
-            "its weight in the loss; where events are few, 1 may find more of the tail",
+            "weight in the loss; with few events, 1 may find more of the tail",
         ),
         _described(CorrelatedMasking, "temperature", ssl.temperature),
         _described(CorrelatedMasking, "value_dropout", ssl.value_dropout),
@@ -323,9 +332,9 @@ def _training(found: Findings) -> list[Entry]:
 
 def _why_ray(on_ray: bool) -> str:
     if on_ray:
-        return "any number of workers; null: one, in this process"
+        return "any number of workers; null: this process alone"
     limit = f"{rules.RAY_FROM_EVENTS:,}"
-    return f"up to {limit} events one process is enough; {{workers: 2}}: Ray Train"
+    return f"one process suffices up to {limit} events; else {{workers: 2}}"
 
 
 def _evaluation() -> list[Entry]:

@@ -73,7 +73,9 @@ def init_config(
     if output.is_dir():
         raise UserError(f"{output} is a directory; expected the name of a YAML file to write.")
     if output.exists() and not overwrite:
-        raise UserError(f"{output} exists; give another name, or allow it to be overwritten.")
+        raise UserError(
+            f"{output} exists; give another name, or allow it to be overwritten (--overwrite)."
+        )
     text = render(document(find_out(events, items, queries, output.parent, split)))
     parse_config(yaml.safe_load(text), source=str(output))
     write_text(output, text)
@@ -149,7 +151,7 @@ def _query_choices(
         why = "test queries may be new, and a query's history describes it"
         return [*rest, Choice(column, None, why)]
     if each is None:
-        return [*rest, Choice(column, None, "it is not known how many events a query has")]
+        return [*rest, Choice(column, None, "the number of events of a query is unknown")]
     figure = f"{number(round(each, 1))} training events each (median)"
     if each < rules.QUERY_ID_EVENTS_FROM:
         why = f"{figure} are too few to learn it, and a query's history describes it"

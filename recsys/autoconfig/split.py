@@ -110,8 +110,8 @@ def _why_order_meaningless(order: OrderProfile) -> str | None:
         return (
             "The timestamps carry no time: where two items are neighbours in several queries "
             f"({order.returns:,} times), {percent(order.share_of_same_order)} are in the same "
-            "order, as only an order of the items' own would be. If it is the order in which one "
-            "goes through them, such as episodes, set columns.timestamp, split.kind: "
+            "order, as only an order of the items' own would be. If this is the order in which "
+            "people go through them, such as episodes, set columns.timestamp, split.kind: "
             "leave_last_out and history.kind: past."
         )
     if order.is_shuffled(rules.ORDER_P):
@@ -152,7 +152,7 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
             return _time_split(time.cut), [why, _why_cut(events, time.cut)]
         else:
             why += (
-                f" With a cut in time only {_known(time.cut)} of test events are of queries with "
+                f" With a cut in time, only {_known(time.cut)} of test events are of queries with "
                 "training events."
             )
     if events.whole_queries and events.median < rules.LEAVE_LAST_OUT_EVENTS_FROM:

@@ -228,7 +228,7 @@ def _load(state: State, path: Path) -> None:
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise UserError(
-            f"{path} is spoilt: its files cannot be read ({type(cause).__name__}); remove it to "
+            f"{path} is corrupt: its files cannot be read ({type(cause).__name__}); remove it to "
             "resume from the checkpoint before it, or to train from scratch."
         ) from error
 

@@ -81,7 +81,7 @@ class Config(Settings):
         if self.training.examples == "sequences" and not has_sequences(self.data, self.features):
             raise ValueError(
                 "training.examples sequences needs data.history.kind past and no features.context, "
-                "for its examples share a history; use events"
+                "because its examples share a history; use events"
             )
         fault = sharding_fault(self.sharding, self.features)
         if fault is not None:

@@ -44,7 +44,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML: {where}; mend that line.") from error
+        raise UserError(f"{path} is not YAML: {where}; fix that line.") from error
     if not isinstance(document, dict):
         raise UserError(f"{path} holds no configuration: expected keys such as data and features.")
     _refuse_old_keys(document, source=str(path))  # Overrides may go through sections they lack.

@@ -249,7 +249,7 @@ class LossConfig(Settings):
         if self.candidates.is_corpus and self.logq.strength == 1:
             raise ValueError(
                 "logq.source streaming has no effect with candidates corpus and logq.strength 1, "
-                "for nothing is sampled; use exact"
+                "because nothing is sampled; use exact"
             )
         is_sampled_by_q_alone = not self.candidates.is_corpus and not self.candidates.num_uniform(1)
         if is_sampled_by_q_alone and self.logq.strength == 0:

@@ -71,7 +71,7 @@ class EvaluationResult(Measured):
     def warnings(self) -> list[str]:
         """Returns warnings to show with the results."""
         if not self.counts["queries"]:
-            return ["the test split holds nothing to find, so there are no metrics"]
+            return ["the test split has no held-out items, so there are no metrics"]
         popularity = self.baselines["popularity"].overall
         worse = [
             f"{title} {number(self.overall[name])} against {number(popularity[name])}"

@@ -60,7 +60,7 @@ def _summary(result: EvaluationResult) -> str:
     name, title = "recall@50", SHOWN["recall@50"]
     value = result.overall[name]
     if not isinstance(value, float):
-        return "There is nothing to find in the test split."
+        return "The test split has no held-out items."
     ratios = []
     for method, measured in result.baselines.items():
         other = measured.overall[name]

@@ -68,7 +68,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     task = Task.of(prepared, _SPLIT)
     if not len(task.queries):
         console.print(
-            f"evaluate: warning: the {_SPLIT} split holds nothing to find, so that there are no "
+            f"evaluate: warning: the {_SPLIT} split has no held-out items, so there are no "
             "metrics; choose another data.split"
         )
     query_vectors, item_vectors = _vectors(config, prepared, model, task)

@@ -157,7 +157,7 @@ def read_experiment(directory: Path) -> Experiment:
         where = ".".join(str(part) for part in first["loc"])
         what = f"{where}: {first['msg']}" if where else first["msg"]
         raise UserError(
-            f"{path} is not an experiment: {what}; mend it, or export the experiment again."
+            f"{path} is not an experiment: {what}; correct it, or export the experiment again."
         ) from error
 
 

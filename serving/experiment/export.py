@@ -109,6 +109,6 @@ def _require_replaceable(output: Path, sources: Sequence[Path]) -> None:
     is_replaced = not output.exists() or (output / EXPERIMENT_JSON).is_file()
     if not is_replaced and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
-            f"{output} holds something else than an experiment; give a directory that is new or "
+            f"{output} holds something other than an experiment; give a directory that is new or "
             "empty."
         )

@@ -49,7 +49,7 @@ def warnings(report: "AbReport") -> list[str]:
             "the shares or the salt within one log does that."
         )
     if not any(sample.events for sample in report.samples):
-        found.append("no event is on an item that its query was recommended before.")
+        found.append("no event is on an item that was recommended to its query before.")
     return found
 
 

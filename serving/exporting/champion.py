@@ -46,7 +46,7 @@ def against_champion(
     if champion is None or champion.training_fingerprint == trained.fingerprint:
         return None, {}
     if not slices or not champion.slices:
-        console.print("export: not compared with the champion: run `recsys evaluate` before")
+        console.print("export: not compared with the champion: run `recsys evaluate` first")
         return None, {}
     changes = changes_against(champion.slices, slices, config.export.tolerance)
     return champion.mlflow_run_id, changes

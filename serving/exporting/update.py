@@ -211,7 +211,7 @@ def _require_new(added: Sequence[str], known: IdTable) -> None:
     if is_known.any():
         raise UserError(
             f"item {added[int(np.argmax(is_known))]!r} is in the bundle already; leave it out: "
-            "what changed of an item is learnt by the next training."
+            "changes of an item are learnt by the next training."
         )
 
 

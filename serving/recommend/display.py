@@ -14,12 +14,12 @@ from serving.recommend.answers import Item, Recommendations
 def print_recommendations(answer: Recommendations, liked: Sequence[Item], console: Console) -> None:
     """Prints a query's recommendations next to the latest items of its history."""
     if answer.fallback:
-        by = "what most had" if answer.source == "popularity" else "what fits the context"
-        console.print(f"query {escape(answer.query_id)} is unknown: recommended is {by}")
+        by = "popularity" if answer.source == "popularity" else "the context"
+        console.print(f"query {escape(answer.query_id)} is unknown: recommended by {by}")
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
     table.add_column(f"query {escape(answer.query_id)} liked (latest first)", max_width=44)
-    table.add_column("is recommended", max_width=44)
+    table.add_column("recommended", max_width=44)
     table.add_column("score", justify="right")
     for rank, (had, item) in enumerate(zip_longest(liked, answer.items), start=1):
         table.add_row(

@@ -78,7 +78,7 @@ def create_app(
     Args:
         service: Service that answers.
         deployment: Bundles that POST /reload and POST /rollback replace, given a token.
-        token: Token that every request but probes must bear; None: none is needed.
+        token: Token that every request except probes must carry; None: none is needed.
         lifespan: Context of the server's life.
     """
     app = FastAPI(

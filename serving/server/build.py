@@ -51,7 +51,7 @@ class ServerSettings:
         log: Directory for exposures and outcomes; None: they are not kept.
         reload_seconds: Seconds between looks for newer bundles; 0: there are none.
         store: Online store for histories and events; None: the bundle, and the process's memory.
-        token: Token that requests must bear; None: none is needed.
+        token: Token that requests must carry; None: none is needed.
     """
 
     bundle: str | Path

@@ -211,8 +211,8 @@ class Deployment:
             if self._is_logged and division(newer.experiment) != division(self.serving.experiment):
                 self._metrics.count_swap("refused")
                 raise UserError(
-                    "the experiment's name, salt or shares are others now, and its log is of the "
-                    "former ones; start the server anew with another --log."
+                    "the experiment's name, salt or shares have changed, so its answers do not "
+                    "belong in this log; restart the server with another --log."
                 )
             self._replace(newer, "done")
             return True
@@ -244,7 +244,7 @@ class Deployment:
                 if self.reload():
                     _logger.warning("serving %s now", ", ".join(self.serving.seals))
             except Exception as error:  # Whatever befalls a disk or a registry.
-                _logger.warning("still serving the bundles before: %s", error)
+                _logger.warning("still serving the previous bundles: %s", error)
 
     def _replace(self, serving: Serving, result: str) -> None:
         # One assignment: a request has either the old bundles or the new ones.

@@ -24,8 +24,8 @@ def serve(
         return
     if replicas > 1 and settings.store is None:
         raise UserError(
-            "several replicas need an online store, or an event would be known to one of them "
-            "alone; give --online CONFIG, whose feature_store.online is redis on a cluster."
+            "several replicas need an online store, because only one of them would know an event "
+            "otherwise; give --online CONFIG, whose feature_store.online is redis on a cluster."
         )
     from serving.server.cluster import serve_on_ray
 

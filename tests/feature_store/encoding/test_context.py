@@ -288,7 +288,7 @@ def test_training_reads_the_context_of_each_example(prepared: Prepared):
 @pytest.mark.parametrize(
     ("context", "data", "words"),
     [
-        ({"kind": "time", "part": "hour", "zone": "Mars"}, {}, "'Mars' of 'x' is no time zone"),
+        ({"kind": "time", "part": "hour", "zone": "Mars"}, {}, "'Mars' of 'x' is not a time zone"),
         ({"kind": "time", "part": "recency", "zone": "Europe/Paris"}, {}, "zone has no effect"),
         ({"kind": "time", "part": "month"}, {}, "recency"),
         ({"kind": "id"}, {}, "kind is 'id'; expected one of: categorical"),

@@ -241,11 +241,11 @@ def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -
 
 def test_a_log_below_its_thresholds_is_refused(tmp_path: Path, log: dict[str, str]) -> None:
     few = refusal(tmp_path, **log, quality={"min_events": 601})
-    assert few.endswith("mend the log, or lower data.quality.min_events.")
+    assert few.endswith("fix the log, or lower data.quality.min_events.")
     assert "of 600 events are left, expected at least 601" in few
     bad = refusal(tmp_path, **log, quality={"max_rejected_fraction": 0.001})
     assert "of 600 events were rejected (events: duplicate " in bad
-    assert "expected at most 0.10%; mend the log" in bad
+    assert "expected at most 0.10%; fix the log" in bad
 
 
 def test_nothing_left_says_why(tmp_path: Path, log: dict[str, str]) -> None:

@@ -42,7 +42,7 @@ def test_what_may_be_known_beforehand_is_proposed(tmp_path: Path) -> None:
     config = init_config(events, None, None, output)
     assert config.features.context == ()
     text = output.read_text()
-    assert "what only comes out afterwards" in text.replace("\n  # ", " ")
+    assert "what is known only afterwards" in text.replace("\n  # ", " ")
     output.write_text(uncommented(text))
     switched_on = load_config(output)
     kinds = {feature.name: feature.kind for feature in switched_on.features.context}

@@ -160,11 +160,11 @@ def spoil(directory: Path) -> None:
     path = save(toy, directory, config)
     for file in path.glob("*.distcp"):
         file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(UserError, match="spoilt: its files cannot be read"):
+    with pytest.raises(UserError, match="corrupt: its files cannot be read"):
         ToyTraining(config).restore(path)
 
 
-def test_a_spoilt_file_is_a_clear_error(tmp_path):
+def test_a_corrupt_file_is_a_clear_error(tmp_path):
     on_ranks(1, spoil, tmp_path)
 
 

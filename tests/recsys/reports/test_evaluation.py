@@ -214,7 +214,7 @@ def test_a_report_without_anything_to_find_can_be_read(report):
             "counts": {"queries": 0, "held_out": 0, "already_seen": 0, "items": 3},
         }
     )
-    assert "the test split holds nothing to find" in Outline(report(nothing, curves=[])).text
+    assert "the test split has no held-out items" in Outline(report(nothing, curves=[])).text
 
 
 def printed(shown, width=80):
