@@ -55,7 +55,7 @@ def test_a_replaced_directory_is_never_missing(
     code = f"""
         import itertools, os, shutil
         from pathlib import Path
-        from feature_store import storage
+        from feature_store.core import files, manifests
         calls = itertools.count()
         def counted(function):
             def call(*arguments, **options):
@@ -63,15 +63,16 @@ def test_a_replaced_directory_is_never_missing(
                     os._exit(1)
                 return function(*arguments, **options)
             return call
-        exchanged = storage._exchanged if {can_exchange} else lambda first, second: False
-        storage._exchanged = counted(exchanged)
+        exchanged = files._exchanged if {can_exchange} else lambda first, second: False
+        files._exchanged = counted(exchanged)
         Path.rename = counted(Path.rename)
         shutil.rmtree = counted(shutil.rmtree)
         path = Path({str(path)!r})
-        with storage.directory_written_atomically(path) as directory:
-            storage.write_text(directory / storage.MANIFEST, '{{"text": "new"}}')
+        with files.directory_written_atomically(path) as directory:
+            files.write_text(directory / manifests.MANIFEST, '{{"text": "new"}}')
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    writer = [sys.executable, "-c", textwrap.dedent(code)]
+    assert not subprocess.run(writer, check=False, stderr=subprocess.PIPE, text=True).stderr
     found = read_manifest(path, _Written)
     assert found is not None
     assert found.text in ("old", "new")
