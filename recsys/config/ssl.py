@@ -122,8 +122,9 @@ class SampledSettings(SslSettings):
     )
     items: ItemSource = Field(
         "uniform",
-        description="Sampled items: uniform over the corpus reaches the tail, which labels do not; "
-        "frequency: by training events; training: the batch's own positives.",
+        description="Source of the sampled items. uniform: the whole corpus, which reaches the "
+        "tail; frequency (experimental): by training events; training (experimental): the "
+        "positives.",
     )
 
     num_views: ClassVar[int] = 1
@@ -168,18 +169,19 @@ class RandomViews(SampledSettings):
     group_size: int | None = Field(
         None,
         ge=1,
-        description="Features that view A hides, the seed feature among them; null: about half. "
-        "Fewer make the task easier.",
+        description="Experimental: number of features that view A hides, the seed included; null: "
+        "about half. Fewer make the task easier.",
     )
     views: Literal["complementary", "independent"] = Field(
         "complementary",
-        description="complementary: view B hides the rest, so that no feature gives the item "
-        "away; independent: view B draws a group of its own, and features may be in both views.",
+        description="Choice of the features that view B hides. complementary: the rest, so that no "
+        "feature gives the item away; independent (experimental): a group of its own.",
     )
     id_feature: IdUse = Field(
         "masked",
-        description="masked: the id takes part as any feature; hidden: no view has it, so that "
-        "content must do; shown: both views have it, which can solve the task by itself.",
+        description="Use of the id in the views. masked: like any feature; hidden (experimental): "
+        "in no view, so that content must do; shown (experimental): in both, which can solve the "
+        "task.",
     )
 
     num_views: ClassVar[int] = 2
@@ -225,13 +227,14 @@ class CorrelatedViews(RandomViews):
 
     mutual_information: Literal["raw", "normalised", "corrected"] = Field(
         "raw",
-        description="raw is the paper's, by which an id correlates with everything; normalised "
-        "divides by the smaller entropy; corrected leaves out what many values share by chance.",
+        description="Matrix that groups are drawn by. raw: the paper's, in which an id correlates "
+        "with everything; normalised (experimental): divided by the smaller entropy; corrected "
+        "(experimental): without what many values share by chance.",
     )
     weighting: Literal["items", "interactions"] = Field(
         "items",
-        description="Weight of an item in the mutual information: one, as in the paper, or its "
-        "training events.",
+        description="Weight of an item in the mutual information. items: one, as in the paper; "
+        "interactions (experimental): its training events.",
     )
 
     @property
@@ -262,13 +265,13 @@ class ContrastiveSettings(SampledSettings):
     projection: int | None = Field(
         None,
         ge=2,
-        description="Width of a head on the vectors of the views, which is not served: the loss "
-        "then need not be invariant in the served vectors (Chen et al. 2020); null: none.",
+        description="Experimental: width of a head on the views' vectors, which is not served, so "
+        "that served vectors need not be invariant (Chen et al. 2020); null: none.",
     )
     shared_layers: Literal["all", "inputs"] = Field(
         "all",
-        description="all: the views go through the item tower; inputs: they share the embeddings "
-        "alone, and have a tower of their own, so that the tasks do not compete for its layers.",
+        description="Layers that the views share with the main task. all: the item tower; inputs: "
+        "the embeddings alone, so that the tasks do not compete for the tower's layers.",
     )
 
 
