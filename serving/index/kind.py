@@ -49,7 +49,7 @@ class IndexKind(ABC):
     a kind may miss items and may score them roughly.
 
     To add a kind, write a file like `flat.py`, and add its class to `serving.index.kinds.KINDS` and
-    its name to `ExportConfig.index`; `tests/contracts/test_index_kinds.py` then tests it.
+    its name to `ExportConfig.index`; `tests/contracts/registered/` then tests it.
 
     Args:
         index: FAISS index of this kind, as `build` makes it, with its search parameters set.

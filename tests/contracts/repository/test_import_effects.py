@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.test_floors import ROOT, sources
+from tests.contracts.repository.test_floors import ROOT, sources
 
 # The command line adds its commands when it is imported.
 EXEMPT = {ROOT / "recsys" / "cli.py"}

@@ -13,7 +13,7 @@ from feature_store.schema import FeatureSchema
 from recsys.config.load import parse_config
 from serving.server.app import RecommendRequest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "features.md").read_text(encoding="utf-8")
 BLOCKS: list[Any] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
 EXAMPLES = [feature for block in BLOCKS if isinstance(block, list) for feature in block]
 OF_CONTEXT_ALONE = ("time", "position")

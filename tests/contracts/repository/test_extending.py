@@ -17,7 +17,7 @@ from recsys.ssl import method, methods
 from tests.support.histories import ITEM_DIM, inputs, jagged
 from tests.support.ssl_batches import assert_padding_has_no_influence, method_of, random_batch
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
 def run(section: str, **names: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typer.main import get_group
 from recsys.cli import app
 from tests.support.planted import planted_config, write_planted_log
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
