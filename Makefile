@@ -81,7 +81,7 @@ types: install ## mypy
 
 # Tests are run by JOBS processes, each of which may start a Ray of its own: 3 GiB. A process that
 # has none left takes over half of another's.
-JOBS ?= 3
+JOBS ?= 2
 unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/contracts/test_cli.py for fewer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 25 $(ARGS)
 
