@@ -54,10 +54,11 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _has_no_old_keys(cls, document: Any) -> Any:
-        """Refuses files and stored configurations of earlier versions, naming the new keys."""
+        """Refuses stored configurations of earlier versions; `load_config` names all old keys."""
         faults = list(old_keys(document)) if isinstance(document, dict) else []
         if faults:
-            raise ValueError("; ".join(faults))
+            more = f" (and {len(faults) - 1} more keys have changed)" if len(faults) > 1 else ""
+            raise ValueError(faults[0] + more)
         return document
 
     @model_validator(mode="after")
