@@ -23,6 +23,8 @@ def ensure_ray() -> None:
     if not os.environ.get("RAY_ADDRESS"):
         # Only this process' children connect, over loopback.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Workers do this command's own work: at Ray's niceness of 15 they starve beside others.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {
             "address": "local",
             "include_dashboard": False,
