@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from feature_store.core.errors import UserError
 from pipelines.urls import is_url
 from recsys.config.config import Config
-from recsys.config.loss import NUMBER
 from recsys.config.renamed import old_keys
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
@@ -206,9 +205,7 @@ def _list_position(section: list[Any], key: str, source: str) -> int:
 def _problem(detail: dict[str, Any]) -> str:
     """Puts a validation error into words; an unknown key names the nearest valid one."""
     # Pydantic puts a union's discriminator value into the location; it is not a key of the file.
-    location = [
-        part for part in detail["loc"] if part != NUMBER and not _is_union_tag(part, detail["loc"])
-    ]
+    location = [part for part in detail["loc"] if not _is_union_tag(part, detail["loc"])]
     name = ".".join(str(part) for part in location) or "the configuration"
     if detail["type"] == "extra_forbidden":
         valid = _valid_keys(detail["loc"][:-1])

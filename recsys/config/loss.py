@@ -1,47 +1,10 @@
 """The `loss` section of a configuration."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
+from pydantic import Field, model_validator
 
 from feature_store.core.settings import Settings
-
-
-class TemperatureRange(Settings):
-    """Bounds of a learned temperature, and where it starts."""
-
-    low: float = Field(gt=0, description="Experimental: lowest temperature.")
-    high: float = Field(gt=0, description="Experimental: highest temperature.")
-    start: float = Field(0.07, gt=0, description="Experimental: temperature of the first step.")
-
-    @model_validator(mode="after")
-    def _start_is_within(self) -> "TemperatureRange":
-        if not self.low <= self.start <= self.high or self.low == self.high:
-            raise ValueError(
-                f"learned needs low < high, and start between them; got low {self.low}, high "
-                f"{self.high}, start {self.start}"
-            )
-        return self
-
-
-class LearnedTemperature(Settings):
-    """A temperature that is a parameter of the model."""
-
-    learned: TemperatureRange
-
-
-def _kind_of_temperature(value: Any) -> str:
-    is_section = isinstance(value, dict | LearnedTemperature)
-    return LearnedTemperature.__name__ if is_section else NUMBER
-
-
-# Name of the alternative that is no section; with a space, so that no key has it.
-NUMBER = "a number"
-Temperature = Annotated[
-    Annotated[PositiveFloat, Tag(NUMBER)]
-    | Annotated[LearnedTemperature, Tag(LearnedTemperature.__name__)],
-    Discriminator(_kind_of_temperature),
-]
 
 
 class _CandidatesOfKind(Settings):
@@ -56,11 +19,6 @@ class _CandidatesOfKind(Settings):
     def is_global(self) -> bool:
         """Whether all ranks score the same candidates."""
         return True
-
-    @property
-    def memory_batches(self) -> int:
-        """Past steps whose candidates are scored again."""
-        return 0
 
     def num_uniform(self, batch_size: int) -> int:
         """Returns how many items a step draws uniformly, over all ranks.
@@ -110,34 +68,6 @@ class MixedCandidates(_CandidatesOfRanks):
         return self.uniform or batch_size
 
 
-class MemoryCandidates(_CandidatesOfKind):
-    """Items of the batch, and the vectors of past steps (cross-batch memory, Wang et al. 2020)."""
-
-    kind: Literal["memory"] = "memory"
-    batches: int = Field(
-        2,
-        ge=1,
-        description="Experimental: past steps whose item vectors are negatives too, as they were "
-        "then.",
-    )
-    uniform: int = Field(
-        0, ge=0, description="Items a step drawn uniformly from the corpus, over all ranks."
-    )
-
-    @property
-    def memory_batches(self) -> int:
-        """Past steps whose candidates are scored again."""
-        return self.batches
-
-    def num_uniform(self, batch_size: int) -> int:
-        """Returns how many items a step draws uniformly, over all ranks.
-
-        Args:
-            batch_size: Examples a step, over all ranks.
-        """
-        return self.uniform
-
-
 class CorpusCandidates(_CandidatesOfKind):
     """Every item of a corpus of up to 200,000: the full softmax."""
 
@@ -150,7 +80,7 @@ class CorpusCandidates(_CandidatesOfKind):
 
 
 CandidatesConfig = Annotated[
-    InBatchCandidates | MixedCandidates | MemoryCandidates | CorpusCandidates,
+    InBatchCandidates | MixedCandidates | CorpusCandidates,
     Field(discriminator="kind"),
 ]
 
@@ -204,16 +134,11 @@ class LossConfig(Settings):
     `id_dropout`, without which items that training has not seen get no useful vector.
     """
 
-    temperature: Temperature = Field(
-        0.07,
-        description="Softmax temperature; lower is sharper. {learned: {low: 0.01, high: 0.5}} "
-        "makes it a parameter (experimental).",
-    )
+    temperature: float = Field(0.07, gt=0, description="Softmax temperature; lower is sharper.")
     candidates: CandidatesConfig = Field(
         InBatchCandidates(),
         description="Items that a query is scored against. in_batch: those of the batch; mixed: "
-        "uniformly drawn ones beside them; memory: those of past batches beside them; corpus: "
-        "every item.",
+        "uniformly drawn ones beside them; corpus: every item.",
     )
     masked: Literal["known", "history", "target"] = Field(
         "known",

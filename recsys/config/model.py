@@ -73,15 +73,6 @@ HISTORY_SETTINGS: Mapping[str, type[HistorySettings]] = {
 }
 
 
-class CrossConfig(Settings):
-    """Cross layers of DCN-v2 (Wang et al. 2021): products of a tower's inputs."""
-
-    layers: int = Field(1, ge=1, le=8, description="Experimental: number of cross layers.")
-    rank: int | None = Field(
-        None, ge=1, description="Experimental: rank of the cross layers' matrices; null: full."
-    )
-
-
 class ModelConfig(Settings):
     """The two towers, and how a query reads its history.
 
@@ -107,9 +98,6 @@ class ModelConfig(Settings):
         False,
         description="Linear map of a tower's inputs, added to its output; it generalises to the "
         "tail.",
-    )
-    cross: CrossConfig | None = Field(
-        None, description="Cross layers before the hidden ones; null: none."
     )
     history: tuple[HistoryConfig, ...] = Field(
         (MeanHistory(),),

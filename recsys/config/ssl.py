@@ -28,14 +28,14 @@ class Masks:
         group_size: Number of features in a drawn group; None: about half.
         are_complementary: Whether every second view hides what the view before it shows.
         id_feature: Whether the id takes part in the groups, or all views hide or show it.
-        information: Name of the weighting and of the matrix of mutual information that groups are
-            drawn by; None: groups are random.
+        information: Name of the matrix of mutual information that groups are drawn by; None: groups
+            are random.
     """
 
     group_size: int | None
     are_complementary: bool
     id_feature: IdUse
-    information: tuple[str, str] | None = None
+    information: str | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ class RandomViews(SampledSettings):
     num_views: ClassVar[int] = 2
 
     @property
-    def information(self) -> tuple[str, str] | None:
-        """Name of the weighting and of the matrix that groups are drawn by; None: random."""
+    def information(self) -> str | None:
+        """Name of the matrix that groups are drawn by; None: they are random."""
         return None
 
     @property
@@ -231,25 +231,18 @@ class CorrelatedViews(RandomViews):
         "with everything; normalised (experimental): divided by the smaller entropy; corrected "
         "(experimental): without what many values share by chance.",
     )
-    weighting: Literal["items", "interactions"] = Field(
-        "items",
-        description="Weight of an item in the mutual information. items: one, as in the paper; "
-        "interactions (experimental): its training events.",
-    )
 
     @property
-    def information(self) -> tuple[str, str]:
-        """Name of the weighting and of the matrix that groups are drawn by."""
-        return self.weighting, self.mutual_information
+    def information(self) -> str:
+        """Name of the matrix that groups are drawn by."""
+        return self.mutual_information
 
     @model_validator(mode="after")
     def _information_has_effect(self) -> "CorrelatedViews":
-        if self.group_size == 1:
-            for name in ("mutual_information", "weighting"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"{name} has no effect with group_size: 1, which masks the seed alone"
-                    )
+        if self.group_size == 1 and self.mutual_information != "raw":
+            raise ValueError(
+                "mutual_information has no effect with group_size: 1, which masks the seed alone"
+            )
         return self
 
 

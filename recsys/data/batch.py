@@ -46,7 +46,6 @@ class Batch(Pipelineable):
     uniform: Tensor
     targets: Tensor
     accidental_hits: Tensor
-    known_positives: Tensor
     view_items: Tensor
     view_hidden: Tensor
     view_key: Tensor

@@ -192,7 +192,6 @@ class BatchBuilder:
             uniform=np.array(candidates.uniform, np.float32),
             targets=candidates.targets,
             accidental_hits=candidates.accidental_hits,
-            known_positives=candidates.known_positives,
             view_items=view_items.astype(np.int64),
             view_hidden=views.hidden,
             view_key=views.key,

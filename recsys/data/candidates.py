@@ -50,8 +50,6 @@ class Candidates:
         targets: [B] column of each example's own item; any column for padding.
         accidental_hits: [n, 2] example and column of a candidate that must not count as its
             negative.
-        known_positives: [n, 2] example and item that must not count as its negative when it comes
-            from the memory; none where there is no memory.
         uniform: Fraction of the global batch's candidates that is drawn uniformly, and probability
             of each item in such a draw.
     """
@@ -60,7 +58,6 @@ class Candidates:
     keys: Ints
     targets: Ints
     accidental_hits: Ints
-    known_positives: Ints
     uniform: tuple[float, float]
 
 
@@ -82,7 +79,7 @@ def check_candidates(prepared: Prepared, loss: LossConfig) -> None:
 def only_items(items: Ints, examples: int) -> Candidates:
     """Returns items to encode, and examples that are scored against nothing."""
     targets = np.zeros(examples, np.int64)
-    return Candidates(items, items, targets, _NO_PAIRS, _NO_PAIRS, (0.0, 0.0))
+    return Candidates(items, items, targets, _NO_PAIRS, (0.0, 0.0))
 
 
 class CandidateBuilder:
@@ -128,13 +125,11 @@ class CandidateBuilder:
         targets = first + np.arange(positives.shape[1])
         bags, bag = self._positives(local)
         hits = accidental_hits(bags, bag, columns, targets[: len(bag)])
-        has_memory = self._loss.candidates.memory_batches > 0
         return Candidates(
             items=every[rank],
             keys=np.concatenate([positions[rank], -1 - drawn[rank]]),
             targets=targets,
             accidental_hits=np.concatenate([hits, _padding(targets, np.flatnonzero(columns < 0))]),
-            known_positives=_pairs(bags, bag) if has_memory else _NO_PAIRS,
             uniform=(self._uniform / (size + self._uniform), 1 / len(self._corpus)),
         )
 
@@ -153,7 +148,6 @@ class CandidateBuilder:
             keys=every[rank],
             targets=targets,
             accidental_hits=np.concatenate([hits, _padding(targets, padding)]),
-            known_positives=_NO_PAIRS,
             uniform=(0.0, 0.0),
         )
 
@@ -226,12 +220,6 @@ def _padding(targets: Ints, columns: Ints) -> Ints:
     column = np.tile(columns, len(targets))
     is_other = column != targets[example]
     return np.stack([example[is_other], column[is_other]], axis=1)
-
-
-def _pairs(positives: Jagged, bag: Ints) -> Ints:
-    """Returns each example with every item of its bag, [n, 2]."""
-    bags = positives.take(bag)
-    return np.stack([bags.row_of_value(), bags.values], axis=1).astype(np.int64)
 
 
 def _split_over_ranks(values: Ints, world_size: int) -> tuple[Ints, Ints]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float | Tensor) -> Tensor:
+def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float) -> Tensor:
     """Computes dot products over the temperature, [rows, columns].
 
     Args:

@@ -10,11 +10,11 @@ from recsys.config.model import ModelConfig
 
 
 class Tower(nn.Module):
-    """Cross layers, hidden layers and a projection to an L2-normalised vector.
+    """Hidden layers and a projection to an L2-normalised vector.
 
-        inputs -- dropout --+-- cross layers -- hidden layers -- linear --(+)-- normalise -->
-                            |                                              |
-                            +-------- linear, where there is a residual ---+
+        inputs -- dropout --+-- hidden layers -- linear -----------(+)-- normalise -->
+                            |                                       |
+                            +-- linear, where there is a residual --+
 
     The residual adds a linear map of the inputs to the vector, so that the hidden layers need to
     learn only the rest.
@@ -31,10 +31,6 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(settings.dropout)
-        cross = settings.cross
-        self.crosses = nn.ModuleList()
-        if cross is not None:
-            self.crosses.extend(Cross(width, cross.rank, device) for _ in range(cross.layers))
         widths = [width, *hidden]
         self.hidden = nn.ModuleList(
             Hidden(before, after, settings, device)
@@ -49,8 +45,6 @@ class Tower(nn.Module):
         """Maps [rows, width] to [rows, dim]."""
         inputs = self.dropout(inputs)
         rows = inputs
-        for cross in self.crosses:
-            rows = cross(inputs, rows)
         for hidden in self.hidden:
             rows = hidden(rows)
         vectors = self.output(rows)
@@ -74,24 +68,3 @@ class Hidden(nn.Module):
         if self.norm is not None:
             rows = self.norm(rows)
         return self.dropout(F.relu(rows))
-
-
-class Cross(nn.Module):
-    """A cross layer of DCN-v2 (Wang et al. 2021, eq. 1 and 2): x0 * (W x + b) + x.
-
-    Args:
-        width: Columns of the input and the output.
-        rank: Rank of W, which then is a product of two narrow matrices; None: full.
-        device: Device of the parameters.
-    """
-
-    def __init__(self, width: int, rank: int | None, device: torch.device) -> None:
-        super().__init__()
-        self.narrow = (
-            nn.Identity() if rank is None else nn.Linear(width, rank, bias=False, device=device)
-        )
-        self.linear = nn.Linear(width if rank is None else rank, width, device=device)
-
-    def forward(self, first: Tensor, rows: Tensor) -> Tensor:
-        """Multiplies the input of the first layer with a linear map of the rows, [rows, width]."""
-        return first * self.linear(self.narrow(rows)) + rows

@@ -167,8 +167,7 @@ def build_masking(
     if masks.information is None:
         draws = RandomGroups(len(positions), seed, masks.group_size)
     else:
-        weighting, kind = masks.information
-        matrix = np.array(getattr(getattr(information, weighting), kind), np.float64)
+        matrix = np.array(getattr(information.items, masks.information), np.float64)
         draws = CorrelatedGroups(matrix[np.ix_(positions, positions)], seed, masks.group_size)
     always_hidden = is_id & (masks.id_feature == "hidden")
     return Masking(draws, positions, always_hidden, masks.are_complementary, plan.count)

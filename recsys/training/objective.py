@@ -6,7 +6,6 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.data.batch import Batch
 from recsys.losses.frequency import build_frequency
-from recsys.losses.memory import build_memory
 from recsys.model.two_tower import Encoded, TwoTower
 from recsys.ssl.method import SslBatch, SslContext, SslMethod
 from recsys.ssl.methods import build_method
@@ -47,8 +46,6 @@ class TwoTowerObjective(nn.Module):
             self_supervised = ssl(ssl_batch(encoded, batch))
             total = total + ssl.alpha * self_supervised
             losses["ssl"] = self_supervised.detach()
-        if self.main_loss.learned_temperature is not None:
-            losses["temperature"] = self.main_loss.learned_temperature().detach()
         return total, losses
 
     def after_step(self) -> None:
@@ -78,9 +75,8 @@ def build_objective(model: TwoTower, config: Config, prepared: Prepared) -> TwoT
         prepared: The prepared data.
     """
     frequency = build_frequency(config.loss, prepared.num_items)
-    memory = build_memory(config.loss, config.training.batch_size, model.dim)
     widths = {feature.name: feature.dim for feature in model.item_inputs.features}
     context = SslContext(model.item_tower, model.dim, widths, prepared)
     return TwoTowerObjective(
-        model, MainLoss(config.loss, frequency, memory), build_method(config.ssl, context)
+        model, MainLoss(config.loss, frequency), build_method(config.ssl, context)
     )

@@ -105,7 +105,6 @@ def default_space(config: Config) -> dict[str, Dimension]:
 
     proposed = {
         **around("loss.temperature", 0.03, 0.3, log=True),
-        **around("loss.temperature.learned.start", 0.03, 0.3, log=True),
         **around("loss.logq.strength", 0.0, 1.0),
         **around("loss.history_dropout", 0.0, 0.5),
         **around("model.dropout", 0.0, 0.5),

@@ -12,12 +12,8 @@ TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
 PARTS = 2
 MODES = {
     "batch": {},
-    "mixed": {
-        "candidates": {"kind": "mixed", "uniform": 12},
-        "temperature": {"learned": {"low": 0.02, "high": 0.5}},
-    },
+    "mixed": {"candidates": {"kind": "mixed", "uniform": 12}},
     "corpus": {"candidates": {"kind": "corpus"}},
-    "memory": {"candidates": {"kind": "memory", "batches": 2}},
 }
 SPARSE = {"sgd": 1.0, "rowwise_adagrad": 0.05}
 
@@ -46,13 +42,13 @@ FEW: tuple[Key, ...] = (
     ("table_wise", "batch", "rowwise_adagrad"),
     ("data_parallel", "batch", "rowwise_adagrad"),
     ("row_wise", "mixed", "rowwise_adagrad"),
-    ("column_wise", "memory", "rowwise_adagrad"),
+    ("column_wise", "mixed", "rowwise_adagrad"),
     ("column_wise", "corpus", "sgd"),
 )
 REFERENCES: tuple[Key, ...] = (
     ("table_wise", "batch", "rowwise_adagrad"),
     ("table_wise", "mixed", "rowwise_adagrad"),
-    ("column_wise", "memory", "rowwise_adagrad"),
+    ("column_wise", "mixed", "rowwise_adagrad"),
     ("table_wise", "corpus", "sgd"),
 )
 

@@ -182,25 +182,6 @@ def test_a_corpus_that_is_too_large_is_an_error_that_names_the_way_out(monkeypat
     check_candidates(prepared(), config(loss=MODES["mixed"]).loss)
 
 
-def test_the_known_positives_of_the_memory_are_the_masked_items():
-    loss = {"candidates": {"kind": "memory"}}
-    known = prepared().query_state.train
-    for masked in ("known", "history", "target"):
-        parts, _ = candidates_of(1, 4, 2, masked=masked, **loss)
-        for rank, part in enumerate(parts):
-            whole = local_batch(1, 4, rank, 2)
-            bags = {
-                "known": known.take(whole.query),
-                "history": whole.history,
-                "target": whole.history.take(np.zeros(0, int)),
-            }
-            expected = list(zip(bags[masked].row_of_value(), bags[masked].values, strict=True))
-            if masked != "known":
-                expected += list(enumerate(whole.item))
-            assert sorted(map(tuple, part.known_positives.tolist())) == sorted(expected)
-    assert not len(candidates_of(1, 4, 1)[0][0].known_positives)
-
-
 def test_accidental_hits_equal_a_naive_loop():
     rng = np.random.default_rng(1)
     known = prepared().query_state.train

@@ -14,12 +14,10 @@ from tests.support.parity import CPU, ITEM_INPUTS, QUERY_INPUTS, Case, sharded_c
 NUM_TABLES = sum(f.num_embeddings > 0 for f in (*ITEM_INPUTS, *QUERY_INPUTS))
 VARIANTS = {
     "defaults": {},
-    "learned temperature": {"loss": {"temperature": {"learned": {"low": 0.02, "high": 0.5}}}},
-    "memory": {"loss": {"candidates": {"kind": "memory", "batches": 2}}},
     "streaming": {"loss": {"logq": {"source": {"kind": "streaming"}}}},
     "head": {"ssl": {"method": "cfm", "projection": 8}},
     "own layers": {"ssl": {"method": "rfm", "shared_layers": "inputs"}},
-    "norms": {"model": {"norm": "layer", "cross": {"layers": 1}, "residual": True}},
+    "norms": {"model": {"norm": "layer", "residual": True}},
 }
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.losses import softmax as losses
-from recsys.training.main_loss import LearnedTemperature
 
 
 def log_shares(parts):
@@ -172,34 +171,6 @@ def test_a_lower_temperature_tells_logits_further_apart():
     warm, cold = (losses.scaled_similarities(left, right, temperature=t) for t in (0.4, 0.1))
     assert torch.allclose(cold, 4 * warm)
     assert torch.allclose(warm * 0.4, left @ right.T)
-
-
-def steps_of(temperature, *, target, count):
-    """Trains the temperature alone, on a query that one of two items is closer to."""
-    optimizer = torch.optim.SGD(temperature.parameters(), lr=0.05)
-    for _ in range(count):
-        logits = losses.scaled_similarities(
-            torch.tensor([[1.0, 0.0]]),
-            torch.tensor([[0.8, 0.6], [0.6, 0.8]]),
-            temperature=temperature(),
-        )
-        loss = losses.weighted_cross_entropy(
-            logits, targets=torch.tensor([target]), weight=torch.ones(1)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return temperature().item()
-
-
-def test_a_learned_temperature_falls_while_the_model_is_right_and_keeps_to_its_bounds():
-    temperature = LearnedTemperature(0.2, (0.1, 0.3))
-    assert temperature().item() == pytest.approx(0.2)
-    assert 0.1 < steps_of(temperature, target=0, count=1) < 0.2
-    assert steps_of(temperature, target=0, count=100) == pytest.approx(0.1)
-    # It does not stay at a bound: here it is out again after the first steps that lead away.
-    assert 0.1 < steps_of(temperature, target=1, count=2) < 0.3
-    assert steps_of(temperature, target=1, count=100) == pytest.approx(0.3)
 
 
 def test_a_lone_row_without_negatives_has_no_loss_and_a_finite_gradient():

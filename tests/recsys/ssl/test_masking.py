@@ -136,21 +136,20 @@ def test_an_id_that_takes_no_part_is_alike_in_all_views(method, id_feature, is_h
         assert hidden[np.arange(300), 0, seeds].all()
 
 
-@pytest.mark.parametrize("weighting", ["items", "interactions"])
 @pytest.mark.parametrize("kind", ["raw", "normalised", "corrected"])
-def test_the_configuration_picks_the_matrix(weighting, kind):
+def test_the_configuration_picks_the_matrix(kind):
     def matrix(is_wanted):
         rows = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.4], [0.0, 0.4, 1.0]])
         return tuple(map(tuple, rows if is_wanted else rows[[1, 0, 2]][:, [1, 0, 2]]))
 
     def matrices(name):
         kinds = ("raw", "normalised", "corrected")
-        return InformationMatrices(**{k: matrix((name, k) == (weighting, kind)) for k in kinds})
+        return InformationMatrices(**{k: matrix((name, k) == ("items", kind)) for k in kinds})
 
     information = MutualInformation(
         features=("a", "b", "c"), items=matrices("items"), interactions=matrices("interactions")
     )
-    settings = CorrelatedMasking(mutual_information=kind, weighting=weighting)
+    settings = CorrelatedMasking(mutual_information=kind)
     features = tuple(CategoricalFeature(name=name, dim=4) for name in "abc")
     drawn = build_masking(settings, features, information, seed=0)
     groups = {tuple(np.flatnonzero(group)) for group in drawn.hidden(np.arange(50))[:, 0]}

@@ -125,7 +125,7 @@ def without(*names: str) -> dict:
     [
         ({"items": "training", "batch_size": 4}, without(), "batch_size has no effect"),
         ({"group_size": 4}, without(), "at most 3"),
-        ({"group_size": 1, "weighting": "interactions"}, without(), "weighting has no effect"),
+        ({"group_size": 1, "mutual_information": "corrected"}, without(), "has no effect"),
         ({"group_size": 3, "id_feature": "shown"}, without(), "at most 2"),
         ({"id_feature": "hidden"}, without("item_id"), "without an item feature of kind id"),
         ({"value_dropout": 0.3}, without("tags"), "without an item feature of several values"),

@@ -1,29 +1,19 @@
-"""The main task as a whole: each kind of candidates, the memory, and the same on any ranks."""
+"""The main task as a whole: each kind of candidates, and the same on any ranks."""
 
-import json
 import math
-from collections import deque
-from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.multiprocessing import ProcessExitedException
 
 from feature_store.core.errors import UserError
-from pipelines.prepared.reader import Prepared
 from recsys.config.load import parse_config
 from recsys.config.loss import LossConfig
 from recsys.data.builder import BatchBuilder
 from recsys.losses import softmax as losses
 from recsys.losses.frequency import build_frequency
-from recsys.losses.memory import CandidateMemory, accidental_hits_among, build_memory
-from recsys.training.log import METRICS_FILE
 from recsys.training.main_loss import MainLoss
-from recsys.training.run import training_plan
 from tests.support.ranks import saved_tensors, train_on_ranks
 from tests.support.small_batches import ITEMS, NEVER_TRAINED, config, local_batch, prepared
 
@@ -65,7 +55,7 @@ class Ranks:
 
     def _loss(self):
         frequency = build_frequency(self.settings.loss, ITEMS)
-        return MainLoss(self.settings.loss, frequency, build_memory(self.settings.loss, 8, DIM))
+        return MainLoss(self.settings.loss, frequency)
 
     def _gather(self, rows):
         for name in ("candidates", "log_q", "items", "vectors"):
@@ -102,13 +92,12 @@ def log_sampled(item, q, mode, size):
     return math.log((size * q[item] + UNIFORM / ITEMS) / (size + UNIFORM))
 
 
-def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
+def naive_losses(mode, sizes, *, strength=1.0, masked="known"):
     """Computes the loss of each step, candidate by candidate."""
     data = prepared()
     q = np.maximum(data.item_frequency, 1) / data.item_frequency.sum()
     known = data.query_state.train
     builder = BatchBuilder(data, config(loss=MODES[mode]))
-    past: deque = deque(maxlen=memory)
     means = []
     for step, size in enumerate(sizes):
         whole, vectors = local_batch(step, size), item_vectors(step)
@@ -130,20 +119,14 @@ def naive_losses(mode, sizes, *, strength=1.0, memory=0, masked="known"):
             target = row if mode != "corpus" else items.index(own)
             scores = [
                 float(queries[row] @ vector) / 0.07 - correction
-                for column, (item, vector, correction) in enumerate(chain(candidates, *past))
+                for column, (item, vector, correction) in enumerate(candidates)
                 if column == target or item not in others
             ]
             _, vector, correction = candidates[target]
             target_score = float(queries[row] @ vector) / 0.07 - correction
             total += math.log(sum(math.exp(score) for score in scores)) - target_score
         means.append(total / size)
-        past.appendleft(candidates)
     return means
-
-
-def memory_of(mode, batches):
-    """Returns candidates of a mode with a memory."""
-    return {"kind": "memory", "batches": batches, "uniform": UNIFORM if mode == "mixed" else 0}
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
@@ -152,10 +135,8 @@ def memory_of(mode, batches):
     [
         ("in_batch", {}),
         ("in_batch", {"masked": "target"}),
-        ("in_batch", {"memory": 2}),
-        ("in_batch", {"memory": 2, "masked": "history"}),
+        ("in_batch", {"masked": "history"}),
         ("mixed", {"strength": 0.6}),
-        ("mixed", {"memory": 1}),
         ("corpus", {"strength": 0.4}),
         ("corpus", {"masked": "history"}),
     ],
@@ -163,28 +144,12 @@ def memory_of(mode, batches):
 def test_the_loss_of_any_number_of_ranks_equals_a_naive_loop(monkeypatch, world_size, mode, others):
     sizes = [8, 5, 7, 8, 8]
     keys = {**MODES[mode], **{key: others[key] for key in others if key == "masked"}}
-    if "memory" in others:
-        keys["candidates"] = memory_of(mode, others["memory"])
     if "strength" in others:
         keys["logq"] = {"strength": others["strength"]}
     ranks = Ranks(world_size, monkeypatch, **keys)
     expected = naive_losses(mode, sizes, **others)
     means = [np.mean(ranks.step(step, size)) for step, size in enumerate(sizes)]
     assert means == pytest.approx(expected, rel=1e-4)
-
-
-def test_all_ranks_hold_the_same_memory_as_one(monkeypatch):
-    keys = memory_of("mixed", 2)
-    one, three = (Ranks(count, monkeypatch, candidates=keys) for count in (1, 3))
-    for ranks in (one, three):
-        monkeypatch.setattr(losses, "gather", ranks._gather)
-        for step, size in enumerate([8, 5, 7]):
-            ranks.step(step, size)
-    expected = dict(one.losses[0].memory.named_buffers())
-    assert (expected["items"] >= 0).sum() == 5 + 7 + 2 * UNIFORM
-    for loss in three.losses:
-        for name, buffer in loss.memory.named_buffers():
-            torch.testing.assert_close(buffer, expected[name])
 
 
 def test_the_streaming_estimate_of_the_corpus_is_that_of_the_examples(monkeypatch):
@@ -195,63 +160,12 @@ def test_the_streaming_estimate_of_the_corpus_is_that_of_the_examples(monkeypatc
         assert loss.frequency.examples == 7
 
 
-def test_a_memory_has_no_gradient_forgets_and_is_restored():
-    memory = CandidateMemory(2, 4, DIM)
-    vectors = item_vectors(0).requires_grad_()
-    queries = query_vectors(1, 0)
-    for items in ([0, 1, -1], [2, 3, 4], [5, -1, 6]):
-        items = torch.tensor(items)
-        memory.remember(items, vectors[items], torch.zeros(3))
-    assert memory.items.tolist() == [[5, 6, -1, -1], [2, 3, 4, -1]]
-    other = CandidateMemory(2, 4, DIM)
-    other.load_state_dict(memory.state_dict())
-    past, correction, hits = other.columns(torch.tensor([[0, 4], [0, 9]]))
-    assert hits.tolist() == [[0, 6]]
-    assert not past.requires_grad
-    assert torch.equal(past[[0, 4]], vectors[[5, 2]].detach())
-    logits = losses.correct_for_sampling(queries @ past.T, correction=correction)
-    assert (logits.isinf() == (memory.items.view(1, -1) < 0)).all()
-
-
-def test_an_evaluated_model_changes_no_memory(monkeypatch):
-    ranks = Ranks(1, monkeypatch, candidates=memory_of("in_batch", 1))
-    ranks.losses[0].eval()
-    ranks.step(0, 8)
-    assert (ranks.losses[0].memory.items == -1).all()
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=12, unique=True),
-    st.lists(st.integers(-1, 6), max_size=12),
-)
-@settings(max_examples=200, deadline=None)
-def test_accidental_hits_among_columns_equal_a_naive_loop(known, columns):
-    pairs = torch.tensor(known, dtype=torch.int64).view(-1, 2)
-    hits = accidental_hits_among(pairs, torch.tensor(columns, dtype=torch.int64))
-    expected = [
-        (row, column) for row, item in known for column, of in enumerate(columns) if of == item
-    ]
-    assert sorted(map(tuple, hits.tolist())) == sorted(expected)
-
-
-def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkeypatch):
-    ranks = Ranks(1, monkeypatch, temperature={"learned": {"low": 0.05, "high": 0.5}})
-    fixed = Ranks(1, monkeypatch)
-    monkeypatch.setattr(losses, "gather", ranks._gather)
-    learned = ranks.step(0, 8)
-    monkeypatch.setattr(losses, "gather", fixed._gather)
-    assert learned == pytest.approx(fixed.step(0, 8), rel=1e-5)
-    assert [name for name, _ in ranks.losses[0].named_parameters()] == [
-        "learned_temperature.log_temperature"
-    ]
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         (
             {"candidates": {}},
-            "candidates.kind is missing; expected one of: in_batch, mixed, memory",
+            "candidates.kind is missing; expected one of: in_batch, mixed, corpus",
         ),
         (
             {"candidates": {"kind": "batch"}},
@@ -259,19 +173,7 @@ def test_a_learned_temperature_begins_as_the_fixed_one_and_is_a_parameter(monkey
         ),
         ({"candidates": {"kind": "in_batch", "uniform": 5}}, "unknown key loss.candidates.uniform"),
         ({"candidates": {"kind": "corpus", "uniform": 5}}, "unknown key loss.candidates.uniform"),
-        ({"candidates": {"kind": "corpus", "batches": 1}}, "unknown key loss.candidates.batches"),
         ({"candidates": {"kind": "corpus", "across_ranks": False}}, "candidates.across_ranks"),
-        ({"candidates": {"kind": "memory", "across_ranks": False}}, "candidates.across_ranks"),
-        (
-            {"temperature": {"learned": {"low": 0.1, "high": 1}}},
-            "got low 0.1, high 1.0, start 0.07",
-        ),
-        (
-            {"temperature": {"learned": {"low": 0, "high": 1}}},
-            "loss.temperature.learned.low: Input",
-        ),
-        ({"temperature": {"learned": {"low": 0.07, "high": 0.07}}}, "learned needs low < high"),
-        ({"temperature": {"lerned": {}}}, "unknown key loss.temperature.lerned .did you mean"),
         ({"temperature": -1}, "^test: loss.temperature: Input should be greater than 0"),
     ],
 )
@@ -288,11 +190,10 @@ def test_never_trained_items_are_negatives_like_others():
 
 
 def short(planted, epochs, **loss):
-    """Returns a configuration of few steps, a learned temperature and equal towers on all ranks."""
+    """Returns a configuration of few steps and equal towers on all ranks."""
     loss = LossConfig(
         history_dropout=0.2,
         logq={"strength": 0.5},
-        temperature={"learned": {"low": 0.02, "high": 0.5}},
         **loss,
     )
     training = {"epochs": epochs, "batch_size": 101, "patience": 50}
@@ -309,34 +210,14 @@ def short(planted, epochs, **loss):
 @pytest.mark.parametrize(
     "keys",
     [
-        {"candidates": {"kind": "memory", "batches": 3}},
-        {"candidates": {"kind": "memory", "uniform": 45, "batches": 2}},
+        {"candidates": {"kind": "mixed", "uniform": 45}},
         {"candidates": {"kind": "corpus"}},
     ],
 )
 def test_two_ranks_equal_one(planted, tmp_path, keys):
     for ranks in (1, 2):
         train_on_ranks(short(planted, 1, **keys), tmp_path / str(ranks), ranks)
-    lines = map(json.loads, (tmp_path / "2" / METRICS_FILE).read_text().splitlines())
-    temperatures = [line["temperature"] for line in lines if "temperature" in line]
-    assert temperatures
-    assert all(0.02 <= temperature <= 0.5 for temperature in temperatures)
     one, two = (saved_tensors(tmp_path / str(ranks)) for ranks in (1, 2))
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_with_its_memory_and_temperature(planted, tmp_path):
-    config = short(planted, 2, candidates={"kind": "memory", "batches": 3})
-    steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
-    train_on_ranks(config, tmp_path / "whole", 1)
-    with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", 1, killed_at=steps + 3)
-    train_on_ranks(config, tmp_path / "killed", 1)
-    whole, killed = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "killed")
-    assert whole.keys() == killed.keys()
-    for part in ("memory.vectors", "memory.items", "memory.correction", "log_temperature"):
-        assert any(name.endswith(part) for name in whole)
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)

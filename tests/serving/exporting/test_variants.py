@@ -37,9 +37,7 @@ VARIANTS = {
         ],
         "norm": "layer",
         "residual": True,
-        "cross": {"layers": 2, "rank": 3},
     },
-    "cross": {"cross": {"layers": 1}},
     "linear": {"item_tower": [], "query_tower": [], "residual": True},
 }
 
