@@ -43,7 +43,7 @@ RENAMED: Mapping[str, Renamed] = {
     "loss.logq_strength": Renamed("is now loss.logq.strength"),
     "loss.candidates.batches": Renamed("was without benefit; use loss.candidates: {kind: mixed}"),
     "loss.memory_batches": Renamed("was without benefit; use loss.candidates: {kind: mixed}"),
-    "loss.temperature": Renamed("is a number again; a learned one was without benefit", (dict,)),
+    "loss.temperature.learned": Renamed("was without benefit; set loss.temperature to a number"),
     "loss.temperature_range": Renamed("was without benefit; set loss.temperature to a number"),
     "loss.uniform_negatives": Renamed("is now loss.candidates.uniform (with kind: mixed)"),
     "model.activation": Renamed("is relu now; remove it"),
