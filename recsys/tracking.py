@@ -2,9 +2,11 @@
 
 import os
 import re
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -91,9 +93,48 @@ def store_uri(given: str | None) -> str:
 
 
 def is_missing(uri: str) -> bool:
-    """Returns whether a store is a SQLite file that MLflow would have to create."""
+    """Returns whether a store is a SQLite file that MLflow would have to create, or to fill."""
     path = _sqlite_path(uri)
-    return path is not None and not path.exists()
+    if path is None:
+        return False
+    if not path.is_file():
+        return True
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            query = "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
+            return database.execute(query).fetchone() is None
+    except sqlite3.DatabaseError:
+        return True
+
+
+@contextmanager
+def existing_store(given: str | None, problem: str) -> Iterator[Any]:
+    """Yields the client of a store that is there, for commands that must not create one.
+
+    Args:
+        given: URI of the store; None: see `store_uri`.
+        problem: Beginning of the sentence that exceptions of MLflow within the block become.
+
+    Raises:
+        UserError: There is no such store, it does not answer or refuses, or MLflow is not
+            installed.
+    """
+    uri = store_uri(given)
+    if is_missing(uri):
+        raise UserError(
+            f"{problem}: there is no MLflow store {uri}; train first, or name another with "
+            "--tracking-uri or MLFLOW_TRACKING_URI."
+        )
+    try:
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise UserError(f"{problem}: MLflow is not installed; install mlflow.") from error
+    try:
+        yield mlflow_client(uri)
+    except (MlflowException, OSError) as error:
+        code = getattr(error, "error_code", "")  # A server's errors begin with it.
+        reason = str(error).partition("\n")[0].removeprefix(f"{code}: ").rstrip(".")
+        raise UserError(f"{problem}: {reason}; look at the store {uri}.") from error
 
 
 @lru_cache(maxsize=4)

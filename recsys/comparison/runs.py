@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from feature_store.core.errors import UserError
 from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY
+from recsys.tracking import existing_store
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,24 @@ def _read(name: str, directory: Path) -> EvaluatedRun:
 
 
 def _from_mlflow(run_id: str) -> EvaluatedRun:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     with tempfile.TemporaryDirectory() as scratch:
-        client = MlflowClient()
         try:
-            path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", scratch)
-        except (MlflowException, OSError) as error:
+            path = _download(run_id, Path(scratch))
+        except UserError as error:
             raise UserError(
                 f"{run_id!r} is neither a directory nor an evaluated run of MLflow's; expected the "
                 "output of a configuration, or a run's id (and MLFLOW_TRACKING_URI set to its "
                 "store)."
             ) from error
+        return _read(run_id, path.parent)
+
+
+def _download(run_id: str, directory: Path) -> Path:
+    """Downloads an evaluation, with its titles where it has some, and returns the rows' path."""
+    with existing_store(None, f"cannot read run {run_id}") as client:
+        from mlflow.exceptions import MlflowException
+
+        path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", str(directory))
         with contextlib.suppress(MlflowException, OSError):  # An evaluation may have no titles.
-            client.download_artifacts(run_id, f"evaluation/{ITEMS}", scratch)
-        return _read(run_id, Path(path).parent)
+            client.download_artifacts(run_id, f"evaluation/{ITEMS}", str(directory))
+        return Path(path)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from feature_store.core.errors import UserError
 from recsys.reports.run.run_data import RunData
-from recsys.tracking import is_missing, mlflow_client
+from recsys.tracking import existing_store
 
 # Age that the list of runs may have, and number of runs kept in memory.
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
@@ -64,21 +64,12 @@ class RunStore:
         uri: URI of the store.
 
     Raises:
-        UserError: There is no such store.
+        UserError: There is no such store, or it cannot be opened.
     """
 
     def __init__(self, uri: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        if is_missing(uri):
-            raise UserError(
-                f"there is no MLflow store {uri}; train first, or name another with "
-                "--tracking-uri or MLFLOW_TRACKING_URI."
-            )
-        try:
-            self._client: Any = mlflow_client(uri)
-        except MlflowException as error:
-            raise UserError(f"cannot open the MLflow store {uri}: {error.message}") from error
+        with existing_store(uri, "cannot show runs") as client:
+            self._client: Any = client
         self._uri = uri
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None

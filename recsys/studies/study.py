@@ -46,10 +46,11 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     """
     console = console or Console()
     arms = arms_of(config)
+    # Before anything is made, for there may be no log.
+    bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
     busy = f"another study writes {config.study_dir}; wait for it."
     with locked(config.study_dir / ".lock", busy):
         run = _open_run(config)  # Before the workers, which would all make the store.
-        bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
         chosen = _tune(config, arms, bases, console)
         tests = _test(config, chosen, bases, console)
         result = _result(config, bases, chosen, tests)

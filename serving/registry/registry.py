@@ -18,11 +18,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
-from recsys.tracking import is_missing, open_run
+from recsys.tracking import existing_store, is_missing, open_run
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
 from serving.registry.cache import cached_bundle
-from serving.registry.client import SCHEME, referenced_version, registry_client
+from serving.registry.references import SCHEME, referenced_version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -98,7 +98,7 @@ def register(config: Config, bundle: BundleManifest, directory: Path) -> Registe
     if open_run(config, bundle.mlflow_run_id) is None:
         return None
     name = registered_name(config)
-    with registry_client(store_of(config), f"cannot register {directory} as {name}") as client:
+    with existing_store(store_of(config), f"cannot register {directory} as {name}") as client:
         model = _unless_absent(client.get_registered_model, name)
         model = model or client.create_registered_model(name)
         version = _registered_version(client, name, bundle.seal)
@@ -119,12 +119,12 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
     Args:
         name: Name of the registered model.
         version: Version; None: the challenger.
-        tracking_uri: URI of the MLflow store; see `registry_client`.
+        tracking_uri: URI of the MLflow store; see `existing_store`.
 
     Raises:
         UserError: There is no such model or version, or no challenger.
     """
-    with registry_client(tracking_uri, f"cannot promote a version of {name}") as client:
+    with existing_store(tracking_uri, f"cannot promote a version of {name}") as client:
         model = client.get_registered_model(name)
         wanted = version or _aliases(model).get(CHALLENGER)
         if wanted is None:
@@ -149,12 +149,12 @@ def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
 
     Args:
         name: Name of the registered model.
-        tracking_uri: URI of the MLflow store; see `registry_client`.
+        tracking_uri: URI of the MLflow store; see `existing_store`.
 
     Raises:
         UserError: There is no such model, or no champion before this one.
     """
-    with registry_client(tracking_uri, f"cannot roll back {name}") as client:
+    with existing_store(tracking_uri, f"cannot roll back {name}") as client:
         model = client.get_registered_model(name)
         current = _aliases(model).get(CHAMPION)
         earlier = _former_champions(model)
@@ -178,7 +178,7 @@ def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | No
 
     Args:
         reference: Directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        tracking_uri: URI of the MLflow store; see `registry_client`.
+        tracking_uri: URI of the MLflow store; see `existing_store`.
         cache: Directory of downloads; None: `recsys/bundles` in XDG_CACHE_HOME or in `~/.cache`.
 
     Raises:
@@ -187,7 +187,7 @@ def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | No
     """
     if not reference.startswith(SCHEME):
         return Path(reference)
-    with registry_client(tracking_uri, f"cannot fetch {reference}") as client:
+    with existing_store(tracking_uri, f"cannot fetch {reference}") as client:
         version = referenced_version(client, reference)
         return cached_bundle(
             _seal_of(version), lambda directory: _download(client, version, directory), cache
@@ -199,7 +199,7 @@ def current_version(reference: str, *, tracking_uri: str | None = None) -> str |
 
     Args:
         reference: Directory, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        tracking_uri: URI of the MLflow store; see `registry_client`.
+        tracking_uri: URI of the MLflow store; see `existing_store`.
 
     Returns:
         The version; None for a directory, which has none.
@@ -209,7 +209,7 @@ def current_version(reference: str, *, tracking_uri: str | None = None) -> str |
     """
     if not reference.startswith(SCHEME):
         return None
-    with registry_client(tracking_uri, f"cannot look {reference} up") as client:
+    with existing_store(tracking_uri, f"cannot look {reference} up") as client:
         return str(referenced_version(client, reference).version)
 
 
@@ -225,7 +225,7 @@ def champion_manifest(config: Config) -> BundleManifest | None:
     uri, name = store_of(config), registered_name(config)
     if is_missing(uri):
         return None
-    with registry_client(uri, f"cannot read the {CHAMPION} of {name}") as client:
+    with existing_store(uri, f"cannot read the {CHAMPION} of {name}") as client:
         model = _unless_absent(client.get_registered_model, name)
         version = _aliases(model).get(CHAMPION) if model is not None else None
         if version is None:

@@ -14,12 +14,11 @@ import pytest
 
 import serving
 from feature_store.core.errors import UserError
-from recsys.tracking import start_run
+from recsys.tracking import existing_store, start_run
 from serving.bundle.manifest import read_manifest, seal, verify
 from serving.registry import cache as bundle_cache
 from serving.registry import registry
 from serving.registry.cache import cached_bundle
-from serving.registry.client import registry_client
 from serving.registry.registry import current_version, promote, register, resolve, rollback
 from tests.support.tiny_bundle import write_prepared
 
@@ -50,7 +49,7 @@ class System:
         return {alias: str(version) for alias, version in aliases.items()}
 
     def client(self):
-        return registry_client(self.uri, "test")
+        return existing_store(self.uri, "test")
 
     def resolve(self, reference="@champion"):
         cache = self.directory / "cache"
