@@ -70,7 +70,7 @@ def document(found: Findings) -> list[Entry]:
         Note(),
         Section("training", _training(found)),
         Note(),
-        Section("evaluation", _evaluation()),
+        Section("evaluation", _evaluation(found.size)),
         Note(),
         Section("tracking", [Setting("experiment", found.name, "experiment in MLflow")]),
     ]
@@ -311,7 +311,7 @@ def _ssl(found: Findings) -> list[Entry]:
 
 
 def _training(found: Findings) -> list[Entry]:
-    size, defaults = found.size, TrainingConfig()
+    size = found.size
     on_ray = size.events > rules.RAY_FROM_EVENTS
     sparse, dense = rules.learning_rates(size)
     return [
@@ -321,7 +321,7 @@ def _training(found: Findings) -> list[Entry]:
             for key, value in {
                 "batch_size": rules.batch_size(size),
                 "epochs": rules.epochs(size),
-                "patience": defaults.patience,
+                "patience": rules.patience(size),
                 "sparse_learning_rate": sparse,
                 "dense_learning_rate": dense,
                 "weight_decay": rules.weight_decay(size),
@@ -337,8 +337,17 @@ def _why_ray(on_ray: bool) -> str:
     return f"one process suffices up to {limit} events; else {{workers: 2}}"
 
 
-def _evaluation() -> list[Entry]:
-    return [_described(EvaluationConfig, "select_by", EvaluationConfig().select_by)]
+def _evaluation(size: rules.Size) -> list[Entry]:
+    select_by, cutoffs = rules.select_by(size), rules.cutoffs(size)
+    defaults = EvaluationConfig()
+    entries: list[Entry] = [_described(EvaluationConfig, "select_by", select_by)]
+    if select_by != defaults.select_by:
+        why = f"{defaults.select_by} can hardly differ with {size.items:,} items"
+        entries = [Setting("select_by", select_by, f"validation metric of the selection; {why}")]
+    if cutoffs != defaults.cutoffs:
+        why = f"with {size.items:,} items, the first ranks tell most"
+        entries.append(Setting("cutoffs", list(cutoffs), why))
+    return entries
 
 
 def _described(section: type[Settings], key: str, value: Any) -> Setting:

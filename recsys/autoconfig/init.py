@@ -127,7 +127,7 @@ def find_out(
         item_choices=item_choices,
         query_choices=query_choices,
         context=propose_context(events_table, roles, profile, split),
-        size=rules.Size(profile.rows, split.training_events, corpus),
+        size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
         repeated_ids={
             table.what: _repeats(table, column)
             for table, column in ((items_table, roles.item), (queries_table, roles.query))

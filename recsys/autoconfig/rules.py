@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from recsys.config.evaluation import CUTOFFS, SelectBy
 from recsys.config.loss import LossConfig
 from recsys.config.training import TrainingConfig
 
@@ -64,6 +65,15 @@ _DROPOUTS = ((1_000_000, 0.3), (10_000_000, 0.1))
 _WEIGHT_DECAYS = ((1_000_000, 0.01),)
 
 
+# Evaluation.
+
+# Cutoffs are well below the number of items: with fewer than 5 times 50, almost every ranking has
+# the held-out item in its first 50, and only an order within the first tells models apart.
+_RECALL_50_FROM, _SMALL_CATALOGUE = 250, 100
+# The fewer pairs are held out, the longer validation stays the same before it improves.
+_PATIENCE = ((50, 10), (500, 5))
+
+
 @dataclass(frozen=True)
 class Size:
     """Size of a problem.
@@ -71,11 +81,13 @@ class Size:
     Args:
         events: Number of all events.
         training_events: Number of events that the split leaves for training.
+        validation_events: Number of events that it holds out for validation.
         items: Number of items of the corpus.
     """
 
     events: int
     training_events: int
+    validation_events: int
     items: int
 
 
@@ -143,3 +155,19 @@ def learning_rates(size: Size) -> tuple[float, float]:
 def id_dropout(item_features: int) -> float:
     """Returns the id dropout; none where items have nothing but their id."""
     return LossConfig().id_dropout if item_features > 1 else 0.0
+
+
+def select_by(size: Size) -> SelectBy:
+    """Returns the metric of the selection, which must differ from model to model."""
+    return "recall@50" if size.items >= _RECALL_50_FROM else "ndcg@10"
+
+
+def cutoffs(size: Size) -> tuple[int, ...]:
+    """Returns the cutoffs of the metrics, with ones that are far below the number of items."""
+    return CUTOFFS if size.items >= _SMALL_CATALOGUE else (1, 5, *CUTOFFS)
+
+
+def patience(size: Size) -> int:
+    """Returns the validations without improvement after which training stops."""
+    usual = TrainingConfig().patience
+    return int(_first_above(_PATIENCE, size.validation_events, usual))

@@ -25,6 +25,7 @@ class SplitChoice:
         why: Evidence, in whole sentences.
         why_history: Figures behind the length of a history.
         training_events: Number of events left for training.
+        validation_events: Number of events held out for validation.
         training_events_per_query: Median number of them for each query; None where it is unknown.
     """
 
@@ -34,6 +35,7 @@ class SplitChoice:
     why: list[str]
     why_history: str
     training_events: int
+    validation_events: int
     training_events_per_query: float | None
 
 
@@ -71,6 +73,7 @@ def choose_split(
         why=why,
         why_history=why_history,
         training_events=round(_training_share(events, split) * events.rows),
+        validation_events=round(_validation_share(events, split) * events.rows),
         training_events_per_query=_training_events_per_query(events, split),
     )
 
@@ -212,6 +215,12 @@ def _training_share(events: EventsProfile, split: Split) -> float:
     if isinstance(split, LeaveLastOut) and events.whole_queries and events.read:
         return max(0.0, 1 - 2 * events.queries / events.read)
     return 0.8
+
+
+def _validation_share(events: EventsProfile, split: Split) -> float:
+    if isinstance(split, TimeSplit) and events.time is not None and events.time.cut is not None:
+        return events.time.cut.validation
+    return (1 - _training_share(events, split)) / 2
 
 
 def _training_events_per_query(events: EventsProfile, split: Split) -> float | None:

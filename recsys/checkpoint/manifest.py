@@ -10,6 +10,7 @@ from feature_store.core.manifests import read_manifest
 from feature_store.core.settings import Frozen
 from recsys.checkpoint.table_rows import TableRows
 from recsys.config.config import Config
+from recsys.evaluation.selection import Score
 
 CHECKPOINT_PREFIX = "step-"
 # Folder of checkpoints in the directory of an unfinished training.
@@ -24,6 +25,7 @@ class Progress(Frozen):
         plan: Identity of the order of examples in which the steps are counted.
         best_step: The step of the best validation so far.
         best_value: Metric of the best validation; None where no validation had one.
+        best_finer: Metric of the best validation that breaks ties of the other.
         stale: Validations since the best one.
         schedule_start: Steps of the trainings that this one continues.
     """
@@ -32,6 +34,7 @@ class Progress(Frozen):
     plan: str
     best_step: int
     best_value: float | None
+    best_finer: float = 0.0
     stale: int
     schedule_start: int = 0
 
@@ -48,14 +51,17 @@ class Progress(Frozen):
         """Returns the progress after `step` steps, with the validations so far."""
         return self.model_copy(update={"step": step})
 
-    def after_validation(self, value: float | None) -> "Progress":
+    def after_validation(self, score: Score | None) -> "Progress":
         """Returns the progress after a validation of the present step.
 
         Args:
-            value: Metric to select by; where there is none, the latest step counts as the best.
+            score: Score to select by; where there is none, the latest step counts as the best.
         """
-        if value is None or self.best_value is None or value > self.best_value:
-            best = {"best_step": self.step, "best_value": value, "stale": 0}
+        if score is None:
+            return self.model_copy(update={"best_step": self.step, "best_value": None, "stale": 0})
+        if self.best_value is None or score > (self.best_value, self.best_finer):
+            value, finer = score
+            best = {"best_step": self.step, "best_value": value, "best_finer": finer, "stale": 0}
             return self.model_copy(update=best)
         return self.model_copy(update={"stale": self.stale + 1})
 

@@ -27,7 +27,8 @@ class EvaluationConfig(Settings):
     """
 
     select_by: SelectBy = Field(
-        "recall@50", description="Validation metric that picks the best checkpoint."
+        "recall@50",
+        description="Validation metric that picks the best checkpoint; ndcg@all breaks ties.",
     )
     cutoffs: tuple[int, ...] = Field(
         CUTOFFS,

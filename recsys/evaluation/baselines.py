@@ -16,6 +16,7 @@ from feature_store.core.hashing import hash64
 from recsys.config.evaluation import Baseline, EvaluationConfig
 from recsys.evaluation.item_knn import binary_matrix, item_knn_scorer, item_similarity
 from recsys.evaluation.ranking import ItemScores, Scorer, vector_scorer
+from recsys.evaluation.selection import Score
 
 # Settings that are tried on the validation split.
 _EASE_REGULARISATIONS = (30.0, 100.0, 300.0, 1000.0)
@@ -42,12 +43,12 @@ class Training:
     Attributes:
         items: Items of the training events of all queries, [queries].
         frequency: Number of training events of each item, [items].
-        validate: Function that returns the validation metric of a fitted baseline.
+        validate: Function that scores a fitted baseline on the validation split.
     """
 
     items: Jagged
     frequency: Ints
-    validate: Callable[[Fitted], float]
+    validate: Callable[[Fitted], Score]
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,13 @@ def _als(training: Training) -> Fitted:
 def _best(
     training: Training, settings: tuple[float, ...], fit: Callable[[float], Fitted]
 ) -> Fitted:
-    """Returns the baseline with the best validation metric; the first among equals."""
-    best: tuple[float, Fitted] | None = None
+    """Returns the baseline with the best validation score; the first among equals."""
+    best: tuple[Score, Fitted] | None = None
     for setting in settings:
         fitted = fit(setting)
-        value = training.validate(fitted)
-        if best is None or value > best[0]:
-            best = value, fitted
+        score = training.validate(fitted)
+        if best is None or score > best[0]:
+            best = score, fitted
     assert best is not None
     return best[1]
 

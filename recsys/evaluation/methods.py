@@ -10,14 +10,15 @@ from feature_store.core.columns import Floats, Ints
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
-from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
-from recsys.evaluation.metrics import Measured, Ranks, measure, overall_ratios, ranks_of
+from recsys.evaluation.metrics import Measured, Ranks, measure, ranks_of
 from recsys.evaluation.ranking import Scorer, vector_scorer
 from recsys.evaluation.results import METHOD_TITLES, MODEL
+from recsys.evaluation.selection import NOTHING, Score, score_of
 from recsys.evaluation.slices import build_slices
 from recsys.evaluation.task import Task, ranked_items
+from recsys.evaluation.validation import ranking_metrics
 
 # A feature is sliced by its most frequent values in held-out pairs.
 _SLICE_VALUES = 12
@@ -115,13 +116,13 @@ def _methods(
     return {name: fitted_baseline(fit) for name, fit in chosen.items()}, left_out
 
 
-def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], float]:
-    """Returns a function that gives a baseline's validation metric, 0 if nothing is held out."""
+def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], Score]:
+    """Returns a function that scores a baseline on the validation split."""
 
-    def validate(fitted: Fitted) -> float:
+    def validate(fitted: Fitted) -> Score:
         task = Task.of(prepared, "validation")
-        top = ranked_items(fitted.scorer(task.known), prepared, task.excluded, max(CUTOFFS))
-        values = overall_ratios(ranks_of(task.held_out, top)).values()
-        return values[config.evaluation.select_by] or 0.0
+        scorer = fitted.scorer(task.known)
+        metrics = ranking_metrics(scorer, prepared, task.held_out, task.excluded)
+        return score_of(metrics, config.evaluation.select_by) or NOTHING
 
     return validate

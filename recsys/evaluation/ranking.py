@@ -19,6 +19,8 @@ ItemScores = Callable[[int, int], Tensor]
 Scorer = Callable[[Ints], ItemScores]
 
 QUERY_BLOCK, ITEM_BLOCK = 256, 4096
+# Pairs that are compared with a block of items at a time.
+_PAIR_BLOCK = 1024
 
 # A candidate is one int64, its score's bits above its index: a total order, in which the lower of
 # two items of equal score is first, whatever the blocks.
@@ -109,6 +111,56 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(count)
 
 
+def whole_ranks(
+    scorer: Scorer,
+    wanted: Jagged,
+    *,
+    num_items: int,
+    excluded: Jagged,
+    is_candidate: Bools | None = None,
+    query_block: int = QUERY_BLOCK,
+    item_block: int = ITEM_BLOCK,
+) -> npt.NDArray[np.int64]:
+    """Counts the items above each wanted one in the whole ranking, whose order `top_items` has.
+
+    A wanted item that is not ranked itself is below all others.
+
+    Args:
+        scorer: Scorer of the queries.
+        wanted: Items to find, [queries].
+        num_items: Number of items of the corpus.
+        excluded: Items that are not candidates, [queries].
+        is_candidate: Whether an item is ranked, [items]; None: all are.
+        query_block: Number of queries at a time.
+        item_block: Number of items at a time; blocks change memory and speed alone.
+
+    Returns:
+        Ranks from 0, [pairs], in the order of `wanted`.
+    """
+    found = np.empty(len(wanted.values), np.int64)
+    hidden = None if is_candidate is None else torch.from_numpy(~is_candidate)
+
+    def rank(start: int) -> None:
+        rows = np.arange(start, min(start + query_block, len(wanted)))
+        scores, block = scorer(rows), (num_items, excluded.take(rows), hidden, item_block)
+        pairs = wanted.take(rows)
+        row = torch.from_numpy(pairs.row_of_value())
+        item = torch.from_numpy(pairs.values.astype(np.int64))
+        own, above = torch.empty_like(item), torch.zeros_like(item)
+        for first, keys in _key_blocks(scores, *block):
+            is_here = (item >= first) & (item < first + keys.shape[1])
+            own[is_here] = keys[row[is_here], item[is_here] - first]
+        for _, keys in _key_blocks(scores, *block):
+            for part in torch.arange(len(item)).split(_PAIR_BLOCK):
+                above[part] += (keys[row[part]] > own[part, None]).sum(dim=1)
+        found[wanted.offsets[rows[0]] : wanted.offsets[rows[-1] + 1]] = above.numpy()
+
+    with _threads() as pool:
+        for _ in pool.map(rank, range(0, len(wanted), query_block)):
+            pass  # Raises the block's error.
+    return found
+
+
 def _best(
     scores: ItemScores,
     num_items: int,
@@ -118,9 +170,20 @@ def _best(
     item_block: int,
 ) -> Tensor:
     """Returns the keys of the best items, best first, [rows, min(k, items)]."""
+    best = torch.empty((len(excluded), 0), dtype=torch.int64)
+    for _, keys in _key_blocks(scores, num_items, excluded, hidden, item_block):
+        block = keys.topk(min(k, keys.shape[1]), dim=1).values
+        both = torch.cat([best, block], dim=1)
+        best = both.topk(min(k, both.shape[1]), dim=1).values
+    return best
+
+
+def _key_blocks(
+    scores: ItemScores, num_items: int, excluded: Jagged, hidden: Tensor | None, item_block: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields the first item of each block, and the keys of its items, [rows, items]."""
     rows = torch.from_numpy(excluded.row_of_value())
     items = torch.from_numpy(excluded.values.astype(np.int64))
-    best = torch.empty((len(excluded), 0), dtype=torch.int64)
     for start in range(0, num_items, item_block):
         stop = min(start + item_block, num_items)
         keys = _keys(scores(start, stop), start)
@@ -128,10 +191,7 @@ def _best(
         keys[rows[is_here], items[is_here] - start] = _EXCLUDED
         if hidden is not None:
             keys[:, hidden[start:stop]] = _EXCLUDED
-        block = keys.topk(min(k, keys.shape[1]), dim=1).values
-        both = torch.cat([best, block], dim=1)
-        best = both.topk(min(k, both.shape[1]), dim=1).values
-    return best
+        yield start, keys
 
 
 def _keys(scores: Tensor, start: int) -> Tensor:

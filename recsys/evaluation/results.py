@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.reports.format import Figures, Value, interval, number
+from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 
@@ -78,7 +79,12 @@ class EvaluationResult(Measured):
             for name, title in SHOWN.items()
             if _is_less(self.overall[name], popularity[name])
         ]
-        return [f"the model is worse than popularity: {', '.join(worse)}"] if worse else []
+        found = [f"the model is worse than popularity: {', '.join(worse)}"] if worse else []
+        items = self.counts["items"]
+        if items <= max(CUTOFFS):
+            same = " and ".join(f"recall@{k}" for k in CUTOFFS if items <= k)
+            found.append(f"{same} tells nothing: only {items:,} items are ranked")
+        return found
 
 
 def print_table(result: EvaluationResult, console: Console) -> None:

@@ -33,6 +33,7 @@ from recsys.checkpoint.training_manifest import (
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.data.plan import TrainingPlan
+from recsys.evaluation.validation import selection_warning
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.training.launch import launch
@@ -73,6 +74,8 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     if finished is not None and config.training.start == "previous":
         require_fit(config, prepared)
         started_from = finished.fingerprint
+    if (warning := selection_warning(prepared, config.evaluation.select_by)) is not None:
+        console.print(f"train: {warning}")
     work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from))
     run, plan = plan_run(config, prepared, work_dir, started_from=started_from, warn=console.print)
     started = time.monotonic()

@@ -11,6 +11,8 @@ from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
 from recsys.config.config import Config
 from recsys.config.load import with_values
+from recsys.evaluation.selection import Score
+from recsys.evaluation.validation import selection_warning
 from recsys.stages.prepare import prepare
 from recsys.studies.analysis import ArmResult, analyse
 from recsys.studies.arms import arms_of, trials_of
@@ -66,7 +68,7 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     return result
 
 
-Chosen = dict[tuple[float, str], tuple[dict[str, Any], float]]
+Chosen = dict[tuple[float, str], tuple[dict[str, Any], Score]]
 Tests = dict[tuple[float, str], list[tuple[Unit, UnitResult]]]
 
 
@@ -92,13 +94,16 @@ def _prepared(config: Config, fraction: float, console: Console) -> Config:
         values["output"] = str((config.study_dir / f"labels-{fraction:g}").resolve())
     base = with_values(config, values, source="study.label_fractions")
     prepare(base, console=console)
+    warning = selection_warning(Prepared(base.prepared_dir), base.evaluation.select_by)
+    if warning is not None:
+        _say(console, warning)
     return base
 
 
 def _tune(
     config: Config, arms: dict[str, Any], bases: dict[float, Config], console: Console
 ) -> Chosen:
-    """Returns for each fraction and arm the best settings and their validation metric."""
+    """Returns for each fraction and arm the best settings and their validation score."""
     keys, units, values = [], [], []
     for fraction, base in bases.items():
         for name, arm in arms.items():
@@ -111,9 +116,11 @@ def _tune(
     results = run_units(units, config.study.concurrent, lambda t: _say(console, t))
     chosen: Chosen = {}
     for key, trial, result in zip(keys, values, results, strict=True):
-        value = result.validation
-        if value is not None and (key not in chosen or value > chosen[key][1]):
-            chosen[key] = trial, value
+        if result.validation is None:
+            continue
+        score = Score(result.validation, result.finer)
+        if key not in chosen or score > chosen[key][1]:
+            chosen[key] = trial, score
     for fraction, name in keys:
         if (fraction, name) not in chosen:
             at = keys.index((fraction, name))
@@ -163,13 +170,13 @@ def _result(
         paths = {name: [unit.per_query for unit, _ in each] for name, each in tested.items()}
         cells, pairs = analyse(paths, config.study.baseline)
         for name, each in tested.items():
-            values, validation = chosen[fraction, name]
+            values, score = chosen[fraction, name]
             arms.append(
                 ArmResult(
                     arm=name,
                     label_fraction=fraction,
                     values=values,
-                    validation=validation,
+                    validation=score.value,
                     seconds=sum(result.seconds for _, result in each) / len(each),
                     pairs=pairs,
                     cells=cells[name],

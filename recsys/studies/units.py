@@ -15,6 +15,7 @@ from pipelines.process import use_threads
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.evaluation.per_query import PER_QUERY
+from recsys.evaluation.selection import NOTHING, score_of
 
 RESULT = "result.json"
 
@@ -24,6 +25,7 @@ class UnitResult(Frozen):
 
     Attributes:
         validation: Best validation metric; None where the training failed.
+        finer: Metric of the same validation that breaks ties.
         error: Reason of the failure.
         steps: Number of steps of the training.
         seconds: Duration of the training.
@@ -31,6 +33,7 @@ class UnitResult(Frozen):
     """
 
     validation: float | None
+    finer: float = 0.0
     error: str | None = None
     steps: int = 0
     seconds: float = 0.0
@@ -161,8 +164,10 @@ def _run_unit(document: str, is_tested: bool, threads: int) -> str:
         manifest = train(config)
         if is_tested:
             evaluate(config)
+        score = score_of(manifest.validation, config.evaluation.select_by) or NOTHING
         result = UnitResult(
-            validation=manifest.validation.get(config.evaluation.select_by, 0.0),
+            validation=score.value,
+            finer=score.finer,
             steps=manifest.steps,
             seconds=manifest.seconds,
             mlflow_run_id=manifest.mlflow_run_id,

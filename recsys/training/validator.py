@@ -8,6 +8,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.evaluation import SelectBy
 from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
+from recsys.evaluation.selection import Score, score_of
 from recsys.evaluation.validation import validation_metrics
 from recsys.model.encode import encode_items, encode_queries
 from recsys.training.diagnostics import Diagnostics
@@ -45,7 +46,7 @@ class Validator:
         self._diagnostics = Diagnostics(objective, prepared, builder.views.masking)
         self._queries = np.flatnonzero(prepared.query_state.validation.lengths)
 
-    def validate(self, step: int, batch: Batch) -> float | None:
+    def validate(self, step: int, batch: Batch) -> Score | None:
         """Ranks the whole corpus for the validation queries, and writes a line; collective.
 
         Args:
@@ -53,7 +54,7 @@ class Validator:
             batch: Last batch of this rank, for the diagnostics.
 
         Returns:
-            The metric to select by, equal on all ranks; None without validation events.
+            The score to select by, equal on all ranks; None without validation events.
         """
         prepared, queries = self._prepared, self._queries
         items = encode_items(self._model, self._builder, self._device)
@@ -66,11 +67,11 @@ class Validator:
             self._device,
         )
         diagnostics = self._diagnostics.measure(step, batch, items)
-        value: list[float | None] = [None]
+        score: list[Score | None] = [None]
         if dist.get_rank() == 0:
             metrics = validation_metrics(vectors, items, prepared, queries)
-            value = [metrics[self._select_by]]
+            score = [score_of(metrics, self._select_by)]
             line = {f"validation.{name}": metric for name, metric in metrics.items()}
             self._metrics.append(step, {**line, **diagnostics})
-        dist.broadcast_object_list(value)
-        return value[0]
+        dist.broadcast_object_list(score)
+        return score[0]

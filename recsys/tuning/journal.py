@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from feature_store.core.files import write_text
 from feature_store.core.settings import Frozen
+from recsys.evaluation.selection import NOTHING, Score, score_of
 
 Status = Literal["running", "finished", "pruned", "stopped", "failed"]
 
@@ -104,9 +105,14 @@ class Trial:
 
     def value(self, metric: str) -> float | None:
         """Returns the value of the best checkpoint; None if not yet validated, or if failed."""
+        score = self.score(metric)
+        return None if score is None else score.value
+
+    def score(self, metric: str) -> Score | None:
+        """Returns the score of the best checkpoint, by which trials are ranked; None as `value`."""
         if self.status == "failed" or not self.validations:
             return None
-        return self.values_of(metric)[-1]
+        return max(score_of(each.metrics, metric) or NOTHING for each in self.validations)
 
 
 class Journal:

@@ -169,7 +169,7 @@ def _setting(search: "Search", axis: Axis, trials: Sequence[Trial]) -> Chart | N
             for trial, value in kept
         ]
         series.append(Series(name, points, "points", labels))
-    best, value = max(known, key=lambda pair: (pair[1], -pair[0].number))
+    best, value = max(known, key=lambda pair: _order(search, pair[0]))
     setting = best.started.values[axis.path]
     mark = Mark("x", _position(axis, setting), f"trial {best.number}")
     return Chart(
@@ -209,9 +209,8 @@ def _curves(search: "Search", trials: Sequence[Trial]) -> Part:
 
 
 def _trials(search: "Search", trials: Sequence[Trial]) -> Table:
-    ranked = sorted(trials, key=lambda trial: (-(trial.value(search.metric) or -1.0), trial.number))
     rows = []
-    for trial in ranked:
+    for trial in sorted(trials, key=lambda trial: _order(search, trial), reverse=True):
         value = trial.value(search.metric)
         error = trial.ended.error if trial.ended else None
         rows.append(
@@ -225,6 +224,12 @@ def _trials(search: "Search", trials: Sequence[Trial]) -> Table:
         )
     columns = ["Trial", "Status", search.metric, "Validations", *(a.path for a in search.axes)]
     return Table("Trials", columns, rows, "The best first.", texts=2)
+
+
+def _order(search: "Search", trial: Trial) -> tuple[float, float, int]:
+    """Returns the key of a trial's place: the higher, the better."""
+    value, finer = trial.score(search.metric) or (-1.0, 0.0)
+    return value, finer, -trial.number
 
 
 def _axis_of(axis: Axis) -> plots.Axis:

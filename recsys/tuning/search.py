@@ -112,15 +112,15 @@ class Search:
         return self._start(*missing) if missing is not None else None
 
     def best_trials(self) -> list[Trial]:
-        """Returns the best trials of the search by their own value, the best one first.
+        """Returns the best trials of the search by their own score, the best one first.
 
         Only trials that trained to their end count, where there are any: the value of another one
         is lower than it might have been.
         """
-        valued = [(t.value(self.metric), t) for t in self.journal.searched if t.ended is not None]
+        scored = [(t.score(self.metric), t) for t in self.journal.searched if t.ended is not None]
         ranked = sorted(
-            ((value, trial) for value, trial in valued if value is not None),
-            key=lambda pair: (-pair[0], pair[1].number),
+            ((score, trial) for score, trial in scored if score is not None),
+            key=lambda pair: (-pair[0].value, -pair[0].finer, pair[1].number),
         )
         trials = [trial for _, trial in ranked]
         return ([t for t in trials if t.status == "finished"] or trials)[:CONFIRMED]

@@ -23,6 +23,8 @@ from pipelines.reports.html import render_page
 from recsys.checkpoint.training_manifest import training_fingerprint
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
+from recsys.evaluation.selection import NOTHING, Score
+from recsys.evaluation.validation import selection_warning
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.report import render_best, tuning_page
@@ -80,6 +82,8 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
             if Search(config, axes, journal, MlflowTracker(config, None, journal)).is_complete:
                 console.print(f"tune: {config.tuning_dir} is up to date")
                 return finished.result
+        if (warning := selection_warning(prepared, config.evaluation.select_by)) is not None:
+            console.print(f"tune: {warning}")
         _open_work_dir(config, work_dir, identity, finished)
         journal = Journal(work_dir / TRIALS)
         parent = _open_run(config, work_dir)
@@ -208,27 +212,29 @@ def _result(search: Search, parent: Run) -> TuningResult:
     config, metric = search.config, search.metric
     candidates = []
     for trial in search.best_trials():
-        value = trial.value(metric)
-        assert value is not None
-        again = [other.value(metric) or 0.0 for other in search.journal.confirming(trial.number)]
-        whole = [value, *again] if trial.status == "finished" or not again else again
-        candidates.append(
-            Candidate(
-                trial=trial.number,
-                values=trial.started.values,
-                value=value,
-                confirmed=tuple(again),
-                mean=sum(whole) / len(whole),
-                mlflow_run_id=trial.started.mlflow_run_id,
-            )
+        score = trial.score(metric)
+        assert score is not None
+        again = [
+            other.score(metric) or NOTHING for other in search.journal.confirming(trial.number)
+        ]
+        whole = [score, *again] if trial.status == "finished" or not again else again
+        mean = Score(*(sum(figures) / len(whole) for figures in zip(*whole, strict=True)))
+        candidate = Candidate(
+            trial=trial.number,
+            values=trial.started.values,
+            value=score.value,
+            confirmed=tuple(other.value for other in again),
+            mean=mean.value,
+            mlflow_run_id=trial.started.mlflow_run_id,
         )
+        candidates.append((mean, candidate))
     searched = search.journal.searched
     if not candidates:
         errors = [trial.ended.error for trial in searched if trial.ended and trial.ended.error]
         raise UserError(f"none of {len(searched)} trials succeeded; the first failed: {errors[0]}")
     return TuningResult(
         metric=metric,
-        candidates=tuple(sorted(candidates, key=lambda candidate: -candidate.mean)),
+        candidates=tuple(c for _, c in sorted(candidates, key=lambda pair: pair[0], reverse=True)),
         own_value=searched[0].value(metric) if search.begins_with_own else None,
         trials=dict(Counter(trial.status for trial in searched)),
         importance=search.importance(),

@@ -181,6 +181,32 @@ def test_order_that_means_nothing_is_not_used(tmp_path: Path, why: str) -> None:
     assert (config.data.split.kind, config.data.history.kind) == ("random_hash", "others")
 
 
+@pytest.mark.parametrize(
+    ("items", "select_by", "cutoffs"),
+    [
+        (12, "ndcg@10", (1, 5, 10, 50)),
+        (60, "ndcg@10", (1, 5, 10, 50)),
+        (150, "ndcg@10", (10, 50)),
+        (400, "recall@50", (10, 50)),
+    ],
+)
+def test_the_selection_fits_the_catalogue(
+    tmp_path: Path, items: int, select_by: str, cutoffs: tuple[int, ...]
+) -> None:
+    events = log(queries=200)
+    events["item_id"] = np.arange(2000) % items
+    evaluation = init(tmp_path, events).evaluation
+    assert (evaluation.select_by, evaluation.cutoffs) == (select_by, cutoffs)
+    # A table may list far more items than have events.
+    assert init(tmp_path, events, {"item_id": range(400)}).evaluation.select_by == "recall@50"
+
+
+@pytest.mark.parametrize(("queries", "patience"), [(20, 10), (150, 5), (600, 3)])
+def test_the_patience_fits_the_held_out_pairs(tmp_path: Path, queries: int, patience: int) -> None:
+    config = init(tmp_path, log(queries=queries, each=6), split="leave_last_out")
+    assert config.training.patience == patience
+
+
 def test_a_split_that_is_asked_for(tmp_path: Path) -> None:
     config = init(tmp_path, log(), split="random_hash")
     assert (config.data.split.kind, config.data.history.kind) == ("random_hash", "others")

@@ -1,12 +1,14 @@
 """The baselines against dense matrices."""
 
 import numpy as np
+import pytest
 
 from recsys.config.evaluation import EvaluationConfig
 from recsys.evaluation import item_knn
 from recsys.evaluation.baselines import Als, Chance, Ease, Popularity, Training, chosen_baselines
 from recsys.evaluation.item_knn import item_knn_scorer, item_similarity
 from recsys.evaluation.ranking import top_items
+from recsys.evaluation.selection import Score
 from tests.support.bags import bag, jagged, random_bags
 
 QUERIES, ITEMS = 70, 45
@@ -112,19 +114,23 @@ def test_chance_is_the_same_every_time_and_favours_nothing():
     assert len(np.unique(scores)) == scores.size
 
 
-def test_baselines_are_tuned_on_the_validation_split():
+@pytest.mark.parametrize(
+    ("values", "finer", "best"),
+    [((0.1, 0.4, 0.4, 0.2), (0, 0, 0, 0), 1), ((1, 1, 1, 1), (0.2, 0.3, 0.5, 0.1), 2)],
+)
+def test_baselines_are_tuned_on_the_validation_split(values, finer, best):
     bags = jagged(random_bags(np.random.default_rng(4), QUERIES, ITEMS, 9))
     seen = []
 
     def validate(fitted):
         seen.append(fitted)
-        return [0.1, 0.4, 0.4, 0.2][len(seen) - 1]
+        return Score(values[len(seen) - 1], finer[len(seen) - 1])
 
     training = Training(bags, np.ones(ITEMS, np.int64), validate)
     fit, left_out = chosen_baselines(EvaluationConfig(baselines=("popularity", "ease")), ITEMS)
     assert set(fit) == {"popularity", "ease"}
     assert not left_out
-    assert fit["ease"](training) is seen[1]
+    assert fit["ease"](training) is seen[best]
     assert len(seen) == 4
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
-from recsys.evaluation.ranking import top_items, top_items_on_ray, vector_scorer
+from recsys.evaluation.ranking import top_items, top_items_on_ray, vector_scorer, whole_ranks
 from tests.support.bags import jagged, random_bags
 
 
@@ -44,6 +44,34 @@ def test_ranking_is_a_stable_sort_whatever_the_blocks(data):
         item_block=data.draw(st.integers(1, 50)),
     )
     assert np.array_equal(found, naive(scores, excluded, k))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_whole_ranks_are_positions_in_the_whole_ranking(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    queries, items = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 40))
+    scores = rng.integers(-2, 3, (queries, items)) * rng.choice([1.0, -1.0], (queries, items))
+    excluded = random_bags(rng, queries, items, items)
+    is_candidate = rng.random(items) < 0.8
+    wanted = random_bags(rng, queries, items, min(items, 4))
+    found = whole_ranks(
+        of_matrix(scores),
+        jagged(wanted),
+        num_items=items,
+        excluded=jagged(excluded),
+        is_candidate=is_candidate,
+        query_block=data.draw(st.integers(1, 10)),
+        item_block=data.draw(st.integers(1, 50)),
+    )
+    gone = set(np.flatnonzero(~is_candidate))
+    ranking = naive(scores, [[*seen, *gone] for seen in excluded], items)
+    expected = [
+        list(row).index(item) if item in row else (row >= 0).sum()
+        for row, bag in zip(ranking, wanted, strict=True)
+        for item in bag
+    ]
+    assert found.tolist() == expected
 
 
 @settings(deadline=None, max_examples=15)

@@ -78,7 +78,7 @@ def test_validation_metrics_equal_a_naive_ranking():
         log_of(state, items),
         chosen,
     )
-    recalls, reciprocals = [], []
+    recalls, reciprocals, gains = [], [], []
     for query in chosen:
         wanted = set(validation[query]) - set(train[query])
         if not wanted:
@@ -88,9 +88,12 @@ def test_validation_metrics_equal_a_naive_ranking():
         hits = [item in wanted for item in order if item not in set(train[query])]
         recalls.append(sum(hits[:10]) / len(wanted))
         reciprocals.append(next((1 / (i + 1) for i in range(10) if hits[i]), 0.0))
+        discounts = 1 / np.log2(np.arange(2, len(hits) + 2))
+        gains.append(discounts[hits].sum() / discounts[: len(wanted)].sum())
     assert len(recalls) < len(chosen)
     assert found["recall@10"] == pytest.approx(np.mean(recalls), rel=1e-12)
     assert found["mrr@10"] == pytest.approx(np.mean(reciprocals), rel=1e-12)
+    assert found["ndcg@all"] == pytest.approx(np.mean(gains), rel=1e-12)
 
 
 def test_validation_without_anything_held_out_has_no_metrics():
@@ -101,7 +104,7 @@ def test_validation_without_anything_held_out_has_no_metrics():
         log_of(state, 3),
         np.zeros(0, np.int64),
     )
-    assert found == dict.fromkeys(metric_names())
+    assert found == dict.fromkeys([*metric_names(), "ndcg@all"])
 
 
 @pytest.fixture(scope="module")

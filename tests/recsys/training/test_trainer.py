@@ -9,6 +9,7 @@ import torch
 from recsys.checkpoint.manifest import Progress
 from recsys.config.training import TrainingConfig
 from recsys.data.builder import BatchBuilder
+from recsys.evaluation.selection import Score
 from recsys.training.launch import single_process_group
 from recsys.training.numerics import use_determinism
 from recsys.training.pipelining import pipelined_steps
@@ -78,11 +79,11 @@ class Recorder:
     """Log, validator and checkpoint writer in one, which notes their calls.
 
     Args:
-        values: Metric of each validation.
+        scores: Score of each validation; a number has no finer metric.
     """
 
-    def __init__(self, values: list[float | None]) -> None:
-        self._values = iter(values)
+    def __init__(self, scores: list[Score | float | None]) -> None:
+        self._scores = iter(scores)
         self.calls: list[Any] = []
 
     def add(self, losses):
@@ -93,7 +94,8 @@ class Recorder:
 
     def validate(self, step, batch):
         self.calls.append("validate")
-        return next(self._values)
+        score = next(self._scores)
+        return Score(score, 0.0) if isinstance(score, float) else score
 
     def save(self, state, progress):
         self.calls.append((progress.step, progress.best_step, progress.stale))
@@ -151,6 +153,27 @@ def test_the_loop_ends_when_validations_no_longer_improve():
         call for call in loop([0.5, 0.5, 0.4, 0.9], total=8, patience=2) if type(call) is tuple
     ]
     assert saved == [(2, 2, 0), (4, 2, 1), (6, 2, 2)]
+
+
+def test_equal_values_are_told_apart_by_the_finer_metric():
+    """Tests that a rise of the finer metric alone makes the best checkpoint, and keeps patience."""
+    ties = [Score(1.0, finer) for finer in (0.2, 0.3, 0.3, 0.25, 0.5)]
+    saved = [call for call in loop(ties, total=10, patience=3) if type(call) is tuple]
+    assert saved == [(2, 2, 0), (4, 4, 0), (6, 4, 1), (8, 4, 2), (10, 10, 0)]
+    # The finer metric does not outweigh the other.
+    assert (4, 2, 1) in loop([Score(0.9, 0.1), Score(0.8, 0.9)], total=4)
+
+
+def test_a_resumed_training_breaks_ties_as_an_unkilled_one_does():
+    progress = Progress(step=0, plan="", best_step=0, best_value=None, stale=0)
+    resumed = progress
+    for step, finer in enumerate((0.3, 0.2, 0.3, 0.4), 1):
+        progress = progress.at_step(step).after_validation(Score(1.0, finer))
+        stored = resumed.model_dump_json()
+        resumed = Progress.model_validate_json(stored).at_step(step)
+        resumed = resumed.after_validation(Score(1.0, finer))
+        assert resumed == progress
+    assert (progress.best_step, progress.best_finer, progress.stale) == (4, 0.4, 0)
 
 
 def test_without_validation_events_the_last_step_is_the_best():

@@ -176,6 +176,19 @@ def test_a_search_finds_the_optimum_and_confirms_it(tmp_path):
     assert failed not in best
 
 
+def test_equal_trials_are_told_apart_by_the_finer_metric(tmp_path):
+    search = search_in(tmp_path / "trials.jsonl", tuned(SPACE, trials=4, confirm_seeds=0))
+    finer = {0: 0.3, 1: 0.6, 2: 0.9, 3: 0.6}
+    while (trial := search.next_trial()) is not None:
+        value = 0.5 if trial.number == 2 else 1.0
+        search.validated(trial.number, 1, 10, {METRIC: value, "ndcg@all": 0.2})
+        metrics = {METRIC: value, "ndcg@all": finer[trial.number]}
+        search.validated(trial.number, 2, 20, metrics)
+        search.ended(trial.number, "finished")
+    assert [trial.number for trial in search.best_trials()] == [1, 3, 0]
+    assert search.best_trials()[0].value(METRIC) == 1.0
+
+
 def test_what_has_an_effect_is_important(tmp_path):
     space = {name: SPACE[name] for name in ("loss.temperature", "training.batch_size")}
     search = search_in(tmp_path / "trials.jsonl", tuned(space, trials=20, confirm_seeds=0))
