@@ -99,7 +99,9 @@ def init(
     """Profile a log and write a configuration that fits it, with the reason for each choice."""
     from recsys.autoconfig.init import init_config
 
-    config = init_config(events, items, queries, output, split=split, overwrite=overwrite)
+    config = init_config(
+        events, items, queries, output, split=split, overwrite=overwrite, console=progress()
+    )
     progress().print(
         f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "
         f"and {len(config.features.query)} query features, ssl {config.ssl.method}",

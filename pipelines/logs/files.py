@@ -1,10 +1,7 @@
-"""Finding and opening the Parquet files of a log."""
+"""The ends of Parquet files, and the schema that they have in common."""
 
-import glob
-import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,17 +10,9 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from pipelines.logs.columns import Partition, named_columns, partition_of, plain_type
-from pipelines.logs.filesystems import (
-    file_state,
-    list_files,
-    open_parquet,
-    reading,
-    real_path,
-    split_options,
-)
-from pipelines.urls import is_url, shown
+from pipelines.logs.filesystems import file_state, open_parquet, reading, real_path
+from pipelines.urls import shown
 
-_SHOWN_NAMES = 5
 _READERS = 16
 
 
@@ -42,37 +31,6 @@ class Footer:
     metadata: pq.FileMetaData
     state: tuple[int, str]
     partition: Partition
-
-
-def parquet_files(path: str) -> list[str]:
-    """Lists the Parquet files of a file, a directory, a glob or a URL of one of these, sorted.
-
-    In directories and globs only `*.parquet` counts. Directories are read recursively; names that
-    begin with a dot or an underscore are ignored, as by Spark and Hive, except for a partition such
-    as `_date=2026-11-22`.
-
-    Raises:
-        UserError: There is no such path, or nothing in it is Parquet.
-    """
-    if is_url(path):
-        files, others = _remote_files(path)
-    elif os.path.isfile(path):
-        return [path]
-    elif os.path.isdir(path):
-        files, others = _split_by_suffix(_walk(path))
-    elif glob.has_magic(path):
-        matches = (_walk(name) if os.path.isdir(name) else [name] for name in _matches(path))
-        files, others = _split_by_suffix(name for names in matches for name in names)
-    else:
-        raise UserError(
-            f"{path} does not exist; give a Parquet file, a directory of them or a glob."
-        )
-    if not files:
-        raise UserError(
-            f"{shown(path)} holds no *.parquet files ({_listing(others)}); "
-            "give a Parquet file, a directory of them or a glob."
-        )
-    return sorted(set(files))
 
 
 def common_schema(files: Sequence[str], footers: Sequence[Footer], what: str) -> pa.Schema:
@@ -153,52 +111,6 @@ def _difference(expected: dict[str, pa.DataType], types: dict[str, pa.DataType])
         if types[name] != expected[name]:
             return f"its column {name!r} is {types[name]}, not {expected[name]}"
     return f"it alone has the column {next(name for name in types if name not in expected)!r}"
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or (name.startswith("_") and "=" not in name)
-
-
-def _walk(directory: str) -> Iterator[str]:
-    for parent, directories, names in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not _is_ignored(name))
-        yield from (os.path.join(parent, name) for name in names if not _is_ignored(name))
-
-
-def _matches(pattern: str) -> list[str]:
-    """Lists the matches of a glob; names that it spells out may begin with an underscore."""
-    fixed = len(re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition(os.sep)[0])
-    names = glob.glob(pattern, recursive=True)
-    return [name for name in names if not any(map(_is_ignored, name[fixed:].split(os.sep)))]
-
-
-def _remote_files(url: str) -> tuple[list[str], list[str]]:
-    files, names = list_files(url)
-    if names == [""]:
-        return files, []
-    pairs = zip(files, names, strict=True)
-    return _split_by_suffix(
-        file for file, name in pairs if not any(map(_is_ignored, name.split("/")))
-    )
-
-
-def _split_by_suffix(names: Iterator[str]) -> tuple[list[str], list[str]]:
-    files: list[str] = []
-    others: list[str] = []
-    for name in names:
-        (files if _without_options(name).endswith(".parquet") else others).append(name)
-    return files, others
-
-
-def _without_options(name: str) -> str:
-    return split_options(name)[0] if is_url(name) else name
-
-
-def _listing(names: list[str]) -> str:
-    if not names:
-        return "it has no files"
-    some = [os.path.basename(_without_options(name)) for name in sorted(names)[:_SHOWN_NAMES]]
-    return f"it has {', '.join(some)}{', ...' if len(names) > _SHOWN_NAMES else ''}"
 
 
 def _some(files: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import quote, unquote
@@ -11,10 +11,11 @@ from urllib.parse import quote, unquote
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.utils import glob_translate
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from feature_store.core.errors import UserError
+from pipelines.logs.walk import matches_path
 from pipelines.urls import is_url, secrets_of, shown
 
 _OF_PYARROW = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
@@ -183,7 +184,7 @@ def list_files(url: str) -> tuple[list[str], list[str]]:
         UserError: The directory cannot be listed.
     """
     base, options = split_options(url)
-    fixed, pattern = _split_pattern(base)
+    fixed, pattern = split_pattern(base)
     filesystem, root = open_filesystem(fixed + options)
     try:
         if isinstance(filesystem, fs.PyFileSystem):
@@ -199,10 +200,41 @@ def list_files(url: str) -> tuple[list[str], list[str]]:
     start = len(root.rstrip("/"))
     names = [entry.path[start:] for entry in entries if entry.type == fs.FileType.File]
     if pattern:
-        names = [name for name in names if _matches(name[1:], glob_translate(pattern))]
+        names = [name for name in names if matches_path(name[1:], pattern)]
+    return urls_below(fixed, options, filesystem, names), names
+
+
+def local_path(url: str) -> str | None:
+    """Returns the path of a URL on this machine; None where it is of another file system."""
+    filesystem, path = open_filesystem(url)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return str(path)
+    is_local = isinstance(filesystem, fs.PyFileSystem) and isinstance(
+        filesystem.handler.fs, LocalFileSystem
+    )
+    return str(path) if is_local else None
+
+
+def urls_below(
+    fixed: str, options: str, filesystem: fs.FileSystem, names: Sequence[str]
+) -> list[str]:
+    """Returns the URLs of names below the URL of a directory."""
     # pyarrow's own file systems decode URLs, fsspec's take them as they are.
     paths = names if isinstance(filesystem, fs.PyFileSystem) else [quote(n, "/=") for n in names]
-    return [fixed.rstrip("/") + name + options for name in paths], names
+    return [fixed.rstrip("/") + name + options for name in paths]
+
+
+def starts_with(file: str, mark: bytes) -> bool:
+    """Checks the first bytes of a file; one that cannot be read may have them."""
+    try:
+        if not is_url(file):
+            with open(file, "rb") as stream:
+                return stream.read(len(mark)) == mark
+        filesystem, path = open_filesystem(file)
+        with filesystem.open_input_file(path) as stream:
+            return bool(stream.read(len(mark)) == mark)
+    except Exception:  # The file system may be from any package; reading the file says why.
+        return True
 
 
 def split_options(url: str) -> tuple[str, str]:
@@ -212,16 +244,10 @@ def split_options(url: str) -> tuple[str, str]:
     return url[: start + length], url[start + length :]
 
 
-def _split_pattern(base: str) -> tuple[str, str]:
+def split_pattern(base: str) -> tuple[str, str]:
     """Splits a URL into the directories before the first `*` or `[`, and the rest."""
     plain = re.split(r"[*\[]", base, maxsplit=1)[0]
     if plain == base:
         return base, ""
     fixed = plain.rpartition("/")[0]
     return fixed, base[len(fixed) + 1 :]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Checks whether a regular expression matches a path, or a directory on it."""
-    ends = [match.start() for match in re.finditer("/|$", name)]
-    return any(re.match(pattern, name[:end]) for end in ends)

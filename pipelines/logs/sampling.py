@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.logs.columns import Partition, named_columns, stored_columns, take_columns, widths
-from pipelines.logs.files import common_schema, parquet_files, read_footers
+from pipelines.logs.files import common_schema, read_footers
 from pipelines.logs.filesystems import open_rows, reading
+from pipelines.logs.listing import find_files
 
 # Row groups of a sample, spread evenly over the table.
 _SAMPLE_GROUPS = 32
@@ -43,6 +44,7 @@ class ParquetTable:
         rows_are_exact: Whether the footers of all files were read.
         groups: Row groups with rows.
         bytes_per_row: Uncompressed bytes of a row by column.
+        notes: Sentences for the user on what was not read.
     """
 
     what: str
@@ -54,6 +56,7 @@ class ParquetTable:
     rows_are_exact: bool
     groups: tuple[_Group, ...]
     bytes_per_row: dict[str, float]
+    notes: tuple[str, ...]
 
     @property
     def is_large(self) -> bool:
@@ -122,11 +125,11 @@ def open_table(path: str, what: str) -> ParquetTable:
     Raises:
         UserError: A file is missing, empty or corrupt, or files do not match.
     """
-    files = parquet_files(path)
-    sampled = files
+    listing = find_files(path)
+    sampled = files = listing.files
     if len(files) > _MAX_FOOTERS:
         positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
-        sampled = [files[i] for i in positions]
+        sampled = tuple(files[i] for i in positions)
     footers = read_footers(sampled, what)
     schema = common_schema(sampled, footers, what)
     groups = tuple(
@@ -147,4 +150,5 @@ def open_table(path: str, what: str) -> ParquetTable:
         rows_are_exact=len(files) == len(sampled),
         groups=tuple(group for group in groups if group.rows),
         bytes_per_row=widths(largest.schema, largest.metadata),
+        notes=tuple(f"{what}: {note}" for note in listing.notes),
     )

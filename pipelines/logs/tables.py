@@ -1,6 +1,6 @@
 """The log's three tables: their files, the check of their columns, and the pieces of tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,14 +20,15 @@ from pipelines.logs.columns import (
     stored_columns,
     take_columns,
 )
-from pipelines.logs.files import Footer, common_schema, parquet_files, read_footers
+from pipelines.logs.files import Footer, common_schema, read_footers
 from pipelines.logs.filesystems import file_state, open_rows, reading
+from pipelines.logs.listing import Listing, find_files
 from pipelines.settings import DataConfig, GivenSplit, context_fault
 from pipelines.urls import shown, without_user
 
 Fits = Callable[[pa.DataType], bool]
-# Paths or URLs by table; `items` and `queries` may be missing.
-Files = dict[str, list[str]]
+# Files by table; `items` and `queries` may be missing.
+Files = dict[str, Listing]
 
 # Rows and uncompressed bytes that one task reads, unless a single row group is larger.
 _PIECE_ROWS = 1_000_000
@@ -110,7 +111,13 @@ def list_files(data: DataConfig) -> Files:
         UserError: A path does not exist or holds no Parquet file.
     """
     paths = {"events": data.events, "items": data.items, "queries": data.queries}
-    return {table: parquet_files(path) for table, path in paths.items() if path is not None}
+    return {table: find_files(path) for table, path in paths.items() if path is not None}
+
+
+def notes_on(files: Files) -> Iterator[str]:
+    """Yields sentences on what lies beside the files of the log and is not read."""
+    for table, listing in files.items():
+        yield from (f"{table}: {note}" for note in listing.notes)
 
 
 def open_sources(data: DataConfig, features: FeatureSchema, files: Files) -> Sources:
@@ -127,9 +134,10 @@ def open_sources(data: DataConfig, features: FeatureSchema, files: Files) -> Sou
     fault = context_fault(data, features)
     if fault is not None:
         raise UserError(f"{fault}; change it, or remove the feature.")
-    events = _open(files["events"], "events")
+    events = _open(files["events"].files, "events")
     items, queries = (
-        _open(files[table], table) if table in files else None for table in ("items", "queries")
+        _open(files[table].files, table) if table in files else None
+        for table in ("items", "queries")
     )
     _check_events(events, data)
     for feature in features.context_columns:
@@ -145,10 +153,10 @@ def source_state(files: Files) -> dict[str, list[tuple[str, int, str]]]:
     Raises:
         UserError: A file cannot be read.
     """
-    return {table: _states(paths, table) for table, paths in files.items()}
+    return {table: _states(listing.files, table) for table, listing in files.items()}
 
 
-def _states(files: list[str], table: str) -> list[tuple[str, int, str]]:
+def _states(files: Sequence[str], table: str) -> list[tuple[str, int, str]]:
     def state(file: str) -> tuple[str, int, str]:
         with reading(file, table):
             return without_user(file), *file_state(file)
@@ -190,10 +198,10 @@ def open_source(path: str, table: str) -> Source:
     Raises:
         UserError: A file is missing, empty or corrupt, or files do not match.
     """
-    return _open(parquet_files(path), table)
+    return _open(find_files(path).files, table)
 
 
-def _open(files: list[str], table: str) -> Source:
+def _open(files: Sequence[str], table: str) -> Source:
     footers = read_footers(files, table)
     schema = common_schema(files, footers, table)
     pieces: list[Piece] = []

@@ -33,7 +33,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
-from pipelines.logs.tables import Files, Sources, list_files, open_sources, source_state
+from pipelines.logs.tables import Files, Sources, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
 from pipelines.prepare.cleaning import FORGOTTEN, LEFT_OUT
@@ -101,6 +101,8 @@ def prepare(
     forgotten = forgotten or Forgotten()
     started = time.monotonic()
     files = list_files(data)
+    for note in notes_on(files):
+        print_line(console, note)
     identity = _fingerprint(data, features, files, as_of, forgotten)
     workspace = Workspace(output)
     if (manifest := _up_to_date(output, identity, console)) is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import yaml
+from rich.console import Console
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
@@ -52,6 +53,7 @@ def init_config(
     *,
     split: WantedSplit | None = None,
     overwrite: bool = False,
+    console: Console | None = None,
 ) -> Config:
     """Writes a commented configuration for a log.
 
@@ -62,6 +64,7 @@ def init_config(
         output: YAML file to write; paths in it are relative to its directory.
         split: Split in place of the one that the evidence suggests.
         overwrite: Whether an existing file is replaced.
+        console: Console for what is not read or was guessed; None: nothing is printed.
 
     Returns:
         The configuration, as `load_config` reads it.
@@ -76,7 +79,12 @@ def init_config(
         raise UserError(
             f"{output} exists; give another name, or allow it to be overwritten (--overwrite)."
         )
-    text = render(document(find_out(events, items, queries, output.parent, split)))
+    found = find_out(events, items, queries, output.parent, split)
+    if console is not None:
+        for table in (found.events, found.items, found.queries):
+            for note in table.notes if table is not None else ():
+                console.print(f"init: {note}", markup=False, highlight=False, soft_wrap=True)
+    text = render(document(found))
     parse_config(yaml.safe_load(text), source=str(output))
     write_text(output, text)
     return load_config(output)

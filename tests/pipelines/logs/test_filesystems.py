@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
-from pipelines.logs.files import parquet_files
 from pipelines.logs.filesystems import open_filesystem, reason_of
+from pipelines.logs.listing import find_files
 from pipelines.logs.sampling import open_table
 from pipelines.logs.tables import list_files, open_source, piece_identity, read_piece, source_state
 from pipelines.settings import DataConfig
@@ -52,15 +52,17 @@ def test_a_directory_or_glob_of_any_file_system(local: str, memory: str, scheme:
     for file, piece in zip(FILES, source.pieces, strict=True):
         assert piece.state[0] == Path(local, file).stat().st_size
         assert piece.state[1] not in ("", "None")
-        assert parquet_files(piece.file) == [piece.file]
-    assert len(parquet_files(f"{root}/")) == 3
-    assert len(parquet_files(f"{root}/date=*/*.parquet")) == 2
-    assert len(parquet_files(f"{root}/**/[cd]*.parquet")) == 2
-    assert len(parquet_files(f"{root}/date=[xz]*")) == 2
-    with pytest.raises(UserError, match=r"holds no \*.parquet files \(it has c.csv\)"):
-        parquet_files(f"{root}/date=z/*.csv")
+        assert find_files(piece.file).files == (piece.file,)
+    assert len(find_files(f"{root}/").files) == 3
+    assert len(find_files(f"{root}/date=*/*.parquet").files) == 2
+    assert len(find_files(f"{root}/**/[cd]*.parquet").files) == 2
+    assert len(find_files(f"{root}/date=[xz]*").files) == 2
+    # A glob that spells out an ending is read whatever it is.
+    assert [Path(file).name for file in find_files(f"{root}/date=z/*.csv").files] == ["c.csv"]
+    with pytest.raises(UserError, match=r"holds no Parquet files \(it has c.csv\)"):
+        find_files(f"{root}/date=z/c*")
     with pytest.raises(UserError, match=r"cannot list .*nowhere"):
-        parquet_files(f"{root}/nowhere")
+        find_files(f"{root}/nowhere")
 
 
 def test_a_file_that_is_written_again_has_another_state(memory: str) -> None:
@@ -114,7 +116,7 @@ def test_a_chain_of_file_systems(local: str, tmp_path: Path) -> None:
 )
 def test_urls_that_do_not_open(url: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
-        parquet_files(url)
+        find_files(url)
     assert "tell" not in str(raised.value)
     assert "pw" not in str(raised.value)
 

@@ -1,7 +1,5 @@
-"""Finding Parquet files, sampling large tables, and reading a log's time from a sample."""
+"""Sampling large tables, and reading a log's time from a sample."""
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from feature_store.core.errors import UserError
 from pipelines.logs import sampling
-from pipelines.logs.files import common_schema, parquet_files, read_footers
+from pipelines.logs.files import common_schema, read_footers
 from pipelines.logs.sampling import open_table
 from pipelines.profile import events as events_module
 from pipelines.profile.columns import count_values, profile_column
@@ -28,39 +26,6 @@ def write(path: Path, columns: dict[str, Any] | pa.Table, rows: int | None = Non
 
 def read_schema(files: list[str], what: str) -> pa.Schema:
     return common_schema(files, read_footers(files, what), what)
-
-
-def relative(files: Sequence[str], base: Path) -> list[str]:
-    return [os.path.relpath(file.removeprefix("file://"), base) for file in files]
-
-
-def test_files_of_a_directory_a_glob_and_a_url(tmp_path: Path) -> None:
-    wanted = ["a.parquet", "day2/b.parquet", "day2/deep/c.parquet"]
-    ignored = [".a.parquet", "_tmp/a.parquet", "day2/_b.parquet", ".git/a.parquet"]
-    for name in wanted + ignored:
-        write(tmp_path / name, {"x": [1]})
-    (tmp_path / "README.md").touch()
-    assert relative(parquet_files(str(tmp_path)), tmp_path) == wanted
-    assert relative(parquet_files(f"{tmp_path}/**"), tmp_path) == wanted
-    assert relative(parquet_files(f"{tmp_path}/day*"), tmp_path) == wanted[1:]
-    assert relative(parquet_files(f"{tmp_path}/*.parquet"), tmp_path) == wanted[:1]
-    assert relative(parquet_files(f"{tmp_path}/_tmp/*"), tmp_path) == ["_tmp/a.parquet"]
-    assert relative(parquet_files(f"file://{tmp_path}"), tmp_path) == wanted
-    assert open_table(f"file://{tmp_path}/", "events").rows == 3
-    (tmp_path / "log.pq").write_bytes((tmp_path / "a.parquet").read_bytes())
-    assert relative(parquet_files(str(tmp_path / "log.pq")), tmp_path) == ["log.pq"]
-
-
-def test_nothing_to_read(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").touch()
-    with pytest.raises(UserError, match=r"holds no \*.parquet files \(it has log.csv\)"):
-        parquet_files(str(tmp_path))
-    with pytest.raises(UserError, match="does not exist"):
-        parquet_files(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="it has no files"):
-        parquet_files(str(tmp_path / "*.nothing"))
-    with pytest.raises(UserError, match="cannot list"):
-        parquet_files(f"file://{tmp_path}/nowhere")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
