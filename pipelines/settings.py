@@ -13,6 +13,9 @@ from pipelines.urls import shown
 # Engines that run the tasks of a step.
 ExecutorName = Literal["ray", "local"]
 
+# Whether items that a query has had are ranked for it, and recommended to it, once more.
+Repeats = Literal["exclude", "allow"]
+
 # Manifests and experiments do not show the secrets of a URL.
 Location = Annotated[str, PlainSerializer(shown, when_used="json")]
 
@@ -141,6 +144,12 @@ class DataConfig(Settings):
     )
     split: Split = LeaveLastOut()
     history: History = History()
+    repeats: Repeats = Field(
+        "exclude",
+        description="Items that a query has had, in training, evaluation and serving. exclude: "
+        "they are not ranked for it again, and no history shows an example's own item; allow: they "
+        "are ranked like all others, for logs of groceries, music or news.",
+    )
     label_fraction: float = Field(
         1.0,
         gt=0,
@@ -167,7 +176,19 @@ class DataConfig(Settings):
                 raise ValueError("history.kind past needs data.columns.timestamp; use others")
             if self.split.kind in ("leave_last_out", "time"):
                 raise ValueError(f"split.kind {self.split.kind} needs data.columns.timestamp")
+        fault = repeats_fault(self.split, self.history)
+        if self.repeats == "allow" and fault is not None:
+            raise ValueError(f"repeats allow: {fault}; use exclude")
         return self
+
+
+def repeats_fault(split: Split, history: History) -> str | None:
+    """Explains why no held-out event can be a repetition that counts; returns None if it can."""
+    if split.kind in ("random_hash", "cold_items"):
+        return f"split.kind {split.kind} puts all events of a query and an item into one part"
+    if history.kind == "others":
+        return "history.kind others has no order in which an item could come again"
+    return None
 
 
 def context_fault(data: DataConfig, features: FeatureSchema) -> str | None:

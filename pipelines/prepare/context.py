@@ -19,6 +19,7 @@ from pipelines.prepare.histories import Events, Requests, previous_times, reques
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
+from pipelines.settings import Repeats
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Context:
     Attributes:
         encoder: Encoder of the context.
         raw: Raw values, as `context.<feature>`; see `Events.context_row`.
+        repeats: Whether the previous event may be one of the event's own item.
     """
 
     encoder: SideEncoder
     raw: pa.Table
+    repeats: Repeats
 
     @property
     def has_recency(self) -> bool:
@@ -52,7 +55,7 @@ class Context:
     def of_requests(self, events: Events) -> dict[str, dict[str, Column]]:
         """Returns, by split and feature name, the context in which each query is answered."""
         return {
-            name: self._of_requests(events, requests(events, split))
+            name: self._of_requests(events, requests(events, split, self.repeats))
             for name, split in (("validation", VALIDATION), ("test", TEST))
         }
 
@@ -65,7 +68,7 @@ class Context:
     def _previous(self, events: Events) -> Ints:
         if not self.has_recency:
             return np.full(len(events), NO_TIME)
-        return previous_times(events)
+        return previous_times(events, self.repeats)
 
     def _encode(
         self, row: Ints, time: Ints, previous: Ints, is_training: Bools

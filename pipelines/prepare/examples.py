@@ -159,7 +159,8 @@ def build_bucket(task: BuildBucket) -> Built:
     indices = query_index(inventory, task.index, query_ids)
     events = _events(kept, task.data, item_ids, item_index, query_ids, indices)
     document = task.features.model_dump_json()
-    context = Context(load_encoder(inventory.vocabulary, document, "context"), bucket.context)
+    encoder = load_encoder(inventory.vocabulary, document, "context")
+    context = Context(encoder, bucket.context, task.data.repeats)
     counts = np.zeros(len(SPLITS) * task.ranges, np.int64)
 
     def slices() -> Iterator[Partitioned]:
@@ -181,7 +182,8 @@ def build_bucket(task: BuildBucket) -> Built:
         path = sequences_file(task.directory, task.index)
         sequences = write_sequences(path, events, task.data, task.ranges)
     name = f"{task.index:05d}"
-    _write_state(task.directory / f"state-{name}.arrow", *query_state(events, task.data.history))
+    state = query_state(events, task.data.history, task.data.repeats)
+    _write_state(task.directory / f"state-{name}.arrow", *state)
     _write_context(task, events, context)
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
     write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
@@ -261,7 +263,7 @@ def _events(
 def _examples(events: Events, rows: slice, data: DataConfig) -> pa.Table:
     """Returns the rows' examples: the columns of `EXAMPLE_SCHEMA`, and `key`, the shuffle's."""
     query, item, time = events.query[rows], events.item[rows], events.time[rows]
-    history = example_history(events, rows, data.history)
+    history = example_history(events, rows, data.history, data.repeats)
     has_time = data.columns.timestamp is not None
     times = pa.array(time) if has_time else pa.nulls(len(time), pa.int64())
     table = pa.table(
@@ -293,5 +295,5 @@ def _write_context(task: BuildBucket, events: Events, context: Context) -> None:
         columns["query"] = Jagged(queries, np.arange(len(queries) + 1))
         write_columns(task.directory / f"context-{split}-{task.index:05d}.arrow", columns)
     if context.has_recency:
-        latest = np.stack([queries, requests(events, TEST).previous])
+        latest = np.stack([queries, requests(events, TEST, task.data.repeats).previous])
         write_array(task.directory / f"latest-{task.index:05d}.npy", latest)

@@ -12,10 +12,12 @@ from feature_store.history import others_history, past_history, seen_before
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS
-from pipelines.settings import History
+from pipelines.settings import History, Repeats
 
 # Seed of the choice of `others`: with another one a configuration would give other histories.
 _SEED = 2
+# Item of a target whose history hides none.
+_NO_ITEM = -1
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,23 @@ class Events:
         return len(self.query)
 
 
-def example_history(events: Events, rows: slice | Bools, settings: History) -> Jagged:
+def example_history(
+    events: Events, rows: slice | Bools, settings: History, repeats: Repeats = "exclude"
+) -> Jagged:
     """Returns the history of each of some events' examples, oldest first, [rows].
 
     With `past`, training and validation examples see training events, test examples also those of
     validation, all strictly before their own time. With `others`, all see training events. None
-    sees its own item.
+    sees its own item; where repeats are allowed, it sees earlier events of the item, as the queries
+    do that are ranked later, but never its own event, which is not before itself.
     """
     chosen = np.zeros(len(events), bool)
     chosen[rows] = True
     is_train, is_test = events.split == TRAIN, events.split == TEST
     if settings.kind == "others":
-        return _history(events, is_train, _targets(events, chosen), settings)
-    early = _history(events, is_train, _targets(events, chosen & ~is_test), settings)
-    late = _history(events, ~is_test, _targets(events, chosen & is_test), settings)
+        return _history(events, is_train, _targets(events, chosen, repeats), settings)
+    early = _history(events, is_train, _targets(events, chosen & ~is_test, repeats), settings)
+    late = _history(events, ~is_test, _targets(events, chosen & is_test, repeats), settings)
     is_late = is_test[rows]
     position = np.empty(len(is_late), np.int64)
     position[~is_late] = np.arange(len(early))
@@ -69,12 +74,14 @@ def example_history(events: Events, rows: slice | Bools, settings: History) -> J
     return Jagged.concatenate([early, late]).take(position)
 
 
-def query_state(events: Events, settings: History) -> tuple[Ints, QueryState]:
+def query_state(
+    events: Events, settings: History, repeats: Repeats = "exclude"
+) -> tuple[Ints, QueryState]:
     """Returns the queries of a bucket, sorted, and the state of each.
 
     A history is what may be seen when the query's held-out items of a split are ranked: events
-    strictly before the earliest of them, and none of these items. A query without any sees all
-    events of the earlier splits.
+    strictly before the earliest of them, and none of these items unless repeats are allowed. A
+    query without any sees all events of the earlier splits.
     """
     queries, first, query = np.unique(events.query, return_index=True, return_inverse=True)
     items = [
@@ -91,33 +98,38 @@ def query_state(events: Events, settings: History) -> tuple[Ints, QueryState]:
         time_rank = np.full(len(queries), events.time_rank.max(initial=0) + 1)
         np.minimum.at(time_rank, query[held_out], events.time_rank[held_out])
         key = hash64(_SEED, events.query_key[first])
-        targets = _Targets(queries, time_rank, np.full(len(queries), -1), key)
-        histories.append(_without(_history(events, seen, targets, settings), items[split]))
+        targets = _Targets(queries, time_rank, np.full(len(queries), _NO_ITEM), key)
+        history = _history(events, seen, targets, settings)
+        histories.append(history if repeats == "allow" else _without(history, items[split]))
     return queries, QueryState(*items, *histories)
 
 
-def previous_times(events: Events) -> Ints:
+def previous_times(events: Events, repeats: Repeats = "exclude") -> Ints:
     """Returns the time of the latest event that each event's history of `past` may show, [events].
 
     Times are microseconds; `NO_TIME` where there is none.
     """
     is_test = events.split == TEST
-    early = _previous_times(events, events.split == TRAIN)
-    late = _previous_times(events, ~is_test)
+    early = _previous_times(events, events.split == TRAIN, repeats)
+    late = _previous_times(events, ~is_test, repeats)
     return np.where(is_test, late, early)
 
 
-def _previous_times(events: Events, seen: Bools) -> Ints:
-    """Returns the time of the latest seen event before each, of its query and of another item."""
+def _previous_times(events: Events, seen: Bools, repeats: Repeats) -> Ints:
+    """Returns the time of the latest seen event of its query before each.
+
+    It is one of another item, unless repeats are allowed.
+    """
     query, item, time = events.query[seen], events.item[seen], events.time[seen]
-    starts_run = np.ones(len(query), bool)
-    starts_run[1:] = (query[1:] != query[:-1]) | (item[1:] != item[:-1])
-    run_start = np.maximum.accumulate(np.where(starts_run, np.arange(len(query)), 0))
     first, end = seen_before(query, events.time_rank[seen], events.query, events.time_rank)
     latest = end - 1
-    known = np.flatnonzero(latest >= first)
-    own = known[item[latest[known]] == events.item[known]]
-    latest[own] = run_start[latest[own]] - 1
+    if repeats == "exclude":
+        starts_run = np.ones(len(query), bool)
+        starts_run[1:] = (query[1:] != query[:-1]) | (item[1:] != item[:-1])
+        run_start = np.maximum.accumulate(np.where(starts_run, np.arange(len(query)), 0))
+        known = np.flatnonzero(latest >= first)
+        own = known[item[latest[known]] == events.item[known]]
+        latest[own] = run_start[latest[own]] - 1
     return _time_at(time, latest, latest >= first)
 
 
@@ -134,7 +146,7 @@ class Requests:
     previous: Ints
 
 
-def requests(events: Events, split: int) -> Requests:
+def requests(events: Events, split: int, repeats: Repeats = "exclude") -> Requests:
     """Returns the request of each query of a bucket, as sorted by `query_state`, for `past`."""
     queries, query = np.unique(events.query, return_inverse=True)
     held_out = np.flatnonzero(events.split == split)
@@ -143,9 +155,11 @@ def requests(events: Events, split: int) -> Requests:
     has_event = event < len(events)
     time_rank = np.full(len(queries), events.time_rank.max(initial=0) + 1)
     time_rank[has_event] = events.time_rank[event[has_event]]
-    width = int(events.item.max(initial=0)) + 1
-    keys = query * width + events.item
-    seen = (events.split < split) & ~np.isin(keys, keys[held_out])
+    seen = events.split < split
+    if repeats == "exclude":
+        width = int(events.item.max(initial=0)) + 1
+        keys = query * width + events.item
+        seen &= ~np.isin(keys, keys[held_out])
     rows = np.arange(len(queries))
     first, end = seen_before(query[seen], events.time_rank[seen], rows, time_rank)
     previous = _time_at(events.time[seen], end - 1, end > first)
@@ -166,9 +180,11 @@ class _Targets:
     key: Ints
 
 
-def _targets(events: Events, chosen: Bools) -> _Targets:
-    key = _pair_key(events, chosen)
-    return _Targets(events.query[chosen], events.time_rank[chosen], events.item[chosen], key)
+def _targets(events: Events, chosen: Bools, repeats: Repeats) -> _Targets:
+    """Returns the events as targets; without their items where histories may hold these."""
+    item, key = events.item[chosen], _pair_key(events, chosen)
+    hidden = item if repeats == "exclude" else np.full(len(item), _NO_ITEM)
+    return _Targets(events.query[chosen], events.time_rank[chosen], hidden, key)
 
 
 def _pair_key(events: Events, chosen: Bools) -> Ints:

@@ -9,7 +9,8 @@ An example sees the first `seen` items of its sequence's history:
 
 A history has `max_length` items at most. A longer query has several sequences, each of which begins
 half a window after the one before; so all of their examples see at least half a window. An example
-that would see its own item, or a repetition where histories are distinct, is a sequence of its own.
+that would see its own item though it must not (`data.repeats: exclude`), or a repetition where
+histories are distinct, is a sequence of its own.
 """
 
 from pathlib import Path
@@ -19,14 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_store.core.columns import Bools, Ints, Jagged
+from feature_store.core.columns import Ints, Jagged
 from feature_store.core.hashing import hash64
 from feature_store.history import seen_before, windows
 from pipelines.executor.shuffle import write_partitions
 from pipelines.prepare.histories import Events, example_history
 from pipelines.prepare.splits import TRAIN
 from pipelines.prepared.reader import SEQUENCE_SCHEMA
-from pipelines.settings import DataConfig, History
+from pipelines.settings import DataConfig, History, Repeats
 
 # Seed of the shuffle's hash.
 _SHUFFLE = 6
@@ -39,25 +40,32 @@ def sequences_file(directory: Path, bucket: int) -> Path:
 
 def write_sequences(path: Path, events: Events, data: DataConfig, ranges: int) -> list[int]:
     """Writes a bucket's sequences, and returns the number of sequences in each range."""
-    table = training_sequences(events, data.history)
+    table = training_sequences(events, data.history, data.repeats)
     high = table["key"].to_numpy() >> np.uint64(32)
     partition = (high * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
     write_partitions(path, [(table, partition)], ranges)
     return np.bincount(partition, minlength=ranges).tolist()
 
 
-def training_sequences(events: Events, settings: History) -> pa.Table:
+def training_sequences(events: Events, settings: History, repeats: Repeats = "exclude") -> pa.Table:
     """Returns the sequences with the columns of `SEQUENCE_SCHEMA` and `key`, the shuffle's.
 
     Args:
         events: Events of whole queries; those of training are used.
         settings: Settings of a history of kind `past`.
+        repeats: Whether an example may see earlier events of its own item.
     """
     train = np.flatnonzero(events.split == TRAIN)
     query, time_rank, item = events.query[train], events.time_rank[train], events.item[train]
     first, end = seen_before(query, time_rank, query, time_rank)
     start = first + _window(end - first, settings.max_length)
-    alone = _sees_own_or_repeated(query, item, start, end, settings.distinct)
+    alone = np.zeros(len(train), bool)
+    previous = _previous_of_item(query, item)
+    if repeats == "exclude":
+        alone |= previous >= start
+    if settings.distinct:
+        latest = np.concatenate([[-1], np.maximum.accumulate(previous)])
+        alone |= latest[end] >= start
     shared = np.flatnonzero(~alone)
     sequence = _sequence(start[shared], settings.max_length)
     shared_sizes = np.bincount(sequence)
@@ -66,7 +74,7 @@ def training_sequences(events: Events, settings: History) -> pa.Table:
     history = windows(begin, end[shared][closes] - begin)
     own = np.zeros(len(events), bool)
     own[train[alone]] = True
-    history_of_own = example_history(events, own, settings)
+    history_of_own = example_history(events, own, settings, repeats)
     seen = np.concatenate([end[shared] - start[shared], history_of_own.lengths])
     example = np.concatenate([train[shared], train[alone]])
     sizes = np.concatenate([shared_sizes, np.ones(len(history_of_own), np.int64)])
@@ -95,20 +103,13 @@ def _table(events: Events, example: Ints, seen: Ints, sizes: Ints, histories: Ja
     return table.append_column("key", pa.array(key))
 
 
-def _sees_own_or_repeated(query: Ints, item: Ints, start: Ints, end: Ints, distinct: bool) -> Bools:
-    """Returns which examples would see their own item in the events from `start` to `end`.
-
-    Where items must be distinct, also those that would see an item twice.
-    """
+def _previous_of_item(query: Ints, item: Ints) -> Ints:
+    """Returns the position of the query's previous event of the same item, -1 for none."""
     order = np.lexsort((np.arange(len(item)), item, query))
     is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
     previous = np.full(len(item), -1)
     previous[order[1:][is_same]] = order[:-1][is_same]
-    is_seen = previous >= start
-    if distinct:
-        latest = np.concatenate([[-1], np.maximum.accumulate(previous)])
-        is_seen |= latest[end] >= start
-    return is_seen
+    return previous
 
 
 def _window(seen: Ints, max_length: int) -> Ints:

@@ -16,7 +16,8 @@ statistics/<side>.hashing.json       see `Collisions`; of a side with hashed fea
 rejected/<table>/part-*.parquet      every dropped row as it was in its table, and a reason
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import ContextFeature
 from feature_store.schema import FeatureSchema, Side
 from pipelines.prepared.query_state import QueryState
-from pipelines.settings import DataConfig
+from pipelines.settings import DataConfig, Repeats
 
 SPLITS = ("train", "validation", "test")
 
@@ -118,6 +119,16 @@ def context_columns(
     return columns
 
 
+def _statistics(path: Path, column: str) -> Iterator[pq.Statistics]:
+    """Yields the statistics of a column's row groups, from the file's footer."""
+    footer = pq.read_metadata(path)
+    position = footer.schema.names.index(column)
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(position).statistics
+        if statistics is not None and statistics.has_min_max:
+            yield statistics
+
+
 class Counts(Frozen):
     """Number of rows, examples and ids."""
 
@@ -183,6 +194,18 @@ class Prepared:
         self.manifest = manifest
         self.features = manifest.features
 
+    def require_repeats(self, repeats: Repeats) -> None:
+        """Checks that the data were prepared with a setting of `data.repeats`.
+
+        Raises:
+            UserError: They were prepared with the other one.
+        """
+        if repeats != self.manifest.data.repeats:
+            raise UserError(
+                f"{self.directory} was prepared with data.repeats: {self.manifest.data.repeats}, "
+                f"and the configuration has {repeats}; run `recsys prepare` again."
+            )
+
     @property
     def num_items(self) -> int:
         """Items of the catalogue."""
@@ -233,8 +256,19 @@ class Prepared:
         return Jagged(np.empty(0, np.int32), np.zeros(self.num_queries + 1, np.int64))
 
     def excluded(self, split: str) -> Jagged:
-        """Returns items that no answer holds in a split, [queries]: known ones and the query."""
+        """Returns items that no answer holds in a split, [queries].
+
+        They are the query itself and, unless `data.repeats` is allow, the items that it has.
+        """
+        if self.manifest.data.repeats == "allow":
+            return self.own_items
         return self.query_state.known(split).beside(self.own_items)
+
+    def latest_before_test(self) -> datetime | None:
+        """Returns the time of the latest event before the test split; None without times."""
+        files = [path for split in SPLITS[:-1] for path in self.examples(split)]
+        latest = (each.max for path in files for each in _statistics(path, "timestamp"))
+        return max(latest, default=None)
 
     @cached_property
     def context_encoder(self) -> SideEncoder:

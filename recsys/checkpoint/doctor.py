@@ -153,6 +153,8 @@ def _action(
 ) -> str:
     if prepared.features != config.features:
         return "fails, as the data was prepared with other features; run `recsys prepare`"
+    if prepared.manifest.data.repeats != config.data.repeats:
+        return "fails, as the data was prepared with another data.repeats; run `recsys prepare`"
     if done is not None and is_up_to_date(config, prepared, done):
         return "nothing, as this training is done"
     begins = "begins from scratch"

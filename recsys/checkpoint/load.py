@@ -20,7 +20,8 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
         The model without its losses, and the manifest of its training.
 
     Raises:
-        UserError: There is no finished training, or it is of other prepared data.
+        UserError: There is no finished training, it is of other prepared data, or these are of
+            another `data.repeats`.
     """
     manifest = read_manifest(config.train_dir, TrainManifest)
     if manifest is None:
@@ -31,6 +32,7 @@ def load_model(config: Config) -> tuple[TwoTower, TrainManifest]:
             f"{config.train_dir} was trained on other data than {config.prepared_dir} holds; "
             "run `recsys train` again."
         )
+    prepared.require_repeats(config.data.repeats)
     quiet_engines()
     model = build_model(prepared, manifest.config.model)
     load_weights(config.train_dir / CHECKPOINT, model)

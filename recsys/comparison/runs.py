@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from recsys.evaluation.item_map import ITEMS
-from recsys.evaluation.per_query import PER_QUERY
+from recsys.evaluation.per_query import PER_QUERY, REPEATS
 from recsys.tracking import existing_store
 
 
@@ -27,6 +27,12 @@ class EvaluatedRun:
     name: str
     per_query: pa.Table
     titles: pa.Table | None = None
+
+    @property
+    def repeats(self) -> str:
+        """Setting `data.repeats` of its data; earlier versions excluded all that a query had."""
+        metadata = self.per_query.schema.metadata or {}
+        return metadata.get(REPEATS.encode(), b"exclude").decode()
 
 
 def find_run(name: str) -> EvaluatedRun:

@@ -138,8 +138,15 @@ def compare_runs(
         permutations: Number of permutations, for the tests.
 
     Raises:
-        UserError: The runs have no query with the same held-out items, or lack the metric.
+        UserError: The runs rank other items, have no query with the same held-out items, or lack
+            the metric.
     """
+    if before.repeats != after.repeats:
+        raise UserError(
+            f"{before.name} was evaluated with data.repeats: {before.repeats}, and {after.name} "
+            f"with {after.repeats}: they rank other items for a query, so their figures cannot be "
+            "compared; prepare, train and evaluate both with the same setting."
+        )
     left, right, left_out = _common(before, after)
     names = dict.fromkeys([metric, *_OVERALL])
     _require(metric, before, after)

@@ -13,6 +13,8 @@ from pipelines.statistics.popularity import item_slices
 from recsys.evaluation.metrics import Ranks, overall_ratios
 
 PER_QUERY = "per_query.parquet"
+# Key of the file's metadata.
+REPEATS = "data.repeats"
 
 _LATEST = 20
 # Groups are small so that one query's rows can be read without all others.
@@ -35,7 +37,8 @@ def write_per_query(
     Columns: `query_id`; `history_length`; `history`, its latest 20 items, latest first; `held_out`
     and `held_out_slice`, the ids and how often they are in training (head, torso, tail or cold);
     and of each method `<method>.items`, best first, `<method>.ranks` of the held-out items, from 0
-    and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`.
+    and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`. The file's
+    metadata has `data.repeats`.
 
     Args:
         path: Parquet file to write.
@@ -70,7 +73,8 @@ def write_per_query(
         ratios = overall_ratios(ranks[method], cutoffs)
         for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
             columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
-    write_parquet(path, pa.table(columns), row_group_size=_ROWS_OF_GROUP)
+    table = pa.table(columns, metadata={REPEATS: prepared.manifest.data.repeats})
+    write_parquet(path, table, row_group_size=_ROWS_OF_GROUP)
 
 
 def _latest(history: Jagged, ids: pa.Array) -> pa.Array:

@@ -6,9 +6,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.reports.format import Figures, Value, interval, number
+from pipelines.settings import Repeats
 from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
+from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
 
 MODEL = "model"
 METHOD_TITLES = {
@@ -28,11 +30,13 @@ class EvaluationResult(Measured):
     """Content of `metrics.json`: metrics of the model and of the baselines, and their subject.
 
     Attributes:
-        counts: `queries` with something to find, `held_out` pairs, `already_seen` pairs that were
-            left out because the query is known to have the item, and `items` that are ranked.
+        counts: `queries` with something to find, `held_out` pairs, pairs that were left out because
+            the query had the item before (`already_seen`) or is the item (`itself`), held-out pairs
+            whose query had the item before (`repeated`), and `items` that are ranked.
         baselines: Metrics of `evaluation.baselines`, by the same code on the same queries.
         split: Kind of the split; the figures are those of its test part.
         history: Kind of the histories.
+        repeats: Whether items that a query has had are ranked for it.
         prepared_fingerprint: Fingerprint of the prepared data.
         training_fingerprint: Fingerprint of the training.
         mlflow_run_id: Run of the training.
@@ -43,6 +47,7 @@ class EvaluationResult(Measured):
     baselines: dict[str, Measured]
     split: str
     history: str
+    repeats: Repeats = "exclude"
     prepared_fingerprint: str
     training_fingerprint: str
     mlflow_run_id: str
@@ -71,20 +76,29 @@ class EvaluationResult(Measured):
 
     def warnings(self) -> list[str]:
         """Returns warnings to show with the results."""
+        warnings = self._repeats_sentences() if leaves_many_out(self.counts) else []
         if not self.counts["queries"]:
-            return ["the test split has no held-out items, so there are no metrics"]
+            return [*warnings, "the test split has no held-out items, so there are no metrics"]
         popularity = self.baselines["popularity"].overall
         worse = [
             f"{title} {number(self.overall[name])} against {number(popularity[name])}"
             for name, title in SHOWN.items()
             if _is_less(self.overall[name], popularity[name])
         ]
-        found = [f"the model is worse than popularity: {', '.join(worse)}"] if worse else []
+        if worse:
+            warnings.append(f"the model is worse than popularity: {', '.join(worse)}")
         items = self.counts["items"]
         if items <= max(CUTOFFS):
             same = " and ".join(f"recall@{k}" for k in CUTOFFS if items <= k)
-            found.append(f"{same} tells nothing: only {items:,} items are ranked")
-        return found
+            warnings.append(f"{same} tells nothing: only {items:,} items are ranked")
+        return warnings
+
+    def notes(self) -> list[str]:
+        """Returns what is to be said with the results beside warnings."""
+        return [] if leaves_many_out(self.counts) else self._repeats_sentences()
+
+    def _repeats_sentences(self) -> list[str]:
+        return repeats_sentences(self.counts, "test", self.repeats)
 
 
 def print_table(result: EvaluationResult, console: Console) -> None:
@@ -112,6 +126,8 @@ def print_table(result: EvaluationResult, console: Console) -> None:
         highlight=False,
     )
     console.print(table)
+    for note in result.notes():
+        console.print(escape(note), highlight=False)
     for warning in result.warnings():
         console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
 

@@ -19,10 +19,12 @@ class Task:
         held_out: Held-out items.
         known: Items that baselines may use: with histories of others those of training alone,
             which is all that the model sees.
-        excluded: Items that are not ranked: those of the query's events, and the query itself
-            where it is an item.
+        excluded: Items that are not ranked: those of the query's events unless `data.repeats` is
+            allow, and the query itself where it is an item.
         history: Items of the histories, oldest first.
-        already_seen: Number of held-out pairs left out because the query excludes the item.
+        already_seen: Number of held-out pairs left out because the query had the item before.
+        itself: Number of held-out pairs left out because the item is the query itself.
+        repeated: Number of held-out pairs whose query had the item before.
     """
 
     split: str
@@ -32,14 +34,17 @@ class Task:
     excluded: Jagged
     history: Jagged
     already_seen: int
+    itself: int
+    repeated: int
 
     @classmethod
     def of(cls, prepared: Prepared, split: str) -> "Task":
         """Builds the task of all queries of a split."""
         state, excluded = prepared.query_state, prepared.excluded(split)
-        held_out = not_excluded(state.held_out(split), excluded)
+        others = not_excluded(state.held_out(split), prepared.own_items)
+        held_out = not_excluded(others, excluded)
         queries = np.flatnonzero(held_out.lengths)
-        already_seen = len(state.held_out(split).values) - len(held_out.values)
+        new = not_excluded(held_out, state.known(split))
         is_others = prepared.manifest.data.history.kind == "others"
         known = state.train if is_others else state.known(split)
         return cls(
@@ -49,8 +54,21 @@ class Task:
             known=known.take(queries),
             excluded=excluded.take(queries),
             history=state.history(split).take(queries),
-            already_seen=already_seen,
+            already_seen=len(others.values) - len(held_out.values),
+            itself=len(state.held_out(split).values) - len(others.values),
+            repeated=len(held_out.values) - len(new.values),
         )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Counts of the queries, the held-out pairs, and those that are left out."""
+        return {
+            "queries": len(self.queries),
+            "held_out": len(self.held_out.values),
+            "already_seen": self.already_seen,
+            "itself": self.itself,
+            "repeated": self.repeated,
+        }
 
 
 def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:

@@ -58,6 +58,7 @@ def _configuration(config: Config, result: EvaluationResult) -> Section:
     facts = {
         "Split": config.data.split.kind,
         "History": f"{history.kind}, up to {history.max_length} items",
+        "Items that a query has had": f"{result.repeats} (data.repeats)",
         **{
             title: ", ".join(f"{each.name} ({each.kind})" for each in several) or "none"
             for title, several in features.items()

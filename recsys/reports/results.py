@@ -25,11 +25,12 @@ def results_section(run: RunData) -> Section:
         return Section("results", "Results", [NO_EVALUATION])
     counts = result.counts
     parts: list[Part] = [Text(f"Warning: {text}.", "warning") for text in result.warnings()]
+    notes = "".join(f" {text[0].upper()}{text[1:]}." for text in result.notes())
     parts += [
         Text(_summary(result), "strong"),
         Text(
             f"{counts['items']:,} items ranked for {counts['queries']:,} queries of the test split "
-            f"({result.split}), with {counts['held_out']:,} items to find."
+            f"({result.split}), with {counts['held_out']:,} items to find.{notes}"
         ),
         _chart(result),
         _methods(result),
@@ -95,12 +96,13 @@ def _methods(result: EvaluationResult) -> Table:
         )
         for name, method in result.methods.items()
     ]
+    known = "are not ranked" if result.repeats == "exclude" else "are ranked like all others"
     return Table(
         "Metrics",
         ["Method", *METRIC_TITLES.values()],
         rows,
         note="Means over queries; below each its 95 % interval, from a bootstrap over queries. "
-        "Items that the query is known to have are not ranked. Where two intervals overlap, "
+        f"Items that the query is known to have {known}. Where two intervals overlap, "
         "the command recsys compare tells whether the difference is chance.",
     )
 

@@ -29,6 +29,11 @@ def slices_section(run: RunData, against: RunData | None = None) -> Section:
         other, name = _groups(against.result), f"run {against.name}"
         if against.result.prepared_fingerprint != result.prepared_fingerprint:
             text = f"{name} was evaluated on other data: differences mix both."
+            if against.result.repeats != result.repeats:
+                text = (
+                    f"{name} was evaluated with data.repeats: {against.result.repeats}, this one "
+                    f"with {result.repeats}: they rank other items, and differences say nothing."
+                )
             parts.append(Text(text, "warning"))
     else:
         best = best_baseline(result)

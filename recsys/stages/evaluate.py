@@ -20,6 +20,7 @@ from recsys.evaluation.item_map import ITEMS, write_items
 from recsys.evaluation.long_tail import frequency_bins
 from recsys.evaluation.methods import Ranked, rank_all
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
+from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.results import MODEL, EvaluationResult
 from recsys.evaluation.task import Task
 from recsys.model.encode import encode_items, encode_queries
@@ -58,6 +59,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     """
     console = console or Console()
     prepared = Prepared(config.prepared_dir)
+    prepared.require_repeats(config.data.repeats)
     trained = read_manifest(config.train_dir, TrainManifest)
     done = read_manifest(config.evaluation_dir, EvaluationManifest)
     if trained and done and done.fingerprint == _fingerprint(config, prepared, trained):
@@ -65,7 +67,10 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         path = config.evaluation_dir / METRICS_JSON
         return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
     model, trained = load_model(config)
+    repeats = prepared.manifest.data.repeats
     task = Task.of(prepared, _SPLIT)
+    for sentence in repeats_sentences(task.counts, _SPLIT, repeats):
+        console.print(f"evaluate: {sentence}", highlight=False, soft_wrap=True)
     if not len(task.queries):
         console.print(
             f"evaluate: warning: the {_SPLIT} split has no held-out items, so there are no "
@@ -77,14 +82,10 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
-        counts={
-            "queries": len(task.queries),
-            "held_out": len(task.held_out.values),
-            "already_seen": task.already_seen,
-            "items": int(prepared.is_current_item.sum()),
-        },
+        counts={**task.counts, "items": int(prepared.is_current_item.sum())},
         split=prepared.manifest.data.split.kind,
         history=prepared.manifest.data.history.kind,
+        repeats=repeats,
         prepared_fingerprint=prepared.manifest.fingerprint,
         training_fingerprint=trained.fingerprint,
         mlflow_run_id=trained.mlflow_run_id,

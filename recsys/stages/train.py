@@ -33,6 +33,8 @@ from recsys.checkpoint.training_manifest import (
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.data.plan import TrainingPlan
+from recsys.evaluation.repeats import repeats_sentences
+from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracking import Run, open_run, start_run, tracking_uri
@@ -56,7 +58,8 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
         `metrics.jsonl`.
 
     Raises:
-        UserError: There is no prepared data, it is of other features, or training diverges.
+        UserError: There is no prepared data, it is of other features or of another `data.repeats`,
+            or training diverges.
     """
     console = console or Console()
     prepared = Prepared(config.prepared_dir)
@@ -65,6 +68,7 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
             f"{config.prepared_dir} was prepared with other features than the configuration's; "
             "run `recsys prepare` again."
         )
+    prepared.require_repeats(config.data.repeats)
     check_candidates(prepared, config.loss)
     finished = read_manifest(config.train_dir, TrainManifest)
     if finished is not None and is_up_to_date(config, prepared, finished):
@@ -78,6 +82,9 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
         console.print(f"train: {warning}")
     work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from))
     run, plan = plan_run(config, prepared, work_dir, started_from=started_from, warn=console.print)
+    counts = Task.of(prepared, "validation").counts
+    for sentence in repeats_sentences(counts, "validation", config.data.repeats):
+        console.print(f"train: {sentence}", highlight=False, soft_wrap=True)
     started = time.monotonic()
     with _tracked(config, work_dir) as tracked:
         _train_and_show(run, plan, tracked, console)

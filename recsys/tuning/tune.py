@@ -105,6 +105,7 @@ def _prepared(config: Config) -> Prepared:
             f"{config.prepared_dir} was prepared with other features than the configuration's; "
             "run `recsys prepare` again."
         )
+    prepared.require_repeats(config.data.repeats)
     if not prepared.manifest.counts.validation:
         raise UserError(
             f"{config.prepared_dir} holds no validation events, by which trials are compared; "

@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 
 from feature_store.core.columns import Jagged
 from feature_store.core.hashing import hash64
-from pipelines.prepare.histories import Events, example_history, query_state
+from feature_store.encoding.context import NO_TIME
+from pipelines.prepare.histories import (
+    Events,
+    example_history,
+    previous_times,
+    query_state,
+    requests,
+)
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
-from pipelines.settings import History
+from pipelines.settings import History, Repeats
 
 
 @st.composite
@@ -28,11 +35,12 @@ def logs(draw: st.DrawFn) -> Events:
     )
 
 
-def whole_history(events: Events, settings: History) -> Jagged:
+def whole_history(events: Events, settings: History, repeats: Repeats = "exclude") -> Jagged:
     """Returns the histories of all examples, computed in slices of seven."""
     empty = Jagged(np.zeros(0, np.int32), np.zeros(1, np.int64))
     slices = [slice(start, start + 7) for start in range(0, len(events), 7)]
-    return Jagged.concatenate([empty, *(example_history(events, s, settings) for s in slices)])
+    parts = [example_history(events, s, settings, repeats) for s in slices]
+    return Jagged.concatenate([empty, *parts])
 
 
 def bag(column, row: int) -> list[int]:
@@ -57,6 +65,44 @@ def test_past_is_the_latest_earlier_events(events: Events, max_length: int) -> N
         splits = (TRAIN, VALIDATION) if events.split[row] == TEST else (TRAIN,)
         earlier = known(events, events.query[row], splits, events.time[row])[-max_length:]
         assert bag(history, row) == [item for item in earlier if item != events.item[row]]
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@given(events=logs(), max_length=st.integers(1, 6))
+@settings(max_examples=100, deadline=None)
+def test_a_past_with_repeats_hides_only_what_is_not_before(
+    distinct: bool, events: Events, max_length: int
+) -> None:
+    chosen = History(kind="past", max_length=max_length, distinct=distinct)
+    history = whole_history(events, chosen, "allow")
+    previous = previous_times(events, "allow")
+    for row in range(len(events)):
+        splits = (TRAIN, VALIDATION) if events.split[row] == TEST else (TRAIN,)
+        earlier = known(events, events.query[row], splits, events.time[row])
+        if distinct:
+            latest = list(dict.fromkeys(earlier[-8 * max_length :][::-1]))
+            earlier = latest[:max_length][::-1]
+        assert bag(history, row) == earlier[-max_length:]
+        mine = (events.query == events.query[row]) & np.isin(events.split, splits)
+        times = events.time[mine & (events.time < events.time[row])]
+        assert previous[row] == max(times, default=NO_TIME)
+
+
+@given(events=logs(), max_length=st.integers(1, 6))
+@settings(max_examples=100, deadline=None)
+def test_a_query_that_may_repeat_knows_all_before_its_held_out_events(
+    events: Events, max_length: int
+) -> None:
+    queries, state = query_state(events, History(max_length=max_length), "allow")
+    for split, name in ((VALIDATION, "validation"), (TEST, "test")):
+        previous = requests(events, split, "allow").previous
+        for row, query in enumerate(queries.tolist()):
+            mine = (events.query == query) & (events.split == split)
+            before = events.time[mine].min() if mine.any() else np.inf
+            earlier = known(events, query, tuple(range(split)), before)
+            assert bag(state.history(name), row) == earlier[-max_length:]
+            seen = (events.query == query) & (events.split < split) & (events.time < before)
+            assert previous[row] == max(events.time[seen], default=NO_TIME)
 
 
 @given(logs(), st.integers(1, 3))

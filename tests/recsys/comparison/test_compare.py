@@ -18,7 +18,7 @@ ITEMS, QUERIES, DEPTH = 300, 400, 50
 NAMES = np.array(["head", "torso", "tail", "cold"])
 
 
-def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES):
+def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES, repeats="exclude"):
     """Lists that hold a query's held-out items with a probability."""
     random = np.random.default_rng(0)
     held_out = [random.choice(ITEMS, 1 + q % 3, replace=False) for q in range(queries)]
@@ -47,7 +47,8 @@ def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES):
     for place, name in enumerate(metric_names()):
         columns[f"model.{name}"] = ratios.numerator[:, place].astype(np.float32)
     (directory / "evaluation").mkdir(parents=True)
-    pq.write_table(pa.table(columns), directory / "evaluation" / "per_query.parquet")
+    table = pa.table(columns, metadata={"data.repeats": repeats})
+    pq.write_table(table, directory / "evaluation" / "per_query.parquet")
     return str(directory)
 
 
@@ -138,6 +139,18 @@ def test_the_command_is_a_gate(runs, tmp_path):
     found = CliRunner().invoke(app, better)
     assert found.exit_code == 0
     assert json.loads(found.output)["verdict"] == "better"
+
+
+def test_runs_that_rank_other_items_are_not_compared(runs, tmp_path):
+    """Compares a run with one in which items that a query had are ranked, too."""
+    allowed = write_run(tmp_path / "allowed", 0.6, 3, repeats="allow")
+    with pytest.raises(UserError, match="allowed with allow: they rank other items for a query"):
+        compare(runs["plain"], allowed)
+    assert compare(allowed, allowed).verdict == "no difference"
+    # Runs of earlier versions say nothing, and excluded what a query had.
+    path = tmp_path / "allowed" / "evaluation" / "per_query.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert compare(runs["plain"], allowed).verdict == "better"
 
 
 def test_what_is_no_evaluated_run_is_refused(runs, tmp_path):

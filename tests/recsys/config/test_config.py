@@ -53,6 +53,21 @@ def changed(**sections):
             "at least as large as ray.workers",
         ),
         ({"data": {"min_rating": 4}}, "min_rating needs data.columns.rating"),
+        ({"data": {"repeats": "allow"}}, "split.kind random_hash puts all events of a query and"),
+        (
+            {"data": {"repeats": "allow", "split": {"kind": "cold_items"}}},
+            "split.kind cold_items puts all events of a query and an item into one part",
+        ),
+        (
+            {
+                "data": {
+                    "repeats": "allow",
+                    "split": {"kind": "given", "column": "part"},
+                    "history": {"kind": "others"},
+                }
+            },
+            "history.kind others has no order in which an item could come again; use exclude",
+        ),
         ({"features": {"item": [{"name": "a", "kind": "id", "dim": 8}]}}, "ssl needs at least two"),
     ],
 )

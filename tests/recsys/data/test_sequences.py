@@ -68,20 +68,21 @@ def examples_of(table: pa.Table):
     return found
 
 
+@pytest.mark.parametrize("repeats", ["exclude", "allow"])
 @pytest.mark.parametrize("distinct", [False, True])
 @pytest.mark.parametrize("max_length", [1, 2, 7, 50])
 @pytest.mark.parametrize(("items", "times"), [(1000, 1000), (12, 40), (1000, 3), (4, 1000)])
-def test_each_example_sees_the_end_of_its_history(distinct, max_length, items, times):
+def test_each_example_sees_the_end_of_its_history(distinct, max_length, items, times, repeats):
     settings = History(max_length=max_length, distinct=distinct)
     events = events_of(queries=9, items=items, times=times, length=400, seed=max_length)
     train = events.split == TRAIN
-    histories = example_history(events, train, settings)
+    histories = example_history(events, train, settings, repeats)
     expected = {}
     for row, event in enumerate(np.flatnonzero(train)):
         key = (int(events.query[event]), int(events.item[event]), float(events.weight[event]))
         start, end = histories.offsets[row : row + 2]
         expected[key] = tuple(histories.values[start:end].tolist())
-    table = training_sequences(events, settings)
+    table = training_sequences(events, settings, repeats)
     found = examples_of(table)
     assert Counter(key for key, _ in found) == Counter(expected.keys())
     least = max_length - max(1, max_length // 2)

@@ -242,6 +242,34 @@ def test_a_model_that_loses_to_popularity_is_warned_of(report):
     assert "the model is worse than popularity" in Outline(report(result(0.1))).text
 
 
+FEW = "100 of 1,100 held-out pairs of the test split (9.1%) are left out, because the query had"
+MANY = "4,000 of 5,000 held-out pairs of the test split (80.0%) are left out, because the query had"
+AGAIN = "250 of 1,000 held-out pairs of the test split (25.0%) are items that the query had before"
+
+
+@pytest.mark.parametrize(
+    ("repeats", "counts", "words", "is_warning"),
+    [
+        ("exclude", {"already_seen": 100}, FEW, False),
+        ("exclude", {"already_seen": 4000}, MANY, True),
+        ("allow", {"already_seen": 0, "repeated": 250}, AGAIN, False),
+    ],
+)
+def test_pairs_that_the_query_had_before_are_counted(report, repeats, counts, words, is_warning):
+    found = result().model_copy(
+        update={"counts": {**result().counts, **counts}, "repeats": repeats}
+    )
+    lines = " ".join(printed(found, width=300).split())
+    text = " ".join(Outline(report(found)).text.split())
+    assert words in lines
+    assert words in text
+    assert (f"warning: {words}" in lines) == (f"Warning: {words}" in text) == is_warning
+    assert ("set data.repeats: allow" in text) == is_warning
+    ranked = {"exclude": "are not ranked", "allow": "are ranked like all others"}[repeats]
+    assert f"Items that the query is known to have {ranked}." in text
+    assert f"Items that a query has had {repeats} (data.repeats)" in text
+
+
 def catalogue(*ids):
     tokens = pa.array(ids)
     return SimpleNamespace(ids=Vocabulary(tokens, pa.array([1] * len(ids)), 0))

@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from pipelines.prepared.query_state import QueryState
+from pipelines.prepared.reader import Prepared
 from recsys.evaluation.metrics import SLICES, metric_names
+from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
 from recsys.evaluation.task import Task
 from recsys.evaluation.validation import validation_metrics
 from recsys.stages.evaluate import evaluate
@@ -26,13 +28,17 @@ def state_of(train, validation, test):
     return QueryState(*columns, columns[0], columns[0])
 
 
-def log_of(state, items=0, history="past"):
-    """Returns a log whose queries are not items."""
-    data = SimpleNamespace(history=SimpleNamespace(kind=history))
+def log_of(state, items=0, history="past", repeats="exclude", own=None):
+    """Returns a log; `own` has the item that each query is, by default none."""
+    data = SimpleNamespace(history=SimpleNamespace(kind=history), repeats=repeats)
+    manifest = SimpleNamespace(data=data)
+    own_items = jagged(own or [[]] * len(state))
+    log = SimpleNamespace(manifest=manifest, query_state=state, own_items=own_items)
     return SimpleNamespace(
-        manifest=SimpleNamespace(data=data),
+        manifest=manifest,
         query_state=state,
-        excluded=state.known,
+        own_items=own_items,
+        excluded=lambda split: Prepared.excluded(log, split),
         is_current_item=np.ones(items, bool),
         num_items=items,
     )
@@ -52,6 +58,42 @@ def test_items_that_a_query_already_has_are_not_held_out():
     validation = Task.of(log_of(state), "validation")
     assert validation.queries.tolist() == [0, 1, 3]
     assert [sorted(bag(validation.excluded, row)) for row in range(3)] == [[1, 2], [3], [5]]
+
+
+def test_items_that_a_query_already_has_are_held_out_where_repeats_are_allowed():
+    state = state_of(
+        train=[[1, 2], [3], [4], [5]],
+        validation=[[3], [4, 5], [], [6]],
+        test=[[3, 7, 1], [9], [4], []],
+    )
+    allowed = log_of(state, repeats="allow", own=[[7], [], [], []])
+    task = Task.of(allowed, "test")
+    assert [bag(task.held_out, row) for row in range(3)] == [[3, 1], [9], [4]]
+    assert [bag(task.excluded, row) for row in range(3)] == [[7], [], []]
+    assert sorted(bag(task.known, 0)) == [1, 2, 3]
+    counts = {"queries": 3, "held_out": 4, "already_seen": 0, "itself": 1, "repeated": 3}
+    assert task.counts == counts
+    (repeated, itself) = repeats_sentences(counts, "test", "allow")
+    assert repeated.startswith("3 of 4 held-out pairs of the test split (75.0%) are items that")
+    assert itself.startswith("1 of 5 held-out pairs of the test split (20.0%) are left out")
+    excluded = Task.of(log_of(state, own=[[7], [], [], []]), "test").counts
+    assert excluded == {
+        "queries": 1,
+        "held_out": 1,
+        "already_seen": 3,
+        "itself": 1,
+        "repeated": 0,
+    }
+
+
+@pytest.mark.parametrize(("left_out", "is_named"), [(19, False), (20, True)])
+def test_pairs_that_are_left_out_are_said_and_the_setting_where_they_are_many(left_out, is_named):
+    counts = {"held_out": 100 - left_out, "already_seen": left_out}
+    (sentence,) = repeats_sentences(counts, "validation", "exclude")
+    words = f"{left_out} of 100 held-out pairs of the validation split ({left_out}.0%)"
+    assert sentence.startswith(f"{words} are left out, because the query had the item before")
+    assert ("set data.repeats: allow" in sentence) == is_named == leaves_many_out(counts)
+    assert repeats_sentences({"held_out": 7, "already_seen": 0}, "test", "exclude") == []
 
 
 def test_baselines_are_told_what_the_model_sees():
