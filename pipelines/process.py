@@ -6,6 +6,7 @@ nothing. A variable that the user has set in the environment stays as it is.
 
 import logging
 import os
+import socket
 import warnings
 
 # The engines and the processes that they start read these.
@@ -18,6 +19,9 @@ _ENVIRONMENT = {
 # Migrations of a new SQLite store (alembic), plans of TorchRec and whether it is traced (torch.fx),
 # and progress of Ray: pages of lines that a user can do nothing about.
 _LOGGERS = ("alembic", "mlflow", "ray.data", "ray.train", "torch.fx._symbolic_trace", "torchrec")
+# Engines of process groups, as their variables begin, and the loopback interface of each system.
+_COLLECTIVES = ("GLOO", "NCCL")
+_LOOPBACKS = ("lo", "lo0")
 # Ray Tune's reports, beside those of the search.
 _TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # The new output prints boxes at every verbosity.
@@ -64,6 +68,12 @@ def use_all_cores() -> None:
         import torch
 
         torch.set_num_threads(thread_share(1))
+
+
+def use_loopback() -> None:
+    """Makes the process groups of this process and its children listen on loopback alone."""
+    names = [name for _, name in socket.if_nameindex() if name in _LOOPBACKS]
+    _set_defaults({f"{engine}_SOCKET_IFNAME": name for engine in _COLLECTIVES for name in names})
 
 
 def _set_defaults(variables: dict[str, str]) -> None:

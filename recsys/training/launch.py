@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
-from pipelines.process import quiet_engines, thread_share, use_all_cores, use_threads
+from pipelines.process import quiet_engines, thread_share, use_all_cores, use_loopback, use_threads
 from recsys.config.training import RayTrainConfig, TrainingConfig
 from recsys.data.loader import in_process_batches, ray_batches
 from recsys.training.rank import train_on_rank
@@ -65,6 +65,7 @@ def single_process_group(device: torch.device) -> Iterator[None]:
             "destroy it, or set training.ray: {workers: 1}."
         )
     backend = "nccl" if device.type == "cuda" else "gloo"
+    use_loopback()
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield
@@ -74,9 +75,10 @@ def single_process_group(device: torch.device) -> Iterator[None]:
 
 def _launch_ray(run: TrainingRun, settings: TrainingConfig, ray_train: RayTrainConfig) -> None:
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     from pipelines.executor.session import ensure_ray
+    from recsys.distributed.ray_group import GroupConfig
 
     ensure_ray()
     quiet_engines()
@@ -85,8 +87,8 @@ def _launch_ray(run: TrainingRun, settings: TrainingConfig, ray_train: RayTrainC
     mistake.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"run": run.model_dump_json()},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        train_loop_config={"run": run.model_dump_json(), "backend": "nccl" if use_gpu else "gloo"},
+        torch_config=GroupConfig(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=ray_train.workers,
             use_gpu=use_gpu,
@@ -109,6 +111,8 @@ def _launch_ray(run: TrainingRun, settings: TrainingConfig, ray_train: RayTrainC
 def _ray_worker(options: dict[str, Any]) -> None:
     from ray.train import get_context
 
+    from recsys.distributed.ray_group import ray_process_group
+
     run, context = TrainingRun.model_validate_json(options["run"]), get_context()
     use_threads(thread_share(context.get_local_world_size()))
     mistake = run.work_dir / _MISTAKE_FILE
@@ -116,7 +120,8 @@ def _ray_worker(options: dict[str, Any]) -> None:
         return
     try:
         device = device_of(run.config.training, context.get_local_rank())
-        train_on_rank(run, device, ray_batches)
+        with ray_process_group(options["backend"]):
+            train_on_rank(run, device, ray_batches)
     except UserError as error:
         write_text(mistake, str(error))
         raise

@@ -1,19 +1,51 @@
 """The same application as replicas of Ray Serve."""
 
+import os
+import pickle
 import socket
 
+import grpc
 import pytest
 
 from feature_store.core.errors import UserError
 from serving.server.build import ServerSettings
 from serving.server.launch import serve
 from tests.serving.server.test_server import request
+from tests.support.hostile.listeners import listeners
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
 
 def test_several_replicas_need_a_store_that_they_share(tmp_path):
     with pytest.raises(UserError, match="several replicas need an online store"):
         serve(ServerSettings(tmp_path), replicas=2)
+
+
+class Marker:
+    """An object that makes a file when it is unpickled.
+
+    Args:
+        path: Path of the file.
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def ask_replicas(payload):
+    """Sends a request of one field to the replicas, without a token, and returns the answers."""
+    request = b"\x0a" + bytes([len(payload)]) + payload  # The first field in protobuf's encoding.
+    answers = set()
+    for port in {each.port for each in listeners() if "ServeReplica" in each.process}:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            try:
+                call(request, timeout=30)
+            except grpc.RpcError as error:
+                answers.add(error.code())
+    return answers
 
 
 @pytest.mark.slow
@@ -40,5 +72,11 @@ def test_a_replica_answers_as_the_server_does(tmp_path, monkeypatch, ray_session
         _, answer = request(port, "POST", "/recommend", {"query_id": "3", "k": 5}, token)
         assert expected[0].item_id not in [i["item_id"] for i in answer["items"]]
         assert request(port, "GET", "/readyz") == (200, {"status": "ready"})
+        # Ray's own servers of replicas, which unpickle what they get, want the session's token.
+        marker = tmp_path / "unpickled"
+        answers = ask_replicas(pickle.dumps(Marker(marker)))
+        # Their core workers, which listen on loopback, do not know the request.
+        assert answers == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+        assert not marker.exists()
     finally:
         stop()

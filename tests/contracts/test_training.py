@@ -27,6 +27,7 @@ from recsys.stages.train import train
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun, training_plan
+from tests.support.hostile.listeners import Listener, assert_on_loopback, listeners
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.ranks import run_of, saved_tensors, seen_pairs, start_ranks, train_on_ranks
 
@@ -236,13 +237,16 @@ def test_an_error_in_a_worker_of_ray_is_the_users(planted, tmp_path, ray_session
     assert not config.train_dir.exists()
 
 
-def kill_a_worker(metrics: Path, from_step: int, killed: list[int]) -> None:
-    """Waits for a line of metrics, then kills a process that Ray trains in."""
+def kill_a_worker(
+    metrics: Path, from_step: int, killed: list[int], listening: set[Listener]
+) -> None:
+    """Waits for a line of metrics, lists who listens, then kills a process that Ray trains in."""
     for _ in range(60_000):
         lines = metrics.read_text().splitlines() if metrics.exists() else []
         if lines and json.loads(lines[-1])["step"] >= from_step:
             break
         time.sleep(0.002)
+    listening |= listeners()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # Others end at the same time.
             if "RayTrainWorker" in " ".join(process.cmdline()):
@@ -262,12 +266,14 @@ def test_a_worker_of_ray_that_is_killed_is_replaced(planted, tmp_path, ray_sessi
     )
     train_on_ranks(config, tmp_path / "whole", 2)
     killed: list[int] = []
+    listening: set[Listener] = set()
     metrics = work_dir_of(config) / METRICS_FILE
-    killer = threading.Thread(target=kill_a_worker, args=(metrics, 20, killed))
+    killer = threading.Thread(target=kill_a_worker, args=(metrics, 20, killed, listening))
     killer.start()
     manifest = train(config)
     killer.join()
     assert killed
+    assert_on_loopback(listening, "RayTrainWorker", "raylet", "gcs_server")
     plan = training_plan(Prepared(config.prepared_dir), config)
     assert manifest.steps == plan.total_steps
     assert losses(config.train_dir) == losses(tmp_path / "whole")

@@ -120,8 +120,7 @@ def test_a_driver_of_ray_that_is_killed_twice(tmp_path: Path, ray_session: None)
     run_in_small_tasks(data, tmp_path / "whole" / "prepared")
     output = tmp_path / "killed" / "prepared"
     kill_when_finished(data, output, 2)  # Its Ray dies with it.
-    cluster = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
-    kill_when_finished(data, output, 9, **cluster)
+    kill_when_finished(data, output, 9, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
     assert not output.exists()
     run_in_small_tasks(data, output, RayExecutor())
     assert files_below(output.parent) == files_below(tmp_path / "whole")
