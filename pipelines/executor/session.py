@@ -11,6 +11,7 @@ import secrets
 import sys
 
 from feature_store.core.errors import UserError
+from pipelines.executor.session_directory import session_directory
 from pipelines.process import quiet_engines, use_loopback
 
 # Size of plasma, which holds blocks on their way between tasks; Ray would take a third of memory.
@@ -60,7 +61,8 @@ def _start(options: dict[str, object]) -> None:
 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            ray.init(**options)
+            with session_directory() as directory:
+                ray.init(**options, _temp_dir=str(directory))
             return
         except Exception as error:  # Ray raises no type of its own.
             if "timed out during startup" not in str(error) or attempt == _ATTEMPTS:
