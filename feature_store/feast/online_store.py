@@ -123,7 +123,7 @@ def _read(store: Store, view: View, ids: list[str]) -> tuple[pa.Table, list[bool
     if view != "query_history":
         contents, rows = store.read(view, ids)
         return decode_rows(rows, contents.row_schema(view)), [row is not None for row in rows]
-    histories = [history_of(store.read_query(text)) for text in ids]
+    histories = [history_of(stored) for stored in store.read_queries(ids)]
     columns = [
         [[item for _, item in history] for history in histories],
         [[time for time, _ in history] for history in histories],

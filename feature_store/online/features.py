@@ -11,8 +11,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.rows import decode_rows
 from feature_store.core.times import microseconds, moment_of
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.online.store import Contents, OnlineStore, history_of
-from feature_store.schema import Side
+from feature_store.online.store import Contents, OnlineStore, StoredQuery, history_of
+from feature_store.schema import FeatureSchema, Side
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class QueryFeatures:
         is_known: Whether the store has features of the query.
         features: One row of raw values, as `SideEncoder.encode` takes it; nulls where unknown.
         history: Events, oldest first, up to the store's `max_length`.
+        schema: Schema of the features.
     """
 
     is_known: bool
     features: pa.Table
     history: tuple[HistoryEvent, ...]
+    schema: FeatureSchema
 
     def encode(self, encoder: SideEncoder) -> dict[str, Column]:
         """Encodes the features with the encoder of `prepare`, and so in the same way."""
@@ -60,14 +62,21 @@ class OnlineFeatures:
         Raises:
             UserError: Nothing was materialized.
         """
-        stored = self.store.read_query(query_id)
-        table = decode_rows([stored.features], stored.contents.row_schema("query_features"))
-        history = [HistoryEvent(item, moment_of(time)) for time, item in history_of(stored)]
-        return QueryFeatures(
-            is_known=stored.features is not None,
-            features=_with_ids(table, "query", [query_id], stored.contents),
-            history=tuple(history),
-        )
+        return self.queries([query_id])[0]
+
+    def queries(self, query_ids: Sequence[str]) -> list[QueryFeatures]:
+        """Reads as `query` does, for several queries of one generation."""
+        return [
+            QueryFeatures(
+                is_known=stored.features is not None,
+                features=_features(stored, query_id),
+                history=tuple(
+                    HistoryEvent(item, moment_of(time)) for time, item in history_of(stored)
+                ),
+                schema=stored.contents.features,
+            )
+            for query_id, stored in zip(query_ids, self.store.read_queries(query_ids), strict=True)
+        ]
 
     def items(self, item_ids: Sequence[str]) -> pa.Table:
         """Reads raw features, [items], as `SideEncoder.encode` takes them; nulls where unknown.
@@ -96,11 +105,16 @@ class OnlineFeatures:
         for name, text in (("query_id", query_id), ("item_id", item_id)):
             if not text:
                 raise UserError(f"{name} is {text!r}; expected text of one character or more.")
-        self.store.append(query_id, (microseconds(timestamp), item_id))
+        self.store.append([(query_id, (microseconds(timestamp), item_id))])
 
     def close(self) -> None:
         """Closes the store."""
         self.store.close()
+
+
+def _features(stored: StoredQuery, query_id: str) -> pa.Table:
+    table = decode_rows([stored.features], stored.contents.row_schema("query_features"))
+    return _with_ids(table, "query", [query_id], stored.contents)
 
 
 def _with_ids(table: pa.Table, side: Side, ids: Sequence[str], contents: Contents) -> pa.Table:

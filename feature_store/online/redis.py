@@ -20,11 +20,13 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash_of_id, hash_of_ids
 from feature_store.online.store import (
     VIEWS,
+    BrokenStoreError,
     Contents,
     Event,
     Keep,
@@ -40,6 +42,8 @@ _BUCKETS = 1024
 _CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 5.0
 # Rows of a load in memory, and replies that are awaited at a time.
 _BATCH_ROWS = 20_000
+# Attempts at a read or a write while other clients change the same keys.
+_ATTEMPTS = 50
 _SEPARATOR = b"\0"
 
 
@@ -49,12 +53,13 @@ class RedisStore:
     Args:
         url: Address of the server, without a password.
         prefix: Prefix of all keys.
+        patience: Seconds to wait for an answer; None: `_ANSWER_SECONDS`, a few times.
 
     Raises:
         UserError: The server does not answer.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, patience: float | None = None) -> None:
         import redis
         from redis.backoff import ExponentialBackoff
         from redis.retry import Retry
@@ -66,127 +71,201 @@ class RedisStore:
             url,
             password=os.environ.get(PASSWORD_VARIABLE),
             # A server that hangs must not block its clients.
-            socket_connect_timeout=_CONNECT_SECONDS,
-            socket_timeout=_ANSWER_SECONDS,
-            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries=2),
+            socket_connect_timeout=min(patience or _CONNECT_SECONDS, _CONNECT_SECONDS),
+            socket_timeout=patience or _ANSWER_SECONDS,
+            # A connection that the server has closed is opened anew, even in a hurry.
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries=1 if patience else 2),
         )
-        try:
+        self._url = _without_user(url)
+        with self._asking():
             self._client.ping()
-        except redis.RedisError as error:
-            raise UserError(
-                f"Redis at {_without_user(url)} does not answer ({type(error).__name__}); start "
-                f"it, correct feature_store.redis_url, or set {PASSWORD_VARIABLE}."
-            ) from error
 
     def contents(self) -> Contents | None:
         """Returns the description of the current generation."""
-        generation = self._client.get(f"{self._prefix}:current")
-        return self._contents_of(generation) if generation is not None else None
+        with self._asking():
+            for _ in range(_ATTEMPTS):
+                generation = self._client.get(f"{self._prefix}:current")
+                if generation is None:
+                    return None
+                contents = self._contents_of(generation.decode())
+                if contents is not None:
+                    return contents
+        raise self._broken(f"{self._prefix}:current names a generation that is not there")
+
+    def count_rows(self) -> dict[View, int]:
+        """Counts the rows of the current generation."""
+
+        def ask(pipe: Any, generation: str) -> None:
+            for view in VIEWS:
+                for bucket in range(_BUCKETS):
+                    pipe.hlen(f"{self._prefix}:{generation}:{view}:{bucket}")
+
+        _, sizes = self._at_current(ask)
+        return {
+            view: sum(sizes[at * _BUCKETS : (at + 1) * _BUCKETS]) for at, view in enumerate(VIEWS)
+        }
 
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
         """Reads rows of a view; None where there is none."""
         contents, rows = self._at_current(lambda pipe, g: self._get_all(pipe, g, view, ids))
         return contents, rows
 
-    def read_query(self, query_id: str) -> StoredQuery:
-        """Reads everything about a query, of one generation."""
+    def read_queries(self, query_ids: Sequence[str]) -> list[StoredQuery]:
+        """Reads everything about some queries, of one generation, at once."""
 
         def ask(pipe: Any, generation: str) -> None:
-            self._get_all(pipe, generation, "query_features", [query_id])
-            self._get_all(pipe, generation, "query_history", [query_id])
-            pipe.zrange(self._appended_key(query_id), 0, -1)
+            self._get_all(pipe, generation, "query_features", query_ids)
+            self._get_all(pipe, generation, "query_history", query_ids)
+            for query_id in query_ids:
+                pipe.zrange(self._appended_key(query_id), 0, -1)
 
-        contents, (features, history, appended) = self._at_current(ask)
-        return StoredQuery(contents, features, history, [_event(member) for member in appended])
+        contents, replies = self._at_current(ask)
+        size = len(query_ids)
+        return [
+            StoredQuery(contents, features, history, [_event(member) for member in appended])
+            for features, history, appended in zip(
+                replies[:size], replies[size : 2 * size], replies[2 * size :], strict=True
+            )
+        ]
 
-    def append(self, query_id: str, event: Event) -> None:
-        """Adds an event, unless it is there; only the latest of a query are kept."""
+    def append(self, events: Sequence[tuple[str, Event]]) -> None:
+        """Adds events of queries, all or none, unless they are there."""
         import redis
 
         contents = self._require_contents()
-        key = self._appended_key(query_id)
-        while True:
-            with self._client.pipeline(transaction=True) as pipe:
-                try:
-                    pipe.watch(key)
-                    before = [_event(member) for member in pipe.zrange(key, 0, -1)]
-                    latest = latest_events([*before, event], contents)
-                    gone = [_member(other) for other in set(before) - set(latest)]
-                    pipe.multi()
-                    if event in latest:
-                        pipe.zadd(key, {_member(event): event[0]})
-                        pipe.sadd(f"{self._prefix}:appended", query_id)
-                    if gone:
-                        pipe.zrem(key, *gone)
-                    pipe.execute()
-                    return
-                except redis.WatchError:
-                    continue  # Another client appended to the same query.
+        added: dict[str, list[Event]] = {}
+        for query_id, event in events:
+            added.setdefault(query_id, []).append(event)
+        with self._asking():
+            for _ in range(_ATTEMPTS):
+                with self._client.pipeline(transaction=True) as pipe:
+                    try:
+                        self._append(pipe, added, contents)
+                        return
+                    except redis.WatchError:
+                        continue  # Another client appended to one of the queries.
+            raise redis.WatchError("other clients append to the same queries all the time")
+
+    def _append(self, pipe: Any, added: dict[str, list[Event]], contents: Contents) -> None:
+        keys = {query_id: self._appended_key(query_id) for query_id in added}
+        pipe.watch(*keys.values())
+        before = {q: [_event(member) for member in pipe.zrange(keys[q], 0, -1)] for q in added}
+        pipe.multi()
+        for query_id, new in added.items():
+            latest = set(latest_events([*before[query_id], *new], contents))
+            kept = {_member(event): event[0] for event in new if event in latest}
+            gone = [_member(event) for event in set(before[query_id]) - latest]
+            if kept:
+                pipe.zadd(keys[query_id], kept)
+                pipe.sadd(f"{self._prefix}:appended", query_id)
+            if gone:
+                pipe.zrem(keys[query_id], *gone)
+        pipe.execute()
 
     def appended(self, query_id: str) -> list[Event]:
         """Returns the events that were appended to a query."""
-        members = self._client.zrange(self._appended_key(query_id), 0, -1)
+        with self._asking():
+            members = self._client.zrange(self._appended_key(query_id), 0, -1)
         return [_event(member) for member in members]
 
-    def prune(self, keep: Keep) -> None:
+    def prune(self, keep: Keep) -> str | None:
         """Removes the appended events that are not kept."""
         index = f"{self._prefix}:appended"
-        for name in self._client.sscan_iter(index, count=1000):
-            query_id = name.decode()
-            key = self._appended_key(query_id)
-            gone = [m for m in self._client.zrange(key, 0, -1) if not keep(query_id, _event(m))]
-            if gone:
-                self._client.zrem(key, *gone)
-            self._drop_if_empty(index, query_id)
+        with self._asking():
+            for name in self._client.sscan_iter(index, count=1000):
+                query_id = name.decode()
+                key = self._appended_key(query_id)
+                gone = [m for m in self._client.zrange(key, 0, -1) if not keep(query_id, _event(m))]
+                if gone:
+                    self._client.zrem(key, *gone)
+                self._drop_if_empty(index, query_id)
+        return None
 
     @contextmanager
     def load(self, contents: Contents) -> Iterator["_RedisLoader"]:
         """Begins a new generation."""
-        before = self._client.get(f"{self._prefix}:current")
-        unfinished = self._client.get(f"{self._prefix}:loading")
-        if unfinished is not None and unfinished != before:
-            self._drop(unfinished.decode())  # It was left by a killed run.
-        generation = contents.generation
-        self._client.set(f"{self._prefix}:loading", generation)
-        yield _RedisLoader(self._client, f"{self._prefix}:{generation}")
-        key = f"{self._prefix}:{generation}:contents"
-        self._client.set(key, contents.model_dump_json())
-        self._client.set(f"{self._prefix}:current", generation)
-        self._client.delete(f"{self._prefix}:loading")
-        if before is not None:
-            self._drop(before.decode())
+        with self._asking():
+            before = self._client.get(f"{self._prefix}:current")
+            unfinished = self._client.get(f"{self._prefix}:loading")
+            if unfinished is not None and unfinished != before:
+                self._drop(unfinished.decode())  # It was left by a killed run.
+            generation = contents.generation
+            self._client.set(f"{self._prefix}:loading", generation)
+            yield _RedisLoader(self._client, f"{self._prefix}:{generation}")
+            key = f"{self._prefix}:{generation}:contents"
+            self._client.set(key, contents.model_dump_json())
+            self._client.set(f"{self._prefix}:current", generation)
+            self._client.delete(f"{self._prefix}:loading")
+            if before is not None:
+                self._drop(before.decode())
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
         """Replaces single rows of the current generation."""
         generation = self._require_contents().generation
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._asking(), self._client.pipeline(transaction=False) as pipe:
             for text, row in zip(ids, rows, strict=True):
                 pipe.hset(self._bucket(generation, view, text), text, row)
             pipe.execute()
 
     def clear(self) -> None:
         """Removes everything."""
-        generation = self._client.get(f"{self._prefix}:current")
-        if generation is not None:
-            self._client.delete(f"{self._prefix}:current")
-            self._drop(generation.decode())
+        with self._asking():
+            generation = self._client.get(f"{self._prefix}:current")
+            if generation is not None:
+                self._client.delete(f"{self._prefix}:current")
+                self._drop(generation.decode())
         self.prune(lambda query_id, event: False)
 
     def close(self) -> None:
         """Closes its connections."""
         self._client.close()
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turns the client's errors into sentences.
+
+        Raises:
+            UserError: The server does not answer, or refuses.
+        """
+        import redis
+
+        try:
+            yield
+        except redis.ConnectionError as error:  # Wrong passwords are among them.
+            raise self._silent(error) from error
+        except redis.TimeoutError as error:
+            raise self._silent(error) from error
+        except redis.RedisError as error:
+            raise UserError(
+                f"Redis at {self._url} refuses ({error}); correct its settings, or what the keys "
+                f"{self._prefix}:* hold."
+            ) from error
+
+    def _silent(self, error: Exception) -> UserError:
+        return UserError(
+            f"Redis at {self._url} does not answer ({type(error).__name__}); start it, correct "
+            f"feature_store.redis_url, or set {PASSWORD_VARIABLE}."
+        )
+
+    def _broken(self, fault: str) -> BrokenStoreError:
+        return BrokenStoreError(
+            f"Redis at {self._url} does not hold a whole online store ({fault}); run "
+            "`recsys materialize`, which writes a new one."
+        )
+
     def _at_current(self, ask: Any) -> tuple[Contents, list[Any]]:
         """Reads the generation that was current last time, and reads again if it no longer is."""
         contents = self._contents or self._require_contents()
-        while True:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.get(f"{self._prefix}:current")
-                ask(pipe, contents.generation)
-                generation, *replies = pipe.execute()
-            if generation is not None and generation.decode() == contents.generation:
-                return contents, replies
-            contents = self._require_contents()
+        with self._asking():
+            for _ in range(_ATTEMPTS):
+                with self._client.pipeline(transaction=True) as pipe:
+                    pipe.get(f"{self._prefix}:current")
+                    ask(pipe, contents.generation)
+                    generation, *replies = pipe.execute()
+                if generation is not None and generation.decode() == contents.generation:
+                    return contents, replies
+                contents = self._require_contents()
+        raise self._broken("it is replaced all the time")
 
     def _require_contents(self) -> Contents:
         contents = self.contents()
@@ -194,12 +273,16 @@ class RedisStore:
             raise nothing_materialized()
         return contents
 
-    def _contents_of(self, generation: bytes) -> Contents | None:
-        if self._contents is None or self._contents.generation != generation.decode():
-            text = self._client.get(f"{self._prefix}:{generation.decode()}:contents")
-            if text is None:  # Replaced since.
-                return self.contents()
-            self._contents = Contents.model_validate_json(text)
+    def _contents_of(self, generation: str) -> Contents | None:
+        """Reads the description of a generation; None where it was replaced meanwhile."""
+        if self._contents is None or self._contents.generation != generation:
+            text = self._client.get(f"{self._prefix}:{generation}:contents")
+            if text is None:
+                return None
+            try:
+                self._contents = Contents.model_validate_json(text)
+            except ValidationError as error:
+                raise self._broken("its description is of another version") from error
         return self._contents
 
     def _get_all(self, pipe: Any, generation: str, view: View, ids: Sequence[str]) -> None:

@@ -10,26 +10,30 @@ appends to the tree, and a read needs no second index.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
 from feature_store.core.files import temporary_sibling, write_text
 from feature_store.core.hashing import hash_of_id, hash_of_ids
+from feature_store.online.appended import AppendedEvents, transaction
+from feature_store.online.generation import broken, connect, is_damage, open_generation
 from feature_store.online.store import (
     VIEWS,
+    BrokenStoreError,
     Contents,
     Event,
     Keep,
     StoredQuery,
     View,
     batches,
-    latest_events,
     nothing_materialized,
 )
 
@@ -39,10 +43,9 @@ _BUSY_SECONDS = 30.0
 # Bits of the position among ids of one hash; with 32 bits of hash the 64-bit key is positive.
 _SHIFT = 20
 
-_APPENDED_TABLE = (
-    "CREATE TABLE IF NOT EXISTS appended (query_id TEXT, timestamp INTEGER, item_id TEXT, "
-    "PRIMARY KEY (query_id, timestamp, item_id)) WITHOUT ROWID"
-)
+# Attempts at opening a generation while it is replaced.
+_REPLACEMENTS = 100
+_NAME = re.compile(r"[A-Za-z0-9_-]+\.db")
 
 
 class SqliteStore:
@@ -50,94 +53,99 @@ class SqliteStore:
 
     Args:
         directory: Directory of the files; the first write creates it.
+        patience: Seconds to wait for another writer; None: `_BUSY_SECONDS`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, patience: float | None = None) -> None:
         self.directory = directory
+        self._busy_seconds = _BUSY_SECONDS if patience is None else patience
         self._current: tuple[tuple[int, int], sqlite3.Connection, Contents] | None = None
-        self._appended: sqlite3.Connection | None = None
+        self._appended = AppendedEvents(directory / "appended.db", self._busy_seconds)
 
     def contents(self) -> Contents | None:
         """Returns the description of the current generation."""
         current = self._open_current()
         return current[1] if current is not None else None
 
+    def count_rows(self) -> dict[View, int]:
+        """Counts the rows of the current generation, and so reads every page of them."""
+        with self._current_generation() as (connection, _):
+            count = "SELECT count(*) FROM "
+            return {view: connection.execute(count + view).fetchone()[0] for view in VIEWS}
+
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
         """Reads rows of a view; None where there is none."""
-        connection, contents = self._require_current()
-        return contents, [_read(connection, view, text) for text in ids]
+        with self._current_generation() as (connection, contents):
+            return contents, [_read(connection, view, text) for text in ids]
 
-    def read_query(self, query_id: str) -> StoredQuery:
-        """Reads everything about a query, of one generation."""
-        connection, contents = self._require_current()
-        return StoredQuery(
-            contents,
-            _read(connection, "query_features", query_id),
-            _read(connection, "query_history", query_id),
-            self.appended(query_id),
-        )
+    def read_queries(self, query_ids: Sequence[str]) -> list[StoredQuery]:
+        """Reads everything about some queries, of one generation."""
+        with self._current_generation() as (connection, contents):
+            return [
+                StoredQuery(
+                    contents,
+                    _read(connection, "query_features", query_id),
+                    _read(connection, "query_history", query_id),
+                    self._appended.of(query_id),
+                )
+                for query_id in query_ids
+            ]
 
-    def append(self, query_id: str, event: Event) -> None:
-        """Adds an event, unless it is there; only the latest of a query are kept."""
-        contents = self._require_current()[1]
-        connection = self._open_appended(create=True)
-        assert connection is not None
-        with _transaction(connection):
-            connection.execute(
-                "INSERT OR IGNORE INTO appended VALUES (?, ?, ?)", (query_id, *event)
-            )
-            events = self.appended(query_id)
-            if len(events) > contents.max_length or contents.distinct:
-                superseded = set(events) - set(latest_events(events, contents))
-                _delete(connection, [(query_id, *other) for other in superseded])
+    def append(self, events: Sequence[tuple[str, Event]]) -> None:
+        """Adds events of queries, all or none, unless they are there."""
+        with self._current_generation() as (_, contents):
+            self._appended.add(events, contents)
 
     def appended(self, query_id: str) -> list[Event]:
         """Returns the events that were appended to a query."""
-        connection = self._open_appended(create=False)
-        if connection is None:
-            return []
-        rows = "SELECT timestamp, item_id FROM appended WHERE query_id = ?"
-        return connection.execute(rows, (query_id,)).fetchall()
+        return self._appended.of(query_id)
 
-    def prune(self, keep: Keep) -> None:
+    def prune(self, keep: Keep) -> str | None:
         """Removes the appended events that are not kept, and overwrites them in the file."""
-        connection = self._open_appended(create=False)
-        if connection is None:
-            return
-        with _transaction(connection):
-            rows = connection.execute("SELECT query_id, timestamp, item_id FROM appended")
-            gone = [row for row in rows if not keep(row[0], (row[1], row[2]))]
-            _delete(connection, gone)
-        if gone:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            self._appended.prune(keep)
+        except BrokenStoreError as error:
+            aside = self._appended.set_aside()
+            return (
+                f"{error} It did so now, and the old file is {aside}: remove it unless you can "
+                "mend it, because it may hold ids that are to be forgotten."
+            )
+        return None
 
     @contextmanager
     def load(self, contents: Contents) -> Iterator["_SqliteLoader"]:
-        """Begins a new generation."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Begins a new generation.
+
+        Raises:
+            UserError: The files cannot be written.
+        """
         name = f"{contents.generation}.db"
         temporary = temporary_sibling(self.directory / name)
         try:
-            loader = _SqliteLoader(temporary, contents)
+            with self._written():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                loader = _SqliteLoader(temporary, contents)
             try:
                 yield loader
                 loader.finish()
+            except sqlite3.OperationalError as error:
+                raise self._unwritable(error) from error
             finally:
                 loader.close()
-            _sync(temporary)
-            temporary.replace(self.directory / name)
-            write_text(self.directory / "current", name + "\n")
+            with self._written():
+                _sync(temporary)
+                temporary.replace(self.directory / name)
+                write_text(self.directory / "current", name + "\n")
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         for other in self.directory.glob("*.db*"):
-            if not other.name.startswith((name, "appended.db")):
+            if not other.name.startswith((name, "appended.db")) and not other.is_dir():
                 other.unlink(missing_ok=True)  # A reader that has it open can continue.
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
         """Replaces single rows of the current generation."""
-        connection, _ = self._require_current()
-        with _transaction(connection):
+        with self._current_generation() as (connection, _), transaction(connection):
             for text, row in zip(ids, rows, strict=True):
                 key = hash_of_id(text) << _SHIFT
                 rows_of_hash = connection.execute(
@@ -157,59 +165,84 @@ class SqliteStore:
 
     def close(self) -> None:
         """Closes its connections."""
+        self._close_current()
+        self._appended.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> UserError:
+        return UserError(
+            f"cannot write the online store in {self.directory} ({error}), and the one before "
+            "stays; expected a directory that can be written and has room."
+        )
+
+    def _close_current(self) -> None:
         if self._current is not None:
             self._current[1].close()
-        if self._appended is not None:
-            self._appended.close()
-        self._current = self._appended = None
+            self._current = None
 
-    def _require_current(self) -> tuple[sqlite3.Connection, Contents]:
+    @contextmanager
+    def _current_generation(self) -> Iterator[tuple[sqlite3.Connection, Contents]]:
+        """Yields the generation that is current now; after a failure it is opened anew."""
         current = self._open_current()
         if current is None:
             raise nothing_materialized()
-        return current
+        try:
+            yield current
+        except sqlite3.DatabaseError as error:
+            self._close_current()
+            if is_damage(error):
+                raise broken(self._current_path(), str(error)) from error
+            raise
 
     def _open_current(self) -> tuple[sqlite3.Connection, Contents] | None:
         """Opens the generation that is current now, perhaps another than at the last read."""
-        while True:
-            try:
-                status = os.stat(self.directory / "current")
-            except FileNotFoundError:
+        tried = None
+        for _ in range(_REPLACEMENTS):
+            state = self._state()
+            if state is None:
                 return None
-            state = (status.st_ino, status.st_mtime_ns)
             if self._current is not None and self._current[0] == state:
                 return self._current[1:]
-            if self._current is not None:
-                self._current[1].close()
-                self._current = None
-            path = self.directory / (self.directory / "current").read_text().strip()
+            self._close_current()
+            path = self._current_path()
             try:
-                connection = _connect(path, "rw")
-            except sqlite3.OperationalError:
-                if path.exists():
-                    raise
-                continue  # Replaced since `current` was read.
-            text = connection.execute("SELECT json FROM contents").fetchone()[0]
-            self._current = (state, connection, Contents.model_validate_json(text))
+                self._current = (state, *open_generation(path, self._busy_seconds))
+            except FileNotFoundError as error:
+                if state == tried:  # Nobody has replaced `current` since it was read.
+                    raise broken(path, "there is no such file") from error
+                tried = state
+        raise sqlite3.OperationalError(f"{self.directory} is replaced all the time")
 
-    def _open_appended(self, *, create: bool) -> sqlite3.Connection | None:
-        path = self.directory / "appended.db"
-        if self._appended is not None:
-            return self._appended
-        if not create and not path.exists():
+    def _state(self) -> tuple[int, int] | None:
+        """Returns what changes with the file `current`; None where there is none."""
+        try:
+            status = os.stat(self.directory / "current")
+        except FileNotFoundError:
             return None
-        connection = _connect(path, "rwc")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA secure_delete=ON")
-        connection.execute(_APPENDED_TABLE)
-        self._appended = connection
-        return connection
+        except OSError as error:
+            raise broken(self.directory, str(error.strerror)) from error
+        return status.st_ino, status.st_mtime_ns
+
+    def _current_path(self) -> Path:
+        path = self.directory / "current"
+        try:
+            name = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise broken(path, "it does not name a file") from error
+        if not _NAME.fullmatch(name):
+            raise broken(path, "it does not name a file")
+        return self.directory / name
 
 
 class _SqliteLoader:
     def __init__(self, path: Path, contents: Contents) -> None:
-        self._connection = _connect(path, "rwc")
+        self._connection = connect(path, "rwc", _BUSY_SECONDS)
         self._last = {view: (-1, 0) for view in VIEWS}
         # No reader sees the file before it is finished: a crash leaves nothing to recover.
         for pragma in (f"page_size={_PAGE_BYTES}", "journal_mode=OFF", "synchronous=OFF"):
@@ -260,33 +293,6 @@ def _read(connection: sqlite3.Connection, view: View, text: str) -> bytes | None
     query = f"SELECT row FROM {view} WHERE key BETWEEN ? AND ? AND id = ?"
     row = connection.execute(query, (key, key + (1 << _SHIFT) - 1, text)).fetchone()
     return row[0] if row is not None else None
-
-
-def _delete(connection: sqlite3.Connection, rows: list[tuple[str, int, str]]) -> None:
-    delete = "DELETE FROM appended WHERE query_id = ? AND timestamp = ? AND item_id = ?"
-    connection.executemany(delete, rows)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # A later upgrade from reading to writing may fail.
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    # No implicit transactions: ours are explicit.
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
 
 
 def _sync(path: Path) -> None:

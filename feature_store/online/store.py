@@ -79,26 +79,44 @@ class Loader(Protocol):
         """Adds rows, [n] bytes, of ids, [n]; a view's rows come sorted by `hash_of_ids`."""
 
 
+class BrokenStoreError(UserError):
+    """A store that cannot be read as it is; `recsys materialize` can write it anew."""
+
+
 class OnlineStore(Protocol):
-    """A store in SQLite or Redis; reads see one generation, and raise `UserError` without any."""
+    """A store in SQLite or Redis; reads see one generation.
+
+    Without one they raise `UserError`, and `BrokenStoreError` where it cannot be read. Other
+    exceptions are those of a store that does not answer.
+    """
 
     def contents(self) -> Contents | None:
         """Returns the description of the current generation; None where there is none."""
 
+    def count_rows(self) -> dict[View, int]:
+        """Counts the rows of the current generation."""
+
     def read(self, view: View, ids: Sequence[str]) -> tuple[Contents, list[bytes | None]]:
         """Reads rows of a view; None where there is none."""
 
-    def read_query(self, query_id: str) -> StoredQuery:
-        """Reads everything about a query, of one generation."""
+    def read_queries(self, query_ids: Sequence[str]) -> list[StoredQuery]:
+        """Reads everything about some queries, of one generation."""
 
-    def append(self, query_id: str, event: Event) -> None:
-        """Adds an event, unless it is there; only the latest of a query are kept."""
+    def append(self, events: Sequence[tuple[str, Event]]) -> None:
+        """Adds events of queries, all or none, unless they are there.
+
+        Only the latest of a query are kept.
+        """
 
     def appended(self, query_id: str) -> list[Event]:
         """Returns the events that were appended to a query, in no order."""
 
-    def prune(self, keep: Keep) -> None:
-        """Removes the appended events that are not kept, without a trace."""
+    def prune(self, keep: Keep) -> str | None:
+        """Removes the appended events that are not kept, without a trace.
+
+        Returns:
+            A sentence for the user where the events could not be read, and were set aside.
+        """
 
     def load(self, contents: Contents) -> AbstractContextManager[Loader]:
         """Begins a new generation."""

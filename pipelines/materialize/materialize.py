@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -19,7 +20,15 @@ from feature_store.feast.repository import apply_repository
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
-from feature_store.online.store import Contents, Event, Keep, OnlineStore, View, schema_in_hex
+from feature_store.online.store import (
+    BrokenStoreError,
+    Contents,
+    Event,
+    Keep,
+    OnlineStore,
+    View,
+    schema_in_hex,
+)
 from feature_store.schema import SIDES, Side
 from feature_store.settings import FeatureStoreConfig
 from pipelines.executor import Executor
@@ -100,7 +109,10 @@ def materialize(
         with locked(directory / ".lock", refusal):
             manifest = _materialize(job, settings, store)
             last_event = prepared.manifest.last_event or prepared.manifest.as_of
-            store.prune(_keeper(job.forgotten, microseconds(datetime.fromisoformat(last_event))))
+            cut = microseconds(datetime.fromisoformat(last_event))
+            warning = store.prune(_keeper(job.forgotten, cut))
+            if warning is not None:
+                job.say(warning)
             return manifest
     finally:
         store.close()
@@ -110,13 +122,8 @@ def _materialize(job: Job, settings: FeatureStoreConfig, store: OnlineStore) -> 
     remove_temporary_files(job.directory)  # A killed run left them; they may hold forgotten ids.
     identity = _fingerprint(job, settings)
     earlier = read_manifest(job.directory, Materialization)
-    current = store.contents()
-    if (
-        earlier is not None
-        and earlier.fingerprint == identity
-        and current is not None
-        and current.generation == earlier.generation
-    ):
+    is_same = earlier is not None and earlier.fingerprint == identity
+    if earlier is not None and is_same and _is_whole(store, earlier, job.say):
         shutil.rmtree(job.work, ignore_errors=True)  # A killed run may have left it.
         job.say(f"{job.directory} is up to date")
         return earlier
@@ -148,6 +155,23 @@ def _materialize(job: Job, settings: FeatureStoreConfig, store: OnlineStore) -> 
     shutil.rmtree(work.parent)
     _print_summary(job, manifest)
     return manifest
+
+
+def _is_whole(store: OnlineStore, earlier: Materialization, say: Callable[[str], None]) -> bool:
+    """Tells whether the online store holds every row of an earlier run; says what it lacks."""
+    try:
+        current = store.contents()
+        if current is None or current.generation != earlier.generation:
+            return False
+        found = store.count_rows()
+    except BrokenStoreError as error:
+        say(f"{error} This run does so.")
+        return False
+    for view, rows in earlier.rows.items():
+        if found[view] < rows:
+            say(f"the online store has lost {rows - found[view]:,} rows of {view}; it is made anew")
+            return False
+    return True
 
 
 def load(store: OnlineStore, contents: Contents, waiting: list[WaitingRows]) -> None:

@@ -5,6 +5,7 @@ request.
 """
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,10 +25,13 @@ from feature_store.core.columns import (
 from feature_store.encoding.context import NO_TIME, given_columns
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Event
+from feature_store.schema import FeatureSchema
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import HistoryRule
 from serving.recommend.online import NOTHING, OnlineQueries, OnlineState
 from serving.recommend.options import DEFAULTS, RecommendOptions
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ class Queries:
         self._trained_items = trained_items
         self._rule = history
         self._online = online
+        # Schema of the online store's generation whose features cannot be used.
+        self._unusable: FeatureSchema | None = None
 
     def state(self, query_ids: Sequence[str], options: RecommendOptions) -> CurrentState:
         """Merges the state of the queries of a request.
@@ -112,7 +118,7 @@ class Queries:
             UserError: A given feature is not one of this model's, or is of another kind.
         """
         rows = self.ids.rows(query_ids)
-        online = [self._online.query(i) if self._online else NOTHING for i in query_ids]
+        online = self._online_states(query_ids)
         is_given = options.features is not None or options.history is not None
         if not is_given and all(each is NOTHING for each in online):
             if self._snapshot.vectors is not None and len(rows) and (rows >= 0).all():
@@ -133,9 +139,14 @@ class Queries:
 
     def history(self, query_id: str) -> Ints:
         """Returns the items of a query's history, oldest first."""
-        online = self._online.query(query_id) if self._online else NOTHING
+        [online] = self._online_states([query_id])
         row = int(self.ids.rows([query_id])[0])
         return self._merged(row, query_id, online, DEFAULTS).history.values
+
+    def _online_states(self, query_ids: Sequence[str]) -> list[OnlineState]:
+        if self._online is None:
+            return [NOTHING] * len(query_ids)
+        return self._online.states(query_ids)
 
     def _stored_state(self, rows: Ints, vectors: Floats) -> CurrentState:
         """Returns the state of known queries of which nothing is new: their stored vectors."""
@@ -164,9 +175,11 @@ class Queries:
         snapshot = self._snapshot_state(np.array([row]))
         columns, history, latest = snapshot.columns, snapshot.history.values, snapshot.latest
         seen = [snapshot.excluded.values]
-        raw = self._raw_features(query_id, online, options)
+        raw = self._given_features(query_id, options)
         if raw is not None:
             columns = self._encoder.encode(raw)
+        elif online.features is not None:
+            columns = self._stored_columns(online) or columns
         if online.events:
             recent = self._rows_of_events(online.events)
             history = recent if online.is_whole else np.concatenate([history, recent])
@@ -186,17 +199,39 @@ class Queries:
             np.array([is_unknown and not is_given]),
         )
 
-    def _raw_features(
-        self, query_id: str, online: OnlineState, options: RecommendOptions
-    ) -> pa.Table | None:
-        """Returns one row of features that replace the snapshot's, or None."""
+    def _given_features(self, query_id: str, options: RecommendOptions) -> pa.Table | None:
+        """Returns one row of features that the request gives, or None."""
         if options.features is None:
-            return online.features
+            return None
         features = self._encoder.features
         columns = {"": pa.nulls(1)}  # So that there is a row.
         columns |= given_columns(features, options.features, 1, "feature")
         ids = {f.name: pa.array([query_id]) for f in features if f.is_id}
         return pa.table(columns | ids)
+
+    def fault_of_store(self, schema: FeatureSchema) -> str | None:
+        """Returns why an online store's features are none of this model's; None if they are."""
+        stored = {feature.name: feature.kind for feature in schema.query}
+        for feature in self._encoder.features:
+            if feature.name not in stored and not feature.is_id:
+                return f"it has no query feature {feature.name!r}"
+            if stored.get(feature.name, feature.kind) != feature.kind:
+                return f"its query feature {feature.name!r} is {stored[feature.name]}"
+        return None
+
+    def _stored_columns(self, online: OnlineState) -> dict[str, Column] | None:
+        """Encodes the features of the online store; None where they are of another model."""
+        if online.schema is self._unusable:
+            return None
+        fault = None if online.schema is None else self.fault_of_store(online.schema)
+        try:
+            if fault is None:
+                return self._encoder.encode(online.features)
+        except Exception as error:  # A type that the encoder cannot read.
+            fault = str(error)
+        self._unusable = online.schema  # Until the next generation.
+        _logger.warning("features of the online store are not used: %s", fault)
+        return None
 
     def _rows_of_events(self, events: Sequence[Event]) -> Ints:
         return self._known_items([item for _, item in events])

@@ -12,6 +12,7 @@ from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.encoding.context import request_table
 from feature_store.encoding.encoder import SideEncoder
+from feature_store.schema import FeatureSchema
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import BundleManifest
 from serving.index.index import ItemIndex
@@ -222,6 +223,10 @@ class Recommender:
         """Returns the ids that are not in the catalogue."""
         rows = self._catalogue.ids.rows(item_ids).tolist()
         return tuple(i for i, row in zip(item_ids, rows, strict=True) if row < 0)
+
+    def fault_of_store(self, schema: FeatureSchema) -> str | None:
+        """Returns why an online store's features are none of this model's; None if they are."""
+        return self._queries.fault_of_store(schema)
 
     def _best_items(
         self, query_ids: Sequence[str], k: int, options: RecommendOptions, timer: StageTimer

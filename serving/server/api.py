@@ -214,6 +214,11 @@ class Health(_Closed):
     """The server is up, or ready to answer."""
 
     status: str
+    online_store: str | None = Field(
+        None,
+        description="available or unavailable: then answers are of the bundle alone, and events "
+        "are refused. Left out where there is no store.",
+    )
 
 
 class VariantVersion(_Closed):

@@ -1,6 +1,7 @@
 """The HTTP server: an ASGI application around `Service`, and uvicorn that runs it."""
 
 import asyncio
+import math
 import os
 import re
 import time
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.core.errors import UserError
-from serving.recommend.online import UnavailableError
+from serving.recommend.breaker import UnavailableError
 from serving.server.api import (
     MAX_BODY_BYTES,
     BatchRequest,
@@ -144,17 +145,18 @@ def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) 
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz")
+    @app.get("/healthz", response_model_exclude_none=True)
     async def healthz() -> Health:
-        """Tells that the process is up."""
-        return Health(status="ok")
+        """Tells that the process is up, and whether its online store answers."""
+        return service.health()
 
     @app.get("/readyz", response_model=Health)
     async def readyz() -> Response:
         """Tells whether bundles are verified and answer their golden queries."""
         if service.fault is not None:
             return problem(503, service.fault)
-        return _json(Health(status="ready"))
+        ready = Health(status="ready").model_dump_json(exclude_none=True)
+        return Response(ready, media_type="application/json")
 
     @app.get("/version", response_model=Version)
     async def version() -> Response:
@@ -276,7 +278,10 @@ def _refused_value(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    return problem(503, str(error))
+    assert isinstance(error, UnavailableError)
+    answer = problem(503, str(error))
+    answer.headers["Retry-After"] = str(math.ceil(error.retry_seconds))
+    return answer
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from feature_store.core.errors import UserError
 from feature_store.online import open_online_store
 from feature_store.online.store import nothing_materialized
+from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 from serving.experiment.exposure_log import ExposureLog
-from serving.recommend.online import MemoryQueries, OnlineQueries, StoredQueries
+from serving.recommend.memory import MemoryQueries
+from serving.recommend.stored import PATIENCE, StoredQueries
 from serving.server.app import create_app, lifespan_of
-from serving.server.deployment import Deployment, Source
+from serving.server.deployment import Deployment, Serving, Source
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 
@@ -28,16 +31,18 @@ class Store:
     settings: FeatureStoreConfig
     directory: Path
 
-    def open(self) -> OnlineQueries:
-        """Opens the store in this process.
+    def open(self) -> tuple[StoredQueries, FeatureSchema]:
+        """Opens the store in this process; returns its schema, too.
 
         Raises:
-            UserError: Nothing was materialized, or Redis does not answer.
+            UserError: Nothing was materialized, the store is broken, or Redis does not answer.
         """
-        store = open_online_store(self.settings, self.directory)
-        if store.contents() is None:
+        # Half of it, for the client tries twice.
+        store = open_online_store(self.settings, self.directory, patience=PATIENCE / 2)
+        contents = store.contents()
+        if contents is None:
             raise nothing_materialized()
-        return StoredQueries(store)
+        return StoredQueries(store), contents.features
 
 
 @dataclass(frozen=True)
@@ -63,18 +68,35 @@ class ServerSettings:
     token: str | None = None
 
 
+def _require_same_features(serving: Serving, schema: FeatureSchema) -> None:
+    for recommender in serving.recommenders.values():
+        fault = recommender.fault_of_store(schema)
+        if fault is not None:
+            raise UserError(
+                f"the online store is of another model than the bundle ({fault}); give --online "
+                "the configuration that the bundle was exported with, after its `materialize`."
+            )
+
+
 def build(settings: ServerSettings) -> FastAPI:
     """Builds the application, ready to answer; all that it opens is closed when its server ends.
 
     Raises:
-        UserError: A bundle cannot be opened, or the log cannot be written.
+        UserError: A bundle or the online store cannot be opened, they are of different models, or
+            the log cannot be written.
     """
-    online: OnlineQueries = MemoryQueries() if settings.store is None else settings.store.open()
-    source = Source(settings.bundle, settings.other, split=settings.split, online=online)
     metrics = ServerMetrics()
-    if isinstance(online, StoredQueries):
-        metrics.watch_online_store(lambda: online.failures)
+    online: MemoryQueries | StoredQueries
+    if settings.store is None:
+        online, schema = MemoryQueries(), None
+        metrics.watch_memory(online)
+    else:
+        online, schema = settings.store.open()
+        metrics.watch_online_store(online)
+    source = Source(settings.bundle, settings.other, split=settings.split, online=online)
     deployment = Deployment(source, metrics, is_logged=settings.log is not None)
+    if schema is not None:
+        _require_same_features(deployment.serving, schema)
     close, log = [deployment.close], None
     if settings.log is not None:
         log = ExposureLog(settings.log, experiment=deployment.serving.experiment)

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.recommend.memory import MemoryQueries
+from serving.recommend.stored import StoredQueries
 from serving.recommend.timing import StageTimer
 
 # Bounds in seconds: from a tenth of a millisecond, in steps of about two.
@@ -65,9 +67,9 @@ class ServerMetrics:
         self._dropped = Gauge(
             "recsys_log_dropped_rows", "Rows that the log could not keep.", registry=registry
         )
-        self._online_failures = Gauge(
-            "recsys_online_store_failures",
-            "How often the online store did not answer.",
+        self._unknown_events = Counter(
+            "recsys_events_of_unknown_items",
+            "Accepted events of items that no bundle has, which are in no history.",
             registry=registry,
         )
 
@@ -89,9 +91,10 @@ class ServerMetrics:
         if fallbacks:
             self._fallbacks.labels(variant).inc(fallbacks)
 
-    def count_events(self, events: int) -> None:
-        """Counts accepted events."""
+    def count_events(self, events: int, unknown: int) -> None:
+        """Counts accepted events, and those among them of items that no bundle has."""
         self._events.inc(events)
+        self._unknown_events.inc(unknown)
 
     def count_swap(self, result: str) -> None:
         """Counts a change of the bundles: done, refused or back."""
@@ -109,9 +112,30 @@ class ServerMetrics:
         """Reports the number of rows that the log dropped, asked for at each reading."""
         self._dropped.set_function(dropped)
 
-    def watch_online_store(self, failures: Callable[[], int]) -> None:
-        """Reports the number of failures of the store, asked for at each reading."""
-        self._online_failures.set_function(failures)
+    def watch_online_store(self, store: StoredQueries) -> None:
+        """Reports whether the store answers, asked for at each reading."""
+        self._watch(
+            "recsys_online_store_failures",
+            "Number of times that the online store did not answer.",
+            lambda: store.failures,
+        )
+        self._watch(
+            "recsys_online_store_up",
+            "1 if the online store answered when it was last asked.",
+            lambda: float(store.is_available),
+        )
+
+    def watch_memory(self, queries: MemoryQueries) -> None:
+        """Reports how much the events in memory take, asked for at each reading."""
+        self._watch("recsys_events_bytes", "Bytes of the events in memory.", lambda: queries.size)
+        self._watch(
+            "recsys_forgotten_queries",
+            "Number of queries whose events gave way to those of others.",
+            lambda: queries.forgotten,
+        )
+
+    def _watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        Gauge(name, text, registry=self._registry).set_function(read)
 
     def text(self) -> bytes:
         """Renders all metrics in Prometheus' format."""

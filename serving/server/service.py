@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
@@ -12,15 +12,17 @@ from serving.bundle.manifest import BundleManifest
 from serving.experiment.exposure_log import ExposureLog
 from serving.experiment.log_rows import Exposure, Outcome
 from serving.recommend.answers import Recommendations
-from serving.recommend.online import OnlineQueries, StoredQueries
+from serving.recommend.online import OnlineQueries
 from serving.recommend.query_tower import DeferredTower
 from serving.recommend.recommender import Recommender
+from serving.recommend.stored import StoredQueries
 from serving.recommend.timing import StageTimer
 from serving.server.api import (
     BatchRequest,
     BatchResponse,
     EventsRequest,
     EventsResponse,
+    Health,
     Model,
     RecommendRequest,
     RecommendResponse,
@@ -138,16 +140,29 @@ class Service:
         )
 
     def events(self, body: EventsRequest) -> EventsResponse:
-        """Adds events to histories, from the next answer on, and to the log for the report."""
+        """Adds events to histories, from the next answer on, and to the log for the report.
+
+        Raises:
+            UnavailableError: The online store does not answer; nothing was added.
+        """
         now = datetime.now(UTC)
-        for event in body.events:
-            timestamp = microseconds(event.timestamp or now)
-            if self._online is not None:
-                self._online.append(event.query_id, (timestamp, event.item_id))
-            if self._log is not None:
+        times = [microseconds(event.timestamp or now) for event in body.events]
+        unknown = self._unknown_items([event.item_id for event in body.events])
+        if self._online is not None:
+            # An item that no bundle has would only push others out of a history.
+            known = [
+                (event.query_id, (time, event.item_id))
+                for event, time in zip(body.events, times, strict=True)
+                if event.item_id not in unknown
+            ]
+            if known:
+                self._online.append(known)
+        # The log comes last: refused events will be sent again.
+        if self._log is not None:
+            for event, time in zip(body.events, times, strict=True):
                 self._log.add_outcome(
                     Outcome(
-                        timestamp,
+                        time,
                         event.query_id,
                         event.item_id,
                         event.type,
@@ -155,10 +170,24 @@ class Service:
                         event.request_id,
                     )
                 )
-        self.metrics.count_events(len(body.events))
-        _, control, _ = self._serving().choose(None, None)
-        items = list(dict.fromkeys(event.item_id for event in body.events))
-        return EventsResponse(accepted=len(body.events), unknown_items=control.unknown_items(items))
+        self.metrics.count_events(
+            len(body.events), sum(event.item_id in unknown for event in body.events)
+        )
+        return EventsResponse(accepted=len(body.events), unknown_items=tuple(unknown))
+
+    def _unknown_items(self, item_ids: Sequence[str]) -> dict[str, None]:
+        """Returns the items, in their order, that none of the bundles has."""
+        unknown = tuple(dict.fromkeys(item_ids))
+        for recommender in self._serving().recommenders.values():
+            unknown = recommender.unknown_items(unknown)
+        return dict.fromkeys(unknown)
+
+    def health(self) -> Health:
+        """Tells that the process is up, and whether its online store, if any, answers."""
+        if not isinstance(self._online, StoredQueries):
+            return Health(status="ok")
+        state = "available" if self._online.is_available else "unavailable"
+        return Health(status="ok", online_store=state)
 
     def version(self) -> Version:
         """Returns the bundles that answer now."""

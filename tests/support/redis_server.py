@@ -18,6 +18,15 @@ def is_installed() -> bool:
 @contextmanager
 def redis_server(directory: Path, password: str | None = None) -> Iterator[str]:
     """Starts a server and yields its URL; the server stops at the end of the block."""
+    with redis_process(directory, password) as (url, _):
+        yield url
+
+
+@contextmanager
+def redis_process(
+    directory: Path, password: str | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Starts a server, and yields its URL and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -31,7 +40,7 @@ def redis_server(directory: Path, password: str | None = None) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _wait(process, port, directory / "redis.log")
-            yield f"redis://127.0.0.1:{port}/0"
+            yield f"redis://127.0.0.1:{port}/0", process
         finally:
             process.terminate()
             process.wait(10)

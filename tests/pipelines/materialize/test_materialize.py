@@ -1,6 +1,7 @@
 """`materialize`: the online store answers with what was prepared offline."""
 
 import os
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from recsys.stages.prepare import forget, prepare
 from tests.support.materialized import (
     QUIET,
     configure,
+    fresh_answers,
     history,
     reader_of,
     run,
@@ -293,6 +295,43 @@ def test_events_that_the_log_does_not_have_yet_stay(tmp_path: Path, any_store: C
     assert len(reader.store.appended("q0")) == 1
     assert history(reader, "q1")[-1][1] == "i4"
     reader.close()
+
+
+def test_a_broken_online_store_is_made_anew(config: Config, capsys):
+    done = run(config)
+    answers = fresh_answers(config)
+    for harm in ("missing", "foreign", "zeros inside"):
+        file = config.feature_store_dir / "online" / f"{done.generation}.db"
+        content = file.read_bytes()
+        half = content[: len(content) // 2]
+        file.unlink()
+        if harm != "missing":
+            zeros = half + bytes(len(content) - len(half))
+            file.write_bytes(b"mine" if harm == "foreign" else zeros)
+        capsys.readouterr()
+        done = materialize(config)
+        assert str(file) in capsys.readouterr().out.replace("\n", "")
+        assert fresh_answers(config) == answers
+    assert materialize(config, console=QUIET) == done
+
+
+def test_rows_that_the_online_store_has_lost_are_written_again(any_store: Config):
+    done = run(any_store)
+    answers = fresh_answers(any_store)
+    if any_store.feature_store.online == "redis":
+        import redis
+
+        client = redis.Redis.from_url(any_store.feature_store.redis_url)
+        names = client.keys(f"{any_store.feature_store.redis_prefix}:*:query_history:*")
+        client.delete(*names[:3])
+    else:
+        file = any_store.feature_store_dir / "online" / f"{done.generation}.db"
+        with sqlite3.connect(file) as connection:
+            connection.execute("DELETE FROM query_history WHERE id < 'q2'")
+        connection.close()
+    assert fresh_answers(any_store) != answers
+    materialize(any_store, console=QUIET)
+    assert fresh_answers(any_store) == answers
 
 
 @pytest.mark.parametrize("distinct", [False, True])

@@ -12,7 +12,7 @@ from feature_store.core.errors import UserError
 from pipelines.logs.tables import open_source, read_piece
 from serving.exporting.update import update
 from serving.index.index import ItemIndex
-from serving.recommend.online import MemoryQueries
+from serving.recommend.memory import MemoryQueries
 from serving.recommend.options import RecommendOptions
 from tests.support.tiny_bundle import ITEMS, export_untrained, write_prepared
 
@@ -76,7 +76,7 @@ def test_an_event_with_a_new_item_is_seen_but_is_no_history_yet(config, new_item
     online = MemoryQueries()
     recommender = serving.load(tmp_path / "updated", online=online)
     vector = recommender.encode(["5"])
-    online.append("5", (1, "new 52"))
+    online.append([("5", (1, "new 52"))])
     np.testing.assert_allclose(recommender.encode(["5"]), vector, atol=1e-6)
     assert "new 52" not in ids(recommender.recommend("5", 1000))
 

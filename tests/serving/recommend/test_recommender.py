@@ -9,7 +9,8 @@ import pytest
 import serving
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from serving.recommend.online import MemoryQueries, OnlineState
+from serving.recommend.memory import MemoryQueries
+from serving.recommend.online import OnlineState
 from serving.recommend.options import RecommendOptions
 from tests.support.tiny_bundle import ITEMS, QUERIES
 
@@ -146,7 +147,7 @@ def test_an_event_is_in_the_next_answer(tiny):
     recommender = serving.load(tiny.bundle_dir, online=online)
     before = recommender.recommend("4", 5)
     first = ids(before)[0]
-    online.append("4", (1, first))
+    online.append([("4", (1, first))])
     after = recommender.recommend("4", ITEMS)
     assert first not in ids(after)
     assert [i.item_id for i in recommender.liked("4", 1)] == [first]
@@ -158,7 +159,7 @@ def test_an_event_is_in_the_next_answer(tiny):
     )
     # Someone new is not blank any more.
     assert recommender.recommend("new", 5).source == "popularity"
-    online.append("new", (2, "i7"))
+    online.append([("new", (2, "i7"))])
     answer = recommender.recommend("new", 5)
     assert answer.source == "model"
     assert not answer.fallback
@@ -170,8 +171,8 @@ def test_an_event_is_in_the_next_answer(tiny):
 
 def test_a_store_overrides_history_and_features(tiny):
     class Store:
-        def query(self, query_id):
-            return OnlineState([(5, "i3"), (9, "i4")], is_whole=True)
+        def states(self, query_ids):
+            return [OnlineState([(5, "i3"), (9, "i4")], is_whole=True) for _ in query_ids]
 
     recommender = serving.load(tiny.bundle_dir, online=Store())
     assert [i.item_id for i in recommender.liked("4", 50)] == ["i4", "i3"]
@@ -179,14 +180,6 @@ def test_a_store_overrides_history_and_features(tiny):
 
 
 def test_a_history_keeps_to_its_length(tiny):
-    online = MemoryQueries(max_queries=2, max_events=3)
-    for time in range(10):
-        online.append("q", (time, f"i{time}"))
-    online.append("q", (9, "i9"))
-    assert [item for _, item in online.query("q").events] == ["i7", "i8", "i9"]
-    online.append("r", (1, "i1"))
-    online.append("s", (1, "i1"))
-    assert online.query("q").events == ()
     recommender = serving.load(tiny.bundle_dir, online=MemoryQueries())
     most = recommender.manifest.history.max_length
     many = [f"i{i % ITEMS}" for i in range(most + 30)]
