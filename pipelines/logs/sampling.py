@@ -45,6 +45,7 @@ class ParquetTable:
         groups: Row groups with rows.
         bytes_per_row: Uncompressed bytes of a row by column.
         notes: Sentences for the user on what was not read.
+        index: Names of the columns that are the index of a pandas data frame.
     """
 
     what: str
@@ -57,6 +58,7 @@ class ParquetTable:
     groups: tuple[_Group, ...]
     bytes_per_row: dict[str, float]
     notes: tuple[str, ...]
+    index: tuple[str, ...]
 
     @property
     def is_large(self) -> bool:
@@ -151,4 +153,14 @@ def open_table(path: str, what: str) -> ParquetTable:
         groups=tuple(group for group in groups if group.rows),
         bytes_per_row=widths(largest.schema, largest.metadata),
         notes=tuple(f"{what}: {note}" for note in listing.notes),
+        index=_index(largest.schema),
     )
+
+
+def _index(schema: pa.Schema) -> tuple[str, ...]:
+    """Returns the columns that pandas wrote its index to; an index without a column has no name."""
+    try:
+        columns = (schema.pandas_metadata or {}).get("index_columns", [])
+    except ValueError:  # Metadata that is no JSON; nothing else needs it.
+        return ()
+    return tuple(name for name in columns if isinstance(name, str))

@@ -5,6 +5,7 @@ out afterwards and gives the answer away.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from feature_store.kinds import ContextFeature, IdFeature, PositionFeature, TimeFeature
@@ -36,14 +37,19 @@ class Proposed:
 
 
 def propose_context(
-    events: ParquetTable, roles: Roles, profile: EventsProfile, split: SplitChoice
+    events: ParquetTable,
+    roles: Roles,
+    profile: EventsProfile,
+    split: SplitChoice,
+    bookkeeping: Collection[str] = (),
 ) -> list[Proposed]:
     """Proposes columns without another role, in the order of the file, then parts of the time."""
-    taken = (roles.query, roles.item, roles.timestamp, roles.rating, roles.weight, roles.split)
     proposed: list[Proposed] = []
     for name in events.schema.names:
         # No later event has a directory's date.
-        if name in taken or name in events.partition or _any_word(name, _OUTCOME):
+        if name in roles.columns or name in bookkeeping or name in events.partition:
+            continue
+        if _any_word(name, _OUTCOME):
             continue
         choice = choose(profile_column(events, name))
         if choice.feature is None or isinstance(choice.feature, IdFeature):

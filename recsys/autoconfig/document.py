@@ -34,6 +34,7 @@ class Findings:
         context: Proposed context features.
         repeated_ids: Number of rows of items and of queries that repeat an id.
         rating_range: Smallest and largest rating; None without ratings.
+        bookkeeping: Columns of each table that describe rows, and the reason for each.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Findings:
     size: rules.Size
     repeated_ids: dict[str, int]
     rating_range: tuple[float, float] | None
+    bookkeeping: dict[str, dict[str, str]]
 
 
 def document(found: Findings) -> list[Entry]:
@@ -138,8 +140,7 @@ def _columns(found: Findings) -> list[Entry]:
         entries.append(Setting("rating", None, why))
     if roles.weight is not None:
         entries.append(Setting("weight", roles.weight, "weight of an example in the main loss"))
-    known = (roles.query, roles.item, roles.timestamp, roles.rating, roles.weight, roles.split)
-    unused = [name for name in found.events.schema.names if name not in known]
+    unused = [name for name in found.events.schema.names if name not in roles.columns]
     if unused:
         entries.append(Note(f"Not read: {', '.join(map(scalar, unused))}."))
     return entries

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,13 @@ from recsys.autoconfig import rules
 # Last words in names of columns that hold text, even where it repeats.
 _TITLES = (["title"], ["headline"], ["description"], ["summary"])
 # Words in names of columns whose numbers name things, and so are categories.
-_CODE_WORD = re.compile(
+CODE_WORD = re.compile(
     "brand|categor(y|ies)|class|cluster|codes?|cohort|decade|genre|group|id|kind|label|month|postal"
     "|postcode|region|segment|status|type|weekday|year|zip|zipcode"
 )
+
+# Words of the calendar among them, whose numbers have an order, too.
+_CALENDAR_WORD = re.compile("decade|month|year")
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,23 @@ class Choice:
     why: str
 
 
-def choose_features(table: ParquetTable, id_column: str) -> list[Choice]:
-    """Chooses for every column of items or queries but the id, in the order of the file."""
+def choose_features(
+    table: ParquetTable, id_column: str, bookkeeping: Mapping[str, str]
+) -> list[Choice]:
+    """Chooses for every column of items or queries but the id, in the order of the file.
+
+    Args:
+        table: Items or queries.
+        id_column: Column of the ids.
+        bookkeeping: Columns that are no features, and the reason for each.
+    """
     names = [name for name in table.schema.names if name != id_column]
-    return [choose(profile_column(table, name)) for name in names]
+    return [
+        Choice(name, None, f"{bookkeeping[name]}, not a property")
+        if name in bookkeeping
+        else choose(profile_column(table, name))
+        for name in names
+    ]
 
 
 def id_choice(name: str, rows: int, why: str, smallest: int = rules.SMALLEST_DIM) -> Choice:
@@ -131,7 +147,10 @@ def _choose_list(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 def _choose_integer(column: ColumnProfile, values: TokenCounts) -> Choice:
     if _is_named_like_code(column.name):
-        return _key(column, values) or _categorical(column, values)
+        key = _key(column, values)
+        if key is not None and any(_CALENDAR_WORD.fullmatch(w) for w in words_of(column.name)):
+            return _choose_number(column)
+        return key or _categorical(column, values)
     each = column.present / values.seen
     if values.distinct <= rules.CATEGORIES_UP_TO and each >= rules.CATEGORY_ROWS_FROM:
         return _categorical(column, values)
@@ -193,7 +212,7 @@ def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 
 def _is_named_like_code(name: str) -> bool:
-    return any(_CODE_WORD.fullmatch(word) for word in words_of(name))
+    return any(CODE_WORD.fullmatch(word) for word in words_of(name))
 
 
 def words_of(name: str) -> list[str]:

@@ -16,10 +16,12 @@ from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile, profile_events
 from pipelines.urls import is_url, shown
 from recsys.autoconfig import rules
+from recsys.autoconfig.bookkeeping import bookkeeping
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
 from recsys.autoconfig.roles import Roles, find_roles, normalised
+from recsys.autoconfig.sentences import sentences
 from recsys.autoconfig.sharing import queries_are_items, sharing
 from recsys.autoconfig.split import SplitChoice, WantedSplit, choose_split
 from recsys.config.config import Config
@@ -80,13 +82,12 @@ def init_config(
             f"{output} exists; give another name, or allow it to be overwritten (--overwrite)."
         )
     found = find_out(events, items, queries, output.parent, split)
-    if console is not None:
-        for table in (found.events, found.items, found.queries):
-            for note in table.notes if table is not None else ():
-                console.print(f"init: {note}", markup=False, highlight=False, soft_wrap=True)
     text = render(document(found))
     parse_config(yaml.safe_load(text), source=str(output))
     write_text(output, text)
+    if console is not None:
+        for sentence in sentences(found):
+            console.print(f"init: {sentence}", markup=False, highlight=False, soft_wrap=True)
     return load_config(output)
 
 
@@ -110,7 +111,13 @@ def find_out(
     events_table = open_table(events, "events")
     items_table = open_table(items, "items") if items is not None else None
     queries_table = open_table(queries, "queries") if queries is not None else None
-    roles = find_roles(events_table, items_table, queries_table)
+    aside = {
+        table.what: bookkeeping(table)
+        for table in (events_table, items_table, queries_table)
+        if table is not None
+    }
+    roles = find_roles(events_table, items_table, queries_table, aside["events"])
+    aside = {what: _without(columns, roles) for what, columns in aside.items()}
     profile = profile_events(events_table, roles.query, roles.item, roles.timestamp, roles.unit)
     if not profile.read:
         raise UserError(
@@ -118,9 +125,12 @@ def find_out(
         )
     split = choose_split(profile, roles, wanted_split)
     corpus = max(profile.items, items_table.rows if items_table is not None else 0)
-    item_choices = _item_choices(items_table, roles.item, corpus)
-    query_choices = _query_choices(queries_table, roles.query, profile, split)
-    figure = queries_are_items(events_table, items_table, queries_table, roles)
+    item_choices = _item_choices(items_table, roles.item, corpus, aside.get("items", {}))
+    query_choices = _query_choices(
+        queries_table, roles.query, profile, split, aside.get("queries", {})
+    )
+    no_evidence = {*aside.get("items", {}), *aside.get("queries", {})}
+    figure = queries_are_items(events_table, items_table, queries_table, roles, no_evidence)
     if figure is not None:
         query_choices = sharing(item_choices, query_choices, roles, figure)
     return Findings(
@@ -134,7 +144,8 @@ def find_out(
         split=split,
         item_choices=item_choices,
         query_choices=query_choices,
-        context=propose_context(events_table, roles, profile, split),
+        context=propose_context(events_table, roles, profile, split, aside["events"]),
+        bookkeeping=aside,
         size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
         repeated_ids={
             table.what: _repeats(table, column)
@@ -145,15 +156,26 @@ def find_out(
     )
 
 
-def _item_choices(table: ParquetTable | None, column: str, corpus: int) -> list[Choice]:
+def _without(columns: dict[str, str], roles: Roles) -> dict[str, str]:
+    """Leaves out the columns that have a role."""
+    return {name: reason for name, reason in columns.items() if name not in roles.columns}
+
+
+def _item_choices(
+    table: ParquetTable | None, column: str, corpus: int, bookkeeping: dict[str, str]
+) -> list[Choice]:
     own = id_choice(column, corpus, f"{corpus:,} items", rules.SMALLEST_ITEM_ID_DIM)
-    return [own, *(choose_features(table, column) if table is not None else [])]
+    return [own, *(choose_features(table, column, bookkeeping) if table is not None else [])]
 
 
 def _query_choices(
-    table: ParquetTable | None, column: str, profile: EventsProfile, split: SplitChoice
+    table: ParquetTable | None,
+    column: str,
+    profile: EventsProfile,
+    split: SplitChoice,
+    bookkeeping: dict[str, str],
 ) -> list[Choice]:
-    rest = choose_features(table, column) if table is not None else []
+    rest = choose_features(table, column, bookkeeping) if table is not None else []
     each = split.training_events_per_query
     if split.split.kind not in _SPLITS_OF_KNOWN_QUERIES:
         why = "test queries may be new, and a query's history describes it"

@@ -1,7 +1,7 @@
 """Roles of the log's columns: by their names, and where names fail by their contents."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,7 @@ from feature_store.core.errors import UserError
 from pipelines.logs.sampling import ParquetTable
 from pipelines.logs.timestamps import Unit, timestamp_unit, to_microseconds
 from pipelines.profile.events import is_clock
+from recsys.autoconfig.bookkeeping import is_index_name
 
 Side = Literal["query", "item"]
 
@@ -65,24 +66,41 @@ class Roles:
     split: str | None = None
     guesses: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> set[str]:
+        """All columns that have a role."""
+        names = (self.query, self.item, self.timestamp, self.rating, self.weight, self.split)
+        return {name for name in names if name is not None}
+
 
 def find_roles(
-    events: ParquetTable, items: ParquetTable | None, queries: ParquetTable | None
+    events: ParquetTable,
+    items: ParquetTable | None,
+    queries: ParquetTable | None,
+    bookkeeping: Collection[str] = (),
 ) -> Roles:
     """Finds the columns of a log.
+
+    Args:
+        events: Events.
+        items: Items, if there is a table.
+        queries: Queries, if there is a table.
+        bookkeeping: Columns of the events that are ids only if their name says so.
 
     Raises:
         UserError: There is no plausible id, or the tables call it differently.
     """
     guesses: dict[str, str] = {}
-    item = _find_id("item", events, items, [], guesses)
-    query = _find_id("query", events, queries, [item] if item else [], guesses)
+    item = _find_id("item", events, items, set(), bookkeeping, guesses)
+    taken = {item} if item is not None else set()
+    query = _find_id("query", events, queries, taken, bookkeeping, guesses)
     free = [name for name in events.schema.names if name not in (item, query)]
     timestamp, unit = _find_timestamp(events, free, guesses)
     rating = _find_number(events, free, _RATING_NAMES)
     weight = _find_number(events, free, _WEIGHT_NAMES)
     split = _find_split(events, free)
-    free = [name for name in free if name not in (timestamp, rating, weight, split)]
+    known = (timestamp, rating, weight, split, *bookkeeping)
+    free = [name for name in free if name not in known]
     if item is None and query is not None:
         item = _only_one_left("item", events, free, guesses)
     elif query is None and item is not None:
@@ -122,7 +140,8 @@ def _find_id(
     side: Side,
     events: ParquetTable,
     table: ParquetTable | None,
-    taken: list[str],
+    taken: set[str],
+    bookkeeping: Collection[str],
     guesses: dict[str, str],
 ) -> str | None:
     """Finds the id of one side; None where only the columns left over can tell."""
@@ -137,7 +156,8 @@ def _find_id(
         chosen = next((n for n in shared if len(shared) > 1 and _is_unique(table, n)), shared[0])
         _check_overlap(side, events, table, chosen)
         return chosen
-    match = _best_match(events, by_name or possible, table)
+    others = [name for name in possible if name not in bookkeeping]
+    match = _best_match(events, by_name or others, table)
     if match is None:
         raise _no_such_id(side, table, by_name[0]) if by_name else _no_id(side, events)
     in_events, in_table = match
@@ -206,7 +226,7 @@ def _best_match(
     keys = {
         name: _ids(table, name)
         for name in table.schema.names
-        if _can_be_id(table, name) and _is_unique(table, name)
+        if _can_be_id(table, name) and not is_index_name(name) and _is_unique(table, name)
     }
     best: tuple[float, str, str] | None = None
     for column in columns:

@@ -35,8 +35,8 @@ HASHED_FROM, HASH_BUCKETS = 2_000_000, 2_097_152
 SKEWNESS_FROM, ORDERS_OF_MAGNITUDE_FROM = 2.0, 3
 LONGEST_VECTOR = 16_384
 # Fraction of query ids that are item ids, from which queries are items; where ids are numbers, also
-# the fraction of them with the same values in both tables.
-QUERIES_ARE_ITEMS_FROM, SAME_VALUES_FROM = 0.5, 0.95
+# the fraction of them with the same value in both tables, and the probability of such by chance.
+QUERIES_ARE_ITEMS_FROM, SAME_VALUES_FROM, SAME_BY_CHANCE_P = 0.5, 0.95, 1e-6
 # Training events that a query needs (in the median) for an embedding of its own.
 QUERY_ID_EVENTS_FROM = 5
 

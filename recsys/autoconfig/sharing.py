@@ -1,7 +1,22 @@
-"""Sharing of tables where queries are items, too, such as pages that link to pages."""
+"""Sharing of tables where queries are items, too, such as pages that link to pages.
 
+Where queries share the items' table, a query is never recommended to itself. So users must not be
+taken for films only because both have the numbers 1 to n. Evidence that queries are items is
+
+- ids that are names, at least half of which are ids of items; or,
+- where ids are numbers or have one or two characters, a column of both tables that has the same
+  value for the same id, for at least 95 % of the ids, and far more often than by chance. The column
+  must not follow from the number itself, as an index does, or `row 7`, or what a formula gives: the
+  same value for every third number, or for the first twenty.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection
+from operator import eq, ne
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,25 +26,32 @@ from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig import rules
 from recsys.autoconfig.features import Choice, percent
 from recsys.autoconfig.roles import Roles
+from recsys.config.yaml_writer import scalar
 
 _LOOKED_UP = 20_000
+# Ids that both users and films can have by chance: numbers, and short codes.
+_NUMBER = r"^[+-]?\d+(\.0*)?$|^.{0,2}$"
+# Longest period of values by the number of their id that is looked for.
+_LONGEST_PERIOD = 100
 # Settings that only the owner of a shared table has.
 _OF_OWNER = {"shares", "dim", "min_count", "max_vocabulary", "hash_buckets"}
 
 
 def queries_are_items(
-    events: ParquetTable, items: ParquetTable | None, queries: ParquetTable | None, roles: Roles
+    events: ParquetTable,
+    items: ParquetTable | None,
+    queries: ParquetTable | None,
+    roles: Roles,
+    bookkeeping: Collection[str] = (),
 ) -> str | None:
-    """Returns the figure that shows that queries are items; None where it is not certain.
-
-    A number may name both a user and a film, so equal numbers are no sign: then rows of both tables
-    with the same id must also have the same values.
+    """Returns the figures that show that queries are items; None where it is not certain.
 
     Args:
         events: Log of events.
         items: Items, if there is a table.
         queries: Queries, if there is a table.
         roles: Columns of the ids.
+        bookkeeping: Columns of items or queries that are no evidence.
     """
     used = pc.unique(id_strings(events.read(roles.query, _LOOKED_UP)[0].drop_null()))
     source = items if items is not None else events
@@ -37,10 +59,11 @@ def queries_are_items(
     share = pc.mean(pc.is_in(used, value_set=id_strings(listed.drop_null()))).as_py() or 0.0
     if share < rules.QUERIES_ARE_ITEMS_FROM:
         return None
-    numbers = pc.mean(pc.match_substring_regex(used, r"^\d+$")).as_py()
-    if numbers > 1 - rules.QUERIES_ARE_ITEMS_FROM and not _agree(items, queries, roles):
-        return None
-    return f"{percent(share)} of query ids are items"
+    figure = f"{percent(share)} of query ids are items"
+    if pc.mean(pc.match_substring_regex(used, _NUMBER)).as_py() <= 1 - rules.QUERIES_ARE_ITEMS_FROM:
+        return figure
+    column = _same_in_both(items, queries, roles, bookkeeping)
+    return None if column is None else f"{figure}, with the same {scalar(column)}"
 
 
 def sharing(
@@ -67,25 +90,87 @@ def _shared(choice: Choice, owner: Feature | None) -> Choice:
     return Choice(choice.name, shared, "as of items")
 
 
-def _agree(items: ParquetTable | None, queries: ParquetTable | None, roles: Roles) -> bool:
-    """Returns whether rows of both tables with the same id also have the same values."""
+def _same_in_both(
+    items: ParquetTable | None,
+    queries: ParquetTable | None,
+    roles: Roles,
+    bookkeeping: Collection[str],
+) -> str | None:
+    """Returns a column that shows that equal ids are the same thing; None where there is none."""
     if items is None or queries is None:
+        return None
+    for name in items.schema.names:
+        if name in (roles.item, roles.query, *bookkeeping) or name not in queries.schema.names:
+            continue
+        if items.schema.field(name).type == queries.schema.field(name).type:
+            left, right = (
+                _by_id(table, column, name)
+                for table, column in ((items, roles.item), (queries, roles.query))
+            )
+            ids = sorted(left.keys() & right.keys(), key=_order)
+            if _is_evidence(ids, [left[key] for key in ids], [right[key] for key in ids]):
+                return name
+    return None
+
+
+def _by_id(table: ParquetTable, id_column: str, name: str) -> dict[str, str]:
+    rows = pa.concat_tables(table.sample([id_column, name], _LOOKED_UP))
+    ids, values = id_strings(rows[id_column]).to_pylist(), rows[name].to_pylist()
+    known = zip(ids, values, strict=True)
+    return {key: str(value) for key, value in known if key is not None and value is not None}
+
+
+def _order(number: str) -> tuple[float, str]:
+    """Returns the key that sorts ids as numbers where they are numbers."""
+    return (float(number), "") if re.fullmatch(r"-?\d+(\.\d*)?", number) else (np.inf, number)
+
+
+def _is_evidence(ids: list[str], left: list[str], right: list[str]) -> bool:
+    """Returns whether equal ids have equal values, more often than chance and formulas explain.
+
+    Args:
+        ids: Common ids, sorted.
+        left: Values of the items.
+        right: Values of the queries.
+    """
+    from scipy.stats import binom
+
+    equal = sum(a == b for a, b in zip(left, right, strict=True))
+    if not ids or equal < rules.SAME_VALUES_FROM * len(ids) or _follows(ids, left):
         return False
-    shared = set(items.schema.names) & set(queries.schema.names) - {roles.item, roles.query}
-    columns = sorted(n for n in shared if items.schema.field(n) == queries.schema.field(n))
-    if not columns:
-        return False
-    left, right = (
-        _by_id(table, name, columns)
-        for table, name in ((items, roles.item), (queries, roles.query))
+    counts = Counter(right)
+    chance = sum(n * counts[value] for value, n in Counter(left).items()) / len(ids) ** 2
+    return bool(binom.sf(equal - 1, len(ids), chance) < rules.SAME_BY_CHANCE_P)
+
+
+def _follows(ids: list[str], values: list[str]) -> bool:
+    """Returns whether values follow from the numbers of the ids.
+
+    Each value holds its number; or the values are in the order of the numbers; or they are equal
+    for numbers that are equal modulo some number.
+    """
+    digits = [re.sub(r"\D", "", value).lstrip("0") for value in values]
+    own = [re.sub(r"\D", "", key).lstrip("0") for key in ids]
+    if sum(map(eq, digits, own)) >= rules.SAME_VALUES_FROM * len(ids):
+        return True
+    distinct = len(set(values))
+    changes = sum(map(ne, values[1:], values))
+    if 2 * distinct <= len(ids) and changes < distinct:
+        return True
+    if _are_sorted(values):
+        return True
+    numbers = [int(key) if key.isdecimal() else place for place, key in enumerate(ids)]
+    return any(
+        len({(number % m, value) for number, value in zip(numbers, values, strict=True)}) <= m
+        for m in range(2, min(len(ids) // 3, _LONGEST_PERIOD) + 1)
     )
-    common = sorted(left.keys() & right.keys())
-    equal = sum(left[key] == right[key] for key in common)
-    return len(common) > 0 and equal >= rules.SAME_VALUES_FROM * len(common)
 
 
-def _by_id(table: ParquetTable, name: str, columns: list[str]) -> dict[str, tuple[Any, ...]]:
-    rows = pa.concat_tables(table.sample([name, *columns], _LOOKED_UP))
-    ids = id_strings(rows[name]).to_pylist()
-    values = zip(*(rows[column].to_pylist() for column in columns), strict=True)
-    return dict(zip(ids, values, strict=True))
+def _are_sorted(values: list[str]) -> bool:
+    """Returns whether values are numbers that only rise, or only fall."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return False
+    steps = np.diff(numbers)
+    return bool((steps >= 0).all() or (steps <= 0).all())

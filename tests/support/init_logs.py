@@ -1,5 +1,6 @@
 """Small synthetic logs for the tests of `recsys init`."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from feature_store.core.errors import UserError
 from recsys.autoconfig.init import init_config
@@ -45,6 +47,13 @@ def init(
     config = init_config(*paths.values(), output, overwrite=True, **options)
     assert load_config(output) == config
     return config
+
+
+def said(*arguments: Any, **options: Any) -> tuple[Config, str]:
+    """Returns the configuration, and the sentences for the terminal, one a line."""
+    with io.StringIO() as text:
+        config = init(*arguments, console=Console(file=text), **options)
+        return config, text.getvalue()
 
 
 def refusal(*arguments: Any, **options: Any) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.init_logs import init
+from tests.support.init_logs import init, said
 
 PAGES = 80
 
@@ -65,3 +65,69 @@ def test_names_of_other_things_are_not_items(tmp_path: Path) -> None:
     events = named(links())
     events["query_id"] = [f"reader {i}" for i in events["query_id"]]
     assert shared(init(tmp_path, events, named(pages("item_id")))) == {}
+
+
+USERS, FILMS = 60, 40
+
+
+def numbered(name: str, rows: int, **columns: object) -> dict[str, object]:
+    return {name: np.arange(1, rows + 1), **columns}
+
+
+def views() -> dict[str, object]:
+    random = np.random.default_rng(1)
+    return {
+        "query_id": random.integers(1, USERS + 1, 700),
+        "item_id": random.integers(1, FILMS + 1, 700),
+    }
+
+
+def by_formula(rows: int) -> dict[str, object]:
+    """Returns columns that follow from the row's number."""
+    row = range(1, rows + 1)
+    return {
+        "pandas_row": list(row),
+        "created": [1_600_000_000 + 3600 * i for i in row],
+        "country": [("US", "DE", "FR")[i % 3] for i in row],
+        "tier": ["old" if i <= 20 else "new" for i in row],
+        "code": [f"#{i:05d}" for i in row],
+        "source": ["import"] * rows,
+        "__index_level_0__": [i - 1 for i in row],
+    }
+
+
+def test_numbers_of_films_and_of_users_have_nothing_in_common(tmp_path: Path) -> None:
+    """Tests that equal numbers, and what only follows from them, are no evidence."""
+    assert shared(init(tmp_path, views())) == {}
+    films, users = (numbered(n, r) for n, r in (("item_id", FILMS), ("query_id", USERS)))
+    assert shared(init(tmp_path, views(), films, users)) == {}
+    for name in by_formula(FILMS):
+        tables = (
+            numbered(id_name, rows, **{name: by_formula(rows)[name]})
+            for id_name, rows in (("item_id", FILMS), ("query_id", USERS))
+        )
+        assert shared(init(tmp_path, views(), *tables)) == {}, name
+    tables = (
+        numbered(id_name, rows, **by_formula(rows))
+        for id_name, rows in (("item_id", FILMS), ("query_id", USERS))
+    )
+    assert shared(init(tmp_path, views(), *tables)) == {}
+
+
+def test_a_flag_that_nearly_all_rows_have_is_no_evidence(tmp_path: Path) -> None:
+    films, users = (
+        numbered(name, rows, active=["no" if i == 17 else "yes" for i in range(rows)])
+        for name, rows in (("item_id", FILMS), ("query_id", USERS))
+    )
+    assert shared(init(tmp_path, views(), films, users)) == {}
+
+
+def test_letters_are_no_names(tmp_path: Path) -> None:
+    events = {key: [chr(97 + i % 26) for i in column] for key, column in views().items()}
+    assert shared(init(tmp_path, events)) == {}
+
+
+def test_sharing_is_said(tmp_path: Path) -> None:
+    _, text = said(tmp_path, links(), pages("item_id"), pages("query_id"))
+    assert "queries are taken for items" in text
+    assert "100 % of query ids are items, with the same" in text

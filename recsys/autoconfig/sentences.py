@@ -1,0 +1,42 @@
+"""Sentences of `recsys init` for the terminal: what it did not read, left out or guessed."""
+
+from collections.abc import Sequence
+
+from recsys.autoconfig.document import Findings
+from recsys.config.yaml_writer import scalar
+
+
+def sentences(found: Findings) -> list[str]:
+    """Returns one sentence for each finding that the reader should not miss."""
+    tables = [table for table in (found.events, found.items, found.queries) if table is not None]
+    notes = [note for table in tables for note in table.notes]
+    return [*notes, *_bookkeeping(found), *_sharing(found)]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Joins words: `events, items and queries`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _bookkeeping(found: Findings) -> list[str]:
+    tables: dict[tuple[str, str], list[str]] = {}
+    for table, columns in found.bookkeeping.items():
+        for name, reason in columns.items():
+            tables.setdefault((name, reason), []).append(table)
+    if not tables:
+        return []
+    parts = [
+        f"{scalar(name)} of {listed(where)} ({reason})" for (name, reason), where in tables.items()
+    ]
+    return [f"left out, because they describe rows and nothing else: {'; '.join(parts)}"]
+
+
+def _sharing(found: Findings) -> list[str]:
+    for choice in found.query_choices:
+        if choice.feature is not None and choice.feature.is_id and choice.feature.shared_table:
+            return [
+                f"queries are taken for items, so they share their tables, and none is recommended "
+                f"to itself: {choice.why}; if they are other things, remove shares from "
+                f"features.query"
+            ]
+    return []
