@@ -15,6 +15,26 @@ ExecutorName = Literal["ray", "local"]
 
 # Whether items that a query has had are ranked for it, and recommended to it, once more.
 Repeats = Literal["exclude", "allow"]
+# Meaning of the values of a column of times; `data.md` has a table.
+TimeUnit = Literal[
+    "s",
+    "ms",
+    "us",
+    "ns",
+    "minutes",
+    "hours",
+    "days",
+    "yyyymmdd",
+    "excel",
+    "julian",
+    "apple",
+    "webkit",
+    "filetime",
+    "dotnet",
+    "dmy",
+    "mdy",
+    "ymd",
+]
 
 # Manifests and experiments do not show the secrets of a URL.
 Location = Annotated[str, PlainSerializer(shown, when_used="json")]
@@ -30,8 +50,13 @@ class Columns(Settings):
     query_id: str = "query_id"
     item_id: str = "item_id"
     timestamp: str | None = Field("timestamp", description="null: the log has no time.")
-    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
-        "s", description="Unit of integer timestamps since 1970; Arrow timestamps know theirs."
+    timestamp_unit: TimeUnit | None = Field(
+        None,
+        description="Meaning of numbers and of strings of digits: s, ms, us, ns, minutes, hours or "
+        "days since 1970; yyyymmdd, with more digits or fewer; excel or julian days; apple seconds "
+        "since 2001; webkit microseconds, filetime since 1601 and dotnet ticks. Of dates as text "
+        "with the year last: dmy or mdy; ymd if it has two digits. null: recognised from the "
+        "values. Arrow timestamps and other text tell it themselves.",
     )
     rating: str | None = Field(
         None, description="Column of ratings; read only if min_rating is set."

@@ -94,13 +94,31 @@ def init(
         Literal["leave_last_out", "random_hash"] | None,
         typer.Option(help="Split in place of the one that the log suggests."),
     ] = None,
+    timestamp: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of times in place of the one that is found."),
+    ] = None,
+    timestamp_unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="Meaning of its values, such as ms or dmy; see docs/data.md."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Profile a log and write a configuration that fits it, with the reason for each choice."""
     from recsys.autoconfig.init import init_config
 
     config = init_config(
-        events, items, queries, output, split=split, overwrite=overwrite, console=progress()
+        events,
+        items,
+        queries,
+        output,
+        split=split,
+        timestamp=timestamp,
+        timestamp_unit=timestamp_unit,
+        overwrite=overwrite,
+        console=progress(),
     )
     progress().print(
         f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "

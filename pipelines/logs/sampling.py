@@ -10,6 +10,7 @@ from pipelines.logs.columns import Partition, named_columns, stored_columns, tak
 from pipelines.logs.files import common_schema, read_footers
 from pipelines.logs.filesystems import open_rows, reading
 from pipelines.logs.listing import find_files
+from pipelines.logs.tables import Source
 
 # Row groups of a sample, spread evenly over the table.
 _SAMPLE_GROUPS = 32
@@ -25,7 +26,7 @@ _MAX_MEMORY = 1 << 29
 @dataclass(frozen=True)
 class _Group:
     file: str
-    index: int
+    indices: tuple[int, ...]
     rows: int
     partition: Partition
 
@@ -101,7 +102,7 @@ class ParquetTable:
         with reading(group.file, self.what), open_rows(group.file) as (file, schema_of_file):
             for batch in file.iter_batches(
                 batch_size=min(quota, 1 << 16),
-                row_groups=[group.index],
+                row_groups=group.indices,
                 columns=stored_columns(file, names),
             ):
                 taken = take_columns(batch, names, schema_of_file, group.partition)
@@ -111,6 +112,23 @@ class ParquetTable:
                 if missing <= 0 or size > _MAX_MEMORY:
                     break
         return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def table_of(source: Source) -> ParquetTable:
+    """Returns a table of open files, whose row groups are read piece by piece."""
+    return ParquetTable(
+        what=source.table,
+        path="",
+        schema=source.schema,
+        partition=tuple(dict(source.pieces[0].partition)) if source.pieces else (),
+        files=len(source.files),
+        rows=source.rows,
+        rows_are_exact=True,
+        groups=tuple(_Group(p.file, p.groups, p.rows, p.partition) for p in source.pieces),
+        bytes_per_row={},
+        notes=(),
+        index=(),
+    )
 
 
 def _spread(groups: tuple[_Group, ...]) -> tuple[_Group, ...]:
@@ -135,7 +153,7 @@ def open_table(path: str, what: str) -> ParquetTable:
     footers = read_footers(sampled, what)
     schema = common_schema(sampled, footers, what)
     groups = tuple(
-        _Group(file, index, footer.metadata.row_group(index).num_rows, footer.partition)
+        _Group(file, (index,), footer.metadata.row_group(index).num_rows, footer.partition)
         for file, footer in zip(sampled, footers, strict=True)
         for index in range(footer.metadata.num_row_groups)
     )

@@ -23,6 +23,7 @@ from pipelines.logs.columns import (
 from pipelines.logs.files import Footer, common_schema, read_footers
 from pipelines.logs.filesystems import file_state, open_rows, reading
 from pipelines.logs.listing import Listing, find_files
+from pipelines.logs.timestamps import is_time_type
 from pipelines.settings import DataConfig, GivenSplit, context_fault
 from pipelines.urls import shown, without_user
 
@@ -234,8 +235,8 @@ def _check_events(events: Source, data: DataConfig) -> None:
     _check(events, columns.query_id, "data.columns.query_id", _is_id, "string or integer")
     _check(events, columns.item_id, "data.columns.item_id", _is_id, "string or integer")
     if columns.timestamp is not None:
-        expected = "whole numbers, Arrow timestamps, dates or ISO-8601 text"
-        _check(events, columns.timestamp, "data.columns.timestamp", _is_time, expected)
+        expected = "whole numbers, Arrow timestamps, dates or text"
+        _check(events, columns.timestamp, "data.columns.timestamp", is_time_type, expected)
     if columns.rating is not None:
         _check(events, columns.rating, "data.columns.rating", _is_number, "a number")
     if columns.weight is not None:
@@ -301,17 +302,6 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
-    )
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_timestamp(kind)
-        or pa.types.is_date(kind)
-        or pa.types.is_string(kind)
     )
 
 

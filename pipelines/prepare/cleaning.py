@@ -14,7 +14,7 @@ from feature_store.core.times import microseconds
 from feature_store.encoding.context import raw_values
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
-from pipelines.logs.timestamps import parse_microseconds
+from pipelines.logs.clock import Clock
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 
@@ -82,6 +82,7 @@ def clean_events(
     raw: pa.Table,
     ids: dict[Side, pa.Array],
     data: DataConfig,
+    clock: Clock,
     as_of: datetime,
     forgotten: Bools,
     context: tuple[ColumnFeature, ...] = (),
@@ -92,6 +93,7 @@ def clean_events(
         raw: Columns that `event_columns` lists.
         ids: Ids by side, [rows] strings.
         data: Configuration of the columns.
+        clock: Reading of the times.
         as_of: Time after which events are rejected as future ones.
         forgotten: Rows that are dropped without a trace, [rows].
         context: Features of the events.
@@ -107,7 +109,7 @@ def clean_events(
     rejections.reject(forgotten, FORGOTTEN)
     rejections.reject(ids["query"].is_null(), "null query id")
     rejections.reject(ids["item"].is_null(), "null item id")
-    time = _times(raw, data, rejections)
+    time = _times(raw, data.columns.timestamp, clock, rejections)
     if data.min_rating is not None:
         rating = _numbers(raw[columns.rating])
         rejections.reject(np.isnan(rating), "null rating")
@@ -145,12 +147,11 @@ def clean_events(
     return events.append_column("row", rows), rejections, earliest
 
 
-def _times(raw: pa.Table, data: DataConfig, rejections: Rejections) -> pa.Array:
-    name = data.columns.timestamp
+def _times(raw: pa.Table, name: str | None, clock: Clock, rejections: Rejections) -> pa.Array:
     if name is None:
         return pa.array(np.zeros(raw.num_rows, np.int64))
     column = raw[name].combine_chunks() if raw[name].num_chunks != 1 else raw[name].chunk(0)
-    time = parse_microseconds(column, data.columns.timestamp_unit)
+    time = clock.read(column)
     rejections.reject(column.is_null(), "null timestamp")
     rejections.reject(time.is_null(), "invalid timestamp")
     return pc.fill_null(time, 0)

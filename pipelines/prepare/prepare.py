@@ -55,7 +55,7 @@ from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 
 # Version of the content: raise it when the same log and configuration give another one.
-_VERSION = 4
+_VERSION = 5
 
 
 def prepare(

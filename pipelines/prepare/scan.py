@@ -4,7 +4,7 @@ The scan of a piece is kept as long as the piece is the same, so that a log that
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,15 +26,17 @@ from feature_store.forgotten import Forgotten
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import SIDES, Side, qualified
 from pipelines.executor.shuffle import write_partitions
+from pipelines.logs.clock import Clock
 from pipelines.logs.tables import Piece, piece_identity, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
+from pipelines.prepare.clock import find_clock
 from pipelines.prepare.job import Job, count_of
 from pipelines.prepare.workspace import Workspace
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.statistics.summaries import Summary, merge, summarise_events
 
 # Version of what a scan writes: raise it when the same piece and configuration give other content.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Scan:
     Attributes:
         piece: Piece of the events.
         data: The configuration.
+        clock: Reading of the times.
         context: Features of the events that are columns.
         as_of: Time after which events are rejected as future ones.
         forgotten: Ids whose events are dropped.
@@ -53,6 +56,7 @@ class Scan:
 
     piece: Piece
     data: DataConfig
+    clock: Clock
     context: tuple[ColumnFeature, ...]
     as_of: datetime
     forgotten: Forgotten
@@ -146,16 +150,18 @@ class Scans:
 def scan_events(job: Job, workspace: Workspace) -> Scans:
     """Scans the pieces of the events that no earlier run has scanned."""
     source, context = job.sources.events, job.features.context_columns
+    clock = find_clock(job)
     buckets = workspace.buckets(max(2, -(-source.rows // job.rows_of_task)))
     tasks = [
         Scan(
             piece,
             job.data,
+            clock,
             context,
             job.as_of,
             job.forgotten,
             buckets,
-            workspace.scans / scan_key(piece, job.data, context, buckets),
+            workspace.scans / scan_key(piece, job.data, clock, context, buckets),
         )
         for piece in source.pieces
     ]
@@ -181,14 +187,18 @@ def discard_other_scans(workspace: Workspace, scans: Scans) -> None:
 
 
 def scan_key(
-    piece: Piece, data: DataConfig, context: tuple[ColumnFeature, ...], buckets: int
+    piece: Piece,
+    data: DataConfig,
+    clock: Clock,
+    context: tuple[ColumnFeature, ...],
+    buckets: int,
 ) -> str:
     """Identifies what a scan depends on, but for `as_of` and the forgotten ids."""
     columns = data.columns.model_dump()
     split = data.split.column if isinstance(data.split, GivenSplit) else None
     of_training = {"dim", "min_count", "max_vocabulary"}
     features = [feature.model_dump(exclude=of_training) for feature in context]
-    settings = [columns, data.min_rating, data.event_types, split, features]
+    settings = [columns, asdict(clock), data.min_rating, data.event_types, split, features]
     return fingerprint([_VERSION, piece_identity(piece), settings, buckets])
 
 
@@ -198,7 +208,7 @@ def scan_piece(task: Scan) -> Scanned:
     ids = {side: id_strings(raw[task.data.columns.id_of(side)]) for side in SIDES}
     forgotten, hashes = _forgotten(task.forgotten, ids)
     events, rejections, future = clean_events(
-        raw, ids, task.data, task.as_of, forgotten, task.context
+        raw, ids, task.data, task.clock, task.as_of, forgotten, task.context
     )
     queries = events["query"].combine_chunks().dictionary_encode()
     partition = (crc32(queries.dictionary) % task.buckets)[queries.indices.to_numpy()]

@@ -1,24 +1,21 @@
 """Profiles of a log's events: its queries, and whether its timestamps are usable."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, SECOND, moment_of
+from pipelines.logs.clock import Clock
 from pipelines.logs.sampling import ParquetTable
-from pipelines.logs.timestamps import Unit, to_microseconds
 from pipelines.profile.order import OrderProfile, profile_order
 
 # Greatest number of events read, of which only query, item and time.
 _MAX_EVENTS = 2_000_000
 
-# A clock shows a time between these years.
-_CLOCK_YEARS = (1980, 2100)
 # The last tenth of the events is the test, the tenth before it the validation.
 _CUTS = (0.8, 0.9)
 # Shares of queries are not meaningful with fewer queries than this.
@@ -102,7 +99,7 @@ class EventsProfile:
 
 
 def profile_events(
-    table: ParquetTable, query: str, item: str, timestamp: str | None, unit: Unit
+    table: ParquetTable, query: str, item: str, timestamp: str | None, clock: Clock
 ) -> EventsProfile:
     """Reads the events, or a sample of them, and sums them up.
 
@@ -111,7 +108,7 @@ def profile_events(
         query: Column of query ids.
         item: Column of item ids.
         timestamp: Column of timestamps, if any.
-        unit: Unit of integer timestamps.
+        clock: Reading of the timestamps.
     """
     names = [query, item] + ([timestamp] if timestamp is not None else [])
     parts = [part.drop_null() for part in table.sample(names, _MAX_EVENTS)]
@@ -123,12 +120,12 @@ def profile_events(
     whole_queries = exact or _is_clustered(parts, query)
     time = None
     if timestamp is not None and len(events):
-        times = _times(_one(events[timestamp]), timestamp, unit)
+        times = clock.read(_one(events[timestamp]))
         known = times.is_valid().to_numpy(zero_copy_only=False)
         share = 1.0 if whole_queries else len(events) / table.rows
         if known.any():
             some = times.drop_null().to_numpy()
-            time = _profile_time(query_codes[known], item_ranks[known], some, share)
+            time = _profile_time(query_codes[known], item_ranks[known], some, share, clock)
     return EventsProfile(
         rows=table.rows,
         read=len(events),
@@ -139,17 +136,6 @@ def profile_events(
         p90=float(np.percentile(counts, 90)),
         time=time,
     )
-
-
-def _times(column: pa.Array, name: str, unit: Unit) -> pa.Array:
-    try:
-        return to_microseconds(column, unit)
-    except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"events: column {name!r} holds a value that is no time ({reason}); expected whole "
-            "numbers, Arrow timestamps, dates or ISO-8601 text; correct it, or rename the column."
-        ) from error
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -179,21 +165,23 @@ def _is_clustered(parts: list[pa.Table], query: str) -> bool:
     return repeats > 0.01 * rows and breaks < 0.05 * repeats
 
 
-def _profile_time(queries: Ints, items: Ints, times: Ints, share: float) -> TimeProfile:
+def _profile_time(
+    queries: Ints, items: Ints, times: Ints, share: float, clock: Clock
+) -> TimeProfile:
     order = np.lexsort((items, times, queries))
     queries, items, times = queries[order], items[order], times[order]
     starts = np.concatenate([[True], queries[1:] != queries[:-1]])
     within = ~starts[1:]
     steps = (times[1:] - times[:-1])[within]
     ties = float((steps == 0).mean()) if len(steps) else 0.0
-    clock = _clock(times)
+    span = (moment_of(int(times.min())), moment_of(int(times.max())))
     return TimeProfile(
         same_start=_share_of_mode(times[starts]) if starts.sum() >= _MIN_QUERIES else 0.0,
         same_step=_share_of_mode(steps[steps > 0]) * (1 - ties),
         ties=ties,
         by_item=_share_by_item(queries, items, times),
-        clock=clock,
-        cut=_cut(queries, times, share) if clock is not None else None,
+        clock=span if clock.is_real else None,
+        cut=_cut(queries, times, share) if clock.is_real else None,
         order=profile_order(queries, items, times) if share == 1 else None,
     )
 
@@ -212,26 +200,6 @@ def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
     broken = np.bincount(queries[1:][backward], minlength=len(steps)) > 0
     long = steps >= 2
     return float((~broken[long]).mean()) if long.sum() >= _MIN_QUERIES else 0.0
-
-
-def is_clock(times: Ints) -> bool:
-    """Checks whether times are dates of our age, except for a few broken ones such as 0."""
-    low, high = _clock_range()
-    first, last = np.percentile(times, [1, 99])
-    return bool(low <= first and last <= high)
-
-
-def _clock_range() -> tuple[float, float]:
-    first, last = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1e6 for year in _CLOCK_YEARS)
-    return first, last
-
-
-def _clock(times: Ints) -> tuple[datetime, datetime] | None:
-    if not is_clock(times):
-        return None
-    low, high = _clock_range()
-    inside = times[(times >= low) & (times <= high)]
-    return moment_of(int(inside.min())), moment_of(int(inside.max()))
 
 
 def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:

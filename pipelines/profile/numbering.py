@@ -4,6 +4,7 @@ They tell rows apart and say nothing about what a row describes.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
+from pipelines.logs.recognition import guess_numbers
 from pipelines.logs.sampling import ParquetTable
-from pipelines.profile.events import is_clock
 
 # Greatest number of rows read.
 _MAX_ROWS = 200_000
@@ -38,7 +39,7 @@ class Numbering:
         counts: Whether, in every part of the file, each number is larger than the one before it
             and at least half of the numbers in between are used; not for what may be years.
         permutes: Whether the numbers are 0 to n - 1 or 1 to n in any order.
-        times: Whether the numbers can be times since 1970, in any unit.
+        times: Whether the numbers can be times.
         long: Whether nearly all numbers have eleven digits or more.
     """
 
@@ -92,7 +93,7 @@ def numbering(parts: list[Ints], rows: int) -> Numbering | None:
         rises=distinct > 1 and all(bool((np.diff(part) >= 0).all()) for part in parts),
         counts=enough and not may_be_years and all(_counts(part) for part in parts),
         permutes=enough and is_whole and low in (0, 1) and high - low + 1 == distinct,
-        times=_are_times(numbers),
+        times=guess_numbers(pa.array(numbers), datetime.now(UTC)).is_real,
         long=float((abs(numbers.astype(np.float64)) >= _LONG).mean()) >= _LONG_FROM,
     )
 
@@ -120,13 +121,3 @@ def _whole_numbers(array: pa.Array) -> Ints | None:
 
 def _has_fractions(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _are_times(numbers: Ints) -> bool:
-    floats = numbers.astype(np.float64)
-    # Times of our age fit, whatever the unit; other numbers may be too large for int64.
-    largest = np.iinfo(np.int64).max
-    return any(
-        is_clock(np.clip(floats * microseconds, 0, largest / 2).astype(np.int64))
-        for microseconds in (1e6, 1e3, 1.0, 1e-3)
-    )

@@ -12,7 +12,8 @@ import re
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.numbering import profile_numbering
 from recsys.autoconfig import rules
-from recsys.autoconfig.features import CODE_WORD, words_of
+from recsys.autoconfig.features import CODE_WORD
+from recsys.autoconfig.names import words_of
 
 # Names of an index that nobody but a library gives.
 _INDEX_NAME = re.compile(r"__index_level_\d+__|__null_dask_index__")

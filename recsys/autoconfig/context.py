@@ -13,7 +13,8 @@ from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile
 from recsys.autoconfig import rules
-from recsys.autoconfig.features import choose, words_of
+from recsys.autoconfig.features import choose
+from recsys.autoconfig.names import words_of
 from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 
@@ -49,7 +50,7 @@ def propose_context(
         # No later event has a directory's date.
         if name in roles.columns or name in bookkeeping or name in events.partition:
             continue
-        if _any_word(name, _OUTCOME):
+        if name in roles.times or _any_word(name, _OUTCOME):
             continue
         choice = choose(profile_column(events, name))
         if choice.feature is None or isinstance(choice.feature, IdFeature):

@@ -6,6 +6,7 @@ from typing import Any
 
 from feature_store.core.settings import Settings
 from feature_store.kinds import AnyFeature
+from pipelines.logs.clock import UNIT_NAMES
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
@@ -20,8 +21,6 @@ from recsys.config.model import ModelConfig
 from recsys.config.ssl import CorrelatedMasking
 from recsys.config.training import TrainingConfig
 from recsys.config.yaml_writer import Entry, Note, Proposal, Row, Section, Setting, scalar
-
-_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,10 @@ def _timestamp(found: Findings) -> list[Entry]:
         if name is not None:
             why = f"the column {scalar(name)} means nothing, see split"
         return [Setting("timestamp", None, why)]
-    kind = str(found.events.schema.field(used).type)
-    if not kind.startswith(("int", "uint", "float", "double")):
-        return [Setting("timestamp", used, guess or kind)]
-    unit = found.roles.unit
-    why = f"{_UNITS[unit]} since 1970" if _has_clock(found) else "unknown: these are not dates"
+    unit = found.roles.clock.unit
+    if unit is None:
+        return [Setting("timestamp", used, guess or str(found.events.schema.field(used).type))]
+    why = UNIT_NAMES[unit] if _has_clock(found) else "unknown: these are not dates"
     return [Setting("timestamp", used, guess), Setting("timestamp_unit", unit, why)]
 
 

@@ -18,6 +18,7 @@ from feature_store.kinds import (
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import ColumnProfile, NumberSummary, TokenCounts, profile_column
 from recsys.autoconfig import rules
+from recsys.autoconfig.names import words_of
 
 # Last words in names of columns that hold text, even where it repeats.
 _TITLES = (["title"], ["headline"], ["description"], ["summary"])
@@ -213,11 +214,6 @@ def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 def _is_named_like_code(name: str) -> bool:
     return any(CODE_WORD.fullmatch(word) for word in words_of(name))
-
-
-def words_of(name: str) -> list[str]:
-    """Splits a name into words: `movieTitle` and `movie_title` are movie and title."""
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
 
 
 def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:

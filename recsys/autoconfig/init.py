@@ -20,10 +20,12 @@ from recsys.autoconfig.bookkeeping import bookkeeping
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
-from recsys.autoconfig.roles import Roles, find_roles, normalised
+from recsys.autoconfig.names import normalised
+from recsys.autoconfig.roles import Roles, find_roles
 from recsys.autoconfig.sentences import sentences
 from recsys.autoconfig.sharing import queries_are_items, sharing
 from recsys.autoconfig.split import SplitChoice, WantedSplit, choose_split
+from recsys.autoconfig.times import WantedTime
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
 from recsys.config.yaml_writer import render
@@ -54,6 +56,8 @@ def init_config(
     output: Path,
     *,
     split: WantedSplit | None = None,
+    timestamp: str | None = None,
+    timestamp_unit: str | None = None,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Config:
@@ -65,6 +69,8 @@ def init_config(
         queries: Parquet of queries and their features, if there is any.
         output: YAML file to write; paths in it are relative to its directory.
         split: Split in place of the one that the evidence suggests.
+        timestamp: Column of times in place of the one that is found.
+        timestamp_unit: Meaning of its values in place of the one that is recognised.
         overwrite: Whether an existing file is replaced.
         console: Console for what is not read or was guessed; None: nothing is printed.
 
@@ -81,7 +87,8 @@ def init_config(
         raise UserError(
             f"{output} exists; give another name, or allow it to be overwritten (--overwrite)."
         )
-    found = find_out(events, items, queries, output.parent, split)
+    time = WantedTime.of(timestamp, timestamp_unit)
+    found = find_out(events, items, queries, output.parent, split, time)
     text = render(document(found))
     parse_config(yaml.safe_load(text), source=str(output))
     write_text(output, text)
@@ -97,6 +104,7 @@ def find_out(
     queries: str | None,
     directory: Path,
     wanted_split: WantedSplit | None = None,
+    wanted_time: WantedTime | None = None,
 ) -> Findings:
     """Profiles the log and chooses all that the configuration holds.
 
@@ -106,6 +114,7 @@ def find_out(
         queries: Parquet of queries, if there is any.
         directory: Directory that the configuration will be in.
         wanted_split: Split in place of the one that the evidence suggests.
+        wanted_time: Column and unit of the times in place of those that are found.
     """
     paths = {"events": events, "items": items, "queries": queries}
     events_table = open_table(events, "events")
@@ -116,9 +125,10 @@ def find_out(
         for table in (events_table, items_table, queries_table)
         if table is not None
     }
-    roles = find_roles(events_table, items_table, queries_table, aside["events"])
+    wanted = wanted_time or WantedTime()
+    roles = find_roles(events_table, items_table, queries_table, aside["events"], wanted)
     aside = {what: _without(columns, roles) for what, columns in aside.items()}
-    profile = profile_events(events_table, roles.query, roles.item, roles.timestamp, roles.unit)
+    profile = profile_events(events_table, roles.query, roles.item, roles.timestamp, roles.clock)
     if not profile.read:
         raise UserError(
             f"events: no row has both {roles.query!r} and {roles.item!r}; expected ids in both."

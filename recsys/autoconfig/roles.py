@@ -1,20 +1,19 @@
 """Roles of the log's columns: by their names, and where names fail by their contents."""
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
+from pipelines.logs.clock import Clock
 from pipelines.logs.sampling import ParquetTable
-from pipelines.logs.timestamps import Unit, timestamp_unit, to_microseconds
-from pipelines.profile.events import is_clock
 from recsys.autoconfig.bookkeeping import is_index_name
+from recsys.autoconfig.names import named
+from recsys.autoconfig.times import WantedTime, choose_time, time_candidates
 
 Side = Literal["query", "item"]
 
@@ -26,18 +25,13 @@ _ID_NAMES: dict[Side, str] = {
     "artistid videoid bookid isbn newsid contentid documentid docid adid businessid listingid "
     "offerid gameid recipeid venueid poiid appid postid movie article",
 }
-_TIME_NAMES = (
-    "timestamp ts time datetime date eventtime eventtimestamp unixreviewtime unixtime createdat "
-    "occurredat timestampms reviewtime visittime clicktime eventdate day dt ds"
-)
 _RATING_NAMES = "rating ratings stars star score overall reviewscore"
 _WEIGHT_NAMES = "weight sampleweight exampleweight"
 _SPLIT_NAMES = "split subset fold"
 _SPLIT_PARTS = {"train", "validation", "test"}
 
-# Events whose ids are looked up in the items or queries, and rows that show what a column holds.
+# Events whose ids are looked up in the items or queries.
 _LOOKED_UP = 200_000
-_GLANCE = 20_000
 # An id column of items or queries has no repeats and holds most ids of the events.
 _UNIQUE_FROM, _CONTAINED_FROM = 0.95, 0.5
 
@@ -50,7 +44,9 @@ class Roles:
         query: Column of query ids.
         item: Column of item ids.
         timestamp: Column of timestamps.
-        unit: Unit of integer timestamps.
+        clock: Reading of the timestamps.
+        times: Columns that hold times, or have the name of one.
+        notes: Sentences on the times for the terminal.
         rating: Column of ratings.
         weight: Column of weights.
         split: Column that says which split an event belongs to.
@@ -60,7 +56,9 @@ class Roles:
     query: str
     item: str
     timestamp: str | None = None
-    unit: Unit = "s"
+    clock: Clock = field(default_factory=lambda: Clock(None, False))
+    times: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rating: str | None = None
     weight: str | None = None
     split: str | None = None
@@ -78,6 +76,7 @@ def find_roles(
     items: ParquetTable | None,
     queries: ParquetTable | None,
     bookkeeping: Collection[str] = (),
+    wanted: WantedTime | None = None,
 ) -> Roles:
     """Finds the columns of a log.
 
@@ -86,6 +85,7 @@ def find_roles(
         items: Items, if there is a table.
         queries: Queries, if there is a table.
         bookkeeping: Columns of the events that are ids only if their name says so.
+        wanted: Column and unit of the times in place of those that are found.
 
     Raises:
         UserError: There is no plausible id, or the tables call it differently.
@@ -95,11 +95,12 @@ def find_roles(
     taken = {item} if item is not None else set()
     query = _find_id("query", events, queries, taken, bookkeeping, guesses)
     free = [name for name in events.schema.names if name not in (item, query)]
-    timestamp, unit = _find_timestamp(events, free, guesses)
+    candidates = time_candidates(events, free, wanted or WantedTime())
+    times = tuple(candidate.name for candidate in candidates)
     rating = _find_number(events, free, _RATING_NAMES)
     weight = _find_number(events, free, _WEIGHT_NAMES)
     split = _find_split(events, free)
-    known = (timestamp, rating, weight, split, *bookkeeping)
+    known = (*times, rating, weight, split, *bookkeeping)
     free = [name for name in free if name not in known]
     if item is None and query is not None:
         item = _only_one_left("item", events, free, guesses)
@@ -107,28 +108,21 @@ def find_roles(
         query = _only_one_left("query", events, free, guesses)
     if item is None or query is None:
         raise _no_id("query" if item is not None else "item", events)
-    return Roles(query, item, timestamp, unit, rating, weight, split, guesses)
-
-
-def normalised(name: str) -> str:
-    """Removes case and punctuation from a name: `User_ID` and `userId` are the same."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _named(columns: Iterable[str], names: str) -> list[str]:
-    """Returns the columns that have one of the names, the most preferred first.
-
-    A column inside others, such as `payload.user.id`, also has the names `user.id` and `id`.
-    """
-    order = names.split()
-    preference: dict[str, tuple[int, int]] = {}
-    for name in columns:
-        parts = name.split(".")
-        known = [normalised(".".join(parts[depth:])) for depth in range(len(parts))]
-        matches = [(depth, order.index(k)) for depth, k in enumerate(known) if k in order]
-        if matches:
-            preference[name] = matches[0]
-    return sorted(preference, key=lambda name: preference[name])
+    time = choose_time(events, candidates, query, item, bookkeeping)
+    if time.why:
+        guesses["timestamp"] = time.why
+    return Roles(
+        query,
+        item,
+        timestamp=time.column,
+        clock=time.clock,
+        times=times,
+        notes=time.notes,
+        rating=rating,
+        weight=weight,
+        split=split,
+        guesses=guesses,
+    )
 
 
 def _can_be_id(table: ParquetTable, name: str) -> bool:
@@ -146,7 +140,7 @@ def _find_id(
 ) -> str | None:
     """Finds the id of one side; None where only the columns left over can tell."""
     possible = [n for n in events.schema.names if n not in taken and _can_be_id(events, n)]
-    by_name = _named(possible, _ID_NAMES[side])
+    by_name = named(possible, _ID_NAMES[side])
     if not by_name:
         _refuse_other_types(side, events)
     if table is None:
@@ -171,7 +165,7 @@ def _find_id(
 
 
 def _refuse_other_types(side: Side, events: ParquetTable) -> None:
-    for name in _named(events.schema.names, _ID_NAMES[side]):
+    for name in named(events.schema.names, _ID_NAMES[side]):
         if not _can_be_id(events, name):
             raise UserError(
                 f"events: the {side} id {name!r} is {events.schema.field(name).type}; "
@@ -252,62 +246,8 @@ def _only_one_left(
     return left[0]
 
 
-def _glance(events: ParquetTable, name: str) -> pa.Array:
-    return events.read(name, _GLANCE)[0].drop_null()
-
-
-def _find_timestamp(
-    events: ParquetTable, free: list[str], guesses: dict[str, str]
-) -> tuple[str | None, Unit]:
-    # The date of a directory is coarser than any time inside its files.
-    inside = [name for name in free if name not in events.partition]
-    for names in (inside, [name for name in free if name in events.partition]):
-        timestamp = _timestamp_among(events, names, guesses)
-        if timestamp is not None:
-            return timestamp
-    return None, "s"
-
-
-def _timestamp_among(
-    events: ParquetTable, names: list[str], guesses: dict[str, str]
-) -> tuple[str, Unit] | None:
-    for name in _named(names, _TIME_NAMES):
-        times = _microseconds(events, name)
-        if times is not None:
-            return name, times[1]
-        guesses["timestamp"] = (
-            f"column {name!r} ({events.schema.field(name).type}) holds no times: expected whole "
-            "numbers, Arrow timestamps, dates or ISO-8601 text"
-        )
-    dated: list[tuple[str, Unit]] = []
-    for name in names:
-        times = _microseconds(events, name)
-        # Long numbers in finer units are ids more often than times.
-        if times is not None and times[1] in ("s", "ms") and is_clock(times[0]):
-            dated.append((name, times[1]))
-    if len(dated) != 1:
-        return None
-    guesses["timestamp"] = "not a known name, but the only column that holds dates"
-    return dated[0]
-
-
-def _microseconds(events: ParquetTable, name: str) -> tuple[np.ndarray, Unit] | None:
-    """Reads some times of a column and their unit; None where it holds no times."""
-    kind = events.schema.field(name).type
-    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return None
-    column = _glance(events, name)
-    try:
-        is_number = not (pa.types.is_temporal(kind) or pa.types.is_string(kind))
-        unit = timestamp_unit(column) if is_number else "s"
-        times = to_microseconds(column, unit).drop_null().to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
-    return (times, unit) if len(times) else None
-
-
 def _find_number(events: ParquetTable, free: list[str], names: str) -> str | None:
-    for name in _named(free, names):
+    for name in named(free, names):
         kind = events.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return name
@@ -316,7 +256,7 @@ def _find_number(events: ParquetTable, free: list[str], names: str) -> str | Non
 
 def _find_split(events: ParquetTable, free: list[str]) -> str | None:
     """Finds the column that says which split an event belongs to; it must hold all three."""
-    for name in _named(free, _SPLIT_NAMES):
+    for name in named(free, _SPLIT_NAMES):
         if pa.types.is_string(events.schema.field(name).type):
             values = set(pc.unique(events.read(name)[0].drop_null()).to_pylist())
             if values == _SPLIT_PARTS:

@@ -10,12 +10,19 @@ def sentences(found: Findings) -> list[str]:
     """Returns one sentence for each finding that the reader should not miss."""
     tables = [table for table in (found.events, found.items, found.queries) if table is not None]
     notes = [note for table in tables for note in table.notes]
-    return [*notes, *_bookkeeping(found), *_sharing(found)]
+    return [*notes, *_times(found), *_bookkeeping(found), *_sharing(found)]
 
 
 def listed(words: Sequence[str]) -> str:
     """Joins words: `events, items and queries`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _times(found: Findings) -> list[str]:
+    name, split = found.roles.timestamp, found.split
+    if name is None or split.timestamp is not None:
+        return list(found.roles.notes)
+    return [*found.roles.notes, f"{name!r} is not used: {' '.join(split.why)}"]
 
 
 def _bookkeeping(found: Findings) -> list[str]:

@@ -53,7 +53,7 @@ def choose_split(
     """
     timestamp = roles.timestamp
     split: Split = RandomHash()
-    meaningless = "The log has no time." if events.time is None else _why_meaningless(events.time)
+    meaningless = _why_timeless(roles) if events.time is None else _why_meaningless(events.time)
     if events.time is None or meaningless is not None:
         timestamp, why = None, [meaningless or "", _RANDOM]
     else:
@@ -63,7 +63,7 @@ def choose_split(
         why = [f"The events say in {roles.split!r} which part they belong to."]
     if wanted is not None:
         timestamp = roles.timestamp if wanted == "leave_last_out" else timestamp
-        split, why = _wanted_split(wanted, timestamp)
+        split, why = _wanted_split(wanted, timestamp, roles)
     is_past = timestamp is not None and split.kind != "random_hash"
     length, why_history = _history_length(events)
     return SplitChoice(
@@ -78,16 +78,23 @@ def choose_split(
     )
 
 
-def _wanted_split(wanted: WantedSplit, timestamp: str | None) -> tuple[Split, list[str]]:
+def _wanted_split(
+    wanted: WantedSplit, timestamp: str | None, roles: Roles
+) -> tuple[Split, list[str]]:
     asked = f"As given by --split {wanted}."
     if wanted == "random_hash":
         return RandomHash(), [asked]
     if timestamp is None:
         raise UserError(
-            "--split leave_last_out: the log has no time, so no event is the last; use "
-            "--split random_hash."
+            f"--split leave_last_out: no event is the last. {_why_timeless(roles)} Give the column "
+            "of times with --timestamp, or use --split random_hash."
         )
     return LeaveLastOut(), [asked]
+
+
+def _why_timeless(roles: Roles) -> str:
+    why = roles.guesses.get("timestamp") if roles.timestamp is None else "the times are null"
+    return f"No time of the events is read: {why}." if why else "The log has no time."
 
 
 def _why_meaningless(time: TimeProfile) -> str | None:

@@ -272,7 +272,7 @@ def test_no_item_has_an_id(tmp_path: Path, log: dict[str, str]) -> None:
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_timestamps_of_every_type_are_the_same_moment(unit: str) -> None:
     from feature_store.core.times import microseconds
-    from pipelines.logs.timestamps import parse_microseconds
+    from pipelines.logs.timestamps import read_times
 
     moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
     expected = microseconds(moment)
@@ -286,8 +286,8 @@ def test_timestamps_of_every_type_are_the_same_moment(unit: str) -> None:
         pa.array(["2020-02-03T04:05:06", "?"]),
         pa.array(["2020-02-03T05:05:06+01:00", "2020-13-01"]),
     ):
-        assert parse_microseconds(column, unit).to_pylist() == [expected, None]  # type: ignore
+        assert read_times(column, unit).to_pylist() == [expected, None]  # type: ignore
     huge = pa.array([whole, np.iinfo(np.int64).max, np.iinfo(np.int64).min])
     if unit == "s":
-        assert parse_microseconds(huge, unit).to_pylist() == [expected, None, None]
+        assert read_times(huge, unit).to_pylist() == [expected, None, None]
     assert FEATURES.item

@@ -10,6 +10,7 @@ import pytest
 
 from feature_store.core.errors import UserError
 from pipelines.logs import sampling
+from pipelines.logs.clock import Clock
 from pipelines.logs.files import common_schema, read_footers
 from pipelines.logs.sampling import open_table
 from pipelines.profile import events as events_module
@@ -114,7 +115,7 @@ def test_a_sample_of_events_says_what_it_knows(
     log = {"q": query[rows], "i": rng.integers(0, 99, len(query)), "t": time[rows]}
     path = write(tmp_path / "events.parquet", log, rows=1000)
     monkeypatch.setattr(events_module, "_MAX_EVENTS", 8000)
-    profile = profile_events(open_table(path, "events"), "q", "i", "t", "s")
+    profile = profile_events(open_table(path, "events"), "q", "i", "t", Clock("s", True))
     assert (profile.rows, profile.read) == (40_000, 8000)
     assert profile.whole_queries == (order == "by query")
     assert profile.time is not None
