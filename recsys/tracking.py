@@ -2,11 +2,10 @@
 
 import os
 import re
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 from feature_store.core.errors import UserError
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
+from recsys.sqlite_store import is_blank, make_ready
 
 # Limits of MLflow on one request.
 _PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
+_SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<path>[^?]+)(?:\?.*)?", re.S)
 
 
 class Run:
@@ -93,18 +94,13 @@ def store_uri(given: str | None) -> str:
 
 
 def is_missing(uri: str) -> bool:
-    """Returns whether a store is a SQLite file that MLflow would have to create, or to fill."""
+    """Returns whether a store is a SQLite file that MLflow would have to create, or to fill.
+
+    Raises:
+        UserError: It is a file that is no database, or another program is using it.
+    """
     path = _sqlite_path(uri)
-    if path is None:
-        return False
-    if not path.is_file():
-        return True
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            query = "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
-            return database.execute(query).fetchone() is None
-    except sqlite3.DatabaseError:
-        return True
+    return path is not None and is_blank(path)
 
 
 @contextmanager
@@ -142,6 +138,7 @@ def mlflow_client(uri: str) -> Any:
     """Opens the store of runs and of registered models, which takes far longer than a query.
 
     Raises:
+        UserError: It is a SQLite file that is not, and cannot become, a store of this MLflow.
         MlflowException: The store cannot be opened.
     """
     from mlflow import MlflowClient
@@ -150,6 +147,7 @@ def mlflow_client(uri: str) -> Any:
     path = _sqlite_path(uri)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        make_ready(path)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -202,7 +200,9 @@ def _valid_name(name: str) -> str:
 
 
 def _sqlite_path(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """Returns the file of a SQLite store; None for other stores, and for one in memory."""
+    match = _SQLITE_FILE.fullmatch(uri)
+    return Path(match["path"]) if match else None
 
 
 def _experiment(client: Any, config: Config) -> str:

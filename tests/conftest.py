@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,24 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Returns one tracking store for all tests that train, because creating one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a new tracking store, to be copied: MLflow takes seconds to make one."""
+    import mlflow  # Sets the level of its logger, so it comes first.
+
+    from pipelines.process import quiet_engines
+    from recsys.sqlite_store import make_ready
+
+    assert mlflow
+    quiet_engines()
+    path: Path = tmp_path_factory.mktemp("mlflow") / "new.db"
+    make_ready(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(new_store: Path) -> str:
+    """Returns one tracking store for all tests that train."""
+    return f"sqlite:///{shutil.copy(new_store, new_store.with_name('mlflow.db'))}"
 
 
 @pytest.fixture(scope="session")

@@ -31,18 +31,22 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def dies_before(change: int, function: Callable[..., object], *arguments: Any) -> bool:
+def dies_before(
+    change: int, function: Callable[..., object], *arguments: Any, is_light: bool = False
+) -> bool:
     """Calls a function in a process that ends before a change of names, without any cleaning up.
 
     Args:
         change: Number of changes, from 0, that the process makes before it dies.
         function: Picklable function.
         arguments: Picklable arguments.
+        is_light: Whether the function uses no engine, so that this process itself can be forked.
 
     Returns:
         Whether the process died; it does not where the function makes fewer changes.
     """
-    process = _CONTEXT.Process(target=_run, args=(change, function, arguments))
+    context = multiprocessing.get_context("fork") if is_light else _CONTEXT
+    process = context.Process(target=_run, args=(change, function, arguments))
     process.start()
     process.join(_SECONDS)
     code = process.exitcode

@@ -36,7 +36,7 @@ FLOORS = {
     ),
     "recsys": (
         "config console",
-        "losses evaluation autoconfig",
+        "losses evaluation autoconfig sqlite_store",
         "tracking",
         "ssl",
         "data",

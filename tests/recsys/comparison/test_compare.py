@@ -158,3 +158,14 @@ def test_what_is_no_evaluated_run_is_refused(runs, tmp_path):
         compare(runs["plain"], str(tmp_path))
     with pytest.raises(UserError, match="it has: recall@10, "):
         compare(runs["plain"], runs["good"], metric="recall@7")
+
+
+def test_a_mistyped_run_makes_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable in (None, "sqlite:///absent.db"):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        if variable is not None:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        with pytest.raises(UserError, match="'mistyped' is neither a directory nor an evaluated"):
+            compare("mistyped", "mistyped")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,188 @@
+"""Locks of outputs: one process at a time writes each of them.
+
+A lock is the kernel's (flock) on a hidden file beside the output, `.NAME.lock`, which says who
+holds it. It ends with the process, however that ends: a file that a killed one left locks nothing.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from feature_store.core.errors import UserError
+
+# Answers of file systems that have no locks, such as some network mounts.
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Most bytes of a lock's file that are read.
+_NOTE_BYTES = 1000
+
+Say = Callable[[str], None]
+_waiting: ContextVar[Say | None] = ContextVar("waiting", default=None)
+
+
+@dataclass
+class _Held:
+    """A lock of this process: its descriptor, its thread, and how many blocks are inside it."""
+
+    descriptor: int
+    thread: int
+    depth: int = 1
+
+
+_held: dict[Path, _Held] = {}
+
+
+@contextmanager
+def waiting(say: Say = lambda text: None) -> Iterator[None]:
+    """Makes `locked` wait, in the block, for other processes where it would refuse.
+
+    Args:
+        say: Function called with a line that tells who is waited for.
+    """
+    token = _waiting.set(say)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Keeps others from writing a file or directory while the block runs.
+
+    Blocks of one thread may lie within each other. Other threads, and processes that this one
+    forks, do not have its lock. On a file system without locks there is a warning, and no lock.
+
+    Args:
+        output: File or directory that is written; it need not exist.
+
+    Raises:
+        UserError: Another process holds the lock, and `waiting` is not in force.
+    """
+    path = output.parent.resolve() / f".{output.name}.lock"
+    held = _held.get(path)
+    if held is not None and held.thread == threading.get_ident():
+        held.depth += 1
+        try:
+            yield
+        finally:
+            held.depth -= 1
+        return
+    _close_in_children()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _acquired(path, output)
+    if descriptor is None:
+        yield
+        return
+    _held[path] = _Held(descriptor, threading.get_ident())
+    try:
+        with suppress(OSError):  # On a full disk nobody learns who holds it; the lock is as good.
+            _sign(descriptor)
+        yield
+    finally:
+        del _held[path]
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquired(path: Path, output: Path) -> int | None:
+    """Returns a descriptor that holds the lock; None where the file system has no locks."""
+    while True:
+        # Not inherited by programs that this process starts (PEP 446).
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _take(descriptor, output)
+            # Its last holder may have removed the file between the two calls.
+            if _is_file_of(path, descriptor):
+                return descriptor
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, OSError) and error.errno in _UNSUPPORTED:
+                _warn(output, error)
+                return None
+            raise
+        os.close(descriptor)
+
+
+def _take(descriptor: int, output: Path) -> None:
+    """Takes the lock of a descriptor; waits for it or refuses while others have it."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    holder = _holder(descriptor)
+    say = _waiting.get()
+    if say is None:
+        raise UserError(
+            f"{output} is being written by {holder}; wait for it, give --wait, or choose another "
+            "output."
+        )
+    say(f"waiting for {output}, which is being written by {holder}")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is_file_of(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    """Writes into the lock's file who holds it."""
+    note = {
+        "command": _invocation(),
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(note).encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """Describes who holds a lock, by what is in its file."""
+    try:
+        note = json.loads(os.pread(descriptor, _NOTE_BYTES, 0))
+        return "`{command}` (process {process} on {host}, since {since})".format_map(note)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"  # It is about to sign, or could not.
+
+
+def _invocation() -> str:
+    """Returns program and command, but no options, for these may hold secrets."""
+    program = Path(sys.argv[0]).name or "python"
+    if program == "cli.py":  # python -m recsys.cli
+        program = "recsys"
+    return " ".join([program, *sys.argv[1:2]]) if program == "recsys" else program
+
+
+def _warn(output: Path, error: OSError) -> None:
+    print(
+        f"warning: the file system of {output} has no locks ({error.strerror}): nothing keeps "
+        "another command from writing it; run one at a time",
+        file=sys.stderr,
+    )
+
+
+@cache
+def _close_in_children() -> None:
+    """Has forked children close the descriptors that they inherit, or they would keep the locks."""
+
+    def close() -> None:
+        for held in _held.values():
+            with suppress(OSError):
+                os.close(held.descriptor)
+        _held.clear()
+
+    os.register_at_fork(after_in_child=close)
