@@ -6,9 +6,10 @@ import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 
+# Answers whether a directory, which is not empty, is one that the asking command writes.
+IsOwn = Callable[[Path], bool]
+
 _TEMPORARY = ".tmp"
+_TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _OLD = ".old"
 # Arguments of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -45,7 +50,8 @@ def temporary_sibling(path: Path) -> Path:
 def remove_temporary_files(directory: Path) -> None:
     """Removes the files that killed writers left anywhere below; no writer may be running."""
     for file in directory.rglob(f".*{_TEMPORARY}"):
-        file.unlink(missing_ok=True)
+        if _TEMPORARY_NAME.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -128,18 +134,80 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         yield
 
 
+def never(directory: Path) -> bool:
+    """Returns False: of an `IsOwn` for commands that replace no directory, not even their own."""
+    return False
+
+
+def marked_by(*names: str) -> IsOwn:
+    """Returns an `IsOwn` of directories that hold a file or folder of any of these names."""
+    return lambda directory: any((directory / name).exists() for name in names)
+
+
+def require_replaceable(directory: Path, is_own: IsOwn, inputs: Iterable[Path] = ()) -> None:
+    """Refuses to write a directory in which something would be lost.
+
+    Args:
+        directory: Directory that a command is about to write, in place of what is there.
+        is_own: Whether what is there was written by that command.
+        inputs: Files and directories that the command reads.
+
+    Raises:
+        UserError: The directory is neither absent nor empty nor the command's own; it is the
+            working directory, or holds it; it is within an input, or holds one.
+    """
+    real = _real_path(directory)
+    for parent in real.parents:
+        if parent.exists() and not parent.is_dir():
+            raise UserError(f"cannot write to {directory}: {parent} is a file; choose another.")
+    for each in inputs:
+        read = _real_path(each)
+        if read in real.parents:
+            raise UserError(f"{directory} is within {each}, which is read; choose another.")
+        if real in read.parents:
+            raise UserError(f"{directory} holds {each}, which is read; choose another.")
+    if not real.exists():
+        return
+    if not real.is_dir():
+        raise UserError(f"{directory} is a file, expected a directory; choose another.")
+    entries = (entry.name for entry in real.iterdir())
+    first = next((name for name in entries if not _TEMPORARY_NAME.fullmatch(name)), None)
+    if first is not None and not is_own(real):
+        raise UserError(
+            f"{directory} holds something else, such as {first}; choose another directory, or move "
+            "that away."
+        )
+    with suppress(FileNotFoundError):  # The working directory may have been removed.
+        if Path.cwd().is_relative_to(real):
+            raise UserError(
+                f"{directory} is the working directory or holds it, and would be replaced; change "
+                "to another directory first."
+            )
+
+
 @contextmanager
-def directory_written_atomically(path: Path) -> Iterator[Path]:
+def directory_written_atomically(path: Path, is_own: IsOwn) -> Iterator[Path]:
     """Yields a temporary directory that replaces `path` when the block ends without an error.
 
     An existing `path` is exchanged for the new one in one system call where the file system has
     one, else by two renames; `recover_directory` undoes the first where a process was killed
-    between them. Temporary directories of killed processes are removed.
+    between them. Temporary directories of killed processes are removed. Where `path` is a link, the
+    directory that it names is replaced.
+
+    Args:
+        path: Directory to write.
+        is_own: Whether an existing directory may be replaced; see `require_replaceable`.
+
+    Raises:
+        UserError: It may not.
     """
+    require_replaceable(path, is_own)
+    path = _real_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_directory(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if _TEMPORARY_NAME.fullmatch(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     shutil.rmtree(_aside(path), ignore_errors=True)
     temporary = temporary_sibling(path)
     temporary.mkdir()
@@ -153,6 +221,10 @@ def directory_written_atomically(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _real_path(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def recover_directory(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import recover_directory, write_text
+from feature_store.core.files import IsOwn, recover_directory, write_text
 
 MANIFEST = "manifest.json"
 
@@ -43,12 +43,22 @@ def _reason(error: ValidationError | UnicodeDecodeError) -> str | None:
     return reasons[0].removeprefix("Value error, ") if reasons else None
 
 
-def require_replaceable(directory: Path, model: type[BaseModel]) -> None:
-    """Raises `UserError` unless a directory is absent, empty, or has a manifest of the model."""
-    if not directory.exists() or read_manifest(directory, model) is not None:
-        return
-    if not directory.is_dir() or any(directory.iterdir()):
-        raise UserError(f"{directory} holds something else; delete it or choose another -o.")
+def written_as(model: type[BaseModel], name: str = MANIFEST) -> IsOwn:
+    """Returns an `IsOwn` of directories with a file of the model, whether or not it is valid.
+
+    So a damaged directory can be written again. A file of the same name with other keys, such as
+    another program's manifest.json, is no such file.
+    """
+    required = {key for key, field in model.model_fields.items() if field.is_required()}
+
+    def is_own(directory: Path) -> bool:
+        try:
+            document = json.loads((directory / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(document, dict) and required <= document.keys()
+
+    return is_own
 
 
 def write_manifest(directory: Path, manifest: BaseModel) -> None:

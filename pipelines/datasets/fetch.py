@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
+from feature_store.core.files import directory_written_atomically, never, require_replaceable
 from feature_store.core.manifests import sha256_of
 from pipelines.datasets.movielens import (
     PARTITIONS,
@@ -104,7 +104,7 @@ def fetch_movielens_100k(
     if all((output / file).is_file() for file in FILES):
         progress(f"movielens-100k is already there: {output}")
         return output
-    _check_free(output)
+    require_replaceable(output, never)
     start = time.monotonic()
     source, tables = _read_first(MOVIELENS_100K if sources is None else sources, progress)
     _write(output, tables, README.format(source=source.name))
@@ -114,18 +114,6 @@ def fetch_movielens_100k(
         f"({time.monotonic() - start:.1f} s)"
     )
     return output
-
-
-def _check_free(output: Path) -> None:
-    try:
-        in_use = output.exists() and (not output.is_dir() or any(output.iterdir()))
-    except OSError as error:
-        raise UserError(f"cannot read {output} ({error}); choose another -o.") from error
-    if in_use:
-        raise UserError(
-            f"{output} exists but is not a complete copy of movielens-100k; "
-            "delete it or choose another -o."
-        )
 
 
 def _read_first(sources: Sequence[Source], progress: Progress) -> tuple[Source, Tables]:
@@ -159,7 +147,7 @@ def _read(source: Source) -> Tables:
 
 def _write(output: Path, tables: Tables, readme: str) -> None:
     try:
-        with directory_written_atomically(output) as directory:
+        with directory_written_atomically(output, never) as directory:
             (directory / "events").mkdir()
             for partition, events in enumerate(partition_events(tables.events)):
                 pq.write_table(events, directory / FILES[partition], compression="zstd")

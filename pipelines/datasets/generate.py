@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
+from feature_store.core.files import directory_written_atomically, never
 from pipelines.datasets.generate_catalogue import (
     GROUP_EXPONENT,
     ITEM_EXPONENT,
@@ -91,9 +91,7 @@ def generate(
     log = Log(events=events, items=items, queries=queries, seed=seed)
     start = time.monotonic()
     try:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise UserError(f"{output} already exists; delete it or choose another -o.")
-        with directory_written_atomically(output) as directory:
+        with directory_written_atomically(output, never) as directory:
             _write_table(directory / "items.parquet", ITEMS, items, log, items_block)
             _write_table(directory / "queries.parquet", QUERIES, queries, log, queries_block)
             _write_events(directory / "events", log, by_date, progress)

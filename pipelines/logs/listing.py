@@ -18,7 +18,7 @@ from pipelines.logs.filesystems import (
     starts_with,
     urls_below,
 )
-from pipelines.logs.walk import is_ignored, matches, walk, without_repeats
+from pipelines.logs.walk import is_ignored, matches, matches_path, walk, without_repeats
 from pipelines.urls import is_url, shown
 
 _PARQUET = (".parquet", ".parq", ".pq")
@@ -79,6 +79,24 @@ def find_files(path: str) -> Listing:
             "give a Parquet file, a directory of them or a glob."
         )
     return Listing(tuple(files), tuple(_notes(path, base, others, repeats)))
+
+
+def would_read(path: str, file: str) -> bool:
+    """Checks whether `find_files` would list a local file, were it there.
+
+    Args:
+        path: File, directory, glob or URL.
+        file: Path of a Parquet file.
+    """
+    if is_url(path) and not path.startswith("file:"):
+        return False
+    base, pattern = _split(local_path(path) or path if is_url(path) else path)
+    name = os.path.relpath(os.path.realpath(file), os.path.realpath(base))
+    if name.split(os.sep)[0] == os.pardir:
+        return False
+    if any(map(is_ignored, name.split(os.sep))):
+        return False
+    return matches_path(name, pattern) if pattern else os.path.isdir(base)
 
 
 def _split(path: str) -> tuple[str, str]:

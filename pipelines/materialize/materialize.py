@@ -12,7 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from feature_store.core.files import locked, remove_temporary_files
+from feature_store.core.files import (
+    locked,
+    marked_by,
+    remove_temporary_files,
+    require_replaceable,
+)
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from feature_store.core.times import microseconds
@@ -39,6 +44,7 @@ from pipelines.prepared.reader import Prepared
 
 # Version of the content: raise it when the same prepared data gives another one.
 _VERSION = 1
+_LOCK = ".lock"
 
 
 class Materialization(Frozen):
@@ -101,12 +107,13 @@ def materialize(
     job = Job(
         prepared, forgotten or Forgotten(), directory, work, partial(_print, console), executor
     )
+    require_replaceable(directory, marked_by(_LOCK))
     store = open_online_store(settings, directory)
     try:
         refusal = (
             f"another process materializes into {directory}; wait for it, or choose another output."
         )
-        with locked(directory / ".lock", refusal):
+        with locked(directory / _LOCK, refusal):
             manifest = _materialize(job, settings, store)
             last_event = prepared.manifest.last_event or prepared.manifest.as_of
             cut = microseconds(datetime.fromisoformat(last_event))

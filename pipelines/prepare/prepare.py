@@ -33,6 +33,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
+from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, Sources, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
@@ -50,9 +51,10 @@ from pipelines.prepare.statistics import (
     write_quality_report,
 )
 from pipelines.prepare.workspace import Workspace
-from pipelines.prepared.reader import Counts, Prepared, PreparedManifest
+from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
+from pipelines.urls import shown
 
 # Version of the content: raise it when the same log and configuration give another one.
 _VERSION = 5
@@ -95,16 +97,19 @@ def prepare(
 
     Raises:
         UserError: The log is missing, corrupt or not what the configuration says, or nothing in it
-            can be trained on, or another process is preparing the same directory.
+            can be trained on; another process is preparing the same directory; or the directory
+            holds something else, or is within the log.
     """
     console = console or Console()
     forgotten = forgotten or Forgotten()
     started = time.monotonic()
+    workspace = Workspace(output)
+    workspace.require_own()
+    _require_outside(data, output)
     files = list_files(data)
     for note in notes_on(files):
         print_line(console, note)
     identity = _fingerprint(data, features, files, as_of, forgotten)
-    workspace = Workspace(output)
     if (manifest := _up_to_date(output, identity, console)) is not None:
         workspace.tidy_up()
         return manifest
@@ -120,6 +125,18 @@ def prepare(
             manifest = _run(job, workspace, identity, earlier)
     _print_summary(console, manifest.counts, time.monotonic() - started)
     return manifest
+
+
+def _require_outside(data: DataConfig, output: Path) -> None:
+    """Checks that the next run will not read what this one writes."""
+    written = part_file(output / "train", 0)
+    paths = {"events": data.events, "items": data.items, "queries": data.queries}
+    for table, path in paths.items():
+        if path is not None and would_read(path, str(written)):
+            raise UserError(
+                f"the output {output.parent} is within {shown(path)}, where the {table} are read; "
+                "choose an output outside of it."
+            )
 
 
 def _up_to_date(output: Path, identity: str, console: Console) -> PreparedManifest | None:

@@ -22,9 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import locked, remove_temporary_files, sync_tree, write_json
-from feature_store.core.manifests import MANIFEST
+from feature_store.core.files import (
+    locked,
+    marked_by,
+    remove_temporary_files,
+    require_replaceable,
+    sync_tree,
+    write_json,
+)
+from feature_store.core.manifests import MANIFEST, written_as
+from pipelines.prepared.reader import PreparedManifest
 
+_LOCK = "lock"
 # Factor by which buckets may be larger or smaller than planned before all events are cut anew.
 _DRIFT = 4
 
@@ -67,6 +76,11 @@ class Workspace:
         """Folder of the scans."""
         return self.root / "scans"
 
+    def require_own(self) -> None:
+        """Raises `UserError` where one of the two directories holds something else."""
+        require_replaceable(self.output, written_as(PreparedManifest))
+        require_replaceable(self.root, marked_by(_LOCK))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes out, and publishes what a killed one had finished.
@@ -77,7 +91,7 @@ class Workspace:
         refusal = (
             f"another process is preparing {self.output}; wait for it, or choose another output."
         )
-        with locked(self.root / "lock", refusal):
+        with locked(self.root / _LOCK, refusal):
             remove_temporary_files(self.root)  # They may hold what is forgotten by now.
             self._recover()
             yield

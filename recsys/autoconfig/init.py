@@ -87,6 +87,8 @@ def init_config(
         raise UserError(
             f"{output} exists; give another name, or allow it to be overwritten (--overwrite)."
         )
+    if any(path is not None and _is_same(path, output) for path in (events, items, queries)):
+        raise UserError(f"{output} is one of the tables to read; give another name.")
     time = WantedTime.of(timestamp, timestamp_unit)
     found = find_out(events, items, queries, output.parent, split, time)
     text = render(document(found))
@@ -96,6 +98,10 @@ def init_config(
         for sentence in sentences(found):
             console.print(f"init: {sentence}", markup=False, highlight=False, soft_wrap=True)
     return load_config(output)
+
+
+def _is_same(path: str, output: Path) -> bool:
+    return os.path.exists(path) and output.exists() and os.path.samefile(path, output)
 
 
 def find_out(

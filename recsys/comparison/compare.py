@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from feature_store.core.files import write_json, write_text
+from feature_store.core.files import require_replaceable, write_json, write_text
+from feature_store.core.manifests import written_as
 from pipelines.reports.html import render_page
 from recsys.comparison.report import comparison_page
 from recsys.comparison.runs import EvaluatedRun, find_run
@@ -29,8 +30,11 @@ def compare(
         level: Significance level.
 
     Raises:
-        UserError: There is no such run, or the two have no queries in common.
+        UserError: There is no such run, the two have no queries in common, or the output holds
+            something else.
     """
+    if output is not None:
+        require_replaceable(output, written_as(Comparison, RESULT))
     first, second = find_run(before), find_run(after)
     result = compare_runs(first, second, metric=metric, level=level)
     if output is not None:

@@ -11,6 +11,7 @@ from recsys.dashboard.run_store import RunStore
 from recsys.tracking import store_uri
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
+_PAGE, _BEGINNING = b"<!doctype html>", 100
 _INDEX = """<!DOCTYPE html>
 <html lang="en" class="light">
   <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<style>STYLE</style></head>
@@ -114,9 +115,18 @@ def export(uri: str | None, run_id: str, output: Path) -> None:
         output: File to write.
 
     Raises:
-        UserError: There is no such store or run.
+        UserError: There is no such store or run, or the file is there and is no page.
     """
+    if output.is_dir() or (output.exists() and not _is_page(output)):
+        raise UserError(
+            f"{output} is there and is no page that was written before; choose another."
+        )
     from recsys.dashboard.run_file import render_run
 
     store = RunStore(store_uri(uri))
     write_text(output, render_run(store.data(run_id), store.row(run_id).title))
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_BEGINNING).lstrip().lower().startswith(_PAGE)

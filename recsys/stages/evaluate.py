@@ -7,8 +7,13 @@ import torch
 from rich.console import Console
 
 from feature_store.core.columns import Floats
-from feature_store.core.files import directory_written_atomically, write_json, write_text
-from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.files import (
+    directory_written_atomically,
+    require_replaceable,
+    write_json,
+    write_text,
+)
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
@@ -44,6 +49,9 @@ class EvaluationManifest(Frozen):
     schema_fingerprint: str
 
 
+_IS_OWN = written_as(EvaluationManifest)
+
+
 def evaluate(config: Config, *, console: Console | None = None) -> EvaluationResult:
     """Measures the trained model on the test split, or returns at once where that is already done.
 
@@ -58,6 +66,7 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         UserError: There is no trained model, or it is of other data than is prepared.
     """
     console = console or Console()
+    require_replaceable(config.evaluation_dir, _IS_OWN)
     prepared = Prepared(config.prepared_dir)
     prepared.require_repeats(config.data.repeats)
     trained = read_manifest(config.train_dir, TrainManifest)
@@ -121,7 +130,7 @@ def _write(
     item_vectors: Floats,
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
-    with directory_written_atomically(config.evaluation_dir) as directory:
+    with directory_written_atomically(config.evaluation_dir, _IS_OWN) as directory:
         write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
         write_per_query(
             directory / PER_QUERY,

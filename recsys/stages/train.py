@@ -12,8 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically, write_json, write_text
-from feature_store.core.manifests import read_manifest, write_manifest
+from feature_store.core.files import (
+    directory_written_atomically,
+    marked_by,
+    require_replaceable,
+    write_json,
+    write_text,
+)
+from feature_store.core.manifests import read_manifest, write_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import (
@@ -41,7 +47,11 @@ from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.training.launch import launch
 from recsys.training.log import METRICS_FILE
 from recsys.training.progress import TrainingProgress, Watcher
-from recsys.training.run import SHARDING_FILE, TrainingRun, plan_run
+from recsys.training.run import CHECKPOINTS, SHARDING_FILE, TrainingRun, plan_run
+
+_IS_OWN = written_as(TrainManifest)
+# An unfinished training writes at least one of these.
+_MARKS = (IDENTITY_FILE, SHARDING_FILE, METRICS_FILE, CHECKPOINTS)
 
 
 def train(config: Config, *, console: Console | None = None) -> TrainManifest:
@@ -59,9 +69,11 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
 
     Raises:
         UserError: There is no prepared data, it is of other features or of another `data.repeats`,
-            or training diverges.
+            a directory to write holds something else, or training diverges.
     """
     console = console or Console()
+    require_replaceable(config.train_dir, _IS_OWN)
+    require_replaceable(work_dir_of(config), marked_by(*_MARKS))
     prepared = Prepared(config.prepared_dir)
     if prepared.features != config.features:
         raise UserError(
@@ -223,7 +235,7 @@ def _publish(
         mlflow_uri=tracking_uri(config),
         mlflow_run_id=tracked.run_id,
     )
-    with directory_written_atomically(config.train_dir) as directory:
+    with directory_written_atomically(config.train_dir, _IS_OWN) as directory:
         shutil.copytree(best.path, directory / CHECKPOINT, copy_function=_link_or_copy)
         shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)
         shutil.copy(run.work_dir / SHARDING_FILE, directory / SHARDING_FILE)

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import locked, write_json, write_text
+from feature_store.core.files import locked, marked_by, require_replaceable, write_json, write_text
+from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
 from recsys.config.config import Config
@@ -22,6 +23,7 @@ from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
+_LOCK = ".lock"
 # Each seed is tested without the usual baselines and slices, which one evaluation has already.
 _TEST = {
     "evaluation.baselines": ["popularity"],
@@ -48,10 +50,11 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     """
     console = console or Console()
     arms = arms_of(config)
-    # Before anything is made, for there may be no log.
-    bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
+    require_replaceable(config.study_dir, marked_by(_LOCK))
+    list_files(config.data)  # Before anything is made, for there may be no log.
     busy = f"another study writes {config.study_dir}; wait for it."
-    with locked(config.study_dir / ".lock", busy):
+    with locked(config.study_dir / _LOCK, busy):
+        bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
         run = _open_run(config)  # Before the workers, which would all make the store.
         chosen = _tune(config, arms, bases, console)
         tests = _test(config, chosen, bases, console)

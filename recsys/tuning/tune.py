@@ -12,11 +12,13 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
     locked,
+    marked_by,
+    require_replaceable,
     write_json,
     write_parquet,
     write_text,
 )
-from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
+from feature_store.core.manifests import fingerprint, read_manifest, write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
@@ -52,6 +54,9 @@ class TuningManifest(Frozen):
     result: TuningResult
 
 
+_IS_OWN = written_as(TuningManifest)
+
+
 def tune(config: Config, *, console: Console | None = None) -> TuningResult:
     """Searches for better settings, or returns at once where the search is already done.
 
@@ -70,11 +75,13 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
             data, it holds nothing to validate by, or no trial succeeds.
     """
     console = console or Console()
+    work_dir = config.tuning_dir.with_name(f"{config.tuning_dir.name}.partial")
+    require_replaceable(config.tuning_dir, _IS_OWN)
+    require_replaceable(work_dir, marked_by(_IDENTITY, TRIALS))
     axes = search_space(config)
     prepared = _prepared(config)
     identity = _identity(config, prepared, axes)
     finished = read_manifest(config.tuning_dir, TuningManifest)
-    work_dir = config.tuning_dir.with_name(f"{config.tuning_dir.name}.partial")
     refusal = f"another process tunes in {config.output}; wait for it, or set another output."
     with locked(Path(config.output) / "tuning.lock", refusal):
         if finished is not None and finished.fingerprint == identity and not work_dir.exists():
@@ -195,7 +202,7 @@ def _seal(search: Search, work_dir: Path, identity: str, parent: Run) -> TuningR
     """Writes the directory, and adds it to the search's run."""
     config = search.config
     result = _result(search, parent)
-    with directory_written_atomically(config.tuning_dir) as directory:
+    with directory_written_atomically(config.tuning_dir, _IS_OWN) as directory:
         shutil.copy(work_dir / TRIALS, directory / TRIALS)
         write_parquet(directory / "trials.parquet", _table(search))
         write_text(directory / BEST_CONFIG, render_best(config, result))

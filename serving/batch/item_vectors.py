@@ -97,7 +97,7 @@ def map_item_vectors(bundle: Path, path: Path) -> Floats:
 
     Args:
         bundle: Directory of the bundle, with at least one part.
-        path: `.npy` file to write, outside of the bundle, which is sealed.
+        path: `.npy` file to write, which must be gone when the bundle is sealed.
     """
     write_atomically(path, partial(_write_array, bundle=bundle))
     mapped: Floats = np.load(path, mmap_mode="r")

@@ -17,8 +17,12 @@ from rich.console import Console
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically, write_parquet
-from feature_store.core.manifests import require_replaceable, write_manifest
+from feature_store.core.files import (
+    directory_written_atomically,
+    require_replaceable,
+    write_parquet,
+)
+from feature_store.core.manifests import write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.logs.tables import open_source, read_piece
 from serving.batch.parts import Counts, run_parts
@@ -100,8 +104,9 @@ def recommend_all(
     if not 1 <= k <= MAX_K:
         raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
     exported = verify(bundle)
-    require_replaceable(output, BulkManifest)
-    with directory_written_atomically(output) as directory:
+    is_own, asked = written_as(BulkManifest), [queries] if isinstance(queries, Path) else []
+    require_replaceable(output, is_own, [bundle, *asked])
+    with directory_written_atomically(output, is_own) as directory:
         blocks = _query_ids(bundle, queries, batch_size)
         total, parts = _write_queries(directory / _QUERIES, blocks)
         totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}

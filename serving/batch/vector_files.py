@@ -41,8 +41,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
-from feature_store.core.manifests import require_replaceable, write_manifest
+from feature_store.core.files import directory_written_atomically, require_replaceable
+from feature_store.core.manifests import write_manifest, written_as
 from feature_store.core.settings import Frozen
 from serving.batch.item_vectors import item_vector_batches, map_item_vectors
 from serving.bundle.manifest import verify
@@ -88,8 +88,9 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
     if format not in _WRITERS:
         raise UserError(f"there is no format {format!r}; give one of: {', '.join(_WRITERS)}.")
     exported = verify(bundle)
-    require_replaceable(output, VectorsManifest)
-    with directory_written_atomically(output) as directory:
+    is_own = written_as(VectorsManifest)
+    require_replaceable(output, is_own, [bundle])
+    with directory_written_atomically(output, is_own) as directory:
         target = directory / "vectors"
         target.mkdir()
         _WRITERS[format](bundle, target, max(1, _BATCH_NUMBERS // exported.dim))

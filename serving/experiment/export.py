@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
-from feature_store.core.manifests import MANIFEST
+from feature_store.core.files import directory_written_atomically, require_replaceable
+from feature_store.core.manifests import MANIFEST, written_as
 from serving.bundle.manifest import verify
 from serving.experiment.experiment import (
     EXPERIMENT_JSON,
@@ -65,7 +65,10 @@ def export_experiment(
             f"{a} and {b} are the same bundle; give two different ones, or --allow-same for an A/A "
             "test."
         )
-    _require_replaceable(output, list(sources.values()))
+    is_own = written_as(Experiment, EXPERIMENT_JSON)
+    # Bundles of the experiment that is replaced are copied before.
+    outside = [s for s in sources.values() if output.resolve() not in s.resolve().parents]
+    require_replaceable(output, is_own, outside)
     shares = {"a": 1 - split, "b": split}
     experiment = Experiment(
         name=name or output.resolve().name,
@@ -75,7 +78,7 @@ def export_experiment(
         guard_rails=tuple(guard_rails),
         created=datetime.now(UTC),
     )
-    with directory_written_atomically(output) as directory:
+    with directory_written_atomically(output, is_own) as directory:
         for variant, source in sources.items():
             shutil.copytree(source, directory / variant)
             # The source may have been replaced since it was verified.
@@ -98,17 +101,3 @@ def _known(overrides: Mapping[str, str], variants: Mapping[str, float]) -> dict[
                 f"{', '.join(variants)}."
             )
     return dict(overrides)
-
-
-def _require_replaceable(output: Path, sources: Sequence[Path]) -> None:
-    for source in sources:
-        if output.resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"{output} is within the bundle {source}; give a directory outside of it."
-            )
-    is_replaced = not output.exists() or (output / EXPERIMENT_JSON).is_file()
-    if not is_replaced and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"{output} holds something other than an experiment; give a directory that is new or "
-            "empty."
-        )

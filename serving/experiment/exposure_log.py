@@ -7,10 +7,13 @@
 A file appears whole or not at all. Dates are those of the rows, in UTC.
 """
 
+import re
 import threading
 from pathlib import Path
 
 from feature_store.core.errors import UserError
+from feature_store.core.files import require_replaceable
+from feature_store.core.manifests import written_as
 from serving.experiment.experiment import (
     EXPERIMENT_JSON,
     Experiment,
@@ -29,6 +32,7 @@ from serving.experiment.log_rows import (
 
 # Bytes of a waiting row's objects, and of the id and score of each of its items.
 _ROW_BYTES, _ITEM_BYTES = 600, 120
+_LOG_FILE = re.compile(r"\.?part-\d+-\d+-\d+\.parquet(\.[0-9a-f]+\.tmp)?")
 
 
 class ExposureLog:
@@ -97,6 +101,7 @@ class ExposureLog:
 
 def _prepare(directory: Path, experiment: Experiment | None) -> None:
     """Makes the directory and records the experiment."""
+    require_replaceable(directory, _is_log)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         is_noted = (directory / EXPERIMENT_JSON).exists()
@@ -114,6 +119,13 @@ def _prepare(directory: Path, experiment: Experiment | None) -> None:
         raise UserError(
             f"cannot write to {directory} ({error.strerror}); give a directory that can be written."
         ) from error
+
+
+def _is_log(directory: Path) -> bool:
+    """Returns whether a directory holds such a log; other logs of events have other names."""
+    files = (next((directory / kind).glob("*/*"), None) for kind in (EXPOSURES, EVENTS))
+    is_begun = any(file is not None and _LOG_FILE.fullmatch(file.name) for file in files)
+    return is_begun or written_as(Experiment, EXPERIMENT_JSON)(directory)
 
 
 def division(experiment: Experiment | None) -> object:

@@ -20,7 +20,8 @@ import numpy as np
 from scipy import stats
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import write_json, write_text
+from feature_store.core.files import require_replaceable, write_json, write_text
+from feature_store.core.manifests import written_as
 from feature_store.core.times import HOUR
 from recsys.evaluation.significance import holm
 from serving.experiment.experiment import OUTCOME_METRICS, Experiment, Metric, read_experiment
@@ -58,8 +59,11 @@ def ab_report(
         level: Level of significance, of all outcomes and variants together.
 
     Raises:
-        UserError: There is no such log, it holds no exposure, or it cannot be read.
+        UserError: There is no such log, it holds no exposure, it cannot be read, or the output
+            holds something else.
     """
+    if output is not None:
+        require_replaceable(output, written_as(AbReport, RESULT))
     from pipelines.reports.html import render_page
     from serving.experiment.page import ab_page
 

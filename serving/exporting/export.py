@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +11,13 @@ from rich.console import Console
 
 from feature_store.core.columns import Floats, Ints, read_columns, take_rows
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically, write_array, write_text
-from feature_store.core.manifests import fingerprint, read_manifest
+from feature_store.core.files import (
+    directory_written_atomically,
+    require_replaceable,
+    write_array,
+    write_text,
+)
+from feature_store.core.manifests import fingerprint, read_manifest, written_as
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
@@ -100,9 +104,12 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
         The manifest of `config.bundle_dir`.
 
     Raises:
-        UserError: There is no finished training, or the gate is not passed.
+        UserError: There is no finished training, the gate is not passed, or the bundle's directory
+            holds something else.
     """
     console = console or Console()
+    is_own = written_as(BundleManifest)
+    require_replaceable(config.bundle_dir, is_own)
     earlier = _intact(config.bundle_dir)
     finished = read_manifest(config.train_dir, TrainManifest)
     if earlier and finished and earlier.fingerprint == _fingerprint(config, finished):
@@ -111,11 +118,8 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
         return earlier
     model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
-    with (
-        directory_written_atomically(config.bundle_dir) as directory,
-        TemporaryDirectory(dir=config.output, prefix=".vectors-") as scratch,
-    ):
-        bundle = _write(directory, trained, Path(scratch), console)
+    with directory_written_atomically(config.bundle_dir, is_own) as directory:
+        bundle = _write(directory, trained, console)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
@@ -145,8 +149,8 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
     return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
 
 
-def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) -> BundleManifest:
-    """Fills the directory, and takes it through the gate; `scratch` has room for vectors."""
+def _write(directory: Path, trained: _Trained, console: Console) -> BundleManifest:
+    """Fills the directory, and takes it through the gate."""
     quiet_engines()
     prepared, config = trained.prepared, trained.config
     builder = BatchBuilder(prepared, trained.manifest.config)
@@ -154,7 +158,7 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
     write_towers(directory, trained.model, prepared)
     indexed = np.flatnonzero(prepared.is_current_item)
     write_array(directory / INDEXED, indexed)
-    vectors = _item_vectors(directory, trained, builder, indexed, scratch)
+    vectors = _item_vectors(directory, trained, builder, indexed)
     item_difference = _compare_items(directory, trained, builder, vectors, indexed)
     queries, query_difference = _compare_queries(directory, trained, builder)
     _write_query_vectors(directory, trained, builder)
@@ -205,13 +209,16 @@ def _write(directory: Path, trained: _Trained, scratch: Path, console: Console) 
 
 
 def _item_vectors(
-    directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints, scratch: Path
+    directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints
 ) -> Floats:
     """Computes the vectors of indexed items, [positions, dim], and writes them for others."""
     actors = trained.config.export.vector_actors
     if actors is not None:
         write_item_vectors(directory, actors=actors)
-        return map_item_vectors(directory, scratch / "vectors.npy")
+        file = directory / "vectors.npy"
+        vectors = map_item_vectors(directory, file)
+        file.unlink()  # It stays mapped, for as long as this process runs.
+        return vectors
     vectors = encode_items(trained.model, builder, _CPU, indexed)
     require_finite(vectors, "item")
     ids = trained.prepared.item_encoder.ids.tokens.take(pa.array(indexed))

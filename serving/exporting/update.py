@@ -17,8 +17,13 @@ from rich.console import Console
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically, write_array, write_text
-from feature_store.core.manifests import MANIFEST, fingerprint
+from feature_store.core.files import (
+    directory_written_atomically,
+    require_replaceable,
+    write_array,
+    write_text,
+)
+from feature_store.core.manifests import MANIFEST, fingerprint, written_as
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import Filterable
 from feature_store.schema import FeatureSchema
@@ -109,10 +114,13 @@ def update(
 
     Raises:
         UserError: An item to add is there already, or one to remove is not; the items are not as
-            in training; or the index finds too few of the exact nearest items.
+            in training; the index finds too few of the exact nearest items; or the output holds
+            something else.
     """
     former = verify(bundle)
-    with directory_written_atomically(output) as directory:
+    is_own = written_as(BundleManifest)
+    require_replaceable(output, is_own, [bundle, *([items] if items is not None else [])])
+    with directory_written_atomically(output, is_own) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
         table = _read(items, id_column) if items is not None else pa.table({id_column: []})
         changed = _changed(bundle, directory, table, id_column, removed)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
+from feature_store.core.files import directory_written_atomically, never
 from serving.bundle.manifest import verify
 
 # Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.
@@ -56,7 +56,8 @@ def _is_intact(target: Path) -> bool:
 
 
 def _fetch(target: Path, download: Callable[[Path], Path]) -> None:
-    with directory_written_atomically(target) as directory:
+    shutil.rmtree(target, ignore_errors=True)  # It is damaged, and nothing else has its name.
+    with directory_written_atomically(target, never) as directory:
         scratch = directory / ".download"
         scratch.mkdir()
         bundle = download(scratch)

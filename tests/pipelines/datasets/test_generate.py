@@ -240,8 +240,10 @@ def test_numbers_below_one_are_refused(tmp_path: Path, name: str) -> None:
 def test_an_output_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"already exists; delete it or choose another -o\.$"):
+    with pytest.raises(
+        UserError, match=r"log holds something else, such as mine.txt; choose another"
+    ):
         generate(tmp_path / "log", events=10, items=10, queries=10)
     assert [path.name for path in tmp_path.rglob("*")] == ["log", "mine.txt"]
-    with pytest.raises(UserError, match=r"^cannot write .*choose another -o\.$"):
+    with pytest.raises(UserError, match=r"^cannot write .*is a file; choose another\.$"):
         generate(tmp_path / "log" / "mine.txt" / "log", events=10, items=10, queries=10)

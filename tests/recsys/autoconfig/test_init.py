@@ -278,6 +278,8 @@ def test_the_output_is_not_overwritten(tmp_path: Path) -> None:
     assert Path(config.output).name == "shop"
     with pytest.raises(UserError, match="is a directory"):
         init_config(events, None, None, tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="is one of the tables to read; give another name"):
+        init_config(events, None, None, Path(events), overwrite=True)
 
 
 def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:

@@ -264,3 +264,15 @@ def test_a_store_that_does_not_exist_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="there is no MLflow store"):
         RunStore("sqlite:///nothing.db")
+
+
+def test_a_page_replaces_pages_alone(evaluated, tmp_path):
+    run_id = evaluated.run_ids[0]
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("years of work")
+    for output in (thesis, tmp_path):
+        with pytest.raises(UserError, match="is no page that was written before"):
+            export(evaluated.store()._uri, run_id, output)
+    assert thesis.read_text() == "years of work"
+    for _ in range(2):
+        export(evaluated.store()._uri, run_id, tmp_path / "run.html")

@@ -245,3 +245,12 @@ def test_a_directory_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         ExposureLog(tmp_path / "file" / "log")
+
+
+def test_a_directory_of_something_else_is_no_log(tmp_path):
+    part = tmp_path / "raw" / "events" / "date=2026-01-01" / "part-00000.parquet"
+    part.parent.mkdir(parents=True)
+    part.write_text("a log of events that a model is trained with")
+    with pytest.raises(UserError, match="raw holds something else, such as events"):
+        ExposureLog(tmp_path / "raw")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [part]
