@@ -242,7 +242,8 @@ def _check_events(events: Source, data: DataConfig) -> None:
     if columns.weight is not None:
         _check(events, columns.weight, "data.columns.weight", _is_number, "a number")
     if columns.event_type is not None:
-        _check(events, columns.event_type, "data.columns.event_type", _is_id, "string or integer")
+        expected = "string, integer or boolean"
+        _check(events, columns.event_type, "data.columns.event_type", _is_token, expected)
     if isinstance(data.split, GivenSplit):
         _check(events, data.split.column, "data.split.column", pa.types.is_string, "string")
 

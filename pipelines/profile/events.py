@@ -1,5 +1,6 @@
 """Profiles of a log's events: its queries, and whether its timestamps are usable."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.columns import Bools
 from feature_store.core.times import DAY, HOUR, SECOND, moment_of
 from pipelines.logs.clock import Clock
 from pipelines.logs.sampling import ParquetTable
@@ -99,7 +101,12 @@ class EventsProfile:
 
 
 def profile_events(
-    table: ParquetTable, query: str, item: str, timestamp: str | None, clock: Clock
+    table: ParquetTable,
+    query: str,
+    item: str,
+    timestamp: str | None,
+    clock: Clock,
+    positives: tuple[Sequence[str], Callable[[pa.Table], Bools]] | None = None,
 ) -> EventsProfile:
     """Reads the events, or a sample of them, and sums them up.
 
@@ -109,9 +116,12 @@ def profile_events(
         item: Column of item ids.
         timestamp: Column of timestamps, if any.
         clock: Reading of the timestamps.
+        positives: Columns that tell positives, and function that returns which rows are; None: all
+            events are positives, and others are not profiled.
     """
     names = [query, item] + ([timestamp] if timestamp is not None else [])
-    parts = [part.drop_null() for part in table.sample(names, _MAX_EVENTS)]
+    parts, share = _positives(table, names, positives)
+    rows = round(share * table.rows)
     events = pa.concat_tables(parts).combine_chunks()
     query_codes = _codes(events[query])
     item_ranks = _codes(events[item])
@@ -122,12 +132,12 @@ def profile_events(
     if timestamp is not None and len(events):
         times = clock.read(_one(events[timestamp]))
         known = times.is_valid().to_numpy(zero_copy_only=False)
-        share = 1.0 if whole_queries else len(events) / table.rows
+        share = 1.0 if whole_queries else len(events) / rows
         if known.any():
             some = times.drop_null().to_numpy()
             time = _profile_time(query_codes[known], item_ranks[known], some, share, clock)
     return EventsProfile(
-        rows=table.rows,
+        rows=rows,
         read=len(events),
         queries=int((counts > 0).sum()),
         items=len(np.unique(item_ranks)),
@@ -136,6 +146,23 @@ def profile_events(
         p90=float(np.percentile(counts, 90)),
         time=time,
     )
+
+
+def _positives(
+    table: ParquetTable,
+    names: list[str],
+    positives: tuple[Sequence[str], Callable[[pa.Table], Bools]] | None,
+) -> tuple[list[pa.Table], float]:
+    """Reads the rows of positives without nulls; also returns the share of positives."""
+    if positives is None:
+        return [part.drop_null() for part in table.sample(names, _MAX_EVENTS)], 1.0
+    columns, are_positives = positives
+    parts, read, found = [], 0, 0
+    for part in table.sample(list(dict.fromkeys([*names, *columns])), _MAX_EVENTS):
+        kept = part.filter(pa.array(are_positives(part)))
+        parts.append(kept.select(names).drop_null())
+        read, found = read + len(part), found + len(kept)
+    return parts, found / max(1, read)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

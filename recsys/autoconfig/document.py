@@ -12,7 +12,8 @@ from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys.autoconfig import rules
 from recsys.autoconfig.context import Proposed
-from recsys.autoconfig.features import Choice, features_of, number
+from recsys.autoconfig.features import Choice, features_of
+from recsys.autoconfig.positives import Positives, column_entries, data_entries
 from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
@@ -32,7 +33,7 @@ class Findings:
         paths: Paths of events, items and queries, relative to the configuration.
         context: Proposed context features.
         repeated_ids: Number of rows of items and of queries that repeat an id.
-        rating_range: Smallest and largest rating; None without ratings.
+        positives: Columns that separate positives from other events.
         bookkeeping: Columns of each table that describe rows, and the reason for each.
     """
 
@@ -49,7 +50,7 @@ class Findings:
     context: list[Proposed]
     size: rules.Size
     repeated_ids: dict[str, int]
-    rating_range: tuple[float, float] | None
+    positives: Positives
     bookkeeping: dict[str, dict[str, str]]
 
 
@@ -100,7 +101,7 @@ def _data(found: Findings) -> list[Entry]:
         _table(found, "items", found.items),
         _table(found, "queries", found.queries),
         Section("columns", _columns(found)),
-        *_min_rating(found),
+        *data_entries(found.positives),
         Note(" ".join(split.why)),
         Section("split", _split(split)),
         Section(
@@ -133,13 +134,11 @@ def _columns(found: Findings) -> list[Entry]:
         Setting("item_id", roles.item, roles.guesses.get("item", "")),
     ]
     entries += _timestamp(found)
-    if found.rating_range is not None:
-        low, high = map(number, found.rating_range)
-        why = f"{scalar(roles.rating)} ({low} to {high}) is not read: every event is a positive"
-        entries.append(Setting("rating", None, why))
+    entries += column_entries(found.positives)
     if roles.weight is not None:
         entries.append(Setting("weight", roles.weight, "weight of an example in the main loss"))
-    unused = [name for name in found.events.schema.names if name not in roles.columns]
+    known = roles.columns | set(found.positives.columns)
+    unused = [name for name in found.events.schema.names if name not in known]
     if unused:
         entries.append(Note(f"Not read: {', '.join(map(scalar, unused))}."))
     return entries
@@ -162,15 +161,6 @@ def _timestamp(found: Findings) -> list[Entry]:
 
 def _has_clock(found: Findings) -> bool:
     return found.profile.time is not None and found.profile.time.clock is not None
-
-
-def _min_rating(found: Findings) -> list[Entry]:
-    if found.rating_range is None:
-        return []
-    low = number(rules.min_rating(*found.rating_range))
-    name = scalar(found.roles.rating)
-    why = f"to learn from good events only: {low} here, and columns.rating: {name}"
-    return [Setting("min_rating", None, why)]
 
 
 def _split(split: SplitChoice) -> list[Entry]:

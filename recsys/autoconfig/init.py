@@ -12,7 +12,6 @@ from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from pipelines.logs.sampling import ParquetTable, open_table
-from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile, profile_events
 from pipelines.urls import is_url, shown
 from recsys.autoconfig import rules
@@ -21,6 +20,7 @@ from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
 from recsys.autoconfig.names import normalised
+from recsys.autoconfig.positives import find_positives
 from recsys.autoconfig.roles import Roles, find_roles
 from recsys.autoconfig.sentences import sentences
 from recsys.autoconfig.sharing import queries_are_items, sharing
@@ -134,7 +134,15 @@ def find_out(
     wanted = wanted_time or WantedTime()
     roles = find_roles(events_table, items_table, queries_table, aside["events"], wanted)
     aside = {what: _without(columns, roles) for what, columns in aside.items()}
-    profile = profile_events(events_table, roles.query, roles.item, roles.timestamp, roles.clock)
+    positives = find_positives(events_table, roles, aside["events"])
+    profile = profile_events(
+        events_table,
+        roles.query,
+        roles.item,
+        roles.timestamp,
+        roles.clock,
+        (positives.columns, positives.mask) if positives.columns else None,
+    )
     if not profile.read:
         raise UserError(
             f"events: no row has both {roles.query!r} and {roles.item!r}; expected ids in both."
@@ -160,7 +168,9 @@ def find_out(
         split=split,
         item_choices=item_choices,
         query_choices=query_choices,
-        context=propose_context(events_table, roles, profile, split, aside["events"]),
+        context=propose_context(
+            events_table, roles, profile, split, {*aside["events"], *positives.columns}
+        ),
         bookkeeping=aside,
         size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
         repeated_ids={
@@ -168,7 +178,7 @@ def find_out(
             for table, column in ((items_table, roles.item), (queries_table, roles.query))
             if table is not None
         },
-        rating_range=_rating_range(events_table, roles),
+        positives=positives,
     )
 
 
@@ -209,13 +219,6 @@ def _query_choices(
 def _repeats(table: ParquetTable, column: str) -> int:
     ids = id_strings(table.read(column)[0].drop_null())
     return len(ids) - len(pc.unique(ids))
-
-
-def _rating_range(events: ParquetTable, roles: Roles) -> tuple[float, float] | None:
-    if roles.rating is None:
-        return None
-    numbers = profile_column(events, roles.rating).numbers
-    return (numbers.smallest, numbers.largest) if numbers is not None else None
 
 
 def relative_path(path: str, directory: Path) -> str:

@@ -12,6 +12,7 @@ from feature_store.core.errors import UserError
 from pipelines.logs.clock import Clock
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig.bookkeeping import is_index_name
+from recsys.autoconfig.event_words import is_type_name, label_meaning
 from recsys.autoconfig.names import named
 from recsys.autoconfig.times import WantedTime, choose_time, time_candidates
 
@@ -25,7 +26,7 @@ _ID_NAMES: dict[Side, str] = {
     "artistid videoid bookid isbn newsid contentid documentid docid adid businessid listingid "
     "offerid gameid recipeid venueid poiid appid postid movie article",
 }
-_RATING_NAMES = "rating ratings stars star score overall reviewscore"
+RATING_NAMES = "rating ratings stars star score overall reviewscore"
 _WEIGHT_NAMES = "weight sampleweight exampleweight"
 _SPLIT_NAMES = "split subset fold"
 _SPLIT_PARTS = {"train", "validation", "test"}
@@ -97,7 +98,7 @@ def find_roles(
     free = [name for name in events.schema.names if name not in (item, query)]
     candidates = time_candidates(events, free, wanted or WantedTime())
     times = tuple(candidate.name for candidate in candidates)
-    rating = _find_number(events, free, _RATING_NAMES)
+    rating = _find_number(events, free, RATING_NAMES)
     weight = _find_number(events, free, _WEIGHT_NAMES)
     split = _find_split(events, free)
     known = (*times, rating, weight, split, *bookkeeping)
@@ -239,11 +240,22 @@ def _best_match(
 def _only_one_left(
     side: Side, events: ParquetTable, free: list[str], guesses: dict[str, str]
 ) -> str | None:
-    left = [n for n in free if n not in events.partition and _can_be_id(events, n)]
+    left = [
+        name
+        for name in free
+        if name not in events.partition
+        and _can_be_id(events, name)
+        and not (is_type_name(name) or label_meaning(name) or _has_few_values(events, name))
+    ]
     if len(left) != 1:
         return None
     guesses[side] = "not a known name, but no other column can be it"
     return left[0]
+
+
+def _has_few_values(events: ParquetTable, name: str) -> bool:
+    """Returns whether a column has at most two values, as labels do."""
+    return len(pc.unique(events.read(name, _LOOKED_UP)[0].drop_null())) <= 2
 
 
 def _find_number(events: ParquetTable, free: list[str], names: str) -> str | None:

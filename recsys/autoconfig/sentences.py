@@ -10,7 +10,8 @@ def sentences(found: Findings) -> list[str]:
     """Returns one sentence for each finding that the reader should not miss."""
     tables = [table for table in (found.events, found.items, found.queries) if table is not None]
     notes = [note for table in tables for note in table.notes]
-    return [*notes, *_times(found), *_bookkeeping(found), *_sharing(found)]
+    sides = [*_times(found), *found.positives.sentences()]
+    return [*notes, *sides, *_bookkeeping(found), *_sharing(found)]
 
 
 def listed(words: Sequence[str]) -> str:
