@@ -44,7 +44,8 @@ def _warn(job: Job, name: str, found: Recognised) -> None:
 def _remedy(found: Recognised) -> str:
     if found.choices:
         which = " or ".join(str(unit or "null") for unit in found.choices)
-        return f"If it is that, set data.columns.timestamp_unit: {which}."
+        case = "Say which" if len(found.choices) > 1 else "If it is that"
+        return f"{case}: set data.columns.timestamp_unit to {which}."
     return (
         f"Understood are {UNDERSTOOD}. Convert it, set data.columns.timestamp_unit, or set "
         "data.columns.timestamp to another column or null."

@@ -6,6 +6,9 @@ from feature_store.schema import Side
 from pipelines.logs.clock import UNDERSTOOD, UNIT_NAMES, Recognised
 from recsys.autoconfig.features import percent
 
+# Part of the events without a time from which the user is warned.
+_MISSING_FROM = 0.1
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -54,19 +57,30 @@ class Candidate:
 def chosen_note(one: Candidate, others: list[Candidate]) -> str:
     """Describes which column is the time of events, and which others could be."""
     found = one.found
-    text = f"the time of events is {one}: "
-    if found.clock.is_real:
-        form = "" if found.clock.unit is None else f"{UNIT_NAMES[found.clock.unit]}, "
-        text += f"{form}{found.span}"
-    else:
-        text += f"its values, such as {found.example}, are no dates of our age, but may be an order"
+    is_doubtful = not found.clock.is_real or found.odd + found.empty > _MISSING_FROM
+    text = f"{'WARNING: ' if is_doubtful else ''}the time of events is {one}: {_reading(found)}"
     if found.odd:
         text += f"; {percent(found.odd)} of its values are no time, such as {found.example}"
     if found.empty:
         text += f"; {percent(found.empty)} of its rows are empty"
     if others:
         text += f"; not {' or '.join(map(str, others))}: to change it, give --timestamp"
-    return f"{text}."
+    return f"{text}. {remedy(one)}" if is_doubtful else f"{text}."
+
+
+def possible_note(one: Candidate) -> str:
+    """Describes a column whose numbers may be times, or ids that are as long."""
+    return (
+        f"column {one.name!r} may hold times ({_reading(one.found)}); if it is the time of events, "
+        f"give --timestamp {one.name} (data.columns.timestamp)."
+    )
+
+
+def _reading(found: Recognised) -> str:
+    if not found.clock.is_real:
+        return f"its values, such as {found.example}, are no dates of our age, but may be an order"
+    form = "" if found.clock.unit is None else f"{UNIT_NAMES[found.clock.unit]}, "
+    return f"{form}{found.span}"
 
 
 def doubt_note(one: Candidate) -> str:
@@ -98,7 +112,8 @@ def remedy(one: Candidate) -> str:
     """Explains what the user can do to have a column read."""
     if one.found.choices:
         which = " or ".join(str(unit or "null") for unit in one.found.choices)
-        return f"If it is that, give --timestamp-unit {which} (data.columns.timestamp_unit)."
+        case = "Say which" if len(one.found.choices) > 1 else "If it is that"
+        return f"{case}: give --timestamp-unit {which} (data.columns.timestamp_unit)."
     return (
         f"Understood are {UNDERSTOOD}. Convert it, name its form with --timestamp-unit "
         "(data.columns.timestamp_unit), or name another column with --timestamp "

@@ -15,13 +15,14 @@ from feature_store.core.errors import UserError
 from feature_store.schema import Side
 from pipelines.logs.clock import Clock, Recognised, recognise, recognise_column
 from pipelines.logs.sampling import ParquetTable
-from pipelines.logs.timestamps import is_number_type, is_time_type
+from pipelines.logs.timestamps import is_time_type
 from pipelines.settings import TimeUnit
 from recsys.autoconfig.names import named, words_of
 from recsys.autoconfig.time_notes import (
     Candidate,
     chosen_note,
     doubt_note,
+    possible_note,
     problem,
     refusal_note,
     remedy,
@@ -43,6 +44,7 @@ _GLANCE, _FIRST = 20_000, 200
 _COMPARED = 200_000
 # Units of numbers without a known name: long numbers in other units are ids more often than times.
 _UNITS_OF_ANY: tuple[TimeUnit, ...] = ("s", "ms", "yyyymmdd")
+_UNITS_OF_TEXT: tuple[TimeUnit | None, ...] = (None, "dmy", "mdy", "ymd")
 # Dates belong to items, or to queries, where this part of those with several events has one date;
 # of fewer of them, that may be chance.
 _BELONGS_FROM, _LEAST_GROUPS = 0.95, 10
@@ -109,6 +111,8 @@ def time_candidates(events: ParquetTable, names: list[str], wanted: WantedTime) 
             found = recognise_column(events, name, now)
             rank = order.index(name)
         elif is_time_type(kind) and (unnamed := _by_content(events, name, now)) is not None:
+            if wanted.unit is None and _may_be_id(unnamed, now):
+                continue
             found, rank = unnamed, None
         else:
             continue
@@ -152,6 +156,8 @@ def choose_time(
     refused = [one for one in candidates if chosen is None or not one.is_usable]
     notes = [refusal_note(one) for one in refused]
     if chosen is None:
+        free = [n for n in events.schema.names if n not in (query, item, *bookkeeping)]
+        notes += _possible(events, [n for n in free if n not in owners])
         why = "; ".join(problem(one) for one in refused)
         return TimeChoice(None, Clock(None, False), why, tuple(notes))
     others = [one for one in ranked if one is not chosen]
@@ -168,6 +174,18 @@ def choose_time(
     return TimeChoice(chosen.name, chosen.found.clock, why, tuple(notes))
 
 
+def _possible(events: ParquetTable, names: list[str]) -> list[str]:
+    """Describes the columns whose numbers may be times, though no name says so."""
+    notes: list[str] = []
+    now = datetime.now(UTC)
+    for name in names:
+        kind = events.schema.field(name).type
+        found = _by_content(events, name, now) if is_time_type(kind) else None
+        if found is not None and found.problem is None and not found.is_future:
+            notes.append(possible_note(Candidate(name, str(kind), None, found)))
+    return notes
+
+
 def _wanted(events: ParquetTable, name: str, unit: TimeUnit | None, now: datetime) -> Candidate:
     if name not in events.schema.names:
         raise UserError(
@@ -179,7 +197,7 @@ def _wanted(events: ParquetTable, name: str, unit: TimeUnit | None, now: datetim
     )
     if one.found.problem is not None:
         raise UserError(f"--timestamp: {problem(one)}. {remedy(one)}")
-    return one
+    return replace(one, found=replace(one.found, is_future=False))  # As the user wants.
 
 
 def _by_content(events: ParquetTable, name: str, now: datetime) -> Recognised | None:
@@ -189,9 +207,15 @@ def _by_content(events: ParquetTable, name: str, now: datetime) -> Recognised | 
     if first.problem is not None and not first.needs_more:
         return None
     found = recognise_column(events, name, now) if first.needs_more else recognise(column, now)
-    if is_number_type(column.type) and found.clock.unit not in _UNITS_OF_ANY:
-        return None
     return found if found.clock.is_real or found.choices else None
+
+
+def _may_be_id(found: Recognised, now: datetime) -> bool:
+    """Checks whether a column may hold long numbers that are ids, by chance like times."""
+    if found.clock.unit in _UNITS_OF_TEXT:
+        return False
+    is_past = found.last is not None and found.last <= now
+    return found.clock.unit not in _UNITS_OF_ANY or not is_past
 
 
 def _owners(

@@ -100,7 +100,7 @@ def test_what_is_no_time_is_put_aside_and_said(tmp_path: Path, times: pa.Array, 
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        (["01/02/2017"] * 200, "which fit day/month/year and month/day/year. If it is that, set "),
+        (["01/02/2017"] * 200, "which fit day/month/year and month/day/year. Say which: set "),
         (["soon"] * 200, "holds no times that are understood, but 'soon'. Understood are"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_unit_that_does_not_fit_is_said(tmp_path: Path) -> None:
     digits = pc.cast(pc.strftime(TIMES, "%Y%m%d"), pa.int64())
     prepared, said = prepared_log(tmp_path, digits, "s")
     assert "WARNING: column 'timestamp': as seconds since 1970, they are 1970-08-22 to" in said
-    assert "set data.columns.timestamp_unit: yyyymmdd" in said
+    assert "set data.columns.timestamp_unit to yyyymmdd" in said
     assert prepared.manifest.counts.validation == 0
 
 

@@ -142,6 +142,29 @@ def test_the_column_is_chosen_by_evidence(tmp_path: Path) -> None:
             assert "to change it, give --timestamp" in output
 
 
+def test_long_numbers_without_a_name_are_asked_about(tmp_path: Path) -> None:
+    snowflakes = EVENTS["timestamp"] * 10**9 + EVENTS["item_id"]
+    for column in (snowflakes, [str(number) for number in snowflakes]):
+        config, output = said(tmp_path, {"tweet": column})
+        assert config.data.columns.timestamp is None
+        assert "column 'tweet' may hold times (nanoseconds since 1970, 2020-09-1" in output
+        assert "give --timestamp tweet" in output
+    assert said(tmp_path, {"tweet": snowflakes, "ts": EVENTS["timestamp"]})[1] == ""
+
+
+def test_events_without_a_time_are_warned_of(tmp_path: Path) -> None:
+    half = pa.array([t if n % 2 else None for n, t in enumerate(EVENTS["timestamp"].tolist())])
+    assert "WARNING: the time of events is 'ts'" in said(tmp_path, {"ts": half})[1]
+    german = text("%d. %b %Y").to_pylist()
+    german = [day.replace("Dec", "Dez").replace("May", "Mai") for day in german]
+    output = said(tmp_path, {"ts": german})[1]
+    assert "WARNING" in output
+    assert "% of its values are no time, such as '" in output
+    output = said(tmp_path, {"ts": EVENTS["timestamp"] * 100})[1]
+    assert "WARNING: the time of events is 'ts': its values, such as 1" in output
+    assert "are no dates of our age, but may be an order. Understood are" in output
+
+
 def test_a_date_of_the_items_is_no_time_of_events(tmp_path: Path) -> None:
     released = pa.array(START - 86_400 * (EVENTS["item_id"] % 50 + 1), pa.timestamp("s"))
     config, output = said(tmp_path, {"release": released})
