@@ -17,6 +17,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Bundle = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="A directory, or models:/NAME@champion.")
 ]
+Online = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CONFIG", help="Configuration of an online store, for histories and features."
+    ),
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(help="URI of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
@@ -100,23 +106,29 @@ def query(
     at: Annotated[
         datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
+    online: Online = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to one query, from the bundle alone."""
+    """Recommend items to one query."""
     from recsys.config.load import parse_assignment
-    from serving.recommend.load import load
     from serving.recommend.options import RecommendOptions
+    from serving.recommend.store import load_for_command
 
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
     options = RecommendOptions(dict(given), at)
-    recommender = load(bundle)
+    store = _online_store(online)
+    recommender = load_for_command(bundle, store)
     answer = recommender.recommend(query_id, k, options)
     if as_json:
-        print_json(answer.model_dump(mode="json"))
-    else:
-        from serving.recommend.display import print_recommendations
+        histories_to = None if store else recommender.manifest.data_window.histories_to
+        print_json({**answer.model_dump(mode="json"), "histories_to": histories_to})
+        return
+    from serving.recommend.display import print_recommendations, snapshot_note
 
-        print_recommendations(answer, recommender.liked(query_id, k), Console())
+    print_recommendations(answer, recommender.liked(query_id, k), Console())
+    if store is None:
+        note = snapshot_note(recommender.manifest)
+        progress().print(f"query: {note}", highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel="Serve")
@@ -133,6 +145,7 @@ def recommend(
     at: Annotated[
         datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
+    online: Online = None,
     concurrency: Annotated[
         int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
     ] = None,
@@ -150,6 +163,7 @@ def recommend(
         k=k,
         queries=queries,
         at=at,
+        online=_online_store(online),
         concurrency=concurrency,
         console=progress(),
     )
@@ -231,12 +245,7 @@ def serve(
     reload_seconds: Annotated[
         float, typer.Option(help="Seconds between checks for a newer bundle; 0: none.", min=0)
     ] = 10.0,
-    online: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CONFIG", help="Configuration of an online store, for histories and features."
-        ),
-    ] = None,
+    online: Online = None,
     replicas: Annotated[
         int, typer.Option(help="Replicas of Ray Serve, over a cluster; 0: none.", min=0)
     ] = 0,
@@ -327,7 +336,7 @@ def _online_store(config: Path | None) -> Any:
     if config is None:
         return None
     from recsys.config.load import load_config
-    from serving.server.build import Store
+    from serving.recommend.store import Store
 
     loaded = load_config(config)
-    return Store(loaded.feature_store, loaded.feature_store_dir)
+    return Store(loaded.feature_store, loaded.feature_store_dir.resolve())

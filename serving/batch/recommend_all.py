@@ -28,9 +28,10 @@ from pipelines.logs.tables import open_source, read_piece
 from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import IDS, verify
-from serving.recommend.load import load
+from serving.recommend.display import snapshot_note
 from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import MAX_K
+from serving.recommend.store import Store, load_for_command
 
 # Queries of a part: seconds of work for an actor.
 BATCH_SIZE = 10_000
@@ -49,6 +50,9 @@ class BulkManifest(Frozen):
         schema_fingerprint: Fingerprint of its features.
         k: Most items of a query.
         at: Time of the requests, ISO 8601.
+        online: Whether an online store gave histories and features.
+        histories_to: Time of the last event that the bundle's histories may hold, ISO 8601; None:
+            its log has no times.
         queries: Number of queries.
         fallbacks: Number of unknown queries.
         recommendations: Rows in all parts.
@@ -60,6 +64,8 @@ class BulkManifest(Frozen):
     schema_fingerprint: str
     k: int
     at: str
+    online: bool
+    histories_to: str | None
     queries: int
     fallbacks: int
     recommendations: int
@@ -74,6 +80,7 @@ def recommend_all(
     k: int = 10,
     queries: Sequence[str] | Path | None = None,
     at: datetime | None = None,
+    online: Store | None = None,
     batch_size: int = BATCH_SIZE,
     concurrency: int | None = None,
     console: Console | None = None,
@@ -89,13 +96,15 @@ def recommend_all(
         queries: Ids, or Parquet with a column query_id: a file, directory or glob; None: all of
             the bundle.
         at: Time of the requests; None: now. No time zone means UTC.
+        online: Online store with histories and features since the export, which the actors'
+            machines must reach; None: there is none.
         batch_size: Queries of a file.
         concurrency: Number of actors; None: one for each CPU of the cluster.
         console: Console of progress.
 
     Raises:
-        UserError: It is not a bundle, k is out of range, the queries cannot be read, or the output
-            holds something else.
+        UserError: It is not a bundle, k is out of range, the queries cannot be read, the online
+            store does not answer, or the output holds something else.
     """
     started = time.monotonic()
     console = console or Console()
@@ -106,11 +115,14 @@ def recommend_all(
     exported = verify(bundle)
     is_own, asked = written_as(BulkManifest), [queries] if isinstance(queries, Path) else []
     require_replaceable(output, is_own, [bundle, *asked])
+    if online is None:
+        note = snapshot_note(exported)
+        console.print(f"recommend: {note}", highlight=False, soft_wrap=True)
     with directory_written_atomically(output, is_own) as directory:
         blocks = _query_ids(bundle, queries, batch_size)
         total, parts = _write_queries(directory / _QUERIES, blocks)
         totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}
-        arguments = (bundle.resolve(), directory.resolve(), k, at)
+        arguments = (bundle.resolve(), directory.resolve(), k, at, online)
         every = math.ceil(parts / _LINES)
         for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
             totals = {name: totals[name] + counts[name] for name in totals}
@@ -122,6 +134,8 @@ def recommend_all(
             schema_fingerprint=exported.schema_fingerprint,
             k=k,
             at=at.isoformat(),
+            online=online is not None,
+            histories_to=exported.data_window.histories_to,
             parts=parts,
             seconds=round(time.monotonic() - started, 1),
             **totals,
@@ -189,10 +203,13 @@ class _Answerer:
         directory: Directory of the queries and the answers.
         k: Number of items.
         at: Time of the requests.
+        online: Online store, if there is one.
     """
 
-    def __init__(self, bundle: Path, directory: Path, k: int, at: datetime) -> None:
-        self._recommender = load(bundle)
+    def __init__(
+        self, bundle: Path, directory: Path, k: int, at: datetime, online: Store | None
+    ) -> None:
+        self._recommender = load_for_command(bundle, online)
         self._queries = pq.ParquetFile(directory / _QUERIES)
         self._directory = directory
         self._k = k

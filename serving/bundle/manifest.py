@@ -14,7 +14,9 @@ items/frequency.npy                  [items] training events
 items/filters/                       items of each value, see `ValueLists`
 items/titles.arrow                   title; only where items have one
 queries/features.arrow               encoded features, row = query index
-queries/state.arrow                  history (oldest first) and excluded: item indices
+queries/state.arrow                  item indices: history, oldest first; known, of the training and
+                                     validation events; later, of the test events; own, the item
+                                     that the query is itself
 report.html                          measurements, for people
 golden.json                          requests and the trained model's answers
 queries/vectors.npy                  [queries, dim] float32, of the snapshot; only where the model
@@ -33,10 +35,11 @@ from pydantic import Field, ValidationError
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from feature_store.core.settings import Frozen
+from pipelines.settings import Repeats
 from serving.index.report import IndexReport
 
 # Version of the layout; a reader refuses others.
-VERSION = 2
+VERSION = 3
 
 SCHEMA = "schema.json"
 QUERY_TOWER, ITEM_TOWER = "query_tower.pt2", "item_tower.pt2"
@@ -57,10 +60,18 @@ _HASHED_AT_ONCE = 4
 
 
 class DataWindow(Frozen):
-    """ISO-8601 times of the log; None where it has no time."""
+    """ISO-8601 times of the log; None where it has no time.
+
+    Attributes:
+        first_event: Time of the first event.
+        last_event: Time of the last event.
+        histories_to: Time of the last event that a history may hold: the last before the test.
+        as_of: Time of the preparation.
+    """
 
     first_event: str | None
     last_event: str | None
+    histories_to: str | None
     as_of: str
 
 
@@ -106,6 +117,7 @@ class BundleManifest(Frozen):
         metrics: Overall metrics by split: `validation`, and `test` where it had been evaluated.
         slices: Metrics of the test by slice.
         history: Rule of the queries' histories.
+        repeats: Whether items that a query has had are answers, unless a request says otherwise.
         trained_items: Number of items at the training: a history holds items below this.
         index: Record of the index.
         gate: Measurements of the gate.
@@ -125,6 +137,7 @@ class BundleManifest(Frozen):
     metrics: dict[str, dict[str, float]]
     slices: dict[str, dict[str, float]]
     history: HistoryRule
+    repeats: Repeats
     trained_items: int
     index: IndexReport
     gate: Gate

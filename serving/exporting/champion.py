@@ -8,7 +8,7 @@ from recsys.evaluation.results import EvaluationResult
 from recsys.stages.evaluate import METRICS_JSON
 from recsys.stages.train import TrainManifest
 from serving.exporting.gate import changes_against
-from serving.registry.registry import champion_manifest
+from serving.registry.registry import champion_manifest, registered_name
 
 Metrics = dict[str, dict[str, float]]
 
@@ -44,6 +44,15 @@ def against_champion(
     """Returns the champion's run, and the changes of each slice."""
     champion = champion_manifest(config)
     if champion is None or champion.training_fingerprint == trained.fingerprint:
+        return None, {}
+    if champion.repeats != config.data.repeats:
+        console.print(
+            f"export: not compared with the champion: it was evaluated with data.repeats: "
+            f"{champion.repeats}, so its figures are of another task; `recsys promote "
+            f"{registered_name(config)}` makes this model the champion",
+            highlight=False,
+            soft_wrap=True,
+        )
         return None, {}
     if not slices or not champion.slices:
         console.print("export: not compared with the champion: run `recsys evaluate` first")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.core.arrow import id_strings
-from feature_store.core.columns import Ints, write_columns
+from feature_store.core.columns import Column, Ints, write_columns
 from feature_store.core.files import write_array, write_text
 from feature_store.encoding.tokens import tokens_of
 from feature_store.kinds import Filterable
@@ -55,8 +55,14 @@ def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
         write_strings(directory / ITEM_TITLES, "title", titles)
     _write_filters(directory / FILTERS, config, prepared)
     write_columns(directory / QUERY_FEATURES, prepared.query_columns)
-    history, excluded = prepared.query_state.history("test"), prepared.excluded("test")
-    write_columns(directory / QUERY_STATE, {"history": history, "excluded": excluded})
+    state = prepared.query_state
+    items: dict[str, Column] = {
+        "history": state.history("test"),
+        "known": state.known("test"),
+        "later": state.held_out("test"),
+        "own": prepared.own_items,
+    }
+    write_columns(directory / QUERY_STATE, items)
     if prepared.latest_event is not None:
         write_array(directory / QUERY_LATEST, prepared.latest_event)
 

@@ -94,7 +94,8 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
 
     Nothing is written, and an earlier bundle stays, unless the gate is passed: all vectors finite,
     exported and trained towers equal, and the index good enough. The snapshot of queries is what
-    the test was made with: their history before it, and their items of training and validation.
+    the test was made with: their history before it, and their items of training and validation;
+    beside it are their items of the test, for these are no answers any more.
 
     Args:
         config: Configuration whose training is finished.
@@ -112,7 +113,8 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     require_replaceable(config.bundle_dir, is_own)
     earlier = _intact(config.bundle_dir)
     finished = read_manifest(config.train_dir, TrainManifest)
-    if earlier and finished and earlier.fingerprint == _fingerprint(config, finished):
+    is_done = earlier and finished and earlier.fingerprint == _fingerprint(config, finished)
+    if earlier and is_done and earlier.repeats == config.data.repeats:
         console.print(f"export: {config.bundle_dir} is up to date")
         _register(config, earlier, console)
         return earlier
@@ -172,7 +174,7 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     write_golden(directory, golden)
     metrics, slices_of_test = recorded_metrics(config, trained.manifest)
     champion, changes = against_champion(config, trained.manifest, slices_of_test, console)
-    log = prepared.manifest
+    log, latest = prepared.manifest, prepared.latest_before_test()
     manifest = BundleManifest(
         fingerprint=_fingerprint(config, trained.manifest),
         schema_fingerprint=log.schema_fingerprint,
@@ -182,13 +184,17 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
         queries=prepared.num_queries,
         dim=trained.model.dim,
         data_window=DataWindow(
-            first_event=log.first_event, last_event=log.last_event, as_of=log.as_of
+            first_event=log.first_event,
+            last_event=log.last_event,
+            histories_to=latest.isoformat() if latest is not None else None,
+            as_of=log.as_of,
         ),
         metrics=metrics,
         slices=slices_of_test,
         history=HistoryRule(
             max_length=log.data.history.max_length, is_distinct=log.data.history.distinct
         ),
+        repeats=log.data.repeats,
         trained_items=prepared.num_items,
         index=report,
         gate=Gate(
@@ -203,7 +209,7 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     sealed = seal(directory, manifest)
     recommender = open_bundle(directory, sealed)
     require_golden(recommender, golden)
-    app = create_app(Service.of(recommender))
+    app = create_app(Service.of(recommender.as_evaluated()))
     require_served_golden(app, golden, is_exact=recommender.is_exact)
     return sealed
 
@@ -303,7 +309,7 @@ def _golden(
     return golden_queries(
         [(name, at) for name in names.take(pa.array(queries)).to_pylist()],
         vectors,
-        snapshot.excluded.take(queries),
+        snapshot.evaluated(queries, prepared.manifest.data.repeats),
         index,
         indexed,
         prepared.item_encoder.ids.tokens,

@@ -279,10 +279,11 @@ def _sample(bundle: Path) -> Floats:
 
 def _golden(bundle: Path, index: ItemIndex, changed: _Items) -> list[Golden]:
     """Answers the golden queries of the bundle among the new items."""
-    recommender, requests = load(bundle), [(q.query_id, q.at) for q in read_golden(bundle)]
+    recommender = load(bundle).as_evaluated()
+    requests = [(q.query_id, q.at) for q in read_golden(bundle)]
     rows = IdTable.read(bundle / IDS, "query").rows([query_id for query_id, _ in requests])
     vectors = [recommender.encode([q], RecommendOptions(at=at))[0] for q, at in requests]
-    excluded = read_snapshot(bundle).excluded.take(rows)
+    excluded = read_snapshot(bundle).evaluated(rows, recommender.manifest.repeats)
     return golden_queries(
         requests, np.stack(vectors), excluded, index, changed.indexed, changed.ids
     )

@@ -30,7 +30,7 @@ class Recommendations(Frozen):
 
     Attributes:
         query_id: Id in the request.
-        items: Items that the query is not known to have had.
+        items: Items that the query is not known to have had, or any where repeats are allowed.
         fallback: Whether the query is unknown.
         source: `model`, or `popularity` where the model had nothing to go by.
     """

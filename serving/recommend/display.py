@@ -1,6 +1,7 @@
 """Recommendations on a terminal."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import zip_longest
 
 from rich import box
@@ -8,7 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from serving.bundle.manifest import BundleManifest
 from serving.recommend.answers import Item, Recommendations
+
+
+def snapshot_note(manifest: BundleManifest) -> str:
+    """Returns what a bundle knows of its queries without an online store, and until when."""
+    window = manifest.data_window
+    note = "histories end before the test events, and the log has no times"
+    if window.histories_to is not None:
+        note = f"histories reach to {_minute(window.histories_to)}, before the test events"
+    if manifest.repeats == "exclude":
+        to = f" to {_minute(window.last_event)}" if window.last_event is not None else ""
+        note += f"; items of all events of the log{to} are left out"
+    return f"{note}; later events are unknown: --online CONFIG reads them"
 
 
 def print_recommendations(answer: Recommendations, liked: Sequence[Item], console: Console) -> None:
@@ -29,6 +43,10 @@ def print_recommendations(answer: Recommendations, liked: Sequence[Item], consol
             f"{item.score:.3f}" if item is not None else "",
         )
     console.print(table)
+
+
+def _minute(time: str) -> str:
+    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
 
 
 def _name(title: str | None, item_id: str) -> str:

@@ -46,11 +46,12 @@ def read_golden(directory: Path) -> list[Golden]:
 
 
 def require_golden(recommender: Recommender, golden: Sequence[Golden]) -> None:
-    """Compares the answers of a bundle with those of its golden queries.
+    """Compares the answers of a bundle, as it was evaluated, with those of its golden queries.
 
     Raises:
         UserError: An answer is not that of the trained model.
     """
+    recommender = recommender.as_evaluated()
     for each in golden:
         options = RecommendOptions(at=each.at)
         answer = recommender.recommend(each.query_id, GOLDEN_ITEMS, options)

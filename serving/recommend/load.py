@@ -116,15 +116,12 @@ def open_bundle(
 def read_snapshot(directory: Path) -> QuerySnapshot:
     """Opens the state of a bundle's queries, memory-mapped."""
     state = read_columns(directory / QUERY_STATE)
-    history, excluded = state["history"], state["excluded"]
-    assert isinstance(history, Jagged)
-    assert isinstance(excluded, Jagged)
+    items = {name: column for name, column in state.items() if isinstance(column, Jagged)}
     return QuerySnapshot(
         read_columns(directory / QUERY_FEATURES),
-        history,
-        excluded,
-        _mapped_if_there(directory / QUERY_LATEST),
-        _mapped_if_there(directory / QUERY_VECTORS),
+        **items,
+        latest=_mapped_if_there(directory / QUERY_LATEST),
+        vectors=_mapped_if_there(directory / QUERY_VECTORS),
     )
 
 

@@ -35,10 +35,14 @@ NOTHING = OnlineState(())
 
 
 class OnlineQueries(Protocol):
-    """Source of online state, read at every request and used by several threads."""
+    """Source of online state, read at every request."""
 
     def states(self, query_ids: Sequence[str]) -> list[OnlineState]:
         """Returns the state of each query."""
+
+
+class OnlineEvents(OnlineQueries, Protocol):
+    """Source of online state to which a server adds events; used by several threads."""
 
     def append(self, events: Sequence[tuple[str, Event]]) -> None:
         """Adds events of queries, all or none; a repeated one changes nothing.

@@ -18,7 +18,8 @@ class RecommendOptions:
         at: Time of the request; None: now. No time zone means UTC.
         features: Raw values of the queries' features by name, instead of those that are known.
         history: Item ids, the oldest first, instead of the known history.
-        exclude_seen: Whether items that a query has had are left out of its answer.
+        exclude_seen: Whether items that a query has had are left out of its answer; None: as in
+            the evaluation, see `data.repeats`. The query itself is always left out.
         where: Values by item feature: an answer has one of them; see `export.filters`.
         allow: Ids that answers are among; None: all.
         deny: Ids that no answer is among.
@@ -28,7 +29,7 @@ class RecommendOptions:
     at: datetime | None = None
     features: Mapping[str, Any] | None = None
     history: Sequence[str] | None = None
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
     where: Where = field(default_factory=dict)
     allow: Sequence[str] | None = None
     deny: Sequence[str] = ()

@@ -26,6 +26,7 @@ from feature_store.encoding.context import NO_TIME, given_columns
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Event
 from feature_store.schema import FeatureSchema
+from pipelines.settings import Repeats
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import HistoryRule
 from serving.recommend.online import NOTHING, OnlineQueries, OnlineState
@@ -41,16 +42,25 @@ class QuerySnapshot:
     Attributes:
         columns: Encoded features by name.
         history: Items, oldest first.
-        excluded: Items that are not recommended again.
+        known: Items of the training and validation events.
+        later: Items of the test events, which the history does not show.
+        own: Item that the query is itself, if it is one.
         latest: Time of the history's latest event, or `NO_TIME`; only for models with recency.
         vectors: Vectors by the query tower, [queries, dim]; None for models with a context.
     """
 
     columns: dict[str, Column]
     history: Jagged
-    excluded: Jagged
+    known: Jagged
+    later: Jagged
+    own: Jagged
     latest: Ints | None
     vectors: Floats | None
+
+    def evaluated(self, rows: Ints, repeats: Repeats) -> Jagged:
+        """Returns the items that were not ranked for some queries when the model was evaluated."""
+        own = self.own.take(rows)
+        return own if repeats == "allow" else self.known.take(rows).beside(own)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,8 @@ class CurrentState:
     Attributes:
         columns: Encoded features by name.
         history: Items, oldest first.
-        excluded: Items that are not recommended again.
+        had: Items that the query has had.
+        own: Item that the query is itself, if it is one.
         latest: Time of the history's latest event, or `NO_TIME`.
         is_fallback: Whether the query is unknown, [queries].
         is_blank: Whether there is nothing that the model could go by, [queries].
@@ -70,7 +81,8 @@ class CurrentState:
 
     columns: dict[str, Column]
     history: Jagged
-    excluded: Jagged
+    had: Jagged
+    own: Jagged
     latest: Ints
     is_fallback: Bools
     is_blank: Bools
@@ -110,6 +122,7 @@ class Queries:
         self._online = online
         # Schema of the online store's generation whose features cannot be used.
         self._unusable: FeatureSchema | None = None
+        self._knows_test = True
 
     def state(self, query_ids: Sequence[str], options: RecommendOptions) -> CurrentState:
         """Merges the state of the queries of a request.
@@ -131,10 +144,10 @@ class Queries:
         ]
         return _joined(parts)
 
-    def without_online(self) -> "Queries":
-        """Copies this object without its online state."""
+    def as_evaluated(self) -> "Queries":
+        """Copies this object without its online state and the test events."""
         plain = copy.copy(self)
-        plain._online = None
+        plain._online, plain._knows_test = None, False
         return plain
 
     def history(self, query_id: str) -> Ints:
@@ -150,23 +163,24 @@ class Queries:
 
     def _stored_state(self, rows: Ints, vectors: Floats) -> CurrentState:
         """Returns the state of known queries of which nothing is new: their stored vectors."""
-        excluded = self._snapshot.excluded.take(rows)
+        had, own = self._had(rows), self._snapshot.own.take(rows)
         no = np.zeros(len(rows), bool)
         nothing = Jagged(np.empty(0, np.int64), np.zeros(len(rows) + 1, np.int64))
         latest = np.full(len(rows), NO_TIME)
-        return CurrentState({}, nothing, excluded, latest, no, no, np.asarray(vectors[rows]))
+        return CurrentState({}, nothing, had, own, latest, no, no, np.asarray(vectors[rows]))
 
     def _snapshot_state(self, rows: Ints) -> CurrentState:
         snapshot = self._snapshot
-        history = take_or_absent(snapshot.history, rows)
-        excluded = take_or_absent(snapshot.excluded, rows)
-        assert isinstance(history, Jagged)
-        assert isinstance(excluded, Jagged)
+        history, own = _bags(snapshot.history, rows), _bags(snapshot.own, rows)
         latest = np.full(len(rows), NO_TIME)
         if snapshot.latest is not None:
             latest[rows >= 0] = snapshot.latest[rows[rows >= 0]]
         columns, unknown = take_rows(snapshot.columns, rows), rows < 0
-        return CurrentState(columns, history, excluded, latest, unknown, unknown)
+        return CurrentState(columns, history, self._had(rows), own, latest, unknown, unknown)
+
+    def _had(self, rows: Ints) -> Jagged:
+        known = _bags(self._snapshot.known, rows)
+        return known.beside(_bags(self._snapshot.later, rows)) if self._knows_test else known
 
     def _merged(
         self, row: int, query_id: str, online: OnlineState, options: RecommendOptions
@@ -174,7 +188,7 @@ class Queries:
         """Merges the state of one query."""
         snapshot = self._snapshot_state(np.array([row]))
         columns, history, latest = snapshot.columns, snapshot.history.values, snapshot.latest
-        seen = [snapshot.excluded.values]
+        had = [snapshot.had.values]
         raw = self._given_features(query_id, options)
         if raw is not None:
             columns = self._encoder.encode(raw)
@@ -183,17 +197,18 @@ class Queries:
         if online.events:
             recent = self._rows_of_events(online.events)
             history = recent if online.is_whole else np.concatenate([history, recent])
-            seen.append(recent)
+            had.append(recent)
             latest = np.maximum(latest, max(time for time, _ in online.events))
         if options.history is not None:
             history = self._known_items(options.history)
-            seen.append(history)
+            had.append(history)
         is_unknown = row < 0 and online is NOTHING
         is_given = options.context or options.features or len(history)
         return CurrentState(
             columns,
             _one(self._recent(history)),
-            _one(np.concatenate(seen)),
+            _one(np.concatenate(had)),
+            snapshot.own,
             latest,
             np.array([is_unknown]),
             np.array([is_unknown and not is_given]),
@@ -250,6 +265,13 @@ class Queries:
         return items[-self._rule.max_length :]
 
 
+def _bags(column: Jagged, rows: Ints) -> Jagged:
+    """Returns the bags of rows; those of negative rows are empty."""
+    bags = column.take(rows) if (rows >= 0).all() else take_or_absent(column, rows)
+    assert isinstance(bags, Jagged)
+    return bags
+
+
 def _one(values: Ints) -> Jagged:
     return Jagged(values, np.array([0, len(values)]))
 
@@ -263,7 +285,8 @@ def _joined(parts: Sequence[CurrentState]) -> CurrentState:
     return CurrentState(
         columns,
         Jagged.concatenate([part.history for part in parts]),
-        Jagged.concatenate([part.excluded for part in parts]),
+        Jagged.concatenate([part.had for part in parts]),
+        Jagged.concatenate([part.own for part in parts]),
         np.concatenate([part.latest for part in parts]),
         np.concatenate([part.is_fallback for part in parts]),
         np.concatenate([part.is_blank for part in parts]),

@@ -213,10 +213,13 @@ class Recommender:
         ids = self._catalogue.ids
         return tuple(Item(item_id=ids[i], title=self._title(i)) for i in items.tolist())
 
-    def without_online(self) -> "Recommender":
-        """Copies the recommender without its online state: the bundle as it was exported."""
+    def as_evaluated(self) -> "Recommender":
+        """Copies the recommender without what happened since the evaluation.
+
+        It knows neither the online state nor the test events, whose items it may recommend.
+        """
         plain = copy.copy(self)
-        plain._queries = self._queries.without_online()
+        plain._queries = self._queries.as_evaluated()
         return plain
 
     def unknown_items(self, item_ids: Sequence[str]) -> tuple[str, ...]:
@@ -235,9 +238,8 @@ class Recommender:
         _require_k(k)
         state = self._queries.state(query_ids, options)
         timer.end("features")
-        nothing = Jagged(np.empty(0, np.int64), np.zeros(len(query_ids) + 1, np.int64))
-        seen = state.excluded if options.exclude_seen else nothing
-        excluded, allowed = self._excluded(seen, options), self._allowed(options)
+        items = state.had.beside(state.own) if self._excludes_seen(options) else state.own
+        excluded, allowed = self._excluded(items, options), self._allowed(options)
         timer.end("filter")
         if state.is_blank.all() and len(query_ids):
             vectors = np.zeros((len(query_ids), self.manifest.dim), np.float32)
@@ -277,13 +279,18 @@ class Recommender:
         context = self._context_encoder.encode(raw)
         return self.query_tower(state.columns, len(state.latest), state.history, context)
 
-    def _excluded(self, seen: Jagged, options: RecommendOptions) -> Jagged:
-        """Returns the positions of seen and denied items, [queries]."""
-        denied, items = self._catalogue.ids.rows(options.deny), seen
+    def _excludes_seen(self, options: RecommendOptions) -> bool:
+        if options.exclude_seen is None:
+            return self.manifest.repeats == "exclude"
+        return options.exclude_seen
+
+    def _excluded(self, items: Jagged, options: RecommendOptions) -> Jagged:
+        """Returns the positions of the items and of denied ones, [queries]."""
+        denied = self._catalogue.ids.rows(options.deny)
         if len(denied):
             denied = denied[denied >= 0]
-            offsets = np.arange(len(seen) + 1) * len(denied)
-            items = seen.beside(Jagged(np.tile(denied, len(seen)), offsets))
+            offsets = np.arange(len(items) + 1) * len(denied)
+            items = items.beside(Jagged(np.tile(denied, len(items)), offsets))
         positions = Jagged(self._catalogue.positions[items.values], items.offsets)
         is_indexed = positions.values >= 0
         return positions if is_indexed.all() else positions.keep(is_indexed)

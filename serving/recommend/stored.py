@@ -44,7 +44,7 @@ class StoredQueries:
     def states(self, query_ids: Sequence[str]) -> list[OnlineState]:
         """Reads features and histories; `NOTHING` where the store does not know a query."""
         try:
-            return [_state(each) for each in self._ask(query_ids)]
+            return [state_of(each) for each in self._ask(query_ids)]
         except UnavailableError:  # The bundle has an answer.
             return [NOTHING] * len(query_ids)
 
@@ -69,7 +69,8 @@ class StoredQueries:
         return self._breaker.call(lambda: self._features.queries(query_ids))
 
 
-def _state(stored: QueryFeatures) -> OnlineState:
+def state_of(stored: QueryFeatures) -> OnlineState:
+    """Returns what the store has of a query; `NOTHING` where it does not know it."""
     events = [(microseconds(event.timestamp), event.item_id) for event in stored.history]
     if not stored.is_known and not events:
         return NOTHING

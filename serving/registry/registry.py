@@ -242,7 +242,7 @@ def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Pr
     """Makes a registered bundle the champion where it is at least as good as the present one.
 
     The gate of the export has already refused bundles with a worse slice. Bundles of other data are
-    compared by the figures of their own tests.
+    compared by the figures of their own tests, unless these rank other items (`data.repeats`).
 
     Args:
         config: Configuration with the registered model and the store.
@@ -250,10 +250,10 @@ def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Pr
         metric: Metric of the test, overall.
 
     Returns:
-        The promotion; None where the champion stays, or one of the two was not tested.
+        The promotion; None where the champion stays, or the two cannot be compared.
     """
     champion = champion_manifest(config)
-    if champion is None or champion.seal == bundle.seal:
+    if champion is None or champion.seal == bundle.seal or champion.repeats != bundle.repeats:
         return None
     before, now = (each.metrics.get("test", {}).get(metric) for each in (champion, bundle))
     if before is None or now is None or now < before:

@@ -60,8 +60,10 @@ class _RecommendBody(_Closed):
     k: K = 10
     context: Values = Field(default_factory=dict)
     at: datetime | None = Field(None, description="Time of the request; null: now.")
-    exclude_seen: bool = Field(
-        True, description="Whether items that the query has had are left out."
+    exclude_seen: bool | None = Field(
+        None,
+        description="Whether items that the query has had are left out; null: as the model was "
+        "evaluated.",
     )
     filters: Filters = Field(default_factory=Filters)
     variant: Text | None = Field(

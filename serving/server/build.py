@@ -5,44 +5,14 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from feature_store.core.errors import UserError
-from feature_store.online import open_online_store
-from feature_store.online.store import nothing_materialized
-from feature_store.schema import FeatureSchema
-from feature_store.settings import FeatureStoreConfig
 from serving.experiment.exposure_log import ExposureLog
 from serving.recommend.memory import MemoryQueries
-from serving.recommend.stored import PATIENCE, StoredQueries
+from serving.recommend.store import Store, require_same_features
+from serving.recommend.stored import StoredQueries
 from serving.server.app import create_app, lifespan_of
-from serving.server.deployment import Deployment, Serving, Source
+from serving.server.deployment import Deployment, Source
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
-
-
-@dataclass(frozen=True)
-class Store:
-    """The online store of a configuration.
-
-    Attributes:
-        settings: Section `feature_store` of the configuration.
-        directory: Directory of the feature store.
-    """
-
-    settings: FeatureStoreConfig
-    directory: Path
-
-    def open(self) -> tuple[StoredQueries, FeatureSchema]:
-        """Opens the store in this process; returns its schema, too.
-
-        Raises:
-            UserError: Nothing was materialized, the store is broken, or Redis does not answer.
-        """
-        # Half of it, for the client tries twice.
-        store = open_online_store(self.settings, self.directory, patience=PATIENCE / 2)
-        contents = store.contents()
-        if contents is None:
-            raise nothing_materialized()
-        return StoredQueries(store), contents.features
 
 
 @dataclass(frozen=True)
@@ -68,16 +38,6 @@ class ServerSettings:
     token: str | None = None
 
 
-def _require_same_features(serving: Serving, schema: FeatureSchema) -> None:
-    for recommender in serving.recommenders.values():
-        fault = recommender.fault_of_store(schema)
-        if fault is not None:
-            raise UserError(
-                f"the online store is of another model than the bundle ({fault}); give --online "
-                "the configuration that the bundle was exported with, after its `materialize`."
-            )
-
-
 def build(settings: ServerSettings) -> FastAPI:
     """Builds the application, ready to answer; all that it opens is closed when its server ends.
 
@@ -96,7 +56,8 @@ def build(settings: ServerSettings) -> FastAPI:
     source = Source(settings.bundle, settings.other, split=settings.split, online=online)
     deployment = Deployment(source, metrics, is_logged=settings.log is not None)
     if schema is not None:
-        _require_same_features(deployment.serving, schema)
+        for recommender in deployment.serving.recommenders.values():
+            require_same_features(recommender, schema)
     close, log = [deployment.close], None
     if settings.log is not None:
         log = ExposureLog(settings.log, experiment=deployment.serving.experiment)

@@ -136,8 +136,7 @@ class Source:
         directory = local_bundle(bundle)
         recommender = load(directory, online=self._online, defer_tower=defer_tower)
         golden = read_golden(directory)
-        # Golden answers were computed without online state.
-        require_golden(recommender.without_online(), golden)
+        require_golden(recommender, golden)
         return recommender
 
     def _experiment(self) -> Experiment:

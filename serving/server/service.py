@@ -12,7 +12,7 @@ from serving.bundle.manifest import BundleManifest
 from serving.experiment.exposure_log import ExposureLog
 from serving.experiment.log_rows import Exposure, Outcome
 from serving.recommend.answers import Recommendations
-from serving.recommend.online import OnlineQueries
+from serving.recommend.online import OnlineEvents
 from serving.recommend.query_tower import DeferredTower
 from serving.recommend.recommender import Recommender
 from serving.recommend.stored import StoredQueries
@@ -50,7 +50,7 @@ class Service:
         serving: Callable[[], Serving],
         metrics: ServerMetrics,
         *,
-        online: OnlineQueries | None = None,
+        online: OnlineEvents | None = None,
         log: ExposureLog | None = None,
     ) -> None:
         self._serving = serving

@@ -1,4 +1,8 @@
-"""A log whose answer is known: queries like the items of one group, and features name the group."""
+"""Logs whose answer is known.
+
+Planted: queries like the items of one group, and features name the group. Groceries: customers come
+back to what they bought.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,10 @@ from recsys.config.config import Config
 from recsys.config.load import parse_config
 
 GROUPS, ITEMS_IN_GROUP, QUERIES, EVENTS_OF_QUERY = 12, 12, 240, 9
+GROCERIES, CUSTOMERS, PURCHASES = 30, 40, 7
+# Number of the queries whose last item is their first one again, and of those whose last but one
+# is their second one.
+BACK, BACK_BEFORE = 32, 10
 
 
 def write_planted_log(directory: Path, *, shuffled: bool = False, seed: int = 0) -> None:
@@ -94,3 +102,45 @@ def planted_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
     for name, keys in sections.items():
         document[name] = {**document.get(name, {}), **keys}
     return parse_config(document)
+
+
+def write_groceries(path: Path) -> dict[str, list[str]]:
+    """Writes events, a day apart within a query, and returns the items of each query by time."""
+    random = np.random.default_rng(0)
+    bought = {}
+    for query in range(CUSTOMERS):
+        items = [f"i{item}" for item in random.choice(GROCERIES, PURCHASES, replace=False)]
+        if query < BACK:
+            items[-1] = items[0]
+        if query < BACK_BEFORE:
+            items[-2] = items[1]
+        bought[f"q{query}"] = items
+    rows = [
+        (query, item, 1_700_000_000 + at * 86_400 + place)
+        for place, (query, items) in enumerate(bought.items())
+        for at, item in enumerate(items)
+    ]
+    query_id, item_id, timestamp = map(list, zip(*rows, strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"query_id": query_id, "item_id": item_id, "timestamp": timestamp})
+    pq.write_table(table, path)
+    return bought
+
+
+def groceries_config(events: Path, output: Path, repeats: str, **sections: Any) -> Config:
+    """Builds a configuration that holds the last event of each query out."""
+    document: dict[str, Any] = {
+        "output": str(output),
+        "executor": "local",
+        "data": {"events": str(events), "repeats": repeats},
+        "features": {
+            "item": [{"name": "item_id", "kind": "id", "dim": 8}],
+            "query": [],
+        },
+        "model": {"dim": 8, "item_tower": [], "query_tower": []},
+        "ssl": {"method": "none"},
+        "loss": {"id_dropout": 0.0},
+        "training": {"epochs": 1, "batch_size": 64},
+        "evaluation": {"baselines": ["random", "popularity"]},
+    }
+    return parse_config({**document, **sections})

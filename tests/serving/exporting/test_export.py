@@ -55,7 +55,7 @@ def assert_answers_are_exact(config: Config, model, trained_config, queries):
     batch = defaultdict(list)
     for line in recommender.recommend_batch(query_ids, 10).to_pylist():
         batch[line["query_id"]].append(line)
-    excluded = state.known("test").take(queries)
+    excluded = state.known("test").beside(state.test).take(queries)
     for row, query_id in enumerate(query_ids):
         seen = excluded.values[excluded.offsets[row] : excluded.offsets[row + 1]]
         top, scores = exact_top(vectors[row], items, seen)
@@ -154,7 +154,8 @@ def test_seen_items_are_left_out_and_what_is_left_is_given(exported):
     config, _ = exported
     recommender = serving.load(config.bundle_dir)
     assert {item.item_id for item in recommender.recommend("1", 10).items} == {"i0", "i1", "i2"}
-    excluded = Prepared(config.prepared_dir).excluded("test")
+    state = Prepared(config.prepared_dir).query_state
+    excluded = state.known("test").beside(state.test)
     for query in range(QUERIES):
         seen = excluded.values[excluded.offsets[query] : excluded.offsets[query + 1]]
         found = recommender.recommend(str(query), 1000).items

@@ -15,7 +15,7 @@ import serving
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint, sha256_of
 from feature_store.encoding.vocabulary import Vocabulary
-from serving.bundle.manifest import verify
+from serving.bundle.manifest import VERSION, verify
 from serving.bundle.programs import TowerProgram
 from serving.recommend.load import read_snapshot
 from tests.support.tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
@@ -65,7 +65,8 @@ def test_items_that_are_gone_are_never_recommended(tmp_path, monkeypatch):
     exact = {str(query): recommender.encode([str(query)])[0] for query in range(QUERIES)}
     vectors = pq.read_table(config.bundle_dir / "item_vectors")
     matrix = np.array(vectors["vector"].to_pylist())
-    excluded = read_snapshot(config.bundle_dir).excluded
+    snapshot = read_snapshot(config.bundle_dir)
+    excluded = snapshot.known.beside(snapshot.later)
     for row, (query, vector) in enumerate(exact.items()):
         found = [item.item_id for item in recommender.recommend(query, ITEMS).items]
         known = excluded.take(np.array([row])).values.tolist()
@@ -147,11 +148,11 @@ def test_an_edited_manifest_is_refused(bundle):
 def test_another_version_is_refused(bundle):
     path = bundle / "manifest.json"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "version": 3, "news": True}))
-    assert "bundle of version 3, expected 2" in refusal(bundle)
+    path.write_text(json.dumps({**document, "version": VERSION + 1, "news": True}))
+    assert f"bundle of version {VERSION + 1}, expected {VERSION}" in refusal(bundle)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', "\udc80"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", f'{{"version": {VERSION}}}', "\udc80"])
 def test_a_broken_manifest_is_refused(bundle, text):
     (bundle / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert "manifest.json is not a bundle's manifest" in refusal(bundle)

@@ -248,14 +248,24 @@ def test_the_champions_manifest_is_read_without_its_bundle(system):
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "is_promoted"),
-    [(0.3, 0.4, True), (0.3, 0.3, True), (0.3, 0.2, False), (None, 0.4, False), (0.3, None, False)],
+    ("before", "now", "repeats", "is_promoted"),
+    [
+        (0.3, 0.4, "exclude", True),
+        (0.3, 0.3, "exclude", True),
+        (0.3, 0.2, "exclude", False),
+        (None, 0.4, "exclude", False),
+        (0.3, None, "exclude", False),
+        (0.3, 0.4, "allow", False),  # It was tested on another task.
+    ],
 )
-def test_a_challenger_that_is_as_good_becomes_the_champion(system, before, now, is_promoted):
-    def tested(name, value):
+def test_a_challenger_that_is_as_good_becomes_the_champion(
+    system, before, now, repeats, is_promoted
+):
+    def tested(name, value, repeats="exclude"):
         bundle, directory = system.train(name)
         test = {} if value is None else {"test": {"recall@50": value}}
-        changed = bundle.model_copy(update={"metrics": {**bundle.metrics, **test}})
+        changes = {"metrics": {**bundle.metrics, **test}, "repeats": repeats}
+        changed = bundle.model_copy(update=changes)
         (directory / "manifest.json").unlink()
         changed = seal(directory, changed)
         register(system.config, changed, directory)
@@ -263,7 +273,7 @@ def test_a_challenger_that_is_as_good_becomes_the_champion(system, before, now, 
 
     first = tested("a", before)
     assert registry.promote_if_better(system.config, first, "recall@50") is None
-    second = tested("b", now)
+    second = tested("b", now, repeats)
     found = registry.promote_if_better(system.config, second, "recall@50")
     assert (found is not None) == is_promoted
     champion = registry.champion_manifest(system.config)

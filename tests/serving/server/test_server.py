@@ -82,6 +82,16 @@ def test_an_answer_is_the_recommenders(port, recommender):
     assert answer["fallback"] is False
 
 
+def test_a_request_may_ask_for_what_the_query_has_had(port, recommender):
+    found = {
+        setting: recommend(port, {"query_id": "1", "k": 100, "exclude_seen": setting})[1]["items"]
+        for setting in (None, True, False)
+    }
+    assert found[None] == found[True]  # As the model was evaluated.
+    assert len(found[True]) == 3
+    assert len(found[False]) == recommender.manifest.items
+
+
 def test_an_integer_id_is_the_same_id_and_k_is_ten_by_default(port):
     answers = [recommend(port, {"query_id": 3}), recommend(port, {"query_id": "3", "k": 10})]
     assert answers[0][1]["items"] == answers[1][1]["items"]
