@@ -98,8 +98,13 @@ class Outcome(NamedTuple):
     request_id: str | None = None
 
 
-def log_files(path: Path, columns: Sequence[str]) -> list[Path]:
+def log_files(path: Path, columns: Sequence[str], *, is_own: bool = True) -> list[Path]:
     """Lists the Parquet files of a directory, by name, or the one file that the path is.
+
+    Args:
+        path: Directory or file.
+        columns: Columns that each file must have.
+        is_own: Whether a server wrote the log, with timestamps of Arrow.
 
     Raises:
         UserError: One of them is torn, lacks a column, or its `timestamp` is no timestamp.
@@ -120,7 +125,7 @@ def log_files(path: Path, columns: Sequence[str]) -> list[Path]:
                 f"{file} has no column {missing[0]!r}, expected: {', '.join(columns)}; remove it "
                 "if it does not belong to the log."
             )
-        if not pa.types.is_timestamp(schema.field("timestamp").type):
+        if is_own and not pa.types.is_timestamp(schema.field("timestamp").type):
             raise UserError(
                 f"the timestamp of {file} is {schema.field('timestamp').type}, expected a "
                 "timestamp; convert it, or remove the file if it does not belong to the log."

@@ -14,6 +14,7 @@ from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.core.times import moment_of
 from serving.experiment.experiment import Experiment, Metric
+from serving.experiment.foreign import with_timestamps
 from serving.experiment.log_rows import EVENTS, EXPOSURE_SCHEMA, EXPOSURES, log_files
 from serving.experiment.statistics import Estimate, Moments, ratio
 
@@ -42,7 +43,7 @@ def open_log(
             "until it writes."
         )
     columns = ["timestamp", "query_id", "item_id", *(["event_type"] if event_type else [])]
-    outcomes = log_files(events or log / EVENTS, columns)
+    outcomes = log_files(events or log / EVENTS, columns, is_own=events is None)
     if events is not None and not outcomes:
         raise UserError(f"{events} has no Parquet file; give a file or directory of events.")
     with (
@@ -60,6 +61,8 @@ def open_log(
         database.read_parquet([str(f) for f in exposures], hive_partitioning=False).project(
             "*, epoch_us(timestamp) AS moment"
         ).create_view("exposures")
+        if events is not None:
+            outcomes = with_timestamps(outcomes, [*columns, "value"], Path(scratch))
         _view_outcomes(database, outcomes, event_type)
         yield database
 

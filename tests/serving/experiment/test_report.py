@@ -134,6 +134,35 @@ def test_window_type_and_source_of_events_are_a_choice(tmp_path):
     assert [s.events for s in found.samples] == [1, 0]
 
 
+def test_events_from_elsewhere_write_their_times_in_any_way(tmp_path):
+    log = write_log(tmp_path / "log", [{"query_id": "5", "item_ids": ["7"]}], [])
+    foreign = tmp_path / "foreign.parquet"
+
+    def events(timestamp):
+        table = {"timestamp": timestamp, "query_id": [5, 5, 5], "item_id": [7, 7, 7]}
+        pq.write_table(pa.table(table), foreign)
+        return ab_report(log, events=foreign).samples[0].events
+
+    after = NOON // SECOND + 60  # 2023-11-14 22:14:20.
+    for times in (
+        ["2023/11/14 22:14:20", "2023/11/20 10:00:00", None],
+        ["2023-11-14T22:14:20.123456789Z", "2023-11-14T22:12:20Z", "?"],
+        [str(after), str(after + 10**6), "0"],
+        [20231114221420, 20231120000000, 99991231000000],
+        [after * 10**7 + 116444736000000000, 133500000000000000, 0],
+    ):
+        assert events(times) == 1
+    assert events(pa.array(["11/14/2023 10:14:20 PM"] * 3).dictionary_encode()) == 3
+    for times, words in (
+        (["01/02/2023"] * 3, "which fit day/month/year and month/day/year"),
+        (["soon"] * 3, "but 'soon'; expected Arrow timestamps"),
+        ([1, 2, 3], "numbers that are no dates, such as 1"),
+        ([True] * 3, "is bool, expected a time"),
+    ):
+        with pytest.raises(UserError, match=words):
+            events(times)
+
+
 def test_attribution_is_that_of_a_naive_loop(tmp_path):
     random = np.random.default_rng(0)
     times = random.permutation(200)  # No two answers at one time.
