@@ -15,8 +15,8 @@ from feature_store.core.columns import Ints
 from pipelines.logs.recognition import guess_numbers
 from pipelines.logs.sampling import ParquetTable
 
-# Greatest number of rows read.
-_MAX_ROWS = 200_000
+# Greatest number of rows read, of numbers and of text.
+_MAX_ROWS, _MAX_TEXTS = 200_000, 20_000
 # With fewer rows, numbers in order are no sign.
 _MIN_ROWS = 10
 # Part of the numbers between the smallest and the largest that a counter uses.
@@ -65,7 +65,8 @@ def profile_numbering(table: ParquetTable, name: str) -> Numbering | None:
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or _has_fractions(kind)):
         return None
     parts: list[Ints] = []
-    for part in table.sample([name], _MAX_ROWS):
+    most = _MAX_TEXTS if pa.types.is_string(kind) else _MAX_ROWS
+    for part in table.sample([name], most):
         numbers = _whole_numbers(part[name].combine_chunks())
         if numbers is None:
             return None

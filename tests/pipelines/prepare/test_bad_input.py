@@ -239,6 +239,25 @@ def test_types_of_events_have_weights_and_others_are_put_aside(tmp_path: Path) -
     assert weights == {("a", "x"): 0.5, ("a", "y"): 8.0, ("b", "z"): 0.5}
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"), [([True, False, True, None, False], "false"), ([1, 0, 1, None, 0], "0")]
+)
+def test_types_of_events_may_be_booleans_and_numbers(
+    tmp_path: Path, values: list[Any], kept: str
+) -> None:
+    events = pa.table(
+        {"query_id": list("aabbb"), "item_id": list("xyxyz"), "timestamp": range(5), "skip": values}
+    )
+    prepared = run(
+        tmp_path / "out",
+        IDS_ONLY,
+        **write_log(tmp_path, events=events),
+        columns={"event_type": "skip"},
+        event_types={kept: 1.0},
+    )
+    assert {(row["query"], row["item"]) for row in examples(prepared)} == {("a", "y"), ("b", "z")}
+
+
 def test_a_log_below_its_thresholds_is_refused(tmp_path: Path, log: dict[str, str]) -> None:
     few = refusal(tmp_path, **log, quality={"min_events": 601})
     assert few.endswith("fix the log, or lower data.quality.min_events.")
