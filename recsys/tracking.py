@@ -14,6 +14,7 @@ from typing import Any
 from feature_store.core.errors import UserError
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
+from recsys.moved_store import artifacts_of, find_artifacts
 from recsys.sqlite_store import is_blank, make_ready
 
 # Limits of MLflow on one request.
@@ -65,7 +66,11 @@ class Run:
 def tracking_uri(config: Config) -> str:
     """Returns the store of the configuration, of the environment, or SQLite beside the output."""
     default = f"sqlite:///{Path(config.output).resolve()}/mlflow.db"
-    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    path = _sqlite_path(uri)
+    if path is not None and not path.is_absolute():  # Workers have other working directories.
+        return uri.replace(str(path), str(path.absolute()), 1)
+    return uri
 
 
 def store_uri(given: str | None) -> str:
@@ -148,6 +153,7 @@ def mlflow_client(uri: str) -> Any:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         make_ready(path)
+        find_artifacts(path)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -213,7 +219,7 @@ def _experiment(client: Any, config: Config) -> str:
         return experiment.experiment_id
     path = _sqlite_path(tracking_uri(config))
     # By default MLflow would take the working directory.
-    location = (path.parent / "mlartifacts").as_uri() if path is not None else None
+    location = artifacts_of(path).as_uri() if path is not None else None
     try:
         return client.create_experiment(config.tracking.experiment, artifact_location=location)
     except MlflowException:  # Another training was faster.

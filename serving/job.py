@@ -21,6 +21,7 @@ from recsys.evaluation.results import EvaluationResult, print_table
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
+from recsys.tracking import tracking_uri
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.export import export
 from serving.recommend.display import print_recommendations
@@ -97,7 +98,7 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     bundle = shlex.quote(_shown(config.bundle_dir))
     # A newcomer need not have activated the environment.
     programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"
-    store = shlex.quote(result.trained.mlflow_uri)
+    store = shlex.quote(tracking_uri(config))
     lines = [
         f"MLflow run   {result.trained.mlflow_run_id}",
         f"report       {_shown(config.evaluation_dir / 'report.html')}",

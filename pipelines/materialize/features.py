@@ -21,6 +21,7 @@ from pipelines.executor.shuffle import read_partitions, write_partitions
 from pipelines.logs.tables import Piece, Source, list_files, open_sources, read_piece
 from pipelines.materialize.job import Catalogue, Job, WaitingRows, Written, load_ids, write_rows
 from pipelines.prepared.reader import Prepared
+from pipelines.urls import shown
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class WriteFeatures:
 def write_features(job: Job) -> tuple[list[FeatureView], list[WaitingRows]]:
     """Writes the snapshots of both sides; the rows for the online store wait in files."""
     log = job.prepared.manifest
-    sources = open_sources(log.data, log.features, list_files(log.data))
+    sources = open_sources(job.data, log.features, list_files(job.data))
     views: list[FeatureView] = []
     waiting: list[WaitingRows] = []
     for side in SIDES:
@@ -150,7 +151,13 @@ def write_part(task: WriteFeatures) -> Written:
 
 
 def _require_unchanged(prepared: Prepared, source: Source) -> None:
-    """Refuses a table that is newer than the prepared data: its values would be dated back."""
+    """Refuses a table that was not prepared, or is newer: its values would be dated back."""
+    names = [os.path.basename(shown(file)) for file in source.files]
+    if names != [os.path.basename(file) for file in prepared.manifest.sources[source.table]]:
+        raise UserError(
+            f"{source.table}: {shown(source.files[0])} is not of the table that was prepared; run "
+            "`recsys prepare` again."
+        )
     prepared_at = (prepared.directory / MANIFEST).stat().st_mtime_ns
     for file in source.files:
         if "://" not in file and os.stat(file).st_mtime_ns > prepared_at:

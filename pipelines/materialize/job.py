@@ -23,6 +23,7 @@ from feature_store.schema import Side
 from pipelines.executor import Executor, LocalExecutor
 from pipelines.executor.tasks import run_tasks
 from pipelines.prepared.reader import Prepared
+from pipelines.settings import DataConfig
 
 Task = TypeVar("Task")
 Summary = TypeVar("Summary")
@@ -63,6 +64,7 @@ class Job:
 
     Attributes:
         prepared: The prepared data.
+        data: Configuration of the log, as it was prepared, with the log's present place.
         forgotten: Ids of which nothing stays.
         directory: Directory of the feature store.
         work: Folder for what steps hand each other.
@@ -71,6 +73,7 @@ class Job:
     """
 
     prepared: Prepared
+    data: DataConfig
     forgotten: Forgotten
     directory: Path
     work: Path

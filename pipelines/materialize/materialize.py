@@ -21,7 +21,7 @@ from feature_store.core.files import (
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from feature_store.core.times import microseconds
-from feature_store.feast.repository import apply_repository
+from feature_store.feast.repository import apply_repository, read_views
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
@@ -41,6 +41,7 @@ from pipelines.materialize.features import write_features
 from pipelines.materialize.histories import write_histories
 from pipelines.materialize.job import Job, WaitingRows
 from pipelines.prepared.reader import Prepared
+from pipelines.settings import DataConfig
 
 # Version of the content: raise it when the same prepared data gives another one.
 _VERSION = 1
@@ -77,6 +78,7 @@ def materialize(
     settings: FeatureStoreConfig,
     *,
     executor: Executor,
+    data: DataConfig | None = None,
     forgotten: Forgotten | None = None,
     console: Console | None = None,
 ) -> Materialization:
@@ -91,6 +93,7 @@ def materialize(
         output: Directory of the feature store.
         settings: Settings of the feature store.
         executor: Engine that runs the tasks of large steps; the result does not depend on it.
+        data: Configuration that says where the log is now; None: where it was prepared.
         forgotten: Ids of which nothing stays.
         console: Console for progress.
 
@@ -105,7 +108,13 @@ def materialize(
     directory = output.absolute()
     work = directory / ".work"
     job = Job(
-        prepared, forgotten or Forgotten(), directory, work, partial(_print, console), executor
+        prepared,
+        _located(prepared.manifest.data, data),
+        forgotten or Forgotten(),
+        directory,
+        work,
+        partial(_print, console),
+        executor,
     )
     require_replaceable(directory, marked_by(_LOCK))
     store = open_online_store(settings, directory)
@@ -125,6 +134,14 @@ def materialize(
         store.close()
 
 
+def _located(prepared: DataConfig, data: DataConfig | None) -> DataConfig:
+    """Returns the configuration of the prepared log, with the places of the present one."""
+    if data is None:
+        return prepared
+    places = {"events": data.events, "items": data.items, "queries": data.queries}
+    return prepared.model_copy(update=places)
+
+
 def _materialize(job: Job, settings: FeatureStoreConfig, store: OnlineStore) -> Materialization:
     remove_temporary_files(job.directory)  # A killed run left them; they may hold forgotten ids.
     identity = _fingerprint(job, settings)
@@ -132,6 +149,7 @@ def _materialize(job: Job, settings: FeatureStoreConfig, store: OnlineStore) -> 
     is_same = earlier is not None and earlier.fingerprint == identity
     if earlier is not None and is_same and _is_whole(store, earlier, job.say):
         shutil.rmtree(job.work, ignore_errors=True)  # A killed run may have left it.
+        apply_repository(job.directory, read_views(job.directory), settings)  # It may have moved.
         job.say(f"{job.directory} is up to date")
         return earlier
     started = time.monotonic()

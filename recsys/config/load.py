@@ -1,6 +1,7 @@
 """Reading of a configuration from YAML, overrides by `--set`, and the sentences of errors."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,6 +17,8 @@ from recsys.config.renamed import old_keys
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
 _PATH_KEYS = (("output",), ("data", "events"), ("data", "items"), ("data", "queries"))
+# So is the file of a SQLite store.
+_URI_KEY, _SQLITE = ("tracking", "uri"), "sqlite:///"
 
 # The keys whose value selects one of several models.
 _DISCRIMINATORS = ("kind", "method")
@@ -23,6 +26,8 @@ _DISCRIMINATORS = ("kind", "method")
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML configuration.
+
+    Its paths are absolute, so that it means the same wherever a command or a worker runs.
 
     Args:
         path: The file. Relative paths inside it are relative to its directory.
@@ -50,6 +55,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     _resolve_paths(document, path.parent)
     for override in overrides:
         _apply_override(document, override)
+    _resolve_paths(document, Path())
     return parse_config(document, source=str(path))
 
 
@@ -73,12 +79,29 @@ def _refuse_old_keys(document: Mapping[str, Any], *, source: str) -> None:
 
 
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
-    for *parents, key in _PATH_KEYS:
+    """Makes relative paths absolute."""
+    real = base.resolve()
+    for *parents, key in (*_PATH_KEYS, _URI_KEY):
         section: Any = document
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = section[key] if is_url(section[key]) else str(base / section[key])
+            section[key] = _resolved(section[key], real)
+
+
+def _resolved(path: str, base: Path) -> str:
+    file = path.removeprefix(_SQLITE)
+    if path.startswith(_SQLITE) and not file.startswith(":memory:"):
+        return f"{_SQLITE}{base / file}"
+    return path if is_url(path) else _without_dots(str(base / path))
+
+
+def _without_dots(path: str) -> str:
+    """Drops `a/..` from a path, unless `..` leads out of what a link points to."""
+    if os.pardir not in path.split(os.sep):
+        return path
+    short = os.path.normpath(path)
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
@@ -136,7 +159,7 @@ def changed_document(config: Config, values: Mapping[str, Any]) -> dict[str, Any
         keys = path.split(".")
         document.setdefault(keys[0], whole[keys[0]])  # A section must say of which kind it is.
         _set_value(document, keys, value, path)
-    _resolve_paths(document, Path.cwd())
+    _resolve_paths(document, Path())
     return document
 
 

@@ -27,6 +27,7 @@ def materialize(config: Config, *, console: Console | None = None) -> Materializ
         config.feature_store_dir,
         config.feature_store,
         executor=executor_named(config.executor),
+        data=config.data,
         forgotten=Forgotten.load(config.forgotten_path),
         console=console,
     )

@@ -103,7 +103,8 @@ def unit_of(
     config = with_values(config, {"output": str(directory.resolve())}, source=name)
     directory.mkdir(parents=True, exist_ok=True)
     link = directory / "prepared"
-    if not link.is_symlink():
+    if link.resolve() != prepared.resolve():  # The study may have been moved.
+        link.unlink(missing_ok=True)
         link.symlink_to(prepared.resolve())
     return Unit(name, config, is_tested)
 

@@ -1,6 +1,7 @@
 """Files of a search to read: the best configuration with its changes, and a page."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ def render_best(config: Config, result: "TuningResult") -> str:
     best = result.best
     document = changed_document(config, best.values)
     document.pop("tuning", None)
+    # As the file is in the output, its output is where the file is, also when both are moved.
+    document["output"] = os.path.relpath(config.output, config.tuning_dir)
     before = leaves(config)
     whys = {
         path: f"tuned; {scalar(before[path])} before" if path in before else "tuned"

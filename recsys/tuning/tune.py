@@ -88,7 +88,9 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
             journal = Journal(config.tuning_dir / TRIALS)
             if Search(config, axes, journal, MlflowTracker(config, None, journal)).is_complete:
                 console.print(f"tune: {config.tuning_dir} is up to date")
-                return finished.result
+                # The directory may have been moved.
+                best = str(config.tuning_dir / BEST_CONFIG)
+                return finished.result.model_copy(update={"config": best})
         if (warning := selection_warning(prepared, config.evaluation.select_by)) is not None:
             console.print(f"tune: {warning}")
         _open_work_dir(config, work_dir, identity, finished)

@@ -121,7 +121,18 @@ def test_help_imports_no_engine():
 
 
 @pytest.mark.slow
-def test_run_from_parquet_to_an_answer(command, config_file, tmp_path, tracking_uri, ray_session):
+def test_run_from_parquet_to_an_answer(
+    command, config_file, tmp_path, tracking_uri, ray_session, monkeypatch
+):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    document = yaml.safe_load(config_file.read_text())
+    document["output"] = "out"
+    for table in ("events", "items"):
+        document["data"][table] = f"log/{table}.parquet"
+    config_file.write_text(yaml.safe_dump(document))
+    config_file = Path("..") / config_file.name
     settings = ["training.epochs=2", f"tracking.uri={tracking_uri}"]
     options = [part for setting in settings for part in ("--set", setting)]
     status, out, err = command("run", config_file, *options)
@@ -133,15 +144,19 @@ def test_run_from_parquet_to_an_answer(command, config_file, tmp_path, tracking_
     low, high = metrics["overall"]["recall@10_ci"]
     assert low <= metrics["overall"]["recall@10"] <= high
 
+    # Nothing is done again, in another working directory and with the output at another place.
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "there")
     manifests = ["prepared", "train", "evaluation", "bundle"]
-    written = [(tmp_path / "out" / name / "manifest.json").stat().st_mtime_ns for name in manifests]
-    status, out, err = command("run", config_file, *options, "--json")
+    written = [(moved / name / "manifest.json").stat().st_mtime_ns for name in manifests]
+    status, out, err = command("run", config_file, *options, "--set", "output=../moved", "--json")
     assert json.loads(out)["trained"]["steps"] > 0
     assert err.count("is up to date") == 4
-    again = [(tmp_path / "out" / name / "manifest.json").stat().st_mtime_ns for name in manifests]
-    assert written == again
+    assert written == [(moved / name / "manifest.json").stat().st_mtime_ns for name in manifests]
+    for name in ("here", "there", "out"):
+        assert not list((tmp_path / name).glob("*"))
 
-    status, out, err = command("query", tmp_path / "out/bundle", "--query-id", "q7", "--json")
+    status, out, err = command("query", "../moved/bundle", "--query-id", "q7", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
     assert len(found["items"]) == 10

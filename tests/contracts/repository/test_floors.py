@@ -36,7 +36,7 @@ FLOORS = {
     ),
     "recsys": (
         "config console",
-        "losses evaluation autoconfig sqlite_store",
+        "losses evaluation autoconfig sqlite_store moved_store",
         "tracking",
         "ssl",
         "data",

@@ -1,6 +1,7 @@
 """The configuration is closed and typed, and its errors name the key and what to do."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config, with_values
 from recsys.config.loss import InBatchCandidates
 from recsys.config.renamed import RENAMED
+from recsys.tracking import tracking_uri
 
 DOCUMENT = {
     "output": "runs/x",
@@ -90,6 +92,25 @@ def test_paths_are_relative_to_the_file_and_urls_stay(path, tmp_path):
     assert config.data.events == str(tmp_path / "events.parquet")
     assert config.output == str(tmp_path / "runs/x")
     assert load_config(path, ["data.events=s3://bucket/log"]).data.events == "s3://bucket/log"
+
+
+def test_paths_are_the_same_wherever_the_file_is_read(path, tmp_path, monkeypatch):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    text = path.read_text() + "\ntracking: {uri: 'sqlite:///runs/store.db'}\n"
+    path.write_text(text)
+    expected = load_config(path)
+    assert expected.tracking.uri == f"sqlite:///{tmp_path}/runs/store.db"
+    for directory, name in ((tmp_path, path.name), (tmp_path / "deep/er", f"../../{path.name}")):
+        monkeypatch.chdir(directory)
+        assert load_config(name) == expected
+        assert tracking_uri(load_config(name)) == expected.tracking.uri
+    overrides = ["output=out", "data.items=../items", "tracking.uri=sqlite:///x.db"]
+    config = load_config(name, overrides)  # The shell's paths are those of its directory.
+    assert config.output == f"{tmp_path}/deep/er/out"
+    assert os.path.normpath(config.data.items) == f"{tmp_path}/deep/items"
+    assert config.tracking.uri == f"sqlite:///{tmp_path}/deep/er/x.db"
+    for uri in ("http://server:5000", "sqlite:///:memory:"):
+        assert load_config(name, [f"tracking.uri='{uri}'"]).tracking.uri == uri
 
 
 def test_overrides(path):
