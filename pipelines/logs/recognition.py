@@ -50,7 +50,7 @@ class Guess:
         unit: Meaning of numbers, or order of the parts of text; None: the values tell, or nothing
             fits.
         is_real: Whether numbers of this unit are dates of our age.
-        problem: Reason why no order of parts fits, as a predicate; None where one does.
+        problem: Reason why nothing fits, as a predicate; None where something may.
         choices: Units that read the values equally well.
     """
 
@@ -105,11 +105,14 @@ def guess_text(column: pa.Array, now: datetime) -> Guess:
     if of_parts > max(of_text, of_digits):
         return _guess_order(column.filter(parts), now)
     if of_digits > of_text:
-        return guess_numbers(stripped.filter(digits), now)
+        guess, example = guess_numbers(stripped.filter(digits), now), column.filter(digits)[0]
+        if guess.is_real:
+            return guess
+        return Guess(None, problem=f"holds digits that are no dates, such as {example.as_py()!r}")
     # Few of another form are read, too, where they leave no doubt.
     if of_digits > of_parts:
         guess = guess_numbers(stripped.filter(digits), now)
-        return guess if guess.is_real else Guess(None)
+        return Guess(guess.unit if guess.is_real else None)
     return Guess(_guess_order(column.filter(parts), now).unit if of_parts else None)
 
 
@@ -149,7 +152,7 @@ def _guess_order(column: pa.Array, now: datetime) -> Guess:
 
     for order in _ORDERS:
         if all(beats(order, other) for other in _ORDERS if other != order):
-            return Guess(order, True)
+            return Guess(order)
     best = max(int(mask.sum()) for mask in reads.values())
     equal = tuple(order for order in _ORDERS if int(reads[order].sum()) == best)
     example = repr(column[0].as_py()[:40])

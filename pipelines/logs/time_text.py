@@ -6,6 +6,7 @@ converted as arrays. No value has two forms.
 """
 
 import calendar
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,18 +83,28 @@ def text_times(column: pa.Array, unit: TimeUnit | None) -> pa.Array:
 
 
 def _by_arrow(column: pa.Array) -> pa.Array | None:
-    """Parses strings that are all ISO-8601 with a zone, or all without one; else returns None."""
+    """Parses strings that are all ISO-8601 with a zone, or all without one; else returns None.
+
+    Dates may have slashes.
+    """
     # A few of them first, for Arrow reports each value that it cannot parse, which is slow.
     some = column.take(pa.array(np.linspace(0, len(column) - 1, _PROBED).astype(np.int64)))
-    for unit, zone in (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC")):
+    kinds = (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC"))
+    for (unit, zone), slash in itertools.product(kinds, ("-", "/")):
         kind = pa.timestamp(unit, zone)
         try:
-            pc.cast(some, kind)
-            times = pc.cast(column, kind)
+            pc.cast(_with_dashes(some, slash), kind)
+            times = pc.cast(_with_dashes(column, slash), kind)
         except pa.ArrowInvalid:
             continue
         return number_times(pc.cast(times, pa.int64()), "us" if unit == "us" else "ns")
     return None
+
+
+def _with_dashes(strings: pa.Array, slash: str) -> pa.Array:
+    if slash == "-":
+        return strings
+    return pc.replace_substring(strings, slash, "-", max_replacements=2)
 
 
 class _Open:

@@ -109,6 +109,8 @@ def time_candidates(events: ParquetTable, names: list[str], wanted: WantedTime) 
         kind = events.schema.field(name).type
         if name in order:
             found = recognise_column(events, name, now)
+            if not found.clock.is_real and found.problem is None and words_of(name)[-1:] == ["day"]:
+                found = replace(found, problem=f"holds days of a month, such as {found.example}")
             rank = order.index(name)
         elif is_time_type(kind) and (unnamed := _by_content(events, name, now)) is not None:
             if wanted.unit is None and _may_be_id(unnamed, now):

@@ -117,6 +117,9 @@ def test_epochs_among_text_are_read_too() -> None:
     assert found.clock.read(pa.array(mixed)).to_pylist() == (SECONDS * 10**6).tolist()
 
 
+BIRTHDAYS = [date(1950, 1, 1) + timedelta(days=20 * n) for n in range(1000)]
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -124,9 +127,19 @@ def test_epochs_among_text_are_read_too() -> None:
         np.arange(20_000),
         np.random.default_rng(0).integers(0, 2**32, 1000),
         np.random.default_rng(0).integers(0, 2**62, 1000),
-        [date(1950, 1, 1) + timedelta(days=20 * n) for n in range(1000)],
+        BIRTHDAYS,
+        [f"{day:%d/%m/%Y}" for day in BIRTHDAYS],
+        [str(day) for day in BIRTHDAYS[:-20]] + ["1700000000"] * 20,
     ],
-    ids=["positions", "rows", "hashes", "long hashes", "birthdays"],
+    ids=[
+        "positions",
+        "rows",
+        "hashes",
+        "long hashes",
+        "birthdays",
+        "day first",
+        "epochs among them",
+    ],
 )
 def test_numbers_and_dates_that_are_no_clock_are_only_an_order(column: Any) -> None:
     array = pa.array(column)
@@ -153,6 +166,7 @@ def test_days_and_months_that_cannot_be_told_apart() -> None:
     [
         (["12:30"] * 9, "holds no times that are understood, but '12:30'"),
         (["2 days ago", "yesterday"], "but '2 days ago'"),
+        ([str(n % 28) for n in range(90)], "holds digits that are no dates, such as '0'"),
         (pa.nulls(9, pa.int64()), "is null in every row"),
     ],
 )

@@ -75,6 +75,8 @@ def test_a_column_that_cannot_be_read_is_never_passed_over(tmp_path: Path) -> No
         ("time", ["12:30"] * 400, "'12:30', and so is not read as times. Understood are"),
         ("ts", pa.array([45_000] * 400, pa.time32("ms")), "(time32[ms]) holds no times"),
         ("date", pa.nulls(400, pa.string()), "is null in every row"),
+        ("day", 1 + np.arange(400) % 28, "holds days of a month, such as 1"),
+        ("dt", [str(n % 28) for n in range(400)], "holds digits that are no dates, such as '0'"),
         ("ts", EVENTS["timestamp"] + 2_082_844_800, "most of them lie in the future (2086-"),
     ):
         config, output = said(tmp_path, {name: column})
