@@ -24,6 +24,7 @@ def prepared(items: int, held_out: list[list[int]], known: list[list[int]]):
         manifest=SimpleNamespace(data=SimpleNamespace(history=SimpleNamespace(kind="past"))),
         query_state=state,
         excluded=state.known,
+        own_items=jagged([[] for _ in range(len(known))]),
         is_current_item=np.arange(items) < items - 1,
         num_items=items,
     )
