@@ -121,8 +121,9 @@ def init(
         console=progress(),
     )
     progress().print(
-        f"init: wrote {output}: split {config.data.split.kind}, {len(config.features.item)} item "
-        f"and {len(config.features.query)} query features, ssl {config.ssl.method}",
+        f"init: wrote {output}: split {config.data.split.kind}, repeats {config.data.repeats}, "
+        f"{len(config.features.item)} item and {len(config.features.query)} query features, ssl "
+        f"{config.ssl.method}",
         soft_wrap=True,
     )
     print(f"next: recsys run {output}")

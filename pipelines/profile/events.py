@@ -14,6 +14,7 @@ from feature_store.core.times import DAY, HOUR, SECOND, moment_of
 from pipelines.logs.clock import Clock
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.order import OrderProfile, profile_order
+from pipelines.profile.repeats import RepeatShare, repeats_after, repeats_of_last
 
 # Greatest number of events read, of which only query, item and time.
 _MAX_EVENTS = 2_000_000
@@ -38,6 +39,7 @@ class TimeCut:
         test: Share of the test events.
         known_at_least: Share of test events whose query has training events among those read.
         known_at_most: Upper bound of that share; the same where queries were read whole.
+        repeats: Share of test pairs whose query had the item before.
     """
 
     validation_from: datetime
@@ -47,6 +49,7 @@ class TimeCut:
     test: float
     known_at_least: float
     known_at_most: float
+    repeats: RepeatShare
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class TimeProfile:
         clock: First and last time, where the timestamps can be dates of our age.
         cut: Split by time; None without a clock, or where no cut leaves all parts some events.
         order: Profile of the order of events; None where queries were not read whole.
+        repeats_of_last: Share of queries whose last event is of an item that they had before.
     """
 
     same_start: float
@@ -72,6 +76,7 @@ class TimeProfile:
     clock: tuple[datetime, datetime] | None
     cut: TimeCut | None
     order: OrderProfile | None
+    repeats_of_last: RepeatShare
 
 
 @dataclass(frozen=True)
@@ -208,8 +213,9 @@ def _profile_time(
         ties=ties,
         by_item=_share_by_item(queries, items, times),
         clock=span if clock.is_real else None,
-        cut=_cut(queries, times, share) if clock.is_real else None,
+        cut=_cut(queries, items, times, share) if clock.is_real else None,
         order=profile_order(queries, items, times) if share == 1 else None,
+        repeats_of_last=repeats_of_last(queries, items, times, share),
     )
 
 
@@ -229,7 +235,7 @@ def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
     return float((~broken[long]).mean()) if long.sum() >= _MIN_QUERIES else 0.0
 
 
-def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
+def _cut(queries: Ints, items: Ints, times: Ints, share: float) -> TimeCut | None:
     """Cuts at round times where the parts stay about as large, otherwise at exact seconds."""
     edges = np.quantile(times, _CUTS, method="higher")
     for grain in (DAY, HOUR, SECOND):
@@ -249,5 +255,6 @@ def _cut(queries: Ints, times: Ints, share: float) -> TimeCut | None:
                 test=test,
                 known_at_least=seen,
                 known_at_most=min(1.0, seen / share),
+                repeats=repeats_after(queries, items, times, test_from, share),
             )
     return None

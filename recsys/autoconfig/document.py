@@ -14,6 +14,7 @@ from recsys.autoconfig import rules
 from recsys.autoconfig.context import Proposed
 from recsys.autoconfig.features import Choice, features_of
 from recsys.autoconfig.positives import Positives, column_entries, data_entries
+from recsys.autoconfig.repeats import RepeatsChoice
 from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
@@ -33,6 +34,7 @@ class Findings:
         paths: Paths of events, items and queries, relative to the configuration.
         context: Proposed context features.
         repeated_ids: Number of rows of items and of queries that repeat an id.
+        repeats: Whether items that a query has had are ranked for it.
         positives: Columns that separate positives from other events.
         bookkeeping: Columns of each table that describe rows, and the reason for each.
     """
@@ -50,6 +52,7 @@ class Findings:
     context: list[Proposed]
     size: rules.Size
     repeated_ids: dict[str, int]
+    repeats: RepeatsChoice
     positives: Positives
     bookkeeping: dict[str, dict[str, str]]
 
@@ -111,6 +114,7 @@ def _data(found: Findings) -> list[Entry]:
                 Setting("max_length", split.history.max_length, split.why_history),
             ],
         ),
+        Setting("repeats", found.repeats.repeats, found.repeats.why),
     ]
 
 

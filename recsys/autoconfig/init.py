@@ -21,6 +21,7 @@ from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
 from recsys.autoconfig.names import normalised
 from recsys.autoconfig.positives import find_positives
+from recsys.autoconfig.repeats import choose_repeats
 from recsys.autoconfig.roles import Roles, find_roles
 from recsys.autoconfig.sentences import sentences
 from recsys.autoconfig.sharing import queries_are_items, sharing
@@ -178,6 +179,7 @@ def find_out(
             for table, column in ((items_table, roles.item), (queries_table, roles.query))
             if table is not None
         },
+        repeats=choose_repeats(profile, split),
         positives=positives,
     )
 

@@ -50,6 +50,8 @@ SYNTHETIC_FROM = 0.8
 SAME_ORDER_FROM, ORDER_P = 0.95, 1e-4
 KNOWN_QUERIES_FROM = 0.5
 LEAVE_LAST_OUT_EVENTS_FROM = 3
+# Share of held-out pairs whose query had the item before, from which these are what it comes for.
+REPEATS_FROM = 0.2
 SHORTEST_HISTORY, LONGEST_HISTORY, UNKNOWN_HISTORY = 10, 100, 50
 
 # Training.

@@ -11,7 +11,7 @@ def sentences(found: Findings) -> list[str]:
     tables = [table for table in (found.events, found.items, found.queries) if table is not None]
     notes = [note for table in tables for note in table.notes]
     sides = [*_times(found), *found.positives.sentences()]
-    return [*notes, *sides, *_bookkeeping(found), *_sharing(found)]
+    return [*notes, *sides, *_bookkeeping(found), *_sharing(found), *_repeats(found)]
 
 
 def listed(words: Sequence[str]) -> str:
@@ -48,3 +48,8 @@ def _sharing(found: Findings) -> list[str]:
                 f"features.query"
             ]
     return []
+
+
+def _repeats(found: Findings) -> list[str]:
+    choice = found.repeats
+    return [f"data.repeats is {choice.repeats}: {choice.why}"] if choice.is_news else []
