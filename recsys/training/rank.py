@@ -20,7 +20,8 @@ from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.plan_table import format_plan
 from recsys.distributed.ranks import check_ranks_agree
 from recsys.distributed.sharding import shard
-from recsys.model.two_tower import build_model, table_name
+from recsys.model.side_inputs import table_name
+from recsys.model.two_tower import build_model
 from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
 from recsys.training.numerics import use_determinism, use_precision
 from recsys.training.objective import build_objective

@@ -15,8 +15,8 @@ from feature_store.core.files import write_atomically, write_parquet
 from feature_store.schema import FeatureSchema
 from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
-from serving.bundle.manifest import IDS, INDEXED, ITEM_FEATURES, ITEM_TOWER, ITEM_VECTORS, SCHEMA
-from serving.bundle.programs import TowerProgram
+from serving.bundle.manifest import IDS, INDEXED, ITEM_FEATURES, ITEM_VECTORS, SCHEMA
+from serving.bundle.tower_files import read_item_tower
 
 # Items of one file, all computed by one actor.
 PART_ROWS = 500_000
@@ -128,7 +128,7 @@ class _Encoder:
         schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
         self._directory = directory
         self._part_rows = part_rows
-        self._tower = TowerProgram(directory / ITEM_TOWER, schema.item)
+        self._tower = read_item_tower(directory, schema)
         self._ids = IdTable.read(directory / IDS, "item").ids
         self._indexed: Ints = np.load(directory / INDEXED, mmap_mode="r")
         with pa.memory_map(str(directory / ITEM_FEATURES)) as source:

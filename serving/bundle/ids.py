@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
-from feature_store.core.files import mapped_array, write_array, write_atomically
+from feature_store.core.files import write_array, write_atomically
 from feature_store.core.hashing import UInt64s, text_digests, token_digests
+from serving.bundle.files import INTEGERS, UNSIGNED, mapped_numbers, mapped_table
 
 
 class IdTable:
@@ -39,11 +40,18 @@ class IdTable:
 
     @classmethod
     def read(cls, directory: Path, name: str) -> "IdTable":
-        """Opens files of `write_ids`, memory-mapped."""
-        with pa.memory_map(str(directory / f"{name}.arrow")) as source:
-            ids = pa.ipc.open_file(source).read_all()["id"].combine_chunks()
-        digests = mapped_array(directory / f"{name}.digests.npy")
-        return cls(ids, digests, mapped_array(directory / f"{name}.rows.npy"))
+        """Opens files of `write_ids`, memory-mapped.
+
+        Raises:
+            ValueError: They are not of as many ids.
+        """
+        ids = mapped_table(directory / f"{name}.arrow")["id"].combine_chunks()
+        digests = mapped_numbers(directory / f"{name}.digests.npy", UNSIGNED)
+        rows = mapped_numbers(directory / f"{name}.rows.npy", INTEGERS)
+        is_inside = not len(rows) or 0 <= rows.min() <= rows.max() < len(ids)
+        if len(digests) != len(rows) or not is_inside:
+            raise ValueError(f"the files of {name} ids are not of {len(ids):,} ids")
+        return cls(ids, digests, rows)
 
     def rows(self, ids: Sequence[str]) -> Ints:
         """Returns the row of each id, [ids] int64; -1 where it is unknown."""

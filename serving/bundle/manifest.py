@@ -2,7 +2,8 @@
 
 manifest.json                        written last: `BundleManifest`, with the SHA-256 of each file
 schema.json                          the feature schema
-query_tower.pt2, item_tower.pt2      torch.export programs
+towers.json                          settings of the towers
+query_tower/, item_tower/            weights of the towers, see `serving.bundle.tower_files`
 item_vectors/part-*.parquet          item_id and vector, for other systems
 index.faiss                          see `ItemIndex`
 vocabulary/                          see `SideEncoder.save`
@@ -26,6 +27,8 @@ queries/latest.npy                   time of the history's latest event, microse
 """
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,10 +42,10 @@ from pipelines.settings import Repeats
 from serving.index.report import IndexReport
 
 # Version of the layout; a reader refuses others.
-VERSION = 3
+VERSION = 4
 
 SCHEMA = "schema.json"
-QUERY_TOWER, ITEM_TOWER = "query_tower.pt2", "item_tower.pt2"
+TOWERS, QUERY_TOWER, ITEM_TOWER = "towers.json", "query_tower", "item_tower"
 INDEX = "index.faiss"
 VOCABULARY = "vocabulary"
 ITEM_VECTORS = "item_vectors"
@@ -239,8 +242,22 @@ def _seal_of(manifest: BundleManifest) -> str:
 
 
 def _files_of(directory: Path) -> set[str]:
-    return {
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if not path.is_dir() and path != directory / MANIFEST
-    }
+    """Lists all files below a directory but the manifest.
+
+    Raises:
+        UserError: Something there is neither a file nor a directory, such as a link: what it names
+            is not a part of the bundle, and may change.
+    """
+    names = set()
+    for parent, folders, files in os.walk(directory):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            name = path.relative_to(directory).as_posix()
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                names.add(name)
+            elif not stat.S_ISDIR(mode):
+                raise UserError(
+                    f"{name} of the bundle {directory} is a link or no file; copy the bundle with "
+                    "the files themselves."
+                )
+    return names - {MANIFEST}

@@ -35,8 +35,6 @@ from serving.bundle.manifest import (
     INDEX,
     INDEXED,
     ITEM_FEATURES,
-    ITEM_TOWER,
-    QUERY_TOWER,
     QUERY_VECTORS,
     VERSION,
     BundleManifest,
@@ -46,8 +44,8 @@ from serving.bundle.manifest import (
     seal,
     verify,
 )
-from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, bundle_page
+from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.champion import against_champion, recorded_metrics
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
@@ -56,7 +54,7 @@ from serving.exporting.gate import (
     require_recall,
 )
 from serving.exporting.golden import golden_queries, require_served_golden
-from serving.exporting.towers import write_towers
+from serving.exporting.towers import write_trained_towers
 from serving.index.build import build_index, require_inner_product
 from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
@@ -157,7 +155,7 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     prepared, config = trained.prepared, trained.config
     builder = BatchBuilder(prepared, trained.manifest.config)
     write_contents(directory, config, prepared)
-    write_towers(directory, trained.model, prepared)
+    write_trained_towers(directory, trained.model, trained.manifest.config.model, prepared)
     indexed = np.flatnonzero(prepared.is_current_item)
     write_array(directory / INDEXED, indexed)
     vectors = _item_vectors(directory, trained, builder, indexed)
@@ -235,14 +233,12 @@ def _item_vectors(
 def _compare_items(
     directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
 ) -> float:
-    """Runs the written program on the written features, and returns the largest difference."""
+    """Runs the written tower on the written features, and returns the largest difference."""
     positions = trained.sample(len(indexed))
     items = indexed[positions]
     expected = encode_items(trained.model, builder, _CPU, items)
     columns = take_rows(read_columns(directory / ITEM_FEATURES), items)
-    exported = TowerProgram(directory / ITEM_TOWER, trained.prepared.features.item)(
-        columns, len(items)
-    )
+    exported = read_item_tower(directory, trained.prepared.features)(columns, len(items))
     return max(
         difference(exported, expected, "item"), difference(vectors[positions], expected, "item")
     )
@@ -251,7 +247,7 @@ def _compare_items(
 def _compare_queries(
     directory: Path, trained: _Trained, builder: BatchBuilder
 ) -> tuple[Floats, float]:
-    """Runs the written program on the written snapshot.
+    """Runs the written tower on the written snapshot.
 
     Returns:
         Vectors of the sample by the trained model, and the largest difference from these.
@@ -263,7 +259,7 @@ def _compare_queries(
     context = trained.prepared.context_of(queries, "test")
     expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
     require_finite(expected, "query")
-    tower = TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
+    tower = read_query_tower(directory, schema)
     exported = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
     return expected, difference(exported, expected, "query")
 

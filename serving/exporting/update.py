@@ -15,7 +15,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from feature_store.core.arrow import id_strings
-from feature_store.core.columns import Dense, Floats, Ints, Jagged, read_columns, write_columns
+from feature_store.core.columns import Dense, Floats, Ints, Jagged, from_arrow, write_columns
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -32,6 +32,7 @@ from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.config.export import ExportConfig
 from serving.batch.item_vectors import map_item_vectors, write_parts
+from serving.bundle.files import mapped_table
 from serving.bundle.ids import IdTable, write_ids, write_strings
 from serving.bundle.manifest import (
     FILTERS,
@@ -41,7 +42,6 @@ from serving.bundle.manifest import (
     ITEM_FEATURES,
     ITEM_FREQUENCY,
     ITEM_TITLES,
-    ITEM_TOWER,
     ITEM_VECTORS,
     SCHEMA,
     VOCABULARY,
@@ -49,8 +49,8 @@ from serving.bundle.manifest import (
     seal,
     verify,
 )
-from serving.bundle.programs import TowerProgram
 from serving.bundle.report import REPORT, bundle_page
+from serving.bundle.tower_files import read_item_tower
 from serving.exporting.contents import value_pairs
 from serving.exporting.gate import require_finite, require_recall
 from serving.exporting.golden import golden_queries
@@ -60,8 +60,9 @@ from serving.index.recall import recall_by_slice
 from serving.index.report import IndexReport
 from serving.recommend.filters import read_filters, write_value_lists
 from serving.recommend.golden import Golden, read_golden, require_golden, write_golden
-from serving.recommend.load import load, open_bundle, read_snapshot, read_titles
+from serving.recommend.load import open_bundle, read_snapshot, read_titles
 from serving.recommend.options import RecommendOptions
+from serving.recommend.recommender import Recommender
 
 # Queries by which the index is measured.
 _SAMPLE = 1000
@@ -118,6 +119,7 @@ def update(
             something else.
     """
     former = verify(bundle)
+    recommender = open_bundle(bundle, former)
     is_own = written_as(BundleManifest)
     require_replaceable(output, is_own, [bundle, *([items] if items is not None else [])])
     with directory_written_atomically(output, is_own) as directory:
@@ -125,13 +127,13 @@ def update(
         table = _read(items, id_column) if items is not None else pa.table({id_column: []})
         changed = _changed(bundle, directory, table, id_column, removed)
         frequency = _write_items(bundle, directory, table, changed)
-        queries = _sample(bundle)
+        queries = _sample(bundle, recommender)
         index, report, is_rebuilt = _index(bundle, former, changed, queries)
         index.write(directory / INDEX)
         slices = {n: m[changed.indexed] for n, m in item_slices(frequency).items()}
         by_slice = recall_by_slice(index, changed.vectors, queries, slices)
         require_recall(by_slice, min_recall)
-        golden = _golden(bundle, index, changed)
+        golden = _golden(bundle, recommender, index, changed)
         write_golden(directory, golden)
         manifest = former.model_copy(
             update={
@@ -187,8 +189,8 @@ def _changed(
     # A new id has no row of the id feature's table, so it is absent, as one that was never trained.
     encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
     new = encoder.encode(table.append_column("", pa.nulls(len(table))))
-    tower = TowerProgram(bundle / ITEM_TOWER, schema.item)
-    before = read_columns(bundle / ITEM_FEATURES)
+    tower = read_item_tower(bundle, schema)
+    before = from_arrow(mapped_table(bundle / ITEM_FEATURES))
     joined = {
         name: Jagged.concatenate([column, new[name]])  # type: ignore[list-item]
         if isinstance(column, Jagged)
@@ -269,17 +271,19 @@ def _index(
     return index, report, True
 
 
-def _sample(bundle: Path) -> Floats:
+def _sample(bundle: Path, recommender: Recommender) -> Floats:
     """Computes vectors of a sample of the bundle's queries."""
     ids = IdTable.read(bundle / IDS, "query")
     random = np.random.default_rng(0)
     rows = random.choice(len(ids), min(len(ids), _SAMPLE), replace=False).tolist()
-    return load(bundle).encode([ids[row] for row in rows if ids[row] is not None])
+    return recommender.encode([ids[row] for row in rows if ids[row] is not None])
 
 
-def _golden(bundle: Path, index: ItemIndex, changed: _Items) -> list[Golden]:
+def _golden(
+    bundle: Path, recommender: Recommender, index: ItemIndex, changed: _Items
+) -> list[Golden]:
     """Answers the golden queries of the bundle among the new items."""
-    recommender = load(bundle).as_evaluated()
+    recommender = recommender.as_evaluated()
     requests = [(q.query_id, q.at) for q in read_golden(bundle)]
     rows = IdTable.read(bundle / IDS, "query").rows([query_id for query_id, _ in requests])
     vectors = [recommender.encode([q], RecommendOptions(at=at))[0] for q, at in requests]

@@ -6,7 +6,7 @@ import faiss
 
 from feature_store.core.columns import Floats, Ints
 from serving.index.kind import Breadth, IndexKind, copy_in_memory, fill, keep_only
-from serving.index.vectors import StoredVectors
+from serving.index.vectors import STORAGES, StoredVectors
 
 _faiss: Any = faiss
 
@@ -15,6 +15,7 @@ class Flat(IndexKind):
     """IndexFlat or IndexScalarQuantizer: all stored vectors, without any structure."""
 
     name = "flat"
+    classes = STORAGES
     is_exact = True
 
     def __init__(self, index: faiss.Index) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from feature_store.core.columns import Floats, Ints
 from serving.index.kind import Breadth, Effort, IndexKind, copy_in_memory, fill, selector_of
-from serving.index.vectors import StoredVectors
+from serving.index.vectors import STORAGES, StoredVectors
 
 _faiss: Any = faiss
 
@@ -31,6 +31,7 @@ class Hnsw(IndexKind):
     """
 
     name = "hnsw"
+    classes = STORAGES | {"IndexHNSWFlat", "IndexHNSWSQ", "IndexIDMap"}
     effort_names = ("ef_search",)
 
     links: ClassVar[int] = 32

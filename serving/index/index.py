@@ -13,9 +13,11 @@ import faiss
 import numpy as np
 
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
 from serving.index.kind import RECALL_AT, IndexKind, selector_of
 from serving.index.kinds import kind_named
+from serving.index.opened import opened_index
 
 # More of a query's excluded items are not searched for in vain: FAISS's time grows with the square.
 MAX_EXCLUDED = 2000
@@ -42,6 +44,11 @@ class ItemIndex:
     def __len__(self) -> int:
         return len(self.kind.vectors)
 
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return int(self.kind.index.d)
+
     @classmethod
     def read(cls, path: Path, kind: str) -> "ItemIndex":
         """Opens an index that `write` wrote, memory-mapped: all of its parts stay in the file.
@@ -51,10 +58,13 @@ class ItemIndex:
             kind: Name of the kind, as the bundle's manifest has it.
 
         Raises:
-            UserError: This version has no such kind.
+            UserError: This version has no such kind, or the file holds no index of it.
         """
-        opened = kind_named(kind)
-        return cls(opened(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)))
+        named = kind_named(kind)
+        try:
+            return cls(named(opened_index(path, named.classes)))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{path} holds no {kind} index; export the model again.") from error
 
     def write(self, path: Path) -> None:
         """Writes one file in FAISS's format, with the search parameters."""

@@ -21,7 +21,7 @@ from serving.index.kind import (
     keep_only,
     lists_for,
 )
-from serving.index.vectors import StoredVectors, array_at
+from serving.index.vectors import STORAGES, StoredVectors, array_at
 
 _faiss: Any = faiss
 
@@ -47,6 +47,7 @@ class IvfPq(IndexKind):
     """
 
     name = "ivf_pq"
+    classes = STORAGES | {"IndexRefine", "IndexRefineFlat", "IndexIVFPQFastScan"}
     effort_names = ("nprobe", "refine_factor")
     min_items = 256
     skips_excluded = True

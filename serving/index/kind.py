@@ -56,6 +56,7 @@ class IndexKind(ABC):
 
     Attributes:
         name: Name in the configuration and in a bundle's manifest.
+        classes: Names of FAISS's classes that such an index and its parts may have.
         effort_names: Names of the search parameters.
         min_items: Least number of items that such an index can be built of.
         is_exact: Whether candidates are the nearest stored vectors, but for rounding.
@@ -70,6 +71,7 @@ class IndexKind(ABC):
     """
 
     name: ClassVar[str]
+    classes: ClassVar[frozenset[str]]
     effort_names: ClassVar[tuple[str, ...]] = ()
     min_items: ClassVar[int] = 1
     is_exact: ClassVar[bool] = False

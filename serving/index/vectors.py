@@ -10,6 +10,8 @@ from feature_store.core.columns import Floats, Ints
 
 # FAISS's names of the ways to store a vector's numbers.
 CODES = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
+# FAISS's names of the classes that store them.
+STORAGES = frozenset({"IndexFlat", "IndexFlatIP", "IndexScalarQuantizer"})
 _INT8 = faiss.ScalarQuantizer.QT_8bit
 
 # Items of one step, so that no second copy of all vectors is made.
@@ -53,6 +55,8 @@ class StoredVectors:
     """
 
     def __init__(self, storage: Any, rows: Ints | None = None) -> None:
+        if storage.codes.size() != storage.ntotal * storage.code_size:
+            raise ValueError("an index stores fewer vectors than it has items")
         codes = array_at(storage.codes.data(), storage.ntotal * storage.code_size)
         self._codes = codes.reshape(storage.ntotal, storage.code_size)
         self._rows = rows

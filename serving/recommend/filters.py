@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from feature_store.core.columns import Bools, Ints, Jagged, jagged_from_arrow
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
+from serving.bundle.files import mapped_table
 
 # Bytes of masks that are kept: the same few categories come again and again.
 _KEPT_BYTES = 64 * 1024**2
@@ -40,9 +41,13 @@ class ValueLists:
     @classmethod
     def read(cls, path: Path) -> "ValueLists":
         """Opens a file of `write_value_lists`, memory-mapped."""
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        table = mapped_table(path)
         return cls(table["value"].combine_chunks(), jagged_from_arrow(table["items"]))
+
+    @property
+    def listed(self) -> Ints:
+        """Items of all values, one value after the other."""
+        return self._items.values
 
     def items(self, values: Iterable[str]) -> Ints:
         """Returns the items that have any of the values."""

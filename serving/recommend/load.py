@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.core.columns import Jagged, read_columns
+from feature_store.core.columns import Jagged, from_arrow
 from feature_store.core.errors import UserError
-from feature_store.core.files import mapped_array
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
+from serving.bundle.files import FLOATS, INTEGERS, mapped_numbers, mapped_table
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import (
     FILTERS,
@@ -29,6 +29,7 @@ from serving.bundle.manifest import (
     verify,
 )
 from serving.index.index import ItemIndex
+from serving.recommend.consistency import refusing, require_items, require_queries
 from serving.recommend.filters import read_filters
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
@@ -41,8 +42,8 @@ def load(
 ) -> Recommender:
     """Opens a recommender that answers from the bundle alone.
 
-    Vectors, ids, features and histories are memory-mapped; the tower is a torch.export program, and
-    no pickled code is run.
+    Vectors, ids, features, histories and the tower's weights are memory-mapped. A bundle holds no
+    code: see `serving.bundle.tower_files`.
 
     Args:
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
@@ -84,54 +85,57 @@ def open_bundle(
     online: OnlineQueries | None = None,
     read_tower: Reader = read_tower_now,
 ) -> Recommender:
-    """Opens a verified bundle; see `load`."""
-    schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
-    items = IdTable.read(directory / IDS, "item")
-    queries = Queries(
-        IdTable.read(directory / IDS, "query"),
-        read_snapshot(directory),
-        SideEncoder.load(directory / VOCABULARY, schema, "query"),
-        items,
-        trained_items=manifest.trained_items,
-        history=manifest.history,
-        online=online,
-    )
-    catalogue = Catalogue(
-        items,
-        mapped_array(directory / INDEXED),
-        read_titles(directory / ITEM_TITLES),
-        mapped_array(directory / ITEM_FREQUENCY),
-        read_filters(directory / FILTERS),
-    )
-    return Recommender(
-        manifest,
-        catalogue,
-        queries,
-        read_tower(directory, schema, manifest),
-        SideEncoder.load(directory / VOCABULARY, schema, "context"),
-        ItemIndex.read(directory / INDEX, manifest.index.kind),
-    )
+    """Opens a verified bundle; see `load`.
+
+    Raises:
+        UserError: Its files contradict each other, or are not what the layout says.
+    """
+    with refusing(directory):
+        schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
+        items, query_ids = (IdTable.read(directory / IDS, side) for side in ("item", "query"))
+        snapshot = read_snapshot(directory)
+        catalogue = Catalogue(
+            items,
+            mapped_numbers(directory / INDEXED, INTEGERS),
+            read_titles(directory / ITEM_TITLES),
+            mapped_numbers(directory / ITEM_FREQUENCY, INTEGERS),
+            read_filters(directory / FILTERS),
+        )
+        index = ItemIndex.read(directory / INDEX, manifest.index.kind)
+        require_items(manifest, catalogue, index)
+        require_queries(manifest, schema.query, len(query_ids), len(items), snapshot)
+        queries = Queries(
+            query_ids,
+            snapshot,
+            SideEncoder.load(directory / VOCABULARY, schema, "query"),
+            items,
+            trained_items=manifest.trained_items,
+            history=manifest.history,
+            online=online,
+        )
+        context = SideEncoder.load(directory / VOCABULARY, schema, "context")
+        tower = read_tower(directory, schema, manifest)
+        return Recommender(manifest, catalogue, queries, tower, context, index)
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:
     """Opens the state of a bundle's queries, memory-mapped."""
-    state = read_columns(directory / QUERY_STATE)
+    state = from_arrow(mapped_table(directory / QUERY_STATE))
     items = {name: column for name, column in state.items() if isinstance(column, Jagged)}
     return QuerySnapshot(
-        read_columns(directory / QUERY_FEATURES),
+        from_arrow(mapped_table(directory / QUERY_FEATURES)),
         **items,
-        latest=_mapped_if_there(directory / QUERY_LATEST),
-        vectors=_mapped_if_there(directory / QUERY_VECTORS),
+        latest=_mapped_if_there(directory / QUERY_LATEST, INTEGERS),
+        vectors=_mapped_if_there(directory / QUERY_VECTORS, FLOATS, 2),
     )
 
 
-def _mapped_if_there(path: Path) -> np.ndarray | None:
-    return mapped_array(path) if path.exists() else None
+def _mapped_if_there(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray | None:
+    return mapped_numbers(path, kinds, dimensions) if path.exists() else None
 
 
 def read_titles(path: Path) -> pa.Array | None:
     """Reads titles, [items]; None where items have none."""
     if not path.exists():
         return None
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()["title"].combine_chunks()
+    return mapped_table(path)["title"].combine_chunks()

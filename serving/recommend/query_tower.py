@@ -12,13 +12,13 @@ from typing import Protocol
 from feature_store.core.columns import Column, Floats, Jagged
 from feature_store.schema import FeatureSchema
 from pipelines.process import use_threads
-from serving.bundle.manifest import QUERY_TOWER, BundleManifest, verify_deferred
+from serving.bundle.manifest import BundleManifest, verify_deferred
 
 _logger = logging.getLogger(__name__)
 
 
 class QueryTower(Protocol):
-    """Computes query vectors; see `serving.bundle.programs.TowerProgram`."""
+    """Computes query vectors; see `serving.bundle.towers.ServedTower`."""
 
     def __call__(
         self,
@@ -39,16 +39,16 @@ class Reader(Protocol):
         """Reads the tower.
 
         Raises:
-            UserError: It is no program that may be run.
+            UserError: The files are not those of such a tower.
         """
 
 
 def read_tower_now(directory: Path, schema: FeatureSchema, manifest: BundleManifest) -> QueryTower:
     """Reads the tower of a verified bundle at once; a `Reader`."""
     # Torch takes longer to import than everything else, and not every answer needs it.
-    from serving.bundle.programs import TowerProgram
+    from serving.bundle.tower_files import read_query_tower
 
-    return TowerProgram(directory / QUERY_TOWER, schema.query, schema.context)
+    return read_query_tower(directory, schema)
 
 
 class DeferredTower:

@@ -1,6 +1,5 @@
 """The bundles that answer, and their replacement while requests are being answered."""
 
-import gc
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -250,7 +249,6 @@ class Deployment:
         self._before, self.serving = self.serving, serving
         self._metrics.count_swap(result)
         self._set_models()
-        gc.collect()  # Graphs of torch's programs are cycles.
 
     def _set_models(self) -> None:
         manifests = {n: r.manifest for n, r in self.serving.recommenders.items()}

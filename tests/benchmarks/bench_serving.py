@@ -31,8 +31,9 @@ import torch
 
 import serving
 from feature_store.core.files import directory_written_atomically
+from feature_store.core.manifests import written_as
 from serving.bundle.ids import IdTable
-from serving.bundle.manifest import IDS, INDEX, read_manifest, seal
+from serving.bundle.manifest import IDS, INDEX, BundleManifest, read_manifest, seal
 from serving.index.index import ItemIndex
 
 K = 10
@@ -291,7 +292,7 @@ def soak(bundle: Path, bodies: list[bytes], seconds: float) -> None:
 
 def exchange(bundle: Path, served: Path, number: int) -> None:
     """Puts a bundle of the same answers and another seal in the place of the last one."""
-    with directory_written_atomically(served) as directory:
+    with directory_written_atomically(served, written_as(BundleManifest)) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, copy_function=os.link)
         manifest = read_manifest(directory)
         (directory / "manifest.json").unlink()

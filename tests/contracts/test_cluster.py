@@ -1,6 +1,5 @@
 """The same application as replicas of Ray Serve."""
 
-import os
 import pickle
 import socket
 
@@ -11,6 +10,7 @@ from feature_store.core.errors import UserError
 from serving.server.build import ServerSettings
 from serving.server.launch import serve
 from tests.serving.server.test_server import request
+from tests.support.hostile.bundles import Marker
 from tests.support.hostile.listeners import listeners
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
@@ -18,20 +18,6 @@ from tests.support.tiny_bundle import export_untrained, write_prepared
 def test_several_replicas_need_a_store_that_they_share(tmp_path):
     with pytest.raises(UserError, match="several replicas need an online store"):
         serve(ServerSettings(tmp_path), replicas=2)
-
-
-class Marker:
-    """An object that makes a file when it is unpickled.
-
-    Args:
-        path: Path of the file.
-    """
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def ask_replicas(payload):

@@ -21,7 +21,8 @@ from recsys.config.sharding import ShardingConfig, sharding_fault
 from recsys.data.builder import BatchBuilder
 from recsys.data.candidates import CandidateBuilder
 from recsys.model.encode import encode_queries
-from recsys.model.two_tower import build_model, feature_inputs
+from recsys.model.side_inputs import feature_inputs
+from recsys.model.two_tower import build_model
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from serving.exporting.export import export

@@ -18,7 +18,8 @@ from recsys.data.builder import BatchBuilder
 from recsys.distributed.optimizers import Optimizers
 from recsys.distributed.sharding import shard
 from recsys.distributed.shards import ShardedTensor
-from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.model.side_inputs import FeatureInput
+from recsys.model.two_tower import TwoTower
 from recsys.training.launch import single_process_group
 from recsys.training.numerics import use_precision
 from recsys.training.objective import build_objective

@@ -151,8 +151,7 @@ def lay_out(offsets: Tensor, total: int, max_length: int) -> Layout:
     """Places histories in matrices.
 
     On the CPU histories of similar length are padded together. A GPU would have to hand over how
-    many there are, while its queue runs empty; there, and in a traced program, which must not
-    depend on it, all histories are padded to `max_length`.
+    many there are, while its queue runs empty; there all histories are padded to `max_length`.
 
     Args:
         offsets: [histories + 1].
@@ -162,7 +161,7 @@ def lay_out(offsets: Tensor, total: int, max_length: int) -> Layout:
     """
     starts = torch.maximum(offsets[:-1], offsets[1:] - max_length)
     lengths = offsets[1:] - starts
-    if offsets.device.type == "cpu" and not torch.compiler.is_compiling():
+    if offsets.device.type == "cpu":
         rows = list(_similar(lengths))
     else:
         rows = [(torch.arange(lengths.shape[0], device=offsets.device), max_length)]

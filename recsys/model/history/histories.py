@@ -81,7 +81,7 @@ class HistoryContext:
 
 
 class HistoryEncoder(nn.Module, ABC):
-    """Encodes what each example reads of a history; the export traces it as it is.
+    """Encodes what each example reads of a history; a bundle's query tower calls it as it is.
 
     Attributes:
         dim: Columns of the output.

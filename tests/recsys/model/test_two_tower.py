@@ -10,7 +10,8 @@ from recsys.config.model import HISTORY_SETTINGS, ModelConfig
 from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
 from recsys.model.history.histories import Histories
-from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.model.side_inputs import FeatureInput
+from recsys.model.two_tower import TwoTower
 from recsys.training.objective import build_objective, ssl_batch
 from tests.support.small_batches import NEVER_TRAINED, config, local_batch, prepared
 

@@ -11,7 +11,8 @@ from feature_store.schema import FeatureSchema
 from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch
 from recsys.data.builder import BatchBuilder
-from recsys.model.two_tower import FeatureInput, TwoTower
+from recsys.model.side_inputs import FeatureInput
+from recsys.model.two_tower import TwoTower
 from tests.support.small_batches import ITEMS, config, local_batch, prepared
 
 FEATURES = FeatureSchema.model_validate(

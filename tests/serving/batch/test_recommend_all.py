@@ -94,7 +94,7 @@ def test_an_earlier_output_is_replaced_whole(exported, tmp_path, in_process):
 
 def test_forgotten_queries_are_left_out(exported, tmp_path, in_process):
     bundle = shutil.copytree(exported, tmp_path / "bundle")
-    ids = pa.array(["0", None, "2", None, None])
+    ids = pa.array(["0", None, "2", *[None] * (QUERIES - 3)])
     write_ids(bundle / "ids", "query", ids)
     sealed = seal(bundle, read_bundle_manifest(bundle))
     manifest = recommend_all(bundle, tmp_path / "recs", batch_size=2, console=QUIET)

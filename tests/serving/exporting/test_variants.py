@@ -9,8 +9,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.model import HISTORY_SETTINGS
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_items, encode_queries
-from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER
-from serving.bundle.programs import TowerProgram
+from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.towers import visible_item_columns
 from tests.support.tiny_bundle import (
     ITEMS,
@@ -63,16 +62,15 @@ def test_exported_towers_equal_the_models_for_all_sizes(name, tmp_path, monkeypa
     export_untrained(config, monkeypatch, model=model)
     prepared = Prepared(config.prepared_dir)
     builder = BatchBuilder(prepared, manifest.config)
-    features = prepared.features
 
     items = np.arange(ITEMS)
-    tower = TowerProgram(config.bundle_dir / ITEM_TOWER, features.item)
+    tower = read_item_tower(config.bundle_dir, prepared.features)
     expected = encode_items(model, builder, CPU)
     found = tower(take_rows(visible_item_columns(prepared), items), ITEMS)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert np.ptp(expected[NEVER_TRAINED:], axis=0).max() > 0.01  # By their features alone.
 
-    tower = TowerProgram(config.bundle_dir / QUERY_TOWER, features.query, features.context)
+    tower = read_query_tower(config.bundle_dir, prepared.features)
     longest = MAX_LENGTH + 9
     batches = ([0], [1], [5], [longest], [0, 0, 0], [MAX_LENGTH, 0, 3, longest, 1, 7, 0, 2])
     for lengths in batches:

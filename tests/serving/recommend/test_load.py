@@ -1,24 +1,21 @@
 """A bundle that is not what was exported is refused, with one sentence that names the file."""
 
-import io
 import json
 import shutil
-import zipfile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import serving
 from feature_store.core.errors import UserError
-from feature_store.core.manifests import fingerprint, sha256_of
 from feature_store.encoding.vocabulary import Vocabulary
 from serving.bundle.manifest import VERSION, verify
-from serving.bundle.programs import TowerProgram
 from serving.recommend.load import read_snapshot
 from tests.support.tiny_bundle import ITEMS, QUERIES, export_untrained, write_prepared
+
+TOWER_FILES = ("tensors.json", "probe.npy")
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +77,10 @@ def test_the_layout_is_the_documented_one(bundle):
     manifest = verify(bundle)
     assert set(manifest.files) == {
         "schema.json",
-        "query_tower.pt2",
-        "item_tower.pt2",
+        "towers.json",
+        *(f"{side}_tower/{name}" for side in ("item", "query") for name in TOWER_FILES),
+        *(f"item_tower/{number:03d}.npy" for number in range(13)),
+        *(f"query_tower/{number:03d}.npy" for number in range(12)),
         "index.faiss",
         "item_vectors/part-00000.parquet",
         "golden.json",
@@ -123,8 +122,8 @@ def test_a_missing_file_is_named(bundle):
 
 
 def test_a_file_of_another_bundle_is_refused(bundle, two_bundles):
-    shutil.copy(two_bundles[1] / "query_tower.pt2", bundle / "query_tower.pt2")
-    assert "query_tower.pt2 of the bundle" in refusal(bundle)
+    shutil.copy(two_bundles[1] / "query_tower" / "000.npy", bundle / "query_tower" / "000.npy")
+    assert "query_tower/000.npy of the bundle" in refusal(bundle)
 
 
 def test_a_file_that_does_not_belong_is_refused(bundle):
@@ -162,33 +161,3 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     assert "nowhere is not a bundle" in refusal(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     assert "file is not a bundle" in refusal(tmp_path / "file")
-
-
-class _Attack:
-    def __reduce__(self):
-        return (pytest.fail, ("a pickle was run",))
-
-
-def test_a_program_with_a_pickle_is_refused_before_it_runs(bundle):
-    """Refuses it even where the seal was made anew to fit it."""
-    path, entry = bundle / "query_tower.pt2", "data/sample_inputs/model.pt"
-    stream = io.BytesIO()
-    torch.save(_Attack(), stream)
-    with zipfile.ZipFile(path) as archive:
-        root = archive.namelist()[0].split("/")[0]
-        parts = {info.filename: archive.read(info) for info in archive.infolist()}
-    parts[f"{root}/{entry}"] = stream.getvalue()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    document = json.loads((bundle / "manifest.json").read_text())
-    document["files"]["query_tower.pt2"] = sha256_of(path)
-    document["seal"] = fingerprint({k: v for k, v in document.items() if k != "seal"})
-    (bundle / "manifest.json").write_text(json.dumps(document))
-    assert "query_tower.pt2 holds pickled Python objects" in refusal(bundle)
-
-
-def test_a_program_that_is_no_archive_is_refused(tmp_path):
-    (tmp_path / "tower.pt2").write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(UserError, match=r"tower.pt2 is not a program of torch.export"):
-        TowerProgram(tmp_path / "tower.pt2", ())

@@ -39,7 +39,7 @@ def served(bundles, tmp_path):
 
 
 def put(bundle, target):
-    with directory_written_atomically(target) as directory:
+    with directory_written_atomically(target, lambda _: True) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True)
 
 
@@ -81,9 +81,9 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(bundles, served, harm):
         content[len(content) // 2] ^= 1
         (bad / "index.faiss").write_bytes(content)
     elif harm == "missing":
-        (bad / "query_tower.pt2").unlink()
+        (bad / "query_tower" / "000.npy").unlink()
     elif harm == "halves":
-        shutil.copy(bundles[0] / "query_tower.pt2", bad / "query_tower.pt2")
+        shutil.copy(bundles[0] / "query_tower/000.npy", bad / "query_tower/000.npy")
     elif harm == "golden":
         reseal_with_wrong_golden(bad)
     if harm == "gone":

@@ -1,0 +1,136 @@
+"""The test that the parts of a bundle fit each other, whoever wrote and sealed it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.core.columns import Column, Dense, Ints, Jagged
+from feature_store.core.errors import UserError
+from feature_store.kinds import AnyFeature
+from serving.bundle.manifest import BundleManifest
+from serving.index.index import ItemIndex
+from serving.recommend.queries import QuerySnapshot
+from serving.recommend.recommender import Catalogue
+
+# Errors of readers of files that are not as the layout says.
+_FAULTS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    pa.ArrowException,
+)
+
+
+@contextmanager
+def refusing(directory: Path) -> Iterator[None]:
+    """Turns the faults of a bundle's files into a refusal of the bundle.
+
+    Raises:
+        UserError: A file is not what the layout says, or contradicts another one.
+    """
+    try:
+        yield
+    except _FAULTS as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise UserError(
+            f"the bundle {directory} cannot be read: {lines[0].rstrip('.')}; copy it whole "
+            "or export the model again."
+        ) from error
+
+
+def require_items(manifest: BundleManifest, catalogue: Catalogue, index: ItemIndex) -> None:
+    """Compares the counts and indices of items.
+
+    Raises:
+        ValueError: Two of them contradict each other.
+    """
+    items, indexed, frequency = len(catalogue.ids), catalogue.indexed, catalogue.frequency
+    counts = {"the manifest": manifest.items, "items/indexed.npy": len(indexed)}
+    _require_equal("indexed items", {**counts, "the index": len(index)})
+    _require_equal("numbers of a vector", {"the manifest": manifest.dim, "the index": index.dim})
+    _require_equal("items", {"ids/item.arrow": items, "items/frequency.npy": len(frequency)})
+    if manifest.trained_items > items:
+        raise ValueError(f"{manifest.trained_items:,} of {items:,} items were trained")
+    _require_below("items/indexed.npy", indexed, items)
+    if (np.diff(indexed) <= 0).any():
+        raise ValueError("items/indexed.npy is not ascending")
+    for name, lists in catalogue.filters.items():
+        _require_below(f"the filter {name!r}", lists.listed, items)
+
+
+def require_queries(
+    manifest: BundleManifest,
+    features: Sequence[AnyFeature],
+    ids: int,
+    items: int,
+    snapshot: QuerySnapshot,
+) -> None:
+    """Compares the counts and indices of queries.
+
+    Args:
+        manifest: Manifest of the bundle.
+        features: Query features.
+        ids: Number of ids of queries.
+        items: Number of ids of items.
+        snapshot: State of the queries.
+
+    Raises:
+        ValueError: Two of them contradict each other.
+    """
+    columns = snapshot.columns
+    if list(columns) != [feature.name for feature in features]:
+        raise ValueError(f"queries/features.arrow has the features {', '.join(columns)}")
+    for feature in features:
+        _require_kind(feature, columns[feature.name])
+    states = {
+        "history": snapshot.history,
+        "known": snapshot.known,
+        "later": snapshot.later,
+        "own": snapshot.own,
+    }
+    counts = {f"the feature {name!r}": len(column) for name, column in columns.items()}
+    if snapshot.latest is not None:
+        counts["queries/latest.npy"] = len(snapshot.latest)
+    if snapshot.vectors is not None:
+        counts["queries/vectors.npy"] = len(snapshot.vectors)
+        dims = {"the manifest": manifest.dim, "queries/vectors.npy": snapshot.vectors.shape[1]}
+        _require_equal("numbers of a vector", dims)
+    _require_equal(
+        "queries",
+        {
+            "the manifest": manifest.queries,
+            "ids/query.arrow": ids,
+            **{f"queries/state.arrow: {name}": len(bags) for name, bags in states.items()},
+            **counts,
+        },
+    )
+    _require_below("a history", snapshot.history.values, manifest.trained_items)
+    for name, bags in states.items():
+        _require_below(f"queries/state.arrow: {name}", bags.values, items)
+
+
+def _require_kind(feature: AnyFeature, column: Column) -> None:
+    is_right = isinstance(column, Jagged) if feature.is_sparse else isinstance(column, Dense)
+    if not is_right or (isinstance(column, Dense) and _width(column) != feature.dense_width):
+        raise ValueError(f"queries/features.arrow has {feature.name!r} of another kind")
+
+
+def _width(column: Dense) -> int:
+    return column.values.shape[1]
+
+
+def _require_equal(what: str, counts: dict[str, int]) -> None:
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{count:,} by {where}" for where, count in counts.items())
+        raise ValueError(f"it has {shown} {what}")
+
+
+def _require_below(what: str, indices: Ints, items: int) -> None:
+    if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < items):
+        raise ValueError(f"{what} has an item that is not one of {items:,}")
