@@ -20,21 +20,28 @@ _INDEX = """<!DOCTYPE html>
 """
 
 
-def build_app(store: RunStore) -> Any:
+def build_app(store: RunStore, host: str = "127.0.0.1") -> Any:
     """Returns the dashboard as an application of Dash, whose server is one of FastAPI.
 
     Args:
         store: Store of the runs to show.
+        host: Address or name that the server listens on.
     """
     from dash import Dash, Input, Output, dcc, html
+    from fastapi import FastAPI
 
+    from pipelines.http.hosts import HostCheck
     from pipelines.reports.html import style
     from recsys.dashboard.components import label
     from recsys.dashboard.pages import page
+    from recsys.dashboard.requests import KnownRequests
 
     own_style = (files("recsys.dashboard") / "dashboard.css").read_text(encoding="utf-8")
+    # FastAPI's own pages would load scripts from elsewhere, and have nothing to describe.
+    server: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app = Dash(
         "recsys.dashboard",
+        server=server,
         backend="fastapi",
         include_assets_files=False,
         title="recsys",
@@ -82,6 +89,8 @@ def build_app(store: RunStore) -> Any:
         Output("titled", "children"),
         Input("title", "data"),
     )
+    app.server.add_middleware(KnownRequests, dash=app)
+    app.server.add_middleware(HostCheck, host=host, advice="give its name as --host")
     return app
 
 
@@ -96,14 +105,9 @@ def serve(uri: str | None, *, host: str, port: int) -> None:
     Raises:
         UserError: There is no such store, or the port is taken.
     """
-    import uvicorn
+    from pipelines.http.server import run_app
 
-    app = build_app(RunStore(store_uri(uri)))
-    server = uvicorn.Server(uvicorn.Config(app.server, host=host, port=port, access_log=False))
-    try:
-        server.run()
-    except SystemExit as error:  # How uvicorn says that it could not start.
-        raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
+    run_app(build_app(RunStore(store_uri(uri)), host).server, host=host, port=port)
 
 
 def export(uri: str | None, run_id: str, output: Path) -> None:

@@ -8,7 +8,9 @@ A file appears whole or not at all. Dates are those of the rows, in UTC.
 """
 
 import re
+import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from feature_store.core.errors import UserError
@@ -30,8 +32,9 @@ from serving.experiment.log_rows import (
     Outcome,
 )
 
-# Bytes of a waiting row's objects, and of the id and score of each of its items.
-_ROW_BYTES, _ITEM_BYTES = 600, 120
+# Bytes of a waiting row's objects beside its texts, and of the score of each of its items and their
+# places in lists.
+_ROW_BYTES, _ITEM_BYTES = 400, 40
 _LOG_FILE = re.compile(r"\.?part-\d+-\d+-\d+\.parquet(\.[0-9a-f]+\.tmp)?")
 
 
@@ -71,11 +74,13 @@ class ExposureLog:
 
     def add_exposure(self, exposure: Exposure) -> None:
         """Adds an answer."""
-        self._exposures.append(exposure, _ROW_BYTES + _ITEM_BYTES * len(exposure.item_ids))
+        texts = _bytes_of([exposure.query_id, exposure.request_id, *exposure.item_ids])
+        self._exposures.append(exposure, _ROW_BYTES + _ITEM_BYTES * len(exposure.item_ids) + texts)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Adds an outcome."""
-        self._outcomes.append(outcome, _ROW_BYTES)
+        texts = [outcome.query_id, outcome.item_id, outcome.event_type, outcome.request_id or ""]
+        self._outcomes.append(outcome, _ROW_BYTES + _bytes_of(texts))
 
     @property
     def dropped(self) -> int:
@@ -97,6 +102,11 @@ class ExposureLog:
             # A list, for a disk that refuses the one kind need not refuse the other.
             if not all([self._exposures.flush(), self._outcomes.flush()]):
                 self._closing.wait(self._seconds)
+
+
+def _bytes_of(texts: Iterable[str]) -> int:
+    """Counts the bytes of texts, as Python keeps them."""
+    return sum(map(sys.getsizeof, texts))
 
 
 def _prepare(directory: Path, experiment: Experiment | None) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP server: an ASGI application around `Service`, and uvicorn that runs it."""
+"""The HTTP server's application of ASGI around `Service`."""
 
 import asyncio
 import math
@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import faiss
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.core.errors import UserError
+from pipelines.http.hosts import HostCheck
+from pipelines.http.problems import problem
 from serving.recommend.breaker import UnavailableError
 from serving.server.api import (
     MAX_BODY_BYTES,
@@ -39,11 +40,11 @@ from serving.server.api import (
     Version,
 )
 from serving.server.deployment import Deployment
-from serving.server.http import BearerToken, BodyLimit, BodyRoute, problem
+from serving.server.http import BearerToken, BodyLimit, BodyRoute
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 
-_PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz")
 _PATHS = (
     "/recommend",
     "/recommend/batch",
@@ -53,13 +54,11 @@ _PATHS = (
     "/version",
     "/reload",
     "/rollback",
-    *_PROBES,
+    *PROBES,
 )
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem} for code in (400, 401, 408, 413, 422, 500, 503)
+    code: {"model": Problem} for code in (400, 401, 408, 413, 421, 422, 431, 500, 503)
 }
-# Connections at a time; more are told to come back.
-_MAX_CONNECTIONS = 1024
 # Answers that are computed at a time: while FAISS searches for one, Python goes on with another.
 # More threads than that would wait for each other's Python.
 _POOL_THREADS = min(4, os.cpu_count() or 1)
@@ -72,6 +71,7 @@ def create_app(
     *,
     deployment: Deployment | None = None,
     token: str | None = None,
+    host: str | None = "127.0.0.1",
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Creates the application; every error is JSON with one sentence under `error`.
@@ -80,6 +80,8 @@ def create_app(
         service: Service that answers.
         deployment: Bundles that POST /reload and POST /rollback replace, given a token.
         token: Token that every request except probes must carry; None: none is needed.
+        host: Address or name that the server listens on; requests must name it, or another name
+            of the machine, where no token tells friends from strangers. None: any name is right.
         lifespan: Context of the server's life.
     """
     app = FastAPI(
@@ -94,7 +96,9 @@ def create_app(
     )
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     if token is not None:
-        app.add_middleware(BearerToken, token=token, open_paths=_PROBES)
+        app.add_middleware(BearerToken, token=token, open_paths=PROBES)
+    elif host is not None:
+        app.add_middleware(HostCheck, host=host, advice="set RECSYS_TOKEN")
     app.add_middleware(_Timed, metrics=service.metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
@@ -195,26 +199,6 @@ def lifespan_of(close: Sequence[Callable[[], None]]) -> Lifespan:
     return lifespan
 
 
-def run_app(app: FastAPI, *, host: str, port: int) -> None:
-    """Answers until it is interrupted.
-
-    Args:
-        app: Application of `create_app`.
-        host: Address to listen on.
-        port: Port; 0 takes any free one, which the log names.
-
-    Raises:
-        UserError: The address is taken.
-    """
-    config = uvicorn.Config(
-        app, host=host, port=port, access_log=False, limit_concurrency=_MAX_CONNECTIONS
-    )
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit as error:  # Uvicorn ends so where it could not start.
-        raise UserError(f"cannot listen on {host}:{port}; choose another --port.") from error
-
-
 class _Timed:
     """ServerMetrics every request."""
 
@@ -279,9 +263,7 @@ def _refused_value(request: Request, error: Exception) -> JSONResponse:
 
 def _unavailable(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnavailableError)
-    answer = problem(503, str(error))
-    answer.headers["Retry-After"] = str(math.ceil(error.retry_seconds))
-    return answer
+    return problem(503, str(error), Retry_After=str(math.ceil(error.retry_seconds)))
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from pipelines.http.admission import Admission
 from serving.experiment.exposure_log import ExposureLog
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.store import Store, require_same_features
@@ -38,14 +39,26 @@ class ServerSettings:
     token: str | None = None
 
 
-def build(settings: ServerSettings) -> FastAPI:
+def build(
+    settings: ServerSettings,
+    *,
+    host: str | None = "127.0.0.1",
+    admission: Admission | None = None,
+) -> FastAPI:
     """Builds the application, ready to answer; all that it opens is closed when its server ends.
+
+    Args:
+        settings: Bundles, log and online store.
+        host: Address or name that the server listens on; see `create_app`.
+        admission: Connections of the server, for the metrics.
 
     Raises:
         UserError: A bundle or the online store cannot be opened, they are of different models, or
             the log cannot be written.
     """
     metrics = ServerMetrics()
+    if admission is not None:
+        metrics.watch_connections(admission)
     online: MemoryQueries | StoredQueries
     if settings.store is None:
         online, schema = MemoryQueries(), None
@@ -66,5 +79,9 @@ def build(settings: ServerSettings) -> FastAPI:
     if settings.reload_seconds:
         deployment.watch(settings.reload_seconds)
     return create_app(
-        service, deployment=deployment, token=settings.token, lifespan=lifespan_of(close)
+        service,
+        deployment=deployment,
+        token=settings.token,
+        host=host,
+        lifespan=lifespan_of(close),
     )

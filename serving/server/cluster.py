@@ -31,7 +31,7 @@ def start(settings: ServerSettings, *, host: str, port: int, replicas: int) -> N
     serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
 
     def application() -> FastAPI:
-        return build(settings)
+        return build(settings, host=host)
 
     deployment = serve.deployment(
         num_replicas=replicas, max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0.5}

@@ -10,8 +10,9 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipelines.http.problems import problem
 
 
 class BodyLimit:
@@ -87,14 +88,8 @@ class BearerToken:
         if hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
             return
-        answer = problem(401, "the bearer token is missing or wrong; send Authorization: Bearer.")
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        await answer(scope, receive, send)
-
-
-def problem(status: int, text: str) -> JSONResponse:
-    """Makes the answer of an error: JSON with one sentence."""
-    return JSONResponse({"error": text}, status_code=status)
+        text = "the bearer token is missing or wrong; send Authorization: Bearer."
+        await problem(401, text, WWW_Authenticate="Bearer")(scope, receive, send)
 
 
 class BodyRoute(APIRoute):

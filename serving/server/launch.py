@@ -1,7 +1,9 @@
 """The start of a server, as a process or as replicas."""
 
 from feature_store.core.errors import UserError
-from serving.server.app import run_app
+from pipelines.http.admission import Admission, limits_of_process
+from pipelines.http.server import run_app
+from serving.server.app import PROBES
 from serving.server.build import ServerSettings, build
 
 
@@ -20,7 +22,9 @@ def serve(
         UserError: A bundle cannot be opened, the log cannot be written, or the address is taken.
     """
     if not replicas:
-        run_app(build(settings), host=host, port=port)
+        admission = Admission(limits_of_process())
+        app = build(settings, host=host, admission=admission)
+        run_app(app, host=host, port=port, probes=PROBES, admission=admission)
         return
     if replicas > 1 and settings.store is None:
         raise UserError(

@@ -1,10 +1,11 @@
 """The metrics of a server, for Prometheus."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from pipelines.http.admission import REASONS, Admission
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.stored import StoredQueries
 from serving.recommend.timing import StageTimer
@@ -133,6 +134,18 @@ class ServerMetrics:
             "Number of queries whose events gave way to those of others.",
             lambda: queries.forgotten,
         )
+
+    def watch_connections(self, admission: Admission) -> None:
+        """Reports the connections of the server, asked for at each reading."""
+        self._watch("recsys_connections", "Connections at this moment.", lambda: len(admission))
+        ended = Gauge(
+            "recsys_ended_connections",
+            "Number of connections that the server ended, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        for reason in REASONS:
+            ended.labels(reason).set_function(partial(admission.closed.__getitem__, reason))
 
     def _watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(name, text, registry=self._registry).set_function(read)

@@ -13,7 +13,7 @@ from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 
 from serving.server.build import ServerSettings, build
-from tests.serving.server.test_server import running
+from tests.support.servers import running
 
 # Requests of each of the two tests; together over ten thousand with `slow`.
 BYTES, SLOW_BYTES = 300, 6000

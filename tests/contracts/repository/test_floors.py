@@ -25,7 +25,7 @@ FLOORS = {
         "feast",
     ),
     "pipelines": (
-        "urls process",
+        "urls process http",
         "settings",
         "executor logs datasets prepared reports",
         "statistics",

@@ -26,8 +26,8 @@ from serving.server.deployment import MAIN, Serving
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 from tests.feature_store.online.test_stores import add, contents, fill
-from tests.serving.server.test_server import recommend, request, running
-from tests.support.redis_server import MISSING, is_installed, redis_process, redis_server
+from tests.serving.server.test_server import recommend, request
+from tests.support.servers import MISSING, is_installed, redis_process, redis_server, running
 
 NOW_EVENTS = {"events": [{"query_id": "3", "item_id": "i1"}]}
 EVENT = ("3", (1_600_000_000_000_000, "i1"))

@@ -18,7 +18,7 @@ from feature_store.online.features import OnlineFeatures
 from feature_store.online.store import Contents, Loader, OnlineStore, schema_in_hex
 from feature_store.schema import FeatureSchema
 from feature_store.settings import PASSWORD_VARIABLE, FeatureStoreConfig
-from tests.support.redis_server import MISSING, is_installed, redis_server
+from tests.support.servers import MISSING, is_installed, redis_server
 
 FEATURES = FeatureSchema.model_validate(
     {

@@ -40,7 +40,7 @@ from tests.support.prepare_logs import (
     random_events,
     write_log,
 )
-from tests.support.redis_server import MISSING, is_installed, redis_server
+from tests.support.servers import MISSING, is_installed, redis_server
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 

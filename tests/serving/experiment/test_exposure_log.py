@@ -161,6 +161,16 @@ def test_a_failing_disk_fills_no_memory_and_fails_no_request(tmp_path, disk, mon
     assert log.dropped == 5000 - kept
 
 
+def test_rows_count_with_the_bytes_of_their_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_buffer, "_MAX_BYTES", 100_000)
+    long = "\N{BICYCLE}" * 256  # Four bytes each, in memory.
+    with closing(ExposureLog(tmp_path, seconds=NEVER)) as log:
+        for _ in range(100):
+            log.add_outcome(Outcome(NOON, long, long, long, 1.0, long))
+            log.add_exposure(exposure(query_id=long, item_ids=[long], scores=[1.0]))
+        assert 100 - 100_000 // 4096 < log.dropped < 200
+
+
 def test_what_the_last_try_cannot_write_is_counted(tmp_path, disk):
     disk["fails"] = True
     log = ExposureLog(tmp_path, seconds=NEVER)

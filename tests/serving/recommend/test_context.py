@@ -20,7 +20,8 @@ from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import Recommender
 from serving.server.app import create_app
 from serving.server.service import Service
-from tests.serving.server.test_server import recommend, running
+from tests.serving.server.test_server import recommend
+from tests.support.servers import running
 from tests.support.tiny_bundle import (
     LATEST,
     QUERIES,

@@ -10,7 +10,8 @@ import serving
 from feature_store.core.errors import UserError
 from serving.recommend import query_tower
 from serving.server.build import ServerSettings, build
-from tests.serving.server.test_server import recommend, request, running
+from tests.serving.server.test_server import recommend, request
+from tests.support.servers import running
 
 KNOWN, UNKNOWN = {"query_id": "3"}, {"query_id": "nobody", "history": ["i2", "i4"]}
 

@@ -13,7 +13,8 @@ from serving.experiment.export import export_experiment
 from serving.server.build import ServerSettings, build
 from serving.server.deployment import Deployment, Source
 from serving.server.metrics import ServerMetrics
-from tests.serving.server.test_server import request, running
+from tests.serving.server.test_server import request
+from tests.support.servers import running
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
 TOKEN = {"Authorization": "Bearer secret"}

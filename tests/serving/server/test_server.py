@@ -2,13 +2,9 @@
 
 import http.client
 import json
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 
 import serving
 from feature_store.core.errors import UserError
@@ -18,24 +14,7 @@ from serving.server.build import ServerSettings
 from serving.server.launch import serve
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
-
-
-@contextmanager
-def running(app):
-    """Runs a server in a thread, and yields its port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert thread.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
+from tests.support.servers import running
 
 
 @pytest.fixture(scope="module")

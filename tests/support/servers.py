@@ -1,12 +1,18 @@
-"""A real redis-server for tests and benchmarks: on a free loopback port, with its own directory."""
+"""Real servers on free loopback ports: of Redis with its own directory, and of an application."""
 
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from pipelines.http.admission import Admission, Limits
+from pipelines.http.server import Server
 
 MISSING = "redis-server is not installed (on Debian and Ubuntu: apt-get install redis-server)"
 
@@ -56,3 +62,25 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError(f"redis-server does not answer: {log.read_text()}")
+
+
+@contextmanager
+def running(
+    app: ASGIApp, admission: Admission | None = None, probes: tuple[str, ...] = ()
+) -> Iterator[int]:
+    """Runs a server in a thread, and yields its port."""
+    if admission is None:
+        admission = Admission(Limits())
+    server = Server(app, admission, probes=probes)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
