@@ -49,6 +49,12 @@ class Columns(Settings):
 
     query_id: str = "query_id"
     item_id: str = "item_id"
+    query_key: str | None = Field(
+        None, description="Column of data.queries that holds the ids; null: named as query_id."
+    )
+    item_key: str | None = Field(
+        None, description="Column of data.items that holds the ids; null: named as item_id."
+    )
     timestamp: str | None = Field("timestamp", description="null: the log has no time.")
     timestamp_unit: TimeUnit | None = Field(
         None,
@@ -70,8 +76,12 @@ class Columns(Settings):
     )
 
     def id_of(self, side: Side) -> str:
-        """Returns the column of the items' or the queries' ids."""
+        """Returns the column of the events that holds the items' or the queries' ids."""
         return self.item_id if side == "item" else self.query_id
+
+    def key_of(self, side: Side) -> str:
+        """Returns the column of the items or the queries that holds their ids."""
+        return (self.item_key if side == "item" else self.query_key) or self.id_of(side)
 
 
 class LeaveLastOut(Settings):
@@ -150,6 +160,12 @@ class Quality(Settings):
         "leave out are not faulty.",
     )
     min_events: int = Field(1, ge=1, description="Smallest number of kept events, of all splits.")
+    max_rejected_files: int = Field(
+        0,
+        ge=0,
+        description="Largest number of files of the events that are put aside because they are "
+        "damaged or lack a column; the next run reads those that were mended.",
+    )
 
 
 class DataConfig(Settings):
@@ -160,7 +176,9 @@ class DataConfig(Settings):
     queries: Location | None = Field(None, description="null: queries are those of the events.")
     columns: Columns = Columns()
     min_rating: float | None = Field(
-        None, description="Lowest rating of a positive; events below are put aside and counted."
+        None,
+        allow_inf_nan=False,
+        description="Lowest rating of a positive; events below are put aside and counted.",
     )
     event_types: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
         None,

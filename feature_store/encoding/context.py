@@ -1,5 +1,6 @@
 """The context of an event: raw values in one type for every log, and features of its time."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import plain_array
+from feature_store.core.arrow import map_elements, plain_array, token_strings
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, microseconds, moment_of
@@ -41,7 +42,17 @@ def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa
     So the pieces of a log agree, and a request's values equal those of the log: the position 3 is
     "3", as the category 3 is, and all numbers are float64.
     """
-    return plain_array(column).cast(_RAW_TYPES[feature.raw], safe=False)
+    array = plain_array(column)
+    kind = _RAW_TYPES[feature.raw]
+    if pa.types.is_null(array.type):
+        return array.cast(kind)
+    if feature.raw in ("token", "text"):
+        return token_strings(array)
+    return (
+        map_elements(array, token_strings)
+        if feature.raw == "tokens"
+        else array.cast(kind, safe=False)
+    )
 
 
 def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
@@ -150,7 +161,7 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
         case "text":
             fits, expected = isinstance(value, str), "a string"
         case "token":
-            fits, expected = _is_token(value), "a string, a whole number or a boolean"
+            fits, expected = _is_token(value), "a string, a number or a boolean"
         case "tokens":
             fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
     wrong = UserError(f"{what} {feature.name!r} is {value!r}; expected {expected}.")
@@ -164,13 +175,15 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
         raise wrong from error
 
 
-def _token(value: str | int | bool) -> str:
-    """Formats a value as Arrow does the same value of a log."""
+def _token(value: str | float | bool) -> str:
+    """Formats a value as the same value of a log."""
+    if isinstance(value, float):
+        return str(token_strings(pa.array([value]))[0].as_py())
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_token(value: Any) -> bool:
-    return isinstance(value, str | int)
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_number(value: Any) -> bool:

@@ -41,6 +41,8 @@ def dense_values(
         if feature.scaling == "log":
             matrix = np.sign(matrix) * np.log1p(np.abs(matrix))
     else:
+        if pa.types.is_null(array.type):  # The file lacks the column.
+            array = array.cast(pa.list_(pa.float64()))
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         fits = lengths == width
         flat = plain_array(pc.list_flatten(array.filter(pa.array(fits))))

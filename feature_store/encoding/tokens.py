@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import plain_array
+from feature_store.core.arrow import plain_array, token_strings
 from feature_store.core.columns import Ints, Jagged
 from feature_store.kinds import SequenceFeature, TextFeature, TokenFeature
 
@@ -23,13 +23,15 @@ def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tupl
     array = plain_array(column)
     rows = len(array)
     if not feature.has_several_values:
-        return array.drop_null().cast(pa.string()), array.is_valid().to_numpy(
-            zero_copy_only=False
-        ).astype(np.int64)
+        tokens = token_strings(array)
+        present = tokens.is_valid().to_numpy(zero_copy_only=False)
+        return tokens.drop_null(), present.astype(np.int64)
     if isinstance(feature, TextFeature):
-        array = pc.split_pattern_regex(pc.utf8_lower(array.cast(pa.string())), _WORD_BREAK)
+        array = pc.split_pattern_regex(pc.utf8_lower(token_strings(array)), _WORD_BREAK)
+    elif pa.types.is_null(array.type):  # The file lacks the column.
+        array = array.cast(pa.list_(pa.string()))
     parents = pc.list_parent_indices(array)
-    tokens = plain_array(pc.list_flatten(array)).cast(pa.string())
+    tokens = token_strings(pc.list_flatten(array))
     kept = pc.and_(tokens.is_valid(), pc.not_equal(tokens, ""))
     kept = pc.fill_null(kept, False)
     tokens, parents = tokens.filter(kept), parents.filter(kept).to_numpy().astype(np.int64)

@@ -108,17 +108,17 @@ def take_columns(
 
     Args:
         batch: Rows of the file, with at least the `stored_columns`.
-        names: Names of `named_columns`.
+        names: Names of columns; those that the file lacks are null, of type null.
         schema: Schema of the file.
         partition: Partition that `partition_of` gives.
-
-    Raises:
-        KeyError: There is no such column.
     """
     leaves, values = _leaves(schema), dict(partition)
     arrays: list[pa.Array] = []
     for name in names:
         leaf = leaves.get(name)
+        if leaf is None and name not in values:
+            arrays.append(pa.nulls(batch.num_rows))
+            continue
         if leaf is None:
             arrays.append(_repeated(values[name], batch.num_rows))
             continue

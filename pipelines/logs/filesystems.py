@@ -91,9 +91,29 @@ def _cannot_open(url: str, error: Exception) -> UserError:
     )
 
 
+class UnreadableFileError(UserError):
+    """A file that is missing, damaged or no Parquet.
+
+    Args:
+        message: Sentence on all of it.
+        table: Name of the table.
+        file: Path or URL.
+        reason: End of a sentence about the file.
+    """
+
+    def __init__(self, message: str, table: str, file: str, reason: str) -> None:
+        super().__init__(message, table, file, reason)  # As pickle restores it.
+        self.table = table
+        self.file = file
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @contextmanager
 def reading(file: str, what: str) -> Iterator[None]:
-    """Turns errors of reading a Parquet file into a UserError; `what` is its table."""
+    """Turns errors of reading a Parquet file into an UnreadableFileError; `what` is its table."""
     # A file system by URL may be from any package, and raise anything.
     errors = (Exception,) if is_url(file) else (pa.ArrowException, OSError)
     try:
@@ -101,11 +121,14 @@ def reading(file: str, what: str) -> Iterator[None]:
     except UserError:
         raise
     except errors as error:
+        reason = reason_of(error, file)
         message = (
-            f"{what}: cannot read {shown(file)} as Parquet ({reason_of(error, file)}); "
+            f"{what}: cannot read {shown(file)} as Parquet ({reason}); "
             "write it again or take it away."
         )
-        raise UserError(message) from (None if secrets_of(file) else error)
+        raise UnreadableFileError(message, what, file, f"cannot be read ({reason})") from (
+            None if secrets_of(file) else error
+        )
 
 
 def open_parquet(file: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.logs.columns import Partition, named_columns, stored_columns, take_columns, widths
-from pipelines.logs.files import common_schema, read_footers
+from feature_store.core.arrow import as_type, plain_array
+from pipelines.logs.columns import Partition, stored_columns, take_columns, widths
+from pipelines.logs.files import Layout, layouts_of, read_footers, union_of
 from pipelines.logs.filesystems import open_rows, reading
 from pipelines.logs.listing import find_files
 from pipelines.logs.tables import Source
+from pipelines.urls import shown
 
 # Row groups of a sample, spread evenly over the table.
 _SAMPLE_GROUPS = 32
@@ -38,13 +40,14 @@ class ParquetTable:
     Args:
         what: Name in errors: `events`, `items` or `queries`.
         path: Path as the user gave it.
-        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
+        schema: All columns that can be named, in types that are common to all files.
         partition: Names of the columns that the directories of the files give.
         files: Number of files.
         rows: Number of rows; an estimate where `rows_are_exact` is false.
         rows_are_exact: Whether the footers of all files were read.
         groups: Row groups with rows.
         bytes_per_row: Uncompressed bytes of a row by column.
+        partial: Columns that some files lack, and the first of these files.
         notes: Sentences for the user on what was not read.
         index: Names of the columns that are the index of a pandas data frame.
     """
@@ -58,6 +61,7 @@ class ParquetTable:
     rows_are_exact: bool
     groups: tuple[_Group, ...]
     bytes_per_row: dict[str, float]
+    partial: dict[str, str]
     notes: tuple[str, ...]
     index: tuple[str, ...]
 
@@ -106,7 +110,9 @@ class ParquetTable:
                 columns=stored_columns(file, names),
             ):
                 taken = take_columns(batch, names, schema_of_file, group.partition)
-                parts.append(taken.slice(0, missing))
+                taken = taken.slice(0, missing)
+                arrays = [as_type(plain_array(taken[field.name]), field.type) for field in schema]
+                parts.append(pa.table(arrays, schema=schema))
                 missing -= len(parts[-1])
                 size += parts[-1].nbytes
                 if missing <= 0 or size > _MAX_MEMORY:
@@ -126,6 +132,7 @@ def table_of(source: Source) -> ParquetTable:
         rows_are_exact=True,
         groups=tuple(_Group(p.file, p.groups, p.rows, p.partition) for p in source.pieces),
         bytes_per_row={},
+        partial={},
         notes=(),
         index=(),
     )
@@ -151,26 +158,34 @@ def open_table(path: str, what: str) -> ParquetTable:
         positions = np.linspace(0, len(files) - 1, _MAX_FOOTERS).astype(int)
         sampled = tuple(files[i] for i in positions)
     footers = read_footers(sampled, what)
-    schema = common_schema(sampled, footers, what)
+    layouts = layouts_of(footers, what)
+    union = union_of(layouts)
     groups = tuple(
         _Group(file, (index,), footer.metadata.row_group(index).num_rows, footer.partition)
-        for file, footer in zip(sampled, footers, strict=True)
+        for file, footer in footers.items()
         for index in range(footer.metadata.num_row_groups)
     )
     rows = sum(group.rows for group in groups)
-    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
-    largest = max(footers, key=lambda footer: footer.metadata.num_rows)
+    partition = next(footer.partition for footer in footers.values() if footer.metadata.num_rows)
+    largest = max(footers.values(), key=lambda footer: footer.metadata.num_rows)
+    notes = [*listing.notes, *_left_out(union.conflicts), *_same_but_for_case(layouts)]
     return ParquetTable(
         what=what,
         path=path,
-        schema=named_columns(schema, partition),
+        schema=union.schema,
         partition=tuple(dict(partition)),
         files=len(files),
         rows=round(rows * len(files) / len(sampled)),
         rows_are_exact=len(files) == len(sampled),
         groups=tuple(group for group in groups if group.rows),
         bytes_per_row=widths(largest.schema, largest.metadata),
-        notes=tuple(f"{what}: {note}" for note in listing.notes),
+        partial={
+            name: shown(layout.files[0])
+            for layout in layouts
+            for name in union.schema.names
+            if name not in layout.columns.names
+        },
+        notes=tuple(f"{what}: {note}" for note in notes),
         index=_index(largest.schema),
     )
 
@@ -182,3 +197,24 @@ def _index(schema: pa.Schema) -> tuple[str, ...]:
     except ValueError:  # Metadata that is no JSON; nothing else needs it.
         return ()
     return tuple(name for name in columns if isinstance(name, str))
+
+
+def _left_out(conflicts: dict[str, str]) -> Iterator[str]:
+    for name, reason in conflicts.items():
+        yield f"column {name!r} is left out, because {reason}"
+
+
+def _same_but_for_case(layouts: Sequence[Layout]) -> Iterator[str]:
+    """Yields sentences on names that may be the same column, because no file has both."""
+    files: dict[str, dict[str, set[str]]] = {}
+    for layout in layouts:
+        for name in layout.columns.names:
+            files.setdefault(name.lower(), {}).setdefault(name, set()).update(layout.files)
+    for spellings in files.values():
+        (first, having), *others = spellings.items()
+        for name, also in others:
+            if not having & also:
+                yield (
+                    f"column {first!r} is called {name!r} in {shown(min(also))}: these are two "
+                    "columns here; give them one name if they are one"
+                )

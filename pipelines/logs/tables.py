@@ -1,6 +1,6 @@
 """The log's three tables: their files, the check of their columns, and the pieces of tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,26 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.core.arrow import as_type, plain_array
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint
-from feature_store.kinds import ColumnFeature, IdFeature, Raw
-from feature_store.schema import FeatureSchema, Side
-from pipelines.logs.columns import (
-    Partition,
-    append_partition,
-    named_columns,
-    plain_type,
-    stored_columns,
-    take_columns,
-)
-from pipelines.logs.files import Footer, common_schema, read_footers
-from pipelines.logs.filesystems import file_state, open_rows, reading
+from feature_store.kinds import IdFeature
+from feature_store.schema import SIDES, FeatureSchema, Side
+from pipelines.logs.columns import Partition, append_partition, stored_columns, take_columns
+from pipelines.logs.files import Footer, layouts_of, try_footers, union_of
+from pipelines.logs.filesystems import UnreadableFileError, file_state, open_rows, reading
 from pipelines.logs.listing import Listing, find_files
-from pipelines.logs.timestamps import is_time_type
-from pipelines.settings import DataConfig, GivenSplit, context_fault
+from pipelines.logs.needs import Need, find_faults, needs_of_events, needs_of_side
+from pipelines.settings import DataConfig, context_fault
 from pipelines.urls import shown, without_user
 
-Fits = Callable[[pa.DataType], bool]
 # Files by table; `items` and `queries` may be missing.
 Files = dict[str, Listing]
 
@@ -72,14 +65,20 @@ class Source:
     Attributes:
         table: Name of the table: `events`, `items` or `queries`.
         files: Paths or URLs, sorted.
-        schema: All columns that can be named, with `plain_type`s; see `named_columns`.
+        schema: All columns that can be named, in types that are common to all files.
+        conflicts: Reasons why other columns have no common type, by name.
         pieces: Pieces of all files, in order.
+        rejected: Reasons by file that was put aside.
+        notes: Sentences for the user on columns that some files lack.
     """
 
     table: str
     files: tuple[str, ...]
     schema: pa.Schema
+    conflicts: dict[str, str]
     pieces: tuple[Piece, ...]
+    rejected: dict[str, str]
+    notes: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -101,8 +100,14 @@ class Sources:
 
     def files(self) -> dict[str, list[str]]:
         """Returns the files by table, without the secrets of URLs."""
-        tables = [source for source in (self.events, self.items, self.queries) if source]
-        return {source.table: [shown(file) for file in source.files] for source in tables}
+        return {source.table: [shown(file) for file in source.files] for source in self._tables()}
+
+    def notes(self) -> list[str]:
+        """Returns the notes on all tables."""
+        return [note for source in self._tables() for note in source.notes]
+
+    def _tables(self) -> list[Source]:
+        return [source for source in (self.events, self.items, self.queries) if source]
 
 
 def list_files(data: DataConfig) -> Files:
@@ -121,13 +126,19 @@ def notes_on(files: Files) -> Iterator[str]:
         yield from (f"{table}: {note}" for note in listing.notes)
 
 
-def open_sources(data: DataConfig, features: FeatureSchema, files: Files) -> Sources:
+def open_sources(
+    data: DataConfig,
+    features: FeatureSchema,
+    files: Files,
+    damaged: Sequence[UnreadableFileError] = (),
+) -> Sources:
     """Reads the footers of all files, and checks every column that the configuration names.
 
     Args:
         data: The configuration of the log.
         features: Features whose columns are checked.
         files: Files of the log, see `list_files`.
+        damaged: Errors of files of the events whose ends can be read, but not their rows.
 
     Raises:
         UserError: A file is missing, empty or corrupt, or a column is missing or of a wrong type.
@@ -135,39 +146,55 @@ def open_sources(data: DataConfig, features: FeatureSchema, files: Files) -> Sou
     fault = context_fault(data, features)
     if fault is not None:
         raise UserError(f"{fault}; change it, or remove the feature.")
-    events = _open(files["events"].files, "events")
+    for side in SIDES:
+        _require_table(side, data, features)
+    limit = data.quality.max_rejected_files
+    needs = tuple(needs_of_events(data, features))
+    events = _open(files["events"].files, "events", needs, limit, damaged)
     items, queries = (
-        _open(files[table].files, table) if table in files else None
-        for table in ("items", "queries")
+        _open(files[table].files, table, tuple(needs_of_side(side, data, features)))
+        if (table := "items" if side == "item" else "queries") in files
+        else None
+        for side in SIDES
     )
-    _check_events(events, data)
-    for feature in features.context_columns:
-        _check_feature(events, feature, "features.context")
-    _check_side("item", items, data.columns.item_id, features)
-    _check_side("query", queries, data.columns.query_id, features)
     return Sources(events, items, queries)
 
 
-def source_state(files: Files) -> dict[str, list[tuple[str, int, str]]]:
-    """Returns each file's size and modification time by table, to detect changes.
+def _require_table(side: Side, data: DataConfig, features: FeatureSchema) -> None:
+    table = "items" if side == "item" else "queries"
+    if (data.items if side == "item" else data.queries) is not None:
+        return
+    for feature in features.side(side):
+        if not isinstance(feature, IdFeature):
+            raise UserError(
+                f"features.{side} has {feature.name!r}, but there is no table of {table}; "
+                f"set data.{table}, or remove the feature."
+            )
 
-    Raises:
-        UserError: A file cannot be read.
-    """
+
+def source_state(files: Files) -> dict[str, list[tuple[str, int, str]]]:
+    """Returns each file's size and modification time by table, to detect changes."""
     return {table: _states(listing.files, table) for table, listing in files.items()}
 
 
 def _states(files: Sequence[str], table: str) -> list[tuple[str, int, str]]:
     def state(file: str) -> tuple[str, int, str]:
-        with reading(file, table):
-            return without_user(file), *file_state(file)
+        try:
+            with reading(file, table):
+                return without_user(file), *file_state(file)
+        except UnreadableFileError:  # Opening the file says what is wrong with it.
+            return without_user(file), -1, ""
 
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(state, files))
 
 
 def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
-    """Reads columns of a piece, with `plain_type`s; None reads all columns unchanged.
+    """Reads columns of a piece, with the `plain_type`s of its own file.
+
+    Args:
+        piece: Piece to read.
+        columns: Names of columns, null if the file lacks one; None: all of the file, unchanged.
 
     Raises:
         UserError: The file cannot be read, or has changed.
@@ -184,9 +211,21 @@ def read_piece(piece: Piece, columns: list[str] | None = None) -> pa.Table:
                 f"{piece.table}: {shown(piece.file)} was written again while it was read; "
                 "run the command again when it is complete."
             )
-    if columns is None:
-        return append_partition(table.replace_schema_metadata(), piece.partition)
-    return take_columns(table, columns, schema, piece.partition)
+        if columns is None:
+            return append_partition(table.replace_schema_metadata(), piece.partition)
+        return take_columns(table, columns, schema, piece.partition)
+
+
+def read_as(piece: Piece, schema: pa.Schema) -> pa.Table:
+    """Reads the columns of a schema in its types, which are common to all files of the table.
+
+    Raises:
+        UserError: The file cannot be read, or has a value that its column's type cannot hold.
+    """
+    table = read_piece(piece, schema.names)
+    with reading(piece.file, piece.table):
+        arrays = [as_type(plain_array(table[field.name]), field.type) for field in schema]
+    return pa.table(arrays, schema=schema)
 
 
 def open_source(path: str, table: str) -> Source:
@@ -197,21 +236,83 @@ def open_source(path: str, table: str) -> Source:
         table: Name of the table: `events`, `items` or `queries`.
 
     Raises:
-        UserError: A file is missing, empty or corrupt, or files do not match.
+        UserError: A file is missing, empty or corrupt.
     """
     return _open(find_files(path).files, table)
 
 
-def _open(files: Sequence[str], table: str) -> Source:
-    footers = read_footers(files, table)
-    schema = common_schema(files, footers, table)
+def _open(
+    files: Sequence[str],
+    table: str,
+    needs: Sequence[Need] = (),
+    limit: int | None = None,
+    damaged: Sequence[UnreadableFileError] = (),
+) -> Source:
+    """Opens the files that can be used.
+
+    Args:
+        files: Files of the table.
+        table: Name of the table.
+        needs: Columns that are needed.
+        limit: Number of files that may be put aside; None: a fault of any is an error.
+        damaged: Errors of files whose ends can be read, but not their rows.
+    """
+    passed = {error.file for error in damaged}
+    footers, unreadable = try_footers([file for file in files if file not in passed], table)
+    errors = [*damaged, *unreadable]
+    rejected = {error.file: error.reason for error in errors}
+    if errors and limit is None:
+        raise errors[0]
+    _require_few(table, files, rejected, limit, errors)
+    layouts = layouts_of(footers, table)
+    findings = find_faults(table, layouts, needs)
+    rejected |= findings.faults
+    _require_few(table, files, rejected, limit, errors)
+    used = {file: footer for file, footer in footers.items() if file not in rejected}
+    if findings.faults:
+        layouts = layouts_of(used, table)
     pieces: list[Piece] = []
-    for file, footer in zip(files, footers, strict=True):
+    for file, footer in used.items():
         for groups, rows in _cut(footer):
             index = len(pieces)
             pieces.append(Piece(table, index, file, groups, rows, footer.state, footer.partition))
-    partition = next(footer.partition for footer in footers if footer.metadata.num_rows)
-    return Source(table, tuple(files), named_columns(schema, partition), tuple(pieces))
+    union = union_of(layouts)
+    for need in needs:
+        # Events are read in the types of their files, but times are recognised in all at once.
+        if need.name in union.conflicts and (table != "events" or need.in_every_file):
+            raise UserError(
+                f"{table} column {need.name!r} has no one type: {union.conflicts[need.name]}; "
+                "give all files the same."
+            )
+    known = {shown(file): reason for file, reason in sorted(rejected.items())}
+    return Source(
+        table, tuple(used), union.schema, union.conflicts, tuple(pieces), known, findings.notes
+    )
+
+
+def _require_few(
+    table: str,
+    files: Sequence[str],
+    rejected: Mapping[str, str],
+    limit: int | None,
+    errors: Sequence[UnreadableFileError],
+) -> None:
+    """Checks that not too many files are put aside, and not all."""
+    if not rejected or (len(rejected) <= (limit or 0) and len(rejected) < len(files)):
+        return
+    file, reason = next(iter(rejected.items()))
+    key = "data.quality.max_rejected_files"
+    message = str(errors[0]) if errors else f"{table}: {shown(file)} {reason}; correct it."
+    if limit is None or len(rejected) == len(files) == 1:
+        raise errors[0] if errors else UserError(message)
+    if limit == 0 and len(rejected) == 1:
+        raise UserError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.")
+    if len(rejected) == len(files):
+        raise UserError(f"{table}: no file can be used: {shown(file)} {reason}; correct them.")
+    raise UserError(
+        f"{table}: {len(rejected):,} of {len(files):,} files cannot be used, {key} allows "
+        f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}."
+    )
 
 
 def _cut(footer: Footer) -> list[tuple[tuple[int, ...], int]]:
@@ -228,84 +329,3 @@ def _cut(footer: Footer) -> list[tuple[tuple[int, ...], int]]:
         if len(chosen):
             cut.append((tuple(chosen.tolist()), int(rows[chosen].sum())))
     return cut
-
-
-def _check_events(events: Source, data: DataConfig) -> None:
-    columns = data.columns
-    _check(events, columns.query_id, "data.columns.query_id", _is_id, "string or integer")
-    _check(events, columns.item_id, "data.columns.item_id", _is_id, "string or integer")
-    if columns.timestamp is not None:
-        expected = "whole numbers, Arrow timestamps, dates or text"
-        _check(events, columns.timestamp, "data.columns.timestamp", is_time_type, expected)
-    if columns.rating is not None:
-        _check(events, columns.rating, "data.columns.rating", _is_number, "a number")
-    if columns.weight is not None:
-        _check(events, columns.weight, "data.columns.weight", _is_number, "a number")
-    if columns.event_type is not None:
-        expected = "string, integer or boolean"
-        _check(events, columns.event_type, "data.columns.event_type", _is_token, expected)
-    if isinstance(data.split, GivenSplit):
-        _check(events, data.split.column, "data.split.column", pa.types.is_string, "string")
-
-
-def _check_side(side: Side, source: Source | None, id_column: str, features: FeatureSchema) -> None:
-    table = "items" if side == "item" else "queries"
-    if source is not None:
-        _check(source, id_column, f"data.columns.{side}_id", _is_id, "string or integer")
-    for feature in features.side(side):
-        if isinstance(feature, IdFeature):
-            continue  # The values are the catalogue's ids, whatever the name.
-        if source is None:
-            raise UserError(
-                f"features.{side} has {feature.name!r}, but there is no table of {table}; "
-                f"set data.{table}, or remove the feature."
-            )
-        _check_feature(source, feature, f"features.{side}")
-
-
-def _check_feature(source: Source, feature: ColumnFeature, key: str) -> None:
-    forms: dict[Raw, tuple[Fits, str]] = {
-        "token": (_is_token, "string, integer or boolean"),
-        "tokens": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
-        "text": (pa.types.is_string, "string"),
-        "number": (_is_number, "a number"),
-        "numbers": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
-    }
-    fits, expected = forms[feature.raw]
-    _check(source, feature.name, key, fits, f"{expected} for kind {feature.kind}")
-
-
-def _check(source: Source, name: str, key: str, fits: Fits, expected: str) -> None:
-    if name not in source.schema.names:
-        raise UserError(
-            f"{source.table} column {name!r} not found; the log has: "
-            f"{', '.join(source.schema.names)}. Set {key}."
-        )
-    kind = source.schema.field(name).type
-    if not fits(kind):
-        raise UserError(
-            f"{source.table} column {name!r} is {kind}; expected {expected}. "
-            f"Convert it, or set {key} to another column."
-        )
-
-
-def _is_id(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_integer(kind)
-
-
-def _is_token(kind: pa.DataType) -> bool:
-    return _is_id(kind) or pa.types.is_boolean(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    )
-
-
-def _is_list_of(kind: pa.DataType, fits: Fits) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and fits(plain_type(kind.value_type))

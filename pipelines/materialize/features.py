@@ -18,7 +18,7 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView, raw_columns
 from feature_store.schema import SIDES
 from pipelines.executor.shuffle import read_partitions, write_partitions
-from pipelines.logs.tables import Piece, Source, list_files, open_sources, read_piece
+from pipelines.logs.tables import Piece, Source, list_files, open_sources, read_as, read_piece
 from pipelines.materialize.job import Catalogue, Job, WaitingRows, Written, load_ids, write_rows
 from pipelines.prepared.reader import Prepared
 from pipelines.urls import shown
@@ -91,7 +91,7 @@ def _write_side(job: Job, view: FeatureView, source: Source) -> WaitingRows:
     cuts = [
         CutRows(
             piece=piece,
-            id_column=log.data.columns.id_of(view.side),
+            id_column=log.data.columns.key_of(view.side),
             catalogue=job.catalogue(view.side),
             snapshots=snapshots,
             path=folder / f"cut-{piece.index:05d}.arrow",
@@ -122,12 +122,11 @@ def _write_side(job: Job, view: FeatureView, source: Source) -> WaitingRows:
 def cut_rows(task: CutRows) -> int:
     """Writes the rows of current ids, and returns their number."""
     features = task.snapshots.view.columns
-    names = [name for name in features.names if name != task.id_column]
-    raw = read_piece(task.piece, [task.id_column, *names])
-    ids = id_strings(raw[task.id_column])
+    ids = id_strings(read_piece(task.piece, [task.id_column])[task.id_column])
+    raw = read_as(task.piece, features)
     tokens, current = load_ids(task.catalogue)
     kept = pc.is_in(ids, value_set=tokens.filter(pa.array(current)).drop_null())
-    columns = [ids, *(raw[name] for name in features.names)]
+    columns = [ids, *raw.columns]
     # Columns are named by their position, for a feature may have any name, "id" too.
     table = pa.table(columns, names=[str(index) for index in range(len(columns))]).filter(kept)
     part = task.snapshots.part_of(table["0"].combine_chunks())

@@ -184,7 +184,7 @@ def _summary(run: Run, catalogue: Catalogue, parts: list[Summary]) -> Summary | 
     """Joins statistics of the pieces' columns, and adds those of the ids."""
     if catalogue.source is None:
         return None
-    columns = {run.job.data.columns.id_of(catalogue.side): summarise_column(catalogue.row_ids)}
+    columns = {run.job.data.columns.key_of(catalogue.side): summarise_column(catalogue.row_ids)}
     if parts:
         columns |= merge(parts).columns
     return Summary(len(catalogue.row_ids), columns)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder
@@ -18,7 +17,8 @@ from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
 from feature_store.forgotten import Forgotten
 from feature_store.schema import Side
 from pipelines.logs.tables import Piece, Source, read_piece
-from pipelines.prepare.cleaning import FORGOTTEN, NULL_ID, REPEATED_ID, Rejections
+from pipelines.prepare.cleaning import FORGOTTEN, INVALID_ID, NULL_ID, REPEATED_ID, Rejections
+from pipelines.prepare.ids import ids_of, note_on_texts
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan, kept_ids
 
@@ -69,18 +69,20 @@ def read_catalogue(run: Run, side: Side) -> Catalogue:
         return Catalogue(side, None, nothing, nothing, {}, {})
     run.job.progress.begin(f"reading {count_of(source.rows, 'row')} of {source.table}")
     folder = run.folder(side)
-    column = run.job.data.columns.id_of(side)
+    column = run.job.data.columns.key_of(side)
     tasks = [
         ReadIds(piece, column, folder / f"ids-{piece.index:05d}.parquet") for piece in source.pieces
     ]
-    run.tasks(f"{side}-ids", read_ids, tasks)
+    texts = run.tasks(f"{side}-ids", read_ids, tasks)
+    for note in note_on_texts(f"{source.table}: id", texts):
+        run.job.progress.note(note)
     parts = [_ids(task.path) for task in tasks]
     counts: Counter[str] = Counter()
     rejected_rows: dict[int, Path] = {}
     kept: list[pa.Array] = []
     checked = _check_ids(parts, side, run.job.forgotten)
     for piece, part, rejections in zip(source.pieces, parts, checked, strict=True):
-        kept.append(part.filter(pa.array(rejections.kept)))
+        kept.append(part["id"].filter(pa.array(rejections.kept)))
         write_array(rows_file(folder, piece.index), np.flatnonzero(rejections.kept))
         counts.update(rejections.counts())
         table = rejections.table()
@@ -91,7 +93,8 @@ def read_catalogue(run: Run, side: Side) -> Catalogue:
     if not len(row_ids):
         raise UserError(
             f"{source.table}: all {count_of(source.rows, 'row')} have a null id in column "
-            f"{column!r}; fix the table, or set data.columns.{side}_id."
+            f"{column!r}, or one that is no string or whole number; fix the table, or set "
+            f"data.columns.{side}_key."
         )
     return Catalogue(side, source, row_ids, row_ids, dict(counts), rejected_rows)
 
@@ -162,20 +165,22 @@ class ReadIds:
     path: Path
 
 
-def read_ids(task: ReadIds) -> None:
-    """Writes one string column, null where the table has null."""
-    ids = id_strings(read_piece(task.piece, [task.column])[task.column])
-    write_parquet(task.path, pa.table({"id": ids}))
+def read_ids(task: ReadIds) -> dict[str, int]:
+    """Writes the ids as strings, and which rows have none; returns `Ids.texts`."""
+    ids = ids_of(read_piece(task.piece, [task.column])[task.column])
+    write_parquet(task.path, pa.table({"id": ids.strings, "missing": ids.missing}))
+    return ids.texts
 
 
-def _ids(path: Path) -> pa.Array:
-    """Reads what `read_ids` wrote as one array, also of a table without rows."""
-    return pa.concat_arrays([pa.array([], pa.string()), *pq.read_table(path)["id"].chunks])
+def _ids(path: Path) -> pa.RecordBatch:
+    """Reads what `read_ids` wrote, also of a table without rows."""
+    table = pq.read_table(path).combine_chunks()
+    return table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
 
 
-def _check_ids(parts: list[pa.Array], side: Side, forgotten: Forgotten) -> list[Rejections]:
-    """Rejects null ids, ids to be forgotten, and all but the first row of an id, piece by piece."""
-    encoded = pa.concat_arrays(parts).dictionary_encode()
+def _check_ids(parts: list[pa.RecordBatch], side: Side, forgotten: Forgotten) -> list[Rejections]:
+    """Rejects rows without an id, ids to be forgotten, and all but the first row of an id."""
+    encoded = pa.concat_arrays([part["id"] for part in parts]).dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy()
     is_first = np.zeros(len(codes), bool)
     is_first[np.unique(codes, return_index=True)[1]] = True
@@ -185,7 +190,8 @@ def _check_ids(parts: list[pa.Array], side: Side, forgotten: Forgotten) -> list[
     for part in parts:
         rejections = Rejections(len(part))
         end = start + len(part)
-        rejections.reject(part.is_null(), NULL_ID)
+        rejections.reject(part["missing"], NULL_ID)
+        rejections.reject(part["id"].is_null(), INVALID_ID)
         rejections.reject(is_forgotten[start:end], FORGOTTEN)
         rejections.reject(~is_first[start:end], REPEATED_ID)
         checked.append(rejections)

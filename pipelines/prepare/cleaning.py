@@ -1,5 +1,6 @@
 """Checks of single rows: the reason why an event is rejected, and the columns of kept events."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -8,23 +9,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import id_strings
+from feature_store.core.arrow import plain_array, token_strings
 from feature_store.core.columns import Bools
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import raw_values
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
+from pipelines.logs.timestamps import is_number_type
+from pipelines.prepare.ids import Ids
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 
 NULL_ID = "null id"
+INVALID_ID = "invalid id"
 REPEATED_ID = "repeated id"
 DUPLICATE = "duplicate"
 FORGOTTEN = "forgotten"
 FUTURE = "future timestamp"
 UNKNOWN_ITEM = "unknown item"
 LOW_RATING = "rating below min_rating"
+INVALID_WEIGHT = "invalid weight"
 OTHER_TYPE = "type not in event_types"
 # The configuration leaves these out; there is nothing wrong with them.
 LEFT_OUT = (LOW_RATING, OTHER_TYPE, FORGOTTEN)
@@ -56,7 +61,10 @@ class Rejections:
     def counts(self) -> dict[str, int]:
         """Counts the rejected rows by reason, without zeros."""
         counts = np.bincount(self._code[self._code >= 0], minlength=len(self.reasons))
-        return {reason: int(n) for reason, n in zip(self.reasons, counts, strict=True) if n}
+        total: Counter[str] = Counter()  # A reason may be given twice.
+        for reason, n in zip(self.reasons, counts, strict=True):
+            total[reason] += int(n)
+        return {reason: n for reason, n in total.items() if n}
 
     def table(self) -> pa.Table:
         """Returns the rejected rows but the forgotten ones, as columns row (int32) and reason."""
@@ -80,7 +88,7 @@ def event_columns(data: DataConfig, context: tuple[ColumnFeature, ...] = ()) -> 
 
 def clean_events(
     raw: pa.Table,
-    ids: dict[Side, pa.Array],
+    ids: dict[Side, Ids],
     data: DataConfig,
     clock: Clock,
     as_of: datetime,
@@ -91,7 +99,7 @@ def clean_events(
 
     Args:
         raw: Columns that `event_columns` lists.
-        ids: Ids by side, [rows] strings.
+        ids: Ids by side.
         data: Configuration of the columns.
         clock: Reading of the times.
         as_of: Time after which events are rejected as future ones.
@@ -107,26 +115,32 @@ def clean_events(
     columns = data.columns
     rejections = Rejections(raw.num_rows)
     rejections.reject(forgotten, FORGOTTEN)
-    rejections.reject(ids["query"].is_null(), "null query id")
-    rejections.reject(ids["item"].is_null(), "null item id")
+    sides: tuple[Side, ...] = ("query", "item")
+    for side in sides:
+        rejections.reject(ids[side].missing, f"null {side} id")
+        rejections.reject(ids[side].strings.is_null(), f"invalid {side} id")
     time = _times(raw, data.columns.timestamp, clock, rejections)
     if data.min_rating is not None:
         rating = _numbers(raw[columns.rating])
         rejections.reject(np.isnan(rating), "null rating")
+        rejections.reject(np.isinf(rating), "invalid rating")
         rejections.reject(rating < data.min_rating, LOW_RATING)
     weight = np.ones(raw.num_rows, np.float64)
     if columns.weight is not None:
         weight = _numbers(raw[columns.weight])
-        rejections.reject(~(np.isfinite(weight) & (weight >= 0)), "invalid weight")
+        rejections.reject(~(np.isfinite(weight) & (weight >= 0)), INVALID_WEIGHT)
     if data.event_types is not None:
         types = pa.array(data.event_types, pa.string())
-        kind = pc.index_in(id_strings(raw[columns.event_type]), value_set=types)
+        kind = pc.index_in(token_strings(raw[columns.event_type]), value_set=types)
         rejections.reject(kind.is_null(), OTHER_TYPE)
         weight_of_type = np.array(list(data.event_types.values()))
         weight = weight * weight_of_type[pc.fill_null(kind, 0).to_numpy()]
+    with np.errstate(over="ignore"):
+        single = weight.astype(np.float32)
+    rejections.reject(np.isinf(single), INVALID_WEIGHT)
     split = np.full(raw.num_rows, -1, np.int8)
     if isinstance(data.split, GivenSplit):
-        given = pc.index_in(raw[data.split.column], value_set=pa.array(SPLITS))
+        given = pc.index_in(token_strings(raw[data.split.column]), value_set=pa.array(SPLITS))
         split = pc.fill_null(given, -1).to_numpy().astype(np.int8)
         rejections.reject(split < 0, "unknown split")
     # Last, so that the other reasons do not depend on the moment.
@@ -136,10 +150,9 @@ def clean_events(
     rows = pa.array(np.flatnonzero(rejections.kept).astype(np.int32))
     events = pa.table(
         {
-            "query": ids["query"],
-            "item": ids["item"],
+            **{side: ids[side].strings for side in sides},
             "time": time,
-            "weight": pa.array(weight.astype(np.float32)),
+            "weight": pa.array(single),
             "split": pa.array(split),
             **{qualified("context", f): raw_values(f, raw[f.name]) for f in context},
         }
@@ -150,7 +163,10 @@ def clean_events(
 def _times(raw: pa.Table, name: str | None, clock: Clock, rejections: Rejections) -> pa.Array:
     if name is None:
         return pa.array(np.zeros(raw.num_rows, np.int64))
-    column = raw[name].combine_chunks() if raw[name].num_chunks != 1 else raw[name].chunk(0)
+    column = plain_array(raw[name])
+    is_text = pa.types.is_binary(column.type) or pa.types.is_null(column.type)
+    if is_text or (clock.unit is None and is_number_type(column.type)):
+        column = token_strings(column)  # The times of other files are text.
     time = clock.read(column)
     rejections.reject(column.is_null(), "null timestamp")
     rejections.reject(time.is_null(), "invalid timestamp")

@@ -74,11 +74,13 @@ class Built:
     Attributes:
         examples: Number of examples of each split and range, one split after the other.
         sequences: Number of sequences of each range; empty where examples cannot share a history.
+        weightless: Number of training examples whose weight is 0.
         rejected: Number of rejected rows by reason and piece.
     """
 
     examples: list[int]
     sequences: list[int]
+    weightless: int
     rejected: dict[str, dict[int, int]]
 
 
@@ -90,12 +92,14 @@ class Examples:
         buckets: Number of buckets.
         counts: [splits, ranges] number of examples.
         sequences: [ranges] number of sequences of training examples; 0 where there are none.
+        weightless: Number of training examples whose weight is 0.
         rejected: Number of rejected rows of each piece, [pieces], by reason.
     """
 
     buckets: int
     counts: Ints
     sequences: Ints
+    weightless: int
     rejected: dict[str, Ints]
 
 
@@ -125,7 +129,8 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
         for reason, by_piece in part.rejected.items():
             total = rejected.setdefault(reason, np.zeros(len(scans.tasks), np.int64))
             total[list(by_piece)] += list(by_piece.values())
-    return Examples(scans.buckets, counts, sequences, rejected)
+    weightless = sum(part.weightless for part in built)
+    return Examples(scans.buckets, counts, sequences, weightless, rejected)
 
 
 def _write_inventory(run: Run, scans: Scans, queries: Vocabulary, path: Path) -> None:
@@ -188,7 +193,8 @@ def build_bucket(task: BuildBucket) -> Built:
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
     write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
     rejected = _write_rejected(task, rejected_rows, len(inventory.scans))
-    return Built(counts.tolist(), sequences, rejected)
+    weightless = int(((events.split == TRAIN) & (events.weight == 0)).sum())
+    return Built(counts.tolist(), sequences, weightless, rejected)
 
 
 def _write_rejected(

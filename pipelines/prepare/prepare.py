@@ -33,8 +33,9 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
+from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.logs.listing import would_read
-from pipelines.logs.tables import Files, Sources, list_files, notes_on, open_sources, source_state
+from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
 from pipelines.prepare.cleaning import FORGOTTEN, LEFT_OUT
@@ -57,7 +58,7 @@ from pipelines.settings import DataConfig
 from pipelines.urls import shown
 
 # Version of the content: raise it when the same log and configuration give another one.
-_VERSION = 5
+_VERSION = 6
 
 
 def prepare(
@@ -113,17 +114,28 @@ def prepare(
     if (manifest := _up_to_date(output, identity, console)) is not None:
         workspace.tidy_up()
         return manifest
+    moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
     sources = open_sources(data, features, files)
+    for note in sources.notes():
+        print_line(console, note)
     with workspace.locked():
         # Another process may have finished it, or a killed one all but finished it.
         if (manifest := _up_to_date(output, identity, console)) is not None:
             return manifest
         earlier = read_manifest(output, PreparedManifest)
-        moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
-        with Progress(console) as progress:
-            job = Job(data, features, sources, moment, forgotten, progress, executor)
-            manifest = _run(job, workspace, identity, earlier)
+        damaged: list[UnreadableFileError] = []
+        while manifest is None:
+            with Progress(console) as progress:
+                job = Job(data, features, sources, moment, forgotten, progress, executor)
+                try:
+                    manifest = _run(job, workspace, identity, earlier)
+                except UnreadableFileError as error:
+                    if error.table != "events":
+                        raise
+                    damaged.append(error)
+                    sources = open_sources(data, features, files, damaged)
     _print_summary(console, manifest.counts, time.monotonic() - started)
+    _print_rejected_files(console, manifest)
     return manifest
 
 
@@ -144,6 +156,7 @@ def _up_to_date(output: Path, identity: str, console: Console) -> PreparedManife
     if manifest is None or manifest.fingerprint != identity:
         return None
     print_line(console, f"{output} is up to date")
+    _print_rejected_files(console, manifest)
     return manifest
 
 
@@ -161,7 +174,8 @@ def _run(
     fit_context(run, scans.tasks, previous)
     examples = build_examples(run, scans, item_ids, query_ids)
     rejected = keep_rejected(run, [items, queries], scans, examples)
-    _require_training(job.sources, int(examples.counts[0].sum()), rejected)
+    _require_training(job, int(examples.counts[0].sum()), rejected)
+    _require_weights(job, int(examples.counts[0].sum()), examples.weightless)
     _require_quality(job, int(examples.counts.sum()), rejected)
     merge_examples(run, examples)
     merge_sequences(run, examples)
@@ -241,6 +255,7 @@ def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> Prepared
         data=job.data,
         features=job.features,
         sources=job.sources.files(),
+        rejected_files=job.sources.events.rejected,
         as_of=job.as_of.isoformat(),
         first_event=first.isoformat() if has_time else None,
         last_event=last.isoformat() if has_time else None,
@@ -248,14 +263,38 @@ def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> Prepared
     )
 
 
-def _require_training(sources: Sources, examples: int, rejected: dict[str, int]) -> None:
+def _require_training(job: Job, examples: int, rejected: dict[str, int]) -> None:
     if examples:
         return
+    sources = job.sources
+    for side in SIDES:
+        if rejected.get(f"events: invalid {side} id") == sources.events.rows:
+            name = job.data.columns.id_of(side)
+            raise UserError(
+                f"events column {name!r} is {sources.events.schema.field(name).type}; expected "
+                "string or integer, which no value is. Convert it, or set "
+                f"data.columns.{side}_id to another column."
+            )
     raise UserError(
         f"no training example is left of {sources.events.rows:,} events "
         f"(rejected rows: {_by_reason(rejected)}); fix the log, or change data.columns, "
         "data.min_rating or data.split."
     )
+
+
+def _require_weights(job: Job, examples: int, weightless: int) -> None:
+    """Checks that some example has a weight, and tells how many have none."""
+    columns = job.data.columns
+    if weightless == examples:
+        raise UserError(
+            f"all {examples:,} training examples have weight 0 in column {columns.weight!r}, so "
+            "nothing can be learnt; fix the log, or change data.columns.weight."
+        )
+    if weightless:
+        job.progress.note(
+            f"{weightless:,} of {examples:,} training examples have weight 0: they are in "
+            "histories and statistics, but nothing is learnt from them"
+        )
 
 
 def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
@@ -297,3 +336,12 @@ def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
         f"{counts.test:,} test examples; {counts.items:,} items, {counts.queries:,} queries; "
         f"{sum(counts.rejected.values()):,} rows rejected ({seconds:.1f} s)",
     )
+
+
+def _print_rejected_files(console: Console, manifest: PreparedManifest) -> None:
+    files = manifest.rejected_files
+    if files:
+        total = len(files) + len(manifest.sources["events"])
+        print_line(console, f"put aside: {len(files):,} of {total:,} files of the events")
+        for file, reason in files.items():
+            print_line(console, f"put aside: {file} {reason}")

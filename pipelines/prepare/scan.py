@@ -4,6 +4,7 @@ The scan of a piece is kept as long as the piece is the same, so that a log that
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Bools
 from feature_store.core.files import write_parquet, write_text
 from feature_store.core.hashing import crc32
@@ -30,13 +30,14 @@ from pipelines.logs.clock import Clock
 from pipelines.logs.tables import Piece, piece_identity, read_piece
 from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
 from pipelines.prepare.clock import find_clock
+from pipelines.prepare.ids import ids_of, note_on_share, note_on_texts
 from pipelines.prepare.job import Job, count_of
 from pipelines.prepare.workspace import Workspace
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.statistics.summaries import Summary, merge, summarise_events
 
 # Version of what a scan writes: raise it when the same piece and configuration give other content.
-_VERSION = 4
+_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Scanned:
         forgotten: Hashes of the ids whose events were dropped.
         checked: Fingerprint of the list of forgotten ids that the piece was compared with.
         content: Identity of what the scan wrote.
+        texts: Number of rows by the text that stands for a missing id, by side; see `Ids`.
         summary: Statistics of the columns of the kept rows.
     """
 
@@ -111,6 +113,7 @@ class Scanned:
     forgotten: list[str]
     checked: str
     content: str
+    texts: dict[Side, dict[str, int]]
     summary: Summary
 
 
@@ -175,7 +178,18 @@ def scan_events(job: Job, workspace: Workspace) -> Scans:
             text += f"; {count_of(source.rows - rows, 'event')} are read already"
         job.progress.begin(text)
     scanned = job.run_tasks(scan_piece, tasks, [task.summary for task in tasks])
-    return Scans(buckets, tuple(tasks), tuple(scanned))
+    scans = Scans(buckets, tuple(tasks), tuple(scanned))
+    for note in _notes(job.data, scans):
+        job.progress.note(note)
+    return scans
+
+
+def _notes(data: DataConfig, scans: Scans) -> Iterator[str]:
+    columns = scans.summary().columns
+    for side in SIDES:
+        yield from note_on_texts(f"events: {side} id", (part.texts[side] for part in scans.scanned))
+    for side in SIDES:
+        yield from note_on_share(side, columns[data.columns.id_of(side)])
 
 
 def discard_other_scans(workspace: Workspace, scans: Scans) -> None:
@@ -205,10 +219,11 @@ def scan_key(
 def scan_piece(task: Scan) -> Scanned:
     """Checks a piece of the events, and writes the files of its scan."""
     raw = read_piece(task.piece, event_columns(task.data, task.context))
-    ids = {side: id_strings(raw[task.data.columns.id_of(side)]) for side in SIDES}
+    read = {side: ids_of(raw[task.data.columns.id_of(side)]) for side in SIDES}
+    ids = {side: read[side].strings for side in SIDES}
     forgotten, hashes = _forgotten(task.forgotten, ids)
     events, rejections, future = clean_events(
-        raw, ids, task.data, task.clock, task.as_of, forgotten, task.context
+        raw, read, task.data, task.clock, task.as_of, forgotten, task.context
     )
     queries = events["query"].combine_chunks().dictionary_encode()
     partition = (crc32(queries.dictionary) % task.buckets)[queries.indices.to_numpy()]
@@ -242,6 +257,7 @@ def scan_piece(task: Scan) -> Scanned:
         checked=task.forgotten.fingerprint,
         # Within one piece, the number of future events tells which ones they are.
         content=fingerprint([task.path.name, rejected.get(FUTURE, 0), hashes]),
+        texts={side: read[side].texts for side in SIDES},
         summary=summary,
     )
 

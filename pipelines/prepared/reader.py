@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
 from feature_store.core.errors import UserError
@@ -151,6 +152,8 @@ class PreparedManifest(Frozen):
     data: DataConfig
     features: FeatureSchema
     sources: dict[str, list[str]]  # table -> files
+    # file of the events that was put aside -> reason
+    rejected_files: dict[str, str] = Field(default_factory=dict)
     as_of: str  # ISO-8601; events after it were rejected
     first_event: str | None
     last_event: str | None

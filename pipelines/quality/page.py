@@ -100,7 +100,21 @@ def _rows(quality: Quality) -> list[Part]:
         "its reason; look for reasons that have more rows than you expect.",
         texts=2,
     )
-    return [Facts(figures, is_large=True), Facts(times), table]
+    files = [
+        Table(
+            "Files that were put aside",
+            ["File of the events", "Reason"],
+            [[file, reason] for file, reason in quality.rejected_files.items()],
+            note="They are read by the next run after they were mended.",
+            texts=2,
+        )
+    ]
+    return [
+        Facts(figures, is_large=True),
+        Facts(times),
+        table,
+        *(files if quality.rejected_files else []),
+    ]
 
 
 def _drift(quality: Quality) -> list[Part]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from feature_store.core.columns import Bools
 from feature_store.core.settings import Frozen
-from feature_store.schema import Side
+from feature_store.schema import SIDES, Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.coverage import Coverage, coverage
@@ -91,6 +92,7 @@ class Quality(Frozen):
     """All that the report shows, and the sketches that the next run is compared with.
 
     Attributes:
+        rejected_files: Reasons by file of the events that was put aside.
         activity: Events over time; None where the log has no time.
         items: Events of each item, of all splits.
         slices: Items by their training events, as the metrics are sliced.
@@ -105,6 +107,7 @@ class Quality(Frozen):
     first_event: str | None
     last_event: str | None
     tables: tuple[TableQuality, ...]
+    rejected_files: dict[str, str] = Field(default_factory=dict)
     activity: Activity | None
     items: Popularity
     slices: dict[str, Slice]
@@ -147,6 +150,7 @@ def quality(
         first_event=manifest.first_event,
         last_event=manifest.last_event,
         tables=tuple(_table(name, summary, manifest) for name, summary in summaries.items()),
+        rejected_files=manifest.rejected_files,
         activity=_activity(summaries["events"], manifest.data.columns.timestamp),
         items=popularity(per_item[items]),
         slices=events_by_slice(by_split[items]),
@@ -248,7 +252,8 @@ def _activity(events: Summary, column: str | None) -> Activity | None:
 def _drift(
     previous: Quality, summaries: dict[str, Summary], manifest: PreparedManifest
 ) -> tuple[Drift, ...]:
-    ids = {manifest.data.columns.query_id, manifest.data.columns.item_id}
+    columns = manifest.data.columns
+    ids = {name(side) for name in (columns.id_of, columns.key_of) for side in SIDES}
     found = [*drift(previous.summaries, summaries, ids)]
     for table in previous.tables:
         if table.name == "events":

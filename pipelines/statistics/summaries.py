@@ -18,7 +18,7 @@ from feature_store.core.columns import Ints
 from feature_store.core.hashing import hash_integers, hash_texts
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import qualified
-from pipelines.logs.files import plain_type
+from pipelines.logs.columns import plain_type
 from pipelines.settings import DataConfig
 from pipelines.statistics.histograms import Numbers, Numeric, Periods, number_keys
 from pipelines.statistics.sketches import Distinct, TopValues

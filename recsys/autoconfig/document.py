@@ -137,6 +137,12 @@ def _columns(found: Findings) -> list[Entry]:
         Setting("query_id", roles.query, roles.guesses.get("query", "")),
         Setting("item_id", roles.item, roles.guesses.get("item", "")),
     ]
+    for key, name, table in (
+        ("query_key", roles.query_key, "queries"),
+        ("item_key", roles.item_key, "items"),
+    ):
+        if name is not None:
+            entries.append(Setting(key, name, f"column of {table} with these ids"))
     entries += _timestamp(found)
     entries += column_entries(found.positives)
     if roles.weight is not None:

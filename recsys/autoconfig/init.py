@@ -150,10 +150,8 @@ def find_out(
         )
     split = choose_split(profile, roles, wanted_split)
     corpus = max(profile.items, items_table.rows if items_table is not None else 0)
-    item_choices = _item_choices(items_table, roles.item, corpus, aside.get("items", {}))
-    query_choices = _query_choices(
-        queries_table, roles.query, profile, split, aside.get("queries", {})
-    )
+    item_choices = _item_choices(items_table, roles, corpus, aside.get("items", {}))
+    query_choices = _query_choices(queries_table, roles, profile, split, aside.get("queries", {}))
     no_evidence = {*aside.get("items", {}), *aside.get("queries", {})}
     figure = queries_are_items(events_table, items_table, queries_table, roles, no_evidence)
     if figure is not None:
@@ -176,7 +174,10 @@ def find_out(
         size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
         repeated_ids={
             table.what: _repeats(table, column)
-            for table, column in ((items_table, roles.item), (queries_table, roles.query))
+            for table, column in (
+                (items_table, roles.key_of("item")),
+                (queries_table, roles.key_of("query")),
+            )
             if table is not None
         },
         repeats=choose_repeats(profile, split),
@@ -190,20 +191,25 @@ def _without(columns: dict[str, str], roles: Roles) -> dict[str, str]:
 
 
 def _item_choices(
-    table: ParquetTable | None, column: str, corpus: int, bookkeeping: dict[str, str]
+    table: ParquetTable | None, roles: Roles, corpus: int, bookkeeping: dict[str, str]
 ) -> list[Choice]:
-    own = id_choice(column, corpus, f"{corpus:,} items", rules.SMALLEST_ITEM_ID_DIM)
-    return [own, *(choose_features(table, column, bookkeeping) if table is not None else [])]
+    own = id_choice(roles.item, corpus, f"{corpus:,} items", rules.SMALLEST_ITEM_ID_DIM)
+    if table is None:
+        return [own]
+    return [own, *choose_features(table, roles.key_of("item"), bookkeeping)]
 
 
 def _query_choices(
     table: ParquetTable | None,
-    column: str,
+    roles: Roles,
     profile: EventsProfile,
     split: SplitChoice,
     bookkeeping: dict[str, str],
 ) -> list[Choice]:
-    rest = choose_features(table, column, bookkeeping) if table is not None else []
+    column = roles.query
+    rest = []
+    if table is not None:
+        rest = choose_features(table, roles.key_of("query"), bookkeeping)
     each = split.training_events_per_query
     if split.split.kind not in _SPLITS_OF_KNOWN_QUERIES:
         why = "test queries may be new, and a query's history describes it"

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from pipelines.logs.clock import Clock
+from pipelines.logs.needs import is_id_type
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig.bookkeeping import is_index_name
 from recsys.autoconfig.event_words import is_type_name, label_meaning
@@ -31,8 +32,9 @@ _WEIGHT_NAMES = "weight sampleweight exampleweight"
 _SPLIT_NAMES = "split subset fold"
 _SPLIT_PARTS = {"train", "validation", "test"}
 
-# Events whose ids are looked up in the items or queries.
+# Events whose ids are looked up in the items or queries, and rows that show what a column holds.
 _LOOKED_UP = 200_000
+_GLANCE = 20_000
 # An id column of items or queries has no repeats and holds most ids of the events.
 _UNIQUE_FROM, _CONTAINED_FROM = 0.95, 0.5
 
@@ -44,6 +46,8 @@ class Roles:
     Args:
         query: Column of query ids.
         item: Column of item ids.
+        query_key: Column of the ids in the table of queries; None: named as in the events.
+        item_key: Column of the ids in the table of items; None: named as in the events.
         timestamp: Column of timestamps.
         clock: Reading of the timestamps.
         times: Columns that hold times, or have the name of one.
@@ -56,6 +60,8 @@ class Roles:
 
     query: str
     item: str
+    query_key: str | None = None
+    item_key: str | None = None
     timestamp: str | None = None
     clock: Clock = field(default_factory=lambda: Clock(None, False))
     times: tuple[str, ...] = ()
@@ -68,8 +74,13 @@ class Roles:
     @property
     def columns(self) -> set[str]:
         """All columns that have a role."""
-        names = (self.query, self.item, self.timestamp, self.rating, self.weight, self.split)
-        return {name for name in names if name is not None}
+        names = [self.query, self.item, self.timestamp, self.rating, self.weight, self.split]
+        return {name for name in (*names, self.query_key, self.item_key) if name is not None}
+
+    def key_of(self, side: Side) -> str:
+        """Returns the column of the items or the queries that holds their ids."""
+        key, own = (self.item_key, self.item) if side == "item" else (self.query_key, self.query)
+        return key or own
 
 
 def find_roles(
@@ -92,10 +103,11 @@ def find_roles(
         UserError: There is no plausible id, or the tables call it differently.
     """
     guesses: dict[str, str] = {}
-    item = _find_id("item", events, items, set(), bookkeeping, guesses)
+    item, item_key = _find_id("item", events, items, set(), bookkeeping, guesses)
     taken = {item} if item is not None else set()
-    query = _find_id("query", events, queries, taken, bookkeeping, guesses)
-    free = [name for name in events.schema.names if name not in (item, query)]
+    query, query_key = _find_id("query", events, queries, taken, bookkeeping, guesses)
+    # Where a file lacks the column, no event of it could be used.
+    free = [n for n in events.schema.names if n not in (item, query, *events.partial)]
     candidates = time_candidates(events, free, wanted or WantedTime())
     times = tuple(candidate.name for candidate in candidates)
     rating = _find_number(events, free, RATING_NAMES)
@@ -109,12 +121,20 @@ def find_roles(
         query = _only_one_left("query", events, free, guesses)
     if item is None or query is None:
         raise _no_id("query" if item is not None else "item", events)
+    for name in (item, query):
+        if name in events.partial:
+            raise UserError(
+                f"events: {events.partial[name]} has no column {name!r}, which other files have "
+                "and which holds ids; write it again or take it away."
+            )
     time = choose_time(events, candidates, query, item, bookkeeping)
     if time.why:
         guesses["timestamp"] = time.why
     return Roles(
         query,
         item,
+        query_key,
+        item_key,
         timestamp=time.column,
         clock=time.clock,
         times=times,
@@ -131,6 +151,14 @@ def _can_be_id(table: ParquetTable, name: str) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))
 
 
+def _holds_ids(table: ParquetTable, name: str) -> bool:
+    """Checks whether a column that is named like an id holds ids, whole doubles for example."""
+    if _can_be_id(table, name) or not is_id_type(table.schema.field(name).type):
+        return _can_be_id(table, name)
+    given = table.read(name, _GLANCE)[0].drop_null()
+    return len(given) > 0 and id_strings(given).null_count < len(given)
+
+
 def _find_id(
     side: Side,
     events: ParquetTable,
@@ -138,36 +166,38 @@ def _find_id(
     taken: set[str],
     bookkeeping: Collection[str],
     guesses: dict[str, str],
-) -> str | None:
-    """Finds the id of one side; None where only the columns left over can tell."""
-    possible = [n for n in events.schema.names if n not in taken and _can_be_id(events, n)]
-    by_name = named(possible, _ID_NAMES[side])
+) -> tuple[str | None, str | None]:
+    """Finds the id of one side; None where only the columns left over can tell.
+
+    Returns:
+        id: Column of the events.
+        key: Column of the side's table, if it has another name.
+    """
+    free = [n for n in events.schema.names if n not in taken]
+    possible = [n for n in free if _can_be_id(events, n)]
+    by_name = [n for n in named(free, _ID_NAMES[side]) if _holds_ids(events, n)]
     if not by_name:
         _refuse_other_types(side, events)
     if table is None:
-        return by_name[0] if by_name else None
-    shared = [n for n in by_name if n in table.schema.names and _can_be_id(table, n)]
+        return (by_name[0] if by_name else None), None
+    shared = [n for n in by_name if n in table.schema.names and _holds_ids(table, n)]
     if shared:
         chosen = next((n for n in shared if len(shared) > 1 and _is_unique(table, n)), shared[0])
         _check_overlap(side, events, table, chosen)
-        return chosen
+        return chosen, None
     others = [name for name in possible if name not in bookkeeping]
     match = _best_match(events, by_name or others, table)
     if match is None:
         raise _no_such_id(side, table, by_name[0]) if by_name else _no_id(side, events)
     in_events, in_table = match
-    if in_events != in_table:
-        raise UserError(
-            f"the {side} id is {in_events!r} in the events and {in_table!r} in the {table.what}, "
-            f"but data.columns.{side}_id is one name for both; rename one of the two columns."
-        )
-    guesses[side] = f"not a known name, but its values are the ids of {table.what}"
-    return in_events
+    if in_events not in by_name:
+        guesses[side] = f"not a known name, but its values are the ids of {table.what}"
+    return in_events, in_table if in_table != in_events else None
 
 
 def _refuse_other_types(side: Side, events: ParquetTable) -> None:
     for name in named(events.schema.names, _ID_NAMES[side]):
-        if not _can_be_id(events, name):
+        if not _holds_ids(events, name):
             raise UserError(
                 f"events: the {side} id {name!r} is {events.schema.field(name).type}; "
                 "expected strings or whole numbers; cast the column."
@@ -218,10 +248,13 @@ def _best_match(
     events: ParquetTable, columns: list[str], table: ParquetTable
 ) -> tuple[str, str] | None:
     """Finds the column of the events and the unique column that share the most values."""
+    keys_by_name = named(table.schema.names, f"{_ID_NAMES['item']} {_ID_NAMES['query']} id key")
     keys = {
         name: _ids(table, name)
         for name in table.schema.names
-        if _can_be_id(table, name) and not is_index_name(name) and _is_unique(table, name)
+        if (_holds_ids(table, name) if name in keys_by_name else _can_be_id(table, name))
+        and not is_index_name(name)
+        and _is_unique(table, name)
     }
     best: tuple[float, str, str] | None = None
     for column in columns:
@@ -231,7 +264,8 @@ def _best_match(
             if not common or common / share < _CONTAINED_FROM * len(used):
                 continue
             # Small numbers are contained in many columns: their own table has few others.
-            score = common / (len(used) + len(listed) - common) + (column == key)
+            score = common / (len(used) + len(listed) - common)
+            score += 2 * (column == key) + (key in keys_by_name)
             if best is None or score > best[0]:
                 best = (score, column, key)
     return best[1:] if best else None

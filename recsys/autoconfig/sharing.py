@@ -55,7 +55,7 @@ def queries_are_items(
     """
     used = pc.unique(id_strings(events.read(roles.query, _LOOKED_UP)[0].drop_null()))
     source = items if items is not None else events
-    listed, _ = source.read(roles.item)
+    listed, _ = source.read(roles.key_of("item") if items is not None else roles.item)
     share = pc.mean(pc.is_in(used, value_set=id_strings(listed.drop_null()))).as_py() or 0.0
     if share < rules.QUERIES_ARE_ITEMS_FROM:
         return None
@@ -99,13 +99,14 @@ def _same_in_both(
     """Returns a column that shows that equal ids are the same thing; None where there is none."""
     if items is None or queries is None:
         return None
+    keys = [roles.key_of("item"), roles.key_of("query")]
     for name in items.schema.names:
-        if name in (roles.item, roles.query, *bookkeeping) or name not in queries.schema.names:
+        if name in (*keys, *bookkeeping) or name not in queries.schema.names:
             continue
         if items.schema.field(name).type == queries.schema.field(name).type:
             left, right = (
                 _by_id(table, column, name)
-                for table, column in ((items, roles.item), (queries, roles.query))
+                for table, column in zip((items, queries), keys, strict=True)
             )
             ids = sorted(left.keys() & right.keys(), key=_order)
             if _is_evidence(ids, [left[key] for key in ids], [right[key] for key in ids]):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import id_strings
+from feature_store.core.arrow import id_strings, token_strings
 from feature_store.kinds import TextFeature
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.prepared.reader import Prepared
@@ -35,12 +35,12 @@ def item_titles(config: Config, prepared: Prepared) -> pa.Array | None:
     column = _title_column(config, source.schema)
     if column is None:
         return None
-    id_column = config.data.columns.item_id
+    id_column = config.data.columns.key_of("item")
     ids = prepared.item_encoder.ids.tokens
     titles = np.array(ids.to_pylist(), object)
     for piece in source.pieces:
         table = read_piece(piece, [id_column, column])
-        texts = table[column].combine_chunks()
+        texts = token_strings(table[column])
         rows = prepared.item_encoder.ids.rows(id_strings(table[id_column]))
         has_title = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(texts), ""), False)
         kept = has_title.to_numpy(zero_copy_only=False) & (rows >= 0)

@@ -24,6 +24,7 @@ from feature_store.core.files import (
 )
 from feature_store.core.manifests import write_manifest, written_as
 from feature_store.core.settings import Frozen
+from pipelines.logs.needs import is_id_type
 from pipelines.logs.tables import open_source, read_piece
 from serving.batch.parts import Counts, run_parts
 from serving.bundle.ids import IdTable
@@ -172,14 +173,16 @@ def _read_ids(path: Path) -> Iterator[pa.Array]:
             "the ids."
         )
     kind = source.schema.field(_QUERY_ID).type
-    if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
+    if not is_id_type(kind):
         raise UserError(
             f"{_QUERY_ID!r} of {path} is {kind}, expected string or integer; convert it."
         )
     for piece in source.pieces:
         ids = id_strings(read_piece(piece, [_QUERY_ID])[_QUERY_ID])
         if ids.null_count:
-            raise UserError(f"{ids.null_count} ids of {path} are null; leave these rows out.")
+            raise UserError(
+                f"{ids.null_count} ids of {path} are null or invalid; leave these rows out."
+            )
         yield ids
 
 

@@ -75,7 +75,7 @@ def _write_filters(directory: Path, config: Config, prepared: Prepared) -> None:
     ids = prepared.item_encoder.ids
     pairs: dict[str, list[tuple[pa.Array, Ints]]] = defaultdict(list)
     source = open_source(config.data.items, "items")
-    id_column = config.data.columns.item_id
+    id_column = config.data.columns.key_of("item")
     for piece in source.pieces:
         table = read_piece(piece, [id_column, *(feature.name for feature in features)])
         rows = ids.rows(id_strings(table[id_column]))

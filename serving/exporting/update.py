@@ -25,9 +25,9 @@ from feature_store.core.files import (
 )
 from feature_store.core.manifests import MANIFEST, fingerprint, written_as
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.kinds import Filterable
+from feature_store.kinds import AnyFeature, Filterable
 from feature_store.schema import FeatureSchema
-from pipelines.logs.tables import open_source, read_piece
+from pipelines.logs.tables import open_source, read_as
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.config.export import ExportConfig
@@ -124,7 +124,9 @@ def update(
     require_replaceable(output, is_own, [bundle, *([items] if items is not None else [])])
     with directory_written_atomically(output, is_own) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
-        table = _read(items, id_column) if items is not None else pa.table({id_column: []})
+        features = FeatureSchema.model_validate_json((bundle / SCHEMA).read_bytes()).item
+        empty = pa.table({id_column: []})
+        table = _read(items, id_column, features) if items is not None else empty
         changed = _changed(bundle, directory, table, id_column, removed)
         frequency = _write_items(bundle, directory, table, changed)
         queries = _sample(bundle, recommender)
@@ -159,15 +161,21 @@ def _rewritten(directory: str, names: list[str]) -> list[str]:
     return [name for name in names if name in (MANIFEST, ITEM_VECTORS)]
 
 
-def _read(path: Path, id_column: str) -> pa.Table:
+def _read(path: Path, id_column: str, features: tuple[AnyFeature, ...]) -> pa.Table:
+    """Reads the ids, the features that are there, and the titles."""
     source = open_source(str(path), "items")
     names = source.schema.names
+    wanted = {id_column, *(feature.name for feature in features), *_TITLES}
+    for name, reason in source.conflicts.items():
+        if name in wanted:
+            raise UserError(f"items column {name!r} has no one type: {reason}; cast it.")
     if id_column not in names:
         raise UserError(
             f"{path} has no column {id_column!r}, but {', '.join(names)}; name the one with the "
             "ids by --id-column."
         )
-    return pa.concat_tables([read_piece(piece, names) for piece in source.pieces])
+    schema = pa.schema([field for field in source.schema if field.name in wanted])
+    return pa.concat_tables(read_as(piece, schema) for piece in source.pieces)
 
 
 def _changed(

@@ -11,7 +11,7 @@ import pytest
 from feature_store.core.errors import UserError
 from pipelines.logs import sampling
 from pipelines.logs.clock import Clock
-from pipelines.logs.files import common_schema, read_footers
+from pipelines.logs.files import layouts_of, read_footers, union_of
 from pipelines.logs.sampling import open_table
 from pipelines.profile import events as events_module
 from pipelines.profile.columns import count_values, profile_column
@@ -26,7 +26,7 @@ def write(path: Path, columns: dict[str, Any] | pa.Table, rows: int | None = Non
 
 
 def read_schema(files: list[str], what: str) -> pa.Schema:
-    return common_schema(files, read_footers(files, what), what)
+    return union_of(layouts_of(read_footers(files, what), what)).schema
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -43,20 +43,34 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_schema([empty, good], "events").names == ["x", "y"]
 
 
-def test_files_that_do_not_match(tmp_path: Path) -> None:
-    first = write(tmp_path / "1.parquet", {"x": [1], "y": ["a"]})
-    fewer = write(tmp_path / "2.parquet", {"x": [1]})
-    other = write(tmp_path / "3.parquet", {"x": ["1"], "y": ["a"]})
-    more = write(tmp_path / "4.parquet", {"x": [1], "y": ["a"], "z": [1]})
-    with pytest.raises(UserError, match="it has no column 'y'"):
-        read_schema([first, fewer], "events")
-    with pytest.raises(UserError, match="its column 'x' is string, not int64"):
-        read_schema([first, other], "events")
-    with pytest.raises(UserError, match="it alone has the column 'z'"):
-        read_schema([first, more], "events")
-    twice = write(tmp_path / "5.parquet", pa.table([[1], [2]], names=["x", "x"]))
-    with pytest.raises(UserError, match="two columns 'x'"):
-        read_schema([twice], "events")
+def test_files_of_other_columns_have_their_union(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.parquet", {"x": [1], "y": ["a"], "v": [[1]]})
+    fewer = write(tmp_path / "2.parquet", {"x": pa.array([2], pa.int32()), "v": [[0.5]]})
+    other = write(tmp_path / "3.parquet", {"x": ["3"], "z": [True], "Y": [b"b"]})
+    assert read_schema([first, fewer], "events").to_string() == (
+        "x: int64\ny: string\nv: list<element: double>\n  child 0, element: double"
+    )
+    assert read_schema([first, fewer, other], "events").names == ["x", "y", "v", "z", "Y"]
+    table = open_table(str(tmp_path), "events")
+    assert table.read("x")[0].to_pylist() == ["1", "2", "3"]
+    assert table.read("v")[0].to_pylist() == [[1.0], [0.5], None]
+    assert table.read("Y")[0].to_pylist() == [None, None, "b"]
+    assert sorted(table.partial) == ["Y", "v", "y", "z"]
+    (note,) = table.notes
+    assert note.startswith("events: column 'y' is called 'Y' in ")
+
+
+def test_columns_without_a_common_type_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "1.parquet", {"x": [1], "y": [[1]], "t": [pa.scalar(0, pa.timestamp("s"))]})
+    write(tmp_path / "2.parquet", {"x": [2], "y": [{"a": 1}], "y.a": [1], "t": [7]})
+    write(tmp_path / "3.parquet", pa.table([[1], [3], [4]], names=["x", "z", "z"]))
+    table = open_table(str(tmp_path), "events")
+    assert table.read("x")[0].to_pylist() == [1, 2, 1]
+    assert [name for name in ("y", "t", "z") if name in table.schema.names] == ["y"]
+    assert [note.split(", because")[0] for note in table.notes] == [
+        "events: column 't' is left out",
+        "events: column 'z' is left out",
+    ]
 
 
 def test_storage_types_of_files_may_differ(tmp_path: Path) -> None:

@@ -243,8 +243,6 @@ def test_ids_may_be_numbers_here_and_strings_there(tmp_path: Path) -> None:
 
 
 def test_ids_that_do_not_fit(tmp_path: Path) -> None:
-    different = refusal(tmp_path, log(), {"movieId": range(60)})
-    assert "'item_id' in the events and 'movieId' in the items" in different
     disjoint = refusal(tmp_path, log(), {"item_id": [f"p-{i}" for i in range(60)]})
     assert "'p-0' in the items" in disjoint
     absent = refusal(tmp_path, log(), None, {"age": [20, 30] * 20, "city": ["x"] * 40})
@@ -254,8 +252,37 @@ def test_ids_that_do_not_fit(tmp_path: Path) -> None:
     assert "no column looks like the item id; the log has: a, b, c" in unnamed
     no_query = refusal(tmp_path, {"item_id": [1, 2], "b": [2, 3], "c": [3, 4]})
     assert "no column looks like the query id" in no_query
-    decimal = refusal(tmp_path, {"user_id": [1.0, 2.0], "item_id": [2, 3]})
-    assert "'user_id' is double" in decimal
+    fractions = refusal(tmp_path, {"user_id": [1.5, 2.5], "item_id": [2, 3]})
+    assert "'user_id' is double" in fractions
+
+
+def test_ids_of_other_types_and_names(tmp_path: Path) -> None:
+    events: dict[str, Any] = log()
+    events["movieId"] = pa.array(events.pop("item_id").astype(float))
+    queries = [str(query).encode() for query in events.pop("query_id")]
+    events["userId"] = pa.array(queries, pa.binary())
+    items = {"rank": range(1, 61), "id": range(60), "genre": ["a", "b"] * 30}
+    users = {"user": [str(query) for query in range(40)], "age": [20, 30] * 20}
+    config = init(tmp_path, events, items, users)
+    columns = config.data.columns
+    assert (columns.query_id, columns.query_key) == ("userId", "user")
+    assert (columns.item_id, columns.item_key) == ("movieId", "id")
+    assert "id" not in [feature.name for feature in config.features.item]
+    assert config.features.item[0].name == "movieId"
+    assert "# column of items with these ids" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_column_that_some_files_lack_has_no_role(tmp_path: Path) -> None:
+    events: dict[str, Any] = log()
+    write(tmp_path / "events" / "1.parquet", events)
+    write(tmp_path / "events" / "2.parquet", events | {"weight": np.ones(400)})
+    config = init(tmp_path, str(tmp_path / "events"))
+    assert config.data.columns.weight is None
+    events["UserID"] = events.pop("query_id")
+    write(tmp_path / "events" / "1.parquet", events)
+    events["user_id"] = events.pop("UserID")
+    write(tmp_path / "events" / "2.parquet", events)
+    assert "2.parquet has no column 'UserID'" in refusal(tmp_path, str(tmp_path / "events"))
 
 
 def test_broken_times_are_named(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.core.arrow import id_strings
 from pipelines.logs.clock import Clock
 from pipelines.prepare.cleaning import clean_events, event_columns
+from pipelines.prepare.ids import ids_of
 from recsys.config.config import Config
 from tests.support.init_logs import log, said
 
@@ -23,7 +23,7 @@ NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 def kept(config: Config, events: dict[str, Any]) -> np.ndarray:
     """Returns which events `prepare` keeps, [rows]."""
     raw = pa.table(events).select(event_columns(config.data))
-    ids = {"query": id_strings(raw["query_id"]), "item": id_strings(raw["item_id"])}
+    ids = {"query": ids_of(raw["query_id"]), "item": ids_of(raw["item_id"])}
     clean, _, _ = clean_events(
         raw, ids, config.data, Clock("s", True), NOW, np.zeros(len(raw), bool)
     )

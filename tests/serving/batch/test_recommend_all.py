@@ -125,8 +125,9 @@ def test_no_queries_make_no_parts(exported, tmp_path):
     ("table", "message"),
     [
         ({"user": ["1"]}, "has no column 'query_id'; it has: user; rename the one with the ids."),
-        ({"query_id": [1.0]}, "is double, expected string or integer; convert it."),
-        ({"query_id": ["1", None]}, "1 ids of .* are null; leave these rows out."),
+        ({"query_id": [True]}, "is bool, expected string or integer; convert it."),
+        ({"query_id": ["1", None]}, "1 ids of .* are null or invalid; leave these rows out."),
+        ({"query_id": [1.0, 1.5]}, "1 ids of .* are null or invalid; leave these rows out."),
     ],
 )
 def test_a_file_that_holds_no_ids_is_refused(exported, tmp_path, table, message):
