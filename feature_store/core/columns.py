@@ -70,6 +70,9 @@ class Jagged:
 
     def beside(self, other: "Jagged") -> "Jagged":
         """Joins the bags of two columns row by row; the values of `other` come last."""
+        if len(self) == 1:  # Requests of one query take this path, and need no sort.
+            values = np.concatenate([self.values, other.values])
+            return Jagged(values, np.array([0, len(values)]))
         parents = np.concatenate([self.row_of_value(), other.row_of_value()])
         values = np.concatenate([self.values, other.values])
         order = np.argsort(parents, kind="stable")

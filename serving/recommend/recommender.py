@@ -238,7 +238,9 @@ class Recommender:
         _require_k(k)
         state = self._queries.state(query_ids, options)
         timer.end("features")
-        items = state.had.beside(state.own) if self._excludes_seen(options) else state.own
+        items = state.own
+        if self._excludes_seen(options):
+            items = state.had.beside(items) if len(items.values) else state.had
         excluded, allowed = self._excluded(items, options), self._allowed(options)
         timer.end("filter")
         if state.is_blank.all() and len(query_ids):
