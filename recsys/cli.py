@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from recsys.console import print_json, progress
+from recsys.console import Wait, print_json, progress
 from serving.commands import app as serving_app
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ AsOf = Annotated[
 def fetch(
     name: Annotated[str, typer.Argument(help="Name of the data set, such as movielens-100k.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to create.")],
+    wait: Wait = False,
 ) -> None:
     """Download a public data set into the log layout."""
     from pipelines.datasets.fetch import fetch as fetch_data
@@ -67,6 +68,7 @@ def generate(
         bool,
         typer.Option("--by-date", help="Write a directory for each day: events/date=YYYY-MM-DD/."),
     ] = False,
+    wait: Wait = False,
 ) -> None:
     """Write a synthetic log of any size, for benchmarks and trials."""
     from pipelines.datasets.generate import generate as generate_log
@@ -134,6 +136,7 @@ def prepare(
     config: ConfigPath,
     overrides: Overrides = None,
     as_of: AsOf = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn logs into examples, item and query tables, vocabularies and statistics."""
@@ -155,6 +158,7 @@ def forget(
         list[str] | None, typer.Option("--item-id", help="Item id to forget; repeatable.")
     ] = None,
     overrides: Overrides = None,
+    wait: Wait = False,
 ) -> None:
     """Remove queries or items from all later runs of `prepare`."""
     from recsys.config.load import load_config
@@ -167,7 +171,12 @@ def forget(
 
 
 @app.command(rich_help_panel="Data")
-def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def materialize(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
     """Load the feature store: snapshots, and the latest features for serving."""
     from recsys.config.load import load_config
     from recsys.stages.materialize import materialize as materialize_stage
@@ -178,7 +187,12 @@ def materialize(config: ConfigPath, overrides: Overrides = None, as_json: AsJson
 
 
 @app.command(rich_help_panel="Train")
-def train(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
     """Train to the best checkpoint, tracked in MLflow; resumes after a kill."""
     from recsys.config.load import load_config
     from recsys.stages.train import train as train_stage
@@ -215,6 +229,7 @@ def tune(
         int | None, typer.Option(help="Number of trials at a time.", min=1)
     ] = None,
     overrides: Overrides = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Search for better settings on the validation split; resumable."""
@@ -274,7 +289,12 @@ def plan(
 
 
 @app.command(rich_help_panel="Evaluate")
-def evaluate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def evaluate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
     """Measure exact full-corpus metrics by slice, with intervals and baselines."""
     from recsys.config.load import load_config
     from recsys.evaluation.results import print_table
@@ -352,7 +372,12 @@ def dashboard(
 
 
 @app.command(rich_help_panel="Evaluate")
-def study(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def study(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
     """Compare objectives, or any arms, over label fractions and seeds; resumable."""
     from recsys.config.load import load_config
     from recsys.studies.study import MARKDOWN
@@ -376,6 +401,7 @@ def run(
     config: ConfigPath,
     overrides: Overrides = None,
     as_of: AsOf = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate and export; skip what is up to date."""

@@ -1,9 +1,30 @@
 """Output of the commands: progress on standard error, results as JSON on standard output."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
+
+from feature_store.core.locks import waiting
+
+
+def _wait(context: typer.Context, is_given: bool) -> bool:
+    """Makes the whole command wait where another one has its output."""
+    if is_given:
+        context.with_resource(waiting(lambda text: progress().print(text, markup=False)))
+    return is_given
+
+
+# The parameter of commands that write or read outputs; its callback does the work.
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        callback=_wait,
+        help="Wait for other commands that use the same output, in place of an error.",
+    ),
+]
 
 
 def progress() -> Console:

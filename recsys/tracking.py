@@ -5,13 +5,14 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from feature_store.core.errors import UserError
+from feature_store.core.locks import locked, waiting
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
 from recsys.moved_store import artifacts_of, find_artifacts
@@ -136,6 +137,28 @@ def existing_store(given: str | None, problem: str) -> Iterator[Any]:
         code = getattr(error, "error_code", "")  # A server's errors begin with it.
         reason = str(error).partition("\n")[0].removeprefix(f"{code}: ").rstrip(".")
         raise UserError(f"{problem}: {reason}; look at the store {uri}.") from error
+
+
+@contextmanager
+def changing_store(given: str | None, problem: str) -> Iterator[Any]:
+    """Yields the client as `existing_store` does, to one process at a time.
+
+    It is for changes that read first, such as of a champion. Stores that are no SQLite files are
+    not locked: there the last of two changes at the same time counts.
+
+    Args:
+        given: URI of the store; None: see `store_uri`.
+        problem: Beginning of the sentence that exceptions of MLflow within the block become.
+
+    Raises:
+        UserError: As in `existing_store`.
+    """
+    with existing_store(given, problem) as client, ExitStack() as stack:
+        path = _sqlite_path(store_uri(given))
+        if path is not None:
+            stack.enter_context(waiting())  # Changes are short.
+            stack.enter_context(locked(path))
+        yield client
 
 
 @lru_cache(maxsize=4)

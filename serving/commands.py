@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from recsys.console import print_json, progress
+from recsys.console import Wait, print_json, progress
 
 app = typer.Typer(add_completion=False)
 
@@ -62,6 +62,7 @@ def export(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of CONFIG."),
     ] = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the trained model as a sealed, registered bundle; or two bundles as an A/B test."""
@@ -149,6 +150,7 @@ def recommend(
     concurrency: Annotated[
         int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
     ] = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the best items for many queries to Parquet, for e-mails and caches."""
@@ -182,6 +184,7 @@ def update(
         list[str] | None, typer.Option("--remove-item", help="Id of an item to remove; repeatable.")
     ] = None,
     id_column: Annotated[str, typer.Option(help="Column of the new items' ids.")] = "item_id",
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Add items to a bundle and remove others, between two trainings."""
@@ -212,6 +215,7 @@ def vectors(
             "--format", help="Format: vertex, pinecone, milvus, opensearch, pgvector or npy."
         ),
     ],
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the item vectors of a bundle in the import format of a vector database."""

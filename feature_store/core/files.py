@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import fcntl
 import glob
 import json
 import os
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
+from feature_store.core.locks import locked
 
 # Answers whether a directory, which is not empty, is one that the asking command writes.
 IsOwn = Callable[[Path], bool]
@@ -112,28 +112,6 @@ def sync_tree(directory: Path) -> None:
     _sync(directory)
 
 
-@contextmanager
-def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Keeps other processes out while the block runs.
-
-    The lock is the operating system's and ends with the process, however that ends.
-
-    Args:
-        path: File of the lock; it is empty and stays.
-        refusal: Message of the error for a process that comes while the lock is held.
-
-    Raises:
-        UserError: Another process holds the lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(refusal) from None
-        yield
-
-
 def never(directory: Path) -> bool:
     """Returns False: of an `IsOwn` for commands that replace no directory, not even their own."""
     return False
@@ -199,28 +177,28 @@ def directory_written_atomically(path: Path, is_own: IsOwn) -> Iterator[Path]:
         is_own: Whether an existing directory may be replaced; see `require_replaceable`.
 
     Raises:
-        UserError: It may not.
+        UserError: It may not, or another process is writing or reading it; see `locked`.
     """
     require_replaceable(path, is_own)
     path = _real_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recover_directory(path)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
-        if _TEMPORARY_NAME.fullmatch(leftover.name):
-            shutil.rmtree(leftover, ignore_errors=True)
-    shutil.rmtree(_aside(path), ignore_errors=True)
-    temporary = temporary_sibling(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        sync_tree(temporary)
-        if not path.exists():
-            temporary.rename(path)
-        elif not _exchanged(temporary, path):
-            _replace_by_renames(temporary, path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked(path):
+        recover_directory(path)
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
+            if _TEMPORARY_NAME.fullmatch(leftover.name):
+                shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(_aside(path), ignore_errors=True)
+        temporary = temporary_sibling(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            sync_tree(temporary)
+            if not path.exists():
+                temporary.rename(path)
+            elif not _exchanged(temporary, path):
+                _replace_by_renames(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _real_path(path: Path) -> Path:

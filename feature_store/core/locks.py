@@ -1,4 +1,4 @@
-"""Locks of outputs: one process at a time writes each of them.
+"""Locks of outputs: one process writes each of them, and none while others read it for long.
 
 A lock is the kernel's (flock) on a hidden file beside the output, `.NAME.lock`, which says who
 holds it. It ends with the process, however that ends: a file that a killed one left locks nothing.
@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,22 +32,21 @@ _waiting: ContextVar[Say | None] = ContextVar("waiting", default=None)
 
 @dataclass
 class _Held:
-    """A lock of this process: its descriptor, its thread, and how many blocks are inside it."""
+    """A lock of a thread: its descriptor, and whether it keeps readers out, too."""
 
     descriptor: int
-    thread: int
-    depth: int = 1
+    is_exclusive: bool
 
 
-_held: dict[Path, _Held] = {}
+_held: dict[tuple[Path, int], _Held] = {}
 
 
 @contextmanager
-def waiting(say: Say = lambda text: None) -> Iterator[None]:
-    """Makes `locked` wait, in the block, for other processes where it would refuse.
+def waiting(say: Say | None = lambda text: None) -> Iterator[None]:
+    """Makes locks, in the block, wait for other processes where they would refuse.
 
     Args:
-        say: Function called with a line that tells who is waited for.
+        say: Function called with a line that tells who is waited for; None: locks refuse again.
     """
     token = _waiting.set(say)
     try:
@@ -58,7 +57,7 @@ def waiting(say: Say = lambda text: None) -> Iterator[None]:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keeps others from writing a file or directory while the block runs.
+    """Keeps others from writing or reading a file or directory while the block runs.
 
     Blocks of one thread may lie within each other. Other threads, and processes that this one
     forks, do not have its lock. On a file system without locks there is a warning, and no lock.
@@ -69,40 +68,70 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         UserError: Another process holds the lock, and `waiting` is not in force.
     """
-    path = output.parent.resolve() / f".{output.name}.lock"
-    held = _held.get(path)
-    if held is not None and held.thread == threading.get_ident():
-        held.depth += 1
-        try:
-            yield
-        finally:
-            held.depth -= 1
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _held_lock(output, is_exclusive=True):
+        yield
+
+
+@contextmanager
+def reading(*outputs: Path) -> Iterator[None]:
+    """Keeps others from replacing files or directories that the block reads bit by bit.
+
+    Where no lock's file can be written, there is no lock, for nobody can replace them either.
+
+    Args:
+        outputs: Files or directories.
+
+    Raises:
+        UserError: Another process writes one, and `waiting` is not in force.
+    """
+    with ExitStack() as stack:
+        for output in outputs:
+            if output.exists():
+                stack.enter_context(_held_lock(output, is_exclusive=False))
+        yield
+
+
+@contextmanager
+def _held_lock(output: Path, *, is_exclusive: bool) -> Iterator[None]:
+    place = output.resolve()
+    path = place.with_name(f".{place.name}.lock")
+    key = path, threading.get_ident()
+    if key in _held:
+        assert _held[key].is_exclusive or not is_exclusive
+        yield
         return
-    _close_in_children()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquired(path, output)
+    descriptor = _acquired(path, output, is_exclusive=is_exclusive)
     if descriptor is None:
         yield
         return
-    _held[path] = _Held(descriptor, threading.get_ident())
+    _close_in_children()
+    _held[key] = _Held(descriptor, is_exclusive)
     try:
         with suppress(OSError):  # On a full disk nobody learns who holds it; the lock is as good.
-            _sign(descriptor)
+            _sign(descriptor, is_exclusive=is_exclusive)
         yield
     finally:
-        del _held[path]
-        with suppress(OSError):
-            path.unlink()
+        del _held[key]
+        with suppress(OSError):  # Other readers hold it still.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file_of(path, descriptor):
+                path.unlink()
         os.close(descriptor)
 
 
-def _acquired(path: Path, output: Path) -> int | None:
-    """Returns a descriptor that holds the lock; None where the file system has no locks."""
+def _acquired(path: Path, output: Path, *, is_exclusive: bool) -> int | None:
+    """Returns a descriptor that holds the lock; None where there can be none."""
     while True:
-        # Not inherited by programs that this process starts (PEP 446).
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _take(descriptor, output)
+            # Not inherited by programs that this process starts (PEP 446).
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            if is_exclusive:
+                raise
+            return None
+        try:
+            _take(descriptor, output, is_exclusive=is_exclusive)
             # Its last holder may have removed the file between the two calls.
             if _is_file_of(path, descriptor):
                 return descriptor
@@ -115,20 +144,20 @@ def _acquired(path: Path, output: Path) -> int | None:
         os.close(descriptor)
 
 
-def _take(descriptor: int, output: Path) -> None:
+def _take(descriptor: int, output: Path, *, is_exclusive: bool) -> None:
     """Takes the lock of a descriptor; waits for it or refuses while others have it."""
+    kind = fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH
     with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         return
     holder = _holder(descriptor)
     say = _waiting.get()
     if say is None:
         raise UserError(
-            f"{output} is being written by {holder}; wait for it, give --wait, or choose another "
-            "output."
+            f"{output} is being {holder}; wait for it, give --wait, or choose another output."
         )
-    say(f"waiting for {output}, which is being written by {holder}")
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    say(f"waiting for {output}, which is being {holder}")
+    fcntl.flock(descriptor, kind)
 
 
 def _is_file_of(path: Path, descriptor: int) -> bool:
@@ -138,9 +167,10 @@ def _is_file_of(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _sign(descriptor: int) -> None:
+def _sign(descriptor: int, *, is_exclusive: bool) -> None:
     """Writes into the lock's file who holds it."""
     note = {
+        "act": "written" if is_exclusive else "read",
         "command": _invocation(),
         "process": os.getpid(),
         "host": socket.gethostname(),
@@ -154,9 +184,12 @@ def _holder(descriptor: int) -> str:
     """Describes who holds a lock, by what is in its file."""
     try:
         note = json.loads(os.pread(descriptor, _NOTE_BYTES, 0))
-        return "`{command}` (process {process} on {host}, since {since})".format_map(note)
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # It is about to sign, or could not.
+        if note["host"] == socket.gethostname():
+            with suppress(PermissionError):
+                os.kill(note["process"], 0)  # One that has ended was one of several readers.
+        return "{act} by `{command}` (process {process} on {host}, since {since})".format_map(note)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return "used by another process"  # It is about to sign, or could not.
 
 
 def _invocation() -> str:

@@ -26,6 +26,8 @@ from feature_store.schema import SIDES
 from feature_store.settings import FeatureStoreConfig
 
 PROJECT = "recsys"
+# File of the settings of Feast; the directory is a repository of Feast once it is there.
+REPOSITORY = "feature_store.yaml"
 
 _APPLIED = "applied.json"
 _DEFINITIONS = '''"""The views of this directory, for Feast. Written by `recsys materialize`."""
@@ -63,7 +65,7 @@ def apply_repository(
         applied.unlink()
     write_json(directory / "views.json", columns)
     write_text(directory / "definitions.py", _DEFINITIONS)
-    write_text(directory / "feature_store.yaml", yaml.safe_dump(configuration, sort_keys=False))
+    write_text(directory / REPOSITORY, yaml.safe_dump(configuration, sort_keys=False))
     (directory / "registry.db").unlink(missing_ok=True)  # Feast does not write it atomically.
     feast_store(directory).apply(list(definitions(directory).values()))
     write_json(applied, {"fingerprint": identity})
@@ -76,7 +78,7 @@ def feast_store(directory: Path) -> Any:
     Raises:
         UserError: There is none.
     """
-    if not (directory / "feature_store.yaml").exists():
+    if not (directory / REPOSITORY).exists():
         raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
     from feast import FeatureStore
 

@@ -4,6 +4,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -13,15 +14,15 @@ import pyarrow as pa
 from rich.console import Console
 
 from feature_store.core.files import (
-    locked,
     marked_by,
     remove_temporary_files,
     require_replaceable,
 )
+from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
 from feature_store.core.times import microseconds
-from feature_store.feast.repository import apply_repository, read_views
+from feature_store.feast.repository import REPOSITORY, apply_repository, read_views
 from feature_store.forgotten import Forgotten
 from feature_store.offline.views import FeatureView
 from feature_store.online import open_online_store
@@ -45,7 +46,8 @@ from pipelines.settings import DataConfig
 
 # Version of the content: raise it when the same prepared data gives another one.
 _VERSION = 1
-_LOCK = ".lock"
+# Folder of unfinished work; it, or the repository of Feast, tells the directory from others.
+_WORK = ".work"
 
 
 class Materialization(Frozen):
@@ -104,34 +106,33 @@ def materialize(
         UserError: Nothing is prepared, the tables changed since, or the online store is not there.
     """
     console = console or Console()
-    prepared = Prepared(prepared_dir)
+    Prepared(prepared_dir)  # Before anything is made, for there may be none.
     directory = output.absolute()
-    work = directory / ".work"
-    job = Job(
-        prepared,
-        _located(prepared.manifest.data, data),
-        forgotten or Forgotten(),
-        directory,
-        work,
-        partial(_print, console),
-        executor,
-    )
-    require_replaceable(directory, marked_by(_LOCK))
-    store = open_online_store(settings, directory)
-    try:
-        refusal = (
-            f"another process materializes into {directory}; wait for it, or choose another output."
+    require_replaceable(directory, marked_by(_WORK, REPOSITORY))
+    with locked(directory), reading(prepared_dir):
+        (directory / _WORK).mkdir(parents=True, exist_ok=True)
+        prepared = Prepared(prepared_dir)
+        job = Job(
+            prepared,
+            _located(prepared.manifest.data, data),
+            forgotten or Forgotten(),
+            directory,
+            directory / _WORK,
+            partial(_print, console),
+            executor,
         )
-        with locked(directory / _LOCK, refusal):
+        with closing(open_online_store(settings, directory)) as store:
             manifest = _materialize(job, settings, store)
-            last_event = prepared.manifest.last_event or prepared.manifest.as_of
-            cut = microseconds(datetime.fromisoformat(last_event))
-            warning = store.prune(_keeper(job.forgotten, cut))
+            warning = store.prune(_keeper(job.forgotten, _cut(prepared)))
             if warning is not None:
                 job.say(warning)
             return manifest
-    finally:
-        store.close()
+
+
+def _cut(prepared: Prepared) -> int:
+    """Returns the time of the last event of the log, in microseconds since 1970."""
+    log = prepared.manifest
+    return microseconds(datetime.fromisoformat(log.last_event or log.as_of))
 
 
 def _located(prepared: DataConfig, data: DataConfig | None) -> DataConfig:

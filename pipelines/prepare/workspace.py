@@ -23,17 +23,18 @@ from pathlib import Path
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
-    locked,
     marked_by,
     remove_temporary_files,
     require_replaceable,
     sync_tree,
     write_json,
 )
+from feature_store.core.locks import locked, waiting
 from feature_store.core.manifests import MANIFEST, written_as
 from pipelines.prepared.reader import PreparedManifest
 
-_LOCK = "lock"
+# Names that tell the working directory from others.
+_MARKS = ("scans", "build", "plan.json")
 # Factor by which buckets may be larger or smaller than planned before all events are cut anew.
 _DRIFT = 4
 
@@ -79,19 +80,16 @@ class Workspace:
     def require_own(self) -> None:
         """Raises `UserError` where one of the two directories holds something else."""
         require_replaceable(self.output, written_as(PreparedManifest))
-        require_replaceable(self.root, marked_by(_LOCK))
+        require_replaceable(self.root, marked_by(*_MARKS))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes out, and publishes what a killed one had finished.
 
         Raises:
-            UserError: Another process prepares this directory.
+            UserError: Another process writes or reads this directory.
         """
-        refusal = (
-            f"another process is preparing {self.output}; wait for it, or choose another output."
-        )
-        with locked(self.root / _LOCK, refusal):
+        with locked(self.output):
             remove_temporary_files(self.root)  # They may hold what is forgotten by now.
             self._recover()
             yield
@@ -99,7 +97,7 @@ class Workspace:
     def tidy_up(self) -> None:
         """Removes a build that a killed run had published already, unless a process is at work."""
         if any(self.root.glob("build/*")):
-            with suppress(UserError), self.locked():
+            with suppress(UserError), waiting(None), self.locked():
                 pass
 
     def build(self, inputs: str) -> Build:

@@ -13,6 +13,7 @@ from feature_store.core.files import (
     write_json,
     write_text,
 )
+from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
@@ -67,6 +68,15 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
     """
     console = console or Console()
     require_replaceable(config.evaluation_dir, _IS_OWN)
+    with reading(config.prepared_dir, config.train_dir):
+        if (done := _up_to_date(config, console)) is not None:
+            return done
+        with locked(config.evaluation_dir):  # Another process may have written it meanwhile.
+            return _up_to_date(config, console) or _evaluate(config, console)
+
+
+def _up_to_date(config: Config, console: Console) -> EvaluationResult | None:
+    """Returns the result where exactly this is already measured."""
     prepared = Prepared(config.prepared_dir)
     prepared.require_repeats(config.data.repeats)
     trained = read_manifest(config.train_dir, TrainManifest)
@@ -75,6 +85,11 @@ def evaluate(config: Config, *, console: Console | None = None) -> EvaluationRes
         console.print(f"evaluate: {config.evaluation_dir} is up to date")
         path = config.evaluation_dir / METRICS_JSON
         return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    return None
+
+
+def _evaluate(config: Config, console: Console) -> EvaluationResult:
+    prepared = Prepared(config.prepared_dir)
     model, trained = load_model(config)
     repeats = prepared.manifest.data.repeats
     task = Task.of(prepared, _SPLIT)

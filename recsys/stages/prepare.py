@@ -6,6 +6,7 @@ from datetime import datetime
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from feature_store.core.locks import locked
 from feature_store.forgotten import Forgotten
 from pipelines.executor import executor_named
 from pipelines.prepare.prepare import prepare as prepare_log
@@ -59,8 +60,9 @@ def forget(config: Config, *, query_ids: Sequence[str] = (), item_ids: Sequence[
     """
     if not query_ids and not item_ids:
         raise UserError("nothing to forget: expected at least one --query-id or --item-id.")
-    before = Forgotten.load(config.forgotten_path)
-    after = before.adding("query", query_ids).adding("item", item_ids)
-    if after != before:
-        after.save(config.forgotten_path)
+    with locked(config.forgotten_path):
+        before = Forgotten.load(config.forgotten_path)
+        after = before.adding("query", query_ids).adding("item", item_ids)
+        if after != before:
+            after.save(config.forgotten_path)
     return len(after.query) + len(after.item) - len(before.query) - len(before.item)

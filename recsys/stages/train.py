@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from feature_store.core.files import (
     write_json,
     write_text,
 )
+from feature_store.core.locks import locked, reading, waiting
 from feature_store.core.manifests import read_manifest, write_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
@@ -74,6 +76,16 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     console = console or Console()
     require_replaceable(config.train_dir, _IS_OWN)
     require_replaceable(work_dir_of(config), marked_by(*_MARKS))
+    with reading(config.prepared_dir):
+        if (finished := _up_to_date(config, console)) is not None:
+            return finished
+        # The earlier training can be read until this one is finished.
+        with locked(work_dir_of(config)):
+            return _up_to_date(config, console) or _train(config, console)
+
+
+def _up_to_date(config: Config, console: Console) -> TrainManifest | None:
+    """Returns the finished training where it is exactly this one."""
     prepared = Prepared(config.prepared_dir)
     if prepared.features != config.features:
         raise UserError(
@@ -86,6 +98,12 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     if finished is not None and is_up_to_date(config, prepared, finished):
         console.print(f"train: {config.train_dir} is up to date")
         return finished
+    return None
+
+
+def _train(config: Config, console: Console) -> TrainManifest:
+    prepared = Prepared(config.prepared_dir)
+    finished = read_manifest(config.train_dir, TrainManifest)
     started_from = None
     if finished is not None and config.training.start == "previous":
         require_fit(config, prepared)
@@ -101,7 +119,7 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     with _tracked(config, work_dir) as tracked:
         _train_and_show(run, plan, tracked, console)
         seconds = time.monotonic() - started
-        manifest = _publish(config, prepared, run, tracked.result(), seconds)
+        manifest = _publish(config, prepared, run, tracked.result(), seconds, console)
     shutil.rmtree(work_dir)
     console.print(
         f"train: {manifest.steps} steps in {manifest.seconds:.0f} s; best at step "
@@ -209,7 +227,12 @@ def _print_once(path: Path, console: Console) -> Callable[[object], None]:
 
 
 def _publish(
-    config: Config, prepared: Prepared, run: TrainingRun, tracked: Run, seconds: float
+    config: Config,
+    prepared: Prepared,
+    run: TrainingRun,
+    tracked: Run,
+    seconds: float,
+    console: Console,
 ) -> TrainManifest:
     """Puts the best checkpoint and what describes it into `config.train_dir`."""
     latest = latest_checkpoint(run.checkpoints_dir)
@@ -235,7 +258,8 @@ def _publish(
         mlflow_uri=tracking_uri(config),
         mlflow_run_id=tracked.run_id,
     )
-    with directory_written_atomically(config.train_dir, _IS_OWN) as directory:
+    say = partial(console.print, "train:", highlight=False, soft_wrap=True)
+    with waiting(say), directory_written_atomically(config.train_dir, _IS_OWN) as directory:
         shutil.copytree(best.path, directory / CHECKPOINT, copy_function=_link_or_copy)
         shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)
         shutil.copy(run.work_dir / SHARDING_FILE, directory / SHARDING_FILE)

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import locked, marked_by, require_replaceable, write_json, write_text
+from feature_store.core.files import marked_by, require_replaceable, write_json, write_text
+from feature_store.core.locks import locked, reading
 from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
@@ -23,7 +24,8 @@ from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
-_LOCK = ".lock"
+# Folder of the trainings; it tells the directory of a study from others.
+_RUNS = "runs"
 # Each seed is tested without the usual baselines and slices, which one evaluation has already.
 _TEST = {
     "evaluation.baselines": ["popularity"],
@@ -50,24 +52,32 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     """
     console = console or Console()
     arms = arms_of(config)
-    require_replaceable(config.study_dir, marked_by(_LOCK))
+    require_replaceable(config.study_dir, marked_by(_RUNS))
     list_files(config.data)  # Before anything is made, for there may be no log.
-    busy = f"another study writes {config.study_dir}; wait for it."
-    with locked(config.study_dir / _LOCK, busy):
+    with locked(config.study_dir):
+        (config.study_dir / _RUNS).mkdir(parents=True, exist_ok=True)
         bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
-        run = _open_run(config)  # Before the workers, which would all make the store.
-        chosen = _tune(config, arms, bases, console)
-        tests = _test(config, chosen, bases, console)
-        result = _result(config, bases, chosen, tests)
-        directory = config.study_dir
-        write_plots(directory, result)
-        write_text(directory / MARKDOWN, render_markdown(result))
-        write_text(directory / PAGE, render_page(study_page(result)))
-        write_json(directory / RESULT, result.model_dump(mode="json"))
-        for name in (RESULT, MARKDOWN, PAGE):
-            run.save(directory / name, "study")
-        run.end("FINISHED")
+        with reading(*{base.prepared_dir for base in bases.values()}):
+            result = _study(config, arms, bases, console)
     console.print(f"study: wrote {config.study_dir}")
+    return result
+
+
+def _study(
+    config: Config, arms: dict[str, Any], bases: dict[float, Config], console: Console
+) -> StudyResult:
+    run = _open_run(config)  # Before the workers, which would all make the store.
+    chosen = _tune(config, arms, bases, console)
+    tests = _test(config, chosen, bases, console)
+    result = _result(config, bases, chosen, tests)
+    directory = config.study_dir
+    write_plots(directory, result)
+    write_text(directory / MARKDOWN, render_markdown(result))
+    write_text(directory / PAGE, render_page(study_page(result)))
+    write_json(directory / RESULT, result.model_dump(mode="json"))
+    for name in (RESULT, MARKDOWN, PAGE):
+        run.save(directory / name, "study")
+    run.end("FINISHED")
     return result
 
 
@@ -152,7 +162,7 @@ def _test(config: Config, chosen: Chosen, bases: dict[float, Config], console: C
 def _unit(
     config: Config, base: Config, title: str, values: dict[str, Any], **settings: Any
 ) -> Unit:
-    runs = config.study_dir / "runs"
+    runs = config.study_dir / _RUNS
     return unit_of(base, base.prepared_dir, runs, title, values, evaluation=_TEST, **settings)
 
 

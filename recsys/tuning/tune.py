@@ -11,13 +11,13 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
-    locked,
     marked_by,
     require_replaceable,
     write_json,
     write_parquet,
     write_text,
 )
+from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
@@ -79,11 +79,11 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
     require_replaceable(config.tuning_dir, _IS_OWN)
     require_replaceable(work_dir, marked_by(_IDENTITY, TRIALS))
     axes = search_space(config)
-    prepared = _prepared(config)
-    identity = _identity(config, prepared, axes)
-    finished = read_manifest(config.tuning_dir, TuningManifest)
-    refusal = f"another process tunes in {config.output}; wait for it, or set another output."
-    with locked(Path(config.output) / "tuning.lock", refusal):
+    _prepared(config)  # Before anything is made, for there may be none.
+    with locked(config.tuning_dir), reading(config.prepared_dir):
+        prepared = _prepared(config)
+        identity = _identity(config, prepared, axes)
+        finished = read_manifest(config.tuning_dir, TuningManifest)
         if finished is not None and finished.fingerprint == identity and not work_dir.exists():
             journal = Journal(config.tuning_dir / TRIALS)
             if Search(config, axes, journal, MlflowTracker(config, None, journal)).is_complete:

@@ -22,6 +22,7 @@ from feature_store.core.files import (
     require_replaceable,
     write_parquet,
 )
+from feature_store.core.locks import reading
 from feature_store.core.manifests import write_manifest, written_as
 from feature_store.core.settings import Frozen
 from pipelines.logs.needs import is_id_type
@@ -113,35 +114,36 @@ def recommend_all(
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if not 1 <= k <= MAX_K:
         raise UserError(f"k is {k}, expected 1 to {MAX_K}; ask for fewer items.")
-    exported = verify(bundle)
-    is_own, asked = written_as(BulkManifest), [queries] if isinstance(queries, Path) else []
-    require_replaceable(output, is_own, [bundle, *asked])
-    if online is None:
-        note = snapshot_note(exported)
-        console.print(f"recommend: {note}", highlight=False, soft_wrap=True)
-    with directory_written_atomically(output, is_own) as directory:
-        blocks = _query_ids(bundle, queries, batch_size)
-        total, parts = _write_queries(directory / _QUERIES, blocks)
-        totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}
-        arguments = (bundle.resolve(), directory.resolve(), k, at, online)
-        every = math.ceil(parts / _LINES)
-        for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
-            totals = {name: totals[name] + counts[name] for name in totals}
-            if number % every == 0 and number < parts:
-                console.print(f"recommend: {totals['queries']:,} of {total:,} queries")
-        (directory / _QUERIES).unlink()
-        manifest = BulkManifest(
-            fingerprint=exported.fingerprint,
-            schema_fingerprint=exported.schema_fingerprint,
-            k=k,
-            at=at.isoformat(),
-            online=online is not None,
-            histories_to=exported.data_window.histories_to,
-            parts=parts,
-            seconds=round(time.monotonic() - started, 1),
-            **totals,
-        )
-        write_manifest(directory, manifest)
+    with reading(bundle):
+        exported = verify(bundle)
+        is_own, asked = written_as(BulkManifest), [queries] if isinstance(queries, Path) else []
+        require_replaceable(output, is_own, [bundle, *asked])
+        if online is None:
+            note = snapshot_note(exported)
+            console.print(f"recommend: {note}", highlight=False, soft_wrap=True)
+        with directory_written_atomically(output, is_own) as directory:
+            blocks = _query_ids(bundle, queries, batch_size)
+            total, parts = _write_queries(directory / _QUERIES, blocks)
+            totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}
+            arguments = (bundle.resolve(), directory.resolve(), k, at, online)
+            every = math.ceil(parts / _LINES)
+            for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
+                totals = {name: totals[name] + counts[name] for name in totals}
+                if number % every == 0 and number < parts:
+                    console.print(f"recommend: {totals['queries']:,} of {total:,} queries")
+            (directory / _QUERIES).unlink()
+            manifest = BulkManifest(
+                fingerprint=exported.fingerprint,
+                schema_fingerprint=exported.schema_fingerprint,
+                k=k,
+                at=at.isoformat(),
+                online=online is not None,
+                histories_to=exported.data_window.histories_to,
+                parts=parts,
+                seconds=round(time.monotonic() - started, 1),
+                **totals,
+            )
+            write_manifest(directory, manifest)
     console.print(
         f"recommend: {manifest.recommendations:,} items for {total:,} queries, "
         f"{manifest.fallbacks:,} of them unknown, to {output} ({manifest.seconds:.0f} s)"

@@ -42,6 +42,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, require_replaceable
+from feature_store.core.locks import reading
 from feature_store.core.manifests import write_manifest, written_as
 from feature_store.core.settings import Frozen
 from serving.batch.item_vectors import item_vector_batches, map_item_vectors
@@ -87,22 +88,23 @@ def write_vectors(bundle: Path, output: Path, format: Format) -> VectorsManifest
     """
     if format not in _WRITERS:
         raise UserError(f"there is no format {format!r}; give one of: {', '.join(_WRITERS)}.")
-    exported = verify(bundle)
-    is_own = written_as(VectorsManifest)
-    require_replaceable(output, is_own, [bundle])
-    with directory_written_atomically(output, is_own) as directory:
-        target = directory / "vectors"
-        target.mkdir()
-        _WRITERS[format](bundle, target, max(1, _BATCH_NUMBERS // exported.dim))
-        files = sorted(p.relative_to(directory).as_posix() for p in target.rglob("*.*"))
-        manifest = VectorsManifest(
-            format=format,
-            fingerprint=exported.fingerprint,
-            items=exported.items,
-            dim=exported.dim,
-            files=tuple(files),
-        )
-        write_manifest(directory, manifest)
+    with reading(bundle):
+        exported = verify(bundle)
+        is_own = written_as(VectorsManifest)
+        require_replaceable(output, is_own, [bundle])
+        with directory_written_atomically(output, is_own) as directory:
+            target = directory / "vectors"
+            target.mkdir()
+            _WRITERS[format](bundle, target, max(1, _BATCH_NUMBERS // exported.dim))
+            files = sorted(p.relative_to(directory).as_posix() for p in target.rglob("*.*"))
+            manifest = VectorsManifest(
+                format=format,
+                fingerprint=exported.fingerprint,
+                items=exported.items,
+                dim=exported.dim,
+                files=tuple(files),
+            )
+            write_manifest(directory, manifest)
     return manifest
 
 

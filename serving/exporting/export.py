@@ -1,5 +1,6 @@
 """The `export` stage: a sealed bundle of a trained model that passes the gate."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from feature_store.core.files import (
     write_array,
     write_text,
 )
+from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, written_as
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import NO_TIME, request_table
@@ -44,6 +46,7 @@ from serving.bundle.manifest import (
     seal,
     verify,
 )
+from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.champion import against_champion, recorded_metrics
@@ -64,6 +67,7 @@ from serving.registry.registry import register
 from serving.server.app import create_app
 from serving.server.service import Service
 
+_IS_OWN = written_as(BundleManifest)
 _CPU = torch.device("cpu")
 
 # Items and queries that the gate compares and measures with, drawn anew for each training, and
@@ -107,25 +111,41 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
             holds something else.
     """
     console = console or Console()
-    is_own = written_as(BundleManifest)
-    require_replaceable(config.bundle_dir, is_own)
-    earlier = _intact(config.bundle_dir)
+    require_replaceable(config.bundle_dir, _IS_OWN)
+    with reading(config.prepared_dir, config.train_dir, config.evaluation_dir):
+        with reading(config.bundle_dir):
+            bundle = _up_to_date(config)
+            if bundle is not None:
+                console.print(f"export: {config.bundle_dir} is up to date")
+                _register(config, bundle, console)
+                return bundle
+        with locked(config.bundle_dir):  # Another process may have written it meanwhile.
+            bundle = _up_to_date(config) or _export(config, console)
+            _register(config, bundle, console)
+            return bundle
+
+
+def _up_to_date(config: Config) -> BundleManifest | None:
+    """Returns the manifest of the bundle where it is exactly this one, and intact."""
     finished = read_manifest(config.train_dir, TrainManifest)
-    is_done = earlier and finished and earlier.fingerprint == _fingerprint(config, finished)
-    if earlier and is_done and earlier.repeats == config.data.repeats:
-        console.print(f"export: {config.bundle_dir} is up to date")
-        _register(config, earlier, console)
-        return earlier
+    with suppress(UserError):
+        bundle = read_bundle_manifest(config.bundle_dir)
+        is_done = finished is not None and bundle.fingerprint == _fingerprint(config, finished)
+        if is_done and bundle.repeats == config.data.repeats:
+            return verify(config.bundle_dir)
+    return None
+
+
+def _export(config: Config, console: Console) -> BundleManifest:
     model, manifest = load_model(config)
     trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
-    with directory_written_atomically(config.bundle_dir, is_own) as directory:
+    with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, console)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
         f"{index.kind} index, recall@100 {index.recall:.4f}"
     )
-    _register(config, bundle, console)
     return bundle
 
 
@@ -134,13 +154,6 @@ def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
     registered = register(config, bundle, config.bundle_dir)
     if registered is not None:
         console.print(f"export: {registered.sentence()}")
-
-
-def _intact(directory: Path) -> BundleManifest | None:
-    try:
-        return verify(directory)
-    except UserError:
-        return None
 
 
 def _fingerprint(config: Config, trained: TrainManifest) -> str:

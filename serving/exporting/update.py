@@ -23,6 +23,7 @@ from feature_store.core.files import (
     write_array,
     write_text,
 )
+from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import MANIFEST, fingerprint, written_as
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import AnyFeature, Filterable
@@ -64,6 +65,7 @@ from serving.recommend.load import open_bundle, read_snapshot, read_titles
 from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import Recommender
 
+_IS_OWN = written_as(BundleManifest)
 # Queries by which the index is measured.
 _SAMPLE = 1000
 # Columns of titles, the first that a table has.
@@ -118,11 +120,24 @@ def update(
             in training; the index finds too few of the exact nearest items; or the output holds
             something else.
     """
+    inputs = [bundle, *([items] if items is not None else [])]
+    require_replaceable(output, _IS_OWN, inputs)
+    with locked(output), reading(bundle):
+        return _update(bundle, output, items, removed, id_column, min_recall, console or Console())
+
+
+def _update(
+    bundle: Path,
+    output: Path,
+    items: Path | None,
+    removed: Sequence[str],
+    id_column: str,
+    min_recall: float,
+    console: Console,
+) -> BundleManifest:
     former = verify(bundle)
     recommender = open_bundle(bundle, former)
-    is_own = written_as(BundleManifest)
-    require_replaceable(output, is_own, [bundle, *([items] if items is not None else [])])
-    with directory_written_atomically(output, is_own) as directory:
+    with directory_written_atomically(output, _IS_OWN) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
         features = FeatureSchema.model_validate_json((bundle / SCHEMA).read_bytes()).item
         empty = pa.table({id_column: []})
@@ -150,7 +165,7 @@ def update(
         write_text(directory / REPORT, render_page(bundle_page(manifest, min_recall)))
         sealed = seal(directory, manifest)
         require_golden(open_bundle(directory, sealed), golden)
-    (console or Console()).print(
+    console.print(
         f"update: {changed.added:,} items added and {len(changed.removed):,} removed, "
         f"{sealed.items:,} in {output}; index {'built anew' if is_rebuilt else 'extended'}"
     )

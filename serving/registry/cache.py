@@ -1,15 +1,15 @@
 """A cache of downloaded bundles, each in a directory that is named by its seal."""
 
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, never
+from feature_store.core.locks import locked, waiting
 from serving.bundle.manifest import verify
 
 # Bundles in the cache. A server that has opened one keeps its mapped files when it is removed.
@@ -35,7 +35,7 @@ def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | Non
         raise UserError(f"{seal!r} is not the seal of a bundle; export the model again.")
     target = (cache or _default_cache()) / seal
     if not _is_intact(target):
-        with _waited_lock(target.with_name(f".{seal}.lock")):
+        with waiting(), locked(target):
             if not _is_intact(target):  # Another process may have downloaded it meanwhile.
                 _fetch(target, download)
     with suppress(OSError):  # A cache that cannot be written is as good.
@@ -79,7 +79,6 @@ def _prune(cache: Path) -> None:
         return
     for path in sorted(bundles, key=_last_used)[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)
-        path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
 
 
 def _last_used(path: Path) -> float:
@@ -87,12 +86,3 @@ def _last_used(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # Another process removed it meanwhile.
         return 0.0
-
-
-@contextmanager
-def _waited_lock(path: Path) -> Iterator[None]:
-    """Waits for other processes; the lock is the operating system's and ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

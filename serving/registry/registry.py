@@ -18,7 +18,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
-from recsys.tracking import existing_store, is_missing, open_run
+from recsys.tracking import changing_store, existing_store, is_missing, open_run
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
 from serving.registry.cache import cached_bundle
@@ -98,7 +98,7 @@ def register(config: Config, bundle: BundleManifest, directory: Path) -> Registe
     if open_run(config, bundle.mlflow_run_id) is None:
         return None
     name = registered_name(config)
-    with existing_store(store_of(config), f"cannot register {directory} as {name}") as client:
+    with changing_store(store_of(config), f"cannot register {directory} as {name}") as client:
         model = _unless_absent(client.get_registered_model, name)
         model = model or client.create_registered_model(name)
         version = _registered_version(client, name, bundle.seal)
@@ -124,7 +124,7 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
     Raises:
         UserError: There is no such model or version, or no challenger.
     """
-    with existing_store(tracking_uri, f"cannot promote a version of {name}") as client:
+    with changing_store(tracking_uri, f"cannot promote a version of {name}") as client:
         model = client.get_registered_model(name)
         wanted = version or _aliases(model).get(CHALLENGER)
         if wanted is None:
@@ -154,7 +154,7 @@ def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
     Raises:
         UserError: There is no such model, or no champion before this one.
     """
-    with existing_store(tracking_uri, f"cannot roll back {name}") as client:
+    with changing_store(tracking_uri, f"cannot roll back {name}") as client:
         model = client.get_registered_model(name)
         current = _aliases(model).get(CHAMPION)
         earlier = _former_champions(model)
@@ -252,13 +252,18 @@ def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Pr
     Returns:
         The promotion; None where the champion stays, or the two cannot be compared.
     """
-    champion = champion_manifest(config)
-    if champion is None or champion.seal == bundle.seal or champion.repeats != bundle.repeats:
+    uri, name = store_of(config), registered_name(config)
+    if is_missing(uri):
         return None
-    before, now = (each.metrics.get("test", {}).get(metric) for each in (champion, bundle))
-    if before is None or now is None or now < before:
-        return None
-    return promote(registered_name(config), tracking_uri=store_of(config))
+    with changing_store(uri, f"cannot promote a version of {name}") as client:
+        champion = champion_manifest(config)
+        if champion is None or champion.seal == bundle.seal or champion.repeats != bundle.repeats:
+            return None
+        before, now = (each.metrics.get("test", {}).get(metric) for each in (champion, bundle))
+        if before is None or now is None or now < before:
+            return None
+        version = _registered_version(client, name, bundle.seal)
+        return promote(name, version=version, tracking_uri=uri)
 
 
 def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:

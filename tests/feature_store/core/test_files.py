@@ -1,4 +1,4 @@
-"""Atomic writes, which leave the old files or the new ones wherever they are cut off; locks."""
+"""Atomic writes, which leave the old files or the new ones wherever they are cut off."""
 
 import subprocess
 import sys
@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
-    locked,
     marked_by,
     never,
     require_replaceable,
@@ -42,7 +41,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     killed = "import os; from feature_store.core.files import *; from pathlib import Path; "
     killed += "c = directory_written_atomically(Path({!r}), never); c.__enter__(); os._exit(1)"
     subprocess.run([sys.executable, "-c", killed.format(str(path))], check=False)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2  # A directory and the file of a lock.
     write(path, "first")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -88,17 +87,6 @@ def test_a_replaced_directory_is_never_missing(
     write(path, "next")
     assert (path / "file").read_text() == "next"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with locked(path, "busy."), pytest.raises(UserError, match="busy"), locked(path, "busy."):
-        pass
-    taken = "import os; from feature_store.core.files import *; from pathlib import Path; "
-    taken += "c = locked(Path({!r}), 'busy.'); c.__enter__(); os._exit(1)"
-    subprocess.run([sys.executable, "-c", taken.format(str(path))], check=False)
-    with locked(path, "busy."):
-        pass
 
 
 def test_what_is_replaced_is_empty_or_ones_own(tmp_path: Path) -> None:

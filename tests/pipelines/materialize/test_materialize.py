@@ -158,11 +158,10 @@ def test_movielens_is_encoded_online_as_offline(tmp_path: Path):
 
 
 def contents_of(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Reads all files but the lock, and when each was written."""
+    """Reads all files, and when each was written."""
     return {
         name: ((directory / name).stat().st_mtime_ns, content)
         for name, content in files_below(directory).items()
-        if Path(name).name != ".lock"
     }
 
 

@@ -18,6 +18,7 @@ from pipelines.prepare.scan import scan_piece
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
+from tests.support.held_locks import held_by_another
 from tests.support.prepare_logs import (
     FEATURES,
     IDS_ONLY,
@@ -144,7 +145,7 @@ def texts_of(directory: Path) -> str:
     """Reads all files below as text, Parquet and Arrow decoded."""
     found: list[str] = []
     for path in sorted(directory.rglob("*")):
-        if not path.is_file() or path.name == "lock":
+        if not path.is_file():
             continue
         found.append(str(path.relative_to(directory)))
         content = path.read_bytes()
@@ -204,7 +205,7 @@ def test_after_a_forget_there_is_no_trace(tmp_path: Path, scanned_rows: list[int
 def test_only_one_process_prepares_a_directory(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log", events=random_events(0))
     output = tmp_path / "prepared"
-    with Workspace(output).locked(), pytest.raises(UserError, match="another process"):
+    with held_by_another(output), pytest.raises(UserError, match="is being written by"):
         prepare(DataConfig(**log), IDS_ONLY, output, executor=LOCAL)
 
 
