@@ -204,9 +204,9 @@ def rejected_rows(prepared: Prepared, table: str) -> list[dict[str, Any]]:
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
-    """Returns all files below a directory, by relative path."""
+    """Returns all files below a directory, by relative path, but for those of free locks."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
