@@ -15,7 +15,7 @@ from feature_store.core.locks import waiting
 from recsys.cli import app
 from recsys.stages import evaluate as evaluating
 from recsys.stages import train as training
-from tests.support.held_locks import held_by_another
+from tests.support.hostile.held_locks import held_by_another
 
 # Commands, and what another process writes or reads meanwhile.
 WRITTEN = (

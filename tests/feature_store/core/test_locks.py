@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import directory_written_atomically
+from feature_store.core.files import directory_written_atomically, never
 from feature_store.core.locks import locked, reading, waiting
-from tests.support.held_locks import held_by_another
+from tests.support.hostile.held_locks import held_by_another
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
@@ -23,10 +23,10 @@ def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
         rf"{path} is being written by `[^`]+` \(process {os.getpid()} on .*, since 2.* UTC\); "
     )
     with held_by_another(path):
-        for attempt in (locked, directory_written_atomically):
-            with pytest.raises(UserError, match=f"{written}.*--wait"), attempt(path):
+        for attempt in (locked(path), directory_written_atomically(path, never)):
+            with pytest.raises(UserError, match=f"{written}.*--wait"), attempt:
                 pass
-    with locked(path), locked(path), directory_written_atomically(path):
+    with locked(path), locked(path), directory_written_atomically(path, never):
         pass  # A thread may have it several times.
     assert list(tmp_path.iterdir()) == [path]
 

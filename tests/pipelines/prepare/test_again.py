@@ -18,7 +18,7 @@ from pipelines.prepare.scan import scan_piece
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
-from tests.support.held_locks import held_by_another
+from tests.support.hostile.held_locks import held_by_another
 from tests.support.prepare_logs import (
     FEATURES,
     IDS_ONLY,
