@@ -24,6 +24,7 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from recsys.checkpoint.manifest import Checkpoint, damage_of
+from recsys.checkpoint.metadata import require_plain_metadata
 from recsys.checkpoint.row_state import MODEL, OPTIMIZER, Saved, State, row_state, shards_of
 from recsys.distributed.optimizers import TABLES
 
@@ -102,6 +103,7 @@ def _load_all(
     fault = damage_of(path, manifest)
     if fault is not None:
         raise UserError(f"{path} is damaged ({fault}); restore it, or train from scratch.")
+    require_plain_metadata(path)
     for _, part in optimizer.optimizers:
         if isinstance(part, KeyedOptimizerWrapper):
             part.init_state()  # A dense optimizer creates its state only in its first step.
@@ -127,7 +129,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Args:
         path: Directory of the checkpoint.
         model: Model to load into, unsharded.
+
+    Raises:
+        UserError: The checkpoint holds more than tensors, or its metadata is damaged.
     """
+    require_plain_metadata(path)
     state = {f"{_TOWERS}{name}": value for name, value in model.state_dict().items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
