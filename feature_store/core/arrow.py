@@ -68,6 +68,16 @@ def token_strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return array.cast(pa.string())
 
 
+def token_of(value: object) -> str | None:
+    """Formats a JSON value as the same value of a log; None where it is no token."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        token = token_strings(pa.array([value]))[0].as_py()
+        return None if token is None else str(token)
+    return str(value) if isinstance(value, str | int) else None
+
+
 def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
     is_string = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)

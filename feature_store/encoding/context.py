@@ -1,6 +1,5 @@
 """The context of an event: raw values in one type for every log, and features of its time."""
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import map_elements, plain_array, token_strings
+from feature_store.core.arrow import map_elements, plain_array, token_of, token_strings
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, microseconds, moment_of
@@ -161,29 +160,19 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
         case "text":
             fits, expected = isinstance(value, str), "a string"
         case "token":
-            fits, expected = _is_token(value), "a string, a number or a boolean"
+            fits, expected = token_of(value) is not None, "a string, a number or a boolean"
         case "tokens":
-            fits, expected = is_list and all(map(_is_token, value)), "a list of strings"
+            fits = is_list and all(token_of(each) is not None for each in value)
+            expected = "a list of strings"
     wrong = UserError(f"{what} {feature.name!r} is {value!r}; expected {expected}.")
     if not fits:
         raise wrong
     if feature.is_sparse:
-        value = [_token(each) for each in value] if is_list else _token(value)
+        value = [token_of(each) for each in value] if is_list else token_of(value)
     try:
         return pa.array([value] * rows, _RAW_TYPES[feature.raw])
     except (pa.ArrowException, OverflowError, UnicodeError) as error:
         raise wrong from error
-
-
-def _token(value: str | float | bool) -> str:
-    """Formats a value as the same value of a log."""
-    if isinstance(value, float):
-        return str(token_strings(pa.array([value]))[0].as_py())
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _is_token(value: Any) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import id_strings, missing_ids
 from feature_store.encoding.tokens import tokens_of
 from feature_store.kinds import TextFeature
 from pipelines.logs.sampling import ParquetTable
@@ -74,6 +75,7 @@ class ColumnProfile:
         leading_zero: Whether a string of digits begins with 0, as codes do.
         numbers: Summary of numbers, and of strings that are all numbers.
         length: Length of vectors, where all have the same.
+        is_from_double: Whether integers are stored as doubles, as pandas does beside nulls.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ColumnProfile:
     leading_zero: bool = False
     numbers: NumberSummary | None = None
     length: int | None = None
+    is_from_double: bool = False
 
 
 def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
@@ -101,6 +104,11 @@ def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
     share = 1.0 if exact else len(array) / table.rows
     basis = ColumnProfile(name, str(kind), shape, len(array), exact, len(array) - array.null_count)
     fields = dict(vars(basis))
+    if pa.types.is_floating(kind):
+        whole = _as_integers(array)
+        if whole is not None:
+            fields["shape"], shape, array = "integer", "integer", whole
+            fields["is_from_double"] = True
     if shape == "vector":
         return ColumnProfile(**{**fields, "length": _constant_length(array)})
     if shape == "list":
@@ -115,6 +123,15 @@ def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
     if shape == "string":
         fields.update(_of_strings(array.drop_null(), share))
     return ColumnProfile(**fields)
+
+
+def _as_integers(array: pa.Array) -> pa.Array | None:
+    """Returns the integers that pandas wrote as doubles for the sake of nulls; None for others."""
+    missing = missing_ids(array).true_count
+    if not 0 < missing < len(array):
+        return None
+    texts = id_strings(array)
+    return texts.cast(pa.int64()) if texts.null_count == missing else None
 
 
 def _shape(kind: pa.DataType) -> Shape:

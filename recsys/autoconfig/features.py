@@ -88,6 +88,8 @@ def choose(column: ColumnProfile) -> Choice:
     if column.shape == "list":
         return _choose_list(column, column.values)
     if column.shape == "integer":
+        if column.is_from_double and not _is_named_like_code(column.name):
+            return _choose_number(column)
         return _choose_integer(column, column.values)
     if column.shape == "string":
         return _choose_string(column, column.values)

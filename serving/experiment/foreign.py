@@ -1,4 +1,4 @@
-"""Outcomes from elsewhere, whose times are read as `recsys prepare` reads those of a log."""
+"""Outcomes from elsewhere, with times and ids read as `recsys prepare` reads those of a log."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,20 +7,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from pipelines.logs.clock import UNDERSTOOD, Clock, recognise
 from pipelines.logs.columns import plain_type
 from pipelines.logs.timestamps import is_time_type
 
 _TIME = pa.timestamp("us", "UTC")
+_IDS = ("query_id", "item_id")
 # Values that show how times are written, and those that are read where the first do not tell.
 _GLANCE, _MOST = 20_000, 2_000_000
 
 
 def with_timestamps(files: Sequence[Path], columns: Sequence[str], scratch: Path) -> list[Path]:
-    """Returns the files; those whose `timestamp` is none of Arrow's are copied with one that is.
+    """Returns the files; those whose times or ids are of another type than a log's are copied.
 
-    Events without a time are left out of the copies.
+    In a copy, times are Arrow's, and ids strings; events without a time are left out.
 
     Args:
         files: Parquet files with a column `timestamp`.
@@ -31,25 +33,35 @@ def with_timestamps(files: Sequence[Path], columns: Sequence[str], scratch: Path
         UserError: The times of a file cannot be read.
     """
     return [
-        file if _has_timestamps(file) else _copy(file, columns, scratch / f"outcomes-{n}.parquet")
+        file if _is_plain(file) else _copy(file, columns, scratch / f"outcomes-{n}.parquet")
         for n, file in enumerate(files)
     ]
 
 
-def _has_timestamps(file: Path) -> bool:
-    return bool(pa.types.is_timestamp(pq.read_schema(file).field("timestamp").type))
+def _is_plain(file: Path) -> bool:
+    schema = pq.read_schema(file)
+    ids = [plain_type(schema.field(name).type) for name in _IDS if name in schema.names]
+    are_plain = all(pa.types.is_string(kind) or pa.types.is_integer(kind) for kind in ids)
+    return are_plain and bool(pa.types.is_timestamp(schema.field("timestamp").type))
 
 
 def _copy(file: Path, columns: Sequence[str], copy: Path) -> Path:
     clock = _clock(file)
     with pq.ParquetFile(file) as source:
         names = [name for name in columns if name in source.schema_arrow.names]
-        fields = [source.schema_arrow.field(name) for name in names if name != "timestamp"]
+        fields = [
+            pa.field(name, pa.string()) if name in _IDS else source.schema_arrow.field(name)
+            for name in names
+            if name != "timestamp"
+        ]
         schema = pa.schema([pa.field("timestamp", _TIME), *fields])
         with pq.ParquetWriter(copy, schema) as target:
             for batch in source.iter_batches(columns=names):
                 times = clock.read(_plain(batch["timestamp"])).cast(_TIME)
-                rest = [batch[field.name] for field in fields]
+                rest = [
+                    id_strings(batch[field.name]) if field.name in _IDS else batch[field.name]
+                    for field in fields
+                ]
                 table = pa.table([times, *rest], schema=schema)
                 target.write_table(table.filter(times.is_valid()))
     return copy

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import token_of
 from feature_store.core.columns import Bools, Ints, Jagged, jagged_from_arrow
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
@@ -23,7 +24,7 @@ from serving.bundle.files import mapped_table
 # Bytes of masks that are kept: the same few categories come again and again.
 _KEPT_BYTES = 64 * 1024**2
 
-Where = Mapping[str, Sequence[str]]
+Where = Mapping[str, Sequence[str | float]]
 
 
 class ValueLists:
@@ -88,15 +89,16 @@ class ItemFilters:
         """Returns whether an item has one of the values of each named feature, [size].
 
         Raises:
-            UserError: There is no such feature to filter by.
+            UserError: There is no such feature to filter by, or a value is none of any feature.
         """
-        key = tuple(sorted((name, tuple(sorted(values))) for name, values in where.items()))
+        tokens = {name: tokens_of_filter(name, values) for name, values in where.items()}
+        key = tuple(sorted((name, tuple(sorted(values))) for name, values in tokens.items()))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         mask = np.ones(self._size, bool)
-        for name, values in where.items():
+        for name, values in tokens.items():
             mask &= self._mask_of(self._list(name).items(values))
         mask.setflags(write=False)
         with self._lock:
@@ -119,6 +121,24 @@ class ItemFilters:
         close = get_close_matches(name, self._lists, 1)
         hint = f"did you mean {close[0]!r}?" if close else "see export.filters."
         raise UserError(f"filter by {name!r}: expected some of {', '.join(self._lists)}; {hint}")
+
+
+def tokens_of_filter(name: str, values: Iterable[object]) -> list[str]:
+    """Formats values as those of the log: true is "true" and not 1, and 3.0 is 3.
+
+    Raises:
+        UserError: A value is no string, number or boolean.
+    """
+    tokens: list[str] = []
+    for value in values:
+        token = token_of(value)
+        if token is None:
+            raise UserError(
+                f"filter by {name!r}: {value!r} is no value; "
+                "expected a string, a finite number or a boolean."
+            )
+        tokens.append(token)
+    return tokens
 
 
 def read_filters(directory: Path) -> dict[str, ValueLists]:

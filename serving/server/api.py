@@ -4,8 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from feature_store.core.arrow import id_strings, token_of
 from serving.recommend.answers import Recommendation
 from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import MAX_K
@@ -19,8 +21,19 @@ _AHEAD, _BEHIND = timedelta(minutes=10), timedelta(days=365)
 
 
 def _id_string(value: Any) -> Any:
-    """Converts integers: 42 and "42" are the same id, as in the log."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Converts whole numbers: 42, 42.0 and "42" are the same id, as in the log."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    token = id_strings(pa.array([value]))[0].as_py() if isinstance(value, float) else str(value)
+    return value if token is None else token
+
+
+def _token(value: Any) -> Any:
+    """Converts numbers and booleans to the same values of a log."""
+    token = token_of(value)
+    if token is None:
+        raise ValueError("expected a string, a finite number or a boolean")
+    return token
 
 
 def _recent(moment: datetime) -> datetime:
@@ -32,6 +45,7 @@ def _recent(moment: datetime) -> datetime:
 
 Text = Annotated[str, Field(max_length=256)]
 Id = Annotated[str, Field(min_length=1, max_length=256), BeforeValidator(_id_string)]
+Token = Annotated[str, Field(min_length=1, max_length=256), BeforeValidator(_token)]
 K = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
 Values = Annotated[dict[Text, Any], Field(max_length=64)]
 
@@ -50,7 +64,7 @@ class Filters(_Closed):
     """
 
     where: Annotated[
-        dict[Text, Annotated[list[Id], Field(max_length=1000)]], Field(max_length=16)
+        dict[Text, Annotated[list[Token], Field(max_length=1000)]], Field(max_length=16)
     ] = Field(default_factory=dict)
     allow: Annotated[list[Id], Field(max_length=10_000)] | None = None
     deny: Annotated[list[Id], Field(max_length=10_000)] = Field(default_factory=list)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines.executor import RayExecutor
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import Prepared
+from pipelines.prepared.reader import PreparedManifest
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import IDS_ONLY, LOCAL, random_events, refusal, run
 
@@ -64,40 +64,50 @@ FAULTS = {
 @pytest.mark.parametrize(
     ("spoil", "reason"), [(spoil, reason) for reason, some in FAULTS.items() for spoil in some]
 )
-def test_a_file_is_refused_or_put_aside_and_read_when_it_is_mended(
+def test_a_file_is_refused_or_put_aside(
     tmp_path: Path, events: Path, spoil: Any, reason: str
 ) -> None:
     path = events / "1.parquet"
-    whole = path.read_bytes()
     spoil(path)
     text = refusal(tmp_path, IDS_ONLY, events=str(events))
     assert str(path) in text
     assert text.endswith(", or put it aside by data.quality.max_rejected_files: 1.")
-    settings: dict[str, Any] = {"events": str(events), "quality": {"max_rejected_files": 1}}
-    console = Console(record=True, width=300)
-    data = DataConfig.model_validate(settings)
-    prepare(data, IDS_ONLY, tmp_path / "out", executor=LOCAL, console=console)
-    manifest = Prepared(tmp_path / "out").manifest
+    quality = {"max_rejected_files": 1}
+    manifest = run(tmp_path / "out", IDS_ONLY, events=str(events), quality=quality).manifest
     assert manifest.counts.events_read == 200
     assert list(manifest.rejected_files) == [str(path)]
     assert manifest.rejected_files[str(path)].startswith(reason)
     assert str(path) not in manifest.sources["events"]
+
+
+def test_a_file_that_was_put_aside_is_named_and_read_when_it_is_mended(
+    tmp_path: Path, events: Path
+) -> None:
+    path = events / "1.parquet"
+    whole = path.read_bytes()
+    damage_inside(path)
+    settings: dict[str, Any] = {"events": str(events), "quality": {"max_rejected_files": 1}}
+    console = Console(record=True, width=300)
+    data = DataConfig.model_validate(settings)
+
+    def prepared() -> tuple[PreparedManifest, str]:
+        manifest = prepare(data, IDS_ONLY, tmp_path / "out", executor=LOCAL, console=console)
+        return manifest, console.export_text()
+
+    manifest, said = prepared()
+    assert "put aside: 1 of 3 files of the events" in said
     quality = json.loads((tmp_path / "out" / "statistics" / "quality.json").read_text())
-    assert quality["rejected_files"] == manifest.rejected_files
+    assert quality["rejected_files"] == manifest.rejected_files != {}
     page = (tmp_path / "out" / "statistics" / "quality.html").read_text()
     assert "Files that were put aside" in page
-    assert "put aside: 1 of 3 files of the events" in console.export_text()
-    # It is put aside again without work, and read when it is whole.
-    prepare(data, IDS_ONLY, tmp_path / "out", executor=LOCAL, console=console)
-    again = console.export_text()
+    again = prepared()[1]
     assert "is up to date" in again
-    assert f"put aside: {path} {reason}" in again
-    path.unlink()
+    assert f"put aside: {path} cannot be read" in again
     path.write_bytes(whole)
-    mended = run(tmp_path / "out", IDS_ONLY, **settings).manifest
+    mended, said = prepared()
+    assert "200 events are read already" in said
     assert (mended.counts.events_read, mended.rejected_files) == (300, {})
-    fresh = run(tmp_path / "fresh", IDS_ONLY, **settings).manifest
-    assert fresh.counts == mended.counts
+    assert run(tmp_path / "fresh", IDS_ONLY, **settings).manifest.counts == mended.counts
 
 
 def test_more_files_than_allowed(tmp_path: Path, events: Path) -> None:

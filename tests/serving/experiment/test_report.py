@@ -163,6 +163,17 @@ def test_events_from_elsewhere_write_their_times_in_any_way(tmp_path):
             events(times)
 
 
+def test_events_from_elsewhere_have_ids_of_any_type(tmp_path):
+    log = write_log(tmp_path / "log", [{"query_id": "5", "item_ids": ["7"]}], [])
+    foreign = tmp_path / "foreign.parquet"
+    moments = pa.array([NOON + 60 * SECOND] * 2, pa.timestamp("us"))
+    for kind in (pa.int32(), pa.float64(), pa.decimal128(20, 1)):
+        query, item = pa.array([5, None]).cast(kind), pa.array([7, 7]).cast(kind)
+        events = pa.table({"timestamp": moments, "query_id": query, "item_id": item})
+        pq.write_table(events, foreign)
+        assert ab_report(log, events=foreign).samples[0].events == 1
+
+
 def test_attribution_is_that_of_a_naive_loop(tmp_path):
     random = np.random.default_rng(0)
     times = random.permutation(200)  # No two answers at one time.
