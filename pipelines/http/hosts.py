@@ -30,8 +30,7 @@ class HostCheck:
     def __init__(self, app: ASGIApp, host: str, advice: str) -> None:
         self._app = app
         self._advice = advice
-        names = host, socket.gethostname(), socket.getfqdn()
-        self._names = frozenset(name.lower() for name in names)
+        self._names = frozenset(name.lower() for name in (host, socket.gethostname()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Checks the header and passes the request on."""

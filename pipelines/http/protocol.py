@@ -66,6 +66,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses bytes, and refuses requests that are malformed or too large."""
         if self._is_done:
+            self._message_bytes += len(data)
+            if self._message_bytes > self._limits.message_bytes:
+                self.drop()
             return
         self._unset_keepalive_if_required()
         self._has_begun = False

@@ -72,6 +72,8 @@ def build(
         for recommender in deployment.serving.recommenders.values():
             require_same_features(recommender, schema)
     close, log = [deployment.close], None
+    if isinstance(online, StoredQueries):
+        close.append(online.close)
     if settings.log is not None:
         log = ExposureLog(settings.log, experiment=deployment.serving.experiment)
         close.append(log.close)

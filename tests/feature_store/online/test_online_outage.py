@@ -86,10 +86,9 @@ def test_redis_that_is_gone_is_asked_once_in_each_pause(tmp_path, exported):
 @needs_redis
 def test_redis_that_hangs_holds_up_nobody(tmp_path, exported):
     with redis_process(tmp_path) as (url, process):
-        online = StoredQueries(
-            open_online_store(redis_settings(url), tmp_path, patience=0.5), pause_seconds=60
-        )
-        fill(online._features.store)
+        store = open_online_store(redis_settings(url), tmp_path, patience=2.0)
+        fill(store)
+        online = StoredQueries(store, patience=2.0, pause_seconds=60)
         with serving_with(online, exported) as (port, _):
             assert request(port, "POST", "/events", NOW_EVENTS)[0] == 200
             os.kill(process.pid, signal.SIGSTOP)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,9 +22,10 @@ from tests.support.servers import running
 LIMITS = Limits(connections=8, of_address=6, reserve=2, head_bytes=2000, headers=20)
 BEGUN = b"", b"GET / HT", b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
 LARGE = b"x" * 20_000_000
+ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
 WEBSOCKET = b"sec-websocket-version: 13\r\nsec-websocket-key: eA==\r\n"
 ENDING = """
-import sys, threading
+import threading
 from pipelines.http import server
 server._GRACE_SECONDS = server._END_SECONDS = 1
 async def app(scope, receive, send):
@@ -31,7 +33,7 @@ async def app(scope, receive, send):
         return
     print("asked", flush=True)
     threading.Event().wait()  # Not even the loop goes on.
-server.run_app(app, host="127.0.0.1", port=int(sys.argv[1]))
+server.run_app(app, host="127.0.0.1", port=0)
 """
 
 
@@ -236,6 +238,18 @@ def test_a_request_has_its_bound_whatever_it_is_cut_into(served):
         assert problem_of(everything(client))[0] == 413
 
 
+def test_what_follows_a_refused_request_is_not_read_for_long(served):
+    port, _, admission = served
+    sent = 0
+    with connect(port) as client:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(b"rubbish\r\n\r\n")
+            while sent < 100 * LIMITS.message_bytes:
+                sent += client.send(b"x" * 65_536)
+        assert sent < 100 * LIMITS.message_bytes
+    eventually(lambda: len(admission) == 0)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -328,13 +342,11 @@ def test_no_connection_gets_out_of_the_bounds_by_an_upgrade(served, protocol):
 
 
 def test_a_process_whose_request_hangs_ends_after_a_signal():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", ENDING, str(port)]
+    command = [sys.executable, "-c", ENDING]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        with connect_when_up(port, process) as client:
+        port = next(found[1] for line in process.stderr if (found := ADDRESS.search(line)))
+        with connect(int(port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             assert process.stdout.readline() == "asked\n"
             os.kill(process.pid, signal.SIGTERM)
@@ -343,13 +355,3 @@ def test_a_process_whose_request_hangs_ends_after_a_signal():
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
     assert "a request hangs" in said
-
-
-def connect_when_up(port, process):
-    for _ in range(3000):
-        assert process.poll() is None
-        try:
-            return connect(port)
-        except ConnectionRefusedError:
-            threading.Event().wait(0.02)
-    pytest.fail("the server does not start")

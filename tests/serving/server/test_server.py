@@ -2,15 +2,17 @@
 
 import http.client
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import serving
 from feature_store.core.errors import UserError
+from pipelines.http.admission import Admission, Limits
 from serving.server.api import MAX_BODY_BYTES
 from serving.server.app import create_app
-from serving.server.build import ServerSettings
+from serving.server.build import ServerSettings, build
 from serving.server.launch import serve
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
@@ -184,6 +186,40 @@ def test_many_clients_at_once_get_their_own_answers(port, recommender):
         expected = recommender.recommend(query, 5).items
         assert answer["query_id"] == query
         assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected]
+
+
+def test_connections_are_counted(exported):
+    admission = Admission(Limits())
+    app = build(ServerSettings(exported, reload_seconds=0), admission=admission)
+    with running(app, admission) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"rubbish\r\n\r\n")
+        answer = client.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 400")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/metrics")
+        metrics = connection.getresponse().read()
+        connection.close()
+    assert b"recsys_connections 2.0" in metrics
+    assert b'recsys_ended_connections{reason="refused request"} 1.0' in metrics
+    assert b'recsys_ended_connections{reason="made way"} 0.0' in metrics
+
+
+def test_without_a_token_other_sites_get_no_answer_and_with_one_the_token_decides(recommender):
+    service, other = Service.of(recommender), {"Host": "evil.example.com"}
+    body = {"query_id": "3"}
+    with running(create_app(service)) as port:
+        status, answer = request(port, "POST", "/recommend", body, other)
+        assert status == 421
+        assert "RECSYS_TOKEN" in answer["error"]
+    with running(create_app(service, token="secret")) as port:
+        headers = {**other, "Authorization": "Bearer secret"}
+        assert request(port, "POST", "/recommend", body, headers)[0] == 200
+        assert request(port, "POST", "/recommend", body, other)[0] == 401
+
+
+def test_pages_that_would_load_scripts_from_elsewhere_are_not_there(port):
+    for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
+        assert request(port, "GET", path)[0] == 404
 
 
 def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path, exported, port):
