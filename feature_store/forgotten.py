@@ -17,6 +17,9 @@ from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
 from feature_store.schema import Side
 
+# Reason under which their rows are counted.
+FORGOTTEN = "forgotten"
+
 
 @dataclass(frozen=True)
 class Forgotten:

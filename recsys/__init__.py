@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from recsys.config.config import Config
     from recsys.config.load import load_config
     from recsys.stages.evaluate import evaluate
+    from recsys.stages.forget import forget
     from recsys.stages.materialize import materialize
-    from recsys.stages.prepare import forget, prepare
+    from recsys.stages.prepare import prepare
     from recsys.stages.train import train
     from recsys.studies.study import study
     from recsys.tuning.tune import tune
@@ -48,7 +49,7 @@ _HOME = {
     "compare": "recsys.comparison.compare",
     "evaluate": "recsys.stages.evaluate",
     "fetch": "pipelines.datasets.fetch",
-    "forget": "recsys.stages.prepare",
+    "forget": "recsys.stages.forget",
     "init_config": "recsys.autoconfig.init",
     "load_config": "recsys.config.load",
     "load_model": "recsys.checkpoint.load",

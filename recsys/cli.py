@@ -162,12 +162,24 @@ def forget(
 ) -> None:
     """Remove queries or items from all later runs of `prepare`."""
     from recsys.config.load import load_config
-    from recsys.stages.prepare import forget as forget_ids
+    from recsys.stages.forget import doubts, unreached
+    from recsys.stages.forget import forget as forget_ids
 
     loaded = load_config(config, overrides or ())
     added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
     print(f"{added} new ids in {loaded.forgotten_path}")
-    print(f"next: recsys run {config}, and recsys materialize if there is a feature store")
+    for sentence in doubts(loaded, query_id or (), item_id or ()):
+        print(f"note: {sentence}")
+    print(f"next: recsys run {config}")
+    for name, directory in (
+        ("materialize", loaded.feature_store_dir),
+        ("study", loaded.study_dir),
+    ):
+        if directory.exists():
+            print(f"      recsys {name} {config}")
+    print("what no command writes anew, and you delete if it holds the ids:")
+    for place in unreached(loaded):
+        print(f"  - {place}")
 
 
 @app.command(rich_help_panel="Data")

@@ -68,7 +68,7 @@ def tracking_uri(config: Config) -> str:
     """Returns the store of the configuration, of the environment, or SQLite beside the output."""
     default = f"sqlite:///{Path(config.output).resolve()}/mlflow.db"
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is not None and not path.is_absolute():  # Workers have other working directories.
         return uri.replace(str(path), str(path.absolute()), 1)
     return uri
@@ -105,7 +105,7 @@ def is_missing(uri: str) -> bool:
     Raises:
         UserError: It is a file that is no database, or another program is using it.
     """
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     return path is not None and is_blank(path)
 
 
@@ -172,7 +172,7 @@ def mlflow_client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     quiet_engines()
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         make_ready(path)
@@ -228,7 +228,7 @@ def _valid_name(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
     """Returns the file of a SQLite store; None for other stores, and for one in memory."""
     match = _SQLITE_FILE.fullmatch(uri)
     return Path(match["path"]) if match else None
@@ -240,7 +240,7 @@ def _experiment(client: Any, config: Config) -> str:
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     if experiment is not None:
         return experiment.experiment_id
-    path = _sqlite_path(tracking_uri(config))
+    path = sqlite_path(tracking_uri(config))
     # By default MLflow would take the working directory.
     location = artifacts_of(path).as_uri() if path is not None else None
     try:

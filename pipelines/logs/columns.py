@@ -55,6 +55,31 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def undictionaried(kind: pa.DataType) -> pa.DataType:
+    """Returns the type with values in place of dictionaries and of views, at any depth.
+
+    Both refer to buffers that also hold the values of other rows.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        inner = undictionaried(kind.storage_type)
+        return kind if inner == kind.storage_type else inner
+    if pa.types.is_dictionary(kind):
+        return undictionaried(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(undictionaried(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(undictionaried(kind.key_type), undictionaried(kind.item_type))
+    if _is_list(kind):
+        inner = kind.value_field.with_type(undictionaried(kind.value_type))
+        if pa.types.is_fixed_size_list(kind):
+            return pa.list_(inner, kind.list_size)
+        is_large = pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind)
+        return pa.large_list(inner) if is_large else pa.list_(inner)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
+
+
 def partition_of(path: str) -> Partition:
     """Returns the columns that the directories of a path give, as Hive and Spark write them.
 

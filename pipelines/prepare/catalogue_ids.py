@@ -14,10 +14,10 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
-from feature_store.forgotten import Forgotten
+from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.schema import Side
 from pipelines.logs.tables import Piece, Source, read_piece
-from pipelines.prepare.cleaning import FORGOTTEN, INVALID_ID, NULL_ID, REPEATED_ID, Rejections
+from pipelines.prepare.cleaning import INVALID_ID, NULL_ID, REPEATED_ID, Rejections
 from pipelines.prepare.ids import ids_of, note_on_texts
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan, kept_ids

@@ -13,6 +13,7 @@ from feature_store.core.arrow import plain_array, token_strings
 from feature_store.core.columns import Bools
 from feature_store.core.times import microseconds
 from feature_store.encoding.context import raw_values
+from feature_store.forgotten import FORGOTTEN
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
@@ -25,7 +26,6 @@ NULL_ID = "null id"
 INVALID_ID = "invalid id"
 REPEATED_ID = "repeated id"
 DUPLICATE = "duplicate"
-FORGOTTEN = "forgotten"
 FUTURE = "future timestamp"
 UNKNOWN_ITEM = "unknown item"
 LOW_RATING = "rating below min_rating"

@@ -30,7 +30,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.times import as_utc
 from feature_store.encoding.encoder import SideEncoder
-from feature_store.forgotten import Forgotten
+from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
 from pipelines.logs.filesystems import UnreadableFileError
@@ -38,7 +38,7 @@ from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
-from pipelines.prepare.cleaning import FORGOTTEN, LEFT_OUT
+from pipelines.prepare.cleaning import LEFT_OUT
 from pipelines.prepare.context import fit_context
 from pipelines.prepare.examples import build_examples
 from pipelines.prepare.job import Job, Progress, Run, print_line

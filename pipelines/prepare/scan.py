@@ -22,13 +22,13 @@ from feature_store.core.hashing import crc32
 from feature_store.core.manifests import fingerprint
 from feature_store.core.times import microseconds, moment_of
 from feature_store.encoding.fitting import partial_counts
-from feature_store.forgotten import Forgotten
+from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import SIDES, Side, qualified
 from pipelines.executor.shuffle import write_partitions
 from pipelines.logs.clock import Clock
 from pipelines.logs.tables import Piece, piece_identity, read_piece
-from pipelines.prepare.cleaning import FORGOTTEN, FUTURE, clean_events, event_columns
+from pipelines.prepare.cleaning import FUTURE, clean_events, event_columns
 from pipelines.prepare.clock import find_clock
 from pipelines.prepare.ids import ids_of, note_on_share, note_on_texts
 from pipelines.prepare.job import Job, count_of

@@ -73,13 +73,20 @@ class Drift(Frozen):
         return self.table if self.column is None else f"{self.table}.{self.column}"
 
 
-def drift(earlier: dict[str, Summary], later: dict[str, Summary], ids: set[str]) -> Iterator[Drift]:
+def drift(
+    earlier: dict[str, Summary],
+    later: dict[str, Summary],
+    ids: set[str],
+    *,
+    is_forgetful: bool = False,
+) -> Iterator[Drift]:
     """Compares the tables of two runs.
 
     Args:
         earlier: Summaries of the earlier run, by table.
         later: Summaries of this run, by table.
         ids: Columns of ids; their order as numbers means nothing, and no id is named.
+        is_forgetful: Whether rows were forgotten: values that only they had are not named either.
     """
     for table in dict.fromkeys([*earlier, *later]):
         if table not in earlier or table not in later:
@@ -93,7 +100,9 @@ def drift(earlier: dict[str, Summary], later: dict[str, Summary], ids: set[str])
             if name not in before.columns or name not in now.columns:
                 yield _appeared(table, name, "column", name in now.columns)
                 continue
-            yield from _columns(table, name, before.columns[name], now.columns[name], name in ids)
+            yield from _columns(
+                table, name, before.columns[name], now.columns[name], name in ids, is_forgetful
+            )
 
 
 def rejected_drift(
@@ -128,7 +137,12 @@ def by_severity(drifts: Iterable[Drift]) -> tuple[Drift, ...]:
 
 
 def _columns(
-    table: str, name: str, before: ColumnSummary, now: ColumnSummary, is_id: bool
+    table: str,
+    name: str,
+    before: ColumnSummary,
+    now: ColumnSummary,
+    is_id: bool,
+    is_forgetful: bool,
 ) -> Iterator[Drift]:
     if before.values and now.values and before.type != now.type:
         sentence = f"its type is {now.type}, before {before.type}"
@@ -151,7 +165,7 @@ def _columns(
         )
         is_set = is_id or (now.kind == "tokens" and repeats)
         yield from _distinct(table, name, before.distinct, now.distinct, is_set)
-    yield from _values(table, name, before, now, is_id)
+    yield from _values(table, name, before, now, is_id, is_forgetful)
 
 
 def _distinct(
@@ -180,7 +194,12 @@ def _distinct(
 
 
 def _values(
-    table: str, name: str, before: ColumnSummary, now: ColumnSummary, is_id: bool
+    table: str,
+    name: str,
+    before: ColumnSummary,
+    now: ColumnSummary,
+    is_id: bool,
+    is_forgetful: bool,
 ) -> Iterator[Drift]:
     """Compares distributions: over the values where they are few or frequent, else over bins."""
     is_listed = before.top and now.top and not before.top.error + now.top.error
@@ -201,6 +220,8 @@ def _values(
     shares = [counts[worst] / max(counts.sum(), 1) for counts in (first, second)]
     # An id of the run before may have been forgotten since: none is named.
     group = "one id" if is_id and names[worst] != OTHERS else names[worst]
+    if is_forgetful and not second[worst]:
+        group = "a value that is gone"
     sentence = (
         f"stability index {index:.3f}; most of all {group}: {shares[1]:.1%} of the values, "
         f"before {shares[0]:.1%}"

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from feature_store.core.columns import Bools
 from feature_store.core.settings import Frozen
+from feature_store.forgotten import FORGOTTEN
 from feature_store.schema import SIDES, Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
@@ -254,7 +255,8 @@ def _drift(
 ) -> tuple[Drift, ...]:
     columns = manifest.data.columns
     ids = {name(side) for name in (columns.id_of, columns.key_of) for side in SIDES}
-    found = [*drift(previous.summaries, summaries, ids)]
+    is_forgetful = any(reason.endswith(f": {FORGOTTEN}") for reason in manifest.counts.rejected)
+    found = [*drift(previous.summaries, summaries, ids, is_forgetful=is_forgetful)]
     for table in previous.tables:
         if table.name == "events":
             earlier = {f"events: {reason}": count for reason, count in table.rejected.items()}

@@ -1,6 +1,7 @@
 """The `study` command: alternatives compared over label fractions and seeds, and written up."""
 
 import json
+import shutil
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.files import marked_by, require_replaceable, write_json, write_text
 from feature_store.core.locks import locked, reading
+from feature_store.forgotten import Forgotten
 from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
@@ -24,8 +26,9 @@ from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
-# Folder of the trainings; it tells the directory of a study from others.
-_RUNS = "runs"
+# Folder of the trainings, which tells the directory of a study from others; and a file with the
+# list of forgotten ids that they know.
+_RUNS, _FORGOTTEN = "runs", "forgotten_list.json"
 # Each seed is tested without the usual baselines and slices, which one evaluation has already.
 _TEST = {
     "evaluation.baselines": ["popularity"],
@@ -56,6 +59,7 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     list_files(config.data)  # Before anything is made, for there may be no log.
     with locked(config.study_dir):
         (config.study_dir / _RUNS).mkdir(parents=True, exist_ok=True)
+        _discard_forgotten(config)
         bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
         with reading(*{base.prepared_dir for base in bases.values()}):
             result = _study(config, arms, bases, console)
@@ -79,6 +83,17 @@ def _study(
         run.save(directory / name, "study")
     run.end("FINISHED")
     return result
+
+
+def _discard_forgotten(config: Config) -> None:
+    """Removes trainings from before ids were forgotten: they hold them, and are of other data."""
+    path = config.study_dir / _FORGOTTEN
+    now = Forgotten.load(config.forgotten_path).fingerprint
+    before = json.loads(path.read_text(encoding="utf-8"))["list"] if path.exists() else ""
+    if now != before:
+        for run in (config.study_dir / _RUNS).iterdir():
+            shutil.rmtree(run)
+        write_json(path, {"list": now})
 
 
 Chosen = dict[tuple[float, str], tuple[dict[str, Any], Score]]
@@ -106,6 +121,8 @@ def _prepared(config: Config, fraction: float, console: Console) -> Config:
     if fraction != config.data.label_fraction:
         values["output"] = str((config.study_dir / f"labels-{fraction:g}").resolve())
     base = with_values(config, values, source="study.label_fractions")
+    if base.forgotten_path != config.forgotten_path and config.forgotten_path.exists():
+        Forgotten.load(config.forgotten_path).save(base.forgotten_path)
     prepare(base, console=console)
     warning = selection_warning(Prepared(base.prepared_dir), base.evaluation.select_by)
     if warning is not None:

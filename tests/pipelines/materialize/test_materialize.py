@@ -22,8 +22,9 @@ from feature_store.offline.snapshots import Snapshots
 from feature_store.offline.views import FeatureView
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
+from recsys.stages.forget import forget
 from recsys.stages.materialize import materialize
-from recsys.stages.prepare import forget, prepare
+from recsys.stages.prepare import prepare
 from tests.support.materialized import (
     QUIET,
     configure,
