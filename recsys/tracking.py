@@ -154,7 +154,7 @@ def changing_store(given: str | None, problem: str) -> Iterator[Any]:
         UserError: As in `existing_store`.
     """
     with existing_store(given, problem) as client, ExitStack() as stack:
-        path = _sqlite_path(store_uri(given))
+        path = sqlite_path(store_uri(given))
         if path is not None:
             stack.enter_context(waiting())  # Changes are short.
             stack.enter_context(locked(path))

@@ -61,6 +61,7 @@ def locked(output: Path) -> Iterator[None]:
 
     Blocks of one thread may lie within each other. Other threads, and processes that this one
     forks, do not have its lock. On a file system without locks there is a warning, and no lock.
+    Directories that are made for the lock's file go again if nothing is written.
 
     Args:
         output: File or directory that is written; it need not exist.
@@ -68,9 +69,15 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         UserError: Another process holds the lock, and `waiting` is not in force.
     """
+    made = [directory for directory in output.parents if not directory.exists()]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _held_lock(output, is_exclusive=True):
-        yield
+    try:
+        with _held_lock(output, is_exclusive=True):
+            yield
+    finally:
+        with suppress(OSError):  # They hold something now.
+            for directory in made:
+                directory.rmdir()
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from recsys.moved_store import artifacts_of
 from recsys.tracking import is_missing, sqlite_path, tracking_uri
 
 # Names below the output that commands write anew, or that hold no ids; hidden ones are temporary.
-_WRITTEN = frozenset(
-    "prepared prepared.work feature_store train train.partial evaluation bundle study tuning "
-    "tuning.partial tuning.lock forgotten.json".split()
+_WRITTEN = (
+    *("prepared", "prepared.work", "feature_store", "train", "train.partial", "evaluation"),
+    *("bundle", "study", "tuning", "tuning.partial", "forgotten.json"),
 )
 _SHOWN = 3
 
