@@ -21,6 +21,7 @@ the scan.
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
+from pipelines.statistics.summaries import Summary
 from pipelines.urls import shown
 
 # Version of the content: raise it when the same log and configuration give another one.
@@ -194,7 +196,9 @@ def _run(
         rejected=rejected,
     )
     manifest = _manifest(job, identity, scans, counts)
-    summaries = {"events": scans.summary(), "items": item_summary, "queries": query_summary}
+    summaries = {"events": scans.summary, "items": item_summary, "queries": query_summary}
+    for note in _notes_on_numbers(summaries):
+        job.progress.note(note)
     before = read_quality(workspace.output) if earlier is not None else None
     write_quality_report(run, manifest, summaries, before)
     # Before the manifest makes the run a finished one, for they may hold what is forgotten.
@@ -321,6 +325,14 @@ def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
 
 def _by_reason(rejected: dict[str, int]) -> str:
     return ", ".join(f"{reason} {n:,}" for reason, n in Counter(rejected).most_common()) or "none"
+
+
+def _notes_on_numbers(summaries: Mapping[str, Summary | None]) -> Iterator[str]:
+    """Yields a sentence for each column with numbers that are none."""
+    for table, summary in summaries.items():
+        for name, column in summary.columns.items() if summary is not None else ():
+            if column.invalid:
+                yield f"{table}: {column.invalid:,} numbers of {name!r} are NaN or infinite: absent"
 
 
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:

@@ -139,8 +139,9 @@ class Scans:
             counts.update(part.rejected)
         return counts
 
+    @cached_property
     def summary(self) -> Summary:
-        """Returns the statistics of the columns of all kept rows."""
+        """Statistics of the columns of all kept rows."""
         return merge([part.summary for part in self.scanned])
 
     def moments(self) -> tuple[datetime, datetime]:
@@ -185,7 +186,7 @@ def scan_events(job: Job, workspace: Workspace) -> Scans:
 
 
 def _notes(data: DataConfig, scans: Scans) -> Iterator[str]:
-    columns = scans.summary().columns
+    columns = scans.summary.columns
     for side in SIDES:
         yield from note_on_texts(f"events: {side} id", (part.texts[side] for part in scans.scanned))
     for side in SIDES:

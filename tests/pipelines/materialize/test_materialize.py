@@ -158,6 +158,22 @@ def test_movielens_is_encoded_online_as_offline(tmp_path: Path):
     assert_histories_alike(config)
 
 
+def test_items_of_several_types_are_encoded_online_as_offline(tmp_path: Path):
+    table = items_table()
+    first, second, third = table.slice(0, 20), table.slice(20, 20), table.slice(40)
+    first = first.set_column(1, "genre", pa.array([float(i % 4) for i in range(20)]))
+    second = second.set_column(1, "genre", pa.array([i % 4 for i in range(20)], pa.int32()))
+    second = second.drop_columns(["price", "image", "tags"])
+    third = third.set_column(4, "brand", third["brand"].cast(pa.binary()))
+    (tmp_path / "items").mkdir()
+    for number, part in enumerate((first, second, third)):
+        pq.write_table(part, tmp_path / "items" / f"{number}.parquet")
+    paths = write_tables(tmp_path) | {"items": str(tmp_path / "items")}
+    config = configure(tmp_path, paths)
+    run(config)
+    assert_encoded_alike(config)
+
+
 def contents_of(directory: Path) -> dict[str, tuple[int, bytes]]:
     """Reads all files, and when each was written."""
     return {

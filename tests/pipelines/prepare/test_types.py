@@ -234,6 +234,19 @@ def test_some_weights_of_zero_are_said(tmp_path: Path) -> None:
     assert "training examples have weight 0: they are in histories" in console.export_text()
 
 
+def test_numbers_that_are_none_are_counted(tmp_path: Path) -> None:
+    console = Console(record=True, width=300)
+    prices = [float("nan"), float("inf"), None, *map(float, range(27))]
+    table = pa.table({"item_id": range(30), "price": prices})
+    features = FeatureSchema.model_validate(
+        {"item": [{"name": "price", "kind": "numeric", "dim": 4}]}
+    )
+    data = DataConfig(**write_log(tmp_path, events=plain(), items=table))
+    prepare(data, features, tmp_path / "out", executor=LOCAL, console=console)
+    said = "items: 2 numbers of 'price' are NaN or infinite: absent"
+    assert said in console.export_text()
+
+
 def test_ratings_that_are_no_numbers(tmp_path: Path) -> None:
     stars = [float("nan"), float("inf"), 5.0, Decimal(4), None]
     events = pa.table(
