@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from feature_store.core.arrow import common_type
 from feature_store.core.errors import UserError
 from feature_store.kinds import ColumnFeature, IdFeature, Raw
 from feature_store.schema import FeatureSchema, Side
@@ -107,7 +108,7 @@ def find_faults(table: str, layouts: Sequence[Layout], needs: Sequence[Need]) ->
         _require_in_some(table, layouts, need)
         lacking: list[str] = []
         for layout in layouts:
-            fault = _fault(layout, need)
+            fault = _fault(layout, need) or _other_type(table, layouts, layout, need)
             if fault is not None:
                 faults = dict.fromkeys(layout.files, fault) | faults  # The first one counts.
             if fault is None and need.name not in layout.columns.names:
@@ -134,6 +135,21 @@ def _fault(layout: Layout, need: Need) -> str | None:
     if alike is not None:
         return f"has {alike!r} in place of {need.name!r}"
     return f"has no column {need.name!r}" if need.in_every_file else None
+
+
+def _other_type(table: str, layouts: Sequence[Layout], layout: Layout, need: Need) -> str | None:
+    """Compares a type with that of most files.
+
+    Events are read in the types of their files, but times are recognised in all files at once.
+    """
+    having = [each for each in layouts if need.name in each.columns.names]
+    if layout not in having or (table == "events" and not need.in_every_file):
+        return None
+    most = max(having, key=lambda each: len(each.files)).columns.field(need.name).type
+    kind = layout.columns.field(need.name).type
+    if common_type(most, kind) is not None:
+        return None
+    return f"has {kind} in column {need.name!r}, where most files have {most}"
 
 
 def _require_in_some(table: str, layouts: Sequence[Layout], need: Need) -> None:

@@ -1,6 +1,6 @@
 """The log's three tables: their files, the check of their columns, and the pieces of tasks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from pipelines.logs.files import Footer, layouts_of, try_footers, union_of
 from pipelines.logs.filesystems import UnreadableFileError, file_state, open_rows, reading
 from pipelines.logs.listing import Listing, find_files
 from pipelines.logs.needs import Need, find_faults, needs_of_events, needs_of_side
+from pipelines.logs.rejected_files import require_few
 from pipelines.settings import DataConfig, context_fault
 from pipelines.urls import shown, without_user
 
@@ -263,11 +264,11 @@ def _open(
     rejected = {error.file: error.reason for error in errors}
     if errors and limit is None:
         raise errors[0]
-    _require_few(table, files, rejected, limit, errors)
+    require_few(table, files, rejected, limit, errors)
     layouts = layouts_of(footers, table)
     findings = find_faults(table, layouts, needs)
     rejected |= findings.faults
-    _require_few(table, files, rejected, limit, errors)
+    require_few(table, files, rejected, limit, errors)
     used = {file: footer for file, footer in footers.items() if file not in rejected}
     if findings.faults:
         layouts = layouts_of(used, table)
@@ -278,7 +279,7 @@ def _open(
             pieces.append(Piece(table, index, file, groups, rows, footer.state, footer.partition))
     union = union_of(layouts)
     for need in needs:
-        # Events are read in the types of their files, but times are recognised in all at once.
+        # Types may each go with that of most files, but not with one another.
         if need.name in union.conflicts and (table != "events" or need.in_every_file):
             raise UserError(
                 f"{table} column {need.name!r} has no one type: {union.conflicts[need.name]}; "
@@ -287,31 +288,6 @@ def _open(
     known = {shown(file): reason for file, reason in sorted(rejected.items())}
     return Source(
         table, tuple(used), union.schema, union.conflicts, tuple(pieces), known, findings.notes
-    )
-
-
-def _require_few(
-    table: str,
-    files: Sequence[str],
-    rejected: Mapping[str, str],
-    limit: int | None,
-    errors: Sequence[UnreadableFileError],
-) -> None:
-    """Checks that not too many files are put aside, and not all."""
-    if not rejected or (len(rejected) <= (limit or 0) and len(rejected) < len(files)):
-        return
-    file, reason = next(iter(rejected.items()))
-    key = "data.quality.max_rejected_files"
-    message = str(errors[0]) if errors else f"{table}: {shown(file)} {reason}; correct it."
-    if limit is None or len(rejected) == len(files) == 1:
-        raise errors[0] if errors else UserError(message)
-    if limit == 0 and len(rejected) == 1:
-        raise UserError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.")
-    if len(rejected) == len(files):
-        raise UserError(f"{table}: no file can be used: {shown(file)} {reason}; correct them.")
-    raise UserError(
-        f"{table}: {len(rejected):,} of {len(files):,} files cannot be used, {key} allows "
-        f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}."
     )
 
 

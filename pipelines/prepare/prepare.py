@@ -20,8 +20,6 @@ the scan.
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,13 +37,18 @@ from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
-from pipelines.prepare.cleaning import LEFT_OUT
 from pipelines.prepare.context import fit_context
 from pipelines.prepare.examples import build_examples
 from pipelines.prepare.job import Job, Progress, Run, print_line
 from pipelines.prepare.merge import merge_examples, merge_sequences
 from pipelines.prepare.queries import write_query_state
-from pipelines.prepare.rejected import keep_rejected
+from pipelines.prepare.rejected import (
+    by_reason,
+    keep_rejected,
+    require_quality,
+    require_training,
+    require_weights,
+)
 from pipelines.prepare.scan import Scans, discard_other_scans, scan_events
 from pipelines.prepare.statistics import (
     write_item_frequency,
@@ -56,7 +59,6 @@ from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
-from pipelines.statistics.summaries import Summary
 from pipelines.urls import shown
 
 # Version of the content: raise it when the same log and configuration give another one.
@@ -176,9 +178,9 @@ def _run(
     fit_context(run, scans.tasks, previous)
     examples = build_examples(run, scans, item_ids, query_ids)
     rejected = keep_rejected(run, [items, queries], scans, examples)
-    _require_training(job, int(examples.counts[0].sum()), rejected)
-    _require_weights(job, int(examples.counts[0].sum()), examples.weightless)
-    _require_quality(job, int(examples.counts.sum()), rejected)
+    require_training(job, int(examples.counts[0].sum()), rejected)
+    require_weights(job, int(examples.counts[0].sum()), examples.weightless)
+    require_quality(job, int(examples.counts.sum()), rejected)
     merge_examples(run, examples)
     merge_sequences(run, examples)
     write_query_state(run, len(query_ids))
@@ -197,8 +199,6 @@ def _run(
     )
     manifest = _manifest(job, identity, scans, counts)
     summaries = {"events": scans.summary, "items": item_summary, "queries": query_summary}
-    for note in _notes_on_numbers(summaries):
-        job.progress.note(note)
     before = read_quality(workspace.output) if earlier is not None else None
     write_quality_report(run, manifest, summaries, before)
     # Before the manifest makes the run a finished one, for they may hold what is forgotten.
@@ -267,81 +267,13 @@ def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> Prepared
     )
 
 
-def _require_training(job: Job, examples: int, rejected: dict[str, int]) -> None:
-    if examples:
-        return
-    sources = job.sources
-    for side in SIDES:
-        if rejected.get(f"events: invalid {side} id") == sources.events.rows:
-            name = job.data.columns.id_of(side)
-            raise UserError(
-                f"events column {name!r} is {sources.events.schema.field(name).type}; expected "
-                "string or integer, which no value is. Convert it, or set "
-                f"data.columns.{side}_id to another column."
-            )
-    raise UserError(
-        f"no training example is left of {sources.events.rows:,} events "
-        f"(rejected rows: {_by_reason(rejected)}); fix the log, or change data.columns, "
-        "data.min_rating or data.split."
-    )
-
-
-def _require_weights(job: Job, examples: int, weightless: int) -> None:
-    """Checks that some example has a weight, and tells how many have none."""
-    columns = job.data.columns
-    if weightless == examples:
-        raise UserError(
-            f"all {examples:,} training examples have weight 0 in column {columns.weight!r}, so "
-            "nothing can be learnt; fix the log, or change data.columns.weight."
-        )
-    if weightless:
-        job.progress.note(
-            f"{weightless:,} of {examples:,} training examples have weight 0: they are in "
-            "histories and statistics, but nothing is learnt from them"
-        )
-
-
-def _require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
-    """Checks that the log is what `data.quality` asks for."""
-    quality, read = job.data.quality, job.sources.events.rows
-    if events < quality.min_events:
-        raise UserError(
-            f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
-            "fix the log, or lower data.quality.min_events."
-        )
-    left_out = {f"events: {reason}" for reason in LEFT_OUT}
-    faulty = {
-        reason: n
-        for reason, n in rejected.items()
-        if reason.startswith("events: ") and reason not in left_out
-    }
-    if sum(faulty.values()) > quality.max_rejected_fraction * read:
-        raise UserError(
-            f"{sum(faulty.values()) / read:.2%} of {read:,} events were rejected "
-            f"({_by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; fix "
-            "the log, or raise data.quality.max_rejected_fraction."
-        )
-
-
-def _by_reason(rejected: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {n:,}" for reason, n in Counter(rejected).most_common()) or "none"
-
-
-def _notes_on_numbers(summaries: Mapping[str, Summary | None]) -> Iterator[str]:
-    """Yields a sentence for each column with numbers that are none."""
-    for table, summary in summaries.items():
-        for name, column in summary.columns.items() if summary is not None else ():
-            if column.invalid:
-                yield f"{table}: {column.invalid:,} numbers of {name!r} are NaN or infinite: absent"
-
-
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
     gone = {reason: n for reason, n in counts.rejected.items() if reason.endswith(f": {FORGOTTEN}")}
     kept = {reason: n for reason, n in counts.rejected.items() if reason not in gone}
     if kept:
-        print_line(console, f"put aside in rejected/: {_by_reason(kept)}")
+        print_line(console, f"put aside in rejected/: {by_reason(kept)}")
     if gone:
-        print_line(console, f"dropped: {_by_reason(gone)}")
+        print_line(console, f"dropped: {by_reason(gone)}")
     print_line(
         console,
         f"{counts.train:,} training, {counts.validation:,} validation, "

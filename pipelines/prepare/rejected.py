@@ -1,4 +1,4 @@
-"""Rejected rows, read again and kept with the source's own columns and the reason."""
+"""Rejected rows, kept with the source's own columns and the reason; whether enough are left."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,14 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.core.errors import UserError
 from feature_store.core.files import write_parquet
 from feature_store.forgotten import FORGOTTEN
+from feature_store.schema import SIDES
 from pipelines.executor.shuffle import read_partitions
 from pipelines.logs.columns import undictionaried
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import Catalogue
+from pipelines.prepare.cleaning import LEFT_OUT
 from pipelines.prepare.examples import Examples
-from pipelines.prepare.job import Run, count_of
+from pipelines.prepare.job import Job, Run, count_of
 from pipelines.prepare.scan import Scans
 from pipelines.prepared.reader import part_file
 
@@ -113,3 +116,65 @@ def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_large_list_view(kind):
         return column.cast(pa.large_list(kind.value_field))
     return column
+
+
+def require_training(job: Job, examples: int, rejected: dict[str, int]) -> None:
+    """Checks that there is a training example."""
+    if examples:
+        return
+    sources = job.sources
+    for side in SIDES:
+        if rejected.get(f"events: invalid {side} id") == sources.events.rows:
+            name = job.data.columns.id_of(side)
+            raise UserError(
+                f"events column {name!r} is {sources.events.schema.field(name).type}; expected "
+                "string or integer, which no value is. Convert it, or set "
+                f"data.columns.{side}_id to another column."
+            )
+    raise UserError(
+        f"no training example is left of {sources.events.rows:,} events "
+        f"(rejected rows: {by_reason(rejected)}); fix the log, or change data.columns, "
+        "data.min_rating or data.split."
+    )
+
+
+def require_weights(job: Job, examples: int, weightless: int) -> None:
+    """Checks that some example has a weight, and tells how many have none."""
+    columns = job.data.columns
+    if weightless == examples:
+        raise UserError(
+            f"all {examples:,} training examples have weight 0 in column {columns.weight!r}, so "
+            "nothing can be learnt; fix the log, or change data.columns.weight."
+        )
+    if weightless:
+        job.progress.note(
+            f"{weightless:,} of {examples:,} training examples have weight 0: they are in "
+            "histories and statistics, but nothing is learnt from them"
+        )
+
+
+def require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
+    """Checks that the log is what `data.quality` asks for."""
+    quality, read = job.data.quality, job.sources.events.rows
+    if events < quality.min_events:
+        raise UserError(
+            f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
+            "fix the log, or lower data.quality.min_events."
+        )
+    left_out = {f"events: {reason}" for reason in LEFT_OUT}
+    faulty = {
+        reason: n
+        for reason, n in rejected.items()
+        if reason.startswith("events: ") and reason not in left_out
+    }
+    if sum(faulty.values()) > quality.max_rejected_fraction * read:
+        raise UserError(
+            f"{sum(faulty.values()) / read:.2%} of {read:,} events were rejected "
+            f"({by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; fix "
+            "the log, or raise data.quality.max_rejected_fraction."
+        )
+
+
+def by_reason(rejected: dict[str, int]) -> str:
+    """Formats numbers of rows by reason, the largest first."""
+    return ", ".join(f"{reason} {n:,}" for reason, n in Counter(rejected).most_common()) or "none"

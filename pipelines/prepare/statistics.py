@@ -1,6 +1,6 @@
 """Statistics of what was prepared: item frequency, mutual information, and the quality report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +62,8 @@ def write_quality_report(
 ) -> None:
     """Writes the quality report, and shows the most severe differences to the run before."""
     known = {table: summary for table, summary in summaries.items() if summary is not None}
+    for note in _notes_on_numbers(known):
+        run.job.progress.note(note)
     report = quality(run.directory, manifest, known, before)
     write_quality(run.directory, report)
     if report.shifts:
@@ -71,3 +73,11 @@ def write_quality_report(
             f"other than the run before: {worst}{f'; and {more} more' if more > 0 else ''} "
             "(statistics/quality.html)"
         )
+
+
+def _notes_on_numbers(summaries: Mapping[str, Summary]) -> Iterator[str]:
+    """Yields a sentence for each column with numbers that are none."""
+    for table, summary in summaries.items():
+        for name, column in summary.columns.items():
+            if column.invalid:
+                yield f"{table}: {column.invalid:,} numbers of {name!r} are NaN or infinite: absent"

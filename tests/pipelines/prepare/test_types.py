@@ -164,8 +164,12 @@ def test_columns_may_differ_from_file_to_file(tmp_path: Path, same: Prepared) ->
 def test_times_without_a_common_type_are_refused(tmp_path: Path) -> None:
     events = plain()
     stamps = replaced(events, "timestamp", events["timestamp"].cast(pa.timestamp("s")))
-    text = refusal(tmp_path, IDS_ONLY, events=write_parts(tmp_path / "parts", events, stamps))
-    assert text.startswith("events column 'timestamp' has no one type: it is int64 in ")
+    log = write_parts(tmp_path / "parts", events.slice(0, 99), stamps, events.slice(99))
+    text = refusal(tmp_path, IDS_ONLY, events=log)
+    assert "1.parquet has timestamp[ms] in column 'timestamp', where most files have int64" in text
+    quality = {"max_rejected_files": 1}
+    prepared = run(tmp_path / "out", IDS_ONLY, events=log, quality=quality)
+    assert prepared.manifest.counts.events_read == ROWS
 
 
 def test_a_column_that_some_files_lack_is_null_there(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Limit of the files that are put aside."""
+
+from collections.abc import Mapping, Sequence
+
+from feature_store.core.errors import UserError
+from pipelines.logs.filesystems import UnreadableFileError
+from pipelines.urls import shown
+
+
+def require_few(
+    table: str,
+    files: Sequence[str],
+    rejected: Mapping[str, str],
+    limit: int | None,
+    errors: Sequence[UnreadableFileError],
+) -> None:
+    """Checks that not too many files are put aside, and not all.
+
+    Args:
+        table: Name of the table.
+        files: All files of the table.
+        rejected: Reasons by file that cannot be used: ends of sentences.
+        limit: Number of files that may be put aside; None: a fault of any is an error.
+        errors: Errors of those that cannot be read.
+
+    Raises:
+        UserError: There are too many.
+    """
+    if not rejected or (len(rejected) <= (limit or 0) and len(rejected) < len(files)):
+        return
+    file, reason = next(iter(rejected.items()))
+    key = "data.quality.max_rejected_files"
+    message = str(errors[0]) if errors else f"{table}: {shown(file)} {reason}; correct it."
+    if limit is None or len(rejected) == len(files) == 1:
+        raise errors[0] if errors else UserError(message)
+    if limit == 0 and len(rejected) == 1:
+        raise UserError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.")
+    if len(rejected) == len(files):
+        raise UserError(f"{table}: no file can be used: {shown(file)} {reason}; correct them.")
+    raise UserError(
+        f"{table}: {len(rejected):,} of {len(files):,} files cannot be used, {key} allows "
+        f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}."
+    )
