@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import missing_ids
 from feature_store.core.columns import Bools
 from feature_store.core.times import DAY, HOUR, SECOND, moment_of
 from pipelines.logs.clock import Clock
@@ -160,14 +161,24 @@ def _positives(
 ) -> tuple[list[pa.Table], float]:
     """Reads the rows of positives without nulls; also returns the share of positives."""
     if positives is None:
-        return [part.drop_null() for part in table.sample(names, _MAX_EVENTS)], 1.0
+        return [_whole(part, names[:2]) for part in table.sample(names, _MAX_EVENTS)], 1.0
     columns, are_positives = positives
     parts, read, found = [], 0, 0
     for part in table.sample(list(dict.fromkeys([*names, *columns])), _MAX_EVENTS):
         kept = part.filter(pa.array(are_positives(part)))
-        parts.append(kept.select(names).drop_null())
+        parts.append(_whole(kept.select(names), names[:2]))
         read, found = read + len(part), found + len(kept)
     return parts, found / max(1, read)
+
+
+def _whole(part: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """Leaves out the rows without an id, or with a null in another column."""
+    for name in ids:
+        missing = missing_ids(part[name])
+        if missing.true_count > part[name].null_count:
+            given = pc.if_else(missing, None, _one(part[name]))
+            part = part.set_column(part.column_names.index(name), name, given)
+    return part.drop_null()
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -142,3 +142,10 @@ def test_a_sample_of_events_says_what_it_knows(
     else:
         assert cut.known_at_least < 0.95
         assert cut.known_at_most == 1
+
+
+def test_missing_ids_are_no_queries(tmp_path: Path) -> None:
+    events = {"u": ["a", "nan", " ", None, "b"], "i": [1.0, 2.0, 3.0, 4.0, float("nan")]}
+    table = open_table(write(tmp_path / "events.parquet", events), "events")
+    profile = profile_events(table, "u", "i", None, Clock(None, False))
+    assert (profile.queries, profile.items, profile.read) == (1, 1, 1)
