@@ -19,6 +19,8 @@ _ENVIRONMENT = {
 # Migrations of a new SQLite store (alembic), plans of TorchRec and whether it is traced (torch.fx),
 # and progress of Ray: pages of lines that a user can do nothing about.
 _LOGGERS = ("alembic", "mlflow", "ray.data", "ray.train", "torch.fx._symbolic_trace", "torchrec")
+# Tracebacks of MLflow's, for errors of a database that it raises as well.
+_TRACEBACKS = ("mlflow.store.db.utils",)
 # Engines of process groups, as their variables begin, and the loopback interface of each system.
 _COLLECTIVES = ("GLOO", "NCCL")
 _LOOPBACKS = ("lo", "lo0")
@@ -36,6 +38,7 @@ def quiet_engines() -> None:
     """
     _set_defaults(_ENVIRONMENT)
     _raise_levels(_LOGGERS, logging.ERROR)
+    _raise_levels(_TRACEBACKS, logging.CRITICAL)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     warnings.filterwarnings("ignore", "`torch.distributed", category=FutureWarning)
     # It is about replicated tables, whose gradients are right: the parity tests compare them.

@@ -6,6 +6,7 @@ error, results to standard output.
 """
 
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from recsys.console import Wait, print_json, progress
+from recsys.disk_faults import disk_fault
 from serving.commands import app as serving_app
 
 app = typer.Typer(
@@ -434,12 +436,34 @@ app.add_typer(operations)
 
 
 def main() -> None:
-    """Runs the `recsys` command; a mistake of the user's is one sentence and exit status 1."""
+    """Runs the `recsys` command.
+
+    A mistake of the user's, or a disk that cannot be written, is one sentence and exit status 1.
+    """
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush_output()
     except UserError as error:
-        print(f"recsys: {error}", file=sys.stderr)
-        sys.exit(1)
+        sentence: str | None = str(error)
+    except Exception as error:
+        sentence = disk_fault(error)
+        if sentence is None:
+            raise
+    print(f"recsys: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _flush_output() -> None:
+    """Writes what is still to be printed, while an error of that can be explained."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter would fail with it once more, at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # Of a reader such as head.
+            raise
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from feature_store.core.errors import UserError
 
 # Answers of file systems that have no locks, such as some network mounts.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Beginning of the note that errors get while an output is locked.
+WRITING = "while writing "
 # Most bytes of a lock's file that are read.
 _NOTE_BYTES = 1000
 
@@ -70,10 +72,12 @@ def locked(output: Path) -> Iterator[None]:
         UserError: Another process holds the lock, and `waiting` is not in force.
     """
     made = [directory for directory in output.parents if not directory.exists()]
-    output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _held_lock(output, is_exclusive=True):
             yield
+    except Exception as error:  # Many errors of writing name no file.
+        error.add_note(f"{WRITING}{output}")
+        raise
     finally:
         with suppress(OSError):  # They hold something now.
             for directory in made:
@@ -131,8 +135,14 @@ def _acquired(path: Path, output: Path, *, is_exclusive: bool) -> int | None:
     """Returns a descriptor that holds the lock; None where there can be none."""
     while True:
         try:
+            if is_exclusive:
+                path.parent.mkdir(parents=True, exist_ok=True)
             # Not inherited by programs that this process starts (PEP 446).
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # Its last holder removed the directory, too.
+            if not is_exclusive:
+                return None
+            continue
         except OSError:
             if is_exclusive:
                 raise

@@ -28,8 +28,9 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path if dist.get_rank() == 0 else None
         if self._path is not None:
-            old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in old if json.loads(line)["step"] <= step]
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            whole = text[: text.rfind("\n") + 1]  # Without a line that was cut off.
+            kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, step: int, values: Mapping[str, float | None]) -> None:

@@ -35,7 +35,7 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "config console",
+        "config console disk_faults",
         "losses evaluation autoconfig sqlite_store moved_store",
         "tracking",
         "ssl",
