@@ -462,7 +462,7 @@ def _flush_output() -> None:
     except OSError as error:
         # The interpreter would fail with it once more, at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # Of a reader such as head.
+        if not isinstance(error, BrokenPipeError):  # A reader such as head has enough.
             raise
 
 

@@ -134,19 +134,17 @@ def _held_lock(output: Path, *, is_exclusive: bool) -> Iterator[None]:
 def _acquired(path: Path, output: Path, *, is_exclusive: bool) -> int | None:
     """Returns a descriptor that holds the lock; None where there can be none."""
     while True:
+        if is_exclusive:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if is_exclusive:
-                path.parent.mkdir(parents=True, exist_ok=True)
             # Not inherited by programs that this process starts (PEP 446).
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # Its last holder removed the directory, too.
+        except OSError:
             if not is_exclusive:
                 return None
-            continue
-        except OSError:
-            if is_exclusive:
-                raise
-            return None
+            if not path.parent.exists():  # Its last holder has removed that, too.
+                continue
+            raise
         try:
             _take(descriptor, output, is_exclusive=is_exclusive)
             # Its last holder may have removed the file between the two calls.

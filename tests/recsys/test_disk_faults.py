@@ -77,7 +77,7 @@ def test_other_errors_are_none():
     for error in (
         ValueError("x"),
         FileNotFoundError(errno.ENOENT, "no", "/x"),
-        PermissionError(errno.EACCES, "no"),  # Of a port.
+        PermissionError(errno.EACCES, "no"),  # A port may be forbidden, too.
         KeyError("requested"),
         caused(RuntimeError("x"), AssertionError("y")),
     ):
