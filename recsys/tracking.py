@@ -20,7 +20,7 @@ from recsys.sqlite_store import is_blank, make_ready
 
 # Limits of MLflow on one request.
 _PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
-_SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<path>[^?]+)(?:\?.*)?", re.S)
+_SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<file>[^?]+)(?:\?.*)?", re.S)
 
 
 class Run:
@@ -231,7 +231,7 @@ def _valid_name(name: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """Returns the file of a SQLite store; None for other stores, and for one in memory."""
     match = _SQLITE_FILE.fullmatch(uri)
-    return Path(match["path"]) if match else None
+    return Path(match["file"]) if match else None
 
 
 def _experiment(client: Any, config: Config) -> str:
