@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recsys.config.load import load_config
     from recsys.stages.evaluate import evaluate
     from recsys.stages.forget import forget
+    from recsys.stages.fuse import fuse
     from recsys.stages.materialize import materialize
     from recsys.stages.prepare import prepare
     from recsys.stages.train import train
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "fetch",
     "forget",
+    "fuse",
     "init_config",
     "load_config",
     "load_model",
@@ -50,6 +52,7 @@ _HOME = {
     "evaluate": "recsys.stages.evaluate",
     "fetch": "pipelines.datasets.fetch",
     "forget": "recsys.stages.forget",
+    "fuse": "recsys.stages.fuse",
     "init_config": "recsys.autoconfig.init",
     "load_config": "recsys.config.load",
     "load_model": "recsys.checkpoint.load",

@@ -232,6 +232,22 @@ def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = Fa
 
 
 @app.command(rich_help_panel="Train")
+def fuse(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit retrieval channels and find their weights beside the model's; evaluate does it, too."""
+    from recsys.config.load import load_config
+    from recsys.stages.fuse import fuse as fuse_stage
+
+    manifest = fuse_stage(load_config(config, overrides or ()), console=progress())
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+
+
+@app.command(rich_help_panel="Train")
 def tune(
     config: ConfigPath,
     trials: Annotated[

@@ -23,6 +23,12 @@ Online = Annotated[
         metavar="CONFIG", help="Configuration of an online store, for histories and features."
     ),
 ]
+Tail = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="How far answers go to rare items: 0 as evaluated, 1 the most."
+    ),
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(help="URI of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
@@ -107,6 +113,10 @@ def query(
     at: Annotated[
         datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
+    tail: Tail = 0.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the parts of each score, and its reasons.")
+    ] = False,
     online: Online = None,
     as_json: AsJson = False,
 ) -> None:
@@ -116,7 +126,7 @@ def query(
     from serving.recommend.store import load_for_command
 
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
-    options = RecommendOptions(dict(given), at)
+    options = RecommendOptions(dict(given), at, tail=tail, explain=explain)
     store = _online_store(online)
     recommender = load_for_command(bundle, store)
     answer = recommender.recommend(query_id, k, options)
@@ -146,6 +156,7 @@ def recommend(
     at: Annotated[
         datetime | None, typer.Option(help="UTC time of the request; else now.", metavar="DATE")
     ] = None,
+    tail: Tail = 0.0,
     online: Online = None,
     concurrency: Annotated[
         int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
@@ -165,6 +176,7 @@ def recommend(
         k=k,
         queries=queries,
         at=at,
+        tail=tail,
         online=_online_store(online),
         concurrency=concurrency,
         console=progress(),

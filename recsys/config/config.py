@@ -19,6 +19,7 @@ from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.export import ExportConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
+from recsys.config.ranking import RankingConfig
 from recsys.config.renamed import old_keys
 from recsys.config.sharding import ShardingConfig, sharding_fault
 from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig
@@ -46,6 +47,7 @@ class Config(Settings):
     sharding: ShardingConfig = ShardingConfig()
     tuning: TuningConfig = TuningConfig()
     study: StudyConfig = StudyConfig()
+    ranking: RankingConfig = RankingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -129,6 +131,11 @@ class Config(Settings):
     def tuning_dir(self) -> Path:
         """Directory of the trials and the best configuration, which `tune` writes."""
         return Path(self.output) / "tuning"
+
+    @property
+    def fusion_dir(self) -> Path:
+        """Directory of the channels and their weights, which `fuse` writes."""
+        return Path(self.output) / "fusion"
 
     @property
     def evaluation_dir(self) -> Path:

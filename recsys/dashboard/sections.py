@@ -13,6 +13,7 @@ from recsys.reports.data import data_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import examples_section, similar_section
+from recsys.reports.ranking import ranking_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
 from recsys.reports.slices import slices_section
@@ -26,6 +27,7 @@ def _training(run: RunData) -> Section:
 
 SECTIONS: dict[str, tuple[str, Callable[[RunData], Section]]] = {
     "results": ("Results", results_section),
+    "ranking": ("Ranking", ranking_section),
     "slices": ("Slices", slices_section),
     "tail": ("Long tail", tail_section),
     "training": ("Training", _training),

@@ -1,20 +1,20 @@
 """Ranking and measuring of the model and its baselines, by the same code on the same queries."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from feature_store.core.columns import Floats, Ints
+from feature_store.core.columns import Ints
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
 from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
 from recsys.evaluation.metrics import Measured, Ranks, measure, ranks_of
-from recsys.evaluation.ranking import Scorer, vector_scorer
-from recsys.evaluation.results import METHOD_TITLES, MODEL
+from recsys.evaluation.ranking import Scorer
+from recsys.evaluation.results import METHOD_TITLES
 from recsys.evaluation.selection import NOTHING, Score, score_of
 from recsys.evaluation.slices import build_slices
 from recsys.evaluation.task import Task, ranked_items
@@ -43,18 +43,16 @@ class Ranked:
 def rank_all(
     config: Config,
     prepared: Prepared,
-    query_vectors: Floats,
-    item_vectors: Floats,
+    methods: Mapping[str, Callable[[], Scorer]],
     task: Task,
     console: Console,
 ) -> dict[str, Ranked]:
-    """Ranks and measures the model and the baselines, by name.
+    """Ranks and measures the given methods and the baselines, by name.
 
     Args:
         config: Configuration, for baselines, slices and cutoffs.
         prepared: The prepared data.
-        query_vectors: Model's vectors of the task's queries, [queries, dim].
-        item_vectors: Model's vectors of all items, [items, dim].
+        methods: Functions that build the scorers of the model and of its parts, by name.
         task: Queries and their held-out items.
         console: Console for progress.
     """
@@ -63,7 +61,7 @@ def rank_all(
         f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
     )
     fitted, left_out = _methods(config, prepared, task)
-    methods = {MODEL: lambda: vector_scorer(query_vectors, item_vectors), **fitted}
+    methods = {**methods, **fitted}
     for sentence in left_out:
         console.print(f"evaluate: {sentence}")
     slices = item_slices(prepared.item_frequency)

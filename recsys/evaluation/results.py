@@ -1,10 +1,12 @@
 """The result of an evaluation, and how it is shown."""
 
+from pydantic import Field
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from feature_store.core.settings import Frozen
 from pipelines.reports.format import Figures, Value, interval, number
 from pipelines.settings import Repeats
 from recsys.config.evaluation import CUTOFFS
@@ -12,9 +14,18 @@ from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
 
-MODEL = "model"
+# The model as it is served: the fused ranking, or the towers where these rank alone.
+MODEL, TOWERS = "model", "towers"
 METHOD_TITLES = {
     MODEL: "this model",
+    TOWERS: "towers alone",
+    "co_occurrence": "co-occurrence",
+    "transitions": "transitions",
+    "content": "content",
+    "own_content": "own content",
+    "links": "links",
+    "linear": "linear",
+    "trend": "recent popularity",
     "random": "random",
     "popularity": "popularity",
     "item_knn": "item-kNN",
@@ -24,6 +35,20 @@ METHOD_TITLES = {
 
 # Titles of the metrics that tables show, by name.
 SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@10", "map@10")}
+
+
+class TradeOff(Frozen):
+    """Recall of a ranking at one weight of the popularity dial, on sampled queries.
+
+    Attributes:
+        dial: Weight of the dial.
+        recall: Recall@10 and Recall@50 by name, means over queries.
+        slices: Recall@50 by slice of the items; None of a slice without held-out pairs.
+    """
+
+    dial: float
+    recall: dict[str, float]
+    slices: dict[str, float | None]
 
 
 class EvaluationResult(Measured):
@@ -41,6 +66,9 @@ class EvaluationResult(Measured):
         training_fingerprint: Fingerprint of the training.
         mlflow_run_id: Run of the training.
         long_tail: Recall and exposure by training frequency, in finer bins than the slices.
+        weights: Weights of the parts of the fused ranking; empty where the towers rank alone.
+        left_out: Channels that the log has not, with the reason.
+        trade_off: Recall along the popularity dial, by split.
     """
 
     counts: dict[str, int]
@@ -52,6 +80,9 @@ class EvaluationResult(Measured):
     training_fingerprint: str
     mlflow_run_id: str
     long_tail: tuple[FrequencyBin, ...] = ()
+    weights: dict[str, float] = Field(default_factory=dict)
+    left_out: dict[str, str] = Field(default_factory=dict)
+    trade_off: dict[str, tuple[TradeOff, ...]] = Field(default_factory=dict)
 
     @property
     def methods(self) -> dict[str, Measured]:

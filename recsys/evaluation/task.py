@@ -1,6 +1,6 @@
 """The task of an evaluation, and the ranking of its queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,7 @@ class Task:
         split: Name of the split.
         queries: Indices of the queries that have held-out items, [queries].
         held_out: Held-out items.
-        known: Items that baselines may use: with histories of others those of training alone,
-            which is all that the model sees.
+        known: Items that baselines may use, see `known_to_channels`.
         excluded: Items that are not ranked: those of the query's events unless `data.repeats` is
             allow, and the query itself where it is an item.
         history: Items of the histories, oldest first.
@@ -45,19 +44,23 @@ class Task:
         held_out = not_excluded(others, excluded)
         queries = np.flatnonzero(held_out.lengths)
         new = not_excluded(held_out, state.known(split))
-        is_others = prepared.manifest.data.history.kind == "others"
-        known = state.train if is_others else state.known(split)
         return cls(
             split=split,
             queries=queries,
             held_out=held_out.take(queries),
-            known=known.take(queries),
+            known=known_to_channels(prepared, split).take(queries),
             excluded=excluded.take(queries),
             history=state.history(split).take(queries),
             already_seen=len(others.values) - len(held_out.values),
             itself=len(state.held_out(split).values) - len(others.values),
             repeated=len(held_out.values) - len(new.values),
         )
+
+    def take(self, rows: Ints) -> "Task":
+        """Returns some of the queries; numbers of pairs that were left out stay those of all."""
+        names = ("queries", "held_out", "known", "excluded", "history")
+        taken = {name: getattr(self, name).take(rows) for name in names}
+        return replace(self, **taken)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -69,6 +72,15 @@ class Task:
             "itself": self.itself,
             "repeated": self.repeated,
         }
+
+
+def known_to_channels(prepared: Prepared, split: str) -> Jagged:
+    """Returns the items of each query that baselines and channels may use, [queries].
+
+    With histories of others these are those of training alone, which is all that the model sees.
+    """
+    is_others = prepared.manifest.data.history.kind == "others"
+    return prepared.query_state.train if is_others else prepared.query_state.known(split)
 
 
 def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:

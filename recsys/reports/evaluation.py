@@ -11,6 +11,7 @@ from recsys.reports.data import features_section, prepared_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import examples_section, similar_section
+from recsys.reports.ranking import ranking_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
 from recsys.reports.slices import slices_section
@@ -33,6 +34,7 @@ def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step:
         lead=f"Experiment {run.name}, MLflow run {result.mlflow_run_id}",
         sections=[
             results_section(run),
+            ranking_section(run),
             slices_section(run),
             tail_section(run),
             training_section(run.curves, best_step),

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from feature_store.core.columns import Floats
+from feature_store.core.columns import Bools, Floats
 from feature_store.core.files import (
     directory_written_atomically,
     require_replaceable,
@@ -18,6 +19,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
+from pipelines.statistics.popularity import item_slices
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
@@ -29,10 +31,15 @@ from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.results import MODEL, EvaluationResult
 from recsys.evaluation.task import Task
+from recsys.fusion.curve import trade_off
+from recsys.fusion.fused import Fused
+from recsys.fusion.queries import FusedQueries, methods_of
+from recsys.fusion.sample import draw_sample
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.reports.evaluation import evaluation_page
 from recsys.reports.run.run_data import Find, RunData
+from recsys.stages.fuse import FusionManifest, fuse
 from recsys.tracking import open_run
 
 METRICS_JSON = "metrics.json"
@@ -101,7 +108,10 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
             "metrics; choose another data.split"
         )
     query_vectors, item_vectors = _vectors(config, prepared, model, task)
-    ranked = rank_all(config, prepared, query_vectors, item_vectors, task, console)
+    fusion = fuse(config, console=console) if config.ranking.channels else None
+    fused = Fused.read(config.fusion_dir) if fusion is not None else None
+    queries = FusedQueries.of(prepared, task, query_vectors, item_vectors)
+    ranked = rank_all(config, prepared, methods_of(fused, queries), task, console)
     measured = {name: each.measured for name, each in ranked.items()}
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
@@ -119,6 +129,7 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
             {name: each.top for name, each in ranked.items()},
             {name: each.ranks for name, each in ranked.items()},
         ),
+        **_fusion_facts(fused, fusion, queries, item_slices(prepared.item_frequency)),
     )
     _write(config, prepared, trained, result, task, ranked, item_vectors)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
@@ -133,6 +144,25 @@ def _vectors(
     context = prepared.context_of(task.queries, task.split)
     queries = encode_queries(model, builder, task.queries, task.history, context, cpu)
     return queries, encode_items(model, builder, cpu)
+
+
+def _fusion_facts(
+    fused: Fused | None,
+    fusion: FusionManifest | None,
+    queries: FusedQueries,
+    slices: Mapping[str, Bools],
+) -> dict[str, Any]:
+    """Returns the fields of the result that tell about the fused ranking; none without one."""
+    if fused is None or fusion is None:
+        return {}
+    curves = {"validation": fusion.trade_off}
+    if len(queries.task.queries):
+        curves["test"] = trade_off(draw_sample(fused, queries), slices, fusion.weights)
+    return {
+        "weights": fusion.weights.by_part(list(fused.info.channels)),
+        "left_out": fusion.left_out,
+        "trade_off": curves,
+    }
 
 
 def _write(
@@ -209,4 +239,4 @@ def _fingerprint(config: Config, prepared: Prepared, trained: TrainManifest) -> 
     """Identifies an evaluation by all that it depends on; a repeated training has another run."""
     settings = config.evaluation.model_dump(mode="json", exclude={"select_by", "ranking_tasks"})
     parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
-    return fingerprint([*parts, settings])
+    return fingerprint([*parts, settings, config.ranking.model_dump(mode="json")])

@@ -60,6 +60,7 @@ class BulkManifest(Frozen):
         recommendations: Rows in all parts.
         parts: Number of files.
         seconds: Duration of the run.
+        tail: How far answers go to rare items, 0 to 1.
     """
 
     fingerprint: str
@@ -73,6 +74,7 @@ class BulkManifest(Frozen):
     recommendations: int
     parts: int
     seconds: float
+    tail: float = 0.0
 
 
 def recommend_all(
@@ -82,6 +84,7 @@ def recommend_all(
     k: int = 10,
     queries: Sequence[str] | Path | None = None,
     at: datetime | None = None,
+    tail: float = 0.0,
     online: Store | None = None,
     batch_size: int = BATCH_SIZE,
     concurrency: int | None = None,
@@ -98,6 +101,7 @@ def recommend_all(
         queries: Ids, or Parquet with a column query_id: a file, directory or glob; None: all of
             the bundle.
         at: Time of the requests; None: now. No time zone means UTC.
+        tail: How far answers go to rare items: 0 as evaluated, 1 the most.
         online: Online store with histories and features since the export, which the actors'
             machines must reach; None: there is none.
         batch_size: Queries of a file.
@@ -125,7 +129,7 @@ def recommend_all(
             blocks = _query_ids(bundle, queries, batch_size)
             total, parts = _write_queries(directory / _QUERIES, blocks)
             totals = {"queries": 0, "fallbacks": 0, "recommendations": 0}
-            arguments = (bundle.resolve(), directory.resolve(), k, at, online)
+            arguments = (bundle.resolve(), directory.resolve(), k, at, tail, online)
             every = math.ceil(parts / _LINES)
             for number, counts in enumerate(run_parts(_Answerer, arguments, parts, concurrency), 1):
                 totals = {name: totals[name] + counts[name] for name in totals}
@@ -137,6 +141,7 @@ def recommend_all(
                 schema_fingerprint=exported.schema_fingerprint,
                 k=k,
                 at=at.isoformat(),
+                tail=tail,
                 online=online is not None,
                 histories_to=exported.data_window.histories_to,
                 parts=parts,
@@ -208,17 +213,24 @@ class _Answerer:
         directory: Directory of the queries and the answers.
         k: Number of items.
         at: Time of the requests.
+        tail: How far answers go to rare items, 0 to 1.
         online: Online store, if there is one.
     """
 
     def __init__(
-        self, bundle: Path, directory: Path, k: int, at: datetime, online: Store | None
+        self,
+        bundle: Path,
+        directory: Path,
+        k: int,
+        at: datetime,
+        tail: float,
+        online: Store | None,
     ) -> None:
         self._recommender = load_for_command(bundle, online)
         self._queries = pq.ParquetFile(directory / _QUERIES)
         self._directory = directory
         self._k = k
-        self._options = RecommendOptions(at=at)
+        self._options = RecommendOptions(at=at, tail=tail)
 
     def __call__(self, part: int) -> Counts:
         """Counts queries and recommendations."""

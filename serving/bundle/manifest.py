@@ -17,11 +17,14 @@ items/titles.arrow                   title; only where items have one
 queries/features.arrow               encoded features, row = query index
 queries/state.arrow                  item indices: history, oldest first; known, of the training and
                                      validation events; later, of the test events; own, the item
-                                     that the query is itself
+                                     that the query is itself; read, the known ones that channels
+                                     read
 report.html                          measurements, for people
 golden.json                          requests and the trained model's answers
 queries/vectors.npy                  [queries, dim] float32, of the snapshot; only where the model
                                      has no context, which comes with the request
+fusion/                              channels and weights, see `Fused.save`; only where they rank
+                                     together with the model
 queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
                                      `NO_TIME`; only where a feature is the recency
 """
@@ -39,10 +42,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from feature_store.core.settings import Frozen
 from pipelines.settings import Repeats
+from recsys.fusion.weights import Weights
 from serving.index.report import IndexReport
 
 # Version of the layout; a reader refuses others.
-VERSION = 4
+VERSION = 5
 
 SCHEMA = "schema.json"
 TOWERS, QUERY_TOWER, ITEM_TOWER = "towers.json", "query_tower", "item_tower"
@@ -53,8 +57,12 @@ IDS = "ids"
 ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
 INDEXED, ITEM_FREQUENCY, FILTERS = "items/indexed.npy", "items/frequency.npy", "items/filters"
 GOLDEN = "golden.json"
+FUSION = "fusion"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
 QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
+
+# Part of recall@50 that candidates may cost without a warning.
+MAX_LOSS = 0.005
 
 # Files that known queries are answered without, and most of a bundle's bytes.
 _DEFERRED = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, ITEM_FEATURES)
@@ -97,6 +105,41 @@ class Gate(Frozen):
     changes: dict[str, float]
 
 
+class FusionReport(Frozen):
+    """Measurements of the fused ranking on validation queries.
+
+    Attributes:
+        weights: Weights of its parts, as they were found on validation.
+        candidates: Nearest items by the model that are candidates, beyond the wanted ones. With an
+            exact index all items are scored.
+        exact_recall: Recall@50 where all items are scored; None: it was not measured, because they
+            are, or because there is no validation split.
+        recall: Recall@50 among candidates alone.
+    """
+
+    weights: Weights
+    candidates: int
+    exact_recall: float | None
+    recall: float | None
+
+    @property
+    def warning(self) -> str | None:
+        """Sentence where candidates cost `MAX_LOSS` or more; None where they do not."""
+        if self.loss < MAX_LOSS:
+            return None
+        return (
+            f"candidates cost {self.loss:.1%} of recall@50, expected less than {MAX_LOSS:.1%}; set "
+            "export.index: flat to score all items."
+        )
+
+    @property
+    def loss(self) -> float:
+        """Part of recall@50 that items cost which are no candidates."""
+        if not self.exact_recall or self.recall is None:
+            return 0.0
+        return max(0.0, 1 - self.recall / self.exact_recall)
+
+
 class HistoryRule(Frozen):
     """The rule of a history: its latest items at most, each once where it is distinct."""
 
@@ -124,6 +167,7 @@ class BundleManifest(Frozen):
         trained_items: Number of items at the training: a history holds items below this.
         index: Record of the index.
         gate: Measurements of the gate.
+        fusion: Measurements of the fused ranking; None: the model ranks alone.
         files: SHA-256 by path.
         seal: Fingerprint of everything above.
     """
@@ -144,6 +188,7 @@ class BundleManifest(Frozen):
     trained_items: int
     index: IndexReport
     gate: Gate
+    fusion: FusionReport | None = None
     files: dict[str, str] = Field(default_factory=dict)
     seal: str = ""
 

@@ -2,7 +2,7 @@
 
 from pipelines.reports.parts import Chart, Page, Part, Row, Section, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
-from serving.bundle.manifest import BundleManifest
+from serving.bundle.manifest import BundleManifest, FusionReport
 from serving.index.report import IndexReport, SearchPoint
 
 REPORT = "report.html"
@@ -23,6 +23,7 @@ def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
         f"{_minute(window.first_event)} to {_minute(window.last_event)}",
         sections=[
             Section("index", "Index", _index(manifest.index, least_recall)),
+            *([] if manifest.fusion is None else [_fusion(manifest.fusion)]),
             Section("gate", "Gate", [_gate(manifest)]),
         ],
     )
@@ -74,6 +75,26 @@ def _trade_off(report: IndexReport, least: float) -> Chart:
             [Mark("y", least, f"at least {least}")],
         ),
     )
+
+
+def _fusion(fusion: FusionReport) -> Section:
+    weights = fusion.weights
+    parts = {"model": weights.model, **weights.channels, "more for rare items": weights.rare}
+    parts |= {"recent popularity": weights.trend, "popularity dial": -weights.dial}
+    rows = [[name, f"{weight:g}"] for name, weight in parts.items() if weight]
+    table = Table("Fused ranking", ["Part of a score", "Weight"], rows, _candidates(fusion))
+    return Section("fusion", "Fused ranking", [table])
+
+
+def _candidates(fusion: FusionReport) -> str:
+    if fusion.exact_recall is None or fusion.recall is None:
+        return "All items are scored." if not fusion.candidates else ""
+    sentence = (
+        f"Candidates are what channels name, and {fusion.candidates} more of the index's nearest "
+        f"items than are wanted: recall@50 of validation queries is {fusion.recall:.4f}, and "
+        f"{fusion.exact_recall:.4f} where all items are scored."
+    )
+    return f"{sentence} Warning: {fusion.warning}" if fusion.warning else sentence
 
 
 def _gate(manifest: BundleManifest) -> Table:

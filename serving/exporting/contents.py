@@ -14,6 +14,7 @@ from feature_store.kinds import Filterable
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
+from recsys.evaluation.task import known_to_channels
 from recsys.evaluation.titles import item_titles
 from serving.bundle.ids import write_ids, write_strings
 from serving.bundle.manifest import (
@@ -61,6 +62,7 @@ def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
         "known": state.known("test"),
         "later": state.held_out("test"),
         "own": prepared.own_items,
+        "read": known_to_channels(prepared, "test"),
     }
     write_columns(directory / QUERY_STATE, items)
     if prepared.latest_event is not None:

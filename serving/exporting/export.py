@@ -26,14 +26,19 @@ from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
+from recsys.channels.sources import Sources
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
+from recsys.evaluation.task import known_to_channels
+from recsys.fusion.fused import Fused
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
+from recsys.stages.fuse import fuse
 from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
+    FUSION,
     INDEX,
     INDEXED,
     ITEM_FEATURES,
@@ -41,6 +46,7 @@ from serving.bundle.manifest import (
     VERSION,
     BundleManifest,
     DataWindow,
+    FusionReport,
     Gate,
     HistoryRule,
     seal,
@@ -49,6 +55,7 @@ from serving.bundle.manifest import (
 from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower, read_query_tower
+from serving.exporting.candidates import Validation, measure_candidates
 from serving.exporting.champion import against_champion, recorded_metrics
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
@@ -56,7 +63,7 @@ from serving.exporting.gate import (
     require_finite,
     require_recall,
 )
-from serving.exporting.golden import golden_queries, require_served_golden
+from serving.exporting.golden import FusedRequests, golden_queries, require_served_golden
 from serving.exporting.towers import write_trained_towers
 from serving.index.build import build_index, require_inner_product
 from serving.index.index import ItemIndex
@@ -84,6 +91,7 @@ class _Trained:
     manifest: TrainManifest
     prepared: Prepared
     model: TwoTower
+    fused: Fused | None
 
     def sample(self, total: int) -> Ints:
         """Draws the rows of the gate's sample, ascending."""
@@ -138,7 +146,11 @@ def _up_to_date(config: Config) -> BundleManifest | None:
 
 def _export(config: Config, console: Console) -> BundleManifest:
     model, manifest = load_model(config)
-    trained = _Trained(config, manifest, Prepared(config.prepared_dir), model)
+    fused = None
+    if config.ranking.channels:
+        fuse(config, console=console)
+        fused = Fused.read(config.fusion_dir)
+    trained = _Trained(config, manifest, Prepared(config.prepared_dir), model, fused)
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, console)
     index = bundle.index
@@ -146,6 +158,8 @@ def _export(config: Config, console: Console) -> BundleManifest:
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
         f"{index.kind} index, recall@100 {index.recall:.4f}"
     )
+    if bundle.fusion is not None and bundle.fusion.warning is not None:
+        console.print(f"export: {bundle.fusion.warning}")
     return bundle
 
 
@@ -158,7 +172,7 @@ def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
 
 def _fingerprint(config: Config, trained: TrainManifest) -> str:
     """Computes the fingerprint of a bundle's sources; a repeated training has another run."""
-    settings = config.export.model_dump(mode="json")
+    settings = [each.model_dump(mode="json") for each in (config.export, config.ranking)]
     return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
 
 
@@ -181,6 +195,7 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     slices = {n: is_in[indexed] for n, is_in in item_slices(prepared.item_frequency).items()}
     by_slice = recall_by_slice(index, vectors, queries, slices)
     require_recall(by_slice, config.export.min_slice_recall)
+    fusion = _write_fusion(directory, trained, builder, index, indexed)
     golden = _golden(directory, trained, builder, index, indexed)
     write_golden(directory, golden)
     metrics, slices_of_test = recorded_metrics(config, trained.manifest)
@@ -215,6 +230,7 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
             champion=champion,
             changes=changes,
         ),
+        fusion=fusion,
     )
     write_text(directory / REPORT, render_page(bundle_page(manifest, config.export.min_ann_recall)))
     sealed = seal(directory, manifest)
@@ -289,6 +305,20 @@ def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuild
     write_array(directory / QUERY_VECTORS, vectors)
 
 
+def _write_fusion(
+    directory: Path, trained: _Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
+) -> FusionReport | None:
+    """Writes the channels that count, and measures what candidates cost; None without channels."""
+    if trained.fused is None:
+        return None
+    trained.fused.needed().save(directory / FUSION)
+    if index.kind.is_exact:
+        weights = trained.fused.info.weights
+        return FusionReport(weights=weights, candidates=0, exact_recall=None, recall=None)
+    validation = Validation.draw(trained.prepared, trained.model, builder)
+    return measure_candidates(trained.prepared, validation, trained.fused, index, indexed)
+
+
 def _golden(
     directory: Path, trained: _Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
 ) -> list[Golden]:
@@ -314,6 +344,8 @@ def _golden(
         latest = snapshot.latest[queries]
     raw = request_table(encoder.features, {}, microseconds(at), latest)
     history = snapshot.history.take(queries)
+    known = known_to_channels(prepared, "test").take(queries)
+    sources = Sources(history, known, prepared.own_items.take(queries))
     vectors = encode_queries(trained.model, builder, queries, history, encoder.encode(raw), _CPU)
     return golden_queries(
         [(name, at) for name in names.take(pa.array(queries)).to_pylist()],
@@ -322,4 +354,5 @@ def _golden(
         index,
         indexed,
         prepared.item_encoder.ids.tokens,
+        None if trained.fused is None else FusedRequests(trained.fused, sources),
     )

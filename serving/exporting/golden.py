@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +12,28 @@ import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.errors import UserError
+from recsys.channels.sources import Sources
+from recsys.evaluation.ranking import top_items
+from recsys.fusion.fused import Fused
+from recsys.fusion.scorer import fused_scorer
 from serving.index.index import ItemIndex
 from serving.recommend.golden import GOLDEN_ITEMS, Golden, require_same_answer
+
+# Ids of items, and their scores.
+_Answer = tuple[tuple[str, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class FusedRequests:
+    """The parts of requests that a fused ranking reads beside their vectors.
+
+    Attributes:
+        fused: Channels and weights.
+        sources: Items of the requests' queries that channels read.
+    """
+
+    fused: Fused
+    sources: Sources
 
 
 def golden_queries(
@@ -22,6 +43,7 @@ def golden_queries(
     index: ItemIndex,
     indexed: Ints,
     ids: pa.Array,
+    fused: FusedRequests | None = None,
 ) -> list[Golden]:
     """Answers requests by comparing with all vectors, as the index stores them.
 
@@ -32,25 +54,62 @@ def golden_queries(
         index: Index of the bundle.
         indexed: Item at each position of the index.
         ids: Ids of all items.
+        fused: State of the requests' queries for the fused ranking; None: the model ranks alone.
     """
-    positions = np.full(len(ids), -1)
-    positions[indexed] = np.arange(len(indexed))
-    excluded = Jagged(positions[excluded.values], excluded.offsets)
-    answers = exact_answers(
-        query_vectors,
-        index.vectors_of(np.arange(len(index))),
-        excluded.keep(excluded.values >= 0),
-        ids.take(pa.array(indexed)).to_pylist(),
-    )
+    vectors = index.vectors_of(np.arange(len(index)))
+    if fused is not None:
+        answers = _fused_answers(query_vectors, vectors, excluded, indexed, ids, fused)
+    else:
+        positions = np.full(len(ids), -1)
+        positions[indexed] = np.arange(len(indexed))
+        excluded = Jagged(positions[excluded.values], excluded.offsets)
+        excluded = excluded.keep(excluded.values >= 0)
+        names = ids.take(pa.array(indexed)).to_pylist()
+        answers = exact_answers(query_vectors, vectors, excluded, names)
     return [
         Golden(query_id=query_id, at=at, items=items, scores=scores)
         for (query_id, at), (items, scores) in zip(requests, answers, strict=True)
     ]
 
 
+def _fused_answers(
+    query_vectors: Floats,
+    vectors: Floats,
+    excluded: Jagged,
+    indexed: Ints,
+    ids: pa.Array,
+    fused: FusedRequests,
+) -> list[_Answer]:
+    """Finds the best items and their scores as the evaluation does."""
+    item_vectors = np.zeros((len(ids), vectors.shape[1]), np.float32)
+    item_vectors[indexed] = vectors
+    is_indexed = np.zeros(len(ids), np.bool_)
+    is_indexed[indexed] = True
+    scorer = fused_scorer(
+        fused.fused,
+        fused.fused.info.weights,
+        sources=fused.sources,
+        query_vectors=query_vectors,
+        item_vectors=item_vectors,
+    )
+    top = top_items(
+        scorer,
+        num_items=len(ids),
+        excluded=excluded,
+        k=GOLDEN_ITEMS,
+        is_candidate=is_indexed,
+    )
+    answers = []
+    for row, items in enumerate(top):
+        best = items[items >= 0]
+        scores = scorer(np.array([row]))(0, len(ids))[0].float().numpy()[best]
+        answers.append((tuple(ids.take(pa.array(best)).to_pylist()), tuple(scores.tolist())))
+    return answers
+
+
 def exact_answers(
     query_vectors: Floats, item_vectors: Floats, excluded: Jagged, item_ids: Sequence[str]
-) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+) -> list[_Answer]:
     """Finds the best items and their scores by plain arithmetic.
 
     Args:

@@ -32,11 +32,13 @@ from pipelines.logs.tables import open_source, read_as
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
 from recsys.config.export import ExportConfig
+from recsys.fusion.fused import Fused
 from serving.batch.item_vectors import map_item_vectors, write_parts
 from serving.bundle.files import mapped_table
 from serving.bundle.ids import IdTable, write_ids, write_strings
 from serving.bundle.manifest import (
     FILTERS,
+    FUSION,
     IDS,
     INDEX,
     INDEXED,
@@ -54,7 +56,7 @@ from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower
 from serving.exporting.contents import value_pairs
 from serving.exporting.gate import require_finite, require_recall
-from serving.exporting.golden import golden_queries
+from serving.exporting.golden import FusedRequests, golden_queries
 from serving.index.build import build_index
 from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
@@ -150,7 +152,11 @@ def _update(
         slices = {n: m[changed.indexed] for n, m in item_slices(frequency).items()}
         by_slice = recall_by_slice(index, changed.vectors, queries, slices)
         require_recall(by_slice, min_recall)
-        golden = _golden(bundle, recommender, index, changed)
+        fused = None
+        if former.fusion is not None:
+            fused = Fused.read(bundle / FUSION).with_new_items(changed.added)
+            fused.save(directory / FUSION)
+        golden = _golden(bundle, recommender, index, changed, fused)
         write_golden(directory, golden)
         manifest = former.model_copy(
             update={
@@ -303,14 +309,21 @@ def _sample(bundle: Path, recommender: Recommender) -> Floats:
 
 
 def _golden(
-    bundle: Path, recommender: Recommender, index: ItemIndex, changed: _Items
+    bundle: Path,
+    recommender: Recommender,
+    index: ItemIndex,
+    changed: _Items,
+    fused: Fused | None,
 ) -> list[Golden]:
     """Answers the golden queries of the bundle among the new items."""
     recommender = recommender.as_evaluated()
     requests = [(q.query_id, q.at) for q in read_golden(bundle)]
     rows = IdTable.read(bundle / IDS, "query").rows([query_id for query_id, _ in requests])
     vectors = [recommender.encode([q], RecommendOptions(at=at))[0] for q, at in requests]
-    excluded = read_snapshot(bundle).evaluated(rows, recommender.manifest.repeats)
+    snapshot, state = read_snapshot(bundle), None
+    excluded = snapshot.evaluated(rows, recommender.manifest.repeats)
+    if fused is not None:
+        state = FusedRequests(fused, snapshot.sources(rows))
     return golden_queries(
-        requests, np.stack(vectors), excluded, index, changed.indexed, changed.ids
+        requests, np.stack(vectors), excluded, index, changed.indexed, changed.ids, state
     )

@@ -75,6 +75,14 @@ class ItemIndex:
         """Decodes stored vectors, [items, dim]."""
         return self.kind.vectors[items]
 
+    def products(self, queries: Floats) -> Floats:
+        """Computes the inner products with all stored vectors in float32, [queries, items]."""
+        products = np.empty((len(queries), len(self)), np.float32)
+        for start in range(0, len(self), _BLOCK):
+            block = slice(start, min(start + _BLOCK, len(self)))
+            np.matmul(queries, self.kind.vectors.between(block).T, out=products[:, block])
+        return products
+
     def extended(self, new_vectors: Floats, removed: Ints) -> "ItemIndex | None":
         """Copies the index, without some items and with new ones, which come last.
 

@@ -74,8 +74,16 @@ class StoredVectors:
         everything = np.arange(len(self))
         yield from (self[everything[at : at + BLOCK]] for at in range(0, len(self), BLOCK))
 
+    def between(self, items: slice) -> Floats:
+        """Returns consecutive vectors, without a copy where they are stored as they are."""
+        if self._rows is None:
+            return self._decoded(self._codes[items])
+        return self._decoded(self._codes[self._rows[items]])
+
     def __getitem__(self, items: Ints) -> Floats:
-        codes = self._codes[items if self._rows is None else self._rows[items]]
+        return self._decoded(self._codes[items if self._rows is None else self._rows[items]])
+
+    def _decoded(self, codes: Any) -> Floats:
         if self._is_int8:
             return (codes + np.float32(0.5)) * self._step + self._least
         return codes.view(self._float).astype(np.float32, copy=False)

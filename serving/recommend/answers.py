@@ -16,13 +16,52 @@ class Item(Frozen):
 class Recommendation:
     """A recommended or similar item.
 
-    The score is the inner product of the item's vector and the query's, or the other item's. In an
-    answer by popularity it is the item's part of all training events.
+    The score is the inner product of the item's vector and the query's, or the other item's, and
+    with a fused ranking the sum of this and other parts. In an answer by popularity it is the part
+    of all training events that the item has.
     """
 
     item_id: str
     score: float
     title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """An item of the query's history, and what it adds to a score."""
+
+    item_id: str
+    score: float
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The parts of a score, which is their sum.
+
+    Attributes:
+        model: Part of the model.
+        channels: Part of each channel by name, without those that say nothing of the item.
+        trend: Part of the recent popularity.
+        dial: Part that the popularity dial adds; below 0 for popular items.
+        because: Items of the history that count most in the channels' part.
+    """
+
+    model: float
+    channels: dict[str, float]
+    trend: float
+    dial: float
+    because: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRecommendation:
+    """A recommended item with the parts of its score."""
+
+    item_id: str
+    score: float
+    title: str | None
+    explanation: Explanation
 
 
 class Recommendations(Frozen):
@@ -36,7 +75,7 @@ class Recommendations(Frozen):
     """
 
     query_id: str
-    items: tuple[Recommendation, ...]
+    items: tuple[Recommendation | ExplainedRecommendation, ...]
     fallback: bool
     source: str
 

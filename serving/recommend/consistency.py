@@ -10,10 +10,11 @@ import pyarrow as pa
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.kinds import AnyFeature
+from recsys.fusion.fused import Fused
 from serving.bundle.manifest import BundleManifest
 from serving.index.index import ItemIndex
+from serving.recommend.catalogue import Catalogue
 from serving.recommend.queries import QuerySnapshot
-from serving.recommend.recommender import Catalogue
 
 # Errors of readers of files that are not as the layout says.
 _FAULTS = (
@@ -64,6 +65,34 @@ def require_items(manifest: BundleManifest, catalogue: Catalogue, index: ItemInd
         _require_below(f"the filter {name!r}", lists.listed, items)
 
 
+def require_channels(fused: Fused, items: int) -> None:
+    """Compares the counts and indices of channels.
+
+    Args:
+        fused: Channels.
+        items: Number of ids of items.
+
+    Raises:
+        ValueError: Two of them contradict each other.
+    """
+    of_items = {"rarity": fused.rarity, "dial": fused.dial, "trend": fused.trend}
+    counts = {f"fusion/{name}.npy": len(values) for name, values in of_items.items()}
+    _require_equal("items", {"ids/item.arrow": items, **counts})
+    for name, neighbours in fused.lists.items():
+        title, lists, scores = f"fusion/lists/{name}", neighbours.lists, neighbours.scores
+        _require_equal("items", {"ids/item.arrow": items, title: len(lists)})
+        _require_equal("neighbours", {f"{title}/scores": len(scores), title: len(lists.values)})
+        ends = {"the first": int(lists.offsets[0]), "the last": int(lists.offsets[-1])}
+        if ends != {"the first": 0, "the last": len(scores)} or (lists.lengths < 0).any():
+            raise ValueError(f"{title}/offsets.npy does not lead from 0 to {len(scores):,}")
+        _require_below(title, lists.values, items)
+    missing = [
+        n for n, w in fused.info.weights.channels.items() if w and n not in fused.info.channels
+    ]
+    if missing:
+        raise ValueError(f"fusion/fusion.json weighs {missing[0]!r}, which is no channel of it")
+
+
 def require_queries(
     manifest: BundleManifest,
     features: Sequence[AnyFeature],
@@ -93,6 +122,7 @@ def require_queries(
         "known": snapshot.known,
         "later": snapshot.later,
         "own": snapshot.own,
+        "read": snapshot.read,
     }
     counts = {f"the feature {name!r}": len(column) for name, column in columns.items()}
     if snapshot.latest is not None:

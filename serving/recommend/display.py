@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.bundle.manifest import BundleManifest
-from serving.recommend.answers import Item, Recommendations
+from serving.recommend.answers import ExplainedRecommendation, Explanation, Item, Recommendations
 
 
 def snapshot_note(manifest: BundleManifest) -> str:
@@ -43,10 +43,23 @@ def print_recommendations(answer: Recommendations, liked: Sequence[Item], consol
             f"{item.score:.3f}" if item is not None else "",
         )
     console.print(table)
+    for rank, item in enumerate(answer.items, start=1):
+        if isinstance(item, ExplainedRecommendation):
+            console.print(f"{rank}: {_reasons(item.explanation)}", highlight=False, soft_wrap=True)
 
 
 def _minute(time: str) -> str:
     return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
+
+
+def _reasons(explanation: Explanation) -> str:
+    parts = {"model": explanation.model, **explanation.channels}
+    parts |= {"recent popularity": explanation.trend, "popularity dial": explanation.dial}
+    text = ", ".join(f"{name} {part:+.3f}" for name, part in parts.items() if part)
+    because = ", ".join(
+        f"{_name(each.title, each.item_id)} {each.score:+.3f}" for each in explanation.because
+    )
+    return f"{text}; because of {because}" if because else text
 
 
 def _name(title: str | None, item_id: str) -> str:

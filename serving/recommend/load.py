@@ -9,10 +9,12 @@ from feature_store.core.columns import Jagged, from_arrow
 from feature_store.core.errors import UserError
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
+from recsys.fusion.fused import Fused
 from serving.bundle.files import FLOATS, INTEGERS, mapped_numbers, mapped_table
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import (
     FILTERS,
+    FUSION,
     IDS,
     INDEX,
     INDEXED,
@@ -29,12 +31,14 @@ from serving.bundle.manifest import (
     verify,
 )
 from serving.index.index import ItemIndex
-from serving.recommend.consistency import refusing, require_items, require_queries
+from serving.recommend.catalogue import Catalogue
+from serving.recommend.consistency import refusing, require_channels, require_items, require_queries
 from serving.recommend.filters import read_filters
+from serving.recommend.fused_search import FusedSearch
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
 from serving.recommend.query_tower import DeferredTower, Reader, read_tower_now
-from serving.recommend.recommender import Catalogue, Recommender
+from serving.recommend.recommender import Recommender
 
 
 def load(
@@ -111,11 +115,23 @@ def open_bundle(
             items,
             trained_items=manifest.trained_items,
             history=manifest.history,
+            queries_are_items=any(f.is_id and f.shared_table is not None for f in schema.query),
             online=online,
         )
         context = SideEncoder.load(directory / VOCABULARY, schema, "context")
         tower = read_tower(directory, schema, manifest)
-        return Recommender(manifest, catalogue, queries, tower, context, index)
+        fused = None
+        if manifest.fusion is not None:
+            channels = Fused.read(directory / FUSION)
+            require_channels(channels, len(items))
+            fused = FusedSearch(
+                channels,
+                index,
+                catalogue.indexed,
+                catalogue.positions,
+                manifest.fusion.candidates,
+            )
+        return Recommender(manifest, catalogue, queries, tower, context, index, fused)
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:

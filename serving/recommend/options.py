@@ -23,6 +23,9 @@ class RecommendOptions:
         where: Values by item feature: an answer has one of them; see `export.filters`.
         allow: Ids that answers are among; None: all.
         deny: Ids that no answer is among.
+        tail: How far answers go to rare items, by less of the popularity; see
+            `FusedSearch.weights`.
+        explain: Whether answers have the parts of their scores.
     """
 
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +36,8 @@ class RecommendOptions:
     where: Where = field(default_factory=dict)
     allow: Sequence[str] | None = None
     deny: Sequence[str] = ()
+    tail: float = 0.0
+    explain: bool = False
 
     @property
     def time(self) -> int:

@@ -27,6 +27,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.online.store import Event
 from feature_store.schema import FeatureSchema
 from pipelines.settings import Repeats
+from recsys.channels.sources import Sources
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import HistoryRule
 from serving.recommend.online import NOTHING, OnlineQueries, OnlineState
@@ -45,6 +46,7 @@ class QuerySnapshot:
         known: Items of the training and validation events.
         later: Items of the test events, which the history does not show.
         own: Item that the query is itself, if it is one.
+        read: Items of the known ones that channels read.
         latest: Time of the history's latest event, or `NO_TIME`; only for models with recency.
         vectors: Vectors by the query tower, [queries, dim]; None for models with a context.
     """
@@ -54,8 +56,13 @@ class QuerySnapshot:
     known: Jagged
     later: Jagged
     own: Jagged
+    read: Jagged
     latest: Ints | None
     vectors: Floats | None
+
+    def sources(self, rows: Ints) -> Sources:
+        """Returns the items of some queries that channels read."""
+        return Sources(self.history, self.read, self.own).take(rows)
 
     def evaluated(self, rows: Ints, repeats: Repeats) -> Jagged:
         """Returns the items that were not ranked for some queries when the model was evaluated."""
@@ -72,17 +79,19 @@ class CurrentState:
         history: Items, oldest first.
         had: Items that the query has had.
         own: Item that the query is itself, if it is one.
+        read: Items that channels read, if they read all that are known.
         latest: Time of the history's latest event, or `NO_TIME`.
         is_fallback: Whether the query is unknown, [queries].
         is_blank: Whether there is nothing that the model could go by, [queries].
-        vectors: Stored vectors, [queries, dim]; then columns and history are empty. None: the tower
-            is to compute them.
+        vectors: Stored vectors, [queries, dim]; then columns are empty. None: the tower is to
+            compute them.
     """
 
     columns: dict[str, Column]
     history: Jagged
     had: Jagged
     own: Jagged
+    read: Jagged
     latest: Ints
     is_fallback: Bools
     is_blank: Bools
@@ -99,6 +108,7 @@ class Queries:
         items: Ids of items, by which events are read.
         trained_items: Number of items that had been trained: a history holds items below this.
         history: Rule of what a history holds.
+        queries_are_items: Whether the id of a query may be that of an item, which it is then.
         online: Source of state since the export; None: there is none.
     """
 
@@ -111,6 +121,7 @@ class Queries:
         *,
         trained_items: int,
         history: HistoryRule,
+        queries_are_items: bool,
         online: OnlineQueries | None,
     ) -> None:
         self.ids = ids
@@ -119,6 +130,7 @@ class Queries:
         self._items = items
         self._trained_items = trained_items
         self._rule = history
+        self._queries_are_items = queries_are_items
         self._online = online
         # Schema of the online store's generation whose features cannot be used.
         self._unusable: FeatureSchema | None = None
@@ -136,7 +148,7 @@ class Queries:
         if not is_given and all(each is NOTHING for each in online):
             if self._snapshot.vectors is not None and len(rows) and (rows >= 0).all():
                 return self._stored_state(rows, self._snapshot.vectors)
-            state = self._snapshot_state(rows)
+            state = self._snapshot_state(rows, query_ids)
             return replace(state, is_blank=state.is_fallback & (not options.context))
         parts = [
             self._merged(row, query_id, each, options)
@@ -163,20 +175,27 @@ class Queries:
 
     def _stored_state(self, rows: Ints, vectors: Floats) -> CurrentState:
         """Returns the state of known queries of which nothing is new: their stored vectors."""
-        had, own = self._had(rows), self._snapshot.own.take(rows)
+        history, had = self._snapshot.history.take(rows), self._had(rows)
+        own, read = self._snapshot.own.take(rows), self._snapshot.read.take(rows)
         no = np.zeros(len(rows), bool)
-        nothing = Jagged(np.empty(0, np.int64), np.zeros(len(rows) + 1, np.int64))
         latest = np.full(len(rows), NO_TIME)
-        return CurrentState({}, nothing, had, own, latest, no, no, np.asarray(vectors[rows]))
+        return CurrentState({}, history, had, own, read, latest, no, no, np.asarray(vectors[rows]))
 
-    def _snapshot_state(self, rows: Ints) -> CurrentState:
+    def _snapshot_state(self, rows: Ints, query_ids: Sequence[str]) -> CurrentState:
         snapshot = self._snapshot
-        history, own = _bags(snapshot.history, rows), _bags(snapshot.own, rows)
+        history, own = _bags(snapshot.history, rows), self._own(rows, query_ids)
         latest = np.full(len(rows), NO_TIME)
         if snapshot.latest is not None:
             latest[rows >= 0] = snapshot.latest[rows[rows >= 0]]
         columns, unknown = take_rows(snapshot.columns, rows), rows < 0
-        return CurrentState(columns, history, self._had(rows), own, latest, unknown, unknown)
+        had, read = self._had(rows), _bags(snapshot.read, rows)
+        return CurrentState(columns, history, had, own, read, latest, unknown, unknown)
+
+    def _own(self, rows: Ints, query_ids: Sequence[str]) -> Jagged:
+        if not self._queries_are_items or (rows >= 0).all():
+            return _bags(self._snapshot.own, rows)
+        items = self._items.rows(query_ids)
+        return Jagged.from_lengths(items[items >= 0], (items >= 0).astype(np.int64))
 
     def _had(self, rows: Ints) -> Jagged:
         known = _bags(self._snapshot.known, rows)
@@ -186,9 +205,9 @@ class Queries:
         self, row: int, query_id: str, online: OnlineState, options: RecommendOptions
     ) -> CurrentState:
         """Merges the state of one query."""
-        snapshot = self._snapshot_state(np.array([row]))
+        snapshot = self._snapshot_state(np.array([row]), [query_id])
         columns, history, latest = snapshot.columns, snapshot.history.values, snapshot.latest
-        had = [snapshot.had.values]
+        had, read = [snapshot.had.values], snapshot.read.values
         raw = self._given_features(query_id, options)
         if raw is not None:
             columns = self._encoder.encode(raw)
@@ -198,10 +217,12 @@ class Queries:
             recent = self._rows_of_events(online.events)
             history = recent if online.is_whole else np.concatenate([history, recent])
             had.append(recent)
+            read = np.union1d(read, recent)
             latest = np.maximum(latest, max(time for time, _ in online.events))
         if options.history is not None:
             history = self._known_items(options.history)
             had.append(history)
+            read = np.unique(history)
         is_unknown = row < 0 and online is NOTHING
         is_given = options.context or options.features or len(history)
         return CurrentState(
@@ -209,6 +230,7 @@ class Queries:
             _one(self._recent(history)),
             _one(np.concatenate(had)),
             snapshot.own,
+            _one(read),
             latest,
             np.array([is_unknown]),
             np.array([is_unknown and not is_given]),
@@ -287,6 +309,7 @@ def _joined(parts: Sequence[CurrentState]) -> CurrentState:
         Jagged.concatenate([part.history for part in parts]),
         Jagged.concatenate([part.had for part in parts]),
         Jagged.concatenate([part.own for part in parts]),
+        Jagged.concatenate([part.read for part in parts]),
         np.concatenate([part.latest for part in parts]),
         np.concatenate([part.is_fallback for part in parts]),
         np.concatenate([part.is_blank for part in parts]),

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +12,22 @@ from feature_store.core.errors import UserError
 from feature_store.encoding.context import request_table
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
-from serving.bundle.ids import IdTable
+from recsys.channels.sources import Sources
 from serving.bundle.manifest import BundleManifest
 from serving.index.index import ItemIndex
-from serving.recommend.answers import Item, Recommendation, Recommendations, SimilarItems
-from serving.recommend.filters import ItemFilters, ValueLists
+from serving.recommend.answers import (
+    ExplainedRecommendation,
+    Explanation,
+    Item,
+    Recommendation,
+    Recommendations,
+    SimilarItems,
+)
+from serving.recommend.asked import Asked
+from serving.recommend.catalogue import Catalogue
+from serving.recommend.explain import explanation_of
+from serving.recommend.filters import ItemFilters
+from serving.recommend.fused_search import FusedSearch
 from serving.recommend.options import DEFAULTS, RecommendOptions
 from serving.recommend.popularity import Popularity
 from serving.recommend.queries import CurrentState, Queries
@@ -31,29 +41,20 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Items, [items].
+class _Best:
+    """The best items of queries, [queries].
 
     Attributes:
-        ids: Ids of all items that ever were.
-        indexed: Items of the index, ascending; others are gone.
-        titles: Strings, if there are any.
-        frequency: Training events.
-        filters: Items of each value, by feature.
+        state: State of the queries.
+        asked: Question of the search.
+        items: Best items.
+        scores: Score of each of them, [total].
     """
 
-    ids: IdTable
-    indexed: Ints
-    titles: pa.Array | None
-    frequency: Ints
-    filters: dict[str, ValueLists]
-
-    @cached_property
-    def positions(self) -> Ints:
-        """Positions of the items in the index, [items]; -1 of those that are gone."""
-        positions = np.full(len(self.ids), -1)
-        positions[self.indexed] = np.arange(len(self.indexed))
-        return positions
+    state: CurrentState
+    asked: Asked
+    items: Jagged
+    scores: Floats
 
 
 class Recommender:
@@ -68,6 +69,7 @@ class Recommender:
         query_tower: Tower for queries without a stored vector.
         context_encoder: Encoder of the context.
         index: Index of the catalogue's indexed items.
+        fused: Search by the fused ranking; None: the model ranks alone.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Recommender:
         query_tower: QueryTower,
         context_encoder: SideEncoder,
         index: ItemIndex,
+        fused: FusedSearch | None = None,
     ) -> None:
         self.manifest = manifest
         self._catalogue = catalogue
@@ -85,6 +88,7 @@ class Recommender:
         self.query_tower = query_tower
         self._context_encoder = context_encoder
         self._index = index
+        self._fused = fused
         self._filters = ItemFilters(catalogue.filters, catalogue.positions, len(index))
         self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
@@ -128,14 +132,17 @@ class Recommender:
     ) -> list[Recommendations]:
         """Recommends as `recommend` does, for several queries with the same options."""
         timer = timer or StageTimer()
-        state, items, scores = self._best_items(query_ids, k, options, timer)
+        best = self._best_items(query_ids, k, options, timer)
+        state, items, scores = best.state, best.items, best.scores
         answers = []
         for row, query_id in enumerate(query_ids):
             of_query = slice(items.offsets[row], items.offsets[row + 1])
+            named = self._with_titles(items.values[of_query], scores[of_query])
+            is_explained = options.explain and not state.is_blank[row]
             answers.append(
                 Recommendations.model_construct(
                     query_id=query_id,
-                    items=self._with_titles(items.values[of_query], scores[of_query]),
+                    items=self._explained(best, row, named, options) if is_explained else named,
                     fallback=bool(state.is_fallback[row]),
                     source="popularity" if state.is_blank[row] else "model",
                 )
@@ -163,9 +170,9 @@ class Recommender:
             self._best_items(query_ids[start : start + _BLOCK], k, options, timer)
             for start in range(0, max(1, len(query_ids)), _BLOCK)
         ]
-        items = Jagged.concatenate([items for _, items, _ in parts])
-        scores = np.concatenate([scores for _, _, scores in parts])
-        is_fallback = np.concatenate([state.is_fallback for state, _, _ in parts])
+        items = Jagged.concatenate([part.items for part in parts])
+        scores = np.concatenate([part.scores for part in parts])
+        is_fallback = np.concatenate([part.state.is_fallback for part in parts])
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths) + 1
         rows = items.row_of_value()
         return pa.table(
@@ -198,8 +205,14 @@ class Recommender:
         if positions[0] < 0:
             raise UserError(f"the catalogue has no item {item_id!r}; ask for one of its items.")
         excluded = self._excluded(Jagged(items, np.array([0, 1])), options)
-        vectors = self._index.vectors_of(positions)
-        nearest, scores = self._index.search(vectors, k, excluded, self._allowed(options))
+        vectors, allowed = self._index.vectors_of(positions), self._allowed(options)
+        if self._fused is None:
+            nearest, scores = self._index.search(vectors, k, excluded, allowed)
+        else:
+            itself = Jagged(items, np.array([0, 1]))
+            asked = Asked(vectors, Sources(itself, itself, itself), excluded, allowed)
+            weights = self._fused.weights().model_copy(update={"trend": 0.0, "dial": 0.0})
+            nearest, scores = self._fused.search(asked, k, weights)
         similar = self._with_titles(self._catalogue.indexed[nearest.values], scores)
         return SimilarItems(item_id=item_id, items=similar)
 
@@ -211,7 +224,7 @@ class Recommender:
         """Returns the latest n items of a query's history, latest first; none if it is unknown."""
         items = self._queries.history(query_id)[::-1][:n]
         ids = self._catalogue.ids
-        return tuple(Item(item_id=ids[i], title=self._title(i)) for i in items.tolist())
+        return tuple(Item(item_id=ids[i], title=self._catalogue.title(i)) for i in items.tolist())
 
     def as_evaluated(self) -> "Recommender":
         """Copies the recommender without what happened since the evaluation.
@@ -233,10 +246,12 @@ class Recommender:
 
     def _best_items(
         self, query_ids: Sequence[str], k: int, options: RecommendOptions, timer: StageTimer
-    ) -> tuple[CurrentState, Jagged, Floats]:
-        """Returns the state of the queries, their best items, and each item's score."""
+    ) -> _Best:
         _require_k(k)
+        self._require_tail(options.tail)
         state = self._queries.state(query_ids, options)
+        if self._fused is not None and self._fused.reads_own_item:  # Channels go by that alone.
+            state = replace(state, is_blank=state.is_blank & (state.own.lengths == 0))
         timer.end("features")
         items = state.own
         if self._excludes_seen(options):
@@ -248,30 +263,35 @@ class Recommender:
         else:
             vectors = self._encode(state, options)
             timer.end("tower")
-        best, scores = self._search(vectors, k, excluded, allowed, state.is_blank)
+        sources = Sources(state.history, state.read, state.own)
+        asked = Asked(vectors, sources, excluded, allowed)
+        best, scores = self._search(asked, k, state.is_blank, options.tail)
         timer.end("search")
-        return state, Jagged(self._catalogue.indexed[best.values], best.offsets), scores
+        items = Jagged(self._catalogue.indexed[best.values], best.offsets)
+        return _Best(state, asked, items, scores)
 
-    def _search(
-        self, vectors: Floats, k: int, excluded: Jagged, allowed: Bools | None, is_blank: Bools
-    ) -> tuple[Jagged, Floats]:
-        """Finds positions by the model, or by popularity for queries that it cannot go by."""
+    def _search(self, asked: Asked, k: int, is_blank: Bools, tail: float) -> tuple[Jagged, Floats]:
+        """Finds positions by the ranking, or by popularity for queries that it cannot go by."""
         if not is_blank.any():
-            return self._index.search(vectors, k, excluded, allowed)
+            return self._ranked(asked, k, tail)
         all_positions, all_scores = [], []
         for row, blank in enumerate(is_blank.tolist()):
-            of_query = excluded.take(np.array([row]))
+            one = asked.take(np.array([row]))
             if blank:
-                positions, scores = self._popularity.top(k, of_query.values, allowed)
+                positions, scores = self._popularity.top(k, one.excluded.values, asked.allowed)
             else:
-                vector = vectors[row : row + 1]
-                nearest, scores = self._index.search(vector, k, of_query, allowed)
+                nearest, scores = self._ranked(one, k, tail)
                 positions = nearest.values
             all_positions.append(positions)
             all_scores.append(scores)
         lengths = np.array([len(positions) for positions in all_positions], np.int64)
         best = Jagged.from_lengths(np.concatenate(all_positions), lengths)
         return best, np.concatenate(all_scores)
+
+    def _ranked(self, asked: Asked, k: int, tail: float) -> tuple[Jagged, Floats]:
+        if self._fused is None:
+            return self._index.search(asked.vectors, k, asked.excluded, asked.allowed)
+        return self._fused.search(asked, k, self._fused.weights(tail))
 
     def _encode(self, state: CurrentState, options: RecommendOptions) -> Floats:
         if state.vectors is not None and not options.context:
@@ -310,16 +330,41 @@ class Recommender:
         is_listed[positions[positions >= 0]] = True
         return mask & is_listed
 
-    def _with_titles(self, items: Ints, scores: Floats) -> tuple[Recommendation, ...]:
-        ids = self._catalogue.ids
+    def _require_tail(self, tail: float) -> None:
+        if not 0 <= tail <= 1:
+            raise UserError(f"tail is {tail:g}, expected 0 to 1; 0 ranks as it was evaluated.")
+        if tail and self._fused is None:
+            raise UserError(
+                f"tail is {tail:g}, but the model of this bundle ranks alone; leave it out, or "
+                "export with ranking.channels."
+            )
+
+    def _explained(
+        self,
+        best: _Best,
+        row: int,
+        named: tuple[Recommendation, ...],
+        options: RecommendOptions,
+    ) -> tuple[ExplainedRecommendation, ...]:
+        if self._fused is None:
+            explanations = [Explanation(each.score, {}, 0.0, 0.0, ()) for each in named]
+        else:
+            items = best.items.take(np.array([row])).values
+            one = next(best.asked.take(np.array([row])).each())
+            weights = self._fused.weights(options.tail)
+            parts = self._fused.explain(one, self._catalogue.positions[items], weights)
+            explanations = [explanation_of(each, self._catalogue) for each in parts]
         return tuple(
-            Recommendation(ids[item], score, self._title(item))
-            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+            ExplainedRecommendation(each.item_id, each.score, each.title, explanation)
+            for each, explanation in zip(named, explanations, strict=True)
         )
 
-    def _title(self, item: int) -> str | None:
-        titles = self._catalogue.titles
-        return None if titles is None or item >= len(titles) else titles[item].as_py()
+    def _with_titles(self, items: Ints, scores: Floats) -> tuple[Recommendation, ...]:
+        ids, title = self._catalogue.ids, self._catalogue.title
+        return tuple(
+            Recommendation(ids[item], score, title(item))
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        )
 
 
 def _require_k(k: int) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from feature_store.core.arrow import id_strings, token_of
-from serving.recommend.answers import Recommendation
+from serving.recommend.answers import ExplainedRecommendation, Recommendation
 from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import MAX_K
 
@@ -80,6 +80,13 @@ class _RecommendBody(_Closed):
         "evaluated.",
     )
     filters: Filters = Field(default_factory=Filters)
+    tail: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How far the answer goes to rare items: 0 as evaluated, 1 the most.",
+    )
+    explain: bool = Field(False, description="Whether items have the parts of their scores.")
     variant: Text | None = Field(
         None, description="Variant of an experiment, for tests: its answer does not count."
     )
@@ -93,6 +100,8 @@ class _RecommendBody(_Closed):
             where=self.filters.where,
             allow=self.filters.allow,
             deny=self.filters.deny,
+            tail=self.tail,
+            explain=self.explain,
         )
 
 
@@ -193,7 +202,7 @@ class RecommendResponse(_Closed):
     """
 
     query_id: str | None
-    items: tuple[Recommendation, ...]
+    items: tuple[ExplainedRecommendation | Recommendation, ...]
     fallback: bool
     source: str
     variant: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny_bundle import export_untrained, write_prepared
+from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements" / "serving.lock"
@@ -59,8 +59,8 @@ def bare(tmp_path_factory):
 
 
 def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tmp_path, monkeypatch):
-    config = write_prepared(tmp_path)
-    export_untrained(config, monkeypatch)
+    config = write_fused_prepared(tmp_path)
+    export_fused(config, monkeypatch)
     code = f"import sys; sys.path.insert(0, {str(bare)!r})\n{ANSWER}"
     # Without the site packages of the environment.
     command = [

@@ -90,7 +90,7 @@ def test_the_help_shows_every_command_in_its_group(command, monkeypatch):
     assert status == 0
     groups = {
         "Data": ["fetch", "generate", "init", "prepare", "forget", "materialize"],
-        "Train": ["train", "doctor", "tune", "plan"],
+        "Train": ["train", "doctor", "fuse", "tune", "plan"],
         "Evaluate": ["evaluate", "compare", "dashboard", "study"],
         "Serve": ["export", "query", "recommend", "vectors", "serve"],
         "Operate": ["update", "ab-report", "promote", "rollback", "run"],

@@ -151,6 +151,7 @@ def _config(directory: Path, **sections: dict) -> Config:
                 {"name": "country", "kind": "categorical", "dim": 4},
             ],
         },
+        "ranking": {"channels": []},
         "model": {
             "dim": 16,
             "item_tower": [32],

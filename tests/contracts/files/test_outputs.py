@@ -24,6 +24,7 @@ STAGES = {
     "prepare": ["prepared", "prepared.work"],
     "materialize": ["feature_store"],
     "train": ["train", "train.partial"],
+    "fuse": ["fusion"],
     "evaluate": ["evaluation"],
     "export": ["bundle"],
     "tune": ["tuning", "tuning.partial"],

@@ -23,6 +23,7 @@ READING = {
     "study": ["study", "config.yaml"],
     "tune": ["tune", "config.yaml"],
     "train": ["train", "config.yaml"],
+    "fuse": ["fuse", "config.yaml"],
     "evaluate": ["evaluate", "config.yaml"],
     "materialize": ["materialize", "config.yaml"],
     "export": ["export", "config.yaml"],

@@ -2,12 +2,18 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from feature_store.core.columns import Jagged
+from recsys.channels.channel import Channel, ChannelData
+from recsys.channels.log import TrainingLog
+from recsys.channels.product import Product
 from recsys.config import model as model_settings
 from recsys.config import ssl as ssl_settings
 from recsys.losses.softmax import gather
@@ -66,3 +72,11 @@ def test_a_history_encoder() -> None:
     encoded = encoder(table, Histories(items, offsets, read), default)
     expected = [table[items[:2]].amax(dim=0), default, table[items[3:]].amax(dim=0)]
     torch.testing.assert_close(encoded, torch.stack(expected))
+
+
+def test_a_channel() -> None:
+    items = Jagged(np.array([0, 1, 1, 2, 0, 1], np.int32), np.array([0, 2, 4, 6]))
+    channel = run("A channel", Channel=Channel, ChannelData=ChannelData, Product=Product)
+    data = SimpleNamespace(log=TrainingLog(items, None, num_items=3))
+    found = channel["Companions"].product(data).highest(0, 3, 2).toarray()
+    assert found.tolist() == [[0, 2, 0], [2, 0, 1], [0, 1, 0]]

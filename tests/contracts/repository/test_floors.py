@@ -36,7 +36,8 @@ FLOORS = {
     ),
     "recsys": (
         "config console disk_faults",
-        "losses evaluation autoconfig sqlite_store moved_store",
+        "losses evaluation autoconfig channels sqlite_store moved_store",
+        "fusion",
         "tracking",
         "ssl",
         "data",

@@ -1,0 +1,70 @@
+"""Lists of neighbours: the items that an item of a query's history speaks for.
+
+This module needs NumPy alone, because servers read it, too.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from feature_store.core.columns import Floats, Jagged
+from feature_store.core.files import mapped_array, write_array
+
+_FILES = ("offsets", "items", "scores")
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The neighbours of each item and their scores, as rows of a sparse matrix.
+
+    Lists are kept for each candidate: an item keeps the sources that speak most for it. So a rare
+    item is in as many lists as a popular one, and the list of a source can be of any length.
+
+    Attributes:
+        lists: Items that each source speaks for, ascending, [sources].
+        scores: Score of each of them, [total] float32.
+    """
+
+    lists: Jagged
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+    def sums(self, sources: Jagged, weights: Floats) -> tuple[Jagged, Floats]:
+        """Sums the scores of all sources of each query.
+
+        Args:
+            sources: Source items of each query, [queries].
+            weights: Weight of each source, [total sources].
+
+        Returns:
+            Items with a score, ascending, [queries], and the score of each, [total] float32. The
+            sum is taken in float64, so that it does not depend on the order of sources.
+        """
+        positions, lengths = self.lists.positions(sources.values)
+        query = np.repeat(sources.row_of_value(), lengths)
+        key = query * np.int64(len(self)) + self.lists.values[positions]
+        distinct, inverse = np.unique(key, return_inverse=True)
+        weighted = np.repeat(weights, lengths).astype(np.float64) * self.scores[positions]
+        total = np.bincount(inverse, weighted, len(distinct)).astype(np.float32)
+        row, item = np.divmod(distinct, len(self))
+        return Jagged.from_lengths(item, np.bincount(row, minlength=len(sources))), total
+
+    def with_new_items(self, count: int) -> "Neighbours":
+        """Returns the lists with new items, which come last and have no neighbours."""
+        offsets = np.append(self.lists.offsets, np.full(count, self.lists.offsets[-1]))
+        return replace(self, lists=Jagged(self.lists.values, offsets))
+
+    def save(self, directory: Path) -> None:
+        """Writes three files of NumPy, which `read` maps into memory."""
+        arrays = (self.lists.offsets, self.lists.values.astype(np.int32), self.scores)
+        for name, array in zip(_FILES, arrays, strict=True):
+            write_array(directory / f"{name}.npy", array)
+
+    @classmethod
+    def read(cls, directory: Path) -> "Neighbours":
+        """Maps what `save` wrote into memory."""
+        offsets, items, scores = (mapped_array(directory / f"{name}.npy") for name in _FILES)
+        return cls(Jagged(items, offsets), scores)

@@ -1,0 +1,40 @@
+"""The `ranking` section of a configuration."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from feature_store.core.settings import Settings
+
+ChannelName = Literal["co_occurrence", "transitions", "content", "own_content", "links", "linear"]
+
+
+class RankingConfig(Settings):
+    """The fused ranking: the model, retrieval channels, recent popularity and the popularity dial.
+
+    Channels need no training and find what the model misses, rare items above all. Weights are
+    found on validation; what adds nothing gets the weight 0. Raise `tail_weight` for more of the
+    rare items.
+    """
+
+    channels: tuple[ChannelName, ...] = Field(
+        ("co_occurrence", "transitions", "content", "own_content", "links", "linear"),
+        description="Channels to fit, where the log has what they need; []: the model ranks alone.",
+    )
+    neighbours: int = Field(
+        100, ge=1, le=1000, description="Sources that a channel keeps for each item."
+    )
+    tail_weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Weight, in the search, of what is found of the items with 5 training events "
+        "or fewer. No weights are chosen with which a slice loses significantly.",
+    )
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+        if len(set(channels)) != len(channels):
+            raise ValueError("channels lists the same one twice; keep one of them")
+        return channels

@@ -1,0 +1,155 @@
+"""The fused ranking as it is evaluated and served: what channels say of a query's candidates.
+
+This module needs NumPy alone, because servers read it, too.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from feature_store.core.columns import Floats, Ints, Jagged
+from feature_store.core.files import mapped_array, write_array, write_text
+from feature_store.core.settings import Frozen
+from recsys.channels.neighbours import Neighbours
+from recsys.channels.sources import Reads, Sources
+from recsys.fusion.weights import Weights
+
+_SETTINGS = "fusion.json"
+_OF_ITEMS = ("rarity", "dial", "trend")
+# Training events at which half of an item is known.
+_KNOWN_BY_HALF = 5
+
+
+class ChannelInfo(Frozen):
+    """A fitted channel.
+
+    Attributes:
+        lists: Name of its lists of neighbours.
+        reads: Items of a query that it reads.
+    """
+
+    lists: str
+    reads: Reads
+
+
+class FusionInfo(Frozen):
+    """Content of `fusion.json`.
+
+    Attributes:
+        weights: Weights that were found on validation.
+        channels: Fitted channels by name.
+    """
+
+    weights: Weights
+    channels: dict[str, ChannelInfo]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Channels and weights of a ranking.
+
+    Attributes:
+        info: Settings.
+        lists: Lists of neighbours by name.
+        rarity: Share of what is not known of an item, see `rarity`, [items] float32.
+        dial: Popularity that the dial takes off, temperature * (log Q - mean), [items] float32.
+        trend: Recent popularity from 0 to 1, [items] float32; zeros where the log has no time.
+    """
+
+    info: FusionInfo
+    lists: Mapping[str, Neighbours]
+    rarity: Floats
+    dial: Floats
+    trend: Floats
+
+    def channel(self, name: str, sources: Sources) -> tuple[Jagged, Floats]:
+        """Scores items by one channel.
+
+        Args:
+            name: Name of the channel.
+            sources: Items of the queries.
+
+        Returns:
+            Items with a score, [queries], and their scores over the query's highest, [total].
+        """
+        channel = self.info.channels[name]
+        items, scores = self.lists[channel.lists].sums(*sources.of(channel.reads))
+        highest = np.zeros(len(items), np.float32)
+        rows = items.row_of_value()
+        np.maximum.at(highest, rows, scores)
+        # Where no score is above 0, the channel has nothing to say.
+        scale = np.divide(1, highest, out=np.zeros_like(highest), where=highest > 0)
+        return items, scores * scale[rows]
+
+    def channels(self, sources: Sources, weights: Weights) -> tuple[Jagged, Floats]:
+        """Sums what all channels say, by their weights; the result is as that of `channel`."""
+        parts = [
+            (np.float32(weight), *self.channel(name, sources))
+            for name, weight in weights.channels.items()
+            if weight
+        ]
+        if not parts:
+            return Jagged(np.empty(0, np.int64), np.zeros(len(sources) + 1, np.int64)), _NOTHING
+        count = len(self.dial)
+        keys = [items.row_of_value() * np.int64(count) + items.values for _, items, _ in parts]
+        distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+        scores = np.concatenate([weight * scores for weight, _, scores in parts])
+        row, item = np.divmod(distinct, count)
+        boost = 1 + np.float32(weights.rare) * self.rarity[item]
+        sums = (np.bincount(inverse, scores, len(distinct)) * boost).astype(np.float32)
+        return Jagged.from_lengths(item, np.bincount(row, minlength=len(sources))), sums
+
+    def of_items(self, weights: Weights) -> Floats:
+        """Returns the part of the score that depends on the item alone, [items] float32."""
+        return np.float32(weights.trend) * self.trend - np.float32(weights.dial) * self.dial
+
+    def needed(self) -> "Fused":
+        """Returns the same ranking without the channels whose weight is 0."""
+        weights = self.info.weights
+        used = {name: c for name, c in self.info.channels.items() if weights.channels.get(name)}
+        info = self.info.model_copy(update={"channels": used})
+        lists = {channel.lists: self.lists[channel.lists] for channel in used.values()}
+        return replace(self, info=info, lists=lists)
+
+    def with_new_items(self, count: int) -> "Fused":
+        """Returns the ranking with new items, which come last: unknown, and of no popularity."""
+        lists = {name: lists.with_new_items(count) for name, lists in self.lists.items()}
+        least = self.dial.min(initial=0.0)
+        return replace(
+            self,
+            lists=lists,
+            rarity=np.append(self.rarity, np.ones(count, np.float32)),
+            dial=np.append(self.dial, np.full(count, least, np.float32)),
+            trend=np.append(self.trend, np.zeros(count, np.float32)),
+        )
+
+    def save(self, directory: Path) -> None:
+        """Writes a directory that `read` maps into memory."""
+        for name, lists in self.lists.items():
+            lists.save(directory / "lists" / name)
+        for name in _OF_ITEMS:
+            write_array(directory / f"{name}.npy", getattr(self, name))
+        write_text(directory / _SETTINGS, self.info.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> "Fused":
+        """Maps what `save` wrote into memory."""
+        document = json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))
+        info = FusionInfo.model_validate(document)
+        names = sorted({channel.lists for channel in info.channels.values()})
+        lists = {name: Neighbours.read(directory / "lists" / name) for name in names}
+        return cls(info, lists, *(mapped_array(directory / f"{name}.npy") for name in _OF_ITEMS))
+
+
+def rarity(frequency: Ints) -> Floats:
+    """Returns what is not known of each item, from 1 without training events to 0, [items].
+
+    It is 1 / (1 + (training events / 5)^2): a half at the border of the tail, little beyond.
+    """
+    return (1 / (1 + (frequency / _KNOWN_BY_HALF) ** 2)).astype(np.float32)
+
+
+_NOTHING = np.empty(0, np.float32)

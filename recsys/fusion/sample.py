@@ -1,0 +1,172 @@
+"""Validation queries with the candidates among which a search compares weights."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.hashing import hash64
+from recsys.fusion.fused import Fused
+from recsys.fusion.queries import FusedQueries
+from recsys.fusion.weights import Weights
+
+MODEL, TREND, DIAL = "model", "trend", "dial"
+
+# Highest weight of the dial that is tried.
+STRONGEST_DIAL = 1.2
+
+# Most queries of a sample, and the best of each part that are candidates.
+_QUERIES, _BEST = 3_000, 150
+_SEED = 11
+# Scores of a block of queries, which bounds the memory.
+_SCORES_AT_ONCE = 20_000_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Candidates of sampled queries, and what each part of the score says of them.
+
+    Attributes:
+        parts: Names of the parts: the model, the channels, trend and dial.
+        values: Score of each candidate by each part, [parts, queries, candidates] float32.
+        rarity: Rarity of each candidate, [queries, candidates] float32.
+        candidates: Items, [queries, candidates]; -1 is padding.
+        query: Query of each held-out pair, [pairs] int64.
+        position: Position of the pair's item among the candidates, [pairs] int64.
+        item: Item of each pair, [pairs].
+    """
+
+    parts: tuple[str, ...]
+    values: Tensor
+    rarity: Tensor
+    candidates: Tensor
+    query: Tensor
+    position: Tensor
+    item: Ints
+
+    def found(self, weights: Weights, cutoffs: tuple[int, ...]) -> Bools:
+        """Tells which pairs' items are among the first of their query, [cutoffs, pairs].
+
+        Items of equal scores that do not all fit are not found: weights must tell them apart.
+
+        Args:
+            weights: Weights of the parts.
+            cutoffs: Numbers of first candidates, ascending.
+        """
+        scores = self._scores(weights)
+        best = scores.topk(min(cutoffs[-1] + 1, scores.shape[1]), dim=1).values
+        own = scores[self.query, self.position]
+        # A query with no more candidates than the cutoff has every one among the first.
+        next_ones = [best[self.query, k] if k < best.shape[1] else -torch.inf for k in cutoffs]
+        return torch.stack([own > next_one for next_one in next_ones]).numpy()
+
+    def _scores(self, weights: Weights) -> Tensor:
+        """Returns the score of each candidate, [queries, candidates]; -inf is padding."""
+        said = torch.zeros_like(self.values[0])
+        for part, name in enumerate(self.parts):
+            if weights.channels.get(name):
+                said.add_(self.values[part], alpha=weights.channels[name])
+        if weights.rare:
+            said.addcmul_(said, self.rarity, value=weights.rare)
+        for name, factor in ((MODEL, weights.model), (TREND, weights.trend), (DIAL, -weights.dial)):
+            if factor:
+                said.add_(self.values[self.parts.index(name)], alpha=factor)
+        return said.masked_fill_(self.is_padding, -torch.inf)
+
+    @cached_property
+    def is_padding(self) -> Tensor:
+        """Whether a candidate is padding, [queries, candidates]."""
+        return self.candidates < 0
+
+
+def draw_sample(fused: Fused, queries: FusedQueries) -> Sample:
+    """Draws queries of a split and builds their candidates.
+
+    Candidates are the best of each part alone, those of the model with the strongest dial, and the
+    held-out items, without items that the query excludes.
+
+    Args:
+        fused: Channels; the weights are not used.
+        queries: Queries to draw from.
+    """
+    task = queries.task
+    query_vectors, item_vectors = queries.query_vectors, queries.item_vectors
+    rows = np.sort(np.argsort(hash64(_SEED, task.queries), kind="stable")[:_QUERIES])
+    step = max(1, _SCORES_AT_ONCE // len(item_vectors))
+    dial, trend = torch.from_numpy(fused.dial.copy()), torch.from_numpy(fused.trend.copy())
+    items = torch.from_numpy(item_vectors)
+    names = (MODEL, *fused.info.channels, TREND, DIAL)
+    blocks: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        sources = queries.sources.take(block)
+        model = torch.from_numpy(query_vectors[block]) @ items.T
+        parts = [model]
+        for name in fused.info.channels:
+            found, scores = fused.channel(name, sources)
+            parts.append(_dense(found, scores, len(items)))
+        parts += [trend.expand_as(model), dial.expand_as(model)]
+        allowed = torch.from_numpy(queries.is_ranked.copy()).expand_as(model).clone()
+        excluded = task.excluded.take(block)
+        allowed[excluded.row_of_value(), excluded.values] = False
+        rankings = [*parts[:-1], model - STRONGEST_DIAL * dial]
+        best = [_best(ranking, allowed) for ranking in rankings]
+        candidates = _distinct([*best, _rectangle(task.held_out.take(block))])
+        values = torch.stack([part.gather(1, candidates.clamp(min=0)) for part in parts])
+        blocks.append((candidates, values))
+    return _joined(names, blocks, task.held_out.take(rows), torch.from_numpy(fused.rarity.copy()))
+
+
+def _dense(items: Jagged, scores: Floats, width: int) -> Tensor:
+    dense = torch.zeros((len(items), width))
+    dense[items.row_of_value(), items.values] = torch.from_numpy(scores)
+    return dense
+
+
+def _best(scores: Tensor, allowed: Tensor) -> Tensor:
+    """Returns the best allowed items of each query, -1 where there are fewer."""
+    masked = scores.masked_fill(~allowed, -torch.inf)
+    values, items = masked.topk(min(_BEST, masked.shape[1]), dim=1)
+    return items.masked_fill(values.isinf(), -1)
+
+
+def _rectangle(bags: Jagged) -> Tensor:
+    """Returns bags as rows of equal length, padded with -1."""
+    width = int(bags.lengths.max(initial=0))
+    rows = np.full((len(bags), width), -1, np.int64)
+    rows[np.arange(width) < bags.lengths[:, None]] = bags.values
+    return torch.from_numpy(rows)
+
+
+def _distinct(items: list[Tensor]) -> Tensor:
+    """Returns the distinct items of each row, ascending, with -1 for what is left of a row."""
+    ordered = torch.cat(items, dim=1).sort(dim=1).values
+    is_repeated = ordered[:, 1:] == ordered[:, :-1]
+    ordered[:, 1:] = ordered[:, 1:].masked_fill(is_repeated, -1)
+    last = torch.iinfo(torch.int64).max
+    ordered = ordered.masked_fill(ordered < 0, last).sort(dim=1).values
+    width = int((ordered < last).sum(dim=1).max())
+    return ordered[:, :width].masked_fill(ordered[:, :width] == last, -1)
+
+
+def _joined(
+    names: tuple[str, ...], blocks: list[tuple[Tensor, Tensor]], held_out: Jagged, rarity: Tensor
+) -> Sample:
+    width = max((candidates.shape[1] for candidates, _ in blocks), default=1)
+    count = len(held_out)
+    candidates = torch.full((count, width), -1)
+    values = torch.zeros((len(names), count, width))
+    start = 0
+    for items, scores in blocks:
+        rows, columns = items.shape
+        candidates[start : start + rows, :columns] = items
+        values[:, start : start + rows, :columns] = scores
+        start += rows
+    query = torch.from_numpy(held_out.row_of_value())
+    item = torch.from_numpy(held_out.values.astype(np.int64))
+    position = (candidates[query] == item[:, None]).int().argmax(dim=1)
+    rare = rarity[candidates.clamp(min=0)]
+    return Sample(names, values, rare, candidates, query, position, held_out.values)

@@ -1,0 +1,177 @@
+"""The search for the weights of a fused ranking, on the validation split."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_store.core.columns import Bools, Ints
+from recsys.fusion.sample import DIAL, MODEL, STRONGEST_DIAL, TREND, Sample
+from recsys.fusion.weights import Weights
+
+GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, STRONGEST_DIAL)
+_OF_MODEL = (1.0, 0.5, 0.2, 0.0)
+_OF_RARE = (0.0, 0.5, 1.0, 2.0, 4.0)
+_RARE = "rare"
+_SCALES = (0.5, 0.7, 1.4, 2.0)
+_SWEEPS = 4
+# One-sided quantile of the normal distribution at 5 %.
+_SIGNIFICANT = 1.645
+# Part of the overall recall that rare items may cost.
+_OVERALL_LOSS = 0.005
+# A weight that gains less than this is 0: simpler and as good.
+_LEAST_GAIN = 0.0005
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Held-out pairs of a sample that a ranking finds.
+
+    Attributes:
+        hits: Whether a pair is among the first 10 and the first 50, [2, pairs].
+        overall: Recall@10 + recall@50.
+        rare: Recall@50 of the rare items.
+        excess: Loss of the worst slice against the model alone, beyond what chance explains,
+            in standard errors; 0 where no slice loses significantly.
+    """
+
+    hits: Bools
+    overall: float
+    rare: float
+    excess: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Aim of a climb.
+
+    Attributes:
+        tail_weight: Weight of the rare items beside the overall recall.
+        floor: Least overall recall.
+    """
+
+    tail_weight: float = 0.0
+    floor: float = 0.0
+
+    def prefers(self, one: Outcome, other: Outcome, by: float = 0.0) -> bool:
+        """Tells whether one outcome should replace another: first the bounds, then the sum."""
+        faults = [each.excess + max(0.0, self.floor - each.overall) for each in (one, other)]
+        if abs(faults[0] - faults[1]) > 1e-9:
+            return faults[0] < faults[1]
+        return self.sum(one) > self.sum(other) + by
+
+    def sum(self, outcome: Outcome) -> float:
+        """Returns what is to be as high as possible."""
+        return outcome.overall + self.tail_weight * outcome.rare
+
+
+class Search:
+    """Coordinate search of the weights, in two climbs.
+
+    The first one looks for the highest overall recall with which no slice loses significantly
+    against the model alone. The second one looks for the rare items, those with 5 training events
+    or fewer, and gives up at most half a per cent of that.
+
+    Args:
+        sample: Candidates of validation queries.
+        slices: Members of each slice of items, [items].
+        tail_weight: Weight of the rare items in the second climb.
+    """
+
+    def __init__(self, sample: Sample, slices: Mapping[str, Bools], tail_weight: float) -> None:
+        self._sample = sample
+        self._query = sample.query.numpy()
+        self._slices = {name: members[sample.item] for name, members in slices.items()}
+        self._rare = self._slices["tail"] | self._slices["cold"]
+        self._tail_weight = tail_weight
+        self._per_query = np.maximum(np.bincount(self._query, minlength=len(sample.candidates)), 1)
+        self._known: dict[str, Outcome] = {}
+        self._reference: Bools | None = None
+        self._reference = self.outcome(Weights()).hits
+
+    def outcome(self, weights: Weights) -> Outcome:
+        """Measures weights; those that were measured before are known."""
+        key = weights.model_dump_json()
+        if key not in self._known:
+            hits = self._sample.found(weights, (10, 50))
+            recall = [
+                np.bincount(self._query, row, len(self._per_query)) / self._per_query
+                for row in hits
+            ]
+            overall = float(sum(map(np.mean, recall)))
+            rare = float(hits[1][self._rare].mean()) if self._rare.any() else 0.0
+            self._known[key] = Outcome(hits, overall, rare, self._excess(hits[1]))
+        return self._known[key]
+
+    def best(self) -> Weights:
+        """Returns the best weights of several starts: the model alone, and mixtures."""
+        little = dict.fromkeys(self._channels(), 0.1)
+        starts = (Weights(), Weights(channels=little, rare=1.0), Weights(channels=little, dial=0.2))
+        goal = Goal()
+        climbed = [self._climb(start, goal) for start in starts]
+        first = self._pick(climbed, goal)
+        if self._tail_weight:
+            floor = self.outcome(first).overall * (1 - _OVERALL_LOSS)
+            goal = Goal(self._tail_weight, floor)
+            first = self._pick([self._climb(start, goal) for start in climbed], goal)
+        return self._simplified(first, goal)
+
+    def _channels(self) -> tuple[str, ...]:
+        return tuple(n for n in self._sample.parts if n not in (MODEL, TREND, DIAL))
+
+    def _climb(self, weights: Weights, goal: Goal) -> Weights:
+        for _ in range(_SWEEPS):
+            before = weights
+            for name in (*self._channels(), _RARE, TREND, DIAL, MODEL):
+                weights = self._pick([weights, *_with_each(weights, name)], goal)
+            weights = self._pick([weights, *_with_all_scaled(weights)], goal)
+            if weights == before:
+                break
+        return weights
+
+    def _pick(self, candidates: Sequence[Weights], goal: Goal) -> Weights:
+        """Returns the weights that the goal prefers; the first of equal ones."""
+        best = candidates[0]
+        for other in candidates[1:]:
+            if goal.prefers(self.outcome(other), self.outcome(best)):
+                best = other
+        return best
+
+    def _simplified(self, weights: Weights, goal: Goal) -> Weights:
+        for name in (*self._channels(), _RARE, TREND, DIAL):
+            without = _with(weights, name, 0.0)
+            if not goal.prefers(self.outcome(weights), self.outcome(without), by=_LEAST_GAIN):
+                weights = without
+        return weights
+
+    def _excess(self, hits: Bools) -> float:
+        """Compares recall@50 with the model alone, slice by slice, paired by query."""
+        if self._reference is None:
+            return 0.0
+        worst = 0.0
+        difference = hits.astype(np.float64) - self._reference[1]
+        for members in self._slices.values():
+            of_query: Ints = np.bincount(self._query, difference * members)
+            error = np.sqrt(np.sum(of_query**2))
+            if error > 0:
+                worst = max(worst, -of_query.sum() / error - _SIGNIFICANT)
+        return float(worst)
+
+
+def _with(weights: Weights, name: str, value: float) -> Weights:
+    if name in (MODEL, _RARE, TREND, DIAL):
+        return weights.model_copy(update={name: value})
+    channels = {**weights.channels, name: value}
+    return weights.model_copy(update={"channels": {n: w for n, w in channels.items() if w}})
+
+
+def _with_all_scaled(weights: Weights) -> Iterator[Weights]:
+    """Yields the weights with all channels scaled alike, which no single coordinate can do."""
+    for factor in _SCALES:
+        channels = {name: round(weight * factor, 4) for name, weight in weights.channels.items()}
+        yield weights.model_copy(update={"channels": channels})
+
+
+def _with_each(weights: Weights, name: str) -> Iterator[Weights]:
+    for value in {MODEL: _OF_MODEL, _RARE: _OF_RARE}.get(name, GRID):
+        yield _with(weights, name, value)

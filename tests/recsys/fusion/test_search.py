@@ -1,0 +1,101 @@
+"""The search finds what helps, leaves out what does not, and takes nothing from a slice."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.evaluation.metrics import SLICES
+from recsys.fusion.curve import DIALS, trade_off
+from recsys.fusion.sample import Sample
+from recsys.fusion.search import Search
+from recsys.fusion.weights import Weights
+
+QUERIES, CANDIDATES = 400, 120
+
+
+def sample(**parts: np.ndarray) -> Sample:
+    """Returns a sample whose queries each look for candidate 0 or 1, the second one rare."""
+    random = np.random.default_rng(0)
+    noise = {name: random.random((QUERIES, CANDIDATES)) for name in ("model", "noise")}
+    scores = {"model": noise["model"], "noise": noise["noise"], **parts}
+    scores |= {name: np.zeros((QUERIES, CANDIDATES)) for name in ("trend", "dial")}
+    names = ("model", *(n for n in scores if n not in ("model", "trend", "dial")), "trend", "dial")
+    values = torch.from_numpy(np.stack([scores[name] for name in names]).astype(np.float32))
+    target = np.arange(QUERIES) % 2
+    return Sample(
+        parts=names,
+        values=values,
+        rarity=torch.zeros(QUERIES, CANDIDATES),
+        candidates=torch.arange(CANDIDATES).expand(QUERIES, -1),
+        query=torch.arange(QUERIES),
+        position=torch.from_numpy(target),
+        item=target,
+    )
+
+
+def slices() -> dict[str, np.ndarray]:
+    of_item = {name: np.zeros(CANDIDATES, bool) for name in SLICES}
+    of_item["head"][0] = of_item["tail"][1] = True
+    return of_item
+
+
+def knows(candidate: int, score: float = 1.0) -> np.ndarray:
+    scores = np.zeros((QUERIES, CANDIDATES))
+    scores[np.arange(QUERIES) % 2 == candidate, candidate] = score
+    return scores
+
+
+def test_a_channel_that_knows_gets_weight_and_noise_gets_none():
+    search = Search(sample(expert=knows(0) + knows(1)), slices(), tail_weight=1.0)
+    weights = search.best()
+    assert weights.channels.keys() == {"expert"}
+    assert search.outcome(weights).hits.all()
+    assert not search.outcome(Weights()).hits.all()
+
+
+def test_where_channels_add_nothing_the_model_ranks_alone():
+    good = 0.1 * np.random.default_rng(1).random((QUERIES, CANDIDATES)) + knows(0) + knows(1)
+    assert Search(sample(model=good), slices(), tail_weight=1.0).best() == Weights()
+
+
+def test_a_model_that_only_harms_gets_no_weight():
+    misled = np.random.default_rng(1).random((QUERIES, CANDIDATES)) - 3 * (knows(0) + knows(1))
+    found = Search(sample(model=misled, expert=knows(0) + knows(1)), slices(), tail_weight=1.0)
+    assert found.outcome(found.best()).hits.all()
+
+
+@pytest.mark.parametrize("tail_weight", [0.0, 100.0])
+def test_no_slice_loses_significantly_whatever_the_tail_weighs(tail_weight):
+    """Tests a channel that finds the rare item, and hides the frequent one when it weighs much."""
+    model = 0.3 * np.random.default_rng(1).random((QUERIES, CANDIDATES)) + knows(0, 0.25)
+    hides = knows(1, 0.6)
+    hides[:, 2:80] += 0.5 * (np.arange(QUERIES) % 2 == 0)[:, None]
+    search = Search(sample(model=model, one_sided=hides), slices(), tail_weight)
+    best = search.outcome(search.best())
+    assert best.excess == 0
+    assert best.overall >= search.outcome(Weights()).overall * 0.995
+    greedy = search.outcome(Weights(channels={"one_sided": 1.2}))
+    assert greedy.excess > 0
+
+
+def test_found_counts_as_a_sort_does():
+    drawn = sample(expert=knows(1))
+    weights = Weights(model=0.7, channels={"expert": 0.3, "noise": 0.2})
+    scores = 0.7 * drawn.values[0] + 0.2 * drawn.values[1] + 0.3 * drawn.values[2]
+    rank = (scores > scores[drawn.query, drawn.position][:, None]).sum(dim=1).numpy()
+    found = drawn.found(weights, (10, 50))
+    assert found.tolist() == [(rank < 10).tolist(), (rank < 50).tolist()]
+
+
+def test_equal_scores_are_not_found():
+    drawn = sample()
+    assert not drawn.found(Weights(model=0.0), (10, 50)).any()
+    assert drawn.found(Weights(model=0.0), (10, CANDIDATES))[1].all()
+
+
+def test_the_curve_holds_the_chosen_dial_and_every_slice():
+    weights = Weights(dial=0.25)
+    points = trade_off(sample(), slices(), weights)
+    assert [point.dial for point in points] == sorted({*DIALS, 0.25})
+    assert points[0].slices["cold"] is None
+    assert points[0].slices["head"] == points[-1].slices["head"]  # Their dial is 0.
