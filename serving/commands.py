@@ -25,9 +25,7 @@ Online = Annotated[
 ]
 Tail = Annotated[
     float,
-    typer.Option(
-        min=0.0, max=1.0, help="How far answers go to rare items: 0 as evaluated, 1 the most."
-    ),
+    typer.Option(min=0.0, max=1.0, help="0: rank as evaluated; 1: with the most rare items."),
 ]
 TrackingUri = Annotated[
     str | None,

@@ -60,7 +60,7 @@ class BulkManifest(Frozen):
         recommendations: Rows in all parts.
         parts: Number of files.
         seconds: Duration of the run.
-        tail: How far answers go to rare items, 0 to 1.
+        tail: Place between the ranking as evaluated, 0, and the one with the most rare items, 1.
     """
 
     fingerprint: str
@@ -101,7 +101,7 @@ def recommend_all(
         queries: Ids, or Parquet with a column query_id: a file, directory or glob; None: all of
             the bundle.
         at: Time of the requests; None: now. No time zone means UTC.
-        tail: How far answers go to rare items: 0 as evaluated, 1 the most.
+        tail: Place between the ranking as evaluated, 0, and the one with the most rare items, 1.
         online: Online store with histories and features since the export, which the actors'
             machines must reach; None: there is none.
         batch_size: Queries of a file.
@@ -213,7 +213,7 @@ class _Answerer:
         directory: Directory of the queries and the answers.
         k: Number of items.
         at: Time of the requests.
-        tail: How far answers go to rare items, 0 to 1.
+        tail: Place between the ranking as evaluated, 0, and the one with the most rare items, 1.
         online: Online store, if there is one.
     """
 

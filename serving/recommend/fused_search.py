@@ -17,6 +17,8 @@ Doubles = npt.NDArray[np.float64]
 _STRONGEST_DIAL = 1.2
 # Items that are candidates because of what depends on the item alone.
 _BEST_OF_ITEMS = 300
+# Items that channels name whose vectors are read first.
+_FIRST_NAMED = 128
 # Nearest items by the model that are candidates where a request asks for more of the tail.
 _FOR_TAIL = 1000
 # Sums in float32 that differ by less may be equal.
@@ -48,6 +50,7 @@ class FusedSearch:
         self._index = index
         self._indexed = indexed
         self._positions = positions
+        self._is_whole = len(indexed) == len(positions)
         self._candidates = candidates
         self._channels = OneQuery(fused)
         self._trend, self._dial = fused.trend[indexed], fused.dial[indexed]
@@ -126,27 +129,34 @@ class FusedSearch:
         nearest, products = self._index.search(vector, wanted, one.excluded, one.allowed)
         near, said = nearest.values, self._said(one, weights)
         scores = self._sum(near, products.astype(np.float64), said, weights)
-        if len(near) == wanted:  # Otherwise no more items are left.
-            missing = np.partition(scores, -k)[-k] - weights.model * products[-1] - _TIED
-            others = self._adding(float(missing), said, weights)
-            if one.allowed is not None:
-                others = others[one.allowed[others]]
-            others = others[~np.isin(others, np.concatenate([near, one.excluded.values]))]
+        if len(near) < wanted:  # No more items are left.
+            return _ordered(near, scores, k)
+        positions, added = self._added(said, weights)
+        for most in (_FIRST_NAMED, len(positions)):
+            # The last of the best so far rises, and leaves fewer to look at.
+            least = np.partition(scores, -k)[-k] - weights.model * products[-1] - _TIED
+            is_left = added >= least
+            positions, added = positions[is_left], added[is_left]
+            first = _highest(added, most)
+            others = _left(positions[first], near, one)
             if len(others):
                 near = np.concatenate([near, others])
                 scores = np.concatenate([scores, self._scores(one, others, said, weights)])
+            added[first] = -np.inf
         return _ordered(near, scores, k)
 
-    def _adding(self, least: float, said: "_Said", weights: Weights) -> Ints:
-        """Returns the positions of items to which all but the model add so much, or more."""
-        named = said.positions[said.sums + self._of_items(weights, said.positions) >= least]
-        if not weights.trend and not weights.dial:
-            return named
-        first = self._first[self._of_items(weights, self._first) >= least]
-        return np.union1d(named, first) if len(first) else named
+    def _added(self, said: "_Said", weights: Weights) -> tuple[Ints, Floats]:
+        """Returns candidates that the index need not have found, and all but their model's part."""
+        positions = said.positions
+        if weights.trend or weights.dial:
+            positions = np.union1d(positions, self._first)
+            return positions, said.at(positions) + self._of_items(weights, positions)
+        return positions, said.sums
 
     def _said(self, one: AskedOne, weights: Weights) -> "_Said":
         items, sums = self._channels(one.sources, weights)
+        if self._is_whole:
+            return _Said(items, sums)
         positions = self._positions[items]
         is_indexed = positions >= 0
         return _Said(positions[is_indexed], sums[is_indexed])
@@ -157,8 +167,10 @@ class FusedSearch:
 
     def _sum(self, positions: Ints, products: Doubles, said: "_Said", weights: Weights) -> Floats:
         """Sums the parts in float64, and rounds once."""
-        scores = weights.model * products + self._of_items(weights, positions)
-        return (scores + said.at(positions)).astype(np.float32)
+        scores = weights.model * products + said.at(positions)
+        if weights.trend or weights.dial:
+            scores += self._of_items(weights, positions)
+        return scores.astype(np.float32)
 
     def _of_items(self, weights: Weights, positions: Ints | slice = slice(None)) -> Floats:
         """Returns what depends on the item alone, as `Fused.of_items` does, at some positions."""
@@ -188,12 +200,22 @@ class _Said:
 
 
 def _highest(values: Floats, count: int) -> Ints:
-    """Returns the positions of the highest values, in any order."""
+    """Returns the places of the highest values, in any order."""
     if len(values) <= count:
         return np.arange(len(values))
     return np.argpartition(-values, count)[:count]
 
 
+def _left(positions: Ints, near: Ints, one: AskedOne) -> Ints:
+    """Drops positions that are found already, or are no answers."""
+    if one.allowed is not None:
+        positions = positions[one.allowed[positions]]
+    return positions[~np.isin(positions, np.concatenate([near, one.excluded.values]))]
+
+
 def _ordered(positions: Ints, scores: Floats, k: int) -> tuple[Ints, Floats]:
+    if len(scores) > k:
+        is_best = scores >= np.partition(scores, -k)[-k]
+        positions, scores = positions[is_best], scores[is_best]
     best = np.lexsort((positions, -scores))[:k]
     return positions[best], scores[best]

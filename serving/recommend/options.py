@@ -23,7 +23,7 @@ class RecommendOptions:
         where: Values by item feature: an answer has one of them; see `export.filters`.
         allow: Ids that answers are among; None: all.
         deny: Ids that no answer is among.
-        tail: How far answers go to rare items, by less of the popularity; see
+        tail: Place between the validated ranking, 0, and the one with the most rare items, 1; see
             `FusedSearch.weights`.
         explain: Whether answers have the parts of their scores.
     """

@@ -84,7 +84,7 @@ class _RecommendBody(_Closed):
         0.0,
         ge=0,
         le=1,
-        description="How far the answer goes to rare items: 0 as evaluated, 1 the most.",
+        description="0: rank as evaluated; 1: with the most rare items; between: in between.",
     )
     explain: bool = Field(False, description="Whether items have the parts of their scores.")
     variant: Text | None = Field(
