@@ -50,20 +50,20 @@ class OneQuery:
             items = _add(sums, fused.lists[channel.lists], *sources.of(channel.reads))
             if not len(items):
                 continue
-            scores = sums[items].astype(np.float32)
+            scores = sums.take(items).astype(np.float32)
             sums[items] = 0.0
             highest = scores.max()
             if highest > 0:
                 # An item that is listed several times is written several times, the same each time.
-                total[items] += np.float32(weight) * (scores * (1 / highest))
+                total[items] = total.take(items) + np.float32(weight) * (scores * (1 / highest))
             parts.append(items)
         if not parts:
             return _NOTHING
         items = _distinct(np.concatenate(parts))
-        scores = total[items]
+        scores = total.take(items)
         total[items] = 0.0
         boost = 1 + np.float32(weights.rare) * fused.rarity[items]
-        return items.astype(np.int64), (scores * boost).astype(np.float32)
+        return items, (scores * boost).astype(np.float32)
 
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns this thread's arrays of zeros, [items] float64."""
@@ -85,7 +85,8 @@ def _distinct(items: Ints) -> Ints:
 def _add(sums: np.ndarray, neighbours: Neighbours, sources: Jagged, weights: Floats) -> Ints:
     """Adds the scores of the sources' neighbours, and returns these, with repetitions."""
     positions, lengths = neighbours.lists.positions(sources.values)
-    items = neighbours.lists.values[positions]
-    scores = np.repeat(weights.astype(np.float64), lengths) * neighbours.scores[positions]
+    # Indices of another type would be converted at each use.
+    items = neighbours.lists.values.take(positions).astype(np.intp)
+    scores = np.repeat(weights.astype(np.float64), lengths) * neighbours.scores.take(positions)
     np.add.at(sums, items, scores)
     return items

@@ -17,8 +17,8 @@ Doubles = npt.NDArray[np.float64]
 _STRONGEST_DIAL = 1.2
 # Items that are candidates because of what depends on the item alone.
 _BEST_OF_ITEMS = 300
-# Items that channels name whose vectors are read first.
-_FIRST_NAMED = 128
+# Items whose vectors are read because of all but the model's part: first, and then at most.
+_FIRST_NAMED, _MOST_NAMED = 100, 300
 # Nearest items by the model that are candidates where a request asks for more of the tail.
 _FOR_TAIL = 1000
 # Sums in float32 that differ by less may be equal.
@@ -31,9 +31,9 @@ class FusedSearch:
     """Finds the best items by the sum of the model, the channels and what the item itself adds.
 
     An exact index has few items, and all are scored. Otherwise candidates are the nearest items by
-    the model, those that channels name, and the best by what depends on the item alone. Of items
-    that the index did not find, no inner product is above that of the last one that it found: those
-    that could not reach the answer even with that are left out before any vector is read.
+    the model, and the best by channels and by what depends on the item alone. Of items that the
+    index did not find, no inner product is above that of the last one that it found: those that
+    could not reach the answer even with that are left out before any vector is read.
 
     Args:
         fused: Channels and weights, of all items.
@@ -132,7 +132,7 @@ class FusedSearch:
         if len(near) < wanted:  # No more items are left.
             return _ordered(near, scores, k)
         positions, added = self._added(said, weights)
-        for most in (_FIRST_NAMED, len(positions)):
+        for most in (_FIRST_NAMED, _MOST_NAMED if is_validated else len(positions)):
             # The last of the best so far rises, and leaves fewer to look at.
             least = np.partition(scores, -k)[-k] - weights.model * products[-1] - _TIED
             is_left = added >= least
@@ -210,7 +210,8 @@ def _left(positions: Ints, near: Ints, one: AskedOne) -> Ints:
     """Drops positions that are found already, or are no answers."""
     if one.allowed is not None:
         positions = positions[one.allowed[positions]]
-    return positions[~np.isin(positions, np.concatenate([near, one.excluded.values]))]
+    found = np.sort(np.concatenate([near, one.excluded.values]))
+    return positions[found.take(found.searchsorted(positions), mode="clip") != positions]
 
 
 def _ordered(positions: Ints, scores: Floats, k: int) -> tuple[Ints, Floats]:
