@@ -18,8 +18,8 @@ from recsys.model.encode import encode_queries
 from recsys.model.two_tower import TwoTower
 from serving.bundle.manifest import MAX_LOSS, FusionReport
 from serving.index.index import ItemIndex
-from serving.recommend.asked import Asked
-from serving.recommend.fused_search import FusedSearch
+from serving.recommend.fused.asked import Asked
+from serving.recommend.fused.fused_search import FusedSearch
 
 _SPLIT = "validation"
 _QUERIES = 1000

@@ -34,7 +34,7 @@ from serving.index.index import ItemIndex
 from serving.recommend.catalogue import Catalogue
 from serving.recommend.consistency import refusing, require_channels, require_items, require_queries
 from serving.recommend.filters import read_filters
-from serving.recommend.fused_search import FusedSearch
+from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
 from serving.recommend.query_tower import DeferredTower, Reader, read_tower_now

@@ -23,11 +23,11 @@ from serving.recommend.answers import (
     Recommendations,
     SimilarItems,
 )
-from serving.recommend.asked import Asked
 from serving.recommend.catalogue import Catalogue
-from serving.recommend.explain import explanation_of
 from serving.recommend.filters import ItemFilters
-from serving.recommend.fused_search import FusedSearch
+from serving.recommend.fused.asked import Asked
+from serving.recommend.fused.explain import explanation_of
+from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.options import DEFAULTS, RecommendOptions
 from serving.recommend.popularity import Popularity
 from serving.recommend.queries import CurrentState, Queries

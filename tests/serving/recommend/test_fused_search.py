@@ -22,8 +22,8 @@ from recsys.model.encode import encode_items, encode_queries
 from serving.index.flat import Flat
 from serving.index.hnsw import Hnsw
 from serving.index.index import ItemIndex
-from serving.recommend.asked import Asked
-from serving.recommend.fused_search import FusedSearch
+from serving.recommend.fused.asked import Asked
+from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.options import RecommendOptions
 from serving.server.api import RecommendRequest

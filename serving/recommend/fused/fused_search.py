@@ -8,8 +8,8 @@ from recsys.fusion.fused import Fused
 from recsys.fusion.one_query import OneQuery
 from recsys.fusion.weights import Weights
 from serving.index.index import ItemIndex
-from serving.recommend.asked import Asked, AskedOne
-from serving.recommend.explain import Parts, parts_of
+from serving.recommend.fused.asked import Asked, AskedOne
+from serving.recommend.fused.explain import Parts, parts_of
 
 Doubles = npt.NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""The fused ranking of a bundle: its search, and what explains an answer."""
