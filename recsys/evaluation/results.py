@@ -33,6 +33,9 @@ METHOD_TITLES = {
     "als": "ALS",
 }
 
+# Fewer held-out pairs of a slice allow no conclusion.
+_FEW = 50
+
 # Titles of the metrics that tables show, by name.
 SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@10", "map@10")}
 
@@ -124,6 +127,18 @@ class EvaluationResult(Measured):
             warnings.append(f"{same} tells nothing: only {items:,} items are ranked")
         return warnings
 
+    def against_towers(self) -> str | None:
+        """Returns what channels and dial changed of Recall@50; None where the towers rank alone."""
+        if TOWERS not in self.baselines or not self.counts["queries"]:
+            return None
+        changes = []
+        for group, methods in self.groups().items():
+            before, after = (methods[name]["recall@50"] for name in (TOWERS, MODEL))
+            if isinstance(before, float) and isinstance(after, float):
+                few = f" ({self.pairs(group)} pairs: few)" if self.pairs(group) < _FEW else ""
+                changes.append(f"{group} {number(before)} to {number(after)}{few}")
+        return f"Recall@50 from the towers alone to this model: {', '.join(changes)}"
+
     def notes(self) -> list[str]:
         """Returns what is to be said with the results beside warnings."""
         return [] if leaves_many_out(self.counts) else self._repeats_sentences()
@@ -159,6 +174,8 @@ def print_table(result: EvaluationResult, console: Console) -> None:
     console.print(table)
     for note in result.notes():
         console.print(escape(note), highlight=False)
+    if (sentence := result.against_towers()) is not None:
+        console.print(sentence, highlight=False, soft_wrap=True)
     for warning in result.warnings():
         console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
 
