@@ -5,7 +5,7 @@ from pipelines.reports.parts import Cell, Chart, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Bars
 from recsys.comparison.report import METRIC_TITLES
 from recsys.evaluation.list_metrics import LIST_METRICS
-from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
+from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, TOWERS, EvaluationResult
 from recsys.reports.run.run_data import RunData
 
 NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
@@ -45,10 +45,9 @@ def metric_cells(figures: Figures, metrics: list[str]) -> list[str | Cell]:
 
 
 def best_baseline(result: EvaluationResult) -> str:
-    """Returns the name of the baseline with the highest Recall@50."""
-    return max(
-        result.baselines, key=lambda name: known(result.baselines[name].overall["recall@50"]) or 0.0
-    )
+    """Returns the name of the baseline with the highest Recall@50; parts of the model are none."""
+    others = [name for name in result.baselines if name not in (TOWERS, *result.weights)]
+    return max(others, key=lambda name: known(result.baselines[name].overall["recall@50"]) or 0.0)
 
 
 def known(value: Value) -> float | None:
