@@ -122,5 +122,5 @@ def test_two_of_a_stage_at_once_do_the_work_once(planted, trained, tmp_path, mon
         other.join()
     assert done[0] == done[1]
     assert done[2] == done[3]
-    kept = {"prepared", "train", "evaluation"}
+    kept = {"prepared", "train", "fusion", "evaluation"}
     assert {path.name for path in tmp_path.iterdir()} == kept

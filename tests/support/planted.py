@@ -141,6 +141,7 @@ def groceries_config(events: Path, output: Path, repeats: str, **sections: Any) 
         "ssl": {"method": "none"},
         "loss": {"id_dropout": 0.0},
         "training": {"epochs": 1, "batch_size": 64},
+        "ranking": {"channels": []},
         "evaluation": {"baselines": ["random", "popularity"]},
     }
     return parse_config({**document, **sections})

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 CHARTS = {
     "results": 1,
+    "ranking": 2,
     "slices": 1,
     "tail": 2,
     "training": 4,
