@@ -96,6 +96,7 @@ def bridged_config(directory: Path, output: Path, **sections: dict[str, Any]) ->
         "model": {"dim": 32, "item_tower": [], "query_tower": [], "residual": False},
         "loss": {"temperature": 0.1, "history_dropout": 0.3, "logq": {"strength": 0.0}},
         "training": {"epochs": 8, "batch_size": 256, "patience": 8, "sparse_learning_rate": 0.2},
+        "ranking": {"channels": []},
         "evaluation": {"baselines": ["popularity"], "slices": [], "map_items": 0},
     }
     for name, keys in sections.items():
