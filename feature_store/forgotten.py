@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
@@ -79,7 +79,7 @@ class Forgotten:
         if not path.exists():
             return cls()
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
             return cls(str(raw["key"]), frozenset(raw["item"]), frozenset(raw["query"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(

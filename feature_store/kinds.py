@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import EVENTS, ROWS, Settings
 
-_LONGEST_NGRAM = 10
+_NgramLength = Annotated[int, Field(ge=1, le=10)]
 
 # Forms of raw values: a string, integer or boolean; a list of these; words; a number; a list of
 # numbers.
@@ -91,13 +91,16 @@ class IdFeature(_TableFeature):
 
 
 class _TokenFeature(_TableFeature):
-    min_count: int = Field(1, ge=1, description="Rarer tokens share the out-of-vocabulary row.")
+    min_count: int = Field(
+        1, ge=1, le=EVENTS, description="Rarer tokens share the out-of-vocabulary row."
+    )
     max_vocabulary: int = Field(
-        1_000_000, ge=1, description="Greatest number of tokens, the most frequent ones."
+        1_000_000, ge=1, le=ROWS, description="Greatest number of tokens, the most frequent ones."
     )
     hash_buckets: int | None = Field(
         None,
         ge=2,
+        le=ROWS,
         description="Hash tokens into this many rows, which they may share; no vocabulary.",
     )
 
@@ -197,7 +200,7 @@ class TextFeature(_TokenFeature):
     tokens: Literal["words", "character_ngrams", "words_and_ngrams"] = Field(
         "words", description="words_and_ngrams: also each word whole, as `<word>`."
     )
-    ngrams: tuple[int, int] = Field(
+    ngrams: tuple[_NgramLength, _NgramLength] = Field(
         (3, 5), description="Smallest and greatest number of characters of a part."
     )
     has_several_values: ClassVar[bool] = True
@@ -208,10 +211,10 @@ class TextFeature(_TokenFeature):
             why = f"on the words of the text {self.name!r}; remove it or set tokens"
             self._refuse(("ngrams",), why)
         smallest, largest = self.ngrams
-        if not 1 <= smallest <= largest <= _LONGEST_NGRAM:
+        if smallest > largest:
             raise ValueError(
-                f"ngrams of the text {self.name!r} are from {smallest} to {largest}; expected from "
-                f"1 or more to {_LONGEST_NGRAM} or less"
+                f"ngrams of the text {self.name!r} are from {smallest} to {largest}; expected the "
+                "smaller number first"
             )
         return self
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import EVENTS, LARGE, Settings
 from feature_store.kinds import TimeFeature
 from feature_store.schema import FeatureSchema, Side
 from pipelines.urls import shown
@@ -159,10 +159,13 @@ class Quality(Settings):
         description="Largest fraction of faulty events; those that min_rating or event_types "
         "leave out are not faulty.",
     )
-    min_events: int = Field(1, ge=1, description="Smallest number of kept events, of all splits.")
+    min_events: int = Field(
+        1, ge=1, le=EVENTS, description="Smallest number of kept events, of all splits."
+    )
     max_rejected_files: int = Field(
         0,
         ge=0,
+        le=EVENTS,
         description="Largest number of files of the events that are put aside because they are "
         "damaged or lack a column; the next run reads those that were mended.",
     )
@@ -177,10 +180,11 @@ class DataConfig(Settings):
     columns: Columns = Columns()
     min_rating: float | None = Field(
         None,
-        allow_inf_nan=False,
+        ge=-LARGE,
+        le=LARGE,
         description="Lowest rating of a positive; events below are put aside and counted.",
     )
-    event_types: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+    event_types: dict[str, Annotated[float, Field(gt=0, le=LARGE)]] | None = Field(
         None,
         min_length=1,
         description="Weight of an event by its type; events of other types are put aside.",

@@ -16,11 +16,14 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from recsys.console import Wait, print_json, progress
+from feature_store.core.settings import EVENTS, LARGE, MANY, ROWS
+from recsys.arguments import CheckedCommands
+from recsys.console import Wait, one_line, print_json, progress
 from recsys.disk_faults import disk_fault
 from serving.commands import app as serving_app
 
 app = typer.Typer(
+    cls=CheckedCommands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -62,10 +65,12 @@ def fetch(
 @app.command(rich_help_panel="Data")
 def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory to create.")],
-    events: Annotated[int, typer.Option(help="Number of events.", min=1)],
-    items: Annotated[int, typer.Option(help="Number of items.", min=1)],
-    queries: Annotated[int, typer.Option(help="Number of distinct queries (users).", min=1)],
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
+    events: Annotated[int, typer.Option(help="Number of events.", min=1, max=EVENTS)],
+    items: Annotated[int, typer.Option(help="Number of items.", min=1, max=ROWS)],
+    queries: Annotated[
+        int, typer.Option(help="Number of distinct queries (users).", min=1, max=ROWS)
+    ],
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
     by_date: Annotated[
         bool,
         typer.Option("--by-date", help="Write a directory for each day: events/date=YYYY-MM-DD/."),
@@ -281,13 +286,15 @@ def tune(
 @app.command(rich_help_panel="Train")
 def plan(
     config: ConfigPath,
-    world_size: Annotated[int, typer.Option(help="Number of ranks.", min=1)],
+    world_size: Annotated[int, typer.Option(help="Number of ranks.", min=1, max=MANY)],
     device: Annotated[
         str, typer.Option(help="Device of the ranks: cuda or cpu.", metavar="DEVICE")
     ] = "cuda",
-    hbm_gib: Annotated[float, typer.Option(help="Memory of each GPU in GiB.", min=0)] = 80.0,
+    hbm_gib: Annotated[
+        float, typer.Option(help="Memory of each GPU in GiB.", min=0, max=LARGE)
+    ] = 80.0,
     ddr_gib: Annotated[
-        float, typer.Option(help="Main memory for each rank in GiB.", min=0)
+        float, typer.Option(help="Main memory for each rank in GiB.", min=0, max=LARGE)
     ] = 128.0,
     local_world_size: Annotated[
         int | None, typer.Option(help="Number of ranks of a machine; else all, up to 8.", min=1)
@@ -462,12 +469,13 @@ def main() -> None:
         finally:
             _flush_output()
     except UserError as error:
-        sentence: str | None = str(error)
+        sentence = str(error)
     except Exception as error:
-        sentence = disk_fault(error)
-        if sentence is None:
+        fault = disk_fault(error)
+        if fault is None:
             raise
-    print(f"recsys: {sentence}", file=sys.stderr)
+        sentence = fault
+    print(f"recsys: {one_line(sentence)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -8,6 +8,9 @@ from rich.console import Console
 
 from feature_store.core.locks import waiting
 
+# Characters of a sentence that are printed; a path in it may be of any length.
+_LONGEST = 2000
+
 
 def _wait(context: typer.Context, is_given: bool) -> bool:
     """Makes the whole command wait where another one has its output."""
@@ -35,3 +38,10 @@ def progress() -> Console:
 def print_json(value: Any) -> None:
     """Prints a result of `--json`."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def one_line(text: str) -> str:
+    """Formats text of any length and content as one line, which no terminal obeys."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -128,6 +128,8 @@ def _found(error: BaseException) -> tuple[_Fault, str | None] | None:
     if isinstance(error, OSError) and error.errno is not None:
         file = error.filename2 or error.filename
         fault = _BY_NUMBER.get(error.errno)
+        if error.errno == errno.EEXIST and file is not None and os.path.isfile(file):
+            fault = _NO_DIRECTORY  # A directory was to be made there.
         if fault is not None and (file is not None or fault not in _WITH_FILE):
             return fault, None if file is None else str(os.fsdecode(file))
     if isinstance(error, sqlite3.Error):

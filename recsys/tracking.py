@@ -133,7 +133,9 @@ def existing_store(given: str | None, problem: str) -> Iterator[Any]:
         raise UserError(f"{problem}: MLflow is not installed; install mlflow.") from error
     try:
         yield mlflow_client(uri)
-    except (MlflowException, OSError) as error:
+    except UserError:
+        raise
+    except (MlflowException, OSError, ValueError) as error:  # A URI may be none.
         code = getattr(error, "error_code", "")  # A server's errors begin with it.
         reason = str(error).partition("\n")[0].removeprefix(f"{code}: ").rstrip(".")
         raise UserError(f"{problem}: {reason}; look at the store {uri}.") from error

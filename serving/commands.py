@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from feature_store.core.settings import LARGE, MANY
 from recsys.console import Wait, print_json, progress
 
 app = typer.Typer(add_completion=False)
@@ -157,7 +158,7 @@ def recommend(
     tail: Tail = 0.0,
     online: Online = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Processes; else one for each CPU.", min=1)
+        int | None, typer.Option(help="Processes; else one for each CPU.", min=1, max=MANY)
     ] = None,
     wait: Wait = False,
     as_json: AsJson = False,
@@ -257,11 +258,12 @@ def serve(
         Path | None, typer.Option(help="Directory for a log of answers and outcomes.")
     ] = None,
     reload_seconds: Annotated[
-        float, typer.Option(help="Seconds between checks for a newer bundle; 0: none.", min=0)
+        float,
+        typer.Option(help="Seconds between checks for a newer bundle; 0: none.", min=0, max=LARGE),
     ] = 10.0,
     online: Online = None,
     replicas: Annotated[
-        int, typer.Option(help="Replicas of Ray Serve, over a cluster; 0: none.", min=0)
+        int, typer.Option(help="Replicas of Ray Serve, over a cluster; 0: none.", min=0, max=MANY)
     ] = 0,
 ) -> None:
     """Answer over HTTP: recommendations, similar items, events, metrics; see docs/serving.md.
@@ -293,7 +295,8 @@ def ab_report(
         str | None, typer.Option(help="Type of the events that count; else all.")
     ] = None,
     window_hours: Annotated[
-        float, typer.Option(help="Hours after an exposure in which an event counts.", min=0)
+        float,
+        typer.Option(help="Hours after an exposure in which an event counts.", min=0, max=MANY),
     ] = 24.0,
     level: Annotated[float, typer.Option(help="Significance level.", min=0.0, max=1.0)] = 0.05,
     output: Annotated[

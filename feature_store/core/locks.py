@@ -106,6 +106,9 @@ def reading(*outputs: Path) -> Iterator[None]:
 @contextmanager
 def _held_lock(output: Path, *, is_exclusive: bool) -> Iterator[None]:
     place = output.resolve()
+    if not place.name:  # The root of all files, which nobody replaces.
+        yield
+        return
     path = place.with_name(f".{place.name}.lock")
     key = path, threading.get_ident()
     if key in _held:

@@ -3,17 +3,15 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from feature_store.core.documents import DocumentError, Model, read_json, read_record
 from feature_store.core.errors import UserError
 from feature_store.core.files import IsOwn, recover_directory, write_text
 
 MANIFEST = "manifest.json"
-
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_manifest(directory: Path, model: type[Model]) -> Model | None:
@@ -27,16 +25,16 @@ def read_manifest(directory: Path, model: type[Model]) -> Model | None:
     if not path.is_file():
         return None
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return read_record(path, model)
+    except DocumentError as error:
         raise UserError(
             f"{path} is not a manifest that this version can read: "
-            f"{_reason(error) or f'expected {model.__name__}'}; "
+            f"{_reason(error.__cause__) or f'expected {model.__name__}'}; "
             f"delete {directory} and run the stage again."
         ) from error
 
 
-def _reason(error: ValidationError | UnicodeDecodeError) -> str | None:
+def _reason(error: BaseException | None) -> str | None:
     """Returns the sentence of a validator of ours, such as of a key of an earlier version."""
     details = error.errors() if isinstance(error, ValidationError) else []
     reasons = [detail["msg"] for detail in details if detail["type"] == "value_error"]
@@ -53,7 +51,7 @@ def written_as(model: type[BaseModel], name: str = MANIFEST) -> IsOwn:
 
     def is_own(directory: Path) -> bool:
         try:
-            document = json.loads((directory / name).read_text(encoding="utf-8"))
+            document = read_json(directory / name)
         except (OSError, ValueError):
             return False
         return isinstance(document, dict) and required <= document.keys()

@@ -1,6 +1,5 @@
 """The one encoder of raw feature values as table rows and numbers, for offline and online use."""
 
-import json
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Column, Dense, Ints, Jagged
+from feature_store.core.documents import read_object
 from feature_store.core.files import write_json
 from feature_store.core.hashing import bucket_rows, token_digests
 from feature_store.encoding.context import encode_time
@@ -142,7 +142,7 @@ class SideEncoder:
             for feature in features
             if feature.has_vocabulary
         }
-        raw = json.loads((directory / f"{side}.scaling.json").read_text(encoding="utf-8"))
+        raw = read_object(directory / f"{side}.scaling.json")
         scalings = {name: scaling_from_json(value) for name, value in raw.items()}
         has_ids = side != "context"
         ids = Vocabulary.load(directory / f"{side}_id.parquet") if has_ids else NO_IDS

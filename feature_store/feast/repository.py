@@ -9,7 +9,6 @@
 is imported inside the functions, because its import takes seconds.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json, write_text
 from feature_store.core.manifests import fingerprint
@@ -60,7 +60,7 @@ def apply_repository(
     identity = fingerprint([str(directory), columns, configuration, _DEFINITIONS])
     applied = directory / _APPLIED
     if applied.exists() and (directory / "registry.db").exists():
-        if json.loads(applied.read_text(encoding="utf-8"))["fingerprint"] == identity:
+        if read_object(applied).get("fingerprint") == identity:
             return False
         applied.unlink()
     write_json(directory / "views.json", columns)
@@ -94,7 +94,7 @@ def read_views(directory: Path) -> list[FeatureView]:
     path = directory / "views.json"
     if not path.exists():
         raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
-    columns = json.loads(path.read_text(encoding="utf-8"))
+    columns = read_object(path, *SIDES)
     return [
         FeatureView(side, pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(columns[side]))))
         for side in SIDES

@@ -273,4 +273,6 @@ def split_pattern(base: str) -> tuple[str, str]:
     if plain == base:
         return base, ""
     fixed = plain.rpartition("/")[0]
+    if not is_url(fixed):
+        raise UserError(f"{shown(base)} has a pattern in place of a host; write out the host.")
     return fixed, base[len(fixed) + 1 :]

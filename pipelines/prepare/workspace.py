@@ -14,13 +14,13 @@ all else that the task writes. So a run that was killed at any moment is resumed
 tasks.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     marked_by,
@@ -115,7 +115,7 @@ class Workspace:
         """Returns the number of buckets: the last one, unless the log's size is very different."""
         path = self.root / "plan.json"
         if path.exists():
-            before = int(json.loads(path.read_text(encoding="utf-8"))["buckets"])
+            before = int(read_object(path, "buckets")["buckets"])
             if wanted <= _DRIFT * before and before <= _DRIFT * wanted:
                 return before
         write_json(path, {"buckets": wanted})

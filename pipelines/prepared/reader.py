@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from feature_store.core.columns import Bools, Column, Dense, Ints, Jagged, read_columns
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from feature_store.core.settings import Frozen
@@ -331,7 +332,7 @@ class Prepared:
     def mutual_information(self) -> MutualInformation:
         """Mutual information of the item features."""
         path = self.directory / "statistics" / "mutual_information.json"
-        return MutualInformation.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_record(path, MutualInformation)
 
     def examples(self, split: str) -> list[Path]:
         """Lists the Parquet files of a split's examples, in order."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from feature_store.core.columns import Bools
+from feature_store.core.documents import read_record
 from feature_store.core.settings import Frozen
 from feature_store.forgotten import FORGOTTEN
 from feature_store.schema import SIDES, Side
@@ -170,7 +171,7 @@ def read_quality(directory: Path) -> Quality | None:
     """Returns the report of a prepared directory; None where it has none that can be read."""
     path = directory / "statistics" / "quality.json"
     try:
-        return Quality.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_record(path, Quality)
     except (OSError, ValueError):
         return None
 

@@ -3,11 +3,11 @@
 It reads manifests alone, so that it takes no time.
 """
 
-import json
 from typing import Literal
 
 from rich.console import Console
 
+from feature_store.core.documents import read_object
 from feature_store.core.manifests import read_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
@@ -132,7 +132,7 @@ def _unfinished(
     previous = done if config.training.start == "previous" else None
     started_from = previous.fingerprint if previous is not None else None
     expected = training_fingerprint(config, prepared, started_from)
-    goes_on = json.loads(identity.read_text(encoding="utf-8"))["identity"] == expected
+    goes_on = read_object(identity).get("identity") == expected
     damaged: list[str] = []
     latest = latest_checkpoint(work_dir / CHECKPOINTS, damaged.append)
     changed = list(differences(config, latest.manifest.config)) if latest and not goes_on else []

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import MANY, Settings
 from feature_store.kinds import Filterable
 from feature_store.schema import FeatureSchema, qualified
 
@@ -47,6 +47,7 @@ class EvaluationConfig(Settings):
     ranking_tasks: int = Field(
         1,
         ge=1,
+        le=MANY,
         description="Ray tasks that share the queries, such as one for each core of a cluster; "
         "1: this process ranks, with all its cores.",
     )

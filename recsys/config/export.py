@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import MANY, Settings
 
 
 class ExportConfig(Settings):
@@ -40,6 +40,7 @@ class ExportConfig(Settings):
     vector_actors: int | None = Field(
         None,
         ge=1,
+        le=MANY,
         description="Ray actors that compute item vectors, for catalogues whose features or "
         "vectors do not fit in memory; null: this process.",
     )

@@ -2,18 +2,19 @@
 
 import difflib
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
 from pipelines.urls import is_url
 from recsys.config.config import Config
 from recsys.config.renamed import old_keys
+from recsys.config.yaml_reader import MAX_CHARACTERS, YamlError, parse_yaml
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
 _PATH_KEYS = (("output",), ("data", "events"), ("data", "items"), ("data", "queries"))
@@ -39,16 +40,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:  # A path may be none.
         raise UserError(
             f"cannot read the configuration {path}: {error}; write one with `recsys init`."
         ) from error
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML: {where}; fix that line.") from error
+        document = parse_yaml(text)
+    except YamlError as error:
+        raise UserError(f"{path} is not YAML that can be read: {error}; fix it.") from error
     if not isinstance(document, dict):
         raise UserError(f"{path} holds no configuration: expected keys such as data and features.")
     _refuse_old_keys(document, source=str(path))  # Overrides may go through sections they lack.
@@ -117,11 +118,12 @@ def parse_assignment(option: str, text: str, form: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise UserError(f"{option} {text!r} is not of the form {form}.")
+        raise UserError(f"{option} {short_repr(text)} is not of the form {form}.")
     try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"{option} {text!r}: the value is not YAML; quote it.") from error
+        return name.strip(), parse_yaml(value)
+    except YamlError as error:
+        shown = short_repr(text)
+        raise UserError(f"{option} {shown}: the value is not YAML ({error}); quote it.") from error
 
 
 def with_values(config: Config, values: Mapping[str, Any], *, source: str) -> Config:
@@ -142,8 +144,8 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     name, value = parse_assignment("--set", override, "key.path=value")
     keys = name.split(".")
     if not all(keys):
-        raise UserError(f"--set {override!r} is not of the form key.path=value.")
-    _set_value(document, keys, value, f"--set {override!r}")
+        raise UserError(f"--set {short_repr(override)} is not of the form key.path=value.")
+    _set_value(document, keys, value, f"--set {short_repr(override)}")
 
 
 def changed_document(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,8 +248,16 @@ def _problem(detail: dict[str, Any]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return message if name == "the configuration" else f"{name}: {message}"
-    shown = repr(detail["input"])
-    return f"{name}: {message}, got {shown if len(shown) < 80 else shown[:77] + '...'}"
+    return f"{name}: {message}, got {short_repr(detail['input'])}"
+
+
+def short_repr(value: Any) -> str:
+    """Formats a value of any size and depth in at most 80 characters."""
+    try:
+        shown = reprlib.repr(value) if isinstance(value, dict | list | tuple) else repr(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits.
+        shown = "a very large number"
+    return shown if len(shown) < 80 else shown[:77] + "..."
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

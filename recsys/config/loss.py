@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import LARGE, ROWS, Settings
 
 
 class _CandidatesOfKind(Settings):
@@ -55,6 +55,7 @@ class MixedCandidates(_CandidatesOfRanks):
     uniform: int | None = Field(
         None,
         ge=1,
+        le=ROWS,
         description="Items a step drawn uniformly from the corpus, over all ranks; null: as many "
         "as examples.",
     )
@@ -105,6 +106,7 @@ class StreamingQ(Settings):
     buckets: int | None = Field(
         None,
         ge=16,
+        le=ROWS,
         description="Experimental: counters that items share by hash; null: one an item, which "
         "takes 24 bytes on every rank.",
     )
@@ -134,7 +136,9 @@ class LossConfig(Settings):
     `id_dropout`, without which items that training has not seen get no useful vector.
     """
 
-    temperature: float = Field(0.07, gt=0, description="Softmax temperature; lower is sharper.")
+    temperature: float = Field(
+        0.07, gt=0, le=LARGE, description="Softmax temperature; lower is sharper."
+    )
     candidates: CandidatesConfig = Field(
         InBatchCandidates(),
         description="Items that a query is scored against. in_batch: those of the batch; mixed: "

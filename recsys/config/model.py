@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import EVENTS, Settings
 
 Norm = Literal["none", "layer"]
+_Width = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class HistorySettings(Settings):
@@ -41,7 +42,10 @@ class RecentHistory(HistorySettings):
 
     kind: Literal["recent"] = "recent"
     half_life: float | None = Field(
-        None, gt=0, description="Number of items back at which one weighs half; null: learned."
+        None,
+        gt=0,
+        le=EVENTS,
+        description="Number of items back at which one weighs half; null: learned.",
     )
 
 
@@ -84,11 +88,15 @@ class ModelConfig(Settings):
     dim: int = Field(
         64, ge=2, le=4096, description="Length of query and item vectors, which the index stores."
     )
-    item_tower: tuple[int, ...] = Field(
-        (128,), description="Widths of the item tower's hidden layers; []: a linear map."
+    item_tower: tuple[_Width, ...] = Field(
+        (128,),
+        max_length=32,
+        description="Widths of the item tower's hidden layers; []: a linear map.",
     )
-    query_tower: tuple[int, ...] = Field(
-        (128,), description="Widths of the query tower's hidden layers; []: a linear map."
+    query_tower: tuple[_Width, ...] = Field(
+        (128,),
+        max_length=32,
+        description="Widths of the query tower's hidden layers; []: a linear map.",
     )
     norm: Norm = Field("none", description="Normalisation after each hidden layer: none or layer.")
     dropout: float = Field(

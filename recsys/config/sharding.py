@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import EVENTS, Settings
 from feature_store.kinds import AnyFeature
 from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 
@@ -58,6 +58,7 @@ class ShardingConfig(Settings):
     row_wise_from: int = Field(
         1_000,
         ge=1,
+        le=EVENTS,
         description="Rows from which a table is split by rows over all ranks (the rule); smaller "
         "ones are whole on one rank each.",
     )

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import LARGE, MANY, Settings
 from feature_store.schema import FeatureSchema
 from recsys.config.tuning import Choices, Dimension, Range
 
@@ -116,9 +116,9 @@ class FeatureDropout(SslSettings):
 class SampledSettings(SslSettings):
     """Base of methods with a loss over sampled items, whose views hide nothing."""
 
-    alpha: float = Field(0.1, gt=0, description="Weight of the self-supervised loss.")
+    alpha: float = Field(0.1, gt=0, le=LARGE, description="Weight of the self-supervised loss.")
     batch_size: int | None = Field(
-        None, ge=2, description="Sampled items a step; null: as many as examples."
+        None, ge=2, le=MANY, description="Sampled items a step; null: as many as examples."
     )
     items: ItemSource = Field(
         "uniform",
@@ -151,7 +151,9 @@ class SpreadOut(SampledSettings):
     """
 
     method: Literal["spread_out"] = "spread_out"
-    alpha: float = Field(1.0, gt=0, description="Weight of the regularisation in the loss.")
+    alpha: float = Field(
+        1.0, gt=0, le=LARGE, description="Weight of the regularisation in the loss."
+    )
 
     search_space: ClassVar[Mapping[str, Dimension]] = {"alpha": Range(low=0.03, high=3.0, log=True)}
 
@@ -169,6 +171,7 @@ class RandomViews(SampledSettings):
     group_size: int | None = Field(
         None,
         ge=1,
+        le=MANY,
         description="Experimental: number of features that view A hides, the seed included; null: "
         "about half. Fewer make the task easier.",
     )
@@ -252,12 +255,14 @@ class ContrastiveSettings(SampledSettings):
     temperature: float = Field(
         0.1,
         gt=0,
+        le=LARGE,
         description="Temperature of the softmax; a lower one lays the weight on the most similar "
         "items.",
     )
     projection: int | None = Field(
         None,
         ge=2,
+        le=4096,
         description="Experimental: width of a head on the views' vectors, which is not served, so "
         "that served vectors need not be invariant (Chen et al. 2020); null: none.",
     )
@@ -298,7 +303,7 @@ class Noise(SampledSettings):
     """
 
     method: Literal["noise"] = "noise"
-    temperature: float = Field(0.2, gt=0, description="Temperature of the softmax.")
+    temperature: float = Field(0.2, gt=0, le=LARGE, description="Temperature of the softmax.")
     epsilon: float = Field(
         0.1, gt=0, le=1, description="Length of the noise that is added to a vector of length 1."
     )

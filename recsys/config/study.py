@@ -1,10 +1,10 @@
 """The `study` section of a configuration."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import MANY, Settings
 from recsys.config.ssl import SSL_SETTINGS
 from recsys.config.tuning import Choices, Dimension, flat_paths
 
@@ -52,21 +52,25 @@ class StudyConfig(Settings):
         "space of its own; empty: none, feature_dropout, spread_out, rfm and cfm.",
     )
     baseline: str = Field("none", description="Arm that the others are tested against.")
-    label_fractions: tuple[float, ...] = Field(
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0, 0.1),
         min_length=1,
         description="Fractions of the training events, above 0 and at most 1; see "
         "data.label_fraction.",
     )
-    seeds: int = Field(5, ge=1, description="Seeds of each arm, with which it is tested.")
+    seeds: int = Field(5, ge=1, le=MANY, description="Seeds of each arm, with which it is tested.")
     trials: int = Field(
         4,
         ge=1,
+        le=MANY,
         description="Settings tried for each arm and fraction, by the validation metric; the first "
         "are the configured ones.",
     )
     concurrent: int | None = Field(
-        None, ge=1, description="Trainings at a time; null: one for each core, or each GPU."
+        None,
+        ge=1,
+        le=MANY,
+        description="Trainings at a time; null: one for each core, or each GPU.",
     )
 
     @model_validator(mode="before")
@@ -75,7 +79,7 @@ class StudyConfig(Settings):
         """Expands a list of methods, and search spaces whose paths are nested."""
         arms = section.get("arms") if isinstance(section, dict) else None
         if isinstance(arms, list):
-            unknown = [name for name in arms if name not in SSL_SETTINGS]
+            unknown = [name for name in arms if name not in list(SSL_SETTINGS)]
             if unknown:
                 raise ValueError(
                     f"study.arms lists {unknown[0]!r}, which is no method of self-supervision; "
@@ -96,6 +100,4 @@ class StudyConfig(Settings):
             raise ValueError(
                 f"study.baseline {self.baseline!r} is none of study.arms: {', '.join(self.arms)}"
             )
-        if not all(0 < fraction <= 1 for fraction in self.label_fractions):
-            raise ValueError("study.label_fractions are fractions, above 0 and at most 1")
         return self

@@ -4,14 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import EVENTS, LARGE, MANY, Settings
 
 
 class _WarmUp(Settings):
     """A rise from next to nothing up to the full learning rates."""
 
     warmup: float = Field(
-        0, ge=0, description="Steps in which learning rates rise; below 1, their part of all steps."
+        0,
+        ge=0,
+        le=EVENTS,
+        description="Steps in which learning rates rise; below 1, their part of all steps.",
     )
 
     @field_validator("warmup")
@@ -44,9 +47,9 @@ class InfiniteSchedule(Settings):
     """
 
     kind: Literal["infinite"] = "infinite"
-    warmup: int = Field(100, ge=0, description="Steps of the first training's warm-up.")
+    warmup: int = Field(100, ge=0, le=EVENTS, description="Steps of the first training's warm-up.")
     cooldown_steps: int = Field(
-        1_000, ge=1, description="Steps after the warm-up, down to the constant part."
+        1_000, ge=1, le=EVENTS, description="Steps after the warm-up, down to the constant part."
     )
     constant: float = Field(0.5, gt=0, le=1, description="Part of the rates from then on.")
     anneal_fraction: float = Field(
@@ -65,9 +68,9 @@ Schedule = Annotated[
 class RayTrainConfig(Settings):
     """Workers of Ray Train, on one machine or on a cluster."""
 
-    workers: int = Field(1, ge=1, description="Ranks; on GPUs, one for each GPU.")
+    workers: int = Field(1, ge=1, le=MANY, description="Ranks; on GPUs, one for each GPU.")
     max_failures: int = Field(
-        3, ge=0, description="Failures of workers after which the training is given up."
+        3, ge=0, le=MANY, description="Failures of workers after which the training is given up."
     )
 
 
@@ -79,9 +82,11 @@ class TrainingConfig(Settings):
     training runs, and changes nothing that is learnt.
     """
 
-    seed: int = Field(0, ge=0, description="Seed of every random choice.")
-    epochs: int = Field(10, ge=1, description="Passes over the training examples, at most.")
-    batch_size: int = Field(1024, ge=2, description="Examples a step, over all ranks.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
+    epochs: int = Field(
+        10, ge=1, le=MANY, description="Passes over the training examples, at most."
+    )
+    batch_size: int = Field(1024, ge=2, le=MANY, description="Examples a step, over all ranks.")
     examples: Literal["events", "sequences"] = Field(
         "events",
         description="Examples of a step. events: each event with its history; sequences: all "
@@ -103,19 +108,24 @@ class TrainingConfig(Settings):
     sparse_learning_rate: float = Field(
         0.05,
         gt=0,
+        le=LARGE,
         description="Learning rate of the tables; adam needs far less, such as 0.002.",
     )
     dense_learning_rate: float = Field(
-        0.002, gt=0, description="Learning rate of everything but the tables, by AdamW."
+        0.002, gt=0, le=LARGE, description="Learning rate of everything but the tables, by AdamW."
     )
     weight_decay: float = Field(
         0.0,
         ge=0,
+        le=LARGE,
         description="Weight decay of AdamW, on matrices only: not on biases, norms, defaults, "
         "temperature or tables.",
     )
     gradient_clipping: float | None = Field(
-        None, gt=0, description="Largest norm of all dense gradients together; null: no bound."
+        None,
+        gt=0,
+        le=LARGE,
+        description="Largest norm of all dense gradients together; null: no bound.",
     )
     schedule: Schedule = Field(
         ConstantSchedule(), description="Factor of both learning rates, step by step."
@@ -129,9 +139,9 @@ class TrainingConfig(Settings):
         False,
         description="Same bits from the same seed, ranks and machine; slower on a GPU.",
     )
-    validations_per_epoch: int = Field(1, ge=1, description="Validations in each epoch.")
+    validations_per_epoch: int = Field(1, ge=1, le=MANY, description="Validations in each epoch.")
     patience: int = Field(
-        3, ge=1, description="Validations without improvement after which training stops."
+        3, ge=1, le=MANY, description="Validations without improvement after which training stops."
     )
     start: Literal["scratch", "previous"] = Field(
         "scratch",
@@ -139,11 +149,15 @@ class TrainingConfig(Settings):
         "is one; rows that are new to its vocabularies start fresh.",
     )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints; null: one at each validation."
+        None,
+        ge=1,
+        le=EVENTS,
+        description="Steps between checkpoints; null: one at each validation.",
     )
     keep_checkpoints: int = Field(
         2,
         ge=1,
+        le=MANY,
         description="Latest checkpoints kept of an unfinished training, beside the best.",
     )
 

@@ -5,17 +5,17 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from feature_store.core.settings import Settings
+from feature_store.core.settings import LARGE, MANY, Settings
 
 
 class Range(Settings):
     """Numbers from low to high, both included; whole ones where the setting is a whole number."""
 
-    low: float = Field(description="Lowest value.")
-    high: float = Field(description="Highest value.")
+    low: float = Field(ge=-LARGE, le=LARGE, description="Lowest value.")
+    high: float = Field(ge=-LARGE, le=LARGE, description="Highest value.")
     log: bool = Field(False, description="Logarithmic scale: factors count and not differences.")
     step: float | None = Field(
-        None, gt=0, description="Distance between values; null: any value of the range."
+        None, gt=0, le=LARGE, description="Distance between values; null: any value of the range."
     )
 
     @model_validator(mode="after")
@@ -51,22 +51,29 @@ class TuningConfig(Settings):
     Give it a budget (`trials`, `minutes`); the default space is a good start.
     """
 
-    trials: int = Field(30, ge=1, description="Settings to try; more extend a finished search.")
+    trials: int = Field(
+        30, ge=1, le=MANY, description="Settings to try; more extend a finished search."
+    )
     minutes: float | None = Field(
         None,
         gt=0,
+        le=LARGE,
         description="Minutes of search in each call, after which no trial begins and running ones "
         "stop at their next validation; confirm_seeds come on top. null: no limit.",
     )
     concurrent: int | None = Field(
-        None, ge=1, description="Trials at a time; null: one a GPU, or one for each 4 cores."
+        None,
+        ge=1,
+        le=MANY,
+        description="Trials at a time; null: one a GPU, or one for each 4 cores.",
     )
     grace_validations: int = Field(
-        2, ge=1, description="Validations before a trial that is behind may be stopped."
+        2, ge=1, le=MANY, description="Validations before a trial that is behind may be stopped."
     )
     confirm_seeds: int = Field(
         2,
         ge=0,
+        le=MANY,
         description="Further seeds with which the best three are trained anew, for the best of "
         "many noisy values is partly luck.",
     )

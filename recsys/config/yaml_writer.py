@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from recsys.config.yaml_reader import YamlError, parse_yaml
+
 _WIDTH = 100
 _INDENT = "  "
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./@-]*")
@@ -71,10 +73,16 @@ def scalar(value: Any) -> str:
         # Quoted, because not every YAML library keeps the time zone of its own timestamps.
         return f'"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"'
     if isinstance(value, str):
-        if _PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
-            return value
-        return _dumped(value, default_style='"')
+        return value if _is_plain(value) else _dumped(value, default_style='"')
     return _dumped(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Returns whether text without quotes is read as itself, and not as a number or a date."""
+    try:
+        return _PLAIN.fullmatch(text) is not None and parse_yaml(text) == text
+    except YamlError:  # It looks like a date, but is none.
+        return False
 
 
 def _dumped(value: Any, **options: Any) -> str:

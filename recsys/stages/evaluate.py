@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from feature_store.core.columns import Bools, Floats
+from feature_store.core.documents import read_record
 from feature_store.core.files import (
     directory_written_atomically,
     require_replaceable,
@@ -91,7 +92,7 @@ def _up_to_date(config: Config, console: Console) -> EvaluationResult | None:
     if trained and done and done.fingerprint == _fingerprint(config, prepared, trained):
         console.print(f"evaluate: {config.evaluation_dir} is up to date")
         path = config.evaluation_dir / METRICS_JSON
-        return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_record(path, EvaluationResult)
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -144,7 +145,7 @@ def _open_work_dir(config: Config, identity: str) -> Path:
     """Opens the directory of the unfinished training; discards one of another configuration."""
     work_dir = work_dir_of(config)
     path = work_dir / IDENTITY_FILE
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["identity"] != identity:
+    if not path.exists() or read_object(path).get("identity") != identity:
         shutil.rmtree(work_dir, ignore_errors=True)
         write_json(path, {"identity": identity, "mlflow_run_id": None})
     return work_dir
@@ -169,7 +170,7 @@ def _tracked(config: Config, work_dir: Path) -> Iterator[Future[Run]]:
 def _open_run(config: Config, work_dir: Path) -> Run:
     """Opens the MLflow run of an interrupted training, or starts one."""
     path = work_dir / IDENTITY_FILE
-    identity = json.loads(path.read_text(encoding="utf-8"))
+    identity = read_object(path, "identity", "mlflow_run_id")
     if identity["mlflow_run_id"] is not None:
         run = open_run(config, identity["mlflow_run_id"])
         if run is not None:

@@ -1,11 +1,11 @@
 """The `study` command: alternatives compared over label fractions and seeds, and written up."""
 
-import json
 import shutil
 from typing import Any
 
 from rich.console import Console
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import marked_by, require_replaceable, write_json, write_text
 from feature_store.core.locks import locked, reading
@@ -89,7 +89,7 @@ def _discard_forgotten(config: Config) -> None:
     """Removes trainings from before ids were forgotten: they hold them, and are of other data."""
     path = config.study_dir / _FORGOTTEN
     now = Forgotten.load(config.forgotten_path).fingerprint
-    before = json.loads(path.read_text(encoding="utf-8"))["list"] if path.exists() else ""
+    before = read_object(path).get("list") if path.exists() else ""
     if now != before:
         for run in (config.study_dir / _RUNS).iterdir():
             shutil.rmtree(run)
@@ -104,7 +104,7 @@ def _open_run(config: Config) -> Run:
     """Opens the run of the study; its trainings have runs of their own."""
     path = config.study_dir / _RUN
     if path.exists():
-        previous = open_run(config, json.loads(path.read_text(encoding="utf-8"))["mlflow_run_id"])
+        previous = open_run(config, read_object(path, "mlflow_run_id")["mlflow_run_id"])
         if previous is not None:
             return previous
     run = start_run(config, "study", tags={"mlflow.source.name": "recsys study"})

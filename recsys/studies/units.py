@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import fingerprint
@@ -64,7 +65,7 @@ class Unit:
         path = self.directory / RESULT
         if not path.exists():
             return None
-        return UnitResult.model_validate_json(path.read_text(encoding="utf-8"))
+        return read_record(path, UnitResult)
 
     @property
     def per_query(self) -> Path:

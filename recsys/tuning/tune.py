@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -139,7 +140,7 @@ def _open_work_dir(
 ) -> None:
     """Opens the unfinished search's directory; one of another configuration is removed."""
     path = work_dir / _IDENTITY
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["identity"] == identity:
+    if path.exists() and read_object(path).get("identity") == identity:
         return
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
@@ -153,7 +154,7 @@ def _open_work_dir(
 def _open_run(config: Config, work_dir: Path) -> Run:
     """Opens the run of a resumed search, or starts one."""
     path = work_dir / _IDENTITY
-    identity = json.loads(path.read_text(encoding="utf-8"))
+    identity = read_object(path, "identity", "mlflow_run_id")
     if identity["mlflow_run_id"] is not None:
         run = open_run(config, identity["mlflow_run_id"])
         if run is not None:

@@ -29,7 +29,6 @@ queries/latest.npy                   time of the history's latest event, microse
                                      `NO_TIME`; only where a feature is the recency
 """
 
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from feature_store.core.settings import Frozen
@@ -266,7 +266,7 @@ def read_manifest(directory: Path) -> BundleManifest:
             "`recsys export` wrote."
         )
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         version = document["version"]
         if version == VERSION:
             manifest = BundleManifest.model_validate(document)

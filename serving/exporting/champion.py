@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from feature_store.core.documents import read_record
 from pipelines.reports.format import Figures
 from recsys.config.config import Config
 from recsys.evaluation.results import EvaluationResult
@@ -19,7 +20,7 @@ def recorded_metrics(config: Config, trained: TrainManifest) -> tuple[Metrics, M
     path = config.evaluation_dir / METRICS_JSON
     if not path.exists():
         return metrics, {}
-    result = EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    result = read_record(path, EvaluationResult)
     if result.mlflow_run_id != trained.mlflow_run_id:
         return metrics, {}
     metrics["test"] = _numbers(result.overall)

@@ -1,10 +1,10 @@
 """Golden queries, whose recommendations a bundle must reproduce."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.settings import Frozen
@@ -41,7 +41,7 @@ def write_golden(directory: Path, golden: Sequence[Golden]) -> None:
 
 def read_golden(directory: Path) -> list[Golden]:
     """Reads the golden queries of a bundle."""
-    documents = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
+    documents = read_json(directory / GOLDEN)
     return [Golden.model_validate(document) for document in documents]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
@@ -233,7 +234,7 @@ def champion_manifest(config: Config) -> BundleManifest | None:
         champion = client.get_model_version(name, version)
         with tempfile.TemporaryDirectory() as directory:
             manifest = _download(client, champion, Path(directory), MANIFEST)
-            if json.loads(manifest.read_text(encoding="utf-8")).get("version") != VERSION:
+            if read_object(manifest).get("version") != VERSION:
                 return None
             return read_manifest(manifest.parent)
 

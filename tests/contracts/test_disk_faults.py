@@ -57,6 +57,7 @@ def command(planted, trained, exported, new_store, tmp_path, monkeypatch, capsys
     store = shutil.copy(new_store, tmp_path / "mlflow.db")
     document = planted.model_dump(mode="json") | {"executor": "local", "output": str(output)}
     document["tracking"]["uri"] = f"sqlite:///{store}"
+    document["evaluation"] |= {"baselines": ["popularity"], "map_items": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
     names = {"CONFIG": tmp_path / "config.yaml", "BUNDLE": exported, "OUT": output / "new"}
 
@@ -81,7 +82,7 @@ def assert_one_sentence(status, err):
 @pytest.mark.parametrize("text", COMMANDS)
 def test_files_that_may_not_grow(command, text):
     before = finished(command.output)
-    for size in (0, 2_000, 60_000, 250_000, 1_000_000):
+    for size in (0, 2_000, 100_000, 1_000_000):
         with files_up_to(size):
             status, err = command(text)
         if status == 0:

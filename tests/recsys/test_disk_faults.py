@@ -84,6 +84,16 @@ def test_other_errors_are_none():
         assert disk_fault(error) is None
 
 
+def test_a_file_in_place_of_a_directory_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError) as fault:
+        (tmp_path / "file").mkdir(exist_ok=True)
+    assert "a part of the path is no directory: " in (disk_fault(fault.value) or "")
+    with pytest.raises(FileExistsError) as fault:
+        tmp_path.mkdir()
+    assert disk_fault(fault.value) is None
+
+
 def test_the_output_is_named_unless_the_file_lies_elsewhere(tmp_path):
     output = tmp_path / "out"
     for error, place in (

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from feature_store.core.documents import DocumentError, read_object, read_record
 from feature_store.core.errors import UserError
 from pipelines.quality.quality import Quality
 from recsys.evaluation.item_map import ITEMS
@@ -92,8 +93,7 @@ class RunData:
     def config(self) -> dict[str, Any]:
         """Configuration as trained."""
         path = self.find(CONFIG)
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        return document
+        return read_object(path) if path else {}
 
     @cached_property
     def items(self) -> ItemTable | None:
@@ -112,8 +112,8 @@ class RunData:
         if path is None:
             return None
         try:
-            return model.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
+            return read_record(path, model)
+        except DocumentError as error:
             raise UserError(
                 f"{name} of run {self.run_id} cannot be read, for it is of another version of "
                 "recsys; evaluate the run again."

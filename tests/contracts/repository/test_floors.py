@@ -35,7 +35,7 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "config console disk_faults",
+        "arguments config console disk_faults",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion",
         "tracking",
