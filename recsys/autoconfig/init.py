@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pyarrow.compute as pc
-import yaml
 from rich.console import Console
 
 from feature_store.core.arrow import id_strings
@@ -29,6 +28,7 @@ from recsys.autoconfig.split import SplitChoice, WantedSplit, choose_split
 from recsys.autoconfig.times import WantedTime
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
+from recsys.config.yaml_reader import parse_yaml
 from recsys.config.yaml_writer import render
 
 # Names of files and directories that every log may have, and so no names of data.
@@ -93,7 +93,7 @@ def init_config(
     time = WantedTime.of(timestamp, timestamp_unit)
     found = find_out(events, items, queries, output.parent, split, time)
     text = render(document(found))
-    parse_config(yaml.safe_load(text), source=str(output))
+    parse_config(parse_yaml(text), source=str(output))
     write_text(output, text)
     if console is not None:
         for sentence in sentences(found):

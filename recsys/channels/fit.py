@@ -1,6 +1,5 @@
 """Fitting of channels: tasks of a step, each of which finds the lists of a range of candidates."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from feature_store.core.columns import Jagged
+from feature_store.core.documents import read_json
 from feature_store.core.files import write_array, write_json
 from pipelines.executor.executor import Executor
 from pipelines.executor.tasks import run_tasks
@@ -90,7 +90,7 @@ def _lists(
         write_json(plan, ranges(product.costs(), _COST_OF_TASK))
     tasks = [
         _Range(str(work_dir / "product"), str(work_dir / f"part-{number:05d}"), start, stop, count)
-        for number, (start, stop) in enumerate(json.loads(plan.read_text(encoding="utf-8")))
+        for number, (start, stop) in enumerate(read_json(plan))
     ]
     summaries = [Path(task.part) / "summary.json" for task in tasks]
     run_tasks(executor, _fit_range, tasks, summaries=summaries, say=say)

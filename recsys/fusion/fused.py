@@ -3,7 +3,6 @@
 This module needs NumPy alone, because servers read it, too.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_store.core.columns import Floats, Ints, Jagged
+from feature_store.core.documents import read_record
 from feature_store.core.files import mapped_array, write_array, write_text
 from feature_store.core.settings import Frozen
 from recsys.channels.neighbours import Neighbours
@@ -137,8 +137,7 @@ class Fused:
     @classmethod
     def read(cls, directory: Path) -> "Fused":
         """Maps what `save` wrote into memory."""
-        document = json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))
-        info = FusionInfo.model_validate(document)
+        info = read_record(directory / _SETTINGS, FusionInfo)
         names = sorted({channel.lists for channel in info.channels.values()})
         lists = {name: Neighbours.read(directory / "lists" / name) for name in names}
         return cls(info, lists, *(mapped_array(directory / f"{name}.npy") for name in _OF_ITEMS))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.core.columns import Floats, Ints, from_arrow
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically, write_parquet
 from feature_store.schema import FeatureSchema
@@ -125,7 +126,7 @@ class _Encoder:
     """
 
     def __init__(self, directory: Path, part_rows: int) -> None:
-        schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
+        schema = read_record(directory / SCHEMA, FeatureSchema)
         self._directory = directory
         self._part_rows = part_rows
         self._tower = read_item_tower(directory, schema)

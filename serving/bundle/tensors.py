@@ -4,7 +4,6 @@ tensors.json    names, in the order of the files
 000.npy, ...    one tensor each, float32
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_array, write_json
 
@@ -32,7 +32,7 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
         UserError: A file is missing, is no array of float32, or is shorter than it says.
     """
     try:
-        names = json.loads((directory / _NAMES).read_text(encoding="utf-8"))
+        names = read_json(directory / _NAMES)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{_NAMES} is no list of names")
         return {name: _mapped(_file(directory, n)) for n, name in enumerate(names)}

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Dense, Floats, Ints, Jagged, from_arrow, write_columns
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -141,7 +142,7 @@ def _update(
     recommender = open_bundle(bundle, former)
     with directory_written_atomically(output, _IS_OWN) as directory:
         shutil.copytree(bundle, directory, dirs_exist_ok=True, ignore=_rewritten)
-        features = FeatureSchema.model_validate_json((bundle / SCHEMA).read_bytes()).item
+        features = read_record(bundle / SCHEMA, FeatureSchema).item
         empty = pa.table({id_column: []})
         table = _read(items, id_column, features) if items is not None else empty
         changed = _changed(bundle, directory, table, id_column, removed)
@@ -214,7 +215,7 @@ def _changed(
     if (gone < 0).any():
         missing = removed[int(np.argmax(gone < 0))]
         raise UserError(f"the bundle has no item {missing!r} to remove; leave it out.")
-    schema = FeatureSchema.model_validate_json((bundle / SCHEMA).read_text(encoding="utf-8"))
+    schema = read_record(bundle / SCHEMA, FeatureSchema)
     # A new id has no row of the id feature's table, so it is absent, as one that was never trained.
     encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
     new = encoder.encode(table.append_column("", pa.nulls(len(table))))
@@ -271,7 +272,7 @@ def _write_items(bundle: Path, directory: Path, table: pa.Table, changed: _Items
         if column is not None:
             new = table[column].combine_chunks().cast(pa.string()).fill_null(new)
         write_strings(directory / ITEM_TITLES, "title", pa.concat_arrays([titles, new]))
-    schema = FeatureSchema.model_validate_json((bundle / SCHEMA).read_text(encoding="utf-8"))
+    schema = read_record(bundle / SCHEMA, FeatureSchema)
     features = {f.name: f for f in schema.item if isinstance(f, Filterable)}
     for name, lists in read_filters(bundle / FILTERS).items():
         pairs = [lists.pairs()]

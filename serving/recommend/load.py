@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.core.columns import Jagged, from_arrow
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
@@ -95,7 +96,7 @@ def open_bundle(
         UserError: Its files contradict each other, or are not what the layout says.
     """
     with refusing(directory):
-        schema = FeatureSchema.model_validate_json((directory / SCHEMA).read_text(encoding="utf-8"))
+        schema = read_record(directory / SCHEMA, FeatureSchema)
         items, query_ids = (IdTable.read(directory / IDS, side) for side in ("item", "query"))
         snapshot = read_snapshot(directory)
         catalogue = Catalogue(
