@@ -46,6 +46,7 @@ COMMANDS = {
     "materialize": "CONFIG",
     "train": "CONFIG",
     "doctor": "CONFIG",
+    "fuse": "CONFIG",
     "tune": "CONFIG",
     "plan": "PREPARED --world-size 2 --device cpu",
     "evaluate": "CONFIG",
