@@ -65,9 +65,20 @@ class Run:
 
 
 def tracking_uri(config: Config) -> str:
-    """Returns the store of the configuration, of the environment, or SQLite beside the output."""
-    default = f"sqlite:///{Path(config.output).resolve()}/mlflow.db"
-    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    """Returns the store of the configuration, of the environment, or SQLite beside the output.
+
+    Raises:
+        UserError: The path of the output cannot be part of a URI.
+    """
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        output = Path(config.output).resolve()
+        if "?" in str(output):
+            raise UserError(
+                f"{output} has a question mark, which the URI of a SQLite store cannot hold; "
+                "choose another output, or set tracking.uri."
+            )
+        uri = f"sqlite:///{output}/mlflow.db"
     path = sqlite_path(uri)
     if path is not None and not path.is_absolute():  # Workers have other working directories.
         return uri.replace(str(path), str(path.absolute()), 1)

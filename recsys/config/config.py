@@ -8,13 +8,14 @@ This folder is the manual: one file a section, in the order of `Config`. The sec
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from feature_store.core.settings import Settings
 from feature_store.kinds import Filterable
 from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
 from pipelines.settings import DataConfig, ExecutorName, context_fault, has_sequences
+from pipelines.urls import is_url
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.export import ExportConfig
 from recsys.config.loss import LossConfig
@@ -52,6 +53,16 @@ class Config(Settings):
     export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
     feature_store: FeatureStoreConfig = FeatureStoreConfig()
+
+    @field_validator("output")
+    @classmethod
+    def _is_a_path(cls, output: str) -> str:
+        """Refuses what would become a directory `s3:` of this machine."""
+        if is_url(output):
+            raise ValueError(
+                "a URL, expected a path of this machine, such as one where that storage is mounted"
+            )
+        return output
 
     @model_validator(mode="before")
     @classmethod

@@ -142,3 +142,15 @@ def test_hostile_arguments_are_a_sentence(name, places, monkeypatch, capsys):
             assert end.value.code in (0, 2, None), words
     mlflow_client.cache_clear()
     assert not Path("absent.db").exists()
+
+
+@pytest.mark.parametrize("words", [("-o", "s3://u:secret@b/x"), ("--output=gs://b",)])
+def test_an_output_that_is_a_url_is_refused(places, monkeypatch, capsys, words):
+    command = ["recsys", "generate", "--events", "5", "--items", "2", "--queries", "2", *words]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        cli.main()
+    err = capsys.readouterr().err
+    assert "is a URL, expected a path of this machine" in err
+    assert "secret" not in err
+    assert not [path for path in Path().iterdir() if ":" in path.name]

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from feature_store.core.errors import UserError
-from recsys.tracking import is_missing, mlflow_client, store_uri
+from recsys.tracking import is_missing, mlflow_client, store_uri, tracking_uri
 
 
 def test_which_store_is_a_question(tmp_path, monkeypatch):
@@ -31,3 +31,11 @@ def test_a_store_is_opened_once_and_without_a_word(tmp_path, capfd):
     assert mlflow_client(uri) is client
     assert capfd.readouterr().err == ""
     assert logging.getLogger("alembic").level == logging.ERROR
+
+
+def test_an_output_that_no_sqlite_uri_can_hold_is_one_sentence(planted, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = planted.tracking.model_copy(update={"uri": None})
+    odd = planted.model_copy(update={"output": str(tmp_path / "a?b"), "tracking": tracking})
+    with pytest.raises(UserError, match=r"a\?b has a question mark, which"):
+        tracking_uri(odd)

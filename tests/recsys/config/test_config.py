@@ -216,3 +216,8 @@ def test_an_encoder_of_the_history_is_named_by_its_kind_or_by_its_position(path)
     assert [encoder.kind for encoder in default.history] == ["last"]
     with pytest.raises(UserError, match=r"no entry 'last'; the list has mean, recent"):
         with_values(config, {"model.history.last.kind": "mean"}, source="the test")
+
+
+def test_an_output_that_is_a_url_is_refused(tmp_path):
+    with pytest.raises(UserError, match="output: a URL, expected a path of this machine"):
+        parse_config(changed() | {"output": "s3://bucket/runs"})
