@@ -94,7 +94,7 @@ def read_views(directory: Path) -> list[FeatureView]:
     path = directory / "views.json"
     if not path.exists():
         raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
-    columns = read_object(path, *SIDES)
+    columns = read_object(path)
     return [
         FeatureView(side, pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(columns[side]))))
         for side in SIDES

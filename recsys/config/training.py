@@ -6,6 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from feature_store.core.settings import EVENTS, LARGE, MANY, Settings
 
+# What is too high for a model, training itself finds out and says.
+_HIGHEST_RATE = 1e30
+
 
 class _WarmUp(Settings):
     """A rise from next to nothing up to the full learning rates."""
@@ -108,11 +111,14 @@ class TrainingConfig(Settings):
     sparse_learning_rate: float = Field(
         0.05,
         gt=0,
-        le=LARGE,
+        le=_HIGHEST_RATE,
         description="Learning rate of the tables; adam needs far less, such as 0.002.",
     )
     dense_learning_rate: float = Field(
-        0.002, gt=0, le=LARGE, description="Learning rate of everything but the tables, by AdamW."
+        0.002,
+        gt=0,
+        le=_HIGHEST_RATE,
+        description="Learning rate of everything but the tables, by AdamW.",
     )
     weight_decay: float = Field(
         0.0,
