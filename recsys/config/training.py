@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from feature_store.core.settings import EVENTS, LARGE, MANY, Settings
 
-# What is too high for a model, training itself finds out and says.
+# Highest learning rate; training itself tells when one is too high for a model.
 _HIGHEST_RATE = 1e30
 
 
