@@ -17,8 +17,8 @@ from feature_store.encoding.vocabulary import Vocabulary, grow_vocabulary
 from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.schema import Side
 from pipelines.logs.tables import Piece, Source, read_piece
-from pipelines.prepare.cleaning import INVALID_ID, NULL_ID, REPEATED_ID, Rejections
-from pipelines.prepare.ids import ids_of, note_on_texts
+from pipelines.prepare.cleaning.cleaning import INVALID_ID, NULL_ID, REPEATED_ID, Rejections
+from pipelines.prepare.cleaning.ids import ids_of, note_on_texts
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan, kept_ids
 

@@ -27,7 +27,7 @@ from pipelines.prepare.bucket import (
     without_duplicates,
 )
 from pipelines.prepare.catalogue_ids import current_file, load_ids
-from pipelines.prepare.cleaning import DUPLICATE, UNKNOWN_ITEM
+from pipelines.prepare.cleaning.cleaning import DUPLICATE, UNKNOWN_ITEM
 from pipelines.prepare.context import Context
 from pipelines.prepare.encoders import load_encoder
 from pipelines.prepare.histories import Events, example_history, query_state, requests

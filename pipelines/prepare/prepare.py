@@ -37,18 +37,18 @@ from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
-from pipelines.prepare.context import fit_context
-from pipelines.prepare.examples import build_examples
-from pipelines.prepare.job import Job, Progress, Run, print_line
-from pipelines.prepare.merge import merge_examples, merge_sequences
-from pipelines.prepare.queries import write_query_state
-from pipelines.prepare.rejected import (
+from pipelines.prepare.cleaning.rejected import (
     by_reason,
     keep_rejected,
     require_quality,
     require_training,
     require_weights,
 )
+from pipelines.prepare.context import fit_context
+from pipelines.prepare.examples import build_examples
+from pipelines.prepare.job import Job, Progress, Run, print_line
+from pipelines.prepare.merge import merge_examples, merge_sequences
+from pipelines.prepare.queries import write_query_state
 from pipelines.prepare.scan import Scans, discard_other_scans, scan_events
 from pipelines.prepare.statistics import (
     write_item_frequency,

@@ -28,9 +28,9 @@ from feature_store.schema import SIDES, Side, qualified
 from pipelines.executor.shuffle import write_partitions
 from pipelines.logs.clock import Clock
 from pipelines.logs.tables import Piece, piece_identity, read_piece
-from pipelines.prepare.cleaning import FUTURE, clean_events, event_columns
-from pipelines.prepare.clock import find_clock
-from pipelines.prepare.ids import ids_of, note_on_share, note_on_texts
+from pipelines.prepare.cleaning.cleaning import FUTURE, clean_events, event_columns
+from pipelines.prepare.cleaning.clock import find_clock
+from pipelines.prepare.cleaning.ids import ids_of, note_on_share, note_on_texts
 from pipelines.prepare.job import Job, count_of
 from pipelines.prepare.workspace import Workspace
 from pipelines.settings import DataConfig, GivenSplit

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.logs.clock import Clock
-from pipelines.prepare.cleaning import clean_events, event_columns
-from pipelines.prepare.ids import ids_of
+from pipelines.prepare.cleaning.cleaning import clean_events, event_columns
+from pipelines.prepare.cleaning.ids import ids_of
 from recsys.config.config import Config
 from tests.support.init_logs import log, said
 

@@ -18,7 +18,7 @@ from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
 from pipelines.logs.timestamps import is_number_type
-from pipelines.prepare.ids import Ids
+from pipelines.prepare.cleaning.ids import Ids
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 

@@ -16,7 +16,7 @@ from pipelines.executor.shuffle import read_partitions
 from pipelines.logs.columns import undictionaried
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import Catalogue
-from pipelines.prepare.cleaning import LEFT_OUT
+from pipelines.prepare.cleaning.cleaning import LEFT_OUT
 from pipelines.prepare.examples import Examples
 from pipelines.prepare.job import Job, Run, count_of
 from pipelines.prepare.scan import Scans

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare.rejected import _take
+from pipelines.prepare.cleaning.rejected import _take
 
 _WORDS = ["ours", "theirs", "ours too", None]
 _CODES = pa.array(_WORDS).dictionary_encode()

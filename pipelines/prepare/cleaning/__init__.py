@@ -1,0 +1,1 @@
+"""Cleaning of the log: ids, times, and rows that are put aside."""
