@@ -115,9 +115,12 @@ def _in_one_space(words: list[tuple[pa.Array, sparse.csr_matrix]]) -> list[spars
     union = pc.unique(pa.chunked_array([tokens for tokens, _ in words]).drop_null())
     moved = []
     for tokens, block in words:
-        column = pc.index_in(tokens, value_set=union).fill_null(0).to_numpy(zero_copy_only=False)
+        # A forgotten word is null, and has no column.
+        positions = pc.index_in(tokens, value_set=union, skip_nulls=True).fill_null(-1)
         entries = block.tocoo()
-        at = (entries.data, (entries.row, column[entries.col]))
+        column = positions.to_numpy(zero_copy_only=False)[entries.col]
+        known = column >= 0
+        at = (entries.data[known], (entries.row[known], column[known]))
         moved.append(sparse.csr_matrix(at, (block.shape[0], len(union)), dtype=np.float32))
     return moved
 

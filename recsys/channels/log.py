@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from feature_store.core.columns import Ints, Jagged
-from pipelines.prepared.reader import Prepared
+from pipelines.prepared.reader import EXAMPLE_SCHEMA, Prepared
+
+_NO_EVENTS = EXAMPLE_SCHEMA.empty_table().select(["query", "item", "timestamp"])
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class TrainingLog:
         """Reads the training examples, in 40 bytes of memory an event."""
         columns = ["query", "item", "timestamp"]
         parts = [pq.read_table(path, columns=columns) for path in prepared.examples("train")]
-        table = pa.concat_tables(parts)
+        table = pa.concat_tables([*parts, _NO_EVENTS])
         query, item = table["query"].to_numpy(), table["item"].to_numpy()
         has_time = table.num_rows > 0 and table["timestamp"].null_count == 0
         time = np.zeros(len(item), np.int64)

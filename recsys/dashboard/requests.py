@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from dash import Dash
 from dash.fingerprint import check_fingerprint
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipelines.http.bodies import read_body, replayed
 from pipelines.http.problems import problem
 
 CALLBACK = "/_dash-update-component"
@@ -72,13 +73,9 @@ class KnownRequests:
         if not kinds or kinds[0].partition(b";")[0].strip().lower() != b"application/json":
             await problem(415, "expected content-type: application/json.")(scope, receive, send)
             return
-        body, more = b"", True
-        while more and len(body) <= _MAX_BYTES:
-            message = await receive()
-            if message["type"] != "http.request":  # The client has gone.
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        body = await read_body(receive, _MAX_BYTES)
+        if body is None:  # The client has gone.
+            return
         if len(body) > _MAX_BYTES:
             text = f"the callback is larger than {_MAX_BYTES} bytes."
             await problem(413, text)(scope, receive, send)
@@ -86,16 +83,7 @@ class KnownRequests:
         if not self._is_callback(body):
             await problem(400, "expected a callback of the dashboard.")(scope, receive, send)
             return
-        is_given = False
-
-        async def replay() -> Message:
-            nonlocal is_given
-            if is_given:
-                return await receive()
-            is_given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
     def _is_callback(self, body: bytes) -> bool:
         """Tells whether a body has what the callback that it names takes, in its order."""

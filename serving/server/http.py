@@ -10,8 +10,9 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipelines.http.bodies import read_body, replayed
 from pipelines.http.problems import problem
 
 
@@ -34,34 +35,20 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # The body is read here, up to the limit, for its announced length need not be true.
-        body, more = b"", True
         try:
             async with asyncio.timeout(self._seconds):
-                while more and len(body) <= self._max_bytes:
-                    message = await receive()
-                    if message["type"] != "http.request":  # The client has gone.
-                        return
-                    body += message.get("body", b"")
-                    more = message.get("more_body", False)
+                body = await read_body(receive, self._max_bytes)
         except TimeoutError:
             text = f"the body did not come within {self._seconds:g} seconds; send it at once."
             await problem(408, text)(scope, receive, send)
+            return
+        if body is None:  # The client has gone.
             return
         if len(body) > self._max_bytes:
             text = f"the body is larger than {self._max_bytes} bytes; ask for less in one request."
             await problem(413, text)(scope, receive, send)
             return
-        is_given = False
-
-        async def replay() -> Message:
-            nonlocal is_given
-            if is_given:
-                return await receive()
-            is_given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
 
 class BearerToken:
