@@ -92,6 +92,11 @@ class EvaluationResult(Measured):
         """The model, then the baselines."""
         return {MODEL: self, **self.baselines}
 
+    @property
+    def compared(self) -> dict[str, Measured]:
+        """The methods without the single channels, for charts: these are parts of the model."""
+        return {n: each for n, each in self.methods.items() if n == MODEL or n not in self.weights}
+
     def groups(self) -> dict[str, dict[str, Figures]]:
         """Returns the figures by `overall` or slice, then by method."""
         return {

@@ -29,7 +29,7 @@ def tail_section(run: RunData, against: RunData | None = None) -> Section:
 def _recall(result: EvaluationResult, against: RunData | None) -> Chart:
     bins = [each for each in result.long_tail if each.pairs]
     names = [_events(each) for each in bins]
-    methods = [method for method in result.methods if method != "random"]
+    methods = [method for method in result.compared if method != "random"]
     recall = {METHOD_TITLES[m]: [each.recall.get(m) for each in bins] for m in methods}
     if against is not None and against.result is not None:
         other = {_events(each): each.recall.get(MODEL) for each in against.result.long_tail}

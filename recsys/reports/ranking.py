@@ -52,9 +52,9 @@ def _weights(result: EvaluationResult) -> Table:
 
 def _curve(split: str, points: tuple[TradeOff, ...]) -> Chart:
     names = [name for name in points[0].slices if points[0].slices[name] is not None]
-    lines = [
-        Series(name, [(point.recall["recall@50"], point.slices[name]) for point in points])
-        for name in names
+    lines = [Series("overall", [(point.dial, point.recall["recall@50"]) for point in points])]
+    lines += [
+        Series(name, [(point.dial, point.slices[name]) for point in points]) for name in names
     ]
     rows = [
         [f"{point.dial:g}", *(f"{value:.3f}" for value in point.recall.values())]
@@ -67,7 +67,7 @@ def _curve(split: str, points: tuple[TradeOff, ...]) -> Chart:
         f"From dial {first.dial:g} to {last.dial:g}, Recall@50 goes from "
         f"{first.recall['recall@50']:.3f} to {last.recall['recall@50']:.3f}, that of tail items "
         f"from {number(first.slices['tail'])} to {number(last.slices['tail'])}.",
-        Graph(lines, Axis("Recall@50 of all"), Axis("Recall@50 of a slice"), height=260),
+        Graph(lines, Axis("weight of the dial"), Axis("Recall@50"), height=260),
         Table("Along the dial", ["Dial", "Recall@10", "Recall@50", *names], rows),
         is_wide=True,
     )

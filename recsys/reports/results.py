@@ -46,7 +46,7 @@ def metric_cells(figures: Figures, metrics: list[str]) -> list[str | Cell]:
 
 def best_baseline(result: EvaluationResult) -> str:
     """Returns the name of the baseline with the highest Recall@50; parts of the model are none."""
-    others = [name for name in result.baselines if name not in (TOWERS, *result.weights)]
+    others = [name for name in result.compared if name not in (MODEL, TOWERS)]
     return max(others, key=lambda name: known(result.baselines[name].overall["recall@50"]) or 0.0)
 
 
@@ -62,9 +62,9 @@ def _summary(result: EvaluationResult) -> str:
     if not isinstance(value, float):
         return "The test split has no held-out items."
     ratios = []
-    for method, measured in result.baselines.items():
+    for method, measured in result.compared.items():
         other = measured.overall[name]
-        if method != "random" and isinstance(other, float) and other > 0:
+        if method not in (MODEL, "random") and isinstance(other, float) and other > 0:
             ratios.append(f"{value / other:.2f} times that of {METHOD_TITLES[method]}")
     bounds = interval(result.overall[f"{name}_ci"])
     compared = f": {', '.join(ratios)}" if ratios else ""
@@ -74,7 +74,7 @@ def _summary(result: EvaluationResult) -> str:
 def _chart(result: EvaluationResult) -> Chart:
     series = {
         METHOD_TITLES[name]: [known(method.overall[metric]) for metric in SHOWN]
-        for name, method in result.methods.items()
+        for name, method in result.compared.items()
         if name != "random"
     }
     best = best_baseline(result)

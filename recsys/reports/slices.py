@@ -76,7 +76,7 @@ def _bars(result: EvaluationResult, metric: str) -> Chart:
     groups = {name: group for name, group in result.groups().items() if result.pairs(name)}
     series = {
         METHOD_TITLES[method]: [known(group[method][metric]) for group in groups.values()]
-        for method in result.methods
+        for method in result.compared
     }
     names = [f"{name} ({result.pairs(name):,} held out)" for name in groups]
     return Chart(
