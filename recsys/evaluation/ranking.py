@@ -89,14 +89,14 @@ def top_items(
         items = torch.where(best == _EXCLUDED, -1, _LAST_INDEX - (best & _LAST_INDEX))
         top[rows, : items.shape[1]] = items.numpy()
 
-    with _threads() as pool:
+    with one_thread_a_core() as pool:
         for _ in pool.map(rank, range(0, len(excluded), query_block)):
             pass  # Raises the block's error.
     return top
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
+def one_thread_a_core() -> Iterator[ThreadPoolExecutor]:
     """Opens a pool of one thread a core, each of which runs its operations alone.
 
     Where other processes want the cores too, threads that share one small operation mostly wait for
@@ -155,7 +155,7 @@ def whole_ranks(
                 above[part] += (keys[row[part]] > own[part, None]).sum(dim=1)
         found[wanted.offsets[rows[0]] : wanted.offsets[rows[-1] + 1]] = above.numpy()
 
-    with _threads() as pool:
+    with one_thread_a_core() as pool:
         for _ in pool.map(rank, range(0, len(wanted), query_block)):
             pass  # Raises the block's error.
     return found

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from feature_store.core.columns import Bools, Floats, Ints, Jagged
+from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.hashing import hash64
+from recsys.fusion.best import Allowed, best_by_item, best_by_scores, best_by_vectors, scores_at
 from recsys.fusion.fused import Fused
 from recsys.fusion.queries import FusedQueries
 from recsys.fusion.weights import Weights
@@ -21,8 +23,10 @@ STRONGEST_DIAL = 1.2
 # Most queries of a sample, and the best of each part that are candidates.
 _QUERIES, _BEST = 3_000, 150
 _SEED = 11
-# Scores of a block of queries, which bounds the memory.
-_SCORES_AT_ONCE = 20_000_000
+# Queries whose candidates are scored at a time, which bounds the memory.
+_QUERIES_AT_ONCE = 128
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -86,70 +90,54 @@ def draw_sample(fused: Fused, queries: FusedQueries) -> Sample:
     """Draws queries of a split and builds their candidates.
 
     Candidates are the best of each part alone, those of the model with the strongest dial, and the
-    held-out items, without items that the query excludes.
+    held-out items, without items that the query excludes. Of a channel and of the recent popularity
+    those of a score above 0 count. Memory is bounded for any number of items.
 
     Args:
         fused: Channels; the weights are not used.
         queries: Queries to draw from.
     """
     task = queries.task
-    query_vectors, item_vectors = queries.query_vectors, queries.item_vectors
     rows = np.sort(np.argsort(hash64(_SEED, task.queries), kind="stable")[:_QUERIES])
-    step = max(1, _SCORES_AT_ONCE // len(item_vectors))
-    dial, trend = torch.from_numpy(fused.dial.copy()), torch.from_numpy(fused.trend.copy())
-    items = torch.from_numpy(item_vectors)
+    allowed = Allowed(queries.is_ranked, task.excluded.take(rows))
+    vectors, held_out = queries.query_vectors[rows], task.held_out.take(rows)
+    strongest = np.float32(STRONGEST_DIAL) * fused.dial
+    of_model = best_by_vectors(vectors, queries.item_vectors, (None, strongest), allowed, _BEST)
     names = (MODEL, *fused.info.channels, TREND, DIAL)
     blocks: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        sources = queries.sources.take(block)
-        model = torch.from_numpy(query_vectors[block]) @ items.T
-        parts = [model]
-        for name in fused.info.channels:
-            found, scores = fused.channel(name, sources)
-            parts.append(_dense(found, scores, len(items)))
-        parts += [trend.expand_as(model), dial.expand_as(model)]
-        allowed = torch.from_numpy(queries.is_ranked.copy()).expand_as(model).clone()
-        excluded = task.excluded.take(block)
-        allowed[excluded.row_of_value(), excluded.values] = False
-        rankings = [*parts[:-1], model - STRONGEST_DIAL * dial]
-        best = [_best(ranking, allowed) for ranking in rankings]
-        candidates = _distinct([*best, _rectangle(task.held_out.take(block))])
-        values = torch.stack([part.gather(1, candidates.clamp(min=0)) for part in parts])
-        blocks.append((candidates, values))
-    return _joined(names, blocks, task.held_out.take(rows), torch.from_numpy(fused.rarity.copy()))
+    for start in range(0, len(rows), _QUERIES_AT_ONCE):
+        block = np.arange(start, min(start + _QUERIES_AT_ONCE, len(rows)))
+        sources, may_be = queries.sources.take(rows[block]), allowed.take(block)
+        said = [fused.channel(name, sources) for name in fused.info.channels]
+        best = [ranking[block] for ranking in of_model]
+        best += [best_by_scores(items, scores, may_be, _BEST) for items, scores in said]
+        best.append(best_by_item(fused.trend, may_be, _BEST))
+        candidates = _distinct([*best, _rectangle(held_out.take(block))])
+        at = np.maximum(candidates, 0)
+        values = [
+            np.einsum("qd,qcd->qc", vectors[block], queries.item_vectors[at]),
+            *(scores_at(items, scores, candidates) for items, scores in said),
+            fused.trend[at],
+            fused.dial[at],
+        ]
+        blocks.append((torch.from_numpy(candidates), torch.from_numpy(np.stack(values))))
+    return _joined(names, blocks, held_out, torch.from_numpy(fused.rarity.copy()))
 
 
-def _dense(items: Jagged, scores: Floats, width: int) -> Tensor:
-    dense = torch.zeros((len(items), width))
-    dense[items.row_of_value(), items.values] = torch.from_numpy(scores)
-    return dense
-
-
-def _best(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Returns the best allowed items of each query, -1 where there are fewer."""
-    masked = scores.masked_fill(~allowed, -torch.inf)
-    values, items = masked.topk(min(_BEST, masked.shape[1]), dim=1)
-    return items.masked_fill(values.isinf(), -1)
-
-
-def _rectangle(bags: Jagged) -> Tensor:
+def _rectangle(bags: Jagged) -> Rows:
     """Returns bags as rows of equal length, padded with -1."""
     width = int(bags.lengths.max(initial=0))
     rows = np.full((len(bags), width), -1, np.int64)
     rows[np.arange(width) < bags.lengths[:, None]] = bags.values
-    return torch.from_numpy(rows)
+    return rows
 
 
-def _distinct(items: list[Tensor]) -> Tensor:
+def _distinct(items: list[Rows]) -> Rows:
     """Returns the distinct items of each row, ascending, with -1 for what is left of a row."""
-    ordered = torch.cat(items, dim=1).sort(dim=1).values
-    is_repeated = ordered[:, 1:] == ordered[:, :-1]
-    ordered[:, 1:] = ordered[:, 1:].masked_fill(is_repeated, -1)
-    last = torch.iinfo(torch.int64).max
-    ordered = ordered.masked_fill(ordered < 0, last).sort(dim=1).values
-    width = int((ordered < last).sum(dim=1).max())
-    return ordered[:, :width].masked_fill(ordered[:, :width] == last, -1)
+    ordered = np.sort(np.concatenate(items, axis=1), axis=1)
+    is_new = ordered >= 0
+    is_new[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
+    return _rectangle(Jagged.from_lengths(ordered[is_new], is_new.sum(axis=1)))
 
 
 def _joined(
