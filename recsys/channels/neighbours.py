@@ -3,7 +3,7 @@
 This module needs NumPy alone, because servers read it, too.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +52,29 @@ class Neighbours:
         row, item = np.divmod(distinct, len(self))
         return Jagged.from_lengths(item, np.bincount(row, minlength=len(sources))), total
 
-    def with_new_items(self, count: int) -> "Neighbours":
-        """Returns the lists with new items, which come last and have no neighbours."""
-        offsets = np.append(self.lists.offsets, np.full(count, self.lists.offsets[-1]))
-        return replace(self, lists=Jagged(self.lists.values, offsets))
+    def with_new_items(self, near: Jagged, scores: Floats) -> "Neighbours":
+        """Returns the lists with new items, which come last.
+
+        A new item and the items that are near it speak for each other: these name it to those who
+        have them, and it names them to those who have it.
+
+        Args:
+            near: Earlier items near each new one, ascending, [new items].
+            scores: Score of each, [total].
+        """
+        first, new = len(self), near.row_of_value()
+        by_source = np.lexsort((new, near.values))
+        source = near.values[by_source]
+        at = self.lists.offsets[source + 1]
+        named = np.insert(self.lists.values, at, first + new[by_source])
+        more = np.bincount(near.values, minlength=first)
+        return Neighbours(
+            Jagged.from_lengths(
+                np.concatenate([named, near.values.astype(named.dtype)]),
+                np.concatenate([self.lists.lengths + more, near.lengths]),
+            ),
+            np.concatenate([np.insert(self.scores, at, scores[by_source]), scores]),
+        )
 
     def save(self, directory: Path) -> None:
         """Writes three files of NumPy, which `read` maps into memory."""

@@ -18,6 +18,9 @@ from recsys.channels.sources import Reads, Sources
 from recsys.fusion.weights import Weights
 
 _SETTINGS = "fusion.json"
+# Name of the lists of neighbours by content.
+CONTENT_LISTS = "content"
+
 _OF_ITEMS = ("rarity", "dial", "trend")
 # Training events at which half of an item is known.
 _KNOWN_BY_HALF = 5
@@ -41,10 +44,12 @@ class FusionInfo(Frozen):
     Attributes:
         weights: Weights that were found on validation.
         channels: Fitted channels by name.
+        neighbours: Sources that each candidate keeps.
     """
 
     weights: Weights
     channels: dict[str, ChannelInfo]
+    neighbours: int
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,19 @@ class Fused:
         lists = {channel.lists: self.lists[channel.lists] for channel in used.values()}
         return replace(self, info=info, lists=lists)
 
-    def with_new_items(self, count: int) -> "Fused":
-        """Returns the ranking with new items, which come last: unknown, and of no popularity."""
-        lists = {name: lists.with_new_items(count) for name, lists in self.lists.items()}
+    def with_new_items(self, count: int, near: Mapping[str, tuple[Jagged, Floats]]) -> "Fused":
+        """Returns the ranking with new items, which come last: unknown, and of no popularity.
+
+        Args:
+            count: Number of new items.
+            near: Earlier items near each new one, with their scores, by name of the lists; see
+                `Neighbours.with_new_items`. In other lists new items have no neighbours.
+        """
+        nothing = Jagged(np.empty(0, np.int64), np.zeros(count + 1, np.int64)), _NOTHING
+        lists = {
+            name: lists.with_new_items(*near.get(name, nothing))
+            for name, lists in self.lists.items()
+        }
         least = self.dial.min(initial=0.0)
         return replace(
             self,

@@ -42,7 +42,7 @@ from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 
 _SPLIT = "validation"
-_VERSION = 1
+_VERSION = 2
 
 
 class FusionManifest(Frozen):
@@ -114,7 +114,8 @@ def _fuse(config: Config, console: Console) -> FusionManifest:
     half_life, trend = _trend(config, data, task)
     counts = recent_counts(data.log, half_life)
     dial = popularity_dial(counts, prepared.is_current_item, trained.config.loss.temperature)
-    info = FusionInfo(weights=Weights(), channels=channels)
+    kept = config.ranking.neighbours
+    info = FusionInfo(weights=Weights(), channels=channels, neighbours=kept)
     of_items = rarity(prepared.item_frequency), dial, trend
     fused = Fused(info, lists, *of_items)
     weights = Weights()

@@ -25,6 +25,8 @@ queries/vectors.npy                  [queries, dim] float32, of the snapshot; on
                                      has no context, which comes with the request
 fusion/                              channels and weights, see `Fused.save`; only where they rank
                                      together with the model
+fusion/content/                      weights of feature values, see `ContentSpace.save`; only where
+                                     a channel compares items by them
 queries/latest.npy                   time of the history's latest event, microseconds since 1970, or
                                      `NO_TIME`; only where a feature is the recency
 """
@@ -46,7 +48,7 @@ from recsys.fusion.weights import Weights
 from serving.index.report import IndexReport
 
 # Version of the layout; a reader refuses others.
-VERSION = 5
+VERSION = 6
 
 SCHEMA = "schema.json"
 TOWERS, QUERY_TOWER, ITEM_TOWER = "towers.json", "query_tower", "item_tower"
@@ -58,6 +60,7 @@ ITEM_FEATURES, ITEM_TITLES = "items/features.arrow", "items/titles.arrow"
 INDEXED, ITEM_FREQUENCY, FILTERS = "items/indexed.npy", "items/frequency.npy", "items/filters"
 GOLDEN = "golden.json"
 FUSION = "fusion"
+CONTENT = f"{FUSION}/content"
 QUERY_FEATURES, QUERY_STATE = "queries/features.arrow", "queries/state.arrow"
 QUERY_LATEST, QUERY_VECTORS = "queries/latest.npy", "queries/vectors.npy"
 

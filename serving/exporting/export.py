@@ -57,6 +57,7 @@ from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.candidates import Validation, measure_candidates
 from serving.exporting.champion import against_champion, recorded_metrics
+from serving.exporting.content_neighbours import write_content
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
     difference,
@@ -311,7 +312,9 @@ def _write_fusion(
     """Writes the channels that count, and measures what candidates cost; None without channels."""
     if trained.fused is None:
         return None
-    trained.fused.needed().save(directory / FUSION)
+    needed = trained.fused.needed()
+    needed.save(directory / FUSION)
+    write_content(directory, trained.prepared, needed)
     if index.kind.is_exact:
         weights = trained.fused.info.weights
         return FusionReport(weights=weights, candidates=0, exact_recall=None, recall=None)

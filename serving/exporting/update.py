@@ -6,7 +6,7 @@ stays as it is: a server that watches the output takes the new one in its place.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,7 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower
+from serving.exporting.content_neighbours import near_new_items
 from serving.exporting.contents import value_pairs
 from serving.exporting.gate import require_finite, require_recall
 from serving.exporting.golden import FusedRequests, golden_queries
@@ -153,9 +154,11 @@ def _update(
         slices = {n: m[changed.indexed] for n, m in item_slices(frequency).items()}
         by_slice = recall_by_slice(index, changed.vectors, queries, slices)
         require_recall(by_slice, min_recall)
-        fused = None
+        fused, near = None, {}
         if former.fusion is not None:
-            fused = Fused.read(bundle / FUSION).with_new_items(changed.added)
+            fused = Fused.read(bundle / FUSION)
+            near = near_new_items(directory, fused, changed.indexed, former.trained_items)
+            fused = fused.with_new_items(changed.added, near)
             fused.save(directory / FUSION)
         golden = _golden(bundle, recommender, index, changed, fused)
         write_golden(directory, golden)
@@ -176,7 +179,17 @@ def _update(
         f"update: {changed.added:,} items added and {len(changed.removed):,} removed, "
         f"{sealed.items:,} in {output}; index {'built anew' if is_rebuilt else 'extended'}"
     )
+    if fused is not None and changed.added:
+        console.print(f"update: {_neighbours_of(near, changed.added)}", soft_wrap=True)
     return sealed
+
+
+def _neighbours_of(near: Mapping[str, tuple[Jagged, Floats]], added: int) -> str:
+    """Tells how many of the new items channels know."""
+    if not near:
+        return "the weight of content is 0, so new items are in no channel until the next training"
+    found = sum(int(np.count_nonzero(items.lengths)) for items, _ in near.values())
+    return f"{found:,} of the {added:,} new items have neighbours by content; other channels wait"
 
 
 def _rewritten(directory: str, names: list[str]) -> list[str]:

@@ -36,6 +36,21 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedValue:
+    """A feature value that an item shares with items of the query, and what it adds to a score.
+
+    Attributes:
+        feature: Name of the feature.
+        value: Value; None where it has no name, or is not equal but near, as numbers are.
+        score: Part of the score.
+    """
+
+    feature: str
+    value: str | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The parts of a score, which is their sum.
 
@@ -45,6 +60,7 @@ class Explanation:
         trend: Part of the recent popularity.
         dial: Part that the popularity dial adds; below 0 for popular items.
         because: Items of the history that count most in the channels' part.
+        shared: Feature values that count most in the part of content.
     """
 
     model: float
@@ -52,6 +68,7 @@ class Explanation:
     trend: float
     dial: float
     because: tuple[Reason, ...]
+    shared: tuple[SharedValue, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,14 @@ def _reasons(explanation: Explanation) -> str:
     because = ", ".join(
         f"{_name(each.title, each.item_id)} {each.score:+.3f}" for each in explanation.because
     )
-    return f"{text}; because of {because}" if because else text
+    shared = ", ".join(
+        f"{escape(each.feature if each.value is None else f'{each.feature} {each.value}')} "
+        f"{each.score:+.3f}"
+        for each in explanation.shared
+    )
+    reasons = [f"because of {because}"] if because else []
+    reasons += [f"both have {shared}"] if shared else []
+    return "; ".join([text, *reasons])
 
 
 def _name(title: str | None, item_id: str) -> str:

@@ -36,6 +36,7 @@ from serving.recommend.catalogue import Catalogue
 from serving.recommend.consistency import refusing, require_channels, require_items, require_queries
 from serving.recommend.filters import read_filters
 from serving.recommend.fused.fused_search import FusedSearch
+from serving.recommend.fused.shared import SharedContent
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
 from serving.recommend.query_tower import DeferredTower, Reader, read_tower_now
@@ -132,7 +133,8 @@ def open_bundle(
                 catalogue.positions,
                 manifest.fusion.candidates,
             )
-        return Recommender(manifest, catalogue, queries, tower, context, index, fused)
+        content = SharedContent(directory)
+        return Recommender(manifest, catalogue, queries, tower, context, index, fused, content)
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:

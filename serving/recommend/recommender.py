@@ -28,6 +28,7 @@ from serving.recommend.filters import ItemFilters
 from serving.recommend.fused.asked import Asked
 from serving.recommend.fused.explain import explanation_of
 from serving.recommend.fused.fused_search import FusedSearch
+from serving.recommend.fused.shared import SharedContent
 from serving.recommend.options import DEFAULTS, RecommendOptions
 from serving.recommend.popularity import Popularity
 from serving.recommend.queries import CurrentState, Queries
@@ -70,6 +71,7 @@ class Recommender:
         context_encoder: Encoder of the context.
         index: Index of the catalogue's indexed items.
         fused: Search by the fused ranking; None: the model ranks alone.
+        content: Contents of items, for explanations of the fused ranking.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Recommender:
         context_encoder: SideEncoder,
         index: ItemIndex,
         fused: FusedSearch | None = None,
+        content: SharedContent | None = None,
     ) -> None:
         self.manifest = manifest
         self._catalogue = catalogue
@@ -89,6 +92,7 @@ class Recommender:
         self._context_encoder = context_encoder
         self._index = index
         self._fused = fused
+        self._content = content
         self._filters = ItemFilters(catalogue.filters, catalogue.positions, len(index))
         self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
@@ -346,13 +350,14 @@ class Recommender:
         named: tuple[Recommendation, ...],
         options: RecommendOptions,
     ) -> tuple[ExplainedRecommendation, ...]:
-        if self._fused is None:
-            explanations = [Explanation(each.score, {}, 0.0, 0.0, ()) for each in named]
+        if self._fused is None or self._content is None:
+            explanations = [Explanation(each.score, {}, 0.0, 0.0, (), ()) for each in named]
         else:
             items = best.items.take(np.array([row])).values
             one = next(best.asked.take(np.array([row])).each())
             weights = self._fused.weights(options.tail)
-            parts = self._fused.explain(one, self._catalogue.positions[items], weights)
+            positions = self._catalogue.positions[items]
+            parts = self._fused.explain(one, positions, weights, self._content)
             explanations = [explanation_of(each, self._catalogue) for each in parts]
         return tuple(
             ExplainedRecommendation(each.item_id, each.score, each.title, explanation)

@@ -1,17 +1,21 @@
-"""The parts of each score of an answer, and the items of the history that count most in it."""
+"""The parts of each score of an answer, and what of the query counts most in it."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_store.core.columns import Ints
-from recsys.channels.sources import Sources
-from recsys.fusion.fused import Fused
+from recsys.channels.sources import Reads, Sources
+from recsys.fusion.fused import CONTENT_LISTS, Fused
 from recsys.fusion.weights import Weights
-from serving.recommend.answers import Explanation, Reason
+from serving.recommend.answers import Explanation, Reason, SharedValue
 from serving.recommend.catalogue import Catalogue
+from serving.recommend.fused.shared import SharedContent
+
+Doubles = npt.NDArray[np.float64]
 
 # Items of the history that are named for each item of an answer.
 _REASONS = 3
@@ -27,6 +31,7 @@ class Parts:
         trend: Part of the recent popularity.
         dial: Part that the popularity dial adds; below 0 for popular items.
         because: Items of the query that count most in the channels' part, and what each adds.
+        shared: Feature values shared with items of the query that count most in it.
     """
 
     model: float
@@ -34,14 +39,39 @@ class Parts:
     trend: float
     dial: float
     because: tuple[tuple[int, float], ...]
+    shared: tuple[SharedValue, ...]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Neighbours in one channel among the items of an answer; arrays are [neighbours].
+
+    Attributes:
+        name: Name of the channel.
+        lists: Name of its lists.
+        reads: Items of the query that it reads.
+        rows: Row of the answer.
+        sources: Item of the query that speaks for it.
+        factors: Weight of the neighbour's score in the sum.
+        scores: Score of the neighbour.
+    """
+
+    name: str
+    lists: str
+    reads: Reads
+    rows: Ints
+    sources: Ints
+    factors: Doubles
+    scores: Doubles
 
 
 def parts_of(
     fused: Fused,
     sources: Sources,
     items: Ints,
-    products: npt.NDArray[np.float64],
+    products: Doubles,
     weights: Weights,
+    content: SharedContent,
 ) -> list[Parts]:
     """Returns the parts of the scores of one query's answer, [items].
 
@@ -51,11 +81,43 @@ def parts_of(
         items: Items of the answer.
         products: Inner product of the query's vector and each item's, [items].
         weights: Weights of the parts.
+        content: Contents of items.
     """
-    boost = 1 + weights.rare * fused.rarity[items]
+    said = list(_said(fused, sources, items, weights))
     channels: list[dict[str, float]] = [{} for _ in items]
     added: list[defaultdict[int, float]] = [defaultdict(float) for _ in items]
-    row_of = {item: row for row, item in enumerate(items.tolist())}
+    for each in said:
+        values = (each.factors * each.scores).tolist()
+        for row, by, part in zip(each.rows.tolist(), each.sources.tolist(), values, strict=True):
+            channels[row][each.name] = channels[row].get(each.name, 0.0) + part
+            if each.reads != "own":
+                added[row][by] += part
+    shared = _shared([each for each in said if each.lists == CONTENT_LISTS], items, content)
+    trend, dial = weights.trend * fused.trend[items], -weights.dial * fused.dial[items]
+    return [
+        Parts(
+            model=float(weights.model * products[row]),
+            channels=channels[row],
+            trend=float(trend[row]),
+            dial=float(dial[row]),
+            because=tuple(sorted(added[row].items(), key=lambda each: -each[1])[:_REASONS]),
+            shared=shared[row],
+        )
+        for row in range(len(items))
+    ]
+
+
+def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:
+    """Names the items of a score's parts."""
+    ids = catalogue.ids
+    because = tuple(Reason(ids[i], score, catalogue.title(i)) for i, score in parts.because)
+    return Explanation(parts.model, parts.channels, parts.trend, parts.dial, because, parts.shared)
+
+
+def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iterator[_Said]:
+    """Yields what each channel says of the items."""
+    boost = 1 + weights.rare * fused.rarity[items].astype(np.float64)
+    by_item = np.argsort(items)
     for name, weight in weights.channels.items():
         channel = fused.info.channels.get(name)
         if not weight or channel is None:
@@ -66,32 +128,30 @@ def parts_of(
         if highest <= 0:
             continue
         at, lengths = lists.lists.positions(read.values)
-        source, count = np.repeat(read.values, lengths), np.repeat(counts, lengths)
-        is_wanted = np.isin(lists.lists.values[at], items)
-        at, source, count = at[is_wanted], source[is_wanted], count[is_wanted]
-        values = weight * count * lists.scores[at] / highest
-        found = zip(lists.lists.values[at].tolist(), source.tolist(), values.tolist(), strict=True)
-        for item, by, value in found:
-            row = row_of[item]
-            part = value * float(boost[row])
-            channels[row][name] = channels[row].get(name, 0.0) + part
-            if channel.reads != "own":
-                added[row][by] += part
-    trend, dial = weights.trend * fused.trend[items], -weights.dial * fused.dial[items]
-    return [
-        Parts(
-            model=float(weights.model * products[row]),
-            channels=channels[row],
-            trend=float(trend[row]),
-            dial=float(dial[row]),
-            because=tuple(sorted(added[row].items(), key=lambda each: -each[1])[:_REASONS]),
+        named = lists.lists.values[at]
+        is_wanted = np.isin(named, items)
+        rows = by_item[np.searchsorted(items, named[is_wanted], sorter=by_item)]
+        count = np.repeat(counts, lengths)[is_wanted].astype(np.float64)
+        yield _Said(
+            name,
+            channel.lists,
+            channel.reads,
+            rows,
+            np.repeat(read.values, lengths)[is_wanted],
+            weight * count / highest * boost[rows],
+            lists.scores[at[is_wanted]].astype(np.float64),
         )
-        for row in range(len(items))
-    ]
 
 
-def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:
-    """Names the items of a score's parts."""
-    ids = catalogue.ids
-    because = tuple(Reason(ids[i], score, catalogue.title(i)) for i, score in parts.because)
-    return Explanation(parts.model, parts.channels, parts.trend, parts.dial, because)
+def _shared(
+    said: list[_Said], items: Ints, content: SharedContent
+) -> list[tuple[SharedValue, ...]]:
+    """Returns the feature values that count most in the parts of content, [items]."""
+    if not any(len(each.rows) for each in said):
+        return [()] * len(items)
+    sources = np.unique(np.concatenate([each.sources for each in said]))
+    factors = np.zeros((len(items), len(sources)))
+    for each in said:
+        at = np.searchsorted(sources, each.sources)
+        np.add.at(factors, (each.rows, at), each.factors)
+    return content.values(items, sources, factors)

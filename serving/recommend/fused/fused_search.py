@@ -10,6 +10,7 @@ from recsys.fusion.weights import Weights
 from serving.index.index import ItemIndex
 from serving.recommend.fused.asked import Asked, AskedOne
 from serving.recommend.fused.explain import Parts, parts_of
+from serving.recommend.fused.shared import SharedContent
 
 Doubles = npt.NDArray[np.float64]
 
@@ -96,10 +97,13 @@ class FusedSearch:
         positions, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Jagged.from_lengths(positions, lengths), scores
 
-    def explain(self, one: AskedOne, positions: Ints, weights: Weights) -> list[Parts]:
+    def explain(
+        self, one: AskedOne, positions: Ints, weights: Weights, content: SharedContent
+    ) -> list[Parts]:
         """Returns the parts of the scores at some positions."""
         products = self._index.vectors_of(positions).astype(np.float64) @ one.vector
-        return parts_of(self.fused, one.sources, self._indexed[positions], products, weights)
+        items = self._indexed[positions]
+        return parts_of(self.fused, one.sources, items, products, weights, content)
 
     def _among_all(self, asked: Asked, k: int, weights: Weights) -> list[tuple[Ints, Floats]]:
         """Scores all items in float32, and the best again in float64."""

@@ -4,14 +4,12 @@ from collections import Counter
 from itertools import combinations, pairwise
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from scipy import sparse
 
 from pipelines.prepared.reader import Prepared
 from recsys.channels.channel import ChannelData
 from recsys.channels.co_occurrence import CoOccurrence
-from recsys.channels.content import _in_one_space, _soft_quantiles, content_matrix
+from recsys.channels.content import content_matrix, content_space
 from recsys.channels.linear import REGULARISATION, Linear
 from recsys.channels.links import Links
 from recsys.channels.log import TrainingLog
@@ -107,7 +105,8 @@ def test_content_weighs_rare_values_and_shares_the_words_of_all_texts(tmp_path):
     config = config.model_copy(update={"features": features})
     prepare(config)
     prepared = Prepared(config.prepared_dir)
-    matrix = content_matrix(prepared)
+    space = content_space(prepared)
+    matrix = content_matrix(space, prepared.item_columns, prepared.is_current_item)
     tokens = prepared.item_encoder.ids.tokens.to_pylist()
     row = {int(token.split()[1]): at for at, token in enumerate(tokens)}
 
@@ -122,24 +121,6 @@ def test_content_weighs_rare_values_and_shares_the_words_of_all_texts(tmp_path):
         shared = sum(weight[v] ** 2 for v in values(page) & values(other))
         similar = (matrix[[row[page]]] @ matrix[[row[other]]].T).toarray()[0, 0]
         assert similar == pytest.approx(shared / np.prod(lengths), rel=1e-4, abs=1e-6)
-
-
-def test_a_forgotten_word_is_no_word():
-    blocks = [sparse.csr_matrix(np.eye(2, dtype=np.float32)) for _ in range(2)]
-    texts = [pa.array(["red", None]), pa.array(["red", "blue"])]
-    first, second = _in_one_space(list(zip(texts, blocks, strict=True)))
-    assert first.toarray().tolist() == [[1, 0], [0, 0]]
-    assert second.toarray().tolist() == [[1, 0], [0, 1]]
-
-
-def test_near_numbers_and_near_vectors_are_similar(data):
-    matrix = content_matrix(data.prepared)
-    np.testing.assert_allclose(matrix.multiply(matrix).sum(axis=1), 1, rtol=1e-5)
-    quantiles = _soft_quantiles(np.array([1.0, 1.1, 9, 5, 5], np.float32), np.ones(5, bool))
-    assert quantiles.sum(axis=1) == pytest.approx(1)
-    similar = (quantiles @ quantiles.T).toarray()
-    assert similar[3, 4] == similar[3, 3]
-    assert similar[0, 2] == 0
 
 
 def test_recent_counts_halve_with_age(data):

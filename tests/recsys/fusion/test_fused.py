@@ -32,7 +32,7 @@ def fused(reads: str = "history") -> Fused:
         "near": ChannelInfo(lists="a", reads=reads),
         "own": ChannelInfo(lists="b", reads="own"),
     }
-    info = FusionInfo(weights=WEIGHTS, channels=channels)
+    info = FusionInfo(weights=WEIGHTS, channels=channels, neighbours=5)
     dial, trend = random.normal(size=ITEMS).astype("f4"), random.random(ITEMS).astype("f4")
     return Fused(info, lists, rarity(np.arange(ITEMS)), dial, trend)
 

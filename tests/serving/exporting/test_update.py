@@ -10,10 +10,20 @@ import pytest
 import serving
 from feature_store.core.errors import UserError
 from pipelines.logs.tables import open_source, read_piece
+from pipelines.prepared.reader import Prepared
+from recsys.channels.content import content_matrix, content_space
+from recsys.fusion.fused import Fused
+from recsys.fusion.weights import Weights
 from serving.exporting.update import update
 from serving.index.index import ItemIndex
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.options import RecommendOptions
+from tests.support.fused.tiny_fusion import (
+    content_fused,
+    export_fused,
+    random_fused,
+    write_fused_prepared,
+)
 from tests.support.tiny_bundle import ITEMS, export_untrained, write_prepared
 
 
@@ -22,6 +32,14 @@ def config(tmp_path_factory):
     made = write_prepared(tmp_path_factory.mktemp("tiny"))
     with pytest.MonkeyPatch.context() as patch:
         export_untrained(made, patch)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fused_config(tmp_path_factory):
+    made = write_fused_prepared(tmp_path_factory.mktemp("fused"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(made, patch, content_fused)
     return made
 
 
@@ -126,3 +144,59 @@ def test_bad_changes_are_one_sentence_and_nothing_is_written(
     with pytest.raises(UserError, match=words):
         update(config.bundle_dir, tmp_path / "updated", items=path, removed=removed)
     assert not (tmp_path / "updated").exists()
+
+
+def test_a_new_item_is_found_by_those_who_had_items_of_its_content(
+    fused_config, new_items, tmp_path, capsys
+):
+    output = tmp_path / "updated"
+    update(fused_config.bundle_dir, output, items=new_items, removed=["i3"])
+    assert "2 of the 2 new items have neighbours by content" in capsys.readouterr().out
+    before, after = (serving.load(path) for path in (fused_config.bundle_dir, output))
+    options = RecommendOptions(explain=True, history=["i52"])
+    first = after.recommend("nobody", 1, options).items[0]
+    assert first.item_id == "new 52"
+    assert [reason.item_id for reason in first.explanation.because] == ["i52"]
+    assert ids(after.similar_items("new 52", 1)) == ["i52"]
+    assert ids(after.similar_items("i52", 1)) == ["new 52"]
+    # An event of the new item finds those that are like it, as one of its twin did before.
+    online = MemoryQueries()
+    online.append([("0", (1, "new 55"))])
+    found = serving.load(output, online=online).recommend("0", 60, RecommendOptions(explain=True))
+    assert found.items[0].item_id == "i55"
+    # All that was there is scored as before.
+    others = {i.item_id: i.score for i in before.recommend("5", 60).items}
+    for item in after.recommend("5", 60).items:
+        if not item.item_id.startswith("new"):
+            assert item.score == pytest.approx(others[item.item_id], abs=1e-5)
+
+
+def test_neighbours_of_new_items_are_the_nearest_of_the_training(fused_config, new_items, tmp_path):
+    update(fused_config.bundle_dir, tmp_path / "once", items=new_items, removed=["i7"])
+    twice = pa.table({"item_id": ["third"], "group": ["g4"], "tags": [["t0", "t1"]]})
+    pq.write_table(twice, tmp_path / "third.parquet")
+    update(tmp_path / "once", tmp_path / "twice", items=tmp_path / "third.parquet")
+    prepared = Prepared(fused_config.prepared_dir)
+    is_left = np.arange(ITEMS) != 7
+    matrix = content_matrix(content_space(prepared), prepared.item_columns, is_left)
+    lists = Fused.read(tmp_path / "twice" / "fusion").lists["content"]
+    cosines = (matrix @ matrix.T).toarray()
+    for new, twin in ((ITEMS, 52), (ITEMS + 1, 55)):
+        start, stop = lists.lists.offsets[new : new + 2]
+        found = lists.scores[start:stop]
+        np.testing.assert_allclose(np.sort(found), np.sort(cosines[twin])[-6:], rtol=1e-5)
+        np.testing.assert_allclose(found, cosines[twin][lists.lists.values[start:stop]], rtol=1e-5)
+    start, stop = lists.lists.offsets[ITEMS + 2 :]
+    assert lists.lists.values[start:stop].max() < ITEMS
+    assert stop - start == 6
+
+
+def test_new_items_without_a_channel_of_content_are_told(fused_config, new_items, tmp_path, capsys):
+    made = write_fused_prepared(tmp_path / "other")
+    links = Weights(channels={"co_occurrence": 1.0})
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(made, patch, lambda _: random_fused(ITEMS, links))
+    assert not (made.bundle_dir / "fusion" / "content").exists()
+    update(made.bundle_dir, tmp_path / "updated", items=new_items)
+    assert "new items are in no channel until the next training" in capsys.readouterr().out
+    assert "new 52" in ids(serving.load(tmp_path / "updated").recommend("5", 100))

@@ -1,16 +1,21 @@
 """Channels of a tiny bundle: made-up neighbours, with weights of every kind."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from feature_store.core.columns import Jagged
+from pipelines.prepared.reader import Prepared
+from recsys.channels.content import content_matrix, content_space
 from recsys.channels.neighbours import Neighbours
+from recsys.channels.product import Product
 from recsys.config.config import Config
-from recsys.fusion.fused import ChannelInfo, Fused, FusionInfo
+from recsys.fusion.fused import ChannelInfo, Fused, FusionInfo, rarity
 from recsys.fusion.weights import Weights
 from serving.bundle.manifest import BundleManifest
 from serving.exporting import export as exporting
-from tests.support.tiny_bundle import ITEMS, export_untrained, write_prepared
+from tests.support.tiny_bundle import export_untrained, write_prepared
 
 WEIGHTS = Weights(
     channels={"co_occurrence": 0.3, "content": 0.2, "own_content": 0.25},
@@ -36,7 +41,7 @@ def random_fused(items: int, weights: Weights = WEIGHTS, *, of_each: int = 6) ->
         "transitions": ChannelInfo(lists="transitions", reads="history"),
     }
     return Fused(
-        FusionInfo(weights=weights, channels=channels),
+        FusionInfo(weights=weights, channels=channels, neighbours=of_each),
         {name: lists() for name in ("co_occurrence", "content", "transitions")},
         rarity=random.random(items).astype(np.float32),
         dial=random.normal(size=items).astype(np.float32) * np.float32(0.1),
@@ -44,11 +49,31 @@ def random_fused(items: int, weights: Weights = WEIGHTS, *, of_each: int = 6) ->
     )
 
 
-def export_fused(config: Config, patch: pytest.MonkeyPatch) -> BundleManifest:
-    """Exports an untrained model with made-up channels."""
+def content_fused(prepared: Prepared, *, of_each: int = 6) -> Fused:
+    """Finds the neighbours by content of some data; there is no other channel."""
+    space = content_space(prepared)
+    matrix = content_matrix(space, prepared.item_columns, prepared.is_current_item)
+    near = Product(matrix, matrix.T.tocsr()).highest(0, prepared.num_items, of_each).T.tocsr()
+    near.sort_indices()
+    info = FusionInfo(
+        weights=Weights(channels={"content": 2.0}, rare=0.5),
+        channels={"content": ChannelInfo(lists="content", reads="known")},
+        neighbours=of_each,
+    )
+    zeros = np.zeros(prepared.num_items, np.float32)
+    lists = Neighbours(Jagged(near.indices, near.indptr.astype(np.int64)), near.data)
+    return Fused(info, {"content": lists}, rarity(prepared.item_frequency), zeros, zeros)
+
+
+def export_fused(
+    config: Config, patch: pytest.MonkeyPatch, made: Callable[[Prepared], Fused] | None = None
+) -> BundleManifest:
+    """Exports an untrained model with made-up channels, or with others."""
 
     def fuse(config: Config, **_: object) -> None:
-        random_fused(ITEMS).save(config.fusion_dir)
+        prepared = Prepared(config.prepared_dir)
+        fused = random_fused(prepared.num_items) if made is None else made(prepared)
+        fused.save(config.fusion_dir)
 
     patch.setattr(exporting, "fuse", fuse)
     return export_untrained(config, patch)

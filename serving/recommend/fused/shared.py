@@ -1,0 +1,100 @@
+"""The feature values that items of an answer share with those of the query."""
+
+from collections import defaultdict
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from feature_store.core.columns import Floats, Ints, from_arrow
+from feature_store.core.documents import read_record
+from feature_store.encoding.encoder import SideEncoder
+from feature_store.schema import FeatureSchema
+from recsys.channels.content_blocks import Entries
+from recsys.channels.content_space import ContentSpace
+from serving.bundle.files import mapped_table
+from serving.bundle.manifest import CONTENT, ITEM_FEATURES, SCHEMA, VOCABULARY
+from serving.recommend.answers import SharedValue
+from serving.recommend.consistency import refusing
+
+Doubles = npt.NDArray[np.float64]
+
+# Values that are named for each item of an answer.
+_VALUES = 3
+
+
+class SharedContent:
+    """Contents of a bundle's items, which are read where the first explanation asks for them.
+
+    Args:
+        bundle: Directory of the bundle.
+    """
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = bundle
+
+    def values(self, items: Ints, sources: Ints, factors: Doubles) -> list[tuple[SharedValue, ...]]:
+        """Returns the values that add most to each item's score, [items].
+
+        Args:
+            items: Items of an answer.
+            sources: Items of the query.
+            factors: Weight of the cosine of an item and a source in the item's score,
+                [items, sources].
+
+        Raises:
+            UserError: Files of the bundle contradict each other.
+        """
+        with refusing(self._bundle):
+            of_items, of_sources = self._content(items), self._content(sources)
+            columns = np.intersect1d(of_items.columns, of_sources.columns)
+            of_items, of_sources = (_among(columns, each) for each in (of_items, of_sources))
+            starts = np.searchsorted(of_items.rows, np.arange(len(items) + 1))
+            found = []
+            for row, (start, stop) in enumerate(pairwise(starts.tolist())):
+                weights = factors[row, of_sources.rows] * of_sources.values
+                by_column = np.bincount(of_sources.columns, weights, len(columns))
+                at, features = of_items.columns[start:stop], of_items.features[start:stop]
+                added = of_items.values[start:stop] * by_column[at]
+                found.append(self._named(columns[at], features, added))
+            return found
+
+    def _named(self, columns: Ints, features: Ints, added: Floats) -> tuple[SharedValue, ...]:
+        """Names the highest positive parts; a number's or vector's dimensions are one part."""
+        parts: defaultdict[tuple[str, str | None], float] = defaultdict(float)
+        some = np.flatnonzero(added)
+        for column, feature, part in zip(
+            columns[some].tolist(), features[some].tolist(), added[some].tolist(), strict=True
+        ):
+            parts[self._space.label(column, feature)] += part
+        highest = sorted(parts.items(), key=lambda each: -each[1])[:_VALUES]
+        return tuple(SharedValue(*label, part) for label, part in highest if part > 0)
+
+    def _content(self, items: Ints) -> Entries:
+        """Returns coordinates of items, ascending by item, whose vectors have length 1."""
+        entries = self._space.entries(from_arrow(self._features.take(pa.array(items))))
+        order = np.argsort(entries.rows, kind="stable")
+        rows, values = entries.rows[order], entries.values[order]
+        length = np.sqrt(np.bincount(rows, values**2, len(items)))
+        values = (values / length[rows]).astype(np.float32)
+        return Entries(rows, entries.columns[order], values, entries.features[order])
+
+    @cached_property
+    def _features(self) -> pa.Table:
+        return mapped_table(self._bundle / ITEM_FEATURES)
+
+    @cached_property
+    def _space(self) -> ContentSpace:
+        schema = read_record(self._bundle / SCHEMA, FeatureSchema)
+        encoder = SideEncoder.load(self._bundle / VOCABULARY, schema, "item")
+        return ContentSpace.read(self._bundle / CONTENT, schema.item, encoder)
+
+
+def _among(columns: Ints, entries: Entries) -> Entries:
+    """Returns the entries of some dimensions, which are numbered by their place among these."""
+    at = np.searchsorted(columns, entries.columns)
+    kept = columns.take(at, mode="clip") == entries.columns if len(columns) else at < 0
+    return Entries(entries.rows[kept], at[kept], entries.values[kept], entries.features[kept])

@@ -1,0 +1,76 @@
+"""Explanations name the feature values that an item shares with those of the query."""
+
+import json
+from io import StringIO
+
+import pytest
+from pydantic_core import to_json
+from rich.console import Console
+
+import serving
+from feature_store.core.errors import UserError
+from serving.recommend.display import print_recommendations
+from serving.recommend.options import RecommendOptions
+from serving.server.api import RecommendRequest
+from serving.server.service import Service
+from tests.support.fused.tiny_fusion import content_fused, export_fused, write_fused_prepared
+from tests.support.tiny_bundle import ITEMS
+
+# Item 9 is of group g3 and has the tag t0; so are and have 21 and 57.
+OPTIONS = RecommendOptions(explain=True, history=["i9", "i2"])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    made = write_fused_prepared(tmp_path_factory.mktemp("fused"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(made, patch, content_fused)
+    return made
+
+
+@pytest.fixture(scope="module")
+def recommender(config):
+    return serving.load(config.bundle_dir)
+
+
+def test_shared_values_are_those_of_both_items(recommender):
+    found = {i.item_id: i.explanation for i in recommender.recommend("new", ITEMS, OPTIONS).items}
+    is_told = 0
+    for item, explanation in found.items():
+        part = explanation.channels.get("content", 0.0)
+        if not part:
+            assert explanation.shared == ()
+            continue
+        number, sources = int(item[1:]), [int(r.item_id[1:]) for r in explanation.because]
+        for each in explanation.shared:
+            if each.feature == "group":
+                assert each.value == f"g{number % 6}"
+                assert any(source % 6 == number % 6 for source in sources)
+            if each.feature == "tags":
+                assert int(each.value[1:]) < number % 4
+        scores = [each.score for each in explanation.shared]
+        assert scores == sorted(scores, reverse=True)
+        if len(scores) < 3:  # All that add something are named.
+            assert sum(scores) == pytest.approx(part, abs=1e-4)
+            is_told += 1
+    assert is_told
+    assert {"group", "tags"} <= {each.feature for x in found.values() for each in x.shared}
+
+
+def test_the_server_and_the_terminal_tell_them(recommender):
+    body = RecommendRequest(query_id="new", k=ITEMS, explain=True, history=["i9", "i2"])
+    answer = json.loads(to_json(Service.of(recommender).recommend(body)))
+    shared = [each for item in answer["items"] for each in item["explanation"]["shared"]]
+    assert set(shared[0]) == {"feature", "value", "score"}
+    shown = StringIO()
+    found = recommender.recommend("new", ITEMS, OPTIONS)
+    print_recommendations(found, (), Console(file=shown, width=200))
+    assert "; both have " in shown.getvalue()
+    assert "group g3 +" in shown.getvalue()
+
+
+def test_contents_of_another_export_are_refused(config, tmp_path):
+    recommender = serving.load(config.bundle_dir)
+    recommender._content._bundle = tmp_path
+    with pytest.raises(UserError, match="cannot be read"):
+        recommender.recommend("new", 5, OPTIONS)
