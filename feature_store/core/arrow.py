@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 # Texts that programs write in place of a missing value: those that pandas reads as one, and more.
 MISSING = (
-    *("", "nan", "-nan", "NaN", "-NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "n/a", "#NA"),
-    *("#N/A", "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("", "nan", "NaN", "NAN", "Nan", "-nan", "-NaN", "None", "NONE", "null", "Null", "NULL"),
+    *("<NA>", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A"),
+    *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
     *("NaT", "\\N", "(null)", "<null>", "<nil>", "undefined"),
 )
 # Whole numbers from here on may be others that were rounded, by bits of the type.

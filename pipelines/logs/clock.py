@@ -130,6 +130,8 @@ def recognise_column(
         unit: Unit that the configuration gives; None: it is recognised.
     """
     kind = table.schema.field(name).type
+    if pa.types.is_time(kind):
+        return _failed("holds no times with a date, but times of day")
     if not is_time_type(kind):
         return _failed("is null in every row" if pa.types.is_null(kind) else "holds no times")
     found = recognise(table.read(name, _GLANCE)[0], now, unit)
@@ -143,7 +145,9 @@ def recognise(column: pa.Array, now: datetime, unit: TimeUnit | None = None) -> 
     rows, column = len(column), column.drop_null()
     if not len(column):
         return replace(_failed("is null in every row", needs_more=True), is_empty=True)
-    guess = _guess(column, now) if unit is None else Guess(unit)
+    guess = free = _guess(column, now)
+    if unit is not None:
+        guess = Guess(unit, free.is_real and free.unit == unit)
     if guess.problem is not None:
         return _failed(guess.problem, choices=guess.choices, needs_more=bool(guess.choices))
     times = read_times(column, guess.unit)
@@ -159,6 +163,8 @@ def recognise(column: pa.Array, now: datetime, unit: TimeUnit | None = None) -> 
     found = replace(found, empty=1 - len(column) / rows)
     if unit is None or (found.clock.is_real and found.odd <= _FEW_ODD):
         return found
+    if free.is_mixed:
+        return replace(found, doubt=f"it {free.problem}")
     other = recognise(column, now)
     fits = (
         other.problem is None

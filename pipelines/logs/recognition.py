@@ -52,12 +52,14 @@ class Guess:
         is_real: Whether numbers of this unit are dates of our age.
         problem: Reason why nothing fits, as a predicate; None where something may.
         choices: Units that read the values equally well.
+        is_mixed: Whether numbers are dates, each in one of several units.
     """
 
     unit: TimeUnit | None
     is_real: bool = False
     problem: str | None = None
     choices: tuple[TimeUnit, ...] = ()
+    is_mixed: bool = False
 
 
 def start_of(year: int) -> int:
@@ -92,6 +94,9 @@ def guess_numbers(column: pa.Array, now: datetime) -> Guess:
     mixed = np.logical_or.reduce(list(inside.values()))
     if _fits(column, inside[best]) or (inside[best].mean() > _MAJORITY and _fits(column, mixed)):
         return Guess(best, True)
+    if _fits(column, mixed):
+        some = _of_each(inside, column)
+        return Guess(None, problem=f"holds numbers of several units, such as {some}", is_mixed=True)
     return Guess(_by_magnitude(column))
 
 
@@ -106,7 +111,7 @@ def guess_text(column: pa.Array, now: datetime) -> Guess:
         return _guess_order(column.filter(parts), now)
     if of_digits > of_text:
         guess, example = guess_numbers(stripped.filter(digits), now), column.filter(digits)[0]
-        if guess.is_real:
+        if guess.is_real or guess.problem is not None:
             return guess
         return Guess(None, problem=f"holds digits that are no dates, such as {example.as_py()!r}")
     # Few of another form are read, too, where they leave no doubt.
@@ -130,6 +135,12 @@ def _fits(values: pa.Array, inside: Bools) -> bool:
     if share >= _NEARLY_ALL:
         return True
     return bool(share > _MAJORITY and len(pc.unique(values.filter(pa.array(~inside)))) <= _FEW)
+
+
+def _of_each(inside: dict[TimeUnit, Bools], column: pa.Array) -> str:
+    """Returns a value of each unit of which there are some, with the unit's name."""
+    some = {unit: column.filter(pa.array(mask)) for unit, mask in inside.items() if mask.any()}
+    return " and ".join(f"{part[0].as_py()} ({unit})" for unit, part in some.items())
 
 
 def _by_magnitude(column: pa.Array) -> TimeUnit:

@@ -62,7 +62,7 @@ from pipelines.settings import DataConfig
 from pipelines.urls import shown
 
 # Version of the content: raise it when the same log and configuration give another one.
-_VERSION = 6
+_VERSION = 7
 
 
 def prepare(

@@ -37,7 +37,7 @@ from pipelines.settings import DataConfig, GivenSplit
 from pipelines.statistics.summaries import Summary, merge, summarise_events
 
 # Version of what a scan writes: raise it when the same piece and configuration give other content.
-_VERSION = 5
+_VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ Meaning = Literal["positive", "negative"]
 _POSITIVE = re.compile(
     "accept(ed)?|add|added|addto[a-z]+|appl(y|ied)|atc|basket|book(ed|ing)?|bookmark(ed)?"
     "|borrow(ed)?|bought|buy|buys|call(ed)?|cart|carts|checkout|click(ed|out|s)?|clk|comment(ed)?|complet(e|ed|ion)"
-    "|consum(e|ed)|contact(ed)?|conversion|convert(ed)?|detail|details|donat(e|ed|ion)"
+    "|confirm(ed)?|consum(e|ed)|contact(ed)?|conversion|convert(ed)?|deliver(ed)?|detail|details|donat(e|ed|ion)"
     "|download(ed)?|enga(ge|ged|gement)|enrol(l|led|ment)?|enter(ed)?|fav|favou?rites?|favou?rited"
-    "|finish(ed)?|follow(ed)?|install(ed)?|interact(ed|ion)?|interest(ed)?|join(ed)?|lik(e|ed|es)"
+    "|finish(ed)?|follow(ed)?|fulfil(l|led)?|good|great|install(ed)?|interact(ed|ion)?|interest(ed)?|join(ed)?|lik(e|ed|es)"
     "|listen(ed)?|love|loved|message|open(ed)?|order(ed|s)?|paid|pay|payment|pin(ned)?|play(ed|s)?"
-    "|positive|posted|pv|purchas(e|ed|es)|rat(e|ed)|rating|read|relevan(t|ce)|rent(ed)?|repin"
-    "|repl(y|ied)|reserv(e|ed|ation)|retweet(ed)?|review(ed)?|sale|sav(e|ed)|select(ed)?|shar(e|ed)"
+    "|pos|positive|posted|pv|purchas(e|ed|es)|rat(e|ed)|rating|read|relevan(t|ce)|rent(ed)?|repin"
+    "|repl(y|ied)|reserv(e|ed|ation)|retweet(ed)?|review(ed)?|sale|sav(e|ed)|select(ed)?|shar(e|ed)|ship(ped)?"
     "|sold|star|starred|start(ed)?|stream(ed)?|subscrib(e|ed)|subscription|success|tap|tapped"
     "|transaction|tried|up|upvot(e|ed)|us(e|ed)|view(ed|s)?|visit(ed)?|vote|voted|watch(ed)?"
     "|wish|wishlist"
@@ -38,24 +38,30 @@ _FILLERS = re.compile(
 )
 # Names of labels that do not say of what.
 _LABEL = re.compile("feedback|interaction|label|labels|outcome|response|reward|target|y")
-_DONE = "(event|action|activity|behaviou?r|engagement|feedback|interaction|operation|reaction)s?"
+_DONE = (
+    "(event|action|activity|behaviou?r|engagement|feedback|interaction|operation|opinion|reaction"
+    "|sentiment|swipe|thumb|vote)s?"
+)
 _TYPE_NAME = re.compile(
     f"(user)?{_DONE}({_DONE})?(kind|name|op|signal|status|type|verb)?|type|verb"
 )
 # Words of events that are as often something else: an item that is for sale, a user who has paid.
 _AMBIGUOUS = re.compile(
-    "add|bad|banned|book|call|details?|display|down|drop(ped)?|imp|message|neg|open|order|paid|pin"
-    "|posted|rating|read|report|return|review|sale|select|serv(e|ed)|star|start|stream"
+    "add|bad|banned|book|call|details?|display|down|drop(ped)?|good|great|imp|message|neg|open|order"
+    "|paid|pin|pos|posted|rating|read|report|return|review|sale|select|serv(e|ed)|star|start|stream"
     "|subscrib(e|ed)|subscription|up|use|used|visit|vote"
 )
 # Words of what was shown, whatever became of it.
 _SHOWN = re.compile("display(ed)?|expos(e|ed|ure)|imp|impress(ed|ion|ions)?|serv(e|ed)|shown")
 # Words of numbers of events, where 0 is none.
-_COUNTS = re.compile("clicks|conversions|downloads|likes|orders|plays|purchases|saves|shares|views")
+_COUNTS = re.compile(
+    "clicks?|conversions?|downloads?|likes|orders|plays|purchases?|saves|shares|views"
+)
 _QUANTITY = re.compile("amount|price|qty|quantity|revenue|sales|total|units|value")
 _AMOUNT = re.compile(
     "completion|dwell|duration|engagement|fraction|listened|minutes|percent|percentage|playtime"
-    "|play|played|plays|progress|ratio|seconds|stay|viewed|watch|watched|watchtime"
+    "|play|played|plays|progress|ratings?|ratio|scores?|seconds|stars?|stay|viewed|watch|watched"
+    "|watchtime"
 )
 
 # Values of labels, in lower case.
@@ -81,16 +87,21 @@ def _is_negative(word: str) -> bool:
     )
 
 
-def label_meaning(name: str) -> Meaning | None:
+def label_meaning(name: str, *, is_signed: bool = False) -> Meaning | None:
     """Returns what is true of a row whose label is true; None for what is no label.
 
     `is_click` is a label of positives, `skipped` one of negatives, and `click_position` is none.
+
+    Args:
+        name: Name of a column.
+        is_signed: Whether its values are -1 and 1, so that a name with several meanings is a label.
     """
     words = [word for word in words_of(name) if not _FILLERS.fullmatch(word)]
     if not words:
         return "positive" if is_plain_label(name) else None
     known = all(_POSITIVE.fullmatch(w) or _is_negative(w) or _NOT.fullmatch(w) for w in words)
-    if not known or any(map(_SHOWN.fullmatch, words)) or all(map(_AMBIGUOUS.fullmatch, words)):
+    is_clear = is_signed or not all(map(_AMBIGUOUS.fullmatch, words))
+    if not known or any(map(_SHOWN.fullmatch, words)) or not is_clear:
         return None
     return meaning(" ".join(words))
 

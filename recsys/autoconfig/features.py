@@ -31,6 +31,9 @@ CODE_WORD = re.compile(
 # Words of the calendar among them, whose numbers have an order, too.
 _CALENDAR_WORD = re.compile("decade|month|year")
 
+# Reason against a column that would be a number if it were stored as one.
+NUMBERS_AS_TEXT = "numbers stored as text, which are no numbers to prepare"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -167,7 +170,7 @@ def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
         is_code = column.leading_zero or _is_named_like_code(column.name)
         repeats = values.seen <= rules.LONG_TEXT_UNIQUE_FROM * column.present
         if not (is_code or (few and repeats and numbers.are_whole)):
-            return _choose_number(column)
+            return Choice(column.name, None, NUMBERS_AS_TEXT)
         return _key(column, values) or _categorical(column, values)
     unique = values.seen / column.present
     has_words = column.words_per_value >= rules.WORDS_FROM and unique >= rules.UNIQUE_FROM

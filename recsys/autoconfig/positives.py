@@ -160,7 +160,8 @@ def _agree(events: ParquetTable, label: Separator, types: Separator) -> bool:
 def _separator(column: Values, roles: Roles) -> Separator | None:
     """Returns how a column separates positives; None where that is not known."""
     is_rating = column.name == roles.rating
-    sense = "positive" if is_rating else label_meaning(column.name)
+    is_signed = column.counts.keys() == {"-1", "1"}
+    sense = "positive" if is_rating else label_meaning(column.name, is_signed=is_signed)
     if sense is not None:
         label = _label(column, sense, is_graded=is_graded_name(column.name))
         if label is not None:

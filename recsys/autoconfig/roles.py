@@ -28,7 +28,7 @@ _ID_NAMES: dict[Side, str] = {
     "offerid gameid recipeid venueid poiid appid postid movie article",
 }
 RATING_NAMES = "rating ratings stars star score overall reviewscore"
-_WEIGHT_NAMES = "weight sampleweight exampleweight"
+WEIGHT_NAMES = "weight sampleweight exampleweight"
 _SPLIT_NAMES = "split subset fold"
 _SPLIT_PARTS = {"train", "validation", "test"}
 
@@ -111,7 +111,7 @@ def find_roles(
     candidates = time_candidates(events, free, wanted or WantedTime())
     times = tuple(candidate.name for candidate in candidates)
     rating = _find_number(events, free, RATING_NAMES)
-    weight = _find_number(events, free, _WEIGHT_NAMES)
+    weight = _find_number(events, free, WEIGHT_NAMES)
     split = _find_split(events, free)
     known = (*times, rating, weight, split, *bookkeeping)
     free = [name for name in free if name not in known]
@@ -295,7 +295,7 @@ def _has_few_values(events: ParquetTable, name: str) -> bool:
 def _find_number(events: ParquetTable, free: list[str], names: str) -> str | None:
     for name in named(free, names):
         kind = events.schema.field(name).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return name
     return None
 

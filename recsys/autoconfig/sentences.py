@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from recsys.autoconfig.document import Findings
+from recsys.autoconfig.features import NUMBERS_AS_TEXT
 from recsys.config.yaml_writer import scalar
 
 
@@ -11,7 +12,8 @@ def sentences(found: Findings) -> list[str]:
     tables = [table for table in (found.events, found.items, found.queries) if table is not None]
     notes = [note for table in tables for note in table.notes]
     sides = [*_times(found), *found.positives.sentences()]
-    return [*notes, *sides, *_bookkeeping(found), *_sharing(found), *_repeats(found)]
+    left_out = [*_bookkeeping(found), *_numbers_as_text(found)]
+    return [*notes, *sides, *left_out, *_sharing(found), *_repeats(found)]
 
 
 def listed(words: Sequence[str]) -> str:
@@ -37,6 +39,19 @@ def _bookkeeping(found: Findings) -> list[str]:
         f"{scalar(name)} of {listed(where)} ({reason})" for (name, reason), where in tables.items()
     ]
     return [f"left out, because they describe rows and nothing else: {'; '.join(parts)}"]
+
+
+def _numbers_as_text(found: Findings) -> list[str]:
+    sides = (("items", found.item_choices), ("queries", found.query_choices))
+    names = [
+        f"{scalar(choice.name)} of {table}"
+        for table, choices in sides
+        for choice in choices
+        if choice.why == NUMBERS_AS_TEXT
+    ]
+    if not names:
+        return []
+    return [f"left out, because they are {NUMBERS_AS_TEXT}: {listed(names)}; cast them to use them"]
 
 
 def _sharing(found: Findings) -> list[str]:

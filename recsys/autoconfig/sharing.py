@@ -4,10 +4,11 @@ Where queries share the items' table, a query is never recommended to itself. So
 taken for films only because both have the numbers 1 to n. Evidence that queries are items is
 
 - ids that are names, at least half of which are ids of items; or,
-- where ids are numbers or have one or two characters, a column of both tables that has the same
-  value for the same id, for at least 95 % of the ids, and far more often than by chance. The column
-  must not follow from the number itself, as an index does, or `row 7`, or what a formula gives: the
-  same value for every third number, or for the first twenty.
+- where ids are numbers, differ in numbers alone and have no word that says of what (`ID00042`,
+  `2024-007`), or have one or two characters, a column of both tables that has the same value for
+  the same id, for at least 95 % of the ids, and far more often than by chance. The column must not
+  follow from the number itself, as an index does, or `row 7`, or what a formula gives: the same
+  value for every third number, or for the first twenty.
 """
 
 import re
@@ -31,6 +32,10 @@ from recsys.config.yaml_writer import scalar
 _LOOKED_UP = 20_000
 # Ids that both users and films can have by chance: numbers, and short codes.
 _NUMBER = r"^[+-]?\d+(\.0*)?$|^.{0,2}$"
+# Ids that differ in numbers alone are at least this many.
+_ALIKE_FROM = 3
+# A word says of what the number is: `page 7` of both sides is one page.
+_WORD = r"\pL{3}"
 # Longest period of values by the number of their id that is looked for.
 _LONGEST_PERIOD = 100
 # Settings that only the owner of a shared table has.
@@ -60,10 +65,21 @@ def queries_are_items(
     if share < rules.QUERIES_ARE_ITEMS_FROM:
         return None
     figure = f"{percent(share)} of query ids are items"
-    if pc.mean(pc.match_substring_regex(used, _NUMBER)).as_py() <= 1 - rules.QUERIES_ARE_ITEMS_FROM:
+    if pc.mean(_are_numbers(used)).as_py() <= 1 - rules.QUERIES_ARE_ITEMS_FROM:
         return figure
     column = _same_in_both(items, queries, roles, bookkeeping)
     return None if column is None else f"{figure}, with the same {scalar(column)}"
+
+
+def _are_numbers(ids: pa.Array) -> pa.Array:
+    """Returns which ids are numbers or short, or differ in numbers alone from others, [ids]."""
+    patterns = pc.replace_substring_regex(ids, r"\d+", "0").dictionary_encode()
+    counts = np.bincount(patterns.indices.to_numpy(), minlength=len(patterns.dictionary))
+    have_word = pc.match_substring_regex(patterns.dictionary, _WORD)
+    have_number = pc.match_substring(patterns.dictionary, "0")
+    are_many = pa.array(counts >= _ALIKE_FROM)
+    are_alike = pc.and_not(pc.and_(are_many, have_number), have_word)
+    return pc.or_(pc.match_substring_regex(ids, _NUMBER), are_alike.take(patterns.indices))
 
 
 def sharing(
@@ -137,18 +153,25 @@ def _is_evidence(ids: list[str], left: list[str], right: list[str]) -> bool:
     from scipy.stats import binom
 
     equal = sum(a == b for a, b in zip(left, right, strict=True))
-    if not ids or equal < rules.SAME_VALUES_FROM * len(ids) or _follows(ids, left):
+    if not ids or equal < rules.SAME_VALUES_FROM * len(ids):
         return False
     counts = Counter(right)
     chance = sum(n * counts[value] for value, n in Counter(left).items()) / len(ids) ** 2
+    if _follows(ids, left, chance):
+        return False
     return bool(binom.sf(equal - 1, len(ids), chance) < rules.SAME_BY_CHANCE_P)
 
 
-def _follows(ids: list[str], values: list[str]) -> bool:
+def _follows(ids: list[str], values: list[str], chance: float) -> bool:
     """Returns whether values follow from the numbers of the ids.
 
     Each value holds its number; or the values are in the order of the numbers; or they are equal
     for numbers that are equal modulo some number.
+
+    Args:
+        ids: Ids, sorted.
+        values: Value of each id.
+        chance: Probability that two ids have the same value by chance.
     """
     digits = [re.sub(r"\D", "", value).lstrip("0") for value in values]
     own = [re.sub(r"\D", "", key).lstrip("0") for key in ids]
@@ -161,10 +184,13 @@ def _follows(ids: list[str], values: list[str]) -> bool:
     if _are_sorted(values):
         return True
     numbers = [int(key) if key.isdecimal() else place for place, key in enumerate(ids)]
-    return any(
-        len({(number % m, value) for number, value in zip(numbers, values, strict=True)}) <= m
-        for m in range(2, min(len(ids) // 3, _LONGEST_PERIOD) + 1)
-    )
+    for m in range(2, min(len(ids) - 1, _LONGEST_PERIOD) + 1):
+        rests = len({number % m for number in numbers})
+        is_rule = 3 * m <= len(ids) or chance ** (len(ids) - rests) < rules.SAME_BY_CHANCE_P
+        pairs = {(number % m, value) for number, value in zip(numbers, values, strict=True)}
+        if is_rule and len(pairs) <= rests:
+            return True
+    return False
 
 
 def _are_sorted(values: list[str]) -> bool:

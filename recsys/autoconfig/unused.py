@@ -1,6 +1,6 @@
 """Columns of the events that are not used, and that may separate positives from other events."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,19 +8,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.core.arrow import missing_ids
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig import rules
-from recsys.autoconfig.event_words import is_amount_name, is_quantity_name, is_type_name, meaning
+from recsys.autoconfig.event_words import (
+    is_amount_name,
+    is_quantity_name,
+    is_type_name,
+    label_meaning,
+    meaning,
+)
 from recsys.autoconfig.features import number, percent
 from recsys.autoconfig.names import normalised
-from recsys.autoconfig.roles import RATING_NAMES
-from recsys.autoconfig.values import MOST_VALUES, Values
+from recsys.autoconfig.roles import RATING_NAMES, WEIGHT_NAMES
+from recsys.autoconfig.values import MAX_ROWS, MOST_VALUES, Values
 from recsys.config.yaml_writer import scalar
 
 Doubles = npt.NDArray[np.float64]
 
 # Columns without a meaning that are named.
 _NAMED = 5
+# Part of the events without a value from which a column is said to have gaps.
+_FEW_EMPTY = 0.01
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,10 @@ def unused_columns(
             "and data.event_types (for names)"
         )
     few = {column.name: len(column.counts) for column in left}
-    many = [name for name in names if few.get(name, MOST_VALUES) > 2]
-    return (*sentences, *_amounts(events, [name for name in many if name not in found]))
+    others = [name for name in names if few.get(name, MOST_VALUES) > 1 and name not in found]
+    many = [name for name in others if few.get(name, MOST_VALUES) > 2]
+    gaps = _gaps(events, [name for name in others if not is_type_name(name)])
+    return (*sentences, *_amounts(events, many), *_long_texts(events, many, few), *gaps)
 
 
 def _shown(column: Values) -> str:
@@ -115,12 +126,16 @@ def _amounts(events: ParquetTable, names: Sequence[str]) -> list[str]:
     """Returns sentences on numbers that may tell how much of an item somebody wanted."""
     numeric = [name for name in names if _is_number(events.schema.field(name).type)]
     sentences = []
-    for name in [name for name in numeric if is_quantity_name(name)]:
+    for name in numeric:
+        is_label = label_meaning(name) == "positive"
+        if not (is_label or is_quantity_name(name)):
+            continue
         numbers = _numbers(events, name)
         below = float((numbers <= 0).mean()) if len(numbers) else 0.0
-        if 0 < below < 1 and numbers.min() < 0:
+        if 0 < below < 1 and (is_label or numbers.min() < 0):
+            what = "which may be no positives" if is_label else "such as returns"
             sentences.append(
-                f"{scalar(name)} is 0 or less in {percent(below)} of events, such as returns; to "
+                f"{scalar(name)} is 0 or less in {percent(below)} of events, {what}; to "
                 f"leave these out, set data.columns.rating: {scalar(name)} and data.min_rating: "
                 f"{number(float(numbers[numbers > 0].min()))}"
             )
@@ -131,6 +146,34 @@ def _amounts(events: ParquetTable, names: Sequence[str]) -> list[str]:
             "high values only, set data.columns.rating and data.min_rating"
         )
     return sentences
+
+
+def _long_texts(events: ParquetTable, names: Sequence[str], few: Mapping[str, int]) -> list[str]:
+    """Returns sentences on ratings and weights that are text, of which some have many values."""
+    known = set(f"{RATING_NAMES} {WEIGHT_NAMES}".split())
+    return [
+        f"{scalar(name)} is text and not read; to use it, cast it to numbers and run init again"
+        for name in names
+        if pa.types.is_string(events.schema.field(name).type)
+        and normalised(name) in known
+        and (name not in few or normalised(name) in WEIGHT_NAMES.split())
+    ]
+
+
+def _gaps(events: ParquetTable, names: Sequence[str]) -> list[str]:
+    """Returns sentences on columns of what was done that have a value in some events only."""
+    gaps: list[str] = []
+    for name in [name for name in names if meaning(name) is not None]:
+        array, _ = events.read(name, MAX_ROWS)
+        empty = float(missing_ids(array).true_count / max(1, len(array)))
+        if _FEW_EMPTY <= empty < 1:
+            gaps.append(f"{scalar(name)} (in {percent(empty)} of events)")
+    if not gaps:
+        return []
+    return [
+        f"empty where something may not have been done: {', '.join(gaps[:_NAMED])}; if so, add a "
+        "column of 0 and 1, and set data.columns.rating and data.min_rating: 1"
+    ]
 
 
 def unused_ratings(events: ParquetTable, name: str) -> Ratings | None:

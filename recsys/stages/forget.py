@@ -20,7 +20,7 @@ from recsys.tracking import is_missing, sqlite_path, tracking_uri
 # Names below the output that commands write anew, or that hold no ids; hidden ones are temporary.
 _WRITTEN = (
     *("prepared", "prepared.work", "feature_store", "train", "train.partial", "evaluation"),
-    *("bundle", "study", "tuning", "tuning.partial", "forgotten.json"),
+    *("fusion", "fusion.work", "bundle", "study", "tuning", "tuning.partial", "forgotten.json"),
 )
 _SHOWN = 3
 

@@ -179,7 +179,14 @@ def test_what_is_not_reached_and_what_is_unknown_is_said(command, config, tmp_pa
     assert "recsys run" in out
     assert "MLflow" not in out
     assert "materialize" not in out
-    for name in ("feature_store", "study", "mlartifacts", "answers of may", ".bundle.old"):
+    for name in (
+        "feature_store",
+        "study",
+        "fusion",
+        "mlartifacts",
+        "answers of may",
+        ".bundle.old",
+    ):
         (output / name).mkdir()
     mlflow_client(f"sqlite:///{output}/mlflow.db")
     status, out, _ = command(*arguments, "alice", "--query-id", "17", "--item-id", STAYS)
@@ -192,6 +199,7 @@ def test_what_is_not_reached_and_what_is_unknown_is_said(command, config, tmp_pa
     assert "recsys materialize" in out
     assert "recsys study" in out
     assert ".bundle.old" not in out
+    assert "fusion" not in out  # `evaluate` writes it anew.
 
 
 def test_a_study_forgets_in_each_of_its_data_sets(config):

@@ -53,6 +53,9 @@ def test_ids_and_tokens(array: Any, ids: list[str | None], tokens: Any) -> None:
 def test_what_is_missing_and_what_is_invalid() -> None:
     assert missing_ids(pa.array(ODD)).to_pylist() == [True, False, True, False, False]
     assert missing_ids(pa.array([b"\xff", b"None", None])).to_pylist() == [False, True, True]
+    assert missing_ids(pa.array(["Null", "NONE", "NAN", "nano"])).to_pylist() == [True] * 3 + [
+        False
+    ]
     encoded = pa.array(["a", "nan", None]).dictionary_encode()
     assert missing_ids(encoded).to_pylist() == [False, True, True]
 

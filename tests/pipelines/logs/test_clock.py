@@ -201,3 +201,18 @@ def test_a_given_unit_that_does_not_fit(case: str) -> None:
     assert found.choices == (better,)
     assert SPAN in found.doubt
     assert recognise(column(), NOW, better).doubt == ""
+
+
+@pytest.mark.parametrize("form", [pa.array, as_text], ids=["numbers", "text"])
+def test_numbers_of_several_units(form: Callable[[Any], pa.Array]) -> None:
+    is_few = np.arange(1000) % 10 == 0
+    for unit in (None, "ms"):  # `init` writes the unit, which must not make seconds dates of 1970.
+        found = recognise(form(np.where(is_few, SECONDS, SECONDS * 1000)), NOW, unit)
+        assert (found.clock.unit, found.clock.is_real, found.span) == ("ms", True, SPAN)
+        assert found.odd == 0.1
+    half = form(np.where(np.arange(1000) % 2, SECONDS, SECONDS * 1000))
+    found = recognise(half, NOW)
+    assert found.problem is not None
+    assert "holds numbers of several units, such as" in found.problem
+    assert "(s) and" in found.problem
+    assert "it holds numbers of several units" in recognise(half, NOW, "ms").doubt

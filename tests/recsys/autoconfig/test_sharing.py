@@ -55,6 +55,22 @@ def test_names_alone_share_their_ids(tmp_path: Path) -> None:
     assert shared(init(tmp_path, named(links()))) == {"query_id": "item.item_id"}
 
 
+@pytest.mark.parametrize("form", ["ID{:05d}", "2024-{:03d}", "{:08d}-0000-0000", "x{}"])
+def test_ids_that_differ_in_numbers_alone_are_no_evidence(tmp_path: Path, form: str) -> None:
+    events = {name: [form.format(i) for i in values] for name, values in links().items()}
+    assert shared(init(tmp_path, events)) == {}
+
+
+def test_values_by_a_long_period_are_no_evidence(tmp_path: Path) -> None:
+    items, queries = (
+        {name: np.arange(PAGES), "day": [f"2024-01-{1 + i % 28:02d}" for i in range(PAGES)]}
+        for name in ("item_id", "query_id")
+    )
+    assert shared(init(tmp_path, links(), items, queries)) == {}
+    items["day"] = [f"2024-01-{1 + i % 50:02d}" for i in range(PAGES)]
+    assert shared(init(tmp_path, links(), items, {**queries, "day": items["day"]})) == {}
+
+
 def test_numbers_of_other_things_are_not_taken_for_items(tmp_path: Path) -> None:
     config = init(tmp_path, links(), pages("item_id"), pages("query_id", shift=1))
     assert shared(config) == {}
