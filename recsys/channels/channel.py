@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from scipy import sparse
-
 from pipelines.prepared.reader import Prepared
 from recsys.channels.log import TrainingLog
 from recsys.channels.product import Product
@@ -74,14 +72,3 @@ class Channel(ABC):
     @abstractmethod
     def product(cls, data: ChannelData) -> Product:
         """Returns the scores of neighbours, before the second hop."""
-
-
-def second_hop(lists: sparse.csr_matrix, weight: float) -> Product:
-    """Returns the scores of neighbours and, by a weight, of their neighbours.
-
-    Args:
-        lists: Scores of the nearest neighbours, [candidates, sources].
-        weight: Weight of the second hop.
-    """
-    identity = sparse.identity(lists.shape[0], dtype="float32", format="csr")
-    return Product(lists, (identity + weight * lists).tocsr().astype("float32"))

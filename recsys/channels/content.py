@@ -7,6 +7,7 @@ from feature_store.core.columns import Bools
 from pipelines.prepared.reader import Prepared
 from recsys.channels.channel import Channel, ChannelData
 from recsys.channels.content_blocks import Columns
+from recsys.channels.content_search import similar
 from recsys.channels.content_space import ContentSpace
 from recsys.channels.product import Product
 
@@ -31,7 +32,7 @@ class Content(Channel):
         matrix = content_matrix(
             content_space(prepared), prepared.item_columns, prepared.is_current_item
         )
-        return Product(matrix, matrix.T.tocsr())
+        return similar(matrix, prepared.item_frequency)
 
 
 class OwnContent(Content):

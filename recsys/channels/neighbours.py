@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.core.columns import Floats, Jagged
+from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import mapped_array, write_array
 
 _FILES = ("offsets", "items", "scores")
@@ -76,9 +76,28 @@ class Neighbours:
             np.concatenate([np.insert(self.scores, at, scores[by_source]), scores]),
         )
 
+    @classmethod
+    def create(cls, directory: Path, lengths: Ints) -> "Neighbours":
+        """Creates what `read` reads, mapped into memory so that the lists can be filled.
+
+        Args:
+            directory: Directory to write.
+            lengths: Length of each source's list, [sources].
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        write_array(directory / "offsets.npy", offsets)
+        total = (int(offsets[-1]),)
+        items, scores = (
+            np.lib.format.open_memmap(directory / f"{name}.npy", "w+", kind, total)
+            for name, kind in (("items", np.int32), ("scores", np.float32))
+        )
+        return cls(Jagged(items, offsets), scores)
+
     def save(self, directory: Path) -> None:
         """Writes three files of NumPy, which `read` maps into memory."""
-        arrays = (self.lists.offsets, self.lists.values.astype(np.int32), self.scores)
+        items = self.lists.values.astype(np.int32, copy=False)
+        arrays = (self.lists.offsets, items, self.scores)
         for name, array in zip(_FILES, arrays, strict=True):
             write_array(directory / f"{name}.npy", array)
 

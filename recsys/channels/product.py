@@ -7,9 +7,14 @@ import numpy.typing as npt
 from scipy import sparse
 from sparse_dot_topn import sp_matmul_topn
 
-from feature_store.core.columns import Ints
+from feature_store.core.columns import Floats, Ints, Jagged
 
 Doubles = npt.NDArray[np.float64]
+
+# Neighbours that are scored for each that is kept, where a product only finds them.
+_LOOKED_AT = 3
+# Rows that are scored at a time, and entries of their neighbours.
+_ROWS_AT_ONCE, _ENTRIES_AT_ONCE = 512, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,13 @@ class Product:
     Attributes:
         left: [candidates, inner].
         right: [inner, sources].
+        rows: Rows whose inner products are the scores, [items, values], where the product of left
+            and right only finds the neighbours to score; None: that product is the score.
     """
 
     left: sparse.csr_matrix
     right: sparse.csr_matrix
+    rows: sparse.csr_matrix | None = None
 
     def costs(self) -> Ints:
         """Returns the number of multiplications for each candidate, [candidates]."""
@@ -56,10 +64,7 @@ class Product:
         Returns:
             [stop - start, sources] float32.
         """
-        block = self.left[start:stop]
-        # The candidate itself may be among the highest. A transposed right-hand side of the same
-        # shape would be taken for what it is not, so the inner dimension always differs.
-        found = sp_matmul_topn(block, self.right, top_n=count + 1, threshold=0.0, sort=True)
+        found = self._found(start, stop, count)
         row = np.repeat(np.arange(stop - start), np.diff(found.indptr))
         is_other = found.indices != row + start
         position = np.cumsum(is_other) - is_other
@@ -70,6 +75,67 @@ class Product:
         return sparse.csr_matrix(
             (found.data[kept], (row[kept], found.indices[kept])), found.shape, dtype=np.float32
         )
+
+    def _found(self, start: int, stop: int, count: int) -> sparse.csr_matrix:
+        """Returns sources in the order of their scores; the candidate itself may be among them."""
+        block = self.left[start:stop]
+        wanted = count + 1 if self.rows is None else _LOOKED_AT * count + 1
+        # A transposed right-hand side of the same shape would be taken for what it is not, so the
+        # inner dimension always differs.
+        found = sp_matmul_topn(block, self.right, top_n=wanted, threshold=0.0, sort=True)
+        return found if self.rows is None else _scored(found, self.rows, start)
+
+
+def _scored(found: sparse.csr_matrix, rows: sparse.csr_matrix, start: int) -> sparse.csr_matrix:
+    """Replaces scores by inner products of rows, and sorts by them; `start` is the first row."""
+    row = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
+    bags = Jagged(rows.indices, rows.indptr.astype(np.int64))
+    scores = np.zeros(found.nnz, np.float32)
+    column_of = np.zeros(rows.shape[1], np.int32)
+    for first in range(0, found.shape[0], _ROWS_AT_ONCE):
+        block = rows[start + first : start + min(first + _ROWS_AT_ONCE, found.shape[0])]
+        # Columns that no row of the block has are all the first one of zeros.
+        used = np.unique(block.indices)
+        column_of[used] = np.arange(1, len(used) + 1)
+        dense = np.zeros((block.shape[0], len(used) + 1), np.float32)
+        of_entry = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        dense[of_entry, column_of[block.indices]] = block.data
+        pairs = slice(found.indptr[first], found.indptr[first + block.shape[0]])
+        scores[pairs] = _inner_products(
+            dense, column_of, row[pairs] - first, bags, rows.data, found.indices[pairs]
+        )
+        column_of[used] = 0
+    order = np.lexsort((-scores, row))
+    order = order[scores[order] > 0]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[order], minlength=found.shape[0]))])
+    return sparse.csr_matrix((scores[order], found.indices[order], offsets), found.shape)
+
+
+def _inner_products(
+    dense: Floats, column_of: Ints, row: Ints, bags: Jagged, data: Floats, other: Ints
+) -> Floats:
+    """Returns the inner products of dense rows with sparse ones, [pairs].
+
+    Args:
+        dense: Rows of a block by its own columns, of which the first is zero.
+        column_of: Column of the block for each column of the sparse rows; 0: the block has none.
+        row: Dense row of each pair, [pairs].
+        bags: Columns of the sparse rows.
+        data: Values of the sparse rows.
+        other: Sparse row of each pair, [pairs].
+    """
+    scores = np.zeros(len(row), np.float32)
+    ends = np.cumsum(bags.lengths[other])
+    cuts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _ENTRIES_AT_ONCE))
+    for pairs in map(slice, cuts, [*cuts[1:], len(row)]):
+        at, lengths = bags.positions(other[pairs])
+        of_entry = np.repeat(row[pairs] * np.int64(dense.shape[1]), lengths)
+        products = dense.reshape(-1)[of_entry + column_of[bags.values[at]]] * data[at]
+        some = np.flatnonzero(lengths)
+        if len(some):
+            starts = (np.cumsum(lengths) - lengths)[some]
+            scores[np.arange(pairs.start, pairs.stop)[some]] = np.add.reduceat(products, starts)
+    return scores
 
 
 def ranges(costs: Ints, most: int) -> list[tuple[int, int]]:

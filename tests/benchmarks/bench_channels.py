@@ -38,7 +38,7 @@ from pipelines.process import quiet_engines
 from pipelines.statistics.popularity import item_slices
 from recsys.autoconfig.init import init_config
 from recsys.channels.channel import ChannelData
-from recsys.channels.content import content_matrix
+from recsys.channels.content import content_matrix, content_space
 from recsys.channels.fit import fit_channel
 from recsys.channels.kinds import CHANNELS
 from recsys.channels.log import TrainingLog
@@ -193,7 +193,7 @@ def fitted(
                 executor=executor,
             )
             found.save(directory)
-        lists[channel.lists] = found
+        lists[channel.lists] = Neighbours.read(directory)
         shutil.rmtree(scratch / "work" / name, ignore_errors=True)
     return lists, channels
 
@@ -201,7 +201,8 @@ def fitted(
 def vectors(prepared: Prepared, history: Jagged, directory: Path) -> tuple[Floats, Floats]:
     """Returns vectors of queries and of items, both of length 1."""
     random = np.random.default_rng(0)
-    content = content_matrix(prepared)
+    current = prepared.is_current_item
+    content = content_matrix(content_space(prepared), prepared.item_columns, current)
     of_values = random.normal(size=(content.shape[1], _DIM)).astype(np.float32)
     noise = random.normal(size=(prepared.num_items, _DIM)).astype(np.float32)
     items = _unit(content @ of_values + noise)
