@@ -11,10 +11,11 @@ from recsys.channels.product import Product
 
 # The time grows with the cube of the number of items, and the memory with its square.
 MOST_ITEMS = 10_000
-# Weight of the squared weights, over the mean number of queries of an item.
-REGULARISATION = 10.0
-# Weights that a candidate keeps: fewer lose what EASE finds.
-_KEPT = 300
+# Weight of the squared weights, over the mean number of queries of an item. Less than what is best
+# alone: beside the model, what tells less popular items apart counts more.
+REGULARISATION = 3.0
+# Weights that are kept in all, and of each candidate at least: the fewer, the less EASE finds.
+_KEPT, _LEAST_OF_EACH = 5_000_000, 300
 
 
 class Linear(Channel):
@@ -42,7 +43,7 @@ class Linear(Channel):
         """Returns the weights of greatest size of each candidate, positive and negative ones."""
         weights = ease_weights(data.log.seen(MOST_EVENTS))
         by_candidate = torch.from_numpy(weights.T)
-        size = min(_KEPT, len(weights))
+        size = min(max(_LEAST_OF_EACH, _KEPT // max(1, len(weights))), len(weights))
         sources = by_candidate.abs().topk(size, dim=1, sorted=False).indices.sort(dim=1).values
         kept = by_candidate.gather(1, sources).reshape(-1).numpy()
         offsets = np.arange(len(weights) + 1) * size

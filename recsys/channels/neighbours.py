@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import mapped_array, write_array
 
+Doubles = npt.NDArray[np.float64]
+
 _FILES = ("offsets", "items", "scores")
+# Neighbours that are summed at a time, which bounds the memory.
+_AT_ONCE = 4_000_000
+# Keys from whose share of all on a place for every key is faster than a sort.
+_DENSE = 0.05
+_NO = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,30 @@ class Neighbours:
             Items with a score, ascending, [queries], and the score of each, [total] float32. The
             sum is taken in float64, so that it does not depend on the order of sources.
         """
-        positions, lengths = self.lists.positions(sources.values)
-        query = np.repeat(sources.row_of_value(), lengths)
-        key = query * np.int64(len(self)) + self.lists.values[positions]
-        distinct, inverse = np.unique(key, return_inverse=True)
-        weighted = np.repeat(weights, lengths).astype(np.float64) * self.scores[positions]
-        total = np.bincount(inverse, weighted, len(distinct)).astype(np.float32)
+        costs = np.concatenate([[0], np.cumsum(self.lists.lengths[sources.values])])
+        ends = costs[sources.offsets]
+        blocks, start = [], 0
+        while start < len(sources):  # At least one query, and no more than fit in memory.
+            stop = int(np.searchsorted(ends, ends[start] + _AT_ONCE, side="right")) - 1
+            stop = max(stop, start + 1)
+            blocks.append(self._sums(sources, weights, start, stop))
+            start = stop
+        items, lengths, totals = zip(*blocks, strict=True) if blocks else ([_NO], [_NO], [_NO])
+        found = Jagged.from_lengths(np.concatenate(items), np.concatenate(lengths))
+        return found, np.concatenate(totals).astype(np.float32)
+
+    def _sums(
+        self, sources: Jagged, weights: Floats, start: int, stop: int
+    ) -> tuple[Ints, Ints, Floats]:
+        """Returns the items of a range of queries, their number by query, and their scores."""
+        of_range = slice(sources.offsets[start], sources.offsets[stop])
+        positions, lengths = self.lists.positions(sources.values[of_range])
+        query = np.repeat(np.arange(stop - start), sources.lengths[start:stop])
+        key = np.repeat(query, lengths) * np.int64(len(self)) + self.lists.values[positions]
+        weighted = np.repeat(weights[of_range], lengths).astype(np.float64)
+        distinct, total = summed(key, weighted * self.scores[positions], (stop - start) * len(self))
         row, item = np.divmod(distinct, len(self))
-        return Jagged.from_lengths(item, np.bincount(row, minlength=len(sources))), total
+        return item, np.bincount(row, minlength=stop - start), total
 
     def with_new_items(self, near: Jagged, scores: Floats) -> "Neighbours":
         """Returns the lists with new items, which come last.
@@ -106,3 +130,23 @@ class Neighbours:
         """Maps what `save` wrote into memory."""
         offsets, items, scores = (mapped_array(directory / f"{name}.npy") for name in _FILES)
         return cls(Jagged(items, offsets), scores)
+
+
+def summed(keys: Ints, values: Floats | Doubles, size: int) -> tuple[Ints, Floats]:
+    """Sums values by key, in float64 and in their order.
+
+    Args:
+        keys: Key of each value, from 0 to `size`, [values].
+        values: Values.
+        size: Number of possible keys.
+
+    Returns:
+        Distinct keys, ascending, and the sum of each in float32.
+    """
+    if len(keys) < _DENSE * size:
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        return distinct, np.bincount(inverse, values, len(distinct)).astype(np.float32)
+    has_value = np.zeros(size, np.bool_)
+    has_value[keys] = True
+    distinct = np.flatnonzero(has_value)
+    return distinct, np.bincount(keys, values, size)[distinct].astype(np.float32)

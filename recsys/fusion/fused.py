@@ -13,7 +13,7 @@ from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.documents import read_record
 from feature_store.core.files import mapped_array, write_array, write_text
 from feature_store.core.settings import Frozen
-from recsys.channels.neighbours import Neighbours
+from recsys.channels.neighbours import Neighbours, summed
 from recsys.channels.sources import Reads, Sources
 from recsys.fusion.weights import Weights
 
@@ -91,21 +91,28 @@ class Fused:
 
     def channels(self, sources: Sources, weights: Weights) -> tuple[Jagged, Floats]:
         """Sums what all channels say, by their weights; the result is as that of `channel`."""
-        parts = [
-            (np.float32(weight), *self.channel(name, sources))
-            for name, weight in weights.channels.items()
-            if weight
-        ]
-        if not parts:
+        count, keys, parts = len(self.dial), [], []
+        for name, of_channel in weights.used().items():
+            items, scores = self.channel(name, sources)
+            keys.append(items.row_of_value() * np.int64(count) + items.values)
+            parts.append(self.factors(items.values, *of_channel) * scores)
+        if not keys:
             return Jagged(np.empty(0, np.int64), np.zeros(len(sources) + 1, np.int64)), _NOTHING
-        count = len(self.dial)
-        keys = [items.row_of_value() * np.int64(count) + items.values for _, items, _ in parts]
-        distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-        scores = np.concatenate([weight * scores for weight, _, scores in parts])
+        distinct, sums = summed(np.concatenate(keys), np.concatenate(parts), len(sources) * count)
         row, item = np.divmod(distinct, count)
-        boost = 1 + np.float32(weights.rare) * self.rarity[item]
-        sums = (np.bincount(inverse, scores, len(distinct)) * boost).astype(np.float32)
         return Jagged.from_lengths(item, np.bincount(row, minlength=len(sources))), sums
+
+    def factors(self, items: Ints, weight: float, rare: float) -> Floats | np.float32:
+        """Returns what a channel's scores of some items are multiplied by, [items] or the same.
+
+        Args:
+            items: Items.
+            weight: Weight of the channel.
+            rare: Its additional weight for rare items.
+        """
+        if not rare:
+            return np.float32(weight)
+        return np.float32(weight) + np.float32(rare) * self.rarity[items]
 
     def of_items(self, weights: Weights) -> Floats:
         """Returns the part of the score that depends on the item alone, [items] float32."""
@@ -113,8 +120,8 @@ class Fused:
 
     def needed(self) -> "Fused":
         """Returns the same ranking without the channels whose weight is 0."""
-        weights = self.info.weights
-        used = {name: c for name, c in self.info.channels.items() if weights.channels.get(name)}
+        weights = self.info.weights.used()
+        used = {name: c for name, c in self.info.channels.items() if name in weights}
         info = self.info.model_copy(update={"channels": used})
         lists = {channel.lists: self.lists[channel.lists] for channel in used.values()}
         return replace(self, info=info, lists=lists)

@@ -43,10 +43,8 @@ class OneQuery:
         fused = self._fused
         sums, total = self._places()
         parts = []
-        for name, weight in weights.channels.items():
+        for name, of_channel in weights.used().items():
             channel = fused.info.channels[name]
-            if not weight:
-                continue
             items = _add(sums, fused.lists[channel.lists], *sources.of(channel.reads))
             if not len(items):
                 continue
@@ -55,15 +53,15 @@ class OneQuery:
             highest = scores.max()
             if highest > 0:
                 # An item that is listed several times is written several times, the same each time.
-                total[items] = total.take(items) + np.float32(weight) * (scores * (1 / highest))
+                factors = fused.factors(items, *of_channel)
+                total[items] = total.take(items) + factors * (scores * (1 / highest))
             parts.append(items)
         if not parts:
             return _NOTHING
         items = _distinct(np.concatenate(parts))
         scores = total.take(items)
         total[items] = 0.0
-        boost = 1 + np.float32(weights.rare) * fused.rarity[items]
-        return items, (scores * boost).astype(np.float32)
+        return items, scores.astype(np.float32)
 
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns this thread's arrays of zeros, [items] float64."""

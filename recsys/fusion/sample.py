@@ -70,11 +70,14 @@ class Sample:
     def _scores(self, weights: Weights) -> Tensor:
         """Returns the score of each candidate, [queries, candidates]; -inf is padding."""
         said = torch.zeros_like(self.values[0])
-        for part, name in enumerate(self.parts):
-            if weights.channels.get(name):
-                said.add_(self.values[part], alpha=weights.channels[name])
+        for name, factor in weights.rare.items():
+            if factor:
+                said.add_(self.values[self.parts.index(name)], alpha=factor)
         if weights.rare:
-            said.addcmul_(said, self.rarity, value=weights.rare)
+            said.mul_(self.rarity)
+        for name, factor in weights.channels.items():
+            if factor:
+                said.add_(self.values[self.parts.index(name)], alpha=factor)
         for name, factor in ((MODEL, weights.model), (TREND, weights.trend), (DIAL, -weights.dial)):
             if factor:
                 said.add_(self.values[self.parts.index(name)], alpha=factor)

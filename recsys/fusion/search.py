@@ -7,12 +7,10 @@ import numpy as np
 
 from feature_store.core.columns import Bools, Ints
 from recsys.fusion.sample import DIAL, MODEL, STRONGEST_DIAL, TREND, Sample
-from recsys.fusion.weights import Weights
+from recsys.fusion.weights import OF_RARE, Weights
 
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, STRONGEST_DIAL)
 _OF_MODEL = (1.0, 0.5, 0.2, 0.0)
-_OF_RARE = (0.0, 0.5, 1.0, 2.0, 4.0)
-_RARE = "rare"
 _SCALES = (0.5, 0.7, 1.4, 2.0)
 _SWEEPS = 4
 # One-sided quantile of the normal distribution at 5 %.
@@ -106,7 +104,11 @@ class Search:
     def best(self) -> Weights:
         """Returns the best weights of several starts: the model alone, and mixtures."""
         little = dict.fromkeys(self._channels(), 0.1)
-        starts = (Weights(), Weights(channels=little, rare=1.0), Weights(channels=little, dial=0.2))
+        starts = (
+            Weights(),
+            Weights(channels=little, rare=little),
+            Weights(channels=little, dial=0.2),
+        )
         goal = Goal()
         climbed = [self._climb(start, goal) for start in starts]
         first = self._pick(climbed, goal)
@@ -119,10 +121,15 @@ class Search:
     def _channels(self) -> tuple[str, ...]:
         return tuple(n for n in self._sample.parts if n not in (MODEL, TREND, DIAL))
 
+    def _parts(self) -> tuple[str, ...]:
+        """Returns what may have no weight: channels, more of them for rare items, and the rest."""
+        channels = self._channels()
+        return (*channels, *(name + OF_RARE for name in channels), TREND, DIAL)
+
     def _climb(self, weights: Weights, goal: Goal) -> Weights:
         for _ in range(_SWEEPS):
             before = weights
-            for name in (*self._channels(), _RARE, TREND, DIAL, MODEL):
+            for name in (*self._parts(), MODEL):
                 weights = self._pick([weights, *_with_each(weights, name)], goal)
             weights = self._pick([weights, *_with_all_scaled(weights)], goal)
             if weights == before:
@@ -138,7 +145,7 @@ class Search:
         return best
 
     def _simplified(self, weights: Weights, goal: Goal) -> Weights:
-        for name in (*self._channels(), _RARE, TREND, DIAL):
+        for name in self._parts():
             without = _with(weights, name, 0.0)
             if not goal.prefers(self.outcome(weights), self.outcome(without), by=_LEAST_GAIN):
                 weights = without
@@ -159,19 +166,23 @@ class Search:
 
 
 def _with(weights: Weights, name: str, value: float) -> Weights:
-    if name in (MODEL, _RARE, TREND, DIAL):
+    if name in (MODEL, TREND, DIAL):
         return weights.model_copy(update={name: value})
-    channels = {**weights.channels, name: value}
-    return weights.model_copy(update={"channels": {n: w for n, w in channels.items() if w}})
+    of, channel = ("rare", name.removesuffix(OF_RARE)) if OF_RARE in name else ("channels", name)
+    changed = {**getattr(weights, of), channel: value}
+    return weights.model_copy(update={of: {n: w for n, w in changed.items() if w}})
 
 
 def _with_all_scaled(weights: Weights) -> Iterator[Weights]:
     """Yields the weights with all channels scaled alike, which no single coordinate can do."""
     for factor in _SCALES:
-        channels = {name: round(weight * factor, 4) for name, weight in weights.channels.items()}
-        yield weights.model_copy(update={"channels": channels})
+        both = {
+            of: {name: round(weight * factor, 4) for name, weight in getattr(weights, of).items()}
+            for of in ("channels", "rare")
+        }
+        yield weights.model_copy(update=both)
 
 
 def _with_each(weights: Weights, name: str) -> Iterator[Weights]:
-    for value in {MODEL: _OF_MODEL, _RARE: _OF_RARE}.get(name, GRID):
+    for value in _OF_MODEL if name == MODEL else GRID:
         yield _with(weights, name, value)

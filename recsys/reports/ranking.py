@@ -4,12 +4,12 @@ from pipelines.reports.format import number
 from pipelines.reports.parts import Chart, Part, Section, Table, Text
 from pipelines.reports.plots import Axis, Graph, Series
 from recsys.evaluation.results import METHOD_TITLES, MODEL, EvaluationResult, TradeOff
+from recsys.fusion.weights import OF_RARE
 from recsys.reports.run.run_data import RunData
 
 _TITLES = {
     **METHOD_TITLES,
     MODEL: "towers",
-    "rare": "channels, the more for rare items",
     "trend": "recent popularity",
     "dial": "popularity dial",
 }
@@ -26,7 +26,7 @@ def ranking_section(run: RunData) -> Section:
 
 
 def _sentence(result: EvaluationResult) -> str:
-    unused = [_TITLES[name] for name, weight in result.weights.items() if not weight]
+    unused = [_title(name) for name, weight in result.weights.items() if not weight]
     used = f"Of no use on this log, so without weight: {', '.join(unused)}." if unused else ""
     reasons = [f"{_TITLES[name]}: {why}" for name, why in result.left_out.items()]
     missing = f" Not fitted: {'; '.join(reasons)}." if reasons else ""
@@ -41,13 +41,18 @@ def _weights(result: EvaluationResult) -> Table:
             number(alone.overall["recall@50"]) if alone is not None else "",
             number(alone.slices["tail"]["recall@50"]) if alone is not None else "",
         ]
-        rows.append([_TITLES[name], f"{weight:g}", *figures])
+        rows.append([_title(name), f"{weight:g}", *figures])
     return Table(
         "Parts of the score",
         ["Part", "Weight", "Recall@50 alone", "of tail items"],
         rows,
         note="Channels are scaled to 1 at the query's best item; the towers' part is a cosine.",
     )
+
+
+def _title(part: str) -> str:
+    name = part.removesuffix(OF_RARE)
+    return _TITLES[name] + part.removeprefix(name)
 
 
 def _curve(split: str, points: tuple[TradeOff, ...]) -> Chart:

@@ -7,6 +7,8 @@ from serving.index.report import IndexReport, SearchPoint
 
 REPORT = "report.html"
 
+_PARTS = {"trend": "recent popularity", "dial": "popularity that is taken off"}
+
 
 def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
     """Returns the page.
@@ -79,9 +81,8 @@ def _trade_off(report: IndexReport, least: float) -> Chart:
 
 def _fusion(fusion: FusionReport) -> Section:
     weights = fusion.weights
-    parts = {"model": weights.model, **weights.channels, "more for rare items": weights.rare}
-    parts |= {"recent popularity": weights.trend, "popularity dial": -weights.dial}
-    rows = [[name, f"{weight:g}"] for name, weight in parts.items() if weight]
+    parts = weights.by_part(list(weights.used()))
+    rows = [[_PARTS.get(name, name), f"{weight:g}"] for name, weight in parts.items() if weight]
     table = Table("Fused ranking", ["Part of a score", "Weight"], rows, _candidates(fusion))
     return Section("fusion", "Fused ranking", [table])
 

@@ -261,7 +261,12 @@ def measure(prepared: Prepared, scratch: Path, executor: Executor) -> None:
         trade_off(sample, slices, weights)
     print(f"({sample.candidates.shape[0]:,} queries of up to {sample.candidates.shape[1]:,} items)")
     print(f"({weights.model_dump_json()})")
-    every = Weights(channels=dict.fromkeys(channels, 0.1), rare=1.0, trend=0.1, dial=0.1)
+    every = Weights(
+        channels=dict.fromkeys(channels, 0.1),
+        rare=dict.fromkeys(channels, 0.1),
+        trend=0.1,
+        dial=0.1,
+    )
     some = task.take(np.arange(min(_QUERIES, len(task.queries))))
     for name, chosen in (("towers", Weights()), ("all channels", every)):
         with measured(f"exact ranking by {name}, {len(some.queries):,} queries"):

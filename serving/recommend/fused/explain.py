@@ -116,12 +116,12 @@ def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:
 
 def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iterator[_Said]:
     """Yields what each channel says of the items."""
-    boost = 1 + weights.rare * fused.rarity[items].astype(np.float64)
     by_item = np.argsort(items)
-    for name, weight in weights.channels.items():
+    for name, of_channel in weights.used().items():
         channel = fused.info.channels.get(name)
-        if not weight or channel is None:
+        if channel is None:
             continue
+        factors = np.broadcast_to(fused.factors(items, *of_channel), len(items))
         lists, (read, counts) = fused.lists[channel.lists], sources.of(channel.reads)
         _, sums = lists.sums(read, counts)
         highest = float(sums.max(initial=0.0))
@@ -138,7 +138,7 @@ def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iter
             channel.reads,
             rows,
             np.repeat(read.values, lengths)[is_wanted],
-            weight * count / highest * boost[rows],
+            factors[rows] * count / highest,
             lists.scores[at[is_wanted]].astype(np.float64),
         )
 

@@ -62,7 +62,7 @@ class FusedSearch:
     def reads_own_item(self) -> bool:
         """Whether a channel reads the item that a query is itself."""
         info = self.fused.info
-        return any(w and info.channels[n].reads == "own" for n, w in info.weights.channels.items())
+        return any(info.channels[name].reads == "own" for name in info.weights.used())
 
     def weights(self, tail: float = 0.0) -> Weights:
         """Returns the weights with more of the popularity taken off.

@@ -17,7 +17,9 @@ HISTORY = jagged([[3, 1, 5], [], [7]])
 KNOWN = jagged([[1, 3, 4, 5], [8], [7]])
 OWN = jagged([[2], [4], []])
 SOURCES = Sources(HISTORY, KNOWN, OWN)
-WEIGHTS = Weights(model=0.5, channels={"near": 0.3, "own": 0.7}, rare=2.0, trend=0.2, dial=0.4)
+WEIGHTS = Weights(
+    model=0.5, channels={"near": 0.3, "own": 0.7}, rare={"near": 0.6}, trend=0.2, dial=0.4
+)
 
 
 def fused(reads: str = "history") -> Fused:
@@ -58,12 +60,13 @@ def test_a_score_is_the_weighted_sum_of_its_parts(reads):
         page = OWN.take(np.array([query])).values
         by_own = own[page].sum(axis=0)
         for item in range(ITEMS):
-            channels = 0.3 * said[item] / (said.max() or 1) + 0.7 * by_own[item] / (
+            near_weight = 0.3 + 0.6 / (1 + (item / 5) ** 2)
+            channels = near_weight * said[item] / (said.max() or 1) + 0.7 * by_own[item] / (
                 by_own.max() or 1
             )
             expected[query, item] = (
                 0.5 * float(queries[query] @ items[item])
-                + (1 + 2.0 / (1 + (item / 5) ** 2)) * channels
+                + channels
                 + 0.2 * ranking.trend[item]
                 - 0.4 * ranking.dial[item]
             )

@@ -193,7 +193,7 @@ def asked(excluded, allowed=None):
 @pytest.mark.parametrize("dial", [0.0, 0.3])
 def test_candidates_suffice(dial):
     """Compares candidates of a graph that finds all neighbours with the scores of all items."""
-    weights = Weights(channels=WEIGHTS.channels, rare=1.0, dial=dial)
+    weights = Weights(channels=WEIGHTS.channels, rare={"content": 0.2}, dial=dial)
     fused, everything = random_fused(MANY, weights, of_each=12), np.arange(MANY)
     vectors = unit_rows(MANY, 1)
     graph = Hnsw.build(vectors, "Flat")

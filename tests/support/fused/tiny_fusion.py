@@ -19,7 +19,7 @@ from tests.support.tiny_bundle import export_untrained, write_prepared
 
 WEIGHTS = Weights(
     channels={"co_occurrence": 0.3, "content": 0.2, "own_content": 0.25},
-    rare=0.5,
+    rare={"content": 0.1, "own_content": 0.2},
     trend=0.1,
     dial=0.2,
 )
@@ -56,7 +56,7 @@ def content_fused(prepared: Prepared, *, of_each: int = 6) -> Fused:
     near = Product(matrix, matrix.T.tocsr()).highest(0, prepared.num_items, of_each).T.tocsr()
     near.sort_indices()
     info = FusionInfo(
-        weights=Weights(channels={"content": 2.0}, rare=0.5),
+        weights=Weights(channels={"content": 2.0}, rare={"content": 1.0}),
         channels={"content": ChannelInfo(lists="content", reads="known")},
         neighbours=of_each,
     )
