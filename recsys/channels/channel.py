@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pipelines.prepared.reader import Prepared
 from recsys.channels.log import TrainingLog
+from recsys.channels.matrix_files import stack
 from recsys.channels.product import Product
 from recsys.channels.sources import Reads
+from recsys.channels.step import Step
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,16 @@ class Channel(ABC):
         lists: Name of the lists it reads: its own, or those of another channel with this product.
         reads: Items of a query that speak for others. Where the order of events means nothing, all
             known items take the place of the history.
-        keeps_all: Whether `product` itself is the lists: it has chosen the highest, or the lowest.
         second_hop: Weight of neighbours of neighbours; 0: none.
+        most_neighbours: Most sources that a candidate keeps, whatever is configured.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     lists: ClassVar[str]
     reads: ClassVar[Reads] = "history"
-    keeps_all: ClassVar[bool] = False
     second_hop: ClassVar[float] = 0.0
+    most_neighbours: ClassVar[int] = 1000
 
     @classmethod
     def why_not(cls, data: ChannelData) -> str | None:
@@ -72,3 +75,25 @@ class Channel(ABC):
     @abstractmethod
     def product(cls, data: ChannelData) -> Product:
         """Returns the scores of neighbours, before the second hop."""
+
+    @classmethod
+    def keeps_all(cls, data: ChannelData) -> bool:
+        """Tells whether `product` itself is the lists: it has chosen the highest, or the lowest."""
+        return False
+
+    @classmethod
+    def second_step(cls, data: ChannelData) -> type[Step] | None:
+        """Returns the kind of the step that follows on the lists of `product`; None: none."""
+        return Product if cls.second_hop else None
+
+    @classmethod
+    def write_second_step(cls, data: ChannelData, parts: list[Path], directory: Path) -> None:
+        """Writes the second step: scores of neighbours and, by a weight, of their neighbours.
+
+        Args:
+            data: Training events and features.
+            parts: Directories of the lists of ranges of candidates, in order.
+            directory: Directory that the step is read from.
+        """
+        stack(parts, directory / "left")
+        stack(parts, directory / "right", itself=cls.second_hop)

@@ -15,9 +15,10 @@ from feature_store.core.files import directory_written_atomically, never, write_
 from pipelines.executor.executor import Executor
 from pipelines.executor.tasks import run_tasks
 from recsys.channels.channel import Channel, ChannelData
-from recsys.channels.matrix_files import read_matrix, stack, transpose, write_matrix
+from recsys.channels.matrix_files import transpose, write_matrix
 from recsys.channels.neighbours import Neighbours
 from recsys.channels.product import Product, ranges
+from recsys.channels.step import Step
 
 # Multiplications of a task, about two seconds; and those that a neighbour of a list counts for, so
 # that a task's lists fit in a tenth of a gigabyte.
@@ -29,14 +30,16 @@ class _Range:
     """A task: the lists of some candidates.
 
     Attributes:
-        product: Directory of the product.
+        kind: Kind of the step.
+        step: Directory of what its tasks read.
         part: Directory of the task's result.
         start: First candidate.
         stop: Candidate after the last one.
-        count: Sources that a candidate keeps.
+        count: Most sources of a candidate.
     """
 
-    product: str
+    kind: type[Step]
+    step: str
     part: str
     start: int
     stop: int
@@ -64,11 +67,24 @@ def fit_channel(
         say: Callback for a line of text, if the executor has to be started.
     """
     lists, steps = work_dir / "lists", (work_dir / "first", work_dir / "second")
+    count = min(neighbours, channel.most_neighbours)
     if not lists.exists():
-        parts = _first_hop(channel, data, neighbours, steps[0], executor, say)
-        if channel.second_hop:
-            of_first = partial(_write_second_hop, parts, channel.second_hop)
-            parts = _run_step(of_first, steps[1], neighbours, executor, say)
+        if channel.keeps_all(data):
+            parts = [steps[0] / "part-00000"]
+            write_matrix(parts[0], channel.product(data).left)
+        else:
+            parts = _run_step(
+                Product,
+                lambda directory: channel.product(data).write(directory),
+                steps[0],
+                count,
+                executor,
+                say,
+            )
+        kind = channel.second_step(data)
+        if kind is not None:
+            of_first = partial(channel.write_second_step, data, parts)
+            parts = _run_step(kind, of_first, steps[1], count, executor, say)
         with directory_written_atomically(lists, never) as directory:
             transpose(parts, directory)
     for step in steps:
@@ -76,52 +92,34 @@ def fit_channel(
     return Neighbours.read(lists)
 
 
-def _first_hop(
-    channel: type[Channel],
-    data: ChannelData,
-    neighbours: int,
-    work_dir: Path,
-    executor: Executor,
-    say: Callable[[str], None],
-) -> list[Path]:
-    """Returns directories of the lists of ranges of candidates, without neighbours' neighbours."""
-    if channel.keeps_all:
-        whole = work_dir / "part-00000"
-        write_matrix(whole, channel.product(data).left)
-        return [whole]
-
-    def write(directory: Path) -> None:
-        _write_product(channel.product(data), directory)
-
-    return _run_step(write, work_dir, neighbours, executor, say)
-
-
 def _run_step(
+    kind: type[Step],
     write: Callable[[Path], None],
     work_dir: Path,
     count: int,
     executor: Executor,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """Finds the highest scores of each candidate of a product, in parts.
+    """Finds the sources of each candidate, in parts.
 
     Args:
-        write: Function that writes the product.
-        work_dir: Directory of the step.
-        count: Sources that a candidate keeps.
+        kind: Kind of the step.
+        write: Function that writes it to a directory.
+        work_dir: Directory of all that the step needs.
+        count: Most sources of a candidate.
         executor: Engine of the tasks.
         say: Callback for a line of text.
 
     Returns:
         Directories of matrices, [candidates, sources] float32, whose rows together are all.
     """
-    plan, product = work_dir / "tasks.json", work_dir / "product"
+    plan, step = work_dir / "tasks.json", work_dir / "step"
     if not plan.exists():
-        write(product)
-        costs = _read_product(product).costs() + _COST_OF_NEIGHBOUR * count
+        write(step)
+        costs = kind.read(step).costs() + _COST_OF_NEIGHBOUR * count
         write_json(plan, ranges(costs, _COST_OF_TASK))
     tasks = [
-        _Range(str(product), str(work_dir / f"part-{number:05d}"), start, stop, count)
+        _Range(kind, str(step), str(work_dir / f"part-{number:05d}"), start, stop, count)
         for number, (start, stop) in enumerate(read_json(plan))
     ]
     parts = [Path(task.part) for task in tasks]
@@ -132,25 +130,6 @@ def _run_step(
 
 def _fit_range(task: _Range) -> int:
     """Writes the lists of a range of candidates, and returns the number of their entries."""
-    found = _read_product(Path(task.product)).highest(task.start, task.stop, task.count)
+    found = task.kind.read(Path(task.step)).highest(task.start, task.stop, task.count)
     write_matrix(Path(task.part), found)
     return int(found.nnz)
-
-
-def _write_second_hop(parts: list[Path], weight: float, directory: Path) -> None:
-    """Writes the scores of neighbours and, by a weight, of their neighbours, as a product."""
-    stack(parts, directory / "left")
-    stack(parts, directory / "right", itself=weight)
-
-
-def _write_product(product: Product, directory: Path) -> None:
-    write_matrix(directory / "left", product.left)
-    write_matrix(directory / "right", product.right)
-    if product.rows is not None:
-        write_matrix(directory / "rows", product.rows)
-
-
-def _read_product(directory: Path) -> Product:
-    left, right = (read_matrix(directory / name) for name in ("left", "right"))
-    rows = directory / "rows"
-    return Product(left, right, read_matrix(rows) if rows.exists() else None)

@@ -1,5 +1,7 @@
 """Item-item weights by least squares."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -8,6 +10,8 @@ from feature_store.core.columns import Floats
 from recsys.channels.channel import Channel, ChannelData
 from recsys.channels.co_occurrence import MOST_EVENTS
 from recsys.channels.product import Product
+from recsys.channels.ridge import Ridge
+from recsys.channels.step import Step
 
 # The time grows with the cube of the number of items, and the memory with its square.
 MOST_ITEMS = 10_000
@@ -21,6 +25,8 @@ _KEPT, _LEAST_OF_EACH = 5_000_000, 300
 class Linear(Channel):
     """EASE: weights that predict each item of a query from its others (Steck 2019).
 
+    With more than 10,000 items, an item is predicted from its nearest ones alone.
+
     Source: Embarrassingly shallow autoencoders for sparse data, WWW 2019.
     """
 
@@ -28,30 +34,45 @@ class Linear(Channel):
     lists = "linear"
     title = "linear (EASE)"
     reads = "known"
-    keeps_all = True
+    most_neighbours = 50
 
     @classmethod
-    def why_not(cls, data: ChannelData) -> str | None:
-        """Returns why the data has no such channel, as the end of a sentence; None: it has."""
-        items = data.log.num_items
-        if items > MOST_ITEMS:
-            return f"its time grows with the cube of the items, and {items:,} are too many"
-        return None
+    def keeps_all(cls, data: ChannelData) -> bool:
+        """Tells whether there are few enough items for the closed form."""
+        return data.log.num_items <= MOST_ITEMS
 
     @classmethod
     def product(cls, data: ChannelData) -> Product:
-        """Returns the weights of greatest size of each candidate, positive and negative ones."""
-        weights = ease_weights(data.log.seen(MOST_EVENTS))
-        by_candidate = torch.from_numpy(weights.T)
-        size = min(max(_LEAST_OF_EACH, _KEPT // max(1, len(weights))), len(weights))
-        sources = by_candidate.abs().topk(size, dim=1, sorted=False).indices.sort(dim=1).values
-        kept = by_candidate.gather(1, sources).reshape(-1).numpy()
-        offsets = np.arange(len(weights) + 1) * size
-        by_candidate = sparse.csr_matrix(
-            (kept, sources.reshape(-1).numpy(), offsets), weights.shape
-        )
-        by_candidate.eliminate_zeros()
-        return Product(by_candidate, sparse.identity(len(weights), "float32", "csr"))
+        """Returns the weights of greatest size; of many items, the cosines that find near ones."""
+        seen = data.log.seen(MOST_EVENTS)
+        if cls.keeps_all(data):
+            weights = _of_greatest_size(ease_weights(seen))
+            return Product(weights, sparse.identity(weights.shape[0], "float32", "csr"))
+        lengths = 1 / np.sqrt(np.maximum(np.bincount(seen.indices, minlength=seen.shape[1]), 1))
+        return Product(seen.T.tocsr(), seen).scaled(lengths, lengths)
+
+    @classmethod
+    def second_step(cls, data: ChannelData) -> type[Step] | None:
+        """Returns the least squares of many items on their nearest ones; None of few."""
+        return None if cls.keeps_all(data) else Ridge
+
+    @classmethod
+    def write_second_step(cls, data: ChannelData, parts: list[Path], directory: Path) -> None:
+        """Writes what the least squares read."""
+        seen = data.log.seen(MOST_EVENTS)
+        Ridge.write(seen, REGULARISATION * seen.nnz / seen.shape[1], parts, directory)
+
+
+def _of_greatest_size(weights: Floats) -> sparse.csr_matrix:
+    """Returns the weights that each candidate keeps, positive and negative, [to, from]."""
+    by_candidate = torch.from_numpy(weights.T)
+    size = min(max(_LEAST_OF_EACH, _KEPT // max(1, len(weights))), len(weights))
+    sources = by_candidate.abs().topk(size, dim=1, sorted=False).indices.sort(dim=1).values
+    kept = by_candidate.gather(1, sources).reshape(-1).numpy()
+    offsets = np.arange(len(weights) + 1) * size
+    matrix = sparse.csr_matrix((kept, sources.reshape(-1).numpy(), offsets), weights.shape)
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def ease_weights(seen: sparse.csr_matrix) -> Floats:

@@ -1,6 +1,8 @@
 """Item-item scores as a product of two sparse matrices, of which the highest are kept."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +10,14 @@ from scipy import sparse
 from sparse_dot_topn import sp_matmul_topn
 
 from feature_store.core.columns import Floats, Ints, Jagged
+from recsys.channels.matrix_files import read_matrix, write_matrix
 
 Doubles = npt.NDArray[np.float64]
 
 # Neighbours that are scored for each that is kept, where a product only finds them.
 _LOOKED_AT = 3
+# Rows whose entries are converted at a time.
+_BLOCK = 65_536
 # Rows that are scored at a time, and entries of their neighbours.
 _ROWS_AT_ONCE, _ENTRIES_AT_ONCE = 512, 2_000_000
 
@@ -32,6 +37,19 @@ class Product:
     right: sparse.csr_matrix
     rows: sparse.csr_matrix | None = None
 
+    def write(self, directory: Path) -> None:
+        """Writes the matrices to a directory."""
+        for name, matrix in (("left", self.left), ("right", self.right), ("rows", self.rows)):
+            if matrix is not None:
+                write_matrix(directory / name, matrix)
+
+    @classmethod
+    def read(cls, directory: Path) -> "Product":
+        """Maps what `write` wrote into memory."""
+        left, right = (read_matrix(directory / name) for name in ("left", "right"))
+        rows = directory / "rows"
+        return cls(left, right, read_matrix(rows) if rows.exists() else None)
+
     def costs(self) -> Ints:
         """Returns the number of multiplications for each candidate, [candidates]."""
         lengths = np.diff(self.right.indptr)
@@ -40,17 +58,29 @@ class Product:
 
     def scaled(self, candidates: Doubles, sources: Doubles) -> "Product":
         """Returns the product with each candidate's and each source's scores multiplied."""
-        return Product(
-            (sparse.diags(candidates) @ self.left).tocsr().astype(np.float32),
-            (self.right @ sparse.diags(sources)).tocsr().astype(np.float32),
-        )
+        left, right = np.empty_like(self.left.data), np.empty_like(self.right.data)
+        for rows, entries in _row_blocks(self.left):
+            lengths = np.diff(self.left.indptr[rows.start : rows.stop + 1])
+            left[entries] = self.left.data[entries] * np.repeat(candidates[rows], lengths)
+        for _, entries in _row_blocks(self.right):
+            right[entries] = self.right.data[entries] * sources[self.right.indices[entries]]
+        return Product(_with_data(self.left, left), _with_data(self.right, right))
 
     def sums(self) -> tuple[Doubles, Doubles]:
         """Returns the sums of scores of each candidate and of each source, without the diagonal."""
-        left, right = self.left.astype(np.float64), self.right.astype(np.float64)
-        diagonal = np.asarray(left.multiply(right.T.tocsr()).sum(axis=1)).reshape(-1)
-        of_candidates = left @ (right @ np.ones(right.shape[1]))
-        of_sources = right.T @ (left.T @ np.ones(left.shape[0]))
+        of_inner = _row_sums(self.right)
+        of_candidates, diagonal = np.empty((2, self.left.shape[0]))
+        left_sums = np.zeros(self.left.shape[1])
+        transposed = self.right.T.tocsr()
+        for rows, _ in _row_blocks(self.left):
+            block = self.left[rows].astype(np.float64)
+            of_candidates[rows] = block @ of_inner
+            left_sums += np.bincount(block.indices, block.data, len(left_sums))
+            both = block.multiply(transposed[rows])
+            diagonal[rows] = np.asarray(both.sum(axis=1)).reshape(-1)
+        of_sources = np.zeros(self.right.shape[1])
+        for rows, _ in _row_blocks(self.right):
+            of_sources += left_sums[rows] @ self.right[rows].astype(np.float64)
         return of_candidates - diagonal, of_sources - diagonal
 
     def highest(self, start: int, stop: int, count: int) -> sparse.csr_matrix:
@@ -84,6 +114,26 @@ class Product:
         # inner dimension always differs.
         found = sp_matmul_topn(block, self.right, top_n=wanted, threshold=0.0, sort=True)
         return found if self.rows is None else _scored(found, self.rows, start)
+
+
+def _row_blocks(matrix: sparse.csr_matrix) -> Iterator[tuple[slice, slice]]:
+    """Yields ranges of rows and of their entries, which bound the memory of what is done to all."""
+    for start in range(0, matrix.shape[0], _BLOCK):
+        stop = min(start + _BLOCK, matrix.shape[0])
+        yield slice(start, stop), slice(matrix.indptr[start], matrix.indptr[stop])
+
+
+def _row_sums(matrix: sparse.csr_matrix) -> Doubles:
+    """Sums the entries of each row, [rows] float64."""
+    sums = np.empty(matrix.shape[0])
+    for rows, _ in _row_blocks(matrix):
+        sums[rows] = matrix[rows].astype(np.float64) @ np.ones(matrix.shape[1])
+    return sums
+
+
+def _with_data(matrix: sparse.csr_matrix, data: Floats) -> sparse.csr_matrix:
+    """Returns a matrix with other entries at the same places, which both share."""
+    return sparse.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape, copy=False)
 
 
 def _scored(found: sparse.csr_matrix, rows: sparse.csr_matrix, start: int) -> sparse.csr_matrix:

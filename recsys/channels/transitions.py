@@ -31,10 +31,12 @@ class Transitions(Channel):
     @classmethod
     def product(cls, data: ChannelData) -> Product:
         """Returns the normalised weights of transitions, in both directions."""
-        forwards = transition_weights(data.log)
-        both = (forwards + _BACKWARDS * forwards.T).tocsr()
-        identity = sparse.identity(both.shape[0], np.float32, "csr")
-        return normalised(Product(both.T.tocsr(), identity))
+        followers = transition_weights(data.log)
+        followed = followers.T.tocsr()
+        followers.data *= np.float32(_BACKWARDS)
+        both = (followed + followers).tocsr()
+        del followers, followed
+        return normalised(Product(both, sparse.identity(both.shape[0], np.float32, "csr")))
 
 
 def transition_weights(log: TrainingLog) -> sparse.csr_matrix:

@@ -53,10 +53,10 @@ class TestChannel:
         neighbours = fit(channel, data, tmp_path)
         assert len(neighbours) == PAGES
         assert (neighbours.scores != 0).all()
-        assert (neighbours.scores > 0).all() or channel.keeps_all
+        assert (neighbours.scores > 0).all() or channel.keeps_all(data)
         assert np.isfinite(neighbours.scores).all()
         assert all(source != candidate for source, candidate, _ in entries(neighbours))
-        most = PAGES if channel.keeps_all else COUNT
+        most = PAGES if channel.keeps_all(data) else COUNT
         assert np.bincount(neighbours.lists.values).max() <= most
 
     def test_a_fit_that_is_cut_in_tasks_and_killed_equals_one_that_is_not(
@@ -64,7 +64,7 @@ class TestChannel:
     ):
         whole = fit(channel, data, tmp_path / "whole")
         monkeypatch.setattr(fitting, "_COST_OF_TASK", 40)
-        if channel.keeps_all:
+        if channel.keeps_all(data):
             pytest.skip("fitted at once")
 
         class Killed(LocalExecutor):
