@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ from feature_store.core.locks import locked
 
 # Answers whether a directory, which is not empty, is one that the asking command writes.
 IsOwn = Callable[[Path], bool]
+
+# NumPy's letters of kinds of numbers. Differences of unsigned ones are never below 0, so where an
+# order is tested, indices are signed.
+INTEGERS, UNSIGNED, FLOATS = "i", "u", "f"
 
 _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
@@ -90,9 +94,34 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
     write_atomically(path, write)
 
 
-def mapped_array(path: Path) -> np.ndarray:
-    """Maps a file of `write_array` into memory; not as `np.memmap`, whose every slice is slow."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+def mapped_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Maps a file of `write_array` into memory; not as `np.memmap`, whose every slice is slow.
+
+    Args:
+        path: The file.
+        mode: "r": nothing can be written; "c": what is written is this process's own.
+
+    Raises:
+        ValueError: It is no such file, is shorter than it says, or holds objects.
+    """
+    return np.asarray(np.lib.format.open_memmap(path, mode=mode))
+
+
+def mapped_numbers(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
+    """Maps a file of `write_array` that somebody else may have written.
+
+    Args:
+        path: The file.
+        kinds: Kinds of numbers that it may hold, by NumPy's letters.
+        dimensions: Number of dimensions.
+
+    Raises:
+        ValueError: It is no such file, is shorter than it says, or holds others than these numbers.
+    """
+    array = mapped_array(path)
+    if array.ndim != dimensions or array.dtype.kind not in kinds:
+        raise ValueError(f"{path.name} holds {array.dtype} of {array.ndim} dimensions")
+    return array
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.core.columns import Floats, Ints, Jagged
-from feature_store.core.files import mapped_array, write_array
+from feature_store.core.files import FLOATS, INTEGERS, mapped_numbers, write_array
 
 Doubles = npt.NDArray[np.float64]
 
-_FILES = ("offsets", "items", "scores")
+_FILES = {"offsets": INTEGERS, "items": INTEGERS, "scores": FLOATS}
 # Neighbours that are summed at a time, which bounds the memory.
 _AT_ONCE = 4_000_000
 # Keys from whose share of all on a place for every key is faster than a sort.
@@ -127,8 +127,14 @@ class Neighbours:
 
     @classmethod
     def read(cls, directory: Path) -> "Neighbours":
-        """Maps what `save` wrote into memory."""
-        offsets, items, scores = (mapped_array(directory / f"{name}.npy") for name in _FILES)
+        """Maps what `save` wrote into memory.
+
+        Raises:
+            ValueError: A file holds something else.
+        """
+        offsets, items, scores = (
+            mapped_numbers(directory / f"{name}.npy", kinds) for name, kinds in _FILES.items()
+        )
         return cls(Jagged(items, offsets), scores)
 
 

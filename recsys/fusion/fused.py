@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.documents import read_record
-from feature_store.core.files import mapped_array, write_array, write_text
+from feature_store.core.files import FLOATS, mapped_numbers, write_array, write_text
 from feature_store.core.settings import Frozen
 from recsys.channels.neighbours import Neighbours, summed
 from recsys.channels.sources import Reads, Sources
@@ -34,7 +35,7 @@ class ChannelInfo(Frozen):
         reads: Items of a query that it reads.
     """
 
-    lists: str
+    lists: str = Field(pattern=r"^\w{1,100}$")  # It is the name of a folder.
     reads: Reads
 
 
@@ -158,11 +159,16 @@ class Fused:
 
     @classmethod
     def read(cls, directory: Path) -> "Fused":
-        """Maps what `save` wrote into memory."""
+        """Maps what `save` wrote into memory.
+
+        Raises:
+            ValueError: A file holds something else.
+        """
         info = read_record(directory / _SETTINGS, FusionInfo)
         names = sorted({channel.lists for channel in info.channels.values()})
         lists = {name: Neighbours.read(directory / "lists" / name) for name in names}
-        return cls(info, lists, *(mapped_array(directory / f"{name}.npy") for name in _OF_ITEMS))
+        of_items = (mapped_numbers(directory / f"{name}.npy", FLOATS) for name in _OF_ITEMS)
+        return cls(info, lists, *of_items)
 
 
 def rarity(frequency: Ints) -> Floats:

@@ -1,10 +1,14 @@
 """The weights of a fused ranking."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 
-from feature_store.core.settings import Frozen
+from feature_store.core.settings import LARGE, Frozen
+
+# With larger ones, sums in float32 are infinite.
+Weight = Annotated[float, Field(ge=0, le=LARGE)]
 
 # Ending of the name of a channel's additional weight for rare items.
 OF_RARE = ", rare items"
@@ -28,11 +32,11 @@ class Weights(Frozen):
         dial: Share of the popularity that is taken off; 0: none.
     """
 
-    model: float = 1.0
-    channels: dict[str, float] = Field(default_factory=dict)
-    rare: dict[str, float] = Field(default_factory=dict)
-    trend: float = 0.0
-    dial: float = 0.0
+    model: Weight = 1.0
+    channels: dict[str, Weight] = Field(default_factory=dict)
+    rare: dict[str, Weight] = Field(default_factory=dict)
+    trend: Weight = 0.0
+    dial: Weight = 0.0
 
     def used(self) -> dict[str, tuple[float, float]]:
         """Returns the two weights of each channel that has one, by name."""

@@ -1,14 +1,8 @@
-"""Arrow and NumPy files of a bundle, mapped into memory."""
+"""Arrow files of a bundle, mapped into memory."""
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-
-from feature_store.core.files import mapped_array
-
-# NumPy's letters of kinds of numbers.
-INTEGERS, UNSIGNED, FLOATS = "iu", "u", "f"
 
 
 def mapped_table(path: Path) -> pa.Table:
@@ -23,20 +17,3 @@ def mapped_table(path: Path) -> pa.Table:
         table = pa.ipc.open_file(source).read_all()
     table.validate(full=True)
     return table.combine_chunks()
-
-
-def mapped_numbers(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
-    """Maps a NumPy file.
-
-    Args:
-        path: The file.
-        kinds: Kinds of numbers that it may hold, by NumPy's letters.
-        dimensions: Number of dimensions.
-
-    Raises:
-        ValueError: It is no such file, is shorter than it says, or holds others than these numbers.
-    """
-    array = mapped_array(path)
-    if array.ndim != dimensions or array.dtype.kind not in kinds:
-        raise ValueError(f"{path.name} holds {array.dtype} of {array.ndim} dimensions")
-    return array

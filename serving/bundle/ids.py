@@ -13,9 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints
-from feature_store.core.files import write_array, write_atomically
+from feature_store.core.files import (
+    INTEGERS,
+    UNSIGNED,
+    mapped_numbers,
+    write_array,
+    write_atomically,
+)
 from feature_store.core.hashing import UInt64s, text_digests, token_digests
-from serving.bundle.files import INTEGERS, UNSIGNED, mapped_numbers, mapped_table
+from serving.bundle.files import mapped_table
 
 
 class IdTable:

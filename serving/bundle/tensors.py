@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
-from feature_store.core.files import write_array, write_json
+from feature_store.core.files import mapped_array, write_array, write_json
 
 _NAMES = "tensors.json"
 
@@ -48,7 +48,7 @@ def _file(directory: Path, number: int) -> Path:
 
 def _mapped(path: Path) -> Tensor:
     # Objects, which would be unpickled, cannot be mapped; NumPy refuses them.
-    array = np.load(path, mmap_mode="c", allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+    array = mapped_array(path, "c")
+    if array.dtype != np.float32:
         raise ValueError(f"{path.name} is no array of float32")
-    return torch.from_numpy(np.asarray(array))
+    return torch.from_numpy(array)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import write_array, write_text
+from feature_store.core.files import FLOATS, mapped_numbers, write_array, write_text
 from feature_store.core.settings import Frozen
 from feature_store.schema import FeatureGroup, FeatureSchema
 from recsys.config.model import ModelConfig
@@ -24,7 +24,6 @@ from recsys.model.history import JoinedEncoders
 from recsys.model.history.histories import HistoryContext
 from recsys.model.side_inputs import SideInputs, feature_input
 from recsys.model.tower import Tower
-from serving.bundle.files import FLOATS, mapped_numbers
 from serving.bundle.manifest import ITEM_TOWER, QUERY_TOWER, TOWERS
 from serving.bundle.networks import ItemNetwork, QueryNetwork, SideLookup
 from serving.bundle.probe import probe_vectors

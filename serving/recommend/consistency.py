@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.core.columns import Column, Dense, Ints, Jagged
+from feature_store.core.columns import Column, Dense, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
+from feature_store.core.settings import LARGE
 from feature_store.kinds import AnyFeature
 from recsys.fusion.fused import Fused
 from serving.bundle.manifest import BundleManifest
@@ -66,18 +67,20 @@ def require_items(manifest: BundleManifest, catalogue: Catalogue, index: ItemInd
 
 
 def require_channels(fused: Fused, items: int) -> None:
-    """Compares the counts and indices of channels.
+    """Compares the counts and indices of channels, and looks for numbers that are none.
 
     Args:
         fused: Channels.
         items: Number of ids of items.
 
     Raises:
-        ValueError: Two of them contradict each other.
+        ValueError: Two of them contradict each other, or scores are not finite or too large.
     """
     of_items = {"rarity": fused.rarity, "dial": fused.dial, "trend": fused.trend}
     counts = {f"fusion/{name}.npy": len(values) for name, values in of_items.items()}
     _require_equal("items", {"ids/item.arrow": items, **counts})
+    for name, values in of_items.items():
+        _require_moderate(f"fusion/{name}.npy", values)
     for name, neighbours in fused.lists.items():
         title, lists, scores = f"fusion/lists/{name}", neighbours.lists, neighbours.scores
         _require_equal("items", {"ids/item.arrow": items, title: len(lists)})
@@ -86,9 +89,8 @@ def require_channels(fused: Fused, items: int) -> None:
         if ends != {"the first": 0, "the last": len(scores)} or (lists.lengths < 0).any():
             raise ValueError(f"{title}/offsets.npy does not lead from 0 to {len(scores):,}")
         _require_below(title, lists.values, items)
-    missing = [
-        n for n, w in fused.info.weights.channels.items() if w and n not in fused.info.channels
-    ]
+        _require_moderate(f"{title}/scores.npy", scores)
+    missing = [name for name in fused.info.weights.used() if name not in fused.info.channels]
     if missing:
         raise ValueError(f"fusion/fusion.json weighs {missing[0]!r}, which is no channel of it")
 
@@ -164,3 +166,9 @@ def _require_equal(what: str, counts: dict[str, int]) -> None:
 def _require_below(what: str, indices: Ints, items: int) -> None:
     if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < items):
         raise ValueError(f"{what} has an item that is not one of {items:,}")
+
+
+def _require_moderate(what: str, values: Floats) -> None:
+    # NaN is neither above nor below anything.
+    if len(values) and not (values.min() >= -LARGE and values.max() <= LARGE):
+        raise ValueError(f"{what} has a number that is not finite, or beyond {LARGE:,.0f}")

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
-from feature_store.core.documents import read_json
+from pydantic import RootModel, model_validator
+
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.settings import Frozen
@@ -33,6 +36,12 @@ class Golden(Frozen):
     items: tuple[str, ...]
     scores: tuple[float, ...]
 
+    @model_validator(mode="after")
+    def _items_have_scores(self) -> Self:
+        if len(self.items) != len(self.scores):
+            raise ValueError(f"{len(self.items)} items have {len(self.scores)} scores")
+        return self
+
 
 def write_golden(directory: Path, golden: Sequence[Golden]) -> None:
     """Writes the golden queries of a bundle."""
@@ -40,9 +49,12 @@ def write_golden(directory: Path, golden: Sequence[Golden]) -> None:
 
 
 def read_golden(directory: Path) -> list[Golden]:
-    """Reads the golden queries of a bundle."""
-    documents = read_json(directory / GOLDEN)
-    return [Golden.model_validate(document) for document in documents]
+    """Reads the golden queries of a bundle.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    return read_record(directory / GOLDEN, RootModel[list[Golden]]).root
 
 
 def require_golden(recommender: Recommender, golden: Sequence[Golden]) -> None:

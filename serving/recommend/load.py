@@ -8,10 +8,11 @@ import pyarrow as pa
 from feature_store.core.columns import Jagged, from_arrow
 from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
+from feature_store.core.files import FLOATS, INTEGERS, mapped_numbers
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
 from recsys.fusion.fused import Fused
-from serving.bundle.files import FLOATS, INTEGERS, mapped_numbers, mapped_table
+from serving.bundle.files import mapped_table
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import (
     FILTERS,

@@ -1,5 +1,7 @@
 """The golden answers are the trained model's, and bundles must give them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import serving
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
 from serving.exporting.golden import exact_answers
-from serving.recommend.golden import Golden, require_same_answer
+from serving.recommend.golden import Golden, read_golden, require_same_answer
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
 ITEMS = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
@@ -60,3 +62,15 @@ def test_only_an_approximate_index_may_miss_items(answer, is_right, is_right_if_
         else:
             with pytest.raises(UserError, match="the golden query '5'"):
                 require_same_answer(GOLDEN, answer, "exported", is_exact=is_exact)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [None, 7, {}, [None], [[]], {"query_id": "\ud800"}, {"at": 1e999}, {"scores": [1.0]}, {"x": 1}],
+)
+def test_golden_queries_that_are_none_are_a_sentence(tmp_path, change):
+    if isinstance(change, dict) and change:
+        change = [{**GOLDEN.model_dump(mode="json"), **change}]
+    (tmp_path / "golden.json").write_text(json.dumps(change))
+    with pytest.raises(UserError, match=r"golden\.json cannot be read: .*again\.$"):
+        read_golden(tmp_path)

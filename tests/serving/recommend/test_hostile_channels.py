@@ -1,0 +1,127 @@
+"""A bundle is refused where its channels, which somebody else made and sealed, are none."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import serving
+from feature_store.core.errors import UserError
+from feature_store.core.files import write_array
+from serving.bundle.manifest import read_manifest
+from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
+from tests.support.hostile.bundles import pickles, sealed
+from tests.support.tiny_bundle import ITEMS
+
+LISTS = "fusion/lists/content"
+OF_ITEMS = ("fusion/rarity", "fusion/dial", "fusion/trend")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    config = write_fused_prepared(tmp_path_factory.mktemp("fused"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(config, patch)
+    return config.bundle_dir
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "bundle")
+
+
+def refusal(bundle):
+    with pytest.raises(UserError) as caught:
+        serving.load(sealed(bundle))
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+def others(name, array):
+    """Returns arrays that are none of what the file `name` holds."""
+    several = [array[:-1], array.reshape(-1, 1), array[:0], np.array(1, array.dtype)]
+    several += [array.astype(kind) for kind in (np.complex64, np.bool_, "U8", "M8[us]")]
+    if name.endswith(("offsets", "items")):
+        unsigned = array.astype(np.uint64)
+        unsigned[len(array) // 2] = 2**64 - 5
+        return [*several, unsigned, array.astype(np.float64), changed(array, -1), -array]
+    numbers = (np.nan, np.inf, -np.inf, 3e38)
+    return [*several, array.astype(np.int64), *(changed(array, number) for number in numbers)]
+
+
+def changed(array, value):
+    array = array.copy()
+    array[len(array) // 2] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "name", [*OF_ITEMS, *(f"{LISTS}/{name}" for name in ("offsets", "items", "scores"))]
+)
+def test_arrays_of_channels_that_are_none_are_refused(bundle, name):
+    path = bundle / f"{name}.npy"
+    for array in others(name, np.load(path)):
+        write_array(path, array)
+        assert "cannot be read: " in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value"),
+    [("offsets", 3, 0), ("offsets", 0, 1), ("offsets", -1, 2**40), ("items", 0, ITEMS)],
+)
+def test_lists_that_lead_to_nothing_are_refused(bundle, name, index, value):
+    path = bundle / LISTS / f"{name}.npy"
+    array = np.load(path)
+    array[index] = value
+    write_array(path, array)
+    assert "cannot be read: " in refusal(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x05\x00{0:1}"])
+def test_a_file_that_is_no_array_is_refused(bundle, content):
+    for name in read_manifest(bundle).files:
+        if name.endswith(".npy") and not name.startswith("item_tower/"):
+            original = (bundle / name).read_bytes()
+            (bundle / name).write_bytes(content)
+            refusal(bundle)
+            (bundle / name).write_bytes(original)
+
+
+def test_pickles_of_channels_are_not_run(bundle, tmp_path):
+    for content in pickles(tmp_path / "marker").values():
+        (bundle / LISTS / "scores.npy").write_bytes(content)
+        refusal(bundle)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("part", ["model", "trend", "dial", "channels", "rare"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1e300", "1e999", '"x"', "null"])
+def test_weights_that_weigh_nothing_are_refused(bundle, part, number):
+    path = bundle / "fusion/fusion.json"
+    document = json.loads(path.read_text())
+    of_channels = part in ("channels", "rare")
+    document["weights"][part] = {"content": "HERE"} if of_channels else "HERE"
+    path.write_text(json.dumps(document).replace('"HERE"', number))
+    assert "fusion.json cannot be read: " in refusal(bundle)
+
+
+@pytest.mark.parametrize("lists", ["../../outside", "/etc", "", ".", "a/b", "\0", "x" * 5000])
+def test_lists_outside_of_a_bundle_are_not_read(bundle, tmp_path, lists):
+    shutil.copytree(bundle / LISTS, bundle.parent / "outside")
+    path = bundle / "fusion/fusion.json"
+    document = json.loads(path.read_text())
+    document["channels"]["content"]["lists"] = lists
+    path.write_text(json.dumps(document))
+    assert "channels.content.lists" in refusal(bundle)
+
+
+@pytest.mark.parametrize("part", ["channels", "rare"])
+def test_a_weight_of_no_channel_is_refused(bundle, part):
+    path = bundle / "fusion/fusion.json"
+    document = json.loads(path.read_text())
+    document["weights"][part]["links"] = 0.5
+    path.write_text(json.dumps(document))
+    assert "'links', which is no channel of it" in refusal(bundle)
