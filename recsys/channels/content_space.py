@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from feature_store.core.columns import Bools
-from feature_store.core.files import mapped_array, write_array
+from feature_store.core.files import FLOATS, INTEGERS, mapped_numbers, write_array
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import AnyFeature
 from recsys.channels.content_blocks import Block, Columns, Entries, blocks_of
 
-_FILES = ("weights", "offsets")
+_FILES = {"weights": FLOATS, "offsets": INTEGERS}
 
 
 class ContentSpace:
@@ -108,18 +108,13 @@ class ContentSpace:
         Raises:
             ValueError: The weights are not those of these features.
         """
-        weights, offsets = (mapped_array(directory / f"{name}.npy") for name in _FILES)
+        weights, offsets = (
+            mapped_numbers(directory / f"{name}.npy", kinds) for name, kinds in _FILES.items()
+        )
         blocks = blocks_of(features, encoder)
         ends = offsets.tolist()
-        if (
-            len(ends) != len(blocks) + 1
-            or ends != sorted(ends)
-            or (ends[0], ends[-1])
-            != (
-                0,
-                len(weights),
-            )
-        ):
+        is_ascending = ends == sorted(ends) and ends[:1] == [0] and ends[-1:] == [len(weights)]
+        if len(ends) != len(blocks) + 1 or not is_ascending:
             raise ValueError(f"{directory.name} holds no weights of these features")
         parts = [weights[start:stop] for start, stop in pairwise(ends)]
         return cls([b.with_weights(part) for b, part in zip(blocks, parts, strict=True)])

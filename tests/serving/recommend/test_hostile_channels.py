@@ -15,6 +15,8 @@ from tests.support.hostile.bundles import pickles, sealed
 from tests.support.tiny_bundle import ITEMS
 
 LISTS = "fusion/lists/content"
+# Arrays that are read for `recsys update` and for explanations alone.
+NOT_READ = ("item_tower/", "fusion/content/")
 OF_ITEMS = ("fusion/rarity", "fusion/dial", "fusion/trend")
 
 
@@ -68,6 +70,18 @@ def test_arrays_of_channels_that_are_none_are_refused(bundle, name):
         assert "cannot be read: " in refusal(bundle)
 
 
+@pytest.mark.parametrize("name", ["weights", "offsets"])
+def test_weights_of_content_that_are_none_are_refused(bundle, name):
+    path = bundle / "fusion/content" / f"{name}.npy"
+    array = np.load(path)
+    explained = serving.RecommendOptions(explain=True)
+    wrong = [array[:-1], array.reshape(-1, 1), array[:0], array.astype("U8"), array.astype(bool)]
+    for each in [*wrong, array.astype(np.uint64 if name == "offsets" else np.complex64)]:
+        write_array(path, each)
+        with pytest.raises(UserError, match="cannot be read: "):
+            serving.load(sealed(bundle)).recommend("3", 5, explained)
+
+
 @pytest.mark.parametrize(
     ("name", "index", "value"),
     [("offsets", 3, 0), ("offsets", 0, 1), ("offsets", -1, 2**40), ("items", 0, ITEMS)],
@@ -83,7 +97,7 @@ def test_lists_that_lead_to_nothing_are_refused(bundle, name, index, value):
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x05\x00{0:1}"])
 def test_a_file_that_is_no_array_is_refused(bundle, content):
     for name in read_manifest(bundle).files:
-        if name.endswith(".npy") and not name.startswith("item_tower/"):
+        if name.endswith(".npy") and not name.startswith(NOT_READ):
             original = (bundle / name).read_bytes()
             (bundle / name).write_bytes(content)
             refusal(bundle)
