@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.core.arrow import map_elements
+
 Partition = tuple[tuple[str, str | None], ...]
 
 _PARTITION = re.compile(r"([^=]+)=(.*)")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+# Places of digits and dashes in the text of a UUID.
+_UUID = np.frombuffer(b"00000000-0000-0000-0000-000000000000", np.uint8)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class _Leaf:
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Returns the type of the values, however they are stored: `dictionary<string>` is `string`."""
+    if isinstance(kind, pa.UuidType):
+        return pa.string()
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -45,6 +51,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_fixed_size_binary(kind):
         return pa.binary()
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(pa.field("element", plain_type(kind.value_type)), kind.list_size)
@@ -213,10 +221,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _follow(array: pa.Array, path: tuple[str, ...]) -> pa.Array:
     """Returns the values at a path of fields; lists of them where a list is on the path."""
+    if isinstance(array, pa.UuidArray):
+        return _uuid_texts(array.storage)
     if isinstance(array, pa.ExtensionArray):
         return _follow(array.storage, path)
     if not path:
-        return array
+        holds_uuids = _is_list(array.type) and isinstance(array.type.value_type, pa.UuidType)
+        return map_elements(array, lambda uuids: _follow(uuids, ())) if holds_uuids else array
     if not _is_list(array.type):
         field = [array.type.get_field_index(path[0])]
         return _follow(pc.struct_field(array, field), path[1:])
@@ -224,3 +235,18 @@ def _follow(array: pa.Array, path: tuple[str, ...]) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=array.is_null())
+
+
+def _uuid_texts(array: pa.FixedSizeBinaryArray) -> pa.Array:
+    """Writes the 16 bytes of UUIDs as text: `550e8400-e29b-41d4-a716-446655440000`."""
+    rows = len(array)
+    if not rows:
+        return pa.array([], pa.string())
+    stored = np.frombuffer(array.buffers()[1], np.uint8)
+    stored = stored[16 * array.offset :][: 16 * rows]
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    texts = np.full((rows, len(_UUID)), ord("-"), np.uint8)
+    texts[:, ord("-") != _UUID] = digits[np.stack([stored >> 4, stored & 15], 1)].reshape(rows, -1)
+    ends = np.arange(rows + 1, dtype=np.int32) * len(_UUID)
+    strings = pa.StringArray.from_buffers(rows, pa.py_buffer(ends), pa.py_buffer(texts))
+    return pc.if_else(array.is_valid(), strings, None)

@@ -50,6 +50,7 @@ class ParquetTable:
         partial: Columns that some files lack, and the first of these files.
         notes: Sentences for the user on what was not read.
         index: Names of the columns that are the index of a pandas data frame.
+        conflicts: Reasons why other columns cannot be read, by name; see `Union`.
     """
 
     what: str
@@ -64,6 +65,7 @@ class ParquetTable:
     partial: dict[str, str]
     notes: tuple[str, ...]
     index: tuple[str, ...]
+    conflicts: dict[str, str]
 
     @property
     def is_large(self) -> bool:
@@ -135,6 +137,7 @@ def table_of(source: Source) -> ParquetTable:
         partial={},
         notes=(),
         index=(),
+        conflicts=source.conflicts,
     )
 
 
@@ -187,6 +190,7 @@ def open_table(path: str, what: str) -> ParquetTable:
         },
         notes=tuple(f"{what}: {note}" for note in notes),
         index=_index(largest.schema),
+        conflicts=union.conflicts,
     )
 
 

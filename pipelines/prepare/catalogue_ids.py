@@ -18,7 +18,12 @@ from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.schema import Side
 from pipelines.logs.tables import Piece, Source, read_piece
 from pipelines.prepare.cleaning.cleaning import INVALID_ID, NULL_ID, REPEATED_ID, Rejections
-from pipelines.prepare.cleaning.ids import ids_of, note_on_texts
+from pipelines.prepare.cleaning.ids import (
+    ids_of,
+    note_on_spellings,
+    note_on_texts,
+    note_on_unknown,
+)
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan, kept_ids
 
@@ -113,6 +118,18 @@ def complete_catalogue(catalogue: Catalogue, scans: tuple[Scan, ...]) -> Catalog
             ids, waiting = pc.unique(pa.concat_arrays(parts)), 0
             parts = [ids]
     return replace(catalogue, ids=pc.unique(pa.concat_arrays(parts)))
+
+
+def note_spellings(run: Run, catalogue: Catalogue, scans: tuple[Scan, ...]) -> None:
+    """Warns of ids that may be the same as others of the catalogue, but are written otherwise."""
+    side, ids = catalogue.side, catalogue.ids
+    notes = list(note_on_spellings(f"{side} ids", ids))
+    if side == "item" and catalogue.source is not None:
+        parts = [kept_ids(task, side) for task in scans]
+        others = [part.filter(pc.invert(pc.is_in(part, value_set=ids))) for part in parts]
+        notes += note_on_unknown(pc.unique(pa.concat_arrays(others)), ids)
+    for note in notes:
+        run.job.progress.note(note)
 
 
 def grow_ids(ids: pa.Array, previous: Vocabulary | None) -> Vocabulary:

@@ -36,7 +36,7 @@ from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
-from pipelines.prepare.catalogue_ids import complete_catalogue, read_catalogue
+from pipelines.prepare.catalogue_ids import complete_catalogue, note_spellings, read_catalogue
 from pipelines.prepare.cleaning.rejected import (
     by_reason,
     keep_rejected,
@@ -173,6 +173,8 @@ def _run(
     previous = _previous_encoders(earlier, workspace.output, job.features)
     items, queries = (read_catalogue(run, side) for side in SIDES)
     items, queries = (complete_catalogue(each, scans.tasks) for each in (items, queries))
+    for catalogue in (items, queries):
+        note_spellings(run, catalogue, scans.tasks)
     item_ids, item_summary = encode_catalogue(run, items, previous.get("item"))
     query_ids, query_summary = encode_catalogue(run, queries, previous.get("query"))
     fit_context(run, scans.tasks, previous)

@@ -145,8 +145,15 @@ def find_out(
         (positives.columns, positives.mask) if positives.columns else None,
     )
     if not profile.read:
+        empty = [
+            name
+            for name in (roles.query, roles.item)
+            if id_strings(events_table.read(name)[0]).null_count == events_table.rows
+        ]
+        which = f" ({' and '.join(map(repr, empty))} has none at all)" if empty else ""
         raise UserError(
-            f"events: no row has both {roles.query!r} and {roles.item!r}; expected ids in both."
+            f"events: no row has both {roles.query!r} and {roles.item!r}{which}; expected ids in "
+            "both: text, in UTF-8 if it is bytes, or whole numbers."
         )
     split = choose_split(profile, roles, wanted_split)
     corpus = max(profile.items, items_table.rows if items_table is not None else 0)

@@ -100,9 +100,10 @@ def find_roles(
         wanted: Column and unit of the times in place of those that are found.
 
     Raises:
-        UserError: There is no plausible id, or the tables call it differently.
+        UserError: There is no plausible id, it cannot be read, or the tables call it differently.
     """
     guesses: dict[str, str] = {}
+    _require_one_type(events)
     item, item_key = _find_id("item", events, items, set(), bookkeeping, guesses)
     taken = {item} if item is not None else set()
     query, query_key = _find_id("query", events, queries, taken, bookkeeping, guesses)
@@ -144,6 +145,22 @@ def find_roles(
         split=split,
         guesses=guesses,
     )
+
+
+def _require_one_type(events: ParquetTable) -> None:
+    """Checks that no column is passed over that would be an id if it could be read.
+
+    Raises:
+        UserError: The column with the most preferred name of an id has no one type.
+    """
+    for names in _ID_NAMES.values():
+        first = next(iter(named([*events.schema.names, *events.conflicts], names)), None)
+        if first in events.conflicts:
+            raise UserError(
+                f"events: column {first!r}, which may hold ids, cannot be read, because "
+                f"{events.conflicts[first]}; give all files one column of that name and of one "
+                "type."
+            )
 
 
 def _can_be_id(table: ParquetTable, name: str) -> bool:

@@ -156,11 +156,16 @@ def choose_time(
     # Dates of items, such as that of their release, are no times of events by any other name.
     chosen = next((one for one in ranked if one.rank is not None or one.owner != "item"), None)
     refused = [one for one in candidates if chosen is None or not one.is_usable]
-    notes = [refusal_note(one) for one in refused]
+    unreadable = [
+        f"column {name!r} cannot be read, because {events.conflicts[name]}"
+        for name in named(events.conflicts, _TIME_NAMES)
+    ]
+    notes = [f"WARNING: {why}; give the times of all files one type." for why in unreadable]
+    notes += [refusal_note(one) for one in refused]
     if chosen is None:
         free = [n for n in events.schema.names if n not in (query, item, *bookkeeping)]
         notes += _possible(events, [n for n in free if n not in owners])
-        why = "; ".join(problem(one) for one in refused)
+        why = "; ".join([*unreadable, *map(problem, refused)])
         return TimeChoice(None, Clock(None, False), why, tuple(notes))
     others = [one for one in ranked if one is not chosen]
     if others or refused or not chosen.is_plain:
@@ -189,6 +194,11 @@ def _possible(events: ParquetTable, names: list[str]) -> list[str]:
 
 
 def _wanted(events: ParquetTable, name: str, unit: TimeUnit | None, now: datetime) -> Candidate:
+    if name in events.conflicts:
+        raise UserError(
+            f"--timestamp {name}: the column cannot be read, because {events.conflicts[name]}; "
+            "give all files one type."
+        )
     if name not in events.schema.names:
         raise UserError(
             f"--timestamp {name}: the events have no such column, but "

@@ -128,8 +128,11 @@ class EvaluationResult(Measured):
             warnings.append(f"the model is worse than popularity: {', '.join(worse)}")
         items = self.counts["items"]
         if items <= max(CUTOFFS):
-            same = " and ".join(f"recall@{k}" for k in CUTOFFS if items <= k)
-            warnings.append(f"{same} tells nothing: only {items:,} items are ranked")
+            same = [f"recall@{k}" for k in CUTOFFS if items <= k]
+            tells = "tells" if len(same) == 1 else "tell"
+            warnings.append(
+                f"{' and '.join(same)} {tells} nothing: only {items:,} items are ranked"
+            )
         return warnings
 
     def against_towers(self) -> str | None:

@@ -18,6 +18,11 @@ _TIMES_AVERAGE_FROM = 10
 _DISTINCT_FROM = 10
 
 
+# Ids that may be another spelling of an id: with blanks, leading zeros, or a fraction of zeros.
+_OTHER_SPELLING = r"^\s|\s$|^0+\d|^\d+\.0+$"
+_DIFFERENCES = 'blanks at their ends, leading zeros or ".0"'
+
+
 @dataclass(frozen=True)
 class Ids:
     """The ids of a column.
@@ -73,3 +78,55 @@ def note_on_share(side: Side, column: ColumnSummary) -> Iterator[str]:
             f"{count / average:,.0f} times those of an average one; if it stands for unknown ones, "
             "take these events out of the log"
         )
+
+
+def note_on_spellings(what: str, ids: pa.Array) -> Iterator[str]:
+    """Yields a warning if some ids differ from others in their spelling alone.
+
+    Args:
+        what: Noun for the ids, such as `query ids`.
+        ids: Distinct ids.
+    """
+    is_other = pc.match_substring_regex(ids, _OTHER_SPELLING)
+    alike, example = _alike(ids.filter(is_other), ids.filter(pc.invert(is_other)))
+    if alike:
+        yield (
+            f"warning: {alike:,} {what} differ from others only in {_DIFFERENCES}, such as "
+            f"{example}; if these are the same, write them in one way"
+        )
+
+
+def note_on_unknown(unknown: pa.Array, listed: pa.Array) -> Iterator[str]:
+    """Yields a warning if unknown items differ from listed ones in their spelling alone.
+
+    Args:
+        unknown: Ids of the events that the table of items does not have.
+        listed: Ids that it has.
+    """
+    alike, example = _alike(unknown, listed)
+    if alike:
+        yield (
+            f"warning: {alike:,} unknown items of the events differ from listed ones only in "
+            f"{_DIFFERENCES}, such as {example}; write ids in both tables in one way"
+        )
+
+
+def _alike(ids: pa.Array, known: pa.Array) -> tuple[int, str]:
+    """Counts ids that are known by another spelling; also returns an example of both."""
+    if not len(ids):
+        return 0, ""
+    plain, listed = _plain(ids), _plain(known)
+    where = pc.index_in(plain, value_set=listed)
+    alike = ids.filter(where.is_valid())
+    if not len(alike):
+        return 0, ""
+    # The first of equal spellings is found.
+    first = known[pc.index(listed, plain.filter(where.is_valid())[0]).as_py()]
+    return len(alike), f'"{alike[0].as_py()}" and "{first.as_py()}"'
+
+
+def _plain(ids: pa.Array) -> pa.Array:
+    """Removes blanks at the ends, a fraction of zeros, and leading zeros."""
+    trimmed = pc.utf8_trim_whitespace(ids)
+    whole = pc.replace_substring_regex(trimmed, r"^(\d+)\.0+$", r"\1")
+    return pc.replace_substring_regex(whole, r"^0+(\d)", r"\1")

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from feature_store.schema import FeatureSchema
+from pipelines.logs.sampling import open_table
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
@@ -127,6 +129,55 @@ def test_ids_that_are_none_are_put_aside_with_a_reason(tmp_path: Path) -> None:
     assert reasons == [*["null query id"] * 5, "invalid item id", "invalid query id"]
     said = console.export_text()
     assert 'query id missing: "" 1 times, "NULL" 1 times, "None" 1 times, "nan" 1 times' in said
+
+
+def test_ids_of_bytes_of_one_length_and_uuids(tmp_path: Path) -> None:
+    names = [UUID(int=n << 64 | n * 7) for n in (1, 2, 3, 4)]
+    stored = pa.array([None, *(name.bytes for name in names)], pa.binary(16))
+    events = pa.table(
+        {
+            "query_id": pa.ExtensionArray.from_storage(pa.uuid(), stored),
+            "item_id": pa.array([b"B001", b"B002", b"B001", b"B003", b"B001"], pa.binary(4)),
+            "timestamp": range(5),
+        }
+    )
+    others = pa.table({"query_id": [str(names[0])], "item_id": ["B003"], "timestamp": [9]})
+    log = write_parts(tmp_path / "events", events.slice(2), events.slice(0, 2), others)
+    prepared = run(tmp_path / "out", IDS_ONLY, events=log)
+    assert prepared.manifest.counts.rejected == {"events: null query id": 1}
+    pairs = zip(map(str, names), ["B002", "B001", "B003", "B001"], strict=True)
+    found = {(row["query"], row["item"]) for row in examples(prepared)}
+    assert found == {*pairs, (str(names[0]), "B003")}
+
+
+def test_uuids_inside_others_are_text(tmp_path: Path) -> None:
+    stored = pa.array([UUID(int=n).bytes for n in range(4)], pa.binary(16))
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+    columns = {
+        "list": pa.ListArray.from_arrays(pa.array([0, 1, 3], pa.int32()), uuids[:3]),
+        "struct": pa.StructArray.from_arrays([uuids[2:]], ["id"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    table = open_table(str(tmp_path), "items")
+    texts = [str(UUID(int=n)) for n in range(4)]
+    assert table.read("list")[0].to_pylist() == [texts[:1], texts[1:3]]
+    assert table.read("struct.id")[0].to_pylist() == texts[2:]
+
+
+def test_ids_that_differ_in_their_spelling_alone_are_said(tmp_path: Path) -> None:
+    console = Console(record=True, width=300)
+    events = {"query_id": ["7", "007", "7 ", "7.0", "8", "9"], "item_id": ["1", "02", "3"] * 2}
+    log = write_log(
+        tmp_path,
+        events=pa.table({**events, "timestamp": range(6)}),
+        items=pa.table({"item_id": ["1 ", "2", "3"]}),
+    )
+    prepare(DataConfig(**log), IDS_ONLY, tmp_path / "out", executor=LOCAL, console=console)
+    said = console.export_text()
+    assert "warning: 3 query ids differ from others only in blanks at their ends, leading" in said
+    assert 'such as "007" and "7"; if these are the same' in said
+    assert "warning: 2 unknown items of the events differ from listed ones only in" in said
+    assert "item ids differ" not in said
 
 
 def test_an_id_with_an_implausible_share_of_the_events_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from feature_store.core.errors import UserError
 from pipelines.settings import TimeSplit
 from recsys.autoconfig.init import data_name, init_config, relative_path
-from tests.support.init_logs import START, init, log, refusal, write
+from tests.support.init_logs import START, init, log, refusal, said, write
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -292,6 +292,34 @@ def test_broken_times_are_named(tmp_path: Path) -> None:
     assert config.data.columns.timestamp is None
     text = (tmp_path / "config.yaml").read_text()
     assert "holds no times" in text
+
+
+def test_times_of_two_types_are_said_to_be_unreadable(tmp_path: Path) -> None:
+    events = pa.table(log())
+    times = events["timestamp"].cast(pa.timestamp("s"))
+    write(tmp_path / "log" / "1.parquet", events)
+    write(tmp_path / "log" / "2.parquet", events.set_column(2, "timestamp", times))
+    config, text = said(tmp_path, str(tmp_path / "log"))
+    assert config.data.split.kind == "random_hash"
+    assert "WARNING: column 'timestamp' cannot be read, because it is int64 in" in text
+    assert "give the times of all files one type" in text
+    assert "The log has no time" not in (tmp_path / "config.yaml").read_text()
+    refused = refusal(tmp_path, str(tmp_path / "log"), timestamp="timestamp")
+    assert "--timestamp timestamp: the column cannot be read, because it is int64" in refused
+
+
+def test_ids_of_two_types_are_refused(tmp_path: Path) -> None:
+    events = pa.table({**log(), "thing": log()["item_id"]})
+    lists = pa.array([[item] for item in log()["item_id"]])
+    write(tmp_path / "log" / "1.parquet", events)
+    write(tmp_path / "log" / "2.parquet", events.set_column(1, "item_id", lists))
+    refused = refusal(tmp_path, str(tmp_path / "log"))
+    assert "column 'item_id', which may hold ids, cannot be read, because it is int64" in refused
+
+
+def test_ids_of_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    events = {**log(), "query_id": pa.array([b"\xff%d" % query for query in log()["query_id"]])}
+    assert "('query_id' has none at all); expected ids in both" in refusal(tmp_path, events)
 
 
 def test_the_output_is_not_overwritten(tmp_path: Path) -> None:
