@@ -113,7 +113,7 @@ class Fused:
         """
         if not rare:
             return np.float32(weight)
-        return np.float32(weight) + np.float32(rare) * self.rarity[items]
+        return np.float32(weight) + np.float32(rare) * self.rarity.take(items)
 
     def of_items(self, weights: Weights) -> Floats:
         """Returns the part of the score that depends on the item alone, [items] float32."""

@@ -7,7 +7,9 @@ loopback. Prints when it is ready, when its query tower is read, and resident me
 requests a second at 1, 8 and 32 connections that ask without a pause; the same at a fixed rate,
 where a late answer counts from when it was due; the mean time of each stage; the ratio of a whole
 request at one connection to a raw FAISS search for as many items with the same parameters; and what
-a request takes that asks for nothing.
+a request takes that asks for nothing. Where the ranking is fused, whole requests are compared with
+those of the towers alone, on the clock and in processor time, with a second server that takes turns
+with the first.
 With --soak, the bundle is exchanged for a copy of itself every 5 seconds for so long under full
 load: every failure is counted, and memory is read before each exchange.
 """
@@ -31,13 +33,23 @@ import torch
 
 import serving
 from feature_store.core.files import directory_written_atomically
-from feature_store.core.manifests import written_as
+from feature_store.core.manifests import MANIFEST, written_as
 from serving.bundle.ids import IdTable
-from serving.bundle.manifest import IDS, INDEX, BundleManifest, read_manifest, seal
+from serving.bundle.manifest import (
+    FUSION,
+    GOLDEN,
+    IDS,
+    INDEX,
+    BundleManifest,
+    read_manifest,
+    seal,
+)
 from serving.index.index import ItemIndex
+from serving.recommend.golden import write_golden
 
 K = 10
 SWAP_SECONDS = 5.0
+TURN_SECONDS = 1.0
 
 
 def main() -> None:
@@ -75,6 +87,8 @@ def main() -> None:
         found = asyncio.run(open_loop(server.port, bodies, arguments.rate, arguments.seconds))
         report(f"{arguments.rate:.0f} requests/s", found, arguments.seconds)
         print(f"resident {server.resident():.0f} MiB")
+    if manifest.fusion is not None:
+        compare_with_towers(arguments.bundle, bodies, arguments.seconds)
     if arguments.soak:
         soak(arguments.bundle, bodies, arguments.soak)
 
@@ -127,6 +141,11 @@ class Server:
         """Returns the process's own mebibytes: pages of mapped files are the system's."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(x for x in lines if x.startswith("RssAnon")).split()[1]) / 1024
+
+    def processor(self) -> float:
+        """Returns the processor seconds of all threads so far."""
+        after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
     def stages(self) -> dict[str, tuple[float, float]]:
         """Returns seconds and number of each stage so far."""
@@ -251,6 +270,52 @@ def report(name: str, load: Load, seconds: float) -> None:
         f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
         f"{len(load.seconds) / seconds:.0f} answers/s, {load.failures} failures"
     )
+
+
+def compare_with_towers(bundle: Path, bodies: list[bytes], seconds: float) -> None:
+    """Compares whole requests at one connection with those of the same bundle without channels."""
+    alone = bundle.with_name(f"{bundle.name}-alone-{os.getpid()}")
+    without_channels(bundle, alone)
+    try:
+        with Server(bundle) as fused, Server(alone) as towers:
+            servers = {"fused": fused, "towers alone": towers}
+            loads = {name: Load() for name in servers}
+            used = dict.fromkeys(servers, 0.0)
+            for server in servers.values():
+                server.tower(bundle)
+                asyncio.run(closed_loop(server.port, bodies, 1, TURN_SECONDS))
+            for _ in range(max(1, round(seconds / TURN_SECONDS))):
+                for name, server in servers.items():
+                    before = server.processor()
+                    turn = asyncio.run(closed_loop(server.port, bodies, 1, TURN_SECONDS))
+                    used[name] += server.processor() - before
+                    loads[name].seconds += turn.seconds
+                    loads[name].failures += turn.failures
+        found = {}
+        for name, load in loads.items():
+            report(f"{name}, taking turns", load, seconds)
+            found[name] = statistics.median(load.seconds), used[name] / len(load.seconds)
+            print(f"  processor time of a request: {1000 * found[name][1]:.2f} ms")
+        clock, processor = (
+            one / other for one, other in zip(found["fused"], found["towers alone"], strict=True)
+        )
+        print(
+            f"a whole request of the fused ranking takes {clock:.2f} times as long as one of the "
+            f"towers alone, and {processor:.2f} times the processor time"
+        )
+    finally:
+        shutil.rmtree(alone, ignore_errors=True)
+
+
+def without_channels(bundle: Path, alone: Path) -> None:
+    """Copies a bundle without its channels, and without the answers that they gave."""
+    with directory_written_atomically(alone, written_as(BundleManifest)) as directory:
+        left_out = shutil.ignore_patterns(FUSION, GOLDEN, MANIFEST)
+        shutil.copytree(
+            bundle, directory, dirs_exist_ok=True, copy_function=os.link, ignore=left_out
+        )
+        write_golden(directory, [])
+        seal(directory, read_manifest(bundle).model_copy(update={"fusion": None}))
 
 
 def means(before: dict, after: dict) -> str:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from recsys.fusion.fused import Fused
-from recsys.fusion.one_query import OneQuery
+from recsys.fusion.one_query import OneQuery, Said
 from recsys.fusion.weights import Weights
 from serving.index.index import ItemIndex
 from serving.recommend.fused.asked import Asked, AskedOne
@@ -54,9 +54,10 @@ class FusedSearch:
         self._is_whole = len(indexed) == len(positions)
         self._candidates = candidates
         self._channels = OneQuery(fused)
-        self._trend, self._dial = fused.trend[indexed], fused.dial[indexed]
-        ends = [self._of_items(self.weights(tail)) for tail in (0.0, 1.0)]
-        self._first = np.unique(np.concatenate([_highest(end, _BEST_OF_ITEMS) for end in ends]))
+        self._as_validated = fused.of_items(fused.info.weights)
+        ends = [fused.of_items(self.weights(tail))[indexed] for tail in (0.0, 1.0)]
+        first = [indexed[_highest(end, _BEST_OF_ITEMS)] for end in ends]
+        self._first = np.unique(np.concatenate(first))
 
     @property
     def reads_own_item(self) -> bool:
@@ -107,7 +108,7 @@ class FusedSearch:
 
     def _among_all(self, asked: Asked, k: int, weights: Weights) -> list[tuple[Ints, Floats]]:
         """Scores all items in float32, and the best again in float64."""
-        of_items = self._of_items(weights)
+        of_items = self._of_items(self._indexed, weights)
         at_once = max(1, _SCORES_AT_ONCE // len(of_items))
         answers = []
         for number, one in enumerate(asked.each()):
@@ -116,14 +117,15 @@ class FusedSearch:
                 products = self._index.products(block) * np.float32(weights.model)
             scores = products[number % at_once]
             scores += of_items
-            said = self._said(one, weights)
-            scores[said.positions] += said.sums
-            scores[one.excluded.values] = -np.inf
-            if one.allowed is not None:
-                scores[~one.allowed] = -np.inf
-            last = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
-            near = np.flatnonzero((scores >= last - _TIED) & (scores > -np.inf))
-            answers.append(_ordered(near, self._scores(one, near, said, weights), k))
+            with self._channels(one.sources, weights) as said:
+                items = self._present(_distinct(said.items))
+                scores[self._positions[items]] += said.at(items)
+                scores[one.excluded.values] = -np.inf
+                if one.allowed is not None:
+                    scores[~one.allowed] = -np.inf
+                last = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+                near = np.flatnonzero((scores >= last - _TIED) & (scores > -np.inf))
+                answers.append(_ordered(near, self._scores(one, near, said, weights), k))
         return answers
 
     def _among_candidates(self, one: AskedOne, k: int, weights: Weights) -> tuple[Ints, Floats]:
@@ -131,76 +133,88 @@ class FusedSearch:
         wanted = k + (self._candidates if is_validated else _FOR_TAIL)
         vector = one.vector[None]
         nearest, products = self._index.search(vector, wanted, one.excluded, one.allowed)
-        near, said = nearest.values, self._said(one, weights)
-        scores = self._sum(near, products.astype(np.float64), said, weights)
-        if len(near) < wanted:  # No more items are left.
-            return _ordered(near, scores, k)
-        positions, added = self._added(said, weights)
-        for most in (_FIRST_NAMED, _MOST_NAMED if is_validated else len(positions)):
-            # The last of the best so far rises, and leaves fewer to look at.
-            least = np.partition(scores, -k)[-k] - weights.model * products[-1] - _TIED
-            is_left = added >= least
-            positions, added = positions[is_left], added[is_left]
-            first = _highest(added, most)
-            others = _left(positions[first], near, one)
-            if len(others):
+        near = nearest.values
+        with self._channels(one.sources, weights) as said:
+            scores = self._sum(near, products.astype(np.float64), said, weights)
+            if len(near) < wanted:  # No more items are left.
+                return _ordered(near, scores, k)
+            said.drop(self._indexed[one.excluded.values])
+            said.drop(self._indexed[near])
+            unseen = weights.model * float(products[-1])
+            least = np.partition(scores, -k)[-k] - unseen - _TIED
+            positions, added = self._named(one, least, said, weights)
+            for most in (_FIRST_NAMED, _MOST_NAMED if is_validated else len(positions)):
+                # The last of the best so far rises, and leaves fewer to look at.
+                is_left = added >= least
+                positions, added = positions[is_left], added[is_left]
+                if not len(positions):
+                    break
+                first = _highest(added, most)
+                others, added[first] = positions[first], -np.inf
                 near = np.concatenate([near, others])
                 scores = np.concatenate([scores, self._scores(one, others, said, weights)])
-            added[first] = -np.inf
+                least = np.partition(scores, -k)[-k] - unseen - _TIED
         return _ordered(near, scores, k)
 
-    def _added(self, said: "_Said", weights: Weights) -> tuple[Ints, Floats]:
-        """Returns candidates that the index need not have found, and all but their model's part."""
-        positions = said.positions
-        if weights.trend or weights.dial:
-            positions = np.union1d(positions, self._first)
-            return positions, said.at(positions) + self._of_items(weights, positions)
-        return positions, said.sums
+    def _named(
+        self, one: AskedOne, least: float, said: Said, weights: Weights
+    ) -> tuple[Ints, Doubles]:
+        """Returns positions of items that the index need not have found, and their scores.
 
-    def _said(self, one: AskedOne, weights: Weights) -> "_Said":
-        items, sums = self._channels(one.sources, weights)
-        if self._is_whole:
-            return _Said(items, sums)
+        Args:
+            one: The query.
+            least: Least score without the model's part.
+            said: Scores of the channels.
+            weights: Weights of the parts.
+
+        Returns:
+            Positions, ascending, and the score of each without the model's part.
+        """
+        parts = [*said.items, self._first] if weights.trend or weights.dial else said.items
+        left = [items[self._added(items, said, weights) >= least] for items in parts]
+        items = self._present(_distinct(left))
         positions = self._positions[items]
-        is_indexed = positions >= 0
-        return _Said(positions[is_indexed], sums[is_indexed])
+        if one.allowed is not None:
+            is_allowed = one.allowed[positions]
+            items, positions = items[is_allowed], positions[is_allowed]
+        return positions, self._added(items, said, weights)
 
-    def _scores(self, one: AskedOne, positions: Ints, said: "_Said", weights: Weights) -> Floats:
+    def _added(self, items: Ints, said: Said, weights: Weights) -> Doubles:
+        """Returns the scores of items without the model's part."""
+        scores = said.at(items)
+        if weights.trend or weights.dial:
+            scores += self._of_items(items, weights)
+        return scores
+
+    def _present(self, items: Ints) -> Ints:
+        """Drops items that are gone."""
+        return items if self._is_whole else items[self._positions[items] >= 0]
+
+    def _scores(self, one: AskedOne, positions: Ints, said: Said, weights: Weights) -> Floats:
         products = self._index.vectors_of(positions).astype(np.float64) @ one.vector
         return self._sum(positions, products, said, weights)
 
-    def _sum(self, positions: Ints, products: Doubles, said: "_Said", weights: Weights) -> Floats:
+    def _sum(self, positions: Ints, products: Doubles, said: Said, weights: Weights) -> Floats:
         """Sums the parts in float64, and rounds once."""
-        scores = weights.model * products + said.at(positions)
-        if weights.trend or weights.dial:
-            scores += self._of_items(weights, positions)
-        return scores.astype(np.float32)
+        added = self._added(self._indexed[positions], said, weights)
+        return (weights.model * products + added).astype(np.float32)
 
-    def _of_items(self, weights: Weights, positions: Ints | slice = slice(None)) -> Floats:
-        """Returns what depends on the item alone, as `Fused.of_items` does, at some positions."""
-        trend = np.float32(weights.trend) * self._trend[positions]
-        return trend - np.float32(weights.dial) * self._dial[positions]
+    def _of_items(self, items: Ints, weights: Weights) -> Floats:
+        """Returns what depends on the item alone, as `Fused.of_items` does, of some items."""
+        if weights is self.fused.info.weights:
+            return self._as_validated.take(items)
+        trend = np.float32(weights.trend) * self.fused.trend.take(items)
+        return trend - np.float32(weights.dial) * self.fused.dial.take(items)
 
 
-class _Said:
-    """The scores that channels give the items of one query.
-
-    Args:
-        positions: Positions that they name, ascending.
-        sums: Score of each of them.
-    """
-
-    def __init__(self, positions: Ints, sums: Floats) -> None:
-        self.positions = positions
-        self.sums = sums
-
-    def at(self, positions: Ints) -> Floats:
-        """Returns the score at each position, 0 where there is none."""
-        if not len(self.positions):
-            return np.zeros(len(positions), np.float32)
-        at = self.positions.searchsorted(positions)
-        is_named = self.positions.take(at, mode="clip") == positions
-        return np.where(is_named, self.sums.take(at, mode="clip"), np.float32(0))
+def _distinct(parts: list[Ints]) -> Ints:
+    """Sorts items and drops repetitions; `np.unique` takes ten times as long for so few."""
+    if not parts:
+        return np.empty(0, np.int64)
+    items = np.sort(np.concatenate(parts))
+    is_first = np.ones(len(items), np.bool_)
+    np.not_equal(items[1:], items[:-1], out=is_first[1:])
+    return items[is_first]
 
 
 def _highest(values: Floats, count: int) -> Ints:
@@ -208,14 +222,6 @@ def _highest(values: Floats, count: int) -> Ints:
     if len(values) <= count:
         return np.arange(len(values))
     return np.argpartition(-values, count)[:count]
-
-
-def _left(positions: Ints, near: Ints, one: AskedOne) -> Ints:
-    """Drops positions that are found already, or are no answers."""
-    if one.allowed is not None:
-        positions = positions[one.allowed[positions]]
-    found = np.sort(np.concatenate([near, one.excluded.values]))
-    return positions[found.take(found.searchsorted(positions), mode="clip") != positions]
 
 
 def _ordered(positions: Ints, scores: Floats, k: int) -> tuple[Ints, Floats]:

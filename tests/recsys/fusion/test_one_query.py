@@ -28,9 +28,15 @@ def test_sums_are_those_of_many_queries():
 
         def check(row, items=items, scores=scores, weights=weights):
             span = slice(items.offsets[row], items.offsets[row + 1])
-            found, sums = one(sources.take(np.array([row])), weights)
-            np.testing.assert_array_equal(found, items.values[span])
-            np.testing.assert_allclose(sums, scores[span], rtol=1e-6)
+            with one(sources.take(np.array([row])), weights) as said:
+                everything = said.at(np.arange(ITEMS))
+                named = {item for part in said.items for item in part.tolist()}
+                said.drop(np.array([5, 6]))
+                assert said.at(np.array([5, 7])).tolist() == [-np.inf, everything[7]]
+            assert named == set(items.values[span].tolist())
+            np.testing.assert_allclose(everything[items.values[span]], scores[span], rtol=1e-6)
+            everything[items.values[span]] = 0
+            assert not everything.any()
 
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(check, [*range(5), *range(4, -1, -1)] * 5))
