@@ -7,15 +7,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import serving
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
+from recsys.cli import app
 from serving.batch import recommend_all as bulk
 from serving.batch.recommend_all import BulkManifest, recommend_all
 from serving.bundle.ids import write_ids
 from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.manifest import seal, verify
+from serving.recommend.options import RecommendOptions
+from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 from tests.support.tiny_bundle import QUERIES
 
 QUIET = Console(quiet=True)
@@ -61,6 +65,29 @@ def test_every_query_of_the_bundle_is_answered(exported, tmp_path, engine, reque
     assert read_manifest(output, BulkManifest) == manifest
     names = {"manifest.json", *(f"part-{part:05d}.parquet" for part in range(7))}
     assert {path.name for path in output.iterdir()} == names
+
+
+def test_the_command_gives_more_of_the_tail(tmp_path, monkeypatch, in_process):
+    config = write_fused_prepared(tmp_path)
+    export_fused(config, monkeypatch)
+    bundle, output = config.bundle_dir, tmp_path / "recs"
+    command = ["recommend", str(bundle), "-o", str(output), "--all", "-k", "3", "--json"]
+    found = CliRunner().invoke(app, [*command, "--tail", "0.8"])
+    assert found.exit_code == 0, found.output
+    assert read_manifest(output, BulkManifest).tail == 0.8
+    rows = pq.read_table(output / "part-00000.parquet").to_pylist()
+    recommender, tails = serving.load(bundle), (0.8, 0.0)
+    expected, validated = (
+        [
+            (str(query), item.item_id)
+            for query in range(QUERIES)
+            for item in recommender.recommend(str(query), 3, RecommendOptions(tail=tail)).items
+        ]
+        for tail in tails
+    )
+    assert [(row["query_id"], row["item_id"]) for row in rows] == expected != validated
+    refused = CliRunner().invoke(app, [*command, "--tail", "1.2"])
+    assert refused.exit_code != 0
 
 
 def test_queries_of_a_file_are_answered_in_its_order(exported, tmp_path, in_process):

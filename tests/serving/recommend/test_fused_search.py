@@ -26,7 +26,9 @@ from serving.recommend.fused.asked import Asked
 from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.options import RecommendOptions
-from serving.server.api import RecommendRequest
+from serving.server.api import EventsRequest, RecommendRequest
+from serving.server.deployment import MAIN, Serving
+from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 from tests.support.fused.tiny_fusion import (
     WEIGHTS,
@@ -160,6 +162,21 @@ def test_an_event_counts_in_channels_at_once(config):
         strict=True,
     ):
         assert one.explanation.channels == pytest.approx(other.explanation.channels)
+
+
+def test_an_event_that_the_server_is_told_changes_the_next_answer(config):
+    online = MemoryQueries()
+    serving_now = Serving({MAIN: serving.load(config.bundle_dir, online=online)})
+    service = Service(lambda: serving_now, ServerMetrics(), online=online)
+    asking = RecommendRequest(query_id="0", k=ITEMS, explain=True)
+    before = service.recommend(asking).items
+    assert not any(item.explanation.channels for item in before)
+    service.events(EventsRequest.model_validate({"events": [{"query_id": "0", "item_id": "i9"}]}))
+    after = {item.item_id: item.explanation for item in service.recommend(asking).items}
+    named = Fused.read(config.fusion_dir).lists["co_occurrence"].lists.take(np.array([9])).values
+    for item in {f"i{item}" for item in named.tolist()} - {"i9"}:
+        assert after[item].channels["co_occurrence"] > 0
+        assert [reason.item_id for reason in after[item].because] == ["i9"]
 
 
 def test_what_is_served_says_why(recommender):
