@@ -20,6 +20,7 @@ COMMANDS = (
     "prepare CONFIG --as-of 2030-01-01",
     "materialize CONFIG",
     "train CONFIG --set training.epochs=1",
+    "fuse CONFIG",
     "evaluate CONFIG",
     "export CONFIG",
     "forget CONFIG --item-id i1",
@@ -43,7 +44,7 @@ def finished(output: Path) -> dict[str, bytes]:
     """Reads what other commands and users see: not what a command resumes from."""
     return {
         str(path.relative_to(output)): path.read_bytes()
-        for name in ("prepared", "train", "evaluation", "bundle", "forgotten.json", "new")
+        for name in ("prepared", "train", "fusion", "evaluation", "bundle", "forgotten.json", "new")
         for path in (output / name, *(output / name).rglob("*"))
         if path.is_file()
     }

@@ -28,6 +28,8 @@ WRITTEN = (
     ("train CONFIG", "prepared"),
     ("tune CONFIG", "tuning"),
     ("study CONFIG", "study"),
+    ("fuse CONFIG", "fusion"),
+    ("fuse CONFIG", "train"),
     ("evaluate CONFIG", "evaluation"),
     ("evaluate CONFIG", "train"),
     ("export CONFIG", "bundle"),
