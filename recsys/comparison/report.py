@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipelines.reports.format import number
 from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Range, Ranges
 from recsys.comparison import statistics
@@ -51,6 +52,13 @@ def verdict_parts(comparison: Comparison) -> list[Part]:
         ),
         _forest(comparison),
     ]
+    if None not in comparison.tail_at_loss:
+        before, after = (number(value) for value in comparison.tail_at_loss)
+        text = (
+            "Recall@50 of the tail where the popularity dial costs 1 % of the overall Recall@50: "
+            f"{before} of A, {after} of B (sampled queries, without an interval)."
+        )
+        parts.insert(2, Text(text))
     if comparison.left_out:
         text = (
             f"{comparison.left_out:,} queries are left out: only one run has them, or their "

@@ -8,9 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY, REPEATS
+from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.tracking import existing_store
 
 
@@ -22,11 +24,13 @@ class EvaluatedRun:
         name: Name by which it was requested.
         per_query: Rows written by `write_per_query`.
         titles: Columns `item_id` and `title`; None where the evaluation kept none.
+        result: Metrics; None where the evaluation kept none.
     """
 
     name: str
     per_query: pa.Table
     titles: pa.Table | None = None
+    result: EvaluationResult | None = None
 
     @property
     def repeats(self) -> str:
@@ -60,7 +64,9 @@ def find_run(name: str) -> EvaluatedRun:
 def _read(name: str, directory: Path) -> EvaluatedRun:
     items = directory / ITEMS
     titles = pq.read_table(items, columns=["item_id", "title"]) if items.is_file() else None
-    return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), titles)
+    metrics = directory / METRICS_JSON
+    result = read_record(metrics, EvaluationResult) if metrics.is_file() else None
+    return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), titles, result)
 
 
 def _from_mlflow(run_id: str) -> EvaluatedRun:
@@ -77,11 +83,12 @@ def _from_mlflow(run_id: str) -> EvaluatedRun:
 
 
 def _download(run_id: str, directory: Path) -> Path:
-    """Downloads an evaluation, with its titles where it has some, and returns the rows' path."""
+    """Downloads an evaluation with all that a comparison reads, and returns the rows' path."""
     with existing_store(None, f"cannot read run {run_id}") as client:
         from mlflow.exceptions import MlflowException
 
         path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", str(directory))
-        with contextlib.suppress(MlflowException, OSError):  # An evaluation may have no titles.
-            client.download_artifacts(run_id, f"evaluation/{ITEMS}", str(directory))
+        for other in (ITEMS, METRICS_JSON):
+            with contextlib.suppress(MlflowException, OSError):  # An evaluation may have no titles.
+                client.download_artifacts(run_id, f"evaluation/{other}", str(directory))
         return Path(path)

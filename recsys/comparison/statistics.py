@@ -14,6 +14,7 @@ from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.significance import Difference, Pairs, differences, holm
+from recsys.fusion.curve import tail_at_loss
 
 _OVERALL = (*SHOWN, "hit_rate@10", "mrr@10")
 _AT = (10, 50)
@@ -76,6 +77,8 @@ class Comparison(Frozen):
         overlap: Mean Jaccard similarity of the two lists, by cutoff.
         gains: Queries that gain most.
         losses: Queries that lose most.
+        tail_at_loss: Recall@50 of the tail of both runs, where the popularity dial costs 1 % of the
+            overall Recall@50; None of a run without the curve.
     """
 
     before: str
@@ -90,6 +93,7 @@ class Comparison(Frozen):
     overlap: dict[str, float]
     gains: tuple[ExampleQuery, ...]
     losses: tuple[ExampleQuery, ...]
+    tail_at_loss: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_safe(self) -> bool:
@@ -196,7 +200,12 @@ def compare_runs(
         overlap={f"@{k}": _overlap(left, right, k) for k in _AT},
         gains=_examples(left, right, change, [i for i in order[::-1] if change[i] > 0]),
         losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
+        tail_at_loss=(_tail_at_loss(before), _tail_at_loss(after)),
     )
+
+
+def _tail_at_loss(run: EvaluatedRun) -> float | None:
+    return tail_at_loss(run.result.trade_off.get("test", ())) if run.result else None
 
 
 def _common(before: EvaluatedRun, after: EvaluatedRun) -> tuple[pa.Table, pa.Table, int]:

@@ -33,6 +33,9 @@ METHOD_TITLES = {
     "als": "ALS",
 }
 
+# File of an evaluation with its result, and the curve of the towers alone in it.
+METRICS_JSON, TOWERS_CURVE = "metrics.json", "test, towers alone"
+
 # Fewer held-out pairs of a slice allow no conclusion.
 _FEW = 50
 
@@ -71,7 +74,7 @@ class EvaluationResult(Measured):
         long_tail: Recall and exposure by training frequency, in finer bins than the slices.
         weights: Weights of the parts of the fused ranking; empty where the towers rank alone.
         left_out: Channels that the log has not, with the reason.
-        trade_off: Recall along the popularity dial, by split.
+        trade_off: Recall along the popularity dial, by split, and on test that of the towers alone.
     """
 
     counts: dict[str, int]

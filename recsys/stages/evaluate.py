@@ -30,12 +30,13 @@ from recsys.evaluation.long_tail import frequency_bins
 from recsys.evaluation.methods import Ranked, rank_all
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.repeats import repeats_sentences
-from recsys.evaluation.results import MODEL, EvaluationResult
+from recsys.evaluation.results import METRICS_JSON, MODEL, TOWERS_CURVE, EvaluationResult
 from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
 from recsys.fusion.fused import Fused
 from recsys.fusion.queries import FusedQueries, methods_of
 from recsys.fusion.sample import draw_sample
+from recsys.fusion.weights import Weights
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.reports.evaluation import evaluation_page
@@ -43,7 +44,6 @@ from recsys.reports.run.run_data import Find, RunData
 from recsys.stages.fuse import FusionManifest, fuse
 from recsys.tracking import open_run
 
-METRICS_JSON = "metrics.json"
 REPORT = "report.html"
 
 _SPLIT = "test"
@@ -158,7 +158,9 @@ def _fusion_facts(
         return {}
     curves = {"validation": fusion.trade_off}
     if len(queries.task.queries):
-        curves["test"] = trade_off(draw_sample(fused, queries), slices, fusion.weights)
+        sample = draw_sample(fused, queries)
+        curves["test"] = trade_off(sample, slices, fusion.weights)
+        curves[TOWERS_CURVE] = trade_off(sample, slices, Weights())
     return {
         "weights": fusion.weights.by_part(list(fused.info.channels)),
         "left_out": fusion.left_out,

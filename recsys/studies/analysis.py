@@ -9,13 +9,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import stats
 
+from feature_store.core.documents import read_record
 from feature_store.core.settings import Frozen
 from recsys.evaluation.metrics import SLICES, Doubles
-from recsys.evaluation.results import SHOWN
+from recsys.evaluation.results import METRICS_JSON, SHOWN, TOWERS_CURVE, EvaluationResult
 from recsys.evaluation.significance import Pairs, differences, holm
+from recsys.fusion.curve import tail_at_loss
 
 # Metrics of the tables, in their order.
-STUDY_METRICS = (*SHOWN, *(f"{name} recall@50" for name in ("tail", "cold", "torso", "head")))
+_BY_QUERY = (*SHOWN, *(f"{name} recall@50" for name in ("tail", "cold", "torso", "head")))
+# Recall@50 of the tail along the dial, by the curve of an evaluation that it is read from.
+AT_LOSS = {
+    "tail recall@50 at 1 % loss": "test",
+    "the same of the towers alone": TOWERS_CURVE,
+}
+STUDY_METRICS = (*_BY_QUERY, *AT_LOSS)
 _CONFIDENCE = 0.95
 _BOOTSTRAP, _PERMUTATIONS = 1000, 10_000
 
@@ -75,10 +83,10 @@ def analyse(
     """
     measured = {arm: [_by_query(pq.read_table(path)) for path in ps] for arm, ps in tests.items()}
     weights = measured[baseline][0].weights
-    pairs = {name: int(measured[baseline][0].pairs[name]) for name in STUDY_METRICS}
+    pairs = {name: int(measured[baseline][0].pairs[name]) for name in _BY_QUERY}
     cells: dict[str, dict[str, Cell]] = {arm: {} for arm in tests}
     others = [arm for arm in tests if arm != baseline]
-    for name in STUDY_METRICS:
+    for name in _BY_QUERY:
         weight = weights[name]
         if not weight.sum():
             continue
@@ -95,7 +103,21 @@ def analyse(
         for arm, difference, p in zip(others, tested, adjusted, strict=True):
             update = {"difference": difference.difference, "p": difference.p, "adjusted_p": p}
             cells[arm][name] = cells[arm][name].model_copy(update=update)
+    for name, curve in AT_LOSS.items():
+        tails = {arm: [_tail_at_loss(path, curve) for path in ps] for arm, ps in tests.items()}
+        if all(None not in seeds for seeds in tails.values()):
+            pairs[name] = pairs["tail recall@50"]
+            for arm, seeds in tails.items():
+                cells[arm][name] = _cell([tail for tail in seeds if tail is not None])
     return cells, pairs
+
+
+def _tail_at_loss(per_query: Path, curve: str) -> float | None:
+    """Reads the curve of an evaluation, which lies beside its rows by query."""
+    path = per_query.with_name(METRICS_JSON)
+    if not path.is_file():
+        return None
+    return tail_at_loss(read_record(path, EvaluationResult).trade_off.get(curve, ()))
 
 
 class _ByQuery:

@@ -74,7 +74,8 @@ def _parts(result: "StudyResult", fraction: float) -> list[Part]:
         ["Arm", *(_TITLES[name] for name in metrics)],
         rows,
         note=f"Means over {result.seeds} seeds, with 95 % intervals of the mean. ▲ and ▼: "
-        f"significantly better or worse than {result.baseline}. Means of few pairs say little.",
+        f"significantly better or worse than {result.baseline}. Means of few pairs say little. "
+        "At 1 % loss: where the popularity dial costs 1 % of the overall Recall@50.",
     )
     chosen = [(arm.arm, _values(arm)) for arm in arms]
     return [

@@ -5,8 +5,7 @@ from rich.console import Console
 from feature_store.core.documents import read_record
 from pipelines.reports.format import Figures
 from recsys.config.config import Config
-from recsys.evaluation.results import EvaluationResult
-from recsys.stages.evaluate import METRICS_JSON
+from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.stages.train import TrainManifest
 from serving.exporting.gate import changes_against
 from serving.registry.registry import champion_manifest, registered_name

@@ -1,6 +1,7 @@
 """Two runs with a known difference are told apart, and two alike are not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,11 @@ from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
 from recsys.cli import app
 from recsys.comparison.compare import compare
+from recsys.comparison.report import verdict_parts
+from recsys.comparison.runs import find_run
+from recsys.comparison.statistics import compare_runs
 from recsys.evaluation.metrics import metric_names, overall_ratios, ranks_of
+from recsys.evaluation.results import EvaluationResult, TradeOff
 
 ITEMS, QUERIES, DEPTH = 300, 400, 50
 NAMES = np.array(["head", "torso", "tail", "cold"])
@@ -169,3 +174,21 @@ def test_a_mistyped_run_makes_no_store(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="'mistyped' is neither a directory nor an evaluated"):
             compare("mistyped", "mistyped")
     assert not list(tmp_path.iterdir())
+
+
+def test_tails_are_compared_where_the_dial_costs_one_percent(runs):
+    def with_curve(name, tail):
+        points = [
+            TradeOff(dial=dial, recall={"recall@50": overall}, slices={"tail": value})
+            for dial, overall, value in ((0, 0.5, 0.1), (0.5, 0.495, tail), (1, 0.4, 0.9))
+        ]
+        result = EvaluationResult.model_construct(trade_off={"test": tuple(points)})
+        return replace(find_run(runs[name]), result=result)
+
+    found = compare_runs(with_curve("plain", 0.25), with_curve("good", 0.375))
+    assert found.tail_at_loss == pytest.approx((0.25, 0.375))
+    texts = [part.text for part in verdict_parts(found) if hasattr(part, "text")]
+    assert any("0.250 of A, 0.375 of B" in text for text in texts)
+    alone = compare_runs(find_run(runs["plain"]), with_curve("good", 0.375))
+    assert alone.tail_at_loss[0] is None
+    assert not any("dial" in part.text for part in verdict_parts(alone) if hasattr(part, "text"))

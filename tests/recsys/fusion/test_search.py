@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from recsys.evaluation.metrics import SLICES
-from recsys.fusion.curve import DIALS, trade_off
+from recsys.evaluation.results import TradeOff
+from recsys.fusion.curve import DIALS, tail_at_loss, trade_off
 from recsys.fusion.sample import Sample
 from recsys.fusion.search import Search
 from recsys.fusion.weights import Weights
@@ -99,3 +100,28 @@ def test_the_curve_holds_the_chosen_dial_and_every_slice():
     assert [point.dial for point in points] == sorted({*DIALS, 0.25})
     assert points[0].slices["cold"] is None
     assert points[0].slices["head"] == points[-1].slices["head"]  # Their dial is 0.
+
+
+def curve(*points: tuple[float, float | None]) -> list[TradeOff]:
+    """Returns a curve of overall and tail recall."""
+    return [
+        TradeOff(
+            dial=number, recall={"recall@10": 0.0, "recall@50": overall}, slices={"tail": tail}
+        )
+        for number, (overall, tail) in enumerate(points)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0.50, 0.1), (0.49, 0.3)], 0.2),  # Half of the way costs 1 %.
+        ([(0.48, 0.1), (0.50, 0.2), (0.495, 0.3), (0.40, 0.9)], 0.3),
+        ([(0.50, 0.1), (0.50, 0.4)], 0.4),  # The dial costs nothing.
+        ([(0.50, None), (0.40, None)], None),
+        ([], None),
+    ],
+)
+def test_the_tail_is_read_where_one_percent_of_the_overall_recall_is_lost(points, expected):
+    found = tail_at_loss(curve(*points))
+    assert found == (expected if expected is None else pytest.approx(expected))

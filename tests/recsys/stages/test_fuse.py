@@ -7,7 +7,7 @@ import pytest
 
 from feature_store.core.errors import UserError
 from recsys.channels.kinds import CHANNELS
-from recsys.evaluation.results import MODEL, TOWERS
+from recsys.evaluation.results import MODEL, TOWERS, TOWERS_CURVE
 from recsys.fusion.fused import Fused
 from recsys.stages.evaluate import evaluate
 from recsys.stages.fuse import FusionManifest, fuse
@@ -57,7 +57,7 @@ def test_the_evaluation_ranks_by_the_fused_score_and_by_each_part(config):
     fused = Fused.read(config.fusion_dir)
     assert list(result.methods)[: 2 + len(CHANNELS)] == [MODEL, TOWERS, *CHANNELS]
     assert result.weights == fused.info.weights.by_part(list(CHANNELS))
-    assert set(result.trade_off) == {"validation", "test"}
+    assert set(result.trade_off) == {"validation", "test", TOWERS_CURVE}
     page = (config.evaluation_dir / "report.html").read_text(encoding="utf-8")
     assert "Parts of the score" in page
     again = json.loads((config.evaluation_dir / "metrics.json").read_text(encoding="utf-8"))

@@ -63,6 +63,7 @@ def test_a_study_is_done_once_and_goes_on(config, monkeypatch):
         cell = arm.cells["recall@50"]
         assert len(cell.seeds) == 2
         assert (cell.difference is None) == (arm.arm == "none")
+        assert ("tail recall@50" in arm.cells) == ("tail recall@50 at 1 % loss" in arm.cells)
     text = (config.study_dir / "study.md").read_text()
     assert "30 % of the labels" in text
     assert json.loads((config.study_dir / "study.json").read_text())["seeds"] == 2
