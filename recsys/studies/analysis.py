@@ -105,10 +105,10 @@ def analyse(
             cells[arm][name] = cells[arm][name].model_copy(update=update)
     for name, curve in AT_LOSS.items():
         tails = {arm: [_tail_at_loss(path, curve) for path in ps] for arm, ps in tests.items()}
-        if all(None not in seeds for seeds in tails.values()):
+        if all(None not in of_seeds for of_seeds in tails.values()):
             pairs[name] = pairs["tail recall@50"]
-            for arm, seeds in tails.items():
-                cells[arm][name] = _cell([tail for tail in seeds if tail is not None])
+            for arm, of_seeds in tails.items():
+                cells[arm][name] = _cell([tail for tail in of_seeds if tail is not None])
     return cells, pairs
 
 
