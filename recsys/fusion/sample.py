@@ -89,6 +89,15 @@ class Sample:
         return self.candidates < 0
 
 
+def sampled_rows(queries: Ints) -> Ints:
+    """Returns the positions of the queries that a sample has, ascending; of few, all.
+
+    Args:
+        queries: Indices of the queries to draw from.
+    """
+    return np.sort(np.argsort(hash64(_SEED, queries), kind="stable")[:_QUERIES])
+
+
 def draw_sample(fused: Fused, queries: FusedQueries) -> Sample:
     """Draws queries of a split and builds their candidates.
 
@@ -101,7 +110,7 @@ def draw_sample(fused: Fused, queries: FusedQueries) -> Sample:
         queries: Queries to draw from.
     """
     task = queries.task
-    rows = np.sort(np.argsort(hash64(_SEED, task.queries), kind="stable")[:_QUERIES])
+    rows = sampled_rows(task.queries)
     allowed = Allowed(queries.is_ranked, task.excluded.take(rows))
     vectors, held_out = queries.query_vectors[rows], task.held_out.take(rows)
     strongest = np.float32(STRONGEST_DIAL) * fused.dial

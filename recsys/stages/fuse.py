@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from feature_store.core.columns import Floats, Ints
+from feature_store.core.columns import Floats
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, require_replaceable
 from feature_store.core.locks import locked, reading
@@ -28,14 +28,14 @@ from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
-from recsys.evaluation.metrics import overall_ratios, ranks_of
-from recsys.evaluation.ranking import ItemScores
+from recsys.evaluation.common_ranking import common_ranks
+from recsys.evaluation.metrics import overall_ratios
 from recsys.evaluation.results import TradeOff
-from recsys.evaluation.task import Task, ranked_items
+from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
 from recsys.fusion.fused import ChannelInfo, Fused, FusionInfo, rarity
 from recsys.fusion.queries import FusedQueries
-from recsys.fusion.sample import draw_sample
+from recsys.fusion.sample import draw_sample, sampled_rows
 from recsys.fusion.search import Search
 from recsys.fusion.weights import Weights
 from recsys.model.encode import encode_items, encode_queries
@@ -121,7 +121,8 @@ def _fuse(config: Config, console: Console) -> FusionManifest:
     weights = Weights()
     curve: tuple[TradeOff, ...] = ()
     if len(task.queries):
-        sample = draw_sample(fused, _queries(config, prepared, model, task))
+        sampled = task.take(sampled_rows(task.queries))
+        sample = draw_sample(fused, _queries(config, prepared, model, sampled))
         slices = item_slices(prepared.item_frequency)
         with one_thread():
             weights = Search(sample, slices, config.ranking.tail_weight).best()
@@ -182,13 +183,10 @@ def _trend(config: Config, data: ChannelData, task: Task) -> tuple[float | None,
         return None, np.zeros(data.log.num_items, np.float32)
     best: tuple[float, float | None] | None = None
     for half_life in (None, *HALF_LIVES):
-        scores = torch.from_numpy(recent_counts(data.log, half_life))
-
-        def choose(rows: Ints, scores: torch.Tensor = scores) -> ItemScores:
-            return lambda start, stop: scores[start:stop].expand(len(rows), -1)
-
-        top = ranked_items(choose, data.prepared, task.excluded, 50)
-        value = overall_ratios(ranks_of(task.held_out, top)).values()["recall@50"] or 0.0
+        scores = recent_counts(data.log, half_life).astype(np.float32)
+        is_ranked = data.prepared.is_current_item
+        ranks = common_ranks(scores, task.held_out, task.excluded, is_ranked, 50)
+        value = overall_ratios(ranks).values()["recall@50"] or 0.0
         if best is None or value > best[0]:
             best = value, half_life
     assert best is not None
