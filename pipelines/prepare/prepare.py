@@ -37,6 +37,7 @@ from pipelines.logs.listing import would_read
 from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, note_spellings, read_catalogue
+from pipelines.prepare.cleaning.file_names import without_forgotten
 from pipelines.prepare.cleaning.rejected import (
     by_reason,
     keep_rejected,
@@ -255,13 +256,15 @@ def _previous_encoders(
 def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> PreparedManifest:
     has_time = job.data.columns.timestamp is not None
     first, last = scans.moments()
+    sources, rejected = job.sources.files(), job.sources.events.rejected
+    names = without_forgotten(rejected, job.forgotten)
     return PreparedManifest(
         fingerprint=identity,
         schema_fingerprint=job.features.fingerprint(),
         data=job.data,
         features=job.features,
-        sources=job.sources.files(),
-        rejected_files=job.sources.events.rejected,
+        sources={k: without_forgotten(files, job.forgotten) for k, files in sources.items()},
+        rejected_files=dict(zip(names, rejected.values(), strict=True)),
         as_of=job.as_of.isoformat(),
         first_event=first.isoformat() if has_time else None,
         last_event=last.isoformat() if has_time else None,

@@ -14,6 +14,7 @@ from pipelines.logs.needs import is_id_type
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig.bookkeeping import is_index_name
 from recsys.autoconfig.event_words import is_type_name, label_meaning
+from recsys.autoconfig.given_split import find_split, split_notes
 from recsys.autoconfig.names import named
 from recsys.autoconfig.times import WantedTime, choose_time, time_candidates
 
@@ -29,9 +30,6 @@ _ID_NAMES: dict[Side, str] = {
 }
 RATING_NAMES = "rating ratings stars star score overall reviewscore"
 WEIGHT_NAMES = "weight sampleweight exampleweight"
-_SPLIT_NAMES = "split subset fold"
-_SPLIT_PARTS = {"train", "validation", "test"}
-
 # Events whose ids are looked up in the items or queries, and rows that show what a column holds.
 _LOOKED_UP = 200_000
 _GLANCE = 20_000
@@ -51,7 +49,7 @@ class Roles:
         timestamp: Column of timestamps.
         clock: Reading of the timestamps.
         times: Columns that hold times, or have the name of one.
-        notes: Sentences on the times for the terminal.
+        notes: Sentences on times and splits for the terminal.
         rating: Column of ratings.
         weight: Column of weights.
         split: Column that says which split an event belongs to.
@@ -113,7 +111,7 @@ def find_roles(
     times = tuple(candidate.name for candidate in candidates)
     rating = _find_number(events, free, RATING_NAMES)
     weight = _find_number(events, free, WEIGHT_NAMES)
-    split = _find_split(events, free)
+    split = find_split(events, free)
     known = (*times, rating, weight, split, *bookkeeping)
     free = [name for name in free if name not in known]
     if item is None and query is not None:
@@ -139,7 +137,7 @@ def find_roles(
         timestamp=time.column,
         clock=time.clock,
         times=times,
-        notes=time.notes,
+        notes=(*time.notes, *split_notes(events, free if split is None else [])),
         rating=rating,
         weight=weight,
         split=split,
@@ -314,14 +312,4 @@ def _find_number(events: ParquetTable, free: list[str], names: str) -> str | Non
         kind = events.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return name
-    return None
-
-
-def _find_split(events: ParquetTable, free: list[str]) -> str | None:
-    """Finds the column that says which split an event belongs to; it must hold all three."""
-    for name in named(free, _SPLIT_NAMES):
-        if pa.types.is_string(events.schema.field(name).type):
-            values = set(pc.unique(events.read(name)[0].drop_null()).to_pylist())
-            if values == _SPLIT_PARTS:
-                return name
     return None

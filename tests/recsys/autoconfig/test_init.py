@@ -322,6 +322,15 @@ def test_ids_of_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     assert "('query_id' has none at all); expected ids in both" in refusal(tmp_path, events)
 
 
+def test_a_split_in_other_words_is_named(tmp_path: Path) -> None:
+    parts = np.array(["train", "dev", "test"])[np.arange(400) % 3]
+    config, text = said(tmp_path, {**log(), "split": parts})
+    assert config.data.split.kind != "given"
+    assert "column 'split' says which part an event belongs to (dev, test, train)" in text
+    folds = np.array(["a", "b"])[np.arange(400) % 2]
+    assert "which part" not in said(tmp_path, {**log(), "fold": folds})[1]
+
+
 def test_the_output_is_not_overwritten(tmp_path: Path) -> None:
     events = write(tmp_path / "shop" / "events.parquet", log())
     output = tmp_path / "config.yaml"
