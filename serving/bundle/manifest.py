@@ -121,7 +121,7 @@ class FusionReport(Frozen):
     """
 
     weights: Weights
-    candidates: int
+    candidates: int = Field(ge=0)
     exact_recall: float | None
     recall: float | None
 

@@ -9,7 +9,7 @@ import pytest
 import serving
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_array
-from serving.bundle.manifest import read_manifest
+from serving.bundle.manifest import read_manifest, seal
 from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 from tests.support.hostile.bundles import pickles, sealed
 from tests.support.tiny_bundle import ITEMS
@@ -139,3 +139,11 @@ def test_a_weight_of_no_channel_is_refused(bundle, part):
     document["weights"][part]["links"] = 0.5
     path.write_text(json.dumps(document))
     assert "'links', which is no channel of it" in refusal(bundle)
+
+
+def test_fewer_candidates_than_none_are_refused(bundle):
+    manifest = read_manifest(bundle)
+    fusion = manifest.fusion.model_copy(update={"candidates": -1})
+    seal(bundle, manifest.model_copy(update={"fusion": fusion}))
+    with pytest.raises(UserError, match="is not a bundle's manifest"):
+        serving.load(bundle)
