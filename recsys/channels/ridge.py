@@ -13,8 +13,9 @@ from recsys.channels.matrix_files import read_matrix, stack, write_matrix
 
 # Most frequent items, whose common queries are counted once; they are in most equations.
 _FREQUENT = 4_000
-# Candidates whose equations are solved together, and the cost of one beside its solution.
-_AT_ONCE, _COST = 128, 50_000
+# Candidates whose common queries are counted together, in a matrix that fits in the cache, and the
+# cost of one beside its solution.
+_AT_ONCE, _COST = 32, 10_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Ridge:
 
     def costs(self) -> Ints:
         """Returns the number of multiplications for each candidate, about, [candidates]."""
-        return np.diff(self.near.indptr).astype(np.int64) ** 3 + _COST
+        return np.diff(self.near.indptr).astype(np.int64) ** 3 // 12 + _COST
 
     def highest(self, start: int, stop: int, count: int) -> sparse.csr_matrix:
         """Returns the weights of each candidate's nearest items, whatever their sign.
