@@ -21,7 +21,7 @@ MODEL, TREND, DIAL = "model", "trend", "dial"
 STRONGEST_DIAL = 1.2
 
 # Most queries of a sample, and the best of each part that are candidates.
-_QUERIES, _BEST = 3_000, 150
+_QUERIES, _BEST = 5_000, 150
 _SEED = 11
 # Queries whose candidates are scored at a time, which bounds the memory.
 _QUERIES_AT_ONCE = 128
@@ -52,36 +52,43 @@ class Sample:
     item: Ints
 
     def found(self, weights: Weights, cutoffs: tuple[int, ...]) -> Bools:
+        """Tells which pairs' items are among the first of their query, [cutoffs, pairs]."""
+        return self.among_first(self.scores(weights), cutoffs)
+
+    def among_first(self, scores: Tensor, cutoffs: tuple[int, ...]) -> Bools:
         """Tells which pairs' items are among the first of their query, [cutoffs, pairs].
 
         Items of equal scores that do not all fit are not found: weights must tell them apart.
 
         Args:
-            weights: Weights of the parts.
-            cutoffs: Numbers of first candidates, ascending.
+            scores: Score of each candidate, [queries, candidates]; -inf is padding.
+            cutoffs: Numbers of first candidates.
         """
-        scores = self._scores(weights)
-        best = scores.topk(min(cutoffs[-1] + 1, scores.shape[1]), dim=1).values
-        own = scores[self.query, self.position]
-        # A query with no more candidates than the cutoff has every one among the first.
-        next_ones = [best[self.query, k] if k < best.shape[1] else -torch.inf for k in cutoffs]
-        return torch.stack([own > next_one for next_one in next_ones]).numpy()
+        own, width = scores[self.query, self.position].numpy(), scores.shape[1]
+        # The best candidate beyond each cutoff; a query with fewer has every one among the first.
+        places = [width - 1 - cutoff for cutoff in cutoffs if cutoff < width]
+        ordered = np.partition(scores.numpy(), places, axis=1)[:, places]
+        beyond = np.full((len(scores), len(cutoffs)), -np.inf, np.float32)
+        beyond[:, [cutoff < width for cutoff in cutoffs]] = ordered
+        return own > beyond[self.query.numpy()].T
 
-    def _scores(self, weights: Weights) -> Tensor:
+    def scores(self, weights: Weights) -> Tensor:
         """Returns the score of each candidate, [queries, candidates]; -inf is padding."""
         said = torch.zeros_like(self.values[0])
         for name, factor in weights.rare.items():
             if factor:
-                said.add_(self.values[self.parts.index(name)], alpha=factor)
+                said.add_(self.part(name), alpha=factor)
         if weights.rare:
             said.mul_(self.rarity)
-        for name, factor in weights.channels.items():
+        others = {MODEL: weights.model, TREND: weights.trend, DIAL: -weights.dial}
+        for name, factor in (weights.channels | others).items():
             if factor:
-                said.add_(self.values[self.parts.index(name)], alpha=factor)
-        for name, factor in ((MODEL, weights.model), (TREND, weights.trend), (DIAL, -weights.dial)):
-            if factor:
-                said.add_(self.values[self.parts.index(name)], alpha=factor)
+                said.add_(self.part(name), alpha=factor)
         return said.masked_fill_(self.is_padding, -torch.inf)
+
+    def part(self, name: str) -> Tensor:
+        """Returns what a part says of each candidate, [queries, candidates]."""
+        return self.values[self.parts.index(name)]
 
     @cached_property
     def is_padding(self) -> Tensor:

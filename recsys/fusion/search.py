@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from feature_store.core.columns import Bools, Ints
 from recsys.fusion.sample import DIAL, MODEL, STRONGEST_DIAL, TREND, Sample
@@ -15,8 +17,8 @@ _SCALES = (0.5, 0.7, 1.4, 2.0)
 _SWEEPS = 4
 # One-sided quantile of the normal distribution at 5 %.
 _SIGNIFICANT = 1.645
-# Part of the overall recall that rare items may cost.
-_OVERALL_LOSS = 0.005
+# Part of the overall recall that the rest beyond the head may cost.
+_OVERALL_LOSS = 0.01
 # A weight that gains less than this is 0: simpler and as good.
 _LEAST_GAIN = 0.0005
 
@@ -28,14 +30,14 @@ class Outcome:
     Attributes:
         hits: Whether a pair is among the first 10 and the first 50, [2, pairs].
         overall: Recall@10 + recall@50.
-        rare: Recall@50 of the rare items.
+        beyond_head: Recall@50 of the torso and of the rare items, half each.
         excess: Loss of the worst slice against the model alone, beyond what chance explains,
             in standard errors; 0 where no slice loses significantly.
     """
 
     hits: Bools
     overall: float
-    rare: float
+    beyond_head: float
     excess: float
 
 
@@ -44,7 +46,7 @@ class Goal:
     """Aim of a climb.
 
     Attributes:
-        tail_weight: Weight of the rare items beside the overall recall.
+        tail_weight: Weight of what is found beyond the head, beside the overall recall.
         floor: Least overall recall.
     """
 
@@ -60,27 +62,29 @@ class Goal:
 
     def sum(self, outcome: Outcome) -> float:
         """Returns what is to be as high as possible."""
-        return outcome.overall + self.tail_weight * outcome.rare
+        return outcome.overall + self.tail_weight * outcome.beyond_head
 
 
 class Search:
     """Coordinate search of the weights, in two climbs.
 
     The first one looks for the highest overall recall with which no slice loses significantly
-    against the model alone. The second one looks for the rare items, those with 5 training events
-    or fewer, and gives up at most half a per cent of that.
+    against the model alone. The second one looks for what is beyond the head, and gives up at most
+    one per cent of that: items of the torso and rare items, those with 5 training events or fewer,
+    weigh the same, however many held-out pairs each has.
 
     Args:
         sample: Candidates of validation queries.
         slices: Members of each slice of items, [items].
-        tail_weight: Weight of the rare items in the second climb.
+        tail_weight: Weight of what is beyond the head in the second climb.
     """
 
     def __init__(self, sample: Sample, slices: Mapping[str, Bools], tail_weight: float) -> None:
         self._sample = sample
         self._query = sample.query.numpy()
         self._slices = {name: members[sample.item] for name, members in slices.items()}
-        self._rare = self._slices["tail"] | self._slices["cold"]
+        groups = (self._slices["torso"], self._slices["tail"] | self._slices["cold"])
+        self._beyond_head = [members for members in groups if members.any()]
         self._tail_weight = tail_weight
         self._per_query = np.maximum(np.bincount(self._query, minlength=len(sample.candidates)), 1)
         self._known: dict[str, Outcome] = {}
@@ -91,15 +95,39 @@ class Search:
         """Measures weights; those that were measured before are known."""
         key = weights.model_dump_json()
         if key not in self._known:
-            hits = self._sample.found(weights, (10, 50))
-            recall = [
-                np.bincount(self._query, row, len(self._per_query)) / self._per_query
-                for row in hits
-            ]
-            overall = float(sum(map(np.mean, recall)))
-            rare = float(hits[1][self._rare].mean()) if self._rare.any() else 0.0
-            self._known[key] = Outcome(hits, overall, rare, self._excess(hits[1]))
+            self._known[key] = self._measure(self._sample.scores(weights))
         return self._known[key]
+
+    def _measure(self, scores: Tensor) -> Outcome:
+        hits = self._sample.among_first(scores, (10, 50))
+        recall = [
+            np.bincount(self._query, row, len(self._per_query)) / self._per_query for row in hits
+        ]
+        overall = float(sum(map(np.mean, recall)))
+        found = [float(hits[1][members].mean()) for members in self._beyond_head]
+        return Outcome(hits, overall, float(np.mean(found or [0.0])), self._excess(hits[1]))
+
+    def _measure_along(self, weights: Weights, name: str) -> list[Weights]:
+        """Measures the weights with each value of one of them, and returns them.
+
+        The sum of the other parts is taken once for all values.
+        """
+        tried = list(_with_each(weights, name))
+        rest, part = None, None
+        for value, each in tried:
+            key = each.model_dump_json()
+            if key in self._known:
+                continue
+            if rest is None or part is None:
+                rest, part = self._sample.scores(_with(weights, name, 0.0)), self._part(name)
+            self._known[key] = self._measure(torch.add(rest, part, alpha=value))
+        return [each for _, each in tried]
+
+    def _part(self, name: str) -> Tensor:
+        part = self._sample.part(name.removesuffix(OF_RARE))
+        if OF_RARE in name:
+            return part * self._sample.rarity
+        return -part if name == DIAL else part
 
     def best(self) -> Weights:
         """Returns the best weights of several starts: the model alone, and mixtures."""
@@ -130,7 +158,7 @@ class Search:
         for _ in range(_SWEEPS):
             before = weights
             for name in (*self._parts(), MODEL):
-                weights = self._pick([weights, *_with_each(weights, name)], goal)
+                weights = self._pick([weights, *self._measure_along(weights, name)], goal)
             weights = self._pick([weights, *_with_all_scaled(weights)], goal)
             if weights == before:
                 break
@@ -183,6 +211,7 @@ def _with_all_scaled(weights: Weights) -> Iterator[Weights]:
         yield weights.model_copy(update=both)
 
 
-def _with_each(weights: Weights, name: str) -> Iterator[Weights]:
+def _with_each(weights: Weights, name: str) -> Iterator[tuple[float, Weights]]:
+    """Yields the values that are tried for a weight, and the weights with each."""
     for value in _OF_MODEL if name == MODEL else GRID:
-        yield _with(weights, name, value)
+        yield value, _with(weights, name, value)
