@@ -43,6 +43,7 @@ from recsys.channels.fit import fit_channel
 from recsys.channels.kinds import CHANNELS
 from recsys.channels.log import TrainingLog
 from recsys.channels.neighbours import Neighbours
+from recsys.channels.product import Product
 from recsys.channels.trend import popularity_dial, recent_counts, trend_of
 from recsys.config.load import load_config
 from recsys.evaluation.task import Task, ranked_items
@@ -58,7 +59,7 @@ from recsys.stages.prepare import prepare
 _SECONDS = 0.1
 _MIB = 2**20
 _DIM, _NEIGHBOURS, _DEPTH = 64, 100, 50
-_QUERIES = 1_000
+_QUERIES, _COMPARED = 1_000, 500
 
 
 @dataclass
@@ -198,6 +199,17 @@ def fitted(
     return lists, channels
 
 
+def content_kept(prepared: Prepared, lists: Neighbours) -> float:
+    """Returns what the neighbours that were found score, over what the best ones do."""
+    current = prepared.is_current_item
+    content = content_matrix(content_space(prepared), prepared.item_columns, current)
+    start = prepared.num_items // 2
+    stop = min(prepared.num_items, start + _COMPARED)
+    best = Product(content, content.T.tocsr()).highest(start, stop, _NEIGHBOURS)
+    found = np.bincount(lists.lists.values, lists.scores, prepared.num_items)
+    return float(found[start:stop].sum() / best.sum())
+
+
 def vectors(prepared: Prepared, history: Jagged, directory: Path) -> tuple[Floats, Floats]:
     """Returns vectors of queries and of items, both of length 1."""
     random = np.random.default_rng(0)
@@ -244,10 +256,13 @@ def measure(prepared: Prepared, scratch: Path, executor: Executor) -> None:
     with measured("reading of the training events"):
         data = ChannelData(prepared, TrainingLog.read(prepared))
     lists, channels = fitted(data, scratch, executor)
+    if "content" in lists:
+        print(f"(content: {content_kept(prepared, lists['content']):.4f} of the best scores)")
     counts = recent_counts(data.log, None)
     dial = popularity_dial(counts, prepared.is_current_item, 0.1)
     of_items = rarity(prepared.item_frequency), dial, trend_of(counts)
-    fused = Fused(FusionInfo(weights=Weights(), channels=channels), lists, *of_items)
+    info = FusionInfo(weights=Weights(), channels=channels, neighbours=_NEIGHBOURS)
+    fused = Fused(info, lists, *of_items)
     task = Task.of(prepared, "validation")
     query_vectors, item_vectors = vectors(prepared, task.history, scratch)
     queries = FusedQueries.of(prepared, task, query_vectors, item_vectors)
