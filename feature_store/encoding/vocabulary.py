@@ -57,9 +57,15 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: The file holds something else.
+        """
         table = pq.read_table(path)
         first_row = table["row"][0].as_py() if table.num_rows else 1
+        if first_row not in (0, 1):
+            raise ValueError(f"{path.name} begins with row {first_row}")
         columns = [table[name].combine_chunks() for name in ("token", "count")]
         return cls(columns[0], columns[1], first_row)
 

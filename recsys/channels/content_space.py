@@ -116,5 +116,7 @@ class ContentSpace:
         is_ascending = ends == sorted(ends) and ends[:1] == [0] and ends[-1:] == [len(weights)]
         if len(ends) != len(blocks) + 1 or not is_ascending:
             raise ValueError(f"{directory.name} holds no weights of these features")
+        if not np.isfinite(weights).all():
+            raise ValueError(f"{directory.name} holds a weight that is not finite")
         parts = [weights[start:stop] for start, stop in pairwise(ends)]
         return cls([b.with_weights(part) for b, part in zip(blocks, parts, strict=True)])

@@ -1,15 +1,17 @@
 """The test that the parts of a bundle fit each other, whoever wrote and sealed it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from feature_store.core.columns import Column, Dense, Floats, Ints, Jagged
+from feature_store.core.columns import Column, Dense, Floats, Ints
 from feature_store.core.errors import UserError
+from feature_store.core.files import FLOATS, INTEGERS
 from feature_store.core.settings import LARGE
+from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import AnyFeature
 from recsys.fusion.fused import Fused
 from serving.bundle.manifest import BundleManifest
@@ -115,10 +117,7 @@ def require_queries(
         ValueError: Two of them contradict each other.
     """
     columns = snapshot.columns
-    if list(columns) != [feature.name for feature in features]:
-        raise ValueError(f"queries/features.arrow has the features {', '.join(columns)}")
-    for feature in features:
-        _require_kind(feature, columns[feature.name])
+    _require_features("queries/features.arrow", features, columns)
     states = {
         "history": snapshot.history,
         "known": snapshot.known,
@@ -147,10 +146,42 @@ def require_queries(
         _require_below(f"queries/state.arrow: {name}", bags.values, items)
 
 
-def _require_kind(feature: AnyFeature, column: Column) -> None:
-    is_right = isinstance(column, Jagged) if feature.is_sparse else isinstance(column, Dense)
-    if not is_right or (isinstance(column, Dense) and _width(column) != feature.dense_width):
-        raise ValueError(f"queries/features.arrow has {feature.name!r} of another kind")
+def require_contents(columns: Mapping[str, Column], encoder: SideEncoder, items: int) -> None:
+    """Compares the features of items with the tables that they are rows of.
+
+    Args:
+        columns: Encoded features of items.
+        encoder: Encoder of items.
+        items: Number of ids of items.
+
+    Raises:
+        ValueError: Two of them contradict each other, or a number is not finite.
+    """
+    _require_features("items/features.arrow", encoder.features, columns)
+    counts = {f"the feature {name!r}": len(column) for name, column in columns.items()}
+    _require_equal("items", {"ids/item.arrow": items, **counts})
+    for feature in encoder.features:
+        column, title = columns[feature.name], f"items/features.arrow: {feature.name}"
+        if isinstance(column, Dense):
+            _require_finite(title, column.values)
+        elif not feature.is_id:  # A new item's id may have a row that the table has not.
+            _require_below(title, column.values, encoder.num_embeddings(feature), "a row")
+
+
+def _require_features(
+    path: str, features: Sequence[AnyFeature], columns: Mapping[str, Column]
+) -> None:
+    if list(columns) != [feature.name for feature in features]:
+        raise ValueError(f"{path} has the features {', '.join(columns)}")
+    for feature in features:
+        column = columns[feature.name]
+        if isinstance(column, Dense):
+            is_right = not feature.is_sparse and _width(column) == feature.dense_width
+            kinds = FLOATS
+        else:
+            is_right, kinds = feature.is_sparse, INTEGERS
+        if not is_right or column.values.dtype.kind not in kinds:
+            raise ValueError(f"{path} has {feature.name!r} of another kind")
 
 
 def _width(column: Dense) -> int:
@@ -163,9 +194,14 @@ def _require_equal(what: str, counts: dict[str, int]) -> None:
         raise ValueError(f"it has {shown} {what}")
 
 
-def _require_below(what: str, indices: Ints, items: int) -> None:
-    if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < items):
-        raise ValueError(f"{what} has an item that is not one of {items:,}")
+def _require_below(what: str, indices: Ints, count: int, one: str = "an item") -> None:
+    if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < count):
+        raise ValueError(f"{what} has {one} that is not one of {count:,}")
+
+
+def _require_finite(what: str, values: Floats) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} has a number that is not finite")
 
 
 def _require_moderate(what: str, values: Floats) -> None:

@@ -1,5 +1,6 @@
 """Opening of a bundle."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import FLOATS, INTEGERS, mapped_numbers
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
-from recsys.fusion.fused import Fused
+from recsys.fusion.fused import CONTENT_LISTS, Fused
 from serving.bundle.files import mapped_table
 from serving.bundle.ids import IdTable
 from serving.bundle.manifest import (
@@ -38,9 +39,9 @@ from serving.recommend.consistency import refusing, require_channels, require_it
 from serving.recommend.filters import read_filters
 from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.fused.shared import SharedContent
+from serving.recommend.late_parts import DeferredParts, LateParts, read_tower
 from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
-from serving.recommend.query_tower import DeferredTower, Reader, read_tower_now
 from serving.recommend.recommender import Recommender
 
 
@@ -56,17 +57,16 @@ def load(
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
             `models:/NAME@champion`, `models:/NAME/3`.
         online: Source of state since the export; None: there is none.
-        defer_tower: Whether the query tower is verified and read in the background, for a quick
-            start: known queries are answered without it; see
-            `serving.recommend.query_tower.DeferredTower`.
+        defer_tower: Whether the query tower and the items' contents are verified and read in the
+            background, for a quick start: known queries are answered without them; see
+            `serving.recommend.late_parts.DeferredParts`.
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
     directory = local_bundle(path)
     manifest = verify(directory, defer_tower=defer_tower)
-    read_tower: Reader = DeferredTower if defer_tower else read_tower_now
-    recommender = open_bundle(directory, manifest, online, read_tower)
+    recommender = open_bundle(directory, manifest, online, defer_tower=defer_tower)
     # The files of a directory that was replaced meanwhile may be of two exports.
     if read_manifest(directory).seal != manifest.seal:
         raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
@@ -90,7 +90,8 @@ def open_bundle(
     directory: Path,
     manifest: BundleManifest,
     online: OnlineQueries | None = None,
-    read_tower: Reader = read_tower_now,
+    *,
+    defer_tower: bool = False,
 ) -> Recommender:
     """Opens a verified bundle; see `load`.
 
@@ -122,11 +123,11 @@ def open_bundle(
             online=online,
         )
         context = SideEncoder.load(directory / VOCABULARY, schema, "context")
-        tower = read_tower(directory, schema, manifest)
-        fused = None
+        fused, has_content = None, False
         if manifest.fusion is not None:
             channels = Fused.read(directory / FUSION)
             require_channels(channels, len(items))
+            has_content = CONTENT_LISTS in channels.lists
             fused = FusedSearch(
                 channels,
                 index,
@@ -134,8 +135,19 @@ def open_bundle(
                 catalogue.positions,
                 manifest.fusion.candidates,
             )
-        content = SharedContent(directory)
-        return Recommender(manifest, catalogue, queries, tower, context, index, fused, content)
+
+        def read() -> LateParts:
+            with refusing(directory):
+                tower = read_tower(directory, schema)
+                content = SharedContent.read(directory, schema, len(items)) if has_content else None
+                return LateParts(tower, content)
+
+        late = DeferredParts(directory, manifest, read) if defer_tower else _returning(read())
+        return Recommender(manifest, catalogue, queries, late, context, index, fused)
+
+
+def _returning(parts: LateParts) -> Callable[[], LateParts]:
+    return lambda: parts
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:

@@ -1,7 +1,7 @@
 """Recommendations from a bundle's parts."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,11 +28,10 @@ from serving.recommend.filters import ItemFilters
 from serving.recommend.fused.asked import Asked
 from serving.recommend.fused.explain import explanation_of
 from serving.recommend.fused.fused_search import FusedSearch
-from serving.recommend.fused.shared import SharedContent
+from serving.recommend.late_parts import LateParts
 from serving.recommend.options import DEFAULTS, RecommendOptions
 from serving.recommend.popularity import Popularity
 from serving.recommend.queries import CurrentState, Queries
-from serving.recommend.query_tower import QueryTower
 from serving.recommend.timing import StageTimer
 
 MAX_K = 1000
@@ -67,11 +66,10 @@ class Recommender:
         manifest: Manifest of the bundle.
         catalogue: Items of the bundle.
         queries: State of queries.
-        query_tower: Tower for queries without a stored vector.
+        late: Function that returns the parts that known queries are answered without.
         context_encoder: Encoder of the context.
         index: Index of the catalogue's indexed items.
         fused: Search by the fused ranking; None: the model ranks alone.
-        content: Contents of items, for explanations of the fused ranking.
     """
 
     def __init__(
@@ -79,20 +77,18 @@ class Recommender:
         manifest: BundleManifest,
         catalogue: Catalogue,
         queries: Queries,
-        query_tower: QueryTower,
+        late: Callable[[], LateParts],
         context_encoder: SideEncoder,
         index: ItemIndex,
         fused: FusedSearch | None = None,
-        content: SharedContent | None = None,
     ) -> None:
         self.manifest = manifest
         self._catalogue = catalogue
         self._queries = queries
-        self.query_tower = query_tower
+        self.late = late
         self._context_encoder = context_encoder
         self._index = index
         self._fused = fused
-        self._content = content
         self._filters = ItemFilters(catalogue.filters, catalogue.positions, len(index))
         self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
@@ -303,7 +299,7 @@ class Recommender:
         features = self._context_encoder.features
         raw = request_table(features, options.context, options.time, state.latest)
         context = self._context_encoder.encode(raw)
-        return self.query_tower(state.columns, len(state.latest), state.history, context)
+        return self.late().tower(state.columns, len(state.latest), state.history, context)
 
     def _excludes_seen(self, options: RecommendOptions) -> bool:
         if options.exclude_seen is None:
@@ -350,14 +346,14 @@ class Recommender:
         named: tuple[Recommendation, ...],
         options: RecommendOptions,
     ) -> tuple[ExplainedRecommendation, ...]:
-        if self._fused is None or self._content is None:
+        if self._fused is None:
             explanations = [Explanation(each.score, {}, 0.0, 0.0, (), ()) for each in named]
         else:
             items = best.items.take(np.array([row])).values
             one = next(best.asked.take(np.array([row])).each())
             weights = self._fused.weights(options.tail)
             positions = self._catalogue.positions[items]
-            parts = self._fused.explain(one, positions, weights, self._content)
+            parts = self._fused.explain(one, positions, weights, self.late().content)
             explanations = [explanation_of(each, self._catalogue) for each in parts]
         return tuple(
             ExplainedRecommendation(each.item_id, each.score, each.title, explanation)

@@ -12,8 +12,8 @@ from serving.bundle.manifest import BundleManifest
 from serving.experiment.exposure_log import ExposureLog
 from serving.experiment.log_rows import Exposure, Outcome
 from serving.recommend.answers import Recommendations
+from serving.recommend.late_parts import DeferredParts
 from serving.recommend.online import OnlineEvents
-from serving.recommend.query_tower import DeferredTower
 from serving.recommend.recommender import Recommender
 from serving.recommend.stored import StoredQueries
 from serving.recommend.timing import StageTimer
@@ -68,19 +68,19 @@ class Service:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer may have to: for a tower that is being read, or for an online store."""
+        """Whether an answer may have to: for parts that are being read, or for an online store."""
         is_asked = isinstance(self._online, StoredQueries)
-        return is_asked or any(not tower.is_read for tower in self._deferred_towers())
+        return is_asked or any(not parts.is_read for parts in self._deferred())
 
     @property
     def fault(self) -> str | None:
-        """The reason why queries that need the tower cannot be answered; None where they can."""
-        faults = (tower.fault for tower in self._deferred_towers())
+        """The reason why some queries cannot be answered; None where all can."""
+        faults = (parts.fault for parts in self._deferred())
         return next((fault for fault in faults if fault is not None), None)
 
-    def _deferred_towers(self) -> list[DeferredTower]:
-        towers = (each.query_tower for each in self._serving().recommenders.values())
-        return [tower for tower in towers if isinstance(tower, DeferredTower)]
+    def _deferred(self) -> list[DeferredParts]:
+        late = (each.late for each in self._serving().recommenders.values())
+        return [parts for parts in late if isinstance(parts, DeferredParts)]
 
     def recommend(self, body: RecommendRequest) -> RecommendResponse:
         """Recommends items for one query.

@@ -71,7 +71,7 @@ def parts_of(
     items: Ints,
     products: Doubles,
     weights: Weights,
-    content: SharedContent,
+    content: SharedContent | None,
 ) -> list[Parts]:
     """Returns the parts of the scores of one query's answer, [items].
 
@@ -81,7 +81,7 @@ def parts_of(
         items: Items of the answer.
         products: Inner product of the query's vector and each item's, [items].
         weights: Weights of the parts.
-        content: Contents of items.
+        content: Contents of items; None where no channel compares items by them.
     """
     said = list(_said(fused, sources, items, weights))
     channels: list[dict[str, float]] = [{} for _ in items]
@@ -144,10 +144,10 @@ def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iter
 
 
 def _shared(
-    said: list[_Said], items: Ints, content: SharedContent
+    said: list[_Said], items: Ints, content: SharedContent | None
 ) -> list[tuple[SharedValue, ...]]:
     """Returns the feature values that count most in the parts of content, [items]."""
-    if not any(len(each.rows) for each in said):
+    if content is None or not any(len(each.rows) for each in said):
         return [()] * len(items)
     sources = np.unique(np.concatenate([each.sources for each in said]))
     factors = np.zeros((len(items), len(sources)))

@@ -99,7 +99,7 @@ class FusedSearch:
         return Jagged.from_lengths(positions, lengths), scores
 
     def explain(
-        self, one: AskedOne, positions: Ints, weights: Weights, content: SharedContent
+        self, one: AskedOne, positions: Ints, weights: Weights, content: SharedContent | None
     ) -> list[Parts]:
         """Returns the parts of the scores at some positions."""
         products = self._index.vectors_of(positions).astype(np.float64) @ one.vector

@@ -1,7 +1,6 @@
 """The feature values that items of an answer share with those of the query."""
 
 from collections import defaultdict
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,31 +9,50 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, from_arrow
-from feature_store.core.documents import read_record
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.schema import FeatureSchema
 from recsys.channels.content_blocks import Entries
 from recsys.channels.content_space import ContentSpace
 from serving.bundle.files import mapped_table
-from serving.bundle.manifest import CONTENT, ITEM_FEATURES, SCHEMA, VOCABULARY
+from serving.bundle.manifest import CONTENT, ITEM_FEATURES, VOCABULARY
 from serving.recommend.answers import SharedValue
-from serving.recommend.consistency import refusing
+from serving.recommend.consistency import require_contents
 
 Doubles = npt.NDArray[np.float64]
 
 # Values that are named for each item of an answer.
 _VALUES = 3
+_SHORTEST = 1e-12
 
 
 class SharedContent:
-    """Contents of a bundle's items, which are read where the first explanation asks for them.
+    """Contents of a bundle's items.
 
     Args:
-        bundle: Directory of the bundle.
+        features: Encoded features of the items, memory-mapped.
+        space: Dimensions of content.
     """
 
-    def __init__(self, bundle: Path) -> None:
-        self._bundle = bundle
+    def __init__(self, features: pa.Table, space: ContentSpace) -> None:
+        self._features = features
+        self._space = space
+
+    @classmethod
+    def read(cls, bundle: Path, schema: FeatureSchema, items: int) -> "SharedContent":
+        """Reads the contents of a bundle's items.
+
+        Args:
+            bundle: Directory of the bundle.
+            schema: Features.
+            items: Number of ids of items.
+
+        Raises:
+            ValueError: Files of the bundle contradict each other.
+        """
+        features = mapped_table(bundle / ITEM_FEATURES)
+        encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
+        require_contents(from_arrow(features), encoder, items)
+        return cls(features, ContentSpace.read(bundle / CONTENT, schema.item, encoder))
 
     def values(self, items: Ints, sources: Ints, factors: Doubles) -> list[tuple[SharedValue, ...]]:
         """Returns the values that add most to each item's score, [items].
@@ -44,23 +62,19 @@ class SharedContent:
             sources: Items of the query.
             factors: Weight of the cosine of an item and a source in the item's score,
                 [items, sources].
-
-        Raises:
-            UserError: Files of the bundle contradict each other.
         """
-        with refusing(self._bundle):
-            of_items, of_sources = self._content(items), self._content(sources)
-            columns = np.intersect1d(of_items.columns, of_sources.columns)
-            of_items, of_sources = (_among(columns, each) for each in (of_items, of_sources))
-            starts = np.searchsorted(of_items.rows, np.arange(len(items) + 1))
-            found = []
-            for row, (start, stop) in enumerate(pairwise(starts.tolist())):
-                weights = factors[row, of_sources.rows] * of_sources.values
-                by_column = np.bincount(of_sources.columns, weights, len(columns))
-                at, features = of_items.columns[start:stop], of_items.features[start:stop]
-                added = of_items.values[start:stop] * by_column[at]
-                found.append(self._named(columns[at], features, added))
-            return found
+        of_items, of_sources = self._content(items), self._content(sources)
+        columns = np.intersect1d(of_items.columns, of_sources.columns)
+        of_items, of_sources = (_among(columns, each) for each in (of_items, of_sources))
+        starts = np.searchsorted(of_items.rows, np.arange(len(items) + 1))
+        found = []
+        for row, (start, stop) in enumerate(pairwise(starts.tolist())):
+            weights = factors[row, of_sources.rows] * of_sources.values
+            by_column = np.bincount(of_sources.columns, weights, len(columns))
+            at, features = of_items.columns[start:stop], of_items.features[start:stop]
+            added = of_items.values[start:stop] * by_column[at]
+            found.append(self._named(columns[at], features, added))
+        return found
 
     def _named(self, columns: Ints, features: Ints, added: Floats) -> tuple[SharedValue, ...]:
         """Names the highest positive parts; a number's or vector's dimensions are one part."""
@@ -79,18 +93,9 @@ class SharedContent:
         order = np.argsort(entries.rows, kind="stable")
         rows, values = entries.rows[order], entries.values[order]
         length = np.sqrt(np.bincount(rows, values**2, len(items)))
-        values = (values / length[rows]).astype(np.float32)
+        # An item's only values may be those of all items, which weigh nothing.
+        values = (values / np.maximum(length[rows], _SHORTEST)).astype(np.float32)
         return Entries(rows, entries.columns[order], values, entries.features[order])
-
-    @cached_property
-    def _features(self) -> pa.Table:
-        return mapped_table(self._bundle / ITEM_FEATURES)
-
-    @cached_property
-    def _space(self) -> ContentSpace:
-        schema = read_record(self._bundle / SCHEMA, FeatureSchema)
-        encoder = SideEncoder.load(self._bundle / VOCABULARY, schema, "item")
-        return ContentSpace.read(self._bundle / CONTENT, schema.item, encoder)
 
 
 def _among(columns: Ints, entries: Entries) -> Entries:

@@ -2,21 +2,26 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import serving
+from feature_store.core.columns import Dense, read_columns, write_columns
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_array
 from serving.bundle.manifest import read_manifest, seal
+from serving.server.build import ServerSettings, build
+from tests.serving.server.test_server import recommend, request
 from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 from tests.support.hostile.bundles import pickles, sealed
+from tests.support.servers import running
 from tests.support.tiny_bundle import ITEMS
 
 LISTS = "fusion/lists/content"
-# Arrays that are read for `recsys update` and for explanations alone.
-NOT_READ = ("item_tower/", "fusion/content/")
+# Arrays that are read for `recsys update` alone.
+NOT_READ = "item_tower/"
 OF_ITEMS = ("fusion/rarity", "fusion/dial", "fusion/trend")
 
 
@@ -74,12 +79,65 @@ def test_arrays_of_channels_that_are_none_are_refused(bundle, name):
 def test_weights_of_content_that_are_none_are_refused(bundle, name):
     path = bundle / "fusion/content" / f"{name}.npy"
     array = np.load(path)
-    explained = serving.RecommendOptions(explain=True)
     wrong = [array[:-1], array.reshape(-1, 1), array[:0], array.astype("U8"), array.astype(bool)]
-    for each in [*wrong, array.astype(np.uint64 if name == "offsets" else np.complex64)]:
+    if name == "offsets":
+        wrong += [array.astype(np.uint64)]
+    else:
+        wrong += [array.astype(np.complex64), changed(array, np.nan), changed(array, np.inf)]
+    for each in wrong:
         write_array(path, each)
-        with pytest.raises(UserError, match="cannot be read: "):
-            serving.load(sealed(bundle)).recommend("3", 5, explained)
+        assert "cannot be read: " in refusal(bundle)
+
+
+def replaced(columns, name, column):
+    """Returns the columns with another one, in the same order."""
+    return {each: column if each == name else columns[each] for each in columns}
+
+
+def other_contents(columns):
+    """Returns contents of items that are none, by what is wrong with them."""
+    group = columns["group"]
+    dense = next(name for name, column in columns.items() if isinstance(column, Dense))
+    number, rows = columns[dense], np.arange(ITEMS)
+    few = {name: column.take(rows[:-1]) for name, column in columns.items()}
+    yield "fewer items", few
+    yield (
+        "no row of a table",
+        replaced(columns, "group", replace(group, values=changed(group.values, 10**6))),
+    )
+    yield "below 0", replaced(columns, "group", replace(group, values=changed(group.values, -1)))
+    yield "another kind", replaced(columns, "group", number)
+    yield "no tokens", replaced(columns, dense, group)
+    values = np.concatenate([number.values, number.values], axis=1)
+    yield "too wide", replaced(columns, dense, replace(number, values=values))
+    yield "nothing", {}
+    for value in (np.nan, np.inf):
+        present = np.ones(ITEMS, bool)
+        yield "not finite", replaced(columns, dense, Dense(changed(number.values, value), present))
+
+
+def test_contents_of_items_that_are_none_are_refused(bundle):
+    path = bundle / "items/features.arrow"
+    for _, columns in other_contents(read_columns(path)):
+        write_columns(path, columns)
+        assert "cannot be read: " in refusal(bundle)
+    for content in (b"", b"ARROW1\0\0", path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        assert "cannot be read: " in refusal(bundle)
+
+
+def test_a_server_tells_of_them_without_a_path(bundle):
+    path = bundle / "fusion/content/weights.npy"
+    write_array(path, np.load(path)[:-1])
+    body = {"query_id": "3", "explain": True}
+    with running(build(ServerSettings(sealed(bundle), reload_seconds=0))) as port:
+        assert recommend(port, {"query_id": "3"})[0] == 200
+        status, failed = recommend(port, body)
+        assert status == 500
+        ready, fault = request(port, "GET", "/readyz")
+    assert ready == 503
+    assert fault["error"].startswith("the bundle cannot be read: content holds no weights")
+    assert str(bundle.parent) not in f"{failed}{fault}"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 """Explanations name the feature values that an item shares with those of the query."""
 
 import json
+import shutil
 from io import StringIO
 
+import numpy as np
 import pytest
 from pydantic_core import to_json
 from rich.console import Console
 
 import serving
 from feature_store.core.errors import UserError
+from feature_store.core.files import write_array
 from serving.recommend.display import print_recommendations
 from serving.recommend.options import RecommendOptions
 from serving.server.api import RecommendRequest
 from serving.server.service import Service
 from tests.support.fused.tiny_fusion import content_fused, export_fused, write_fused_prepared
+from tests.support.hostile.bundles import sealed
 from tests.support.tiny_bundle import ITEMS
 
 # Item 9 is of group g3 and has the tag t0; so are and have 21 and 57.
@@ -70,7 +74,8 @@ def test_the_server_and_the_terminal_tell_them(recommender):
 
 
 def test_contents_of_another_export_are_refused(config, tmp_path):
-    recommender = serving.load(config.bundle_dir)
-    recommender._content._bundle = tmp_path
+    bundle = shutil.copytree(config.bundle_dir, tmp_path / "bundle")
+    path = bundle / "fusion/content/weights.npy"
+    write_array(path, np.load(path)[:-1])
     with pytest.raises(UserError, match="cannot be read"):
-        recommender.recommend("new", 5, OPTIONS)
+        serving.load(sealed(bundle))

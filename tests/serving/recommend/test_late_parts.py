@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import serving
+import serving.recommend.load as load
 from feature_store.core.errors import UserError
-from serving.recommend import query_tower
 from serving.server.build import ServerSettings, build
 from tests.serving.server.test_server import recommend, request
 from tests.support.servers import running
@@ -22,13 +22,13 @@ def test_a_server_starts_without_torch():
 
 
 def test_who_needs_the_tower_waits_and_holds_up_nobody(exported, monkeypatch):
-    may_read, read_now = Event(), query_tower.read_tower_now
+    may_read, read_now = Event(), load.read_tower
 
     def when_allowed(*arguments):
         assert may_read.wait(20)
         return read_now(*arguments)
 
-    monkeypatch.setattr(query_tower, "read_tower_now", when_allowed)
+    monkeypatch.setattr(load, "read_tower", when_allowed)
     with running(build(ServerSettings(exported, reload_seconds=0))) as port:
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(recommend, port, UNKNOWN)
@@ -60,7 +60,7 @@ def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(exported, monkeypat
     def fails(*arguments):
         raise UserError("the tower is of a newer torch")
 
-    monkeypatch.setattr(query_tower, "read_tower_now", fails)
+    monkeypatch.setattr(load, "read_tower", fails)
     with running(build(ServerSettings(exported, reload_seconds=0))) as port:
         assert recommend(port, UNKNOWN)[0] == 500
         assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
