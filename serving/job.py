@@ -26,6 +26,7 @@ from serving.bundle.manifest import BundleManifest
 from serving.exporting.export import export
 from serving.recommend.display import print_recommendations
 from serving.recommend.load import load
+from serving.recommend.options import RecommendOptions
 from serving.registry.registry import promote_if_better
 
 # Items of the example's history and of its recommendations.
@@ -92,9 +93,8 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     print_table(result.evaluation, console)
     example = _example_query(Prepared(config.prepared_dir))
     recommender = load(config.bundle_dir)
-    print_recommendations(
-        recommender.recommend(example, _SHOWN), recommender.liked(example, _SHOWN), console
-    )
+    answer = recommender.recommend(example, _SHOWN, RecommendOptions(explain=True))
+    print_recommendations(answer, recommender.liked(example, _SHOWN), console, with_parts=False)
     bundle = shlex.quote(_shown(config.bundle_dir))
     # A newcomer need not have activated the environment.
     programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"

@@ -10,7 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.bundle.manifest import BundleManifest
-from serving.recommend.answers import ExplainedRecommendation, Explanation, Item, Recommendations
+from serving.recommend.answers import (
+    ExplainedRecommendation,
+    Explanation,
+    Item,
+    Recommendations,
+    SharedValue,
+)
 
 
 def snapshot_note(manifest: BundleManifest) -> str:
@@ -25,8 +31,17 @@ def snapshot_note(manifest: BundleManifest) -> str:
     return f"{note}; later events are unknown: --online CONFIG reads them"
 
 
-def print_recommendations(answer: Recommendations, liked: Sequence[Item], console: Console) -> None:
-    """Prints a query's recommendations next to the latest items of its history."""
+def print_recommendations(
+    answer: Recommendations, liked: Sequence[Item], console: Console, *, with_parts: bool = True
+) -> None:
+    """Prints a query's recommendations next to the latest items of its history.
+
+    Args:
+        answer: Recommendations; those that are explained are followed by their reasons.
+        liked: Items of the history, latest first.
+        console: Console to print on.
+        with_parts: Whether reasons have the parts of the score, too, and what each adds.
+    """
     if answer.fallback:
         by = "popularity" if answer.source == "popularity" else "the context"
         console.print(f"query {escape(answer.query_id)} is unknown: recommended by {by}")
@@ -45,28 +60,41 @@ def print_recommendations(answer: Recommendations, liked: Sequence[Item], consol
     console.print(table)
     for rank, item in enumerate(answer.items, start=1):
         if isinstance(item, ExplainedRecommendation):
-            console.print(f"{rank}: {_reasons(item.explanation)}", highlight=False, soft_wrap=True)
+            why = item.explanation
+            text = _parts(why) if with_parts else _reasons(why) or "found by the model"
+            console.print(f"{rank}: {text}", highlight=False, soft_wrap=True)
 
 
 def _minute(time: str) -> str:
     return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
 
 
-def _reasons(explanation: Explanation) -> str:
+def _parts(explanation: Explanation) -> str:
     parts = {"model": explanation.model, **explanation.channels}
     parts |= {"recent popularity": explanation.trend, "popularity dial": explanation.dial}
     text = ", ".join(f"{name} {part:+.3f}" for name, part in parts.items() if part)
-    because = ", ".join(
-        f"{_name(each.title, each.item_id)} {each.score:+.3f}" for each in explanation.because
-    )
-    shared = ", ".join(
-        f"{escape(each.feature if each.value is None else f'{each.feature} {each.value}')} "
-        f"{each.score:+.3f}"
-        for each in explanation.shared
-    )
-    reasons = [f"because of {because}"] if because else []
-    reasons += [f"both have {shared}"] if shared else []
-    return "; ".join([text, *reasons])
+    reasons = _reasons(explanation, "{} {:+.3f}")
+    return f"{text}; {reasons}" if reasons else text
+
+
+def _reasons(explanation: Explanation, form: str = "{}") -> str:
+    """Names items of the history and shared values.
+
+    Args:
+        explanation: Explanation of an item.
+        form: Format of a name and of what it adds to the score.
+    """
+    because = [form.format(_name(x.title, x.item_id), x.score) for x in explanation.because]
+    shared = [form.format(_value(each), each.score) for each in explanation.shared]
+    reasons = [f"because of {', '.join(because)}"] if because else []
+    reasons += [f"both have {', '.join(shared)}"] if shared else []
+    return "; ".join(reasons)
+
+
+def _value(shared: SharedValue) -> str:
+    if shared.value is None:
+        return escape(f"a similar {shared.feature}")
+    return escape(f"{shared.feature} {shared.value}")
 
 
 def _name(title: str | None, item_id: str) -> str:

@@ -137,7 +137,16 @@ def test_run_from_parquet_to_an_answer(
     options = [part for setting in settings for part in ("--set", setting)]
     status, out, err = command("run", config_file, *options)
     assert status == 0, err
-    for text in ("Recall@10", "popularity", "item-kNN", "tail", "cold", "report.html", "next: "):
+    for text in (
+        "Recall@10",
+        "popularity",
+        "item-kNN",
+        "tail",
+        "cold",
+        "report.html",
+        "\n1: ",
+        "next: ",
+    ):
         assert text in out
     metrics = json.loads((tmp_path / "out/evaluation/metrics.json").read_text())
     assert metrics["slices"].keys() == {"head", "torso", "tail", "cold"}

@@ -71,6 +71,14 @@ def test_the_server_and_the_terminal_tell_them(recommender):
     print_recommendations(found, (), Console(file=shown, width=200))
     assert "; both have " in shown.getvalue()
     assert "group g3 +" in shown.getvalue()
+    assert "a similar year +" in shown.getvalue()
+    short = StringIO()
+    print_recommendations(found, (), Console(file=short, width=200), with_parts=False)
+    [first] = [line for line in short.getvalue().splitlines() if line.startswith("1: ")]
+    assert first.startswith("1: because of The film of number ")
+    assert "; both have " in first
+    assert "group g3" in short.getvalue()
+    assert "+" not in short.getvalue()
 
 
 def test_contents_of_another_export_are_refused(config, tmp_path):
