@@ -5,6 +5,7 @@ This module needs NumPy alone, because servers read it, too.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,11 @@ class Fused:
         if not rare:
             return np.float32(weight)
         return np.float32(weight) + np.float32(rare) * self.rarity.take(items)
+
+    @cached_property
+    def most_rare(self) -> float:
+        """Highest rarity of all items."""
+        return float(self.rarity.max(initial=0.0))
 
     def of_items(self, weights: Weights) -> Floats:
         """Returns the part of the score that depends on the item alone, [items] float32."""

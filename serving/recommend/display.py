@@ -84,7 +84,11 @@ def _reasons(explanation: Explanation, form: str = "{}") -> str:
         explanation: Explanation of an item.
         form: Format of a name and of what it adds to the score.
     """
-    because = [form.format(_name(x.title, x.item_id), x.score) for x in explanation.because]
+    # Titles may hold commas.
+    because = [
+        form.format(f'"{_name(each.title, each.item_id)}"', each.score)
+        for each in explanation.because
+    ]
     shared = [form.format(_value(each), each.score) for each in explanation.shared]
     reasons = [f"because of {', '.join(because)}"] if because else []
     reasons += [f"both have {', '.join(shared)}"] if shared else []

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from recsys.fusion.fused import Fused
-from recsys.fusion.one_query import OneQuery, Said
+from recsys.fusion.one_query import OneQuery, Said, distinct
 from recsys.fusion.weights import Weights
 from serving.index.index import ItemIndex
 from serving.recommend.fused.asked import Asked, AskedOne
@@ -18,8 +18,8 @@ Doubles = npt.NDArray[np.float64]
 _STRONGEST_DIAL = 1.2
 # Items that are candidates because of what depends on the item alone.
 _BEST_OF_ITEMS = 300
-# Items whose vectors are read because of all but the model's part: first, and then at most.
-_FIRST_NAMED, _MOST_NAMED = 100, 300
+# Items whose vectors are read because of all but the model's part.
+_MOST_NAMED = 300
 # Nearest items by the model that are candidates where a request asks for more of the tail.
 _FOR_TAIL = 1000
 # Sums in float32 that differ by less may be equal.
@@ -55,9 +55,16 @@ class FusedSearch:
         self._candidates = candidates
         self._channels = OneQuery(fused)
         self._as_validated = fused.of_items(fused.info.weights)
-        ends = [fused.of_items(self.weights(tail))[indexed] for tail in (0.0, 1.0)]
-        first = [indexed[_highest(end, _BEST_OF_ITEMS)] for end in ends]
-        self._first = np.unique(np.concatenate(first))
+        ends = [self.weights(tail) for tail in (0.0, 1.0)]
+        of_items = [fused.of_items(end)[indexed] for end in ends]
+        first = [_highest(end, _BEST_OF_ITEMS) for end in of_items]
+        self._first = indexed[np.unique(np.concatenate(first))]
+        self._dials = [end.dial for end in ends]
+        # The most that depends on an item alone: of the first ones, and of others.
+        self._of_first = [each.max(initial=-np.inf) for each in of_items]
+        self._of_others = [
+            each[at].min(initial=np.inf) for each, at in zip(of_items, first, strict=True)
+        ]
 
     @property
     def reads_own_item(self) -> bool:
@@ -93,6 +100,9 @@ class FusedSearch:
             answers = self._among_all(asked, k, weights)
         else:
             answers = [self._among_candidates(one, k, weights) for one in asked.each()]
+        if len(answers) == 1:
+            [(positions, scores)] = answers
+            return Jagged(positions, np.array([0, len(positions)])), scores
         lengths = np.array([len(positions) for positions, _ in answers], np.int64)
         found = [*answers, (np.empty(0, np.int64), np.empty(0, np.float32))]
         positions, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -102,8 +112,7 @@ class FusedSearch:
         self, one: AskedOne, positions: Ints, weights: Weights, content: SharedContent | None
     ) -> list[Parts]:
         """Returns the parts of the scores at some positions."""
-        products = self._index.vectors_of(positions).astype(np.float64) @ one.vector
-        items = self._indexed[positions]
+        products, items = self._products(one, positions), self._indexed[positions]
         return parts_of(self.fused, one.sources, items, products, weights, content)
 
     def _among_all(self, asked: Asked, k: int, weights: Weights) -> list[tuple[Ints, Floats]]:
@@ -118,14 +127,15 @@ class FusedSearch:
             scores = products[number % at_once]
             scores += of_items
             with self._channels(one.sources, weights) as said:
-                items = self._present(_distinct(said.items))
+                items = self._present(said.named())
                 scores[self._positions[items]] += said.at(items)
                 scores[one.excluded.values] = -np.inf
                 if one.allowed is not None:
                     scores[~one.allowed] = -np.inf
                 last = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
                 near = np.flatnonzero((scores >= last - _TIED) & (scores > -np.inf))
-                answers.append(_ordered(near, self._scores(one, near, said, weights), k))
+                found = self._sum(near, self._products(one, near), said, weights)
+                answers.append(_ordered(near, found, k))
         return answers
 
     def _among_candidates(self, one: AskedOne, k: int, weights: Weights) -> tuple[Ints, Floats]:
@@ -138,46 +148,53 @@ class FusedSearch:
             scores = self._sum(near, products.astype(np.float64), said, weights)
             if len(near) < wanted:  # No more items are left.
                 return _ordered(near, scores, k)
-            said.drop(self._indexed[one.excluded.values])
-            said.drop(self._indexed[near])
-            unseen = weights.model * float(products[-1])
-            least = np.partition(scores, -k)[-k] - unseen - _TIED
-            positions, added = self._named(one, least, said, weights)
-            for most in (_FIRST_NAMED, _MOST_NAMED if is_validated else len(positions)):
-                # The last of the best so far rises, and leaves fewer to look at.
-                is_left = added >= least
-                positions, added = positions[is_left], added[is_left]
-                if not len(positions):
-                    break
-                first = _highest(added, most)
-                others, added[first] = positions[first], -np.inf
-                near = np.concatenate([near, others])
-                scores = np.concatenate([scores, self._scores(one, others, said, weights)])
-                least = np.partition(scores, -k)[-k] - unseen - _TIED
+            # No other item has a higher inner product than the last one that the index found.
+            unseen = weights.model * float(products[-1]) + _TIED
+            least = float(np.partition(scores, -k)[-k]) - unseen
+            most = _MOST_NAMED if is_validated else len(self._indexed)
+            others, added = self._others(one, near, least, most, said, weights)
+            total = weights.model * self._products(one, others) + added
+            near = np.concatenate([near, others])
+            scores = np.concatenate([scores, total.astype(np.float32)])
         return _ordered(near, scores, k)
 
-    def _named(
-        self, one: AskedOne, least: float, said: Said, weights: Weights
+    def _others(
+        self, one: AskedOne, near: Ints, least: float, most: int, said: Said, weights: Weights
     ) -> tuple[Ints, Doubles]:
-        """Returns positions of items that the index need not have found, and their scores.
+        """Returns positions of items that score high without the model's part, and these scores.
 
         Args:
             one: The query.
+            near: Positions that are found already.
             least: Least score without the model's part.
+            most: Number of positions, of which those with the highest scores are taken.
             said: Scores of the channels.
             weights: Weights of the parts.
-
-        Returns:
-            Positions, ascending, and the score of each without the model's part.
         """
-        parts = [*said.items, self._first] if weights.trend or weights.dial else said.items
-        left = [items[self._added(items, said, weights) >= least] for items in parts]
-        items = self._present(_distinct(left))
-        positions = self._positions[items]
+        items = self._present(self._named(least, said, weights))
+        added = self._added(items, said, weights)
+        is_left = added >= least
+        positions, added = self._positions[items[is_left]], added[is_left]
+        found = np.sort(np.concatenate([near, one.excluded.values]))
+        is_open = found.take(found.searchsorted(positions), mode="clip") != positions
         if one.allowed is not None:
-            is_allowed = one.allowed[positions]
-            items, positions = items[is_allowed], positions[is_allowed]
-        return positions, self._added(items, said, weights)
+            is_open &= one.allowed[positions]
+        positions, added = positions[is_open], added[is_open]
+        highest = _highest(added, most)
+        return positions[highest], added[highest]
+
+    def _named(self, least: float, said: Said, weights: Weights) -> Ints:
+        """Returns items whose score without the model's part may be high enough, ascending."""
+        if not (weights.trend or weights.dial):
+            return said.named(least / said.most)
+        # The part that depends on an item alone is linear in the dial.
+        of_first, of_others = (
+            float(np.interp(weights.dial, self._dials, ends))
+            for ends in (self._of_first, self._of_others)
+        )
+        if least > of_first:  # Only items that channels name can reach that.
+            return said.named((least - of_first) / said.most)
+        return distinct([said.named((least - of_others) / said.most), self._first])
 
     def _added(self, items: Ints, said: Said, weights: Weights) -> Doubles:
         """Returns the scores of items without the model's part."""
@@ -190,9 +207,8 @@ class FusedSearch:
         """Drops items that are gone."""
         return items if self._is_whole else items[self._positions[items] >= 0]
 
-    def _scores(self, one: AskedOne, positions: Ints, said: Said, weights: Weights) -> Floats:
-        products = self._index.vectors_of(positions).astype(np.float64) @ one.vector
-        return self._sum(positions, products, said, weights)
+    def _products(self, one: AskedOne, positions: Ints) -> Doubles:
+        return self._index.vectors_of(positions).astype(np.float64) @ one.vector
 
     def _sum(self, positions: Ints, products: Doubles, said: Said, weights: Weights) -> Floats:
         """Sums the parts in float64, and rounds once."""
@@ -207,17 +223,7 @@ class FusedSearch:
         return trend - np.float32(weights.dial) * self.fused.dial.take(items)
 
 
-def _distinct(parts: list[Ints]) -> Ints:
-    """Sorts items and drops repetitions; `np.unique` takes ten times as long for so few."""
-    if not parts:
-        return np.empty(0, np.int64)
-    items = np.sort(np.concatenate(parts))
-    is_first = np.ones(len(items), np.bool_)
-    np.not_equal(items[1:], items[:-1], out=is_first[1:])
-    return items[is_first]
-
-
-def _highest(values: Floats, count: int) -> Ints:
+def _highest(values: Floats | Doubles, count: int) -> Ints:
     """Returns the places of the highest values, in any order."""
     if len(values) <= count:
         return np.arange(len(values))

@@ -75,7 +75,7 @@ def test_the_server_and_the_terminal_tell_them(recommender):
     short = StringIO()
     print_recommendations(found, (), Console(file=short, width=200), with_parts=False)
     [first] = [line for line in short.getvalue().splitlines() if line.startswith("1: ")]
-    assert first.startswith("1: because of The film of number ")
+    assert first.startswith('1: because of "The film of number ')
     assert "; both have " in first
     assert "group g3" in short.getvalue()
     assert "+" not in short.getvalue()
