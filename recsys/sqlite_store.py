@@ -5,7 +5,6 @@ that no later process can open. So they run on a temporary file beside the store
 store's name when they are done.
 """
 
-import glob
 import itertools
 import os
 import sqlite3
@@ -80,8 +79,6 @@ def make_ready(path: Path) -> None:
     with waiting(), locked(path):
         if _is_current(path, head):  # Another process has made it meanwhile.
             return
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
-            leftover.unlink()
         if _is_absent(path):
             write_atomically(path, _migrate)
         else:

@@ -2,12 +2,9 @@
 
 import ctypes
 import errno
-import glob
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +17,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.errors import UserError
 from feature_store.core.locks import locked
+from feature_store.core.temporary import is_temporary, temporary_sibling
 
 # Answers whether a directory, which is not empty, is one that the asking command writes.
 IsOwn = Callable[[Path], bool]
@@ -28,8 +26,6 @@ IsOwn = Callable[[Path], bool]
 # order is tested, indices are signed.
 INTEGERS, UNSIGNED, FLOATS = "i", "u", "f"
 
-_TEMPORARY = ".tmp"
-_TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _OLD = ".old"
 # Arguments of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -44,18 +40,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def temporary_sibling(path: Path) -> Path:
-    """Returns a new hidden name beside `path`: on one file system a rename is atomic."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY}")
-
-
-def remove_temporary_files(directory: Path) -> None:
-    """Removes the files that killed writers left anywhere below; no writer may be running."""
-    for file in directory.rglob(f".*{_TEMPORARY}"):
-        if _TEMPORARY_NAME.fullmatch(file.name):
-            file.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -178,7 +162,7 @@ def require_replaceable(directory: Path, is_own: IsOwn, inputs: Iterable[Path] =
     if not real.is_dir():
         raise UserError(f"{directory} is a file, expected a directory; choose another.")
     entries = (entry.name for entry in real.iterdir())
-    first = next((name for name in entries if not _TEMPORARY_NAME.fullmatch(name)), None)
+    first = next((name for name in entries if not is_temporary(name)), None)
     if first is not None and not is_own(real):
         raise UserError(
             f"{directory} holds something else, such as {first}; choose another directory, or move "
@@ -198,8 +182,7 @@ def directory_written_atomically(path: Path, is_own: IsOwn) -> Iterator[Path]:
 
     An existing `path` is exchanged for the new one in one system call where the file system has
     one, else by two renames; `recover_directory` undoes the first where a process was killed
-    between them. Temporary directories of killed processes are removed. Where `path` is a link, the
-    directory that it names is replaced.
+    between them. Where `path` is a link, the directory that it names is replaced.
 
     Args:
         path: Directory to write.
@@ -212,9 +195,6 @@ def directory_written_atomically(path: Path, is_own: IsOwn) -> Iterator[Path]:
     path = _real_path(path)
     with locked(path):
         recover_directory(path)
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
-            if _TEMPORARY_NAME.fullmatch(leftover.name):
-                shutil.rmtree(leftover, ignore_errors=True)
         shutil.rmtree(_aside(path), ignore_errors=True)
         temporary = temporary_sibling(path)
         temporary.mkdir()

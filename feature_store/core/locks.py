@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from feature_store.core.errors import UserError
+from feature_store.core.temporary import remove_siblings
 
 # Answers of file systems that have no locks, such as some network mounts.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -63,6 +64,7 @@ def locked(output: Path) -> Iterator[None]:
 
     Blocks of one thread may lie within each other. Other threads, and processes that this one
     forks, do not have its lock. On a file system without locks there is a warning, and no lock.
+    Temporary files and directories that killed writers of the output left beside it are removed.
     Directories that are made for the lock's file go again if nothing is written.
 
     Args:
@@ -116,6 +118,8 @@ def _held_lock(output: Path, *, is_exclusive: bool) -> Iterator[None]:
         yield
         return
     descriptor = _acquired(path, output, is_exclusive=is_exclusive)
+    if is_exclusive:
+        remove_siblings(place)
     if descriptor is None:
         yield
         return

@@ -21,8 +21,9 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
-from feature_store.core.files import temporary_sibling, write_text
+from feature_store.core.files import write_text
 from feature_store.core.hashing import hash_of_id, hash_of_ids
+from feature_store.core.temporary import temporary_sibling
 from feature_store.online.appended import AppendedEvents, transaction
 from feature_store.online.generation import broken, connect, is_damage, open_generation
 from feature_store.online.store import (

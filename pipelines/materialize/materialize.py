@@ -15,12 +15,12 @@ from rich.console import Console
 
 from feature_store.core.files import (
     marked_by,
-    remove_temporary_files,
     require_replaceable,
 )
 from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.settings import Frozen
+from feature_store.core.temporary import remove_temporary_files
 from feature_store.core.times import microseconds
 from feature_store.feast.repository import REPOSITORY, apply_repository, read_views
 from feature_store.forgotten import Forgotten

@@ -24,13 +24,13 @@ from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     marked_by,
-    remove_temporary_files,
     require_replaceable,
     sync_tree,
     write_json,
 )
 from feature_store.core.locks import locked, waiting
 from feature_store.core.manifests import MANIFEST, written_as
+from feature_store.core.temporary import remove_temporary_files
 from pipelines.prepared.reader import PreparedManifest
 
 # Names that tell the working directory from others.

@@ -30,8 +30,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 from feature_store.core.errors import UserError
-from feature_store.core.files import sync_tree, temporary_sibling
+from feature_store.core.files import sync_tree
 from feature_store.core.manifests import write_manifest
+from feature_store.core.temporary import temporary_sibling
 from recsys.checkpoint.manifest import (
     CHECKPOINT_PREFIX,
     CheckpointManifest,

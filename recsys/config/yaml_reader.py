@@ -7,7 +7,13 @@ import yaml
 
 MAX_CHARACTERS = 2**18
 _MAX_VALUES, _MAX_DEPTH, _MAX_DIGITS = 100_000, 50, 100
-_INTEGER = "tag:yaml.org,2002:int"
+_TAG = "tag:yaml.org,2002:"
+_INTEGER = f"{_TAG}int"
+# Others would make bytes, which pass for text, sets and objects.
+_TAGS = frozenset(
+    _TAG + kind
+    for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
+)
 _TOO_DEEP = f"its values are nested more than {_MAX_DEPTH} deep"
 
 
@@ -36,12 +42,16 @@ def parse_yaml(text: str) -> Any:
         raise YamlError(" ".join(str(error).split())) from error
     except (ValueError, OverflowError) as error:  # There are no such dates and numbers.
         raise YamlError(str(error)) from error
+    except KeyError as error:
+        raise YamlError(f"{error} is not true or false") from error
 
 
 def _measure(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
     """Returns the number of values below a node, with those of aliases each time they are named."""
     if depth > _MAX_DEPTH:
         raise YamlError(_TOO_DEEP)
+    if node.tag not in _TAGS:
+        raise YamlError(f"it has the tag {node.tag.replace(_TAG, '!!')!r}; leave it out")
     if node.tag == _INTEGER and len(node.value) > _MAX_DIGITS:
         raise YamlError(f"the number {node.value[:20]}... has {len(node.value):,} digits")
     if id(node) not in sizes:

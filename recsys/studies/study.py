@@ -9,6 +9,7 @@ from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import marked_by, require_replaceable, write_json, write_text
 from feature_store.core.locks import locked, reading
+from feature_store.core.temporary import remove_temporary_files
 from feature_store.forgotten import Forgotten
 from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
@@ -59,6 +60,7 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     list_files(config.data)  # Before anything is made, for there may be no log.
     with locked(config.study_dir):
         (config.study_dir / _RUNS).mkdir(parents=True, exist_ok=True)
+        remove_temporary_files(config.study_dir)
         _discard_forgotten(config)
         bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
         with reading(*{base.prepared_dir for base in bases.values()}):

@@ -15,7 +15,9 @@ from feature_store.core.files import (
     never,
     require_replaceable,
 )
+from feature_store.core.locks import locked
 from feature_store.core.manifests import MANIFEST, read_manifest, write_manifest, written_as
+from feature_store.core.temporary import temporary_sibling
 
 _IS_OWN = marked_by("file", MANIFEST)
 
@@ -34,6 +36,19 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     write(path, "second")
     assert (path / "file").read_text() == "second"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_of_a_file_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "out[1].json"
+    others = [tmp_path / f".{name}.{'0' * 12}.tmp" for name in ("out[1]", "out[1].json.old")]
+    for file in (path, *others):
+        file.touch()
+    temporary_sibling(path).touch()
+    temporary_sibling(path).with_suffix(".tmp-journal").touch()
+    temporary_sibling(path).mkdir()
+    with locked(path):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:

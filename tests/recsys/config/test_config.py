@@ -152,6 +152,11 @@ def test_a_bad_override_is_one_sentence(path, override, expected):
         load_config(path, [override])
 
 
+def test_a_path_without_end_is_no_override(path):
+    with pytest.raises(UserError, match="is not of the form"):
+        load_config(path, [f"{'a.' * 20_000}a=1"])
+
+
 def test_a_missing_file_or_bad_yaml(tmp_path):
     with pytest.raises(UserError, match="write one with `recsys init`"):
         load_config(tmp_path / "absent.yaml")
@@ -162,6 +167,9 @@ def test_a_missing_file_or_bad_yaml(tmp_path):
     bad.write_text("just text")
     with pytest.raises(UserError, match="holds no configuration"):
         load_config(bad)
+    os.mkfifo(tmp_path / "pipe")  # Nobody writes to it.
+    with pytest.raises(UserError, match="holds no configuration"):
+        load_config(tmp_path / "pipe")
 
 
 def test_a_configuration_survives_json():
