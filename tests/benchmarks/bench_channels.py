@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -160,10 +159,13 @@ def prepared_log(scratch: Path, events: int, items: int, pages: bool, executor: 
 
 
 def _make_queries_items(log: Path) -> None:
-    for path in (log / "events").glob("*.parquet"):
+    """Gives queries and items the same ids, such as `page42`."""
+    for path in [*(log / "events").glob("*.parquet"), log / "items.parquet"]:
         table = pq.read_table(path)
-        page = pc.replace_substring_regex(table["query_id"], "^q", "i")
-        table = table.set_column(0, "query_id", page.cast(pa.string()))
+        for place, name in enumerate(table.column_names):
+            if name in ("query_id", "item_id"):
+                page = pc.replace_substring_regex(table[name], "^[qi]", "page")
+                table = table.set_column(place, name, page)
         pq.write_table(table, path, compression="zstd")
 
 
