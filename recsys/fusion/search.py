@@ -17,8 +17,10 @@ _SCALES = (0.5, 0.7, 1.4, 2.0)
 _SWEEPS = 4
 # One-sided quantile of the normal distribution at 5 %.
 _SIGNIFICANT = 1.645
-# Part of the overall recall that the rest beyond the head may cost.
+# Part of either recall that the rest beyond the head may cost.
 _OVERALL_LOSS = 0.01
+# A recall of the model alone below this counts as this, so that a poor model weighs no recall up.
+_LEAST_RECALL = 0.01
 # A weight that gains less than this is 0: simpler and as good.
 _LEAST_GAIN = 0.0005
 
@@ -29,13 +31,16 @@ class Outcome:
 
     Attributes:
         hits: Whether a pair is among the first 10 and the first 50, [2, pairs].
-        overall: Recall@10 + recall@50.
+        recall: Recall@10 and recall@50.
+        overall: Their mean, each over that of the model alone: else the greater one would count
+            for most.
         beyond_head: Recall@50 of the torso and of the rare items, half each.
         excess: Loss of the worst slice against the model alone, beyond what chance explains,
             in standard errors; 0 where no slice loses significantly.
     """
 
     hits: Bools
+    recall: tuple[float, float]
     overall: float
     beyond_head: float
     excess: float
@@ -47,18 +52,22 @@ class Goal:
 
     Attributes:
         tail_weight: Weight of what is found beyond the head, beside the overall recall.
-        floor: Least overall recall.
+        floors: Least recall@10 and recall@50.
     """
 
     tail_weight: float = 0.0
-    floor: float = 0.0
+    floors: tuple[float, float] = (0.0, 0.0)
 
     def prefers(self, one: Outcome, other: Outcome, by: float = 0.0) -> bool:
         """Tells whether one outcome should replace another: first the bounds, then the sum."""
-        faults = [each.excess + max(0.0, self.floor - each.overall) for each in (one, other)]
+        faults = [self._fault(one), self._fault(other)]
         if abs(faults[0] - faults[1]) > 1e-9:
             return faults[0] < faults[1]
         return self.sum(one) > self.sum(other) + by
+
+    def _fault(self, outcome: Outcome) -> float:
+        pairs = zip(self.floors, outcome.recall, strict=True)
+        return outcome.excess + sum(max(0.0, floor - recall) for floor, recall in pairs)
 
     def sum(self, outcome: Outcome) -> float:
         """Returns what is to be as high as possible."""
@@ -70,8 +79,8 @@ class Search:
 
     The first one looks for the highest overall recall with which no slice loses significantly
     against the model alone. The second one looks for what is beyond the head, and gives up at most
-    one per cent of that: items of the torso and rare items, those with 5 training events or fewer,
-    weigh the same, however many held-out pairs each has.
+    one per cent of either recall: items of the torso and rare items, those with 5 training events
+    or fewer, weigh the same, however many held-out pairs each has.
 
     Args:
         sample: Candidates of validation queries.
@@ -89,7 +98,10 @@ class Search:
         self._per_query = np.maximum(np.bincount(self._query, minlength=len(sample.candidates)), 1)
         self._known: dict[str, Outcome] = {}
         self._reference: Bools | None = None
-        self._reference = self.outcome(Weights()).hits
+        self._alone = (1.0, 1.0)
+        alone = self._measure(sample.scores(Weights()))
+        self._reference = alone.hits
+        self._alone = max(alone.recall[0], _LEAST_RECALL), max(alone.recall[1], _LEAST_RECALL)
 
     def outcome(self, weights: Weights) -> Outcome:
         """Measures weights; those that were measured before are known."""
@@ -100,12 +112,14 @@ class Search:
 
     def _measure(self, scores: Tensor) -> Outcome:
         hits = self._sample.among_first(scores, (10, 50))
-        recall = [
-            np.bincount(self._query, row, len(self._per_query)) / self._per_query for row in hits
-        ]
-        overall = float(sum(map(np.mean, recall)))
+        at_10, at_50 = (
+            float(np.mean(np.bincount(self._query, row, len(self._per_query)) / self._per_query))
+            for row in hits
+        )
+        overall = (at_10 / self._alone[0] + at_50 / self._alone[1]) / 2
         found = [float(hits[1][members].mean()) for members in self._beyond_head]
-        return Outcome(hits, overall, float(np.mean(found or [0.0])), self._excess(hits[1]))
+        beyond_head = float(np.mean(found or [0.0]))
+        return Outcome(hits, (at_10, at_50), overall, beyond_head, self._excess(hits[1]))
 
     def _measure_along(self, weights: Weights, name: str) -> list[Weights]:
         """Measures the weights with each value of one of them, and returns them.
@@ -141,8 +155,8 @@ class Search:
         climbed = [self._climb(start, goal) for start in starts]
         first = self._pick(climbed, goal)
         if self._tail_weight:
-            floor = self.outcome(first).overall * (1 - _OVERALL_LOSS)
-            goal = Goal(self._tail_weight, floor)
+            at_10, at_50 = (each * (1 - _OVERALL_LOSS) for each in self.outcome(first).recall)
+            goal = Goal(self._tail_weight, (at_10, at_50))
             first = self._pick([self._climb(start, goal) for start in climbed], goal)
         return self._simplified(first, goal)
 
