@@ -39,6 +39,7 @@ _UNWRITTEN = _Fault(
 )
 _LONG = _Fault("a name is too long", "choose a shorter one")
 _NO_DIRECTORY = _Fault("a part of the path is no directory", _OTHER)
+_LOCKED = _Fault("another program has locked a database", "wait for it, or stop it")
 _LINKS = _Fault("links lead in a circle", _OTHER)
 
 _BY_NUMBER = {
@@ -61,6 +62,8 @@ _BY_SQLITE_CODE = {
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_IOERR: _UNWRITTEN,
     sqlite3.SQLITE_CANTOPEN: _UNWRITTEN,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
 }
 # Texts of errors without a number: of C++ libraries, and of other processes.
 _BY_TEXT = {
@@ -71,6 +74,7 @@ _BY_TEXT = {
     "database or disk is full": _FULL,
     "attempt to write a readonly database": _READ_ONLY,
     "disk I/O error": _UNWRITTEN,
+    "database is locked": _LOCKED,
     r"\d+ requested and \d+ written": _UNWRITTEN,  # NumPy's.
     r"PytorchStreamWriter failed writing|inline_container\.cc.* unexpected pos": _UNWRITTEN,
 }

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +106,8 @@ class AppendedEvents:
                 return self._opened[1]
             self.close()
             # A file of no bytes is one that another process is creating.
-            fault = fault_of_file(self._path) if status.st_size else None
+            is_new = stat.S_ISREG(status.st_mode) and not status.st_size
+            fault = None if is_new else fault_of_file(self._path)
             if fault is not None:
                 raise self._broken(fault)
         connection = self._open()

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -57,10 +58,13 @@ def fault_of_file(path: Path) -> str | None:
         UserError: It cannot be read.
     """
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "it is a directory"
+        if not stat.S_ISREG(mode):  # A pipe would be waited for.
+            return "it is no file"
         with path.open("rb") as file:
             header = file.read(len(_MAGIC))
-    except IsADirectoryError:
-        return "it is a directory"
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -13,7 +13,7 @@ replaced and removed by name.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -69,7 +69,7 @@ class RedisStore:
         # The client's annotations are also those of the asynchronous client.
         self._client: Any = redis.Redis.from_url(
             url,
-            password=os.environ.get(PASSWORD_VARIABLE),
+            password=os.environb.get(PASSWORD_VARIABLE.encode()),
             # A server that hangs must not block its clients.
             socket_connect_timeout=min(patience or _CONNECT_SECONDS, _CONNECT_SECONDS),
             socket_timeout=patience or _ANSWER_SECONDS,
@@ -87,7 +87,7 @@ class RedisStore:
                 generation = self._client.get(f"{self._prefix}:current")
                 if generation is None:
                     return None
-                contents = self._contents_of(generation.decode())
+                contents = self._contents_of(_text(generation))
                 if contents is not None:
                     return contents
         raise self._broken(f"{self._prefix}:current names a generation that is not there")
@@ -122,7 +122,7 @@ class RedisStore:
         contents, replies = self._at_current(ask)
         size = len(query_ids)
         return [
-            StoredQuery(contents, features, history, [_event(member) for member in appended])
+            StoredQuery(contents, features, history, _events(appended))
             for features, history, appended in zip(
                 replies[:size], replies[size : 2 * size], replies[2 * size :], strict=True
             )
@@ -149,7 +149,7 @@ class RedisStore:
     def _append(self, pipe: Any, added: dict[str, list[Event]], contents: Contents) -> None:
         keys = {query_id: self._appended_key(query_id) for query_id in added}
         pipe.watch(*keys.values())
-        before = {q: [_event(member) for member in pipe.zrange(keys[q], 0, -1)] for q in added}
+        before = {q: _events(pipe.zrange(keys[q], 0, -1)) for q in added}
         pipe.multi()
         for query_id, new in added.items():
             latest = set(latest_events([*before[query_id], *new], contents))
@@ -166,19 +166,22 @@ class RedisStore:
         """Returns the events that were appended to a query."""
         with self._asking():
             members = self._client.zrange(self._appended_key(query_id), 0, -1)
-        return [_event(member) for member in members]
+        return _events(members)
 
     def prune(self, keep: Keep) -> str | None:
         """Removes the appended events that are not kept."""
         index = f"{self._prefix}:appended"
         with self._asking():
             for name in self._client.sscan_iter(index, count=1000):
-                query_id = name.decode()
-                key = self._appended_key(query_id)
-                gone = [m for m in self._client.zrange(key, 0, -1) if not keep(query_id, _event(m))]
+                query_id, key = _text(name), self._appended_key("").encode() + name
+                gone = [
+                    member
+                    for member in self._client.zrange(key, 0, -1)
+                    if not any(keep(query_id, event) for event in _events([member]))
+                ]
                 if gone:
                     self._client.zrem(key, *gone)
-                self._drop_if_empty(index, query_id)
+                self._drop_if_empty(index, name, key)
         return None
 
     @contextmanager
@@ -188,7 +191,7 @@ class RedisStore:
             before = self._client.get(f"{self._prefix}:current")
             unfinished = self._client.get(f"{self._prefix}:loading")
             if unfinished is not None and unfinished != before:
-                self._drop(unfinished.decode())  # It was left by a killed run.
+                self._drop(_text(unfinished))  # It was left by a killed run.
             generation = contents.generation
             self._client.set(f"{self._prefix}:loading", generation)
             yield _RedisLoader(self._client, f"{self._prefix}:{generation}")
@@ -197,7 +200,7 @@ class RedisStore:
             self._client.set(f"{self._prefix}:current", generation)
             self._client.delete(f"{self._prefix}:loading")
             if before is not None:
-                self._drop(before.decode())
+                self._drop(_text(before))
 
     def update(self, view: View, ids: Sequence[str], rows: Sequence[bytes]) -> None:
         """Replaces single rows of the current generation."""
@@ -213,7 +216,7 @@ class RedisStore:
             generation = self._client.get(f"{self._prefix}:current")
             if generation is not None:
                 self._client.delete(f"{self._prefix}:current")
-                self._drop(generation.decode())
+                self._drop(_text(generation))
         self.prune(lambda query_id, event: False)
 
     def close(self) -> None:
@@ -262,7 +265,7 @@ class RedisStore:
                     pipe.get(f"{self._prefix}:current")
                     ask(pipe, contents.generation)
                     generation, *replies = pipe.execute()
-                if generation is not None and generation.decode() == contents.generation:
+                if generation is not None and _text(generation) == contents.generation:
                     return contents, replies
                 contents = self._require_contents()
         raise self._broken("it is replaced all the time")
@@ -295,16 +298,15 @@ class RedisStore:
     def _appended_key(self, query_id: str) -> str:
         return f"{self._prefix}:appended:{query_id}"
 
-    def _drop_if_empty(self, index: str, query_id: str) -> None:
+    def _drop_if_empty(self, index: str, name: bytes, key: bytes) -> None:
         import redis
 
-        key = self._appended_key(query_id)
         with self._client.pipeline(transaction=True) as pipe:
             try:
                 pipe.watch(key)
                 if not pipe.exists(key):
                     pipe.multi()
-                    pipe.srem(index, query_id)
+                    pipe.srem(index, name)
                     pipe.execute()
             except redis.WatchError:
                 return  # An event came meanwhile.
@@ -373,9 +375,19 @@ def _member(event: Event) -> bytes:
     return event[1].encode() + _SEPARATOR + str(event[0]).encode()
 
 
-def _event(member: bytes) -> Event:
-    item, _, time = member.rpartition(_SEPARATOR)
-    return int(time), item.decode()
+def _events(members: Sequence[bytes]) -> list[Event]:
+    """Returns the events among members of a sorted set; others may write to the server, too."""
+    events = []
+    for member in members:
+        item, _, time = member.rpartition(_SEPARATOR)
+        with suppress(ValueError):
+            events.append((int(time), item.decode()))
+    return events
+
+
+def _text(name: bytes) -> str:
+    """Returns a name; of one that is not UTF-8, which is none of ours, one that nothing has."""
+    return name.decode(errors="replace")
 
 
 def _without_user(url: str) -> str:

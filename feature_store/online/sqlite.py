@@ -232,6 +232,8 @@ class SqliteStore:
 
     def _current_path(self) -> Path:
         path = self.directory / "current"
+        if not path.is_file():
+            raise broken(path, "it is no file")
         try:
             name = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -62,7 +63,7 @@ class BearerToken:
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Iterable[str]) -> None:
         self._app = app
-        self._expected = b"Bearer " + token.encode()
+        self._expected = b"Bearer " + os.fsencode(token)
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -48,6 +48,7 @@ ERRORS = {
     "duckdb": (Exception('IO Error: {"exception_message":"No space left on device"}'), FULL),
     "sqlite": (sqlite_error(sqlite3.SQLITE_FULL), FULL),
     "sqlite, extended": (sqlite_error(sqlite3.SQLITE_IOERR | 3 << 8), UNWRITTEN),
+    "sqlite, busy": (sqlite_error(sqlite3.SQLITE_BUSY), "another program has locked a database;"),
     "sqlalchemy": (
         sqlalchemy.exc.OperationalError("INSERT", {}, sqlite_error(sqlite3.SQLITE_READONLY)),
         "the file system is read-only",

@@ -1,5 +1,6 @@
 """Files of the store on SQLite that are missing, empty, foreign, cut off or of another store."""
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -29,6 +30,11 @@ def foreign(path: Path) -> None:
 def a_directory(path: Path) -> None:
     path.unlink()
     (path / "of mine").mkdir(parents=True)
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def without_description(path: Path) -> None:
@@ -63,6 +69,7 @@ HARM = {
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "cut off": cut_off,
     "a directory": a_directory,
+    "a pipe": a_pipe,
     "foreign": foreign,
     "without description": without_description,
     "of another version": of_another_version,
@@ -118,6 +125,20 @@ def test_a_directory_in_the_place_of_a_file_of_the_store_is_named(tmp_path: Path
     with pytest.raises(UserError, match="cannot write the online store"):
         fill(store)
     assert (tmp_path / "online" / "current").is_dir()
+
+
+def test_pipes_in_the_place_of_files_of_the_store_are_not_waited_for(tmp_path: Path):
+    store = opened(tmp_path)
+    fill(store)
+    os.mkfifo(tmp_path / "online" / "appended.db")
+    with pytest.raises(BrokenStoreError, match="it is no file"):
+        store.appended("q1")
+    assert "damaged-1" in (store.prune(lambda query, event: True) or "")
+    assert store.appended("q1") == []
+    a_pipe(tmp_path / "online" / "current")
+    with pytest.raises(BrokenStoreError, match="it is no file"):
+        store.contents()
+    store.close()
 
 
 def test_a_file_in_the_place_of_the_store_is_named(tmp_path: Path):

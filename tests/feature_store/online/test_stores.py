@@ -327,13 +327,13 @@ def test_redis_takes_its_password_from_the_environment(
 ):
     if not is_installed():
         pytest.skip(MISSING)
-    with redis_server(tmp_path, password="open sesame") as url:
+    with redis_server(tmp_path, password="open sésame") as url:
         settings = FeatureStoreConfig(online="redis", redis_url=url)
-        monkeypatch.setenv(PASSWORD_VARIABLE, "wrong one")
+        monkeypatch.setenv(PASSWORD_VARIABLE, "wrong one \udcff")  # It is not UTF-8.
         with pytest.raises(UserError, match="does not answer") as error:
             open_online_store(settings, tmp_path)
         assert "wrong one" not in str(error.value)
-        monkeypatch.setenv(PASSWORD_VARIABLE, "open sesame")
+        monkeypatch.setenv(PASSWORD_VARIABLE, "open sésame")
         store = open_online_store(settings, tmp_path)
         fill(store)
         assert OnlineFeatures(store).query("q1").is_known
