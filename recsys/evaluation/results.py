@@ -13,9 +13,10 @@ from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
+from recsys.evaluation.rivals import Rival
 
 # The model as it is served: the fused ranking, or the towers where these rank alone.
-MODEL, TOWERS = "model", "towers"
+MODEL, TOWERS, TREND = "model", "towers", "trend"
 METHOD_TITLES = {
     MODEL: "this model",
     TOWERS: "towers alone",
@@ -25,7 +26,7 @@ METHOD_TITLES = {
     "own_content": "own content",
     "links": "links",
     "linear": "linear",
-    "trend": "recent popularity",
+    TREND: "recent popularity",
     "random": "random",
     "popularity": "popularity",
     "item_knn": "item-kNN",
@@ -75,6 +76,7 @@ class EvaluationResult(Measured):
         weights: Weights of the parts of the fused ranking; empty where the towers rank alone.
         left_out: Channels that the log has not, with the reason.
         trade_off: Recall along the popularity dial, by split, and on test that of the towers alone.
+        rivals: Methods that are significantly better than the model, overall or in a slice.
     """
 
     counts: dict[str, int]
@@ -89,6 +91,7 @@ class EvaluationResult(Measured):
     weights: dict[str, float] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     trade_off: dict[str, tuple[TradeOff, ...]] = Field(default_factory=dict)
+    rivals: tuple[Rival, ...] = ()
 
     @property
     def methods(self) -> dict[str, Measured]:
@@ -98,7 +101,10 @@ class EvaluationResult(Measured):
     @property
     def compared(self) -> dict[str, Measured]:
         """The methods without the single channels, for charts: these are parts of the model."""
-        return {n: each for n, each in self.methods.items() if n == MODEL or n not in self.weights}
+        return {name: each for name, each in self.methods.items() if not self._is_channel(name)}
+
+    def _is_channel(self, name: str) -> bool:
+        return name in self.weights and name not in (MODEL, TREND)
 
     def groups(self) -> dict[str, dict[str, Figures]]:
         """Returns the figures by `overall` or slice, then by method."""
@@ -129,6 +135,7 @@ class EvaluationResult(Measured):
         ]
         if worse:
             warnings.append(f"the model is worse than popularity: {', '.join(worse)}")
+        warnings += [_sentence(rival) for rival in self.rivals if not self._is_part(rival.method)]
         items = self.counts["items"]
         if items <= max(CUTOFFS):
             same = [f"recall@{k}" for k in CUTOFFS if items <= k]
@@ -137,6 +144,22 @@ class EvaluationResult(Measured):
                 f"{' and '.join(same)} {tells} nothing: only {items:,} items are ranked"
             )
         return warnings
+
+    def _is_part(self, name: str) -> bool:
+        return name == TOWERS or self._is_channel(name)
+
+    def better_parts(self) -> str | None:
+        """Returns the groups in which a part alone finds more than the whole; None: there is none.
+
+        What is best for all may be worse for some; the curve along the dial shows the trade-off.
+        """
+        parts = [rival for rival in self.rivals if self._is_part(rival.method)]
+        found = [
+            f"{METHOD_TITLES[each.method]} in {each.group} ({metric_title(each.metric)} "
+            f"{number(each.value)} against {number(each.model)})"
+            for each in parts
+        ]
+        return f"parts that alone find significantly more: {', '.join(found)}" if found else None
 
     def against_towers(self) -> str | None:
         """Returns what channels and dial changed of Recall@50; None where the towers rank alone."""
@@ -156,6 +179,17 @@ class EvaluationResult(Measured):
 
     def _repeats_sentences(self) -> list[str]:
         return repeats_sentences(self.counts, "test", self.repeats)
+
+
+def _sentence(rival: Rival) -> str:
+    """Returns a warning of a baseline that is better, and what to do."""
+    where = "" if rival.group == "overall" else f" in {rival.group} ({rival.pairs:,} pairs)"
+    advice = {"overall": "try `recsys tune`", "head": "lower ranking.tail_weight"}
+    return (
+        f"{METHOD_TITLES[rival.method]} is significantly better{where}: "
+        f"{metric_title(rival.metric)} {number(rival.value)} against {number(rival.model)}; "
+        f"{advice.get(rival.group, 'raise ranking.tail_weight')}, see docs/ranking.md"
+    )
 
 
 def print_table(result: EvaluationResult, console: Console) -> None:
@@ -186,6 +220,8 @@ def print_table(result: EvaluationResult, console: Console) -> None:
     for note in result.notes():
         console.print(escape(note), highlight=False)
     if (sentence := result.against_towers()) is not None:
+        console.print(sentence, highlight=False, soft_wrap=True)
+    if (sentence := result.better_parts()) is not None:
         console.print(sentence, highlight=False, soft_wrap=True)
     for warning in result.warnings():
         console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)

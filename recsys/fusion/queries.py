@@ -8,7 +8,7 @@ from feature_store.core.columns import Bools, Floats
 from pipelines.prepared.reader import Prepared
 from recsys.channels.sources import Sources
 from recsys.evaluation.ranking import Scorer, vector_scorer
-from recsys.evaluation.results import MODEL, TOWERS
+from recsys.evaluation.results import MODEL, TOWERS, TREND
 from recsys.evaluation.task import Task
 from recsys.fusion.fused import Fused
 from recsys.fusion.scorer import fused_scorer
@@ -67,5 +67,7 @@ def methods_of(fused: Fused | None, queries: FusedQueries) -> dict[str, Callable
         name: partial(queries.scorer, fused, Weights(model=0.0, channels={name: 1.0}))
         for name in fused.info.channels
     }
+    if fused.trend.any():
+        channels[TREND] = partial(queries.scorer, fused, Weights(model=0.0, trend=1.0))
     together = partial(queries.scorer, fused, fused.info.weights)
     return {MODEL: together, TOWERS: towers, **channels}

@@ -21,6 +21,8 @@ def ranking_section(run: RunData) -> Section:
     if result is None or not result.weights:
         return Section("ranking", "Ranking", [Text("The towers rank alone.")])
     parts: list[Part] = [Text(_sentence(result), "strong"), _weights(result)]
+    if (sentence := result.better_parts()) is not None:
+        parts.append(Text(f"{sentence[0].upper()}{sentence[1:]}. The curves show what that costs."))
     parts += [_curve(split, points) for split, points in result.trade_off.items()]
     return Section("ranking", "Ranking", parts)
 

@@ -31,6 +31,7 @@ from recsys.evaluation.methods import Ranked, rank_all
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.results import METRICS_JSON, MODEL, TOWERS_CURVE, EvaluationResult
+from recsys.evaluation.rivals import rivals_of
 from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
 from recsys.fusion.fused import Fused
@@ -129,6 +130,13 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
             prepared.is_current_item,
             {name: each.top for name, each in ranked.items()},
             {name: each.ranks for name, each in ranked.items()},
+        ),
+        rivals=tuple(
+            rivals_of(
+                MODEL,
+                {name: each.ranks for name, each in ranked.items()},
+                item_slices(prepared.item_frequency),
+            )
         ),
         **_fusion_facts(fused, fusion, queries, item_slices(prepared.item_frequency)),
     )
