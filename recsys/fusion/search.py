@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feature_store.core.columns import Bools, Ints
+from feature_store.core.columns import Bools
+from recsys.evaluation.metrics import Doubles
 from recsys.fusion.sample import DIAL, MODEL, STRONGEST_DIAL, TREND, Sample
 from recsys.fusion.weights import OF_RARE, Weights
 
@@ -17,8 +18,8 @@ _SCALES = (0.5, 0.7, 1.4, 2.0)
 _SWEEPS = 4
 # One-sided quantile of the normal distribution at 5 %.
 _SIGNIFICANT = 1.645
-# Part of either recall that the rest beyond the head may cost.
-_OVERALL_LOSS = 0.01
+# Parts that are baselines of their own: item-kNN, Markov chains, EASE and recent popularity.
+_BASELINES = ("co_occurrence", "transitions", "linear", TREND)
 # A recall of the model alone below this counts as this, so that a poor model weighs no recall up.
 _LEAST_RECALL = 0.01
 # A weight that gains less than this is 0: simpler and as good.
@@ -35,8 +36,8 @@ class Outcome:
         overall: Their mean, each over that of the model alone: else the greater one would count
             for most.
         beyond_head: Recall@50 of the torso and of the rare items, half each.
-        excess: Loss of the worst slice against the model alone, beyond what chance explains,
-            in standard errors; 0 where no slice loses significantly.
+        excess: Losses of slices against the best of the model alone and the baselines, beyond what
+            chance explains, in standard errors; 0 where no slice loses significantly.
     """
 
     hits: Bools
@@ -52,22 +53,11 @@ class Goal:
 
     Attributes:
         tail_weight: Weight of what is found beyond the head, beside the overall recall.
-        floors: Least recall@10 and recall@50.
+        kept: Outcome whose overall recall is to be kept; None: there is none.
     """
 
     tail_weight: float = 0.0
-    floors: tuple[float, float] = (0.0, 0.0)
-
-    def prefers(self, one: Outcome, other: Outcome, by: float = 0.0) -> bool:
-        """Tells whether one outcome should replace another: first the bounds, then the sum."""
-        faults = [self._fault(one), self._fault(other)]
-        if abs(faults[0] - faults[1]) > 1e-9:
-            return faults[0] < faults[1]
-        return self.sum(one) > self.sum(other) + by
-
-    def _fault(self, outcome: Outcome) -> float:
-        pairs = zip(self.floors, outcome.recall, strict=True)
-        return outcome.excess + sum(max(0.0, floor - recall) for floor, recall in pairs)
+    kept: Outcome | None = None
 
     def sum(self, outcome: Outcome) -> float:
         """Returns what is to be as high as possible."""
@@ -78,9 +68,10 @@ class Search:
     """Coordinate search of the weights, in two climbs.
 
     The first one looks for the highest overall recall with which no slice loses significantly
-    against the model alone. The second one looks for what is beyond the head, and gives up at most
-    one per cent of either recall: items of the torso and rare items, those with 5 training events
-    or fewer, weigh the same, however many held-out pairs each has.
+    against the model alone, or against a part that is a baseline of its own. The second one looks
+    for what is beyond the head: items of the torso and rare items, those with 5 training events or
+    fewer, weigh the same, however many held-out pairs each has. It keeps either recall within one
+    standard error of what the first climb found: what chance explains, it may give up.
 
     Args:
         sample: Candidates of validation queries.
@@ -97,11 +88,12 @@ class Search:
         self._tail_weight = tail_weight
         self._per_query = np.maximum(np.bincount(self._query, minlength=len(sample.candidates)), 1)
         self._known: dict[str, Outcome] = {}
-        self._reference: Bools | None = None
+        self._references: list[Bools] = []
         self._alone = (1.0, 1.0)
         alone = self._measure(sample.scores(Weights()))
-        self._reference = alone.hits
         self._alone = max(alone.recall[0], _LEAST_RECALL), max(alone.recall[1], _LEAST_RECALL)
+        parts = [_only(name) for name in _BASELINES if name in sample.parts]
+        self._references = [sample.found(each, (10, 50))[1] for each in (Weights(), *parts)]
 
     def outcome(self, weights: Weights) -> Outcome:
         """Measures weights; those that were measured before are known."""
@@ -144,21 +136,33 @@ class Search:
         return -part if name == DIAL else part
 
     def best(self) -> Weights:
-        """Returns the best weights of several starts: the model alone, and mixtures."""
-        little = dict.fromkeys(self._channels(), 0.1)
-        starts = (
+        """Returns the best weights of several starts."""
+        goal = Goal()
+        climbed = [self._climb(start, goal) for start in self._starts()]
+        first = self._pick(climbed, goal)
+        if self._tail_weight:
+            goal = Goal(self._tail_weight, self.outcome(first))
+            first = self._pick([self._climb(start, goal) for start in climbed], goal)
+        return self._simplified(first, goal)
+
+    def _starts(self) -> list[Weights]:
+        """Returns the model alone, and mixtures.
+
+        A channel that is good where the model is may count only together with a stronger dial,
+        which no single coordinate finds: so the best one starts high.
+        """
+        channels = self._channels()
+        little, more = dict.fromkeys(channels, 0.1), dict.fromkeys(channels, 0.3)
+        starts = [
             Weights(),
             Weights(channels=little, rare=little),
             Weights(channels=little, dial=0.2),
-        )
-        goal = Goal()
-        climbed = [self._climb(start, goal) for start in starts]
-        first = self._pick(climbed, goal)
-        if self._tail_weight:
-            at_10, at_50 = (each * (1 - _OVERALL_LOSS) for each in self.outcome(first).recall)
-            goal = Goal(self._tail_weight, (at_10, at_50))
-            first = self._pick([self._climb(start, goal) for start in climbed], goal)
-        return self._simplified(first, goal)
+            Weights(channels=more, dial=0.3),
+        ]
+        if channels:
+            best = max(channels, key=lambda name: self.outcome(_only(name)).overall)
+            starts.append(Weights(channels={best: 0.8}, dial=0.3))
+        return starts
 
     def _channels(self) -> tuple[str, ...]:
         return tuple(n for n in self._sample.parts if n not in (MODEL, TREND, DIAL))
@@ -182,29 +186,56 @@ class Search:
         """Returns the weights that the goal prefers; the first of equal ones."""
         best = candidates[0]
         for other in candidates[1:]:
-            if goal.prefers(self.outcome(other), self.outcome(best)):
+            if self._prefers(goal, self.outcome(other), self.outcome(best)):
                 best = other
         return best
 
     def _simplified(self, weights: Weights, goal: Goal) -> Weights:
         for name in self._parts():
             without = _with(weights, name, 0.0)
-            if not goal.prefers(self.outcome(weights), self.outcome(without), by=_LEAST_GAIN):
+            if not self._prefers(goal, self.outcome(weights), self.outcome(without), _LEAST_GAIN):
                 weights = without
         return weights
 
-    def _excess(self, hits: Bools) -> float:
-        """Compares recall@50 with the model alone, slice by slice, paired by query."""
-        if self._reference is None:
+    def _prefers(self, goal: Goal, one: Outcome, other: Outcome, by: float = 0.0) -> bool:
+        """Tells whether one outcome should replace another: first the bounds, then the sum."""
+        faults = [each.excess + self._lost(goal, each) for each in (one, other)]
+        if abs(faults[0] - faults[1]) > 1e-9:
+            return faults[0] < faults[1]
+        return goal.sum(one) > goal.sum(other) + by
+
+    def _lost(self, goal: Goal, outcome: Outcome) -> float:
+        """Returns the losses of overall recall beyond one standard error, in standard errors."""
+        if goal.kept is None:
             return 0.0
-        worst = 0.0
-        difference = hits.astype(np.float64) - self._reference[1]
+        lost = 0.0
+        for hits, kept in zip(outcome.hits, goal.kept.hits, strict=True):
+            found: Doubles = hits.astype(np.float64) - kept
+            of_query = np.bincount(self._query, found, len(self._per_query)) / self._per_query
+            lost += _beyond(of_query.astype(np.float64), 1.0)
+        return lost
+
+    def _excess(self, hits: Bools) -> float:
+        """Compares recall@50 with the references, slice by slice, paired by query."""
+        total = 0.0
+        differences = [hits.astype(np.float64) - reference for reference in self._references]
         for members in self._slices.values():
-            of_query: Ints = np.bincount(self._query, difference * members)
-            error = np.sqrt(np.sum(of_query**2))
-            if error > 0:
-                worst = max(worst, -of_query.sum() / error - _SIGNIFICANT)
-        return float(worst)
+            of_queries = [np.bincount(self._query, each * members) for each in differences]
+            total += max((_beyond(each, _SIGNIFICANT) for each in of_queries), default=0.0)
+        return total
+
+
+def _beyond(difference: Doubles, allowed: float) -> float:
+    """Returns by how many standard errors more than allowed a sum of differences is below 0."""
+    error = float(np.sqrt(np.sum(difference**2)))
+    return max(0.0, -float(difference.sum()) / error - allowed) if error > 0 else 0.0
+
+
+def _only(part: str) -> Weights:
+    """Returns the weights of a part alone."""
+    if part == TREND:
+        return Weights(model=0.0, trend=1.0)
+    return Weights(model=0.0, channels={part: 1.0})
 
 
 def _with(weights: Weights, name: str, value: float) -> Weights:
