@@ -210,9 +210,8 @@ class Search:
             return 0.0
         lost = 0.0
         for hits, kept in zip(outcome.hits, goal.kept.hits, strict=True):
-            found: Doubles = hits.astype(np.float64) - kept
-            of_query = np.bincount(self._query, found, len(self._per_query)) / self._per_query
-            lost += _beyond(of_query.astype(np.float64), 1.0)
+            found = np.bincount(self._query, hits.astype(np.float64) - kept, len(self._per_query))
+            lost += _beyond(np.asarray(found, np.float64) / self._per_query, 1.0)
         return lost
 
     def _excess(self, hits: Bools) -> float:
@@ -221,7 +220,8 @@ class Search:
         differences = [hits.astype(np.float64) - reference for reference in self._references]
         for members in self._slices.values():
             of_queries = [np.bincount(self._query, each * members) for each in differences]
-            total += max((_beyond(each, _SIGNIFICANT) for each in of_queries), default=0.0)
+            lost = [_beyond(np.asarray(each, np.float64), _SIGNIFICANT) for each in of_queries]
+            total += max(lost, default=0.0)
         return total
 
 
