@@ -126,3 +126,26 @@ def curve(*points: tuple[float, float | None]) -> list[TradeOff]:
 def test_the_tail_is_read_where_one_percent_of_the_overall_recall_is_lost(points, expected):
     found = tail_at_loss(curve(*points))
     assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_no_slice_loses_against_a_part_that_is_a_baseline():
+    """Tests that the head that item-item weights find counts, though the model alone lacks it."""
+    search = Search(sample(model=knows(1), linear=knows(0)), slices(), tail_weight=1.0)
+    assert search.outcome(Weights()).excess > 0
+    best = search.outcome(search.best())
+    assert best.excess == 0
+    assert best.hits.all()
+
+
+def test_a_channel_that_counts_only_with_a_stronger_dial_is_found():
+    """Tests a channel that names popular items first, which hide what it knows until these sink."""
+    random = np.random.default_rng(1)
+    popular = np.zeros((QUERIES, CANDIDATES))
+    popular[:, 2:70] = 1 + 0.1 * random.random((QUERIES, 68))
+    hidden = 0.8 * popular + knows(0, 0.7) + knows(1, 0.7)
+    drawn = sample(model=0.05 * random.random((QUERIES, CANDIDATES)), linear=hidden / hidden.max())
+    drawn.values[drawn.parts.index("dial")] = torch.from_numpy(popular.astype(np.float32))
+    search = Search(drawn, slices(), tail_weight=0.0)
+    best = search.best()
+    assert search.outcome(best).hits.all()
+    assert best.dial > 0
