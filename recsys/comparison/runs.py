@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
+from feature_store.core.tables import read_table
 from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY, REPEATS
 from recsys.evaluation.results import METRICS_JSON, EvaluationResult
@@ -63,10 +63,10 @@ def find_run(name: str) -> EvaluatedRun:
 
 def _read(name: str, directory: Path) -> EvaluatedRun:
     items = directory / ITEMS
-    titles = pq.read_table(items, columns=["item_id", "title"]) if items.is_file() else None
+    titles = read_table(items, ["item_id", "title"]) if items.is_file() else None
     metrics = directory / METRICS_JSON
     result = read_record(metrics, EvaluationResult) if metrics.is_file() else None
-    return EvaluatedRun(name, pq.read_table(directory / PER_QUERY), titles, result)
+    return EvaluatedRun(name, read_table(directory / PER_QUERY), titles, result)
 
 
 def _from_mlflow(run_id: str) -> EvaluatedRun:

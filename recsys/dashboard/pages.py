@@ -76,7 +76,8 @@ def _runs_page(store: RunStore, query: Query) -> Any:
     shown = [row for row in rows if output in ("", row.output)]
     text = query.get("search", "").lower()
     listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
-    at = max(1, int(query["page"])) if query.get("page", "").isdecimal() else 1
+    number = query.get("page", "")[:9]
+    at = max(1, int(number)) if number.isdecimal() else 1
     champion = store.champion()
     fields = [
         choice("output", "Trained in", [("", "anywhere"), *((o, o) for o in outputs)], output),

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import pyarrow.parquet as pq
-
 from feature_store.core.errors import UserError
+from feature_store.core.tables import read_table
 from pipelines.reports.parts import Section
 from recsys.comparison.report import differences_table, example_entry, verdict_parts
 from recsys.comparison.runs import EvaluatedRun
@@ -53,7 +52,7 @@ def comparison_section(before: RunData, after: RunData) -> Section:
     def evaluated(run: RunData) -> EvaluatedRun:
         if run.queries is None:
             raise UserError(f"run {run.name} has no evaluation; run `recsys evaluate` on it first.")
-        return EvaluatedRun(run.name, pq.read_table(run.queries.path))
+        return EvaluatedRun(run.name, read_table(run.queries.path))
 
     comparison = compare_runs(evaluated(before), evaluated(after))
     examples = [*comparison.gains, *comparison.losses]

@@ -1,6 +1,5 @@
 """The `train` stage: examples to the best checkpoint, tracked in MLflow."""
 
-import json
 import os
 import shutil
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from feature_store.core.documents import read_object
+from feature_store.core.documents import read_lines, read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -244,8 +243,7 @@ def _publish(
         raise UserError(
             f"{best.path} is damaged ({damage}); remove {work_dir_of(config)} and train again."
         )
-    metrics = (run.work_dir / METRICS_FILE).read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in metrics.splitlines()]
+    lines = read_lines(run.work_dir / METRICS_FILE, "step")
     manifest = TrainManifest(
         fingerprint=run.identity,
         prepared_fingerprint=run.prepared_fingerprint,

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from feature_store.core.documents import DocumentError, read_lines
+from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from recsys.data.loader import TimedIterator
 from recsys.data.plan import TrainingPlan
@@ -28,9 +30,8 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path if dist.get_rank() == 0 else None
         if self._path is not None:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            whole = text[: text.rfind("\n") + 1]  # Without a line that was cut off.
-            kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= step]
+            lines = _read(path) if path.exists() else []
+            kept = [json.dumps(line) for line in lines if (line["step"] or 0) <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -38,6 +39,13 @@ class MetricsFile:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _read(path: Path) -> list[dict[str, float | None]]:
+    try:
+        return read_lines(path, "step")
+    except DocumentError as error:  # Without its lines there would be no best step.
+        raise UserError(f"{path} is damaged; remove {path.parent} and train again.") from error
 
 
 class TrainingLog:

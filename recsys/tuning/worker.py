@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from feature_store.core.documents import read_lines
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from pipelines.process import use_threads
@@ -74,6 +75,6 @@ def train_trial(options: dict[str, Any]) -> None:
         tune.report({VALIDATION: reported + 1, VALUE: 0.0, ERROR: text})
 
 
-def _validations(path: Path, key: str) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return (line for line in map(json.loads, lines) if key in line)
+def _validations(path: Path, key: str) -> Iterator[dict[str, float | None]]:
+    lines = read_lines(path) if path.exists() else []
+    return (line for line in lines if key in line)

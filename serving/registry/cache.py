@@ -3,8 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from feature_store.core.errors import UserError
@@ -35,13 +35,27 @@ def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | Non
         raise UserError(f"{seal!r} is not the seal of a bundle; export the model again.")
     target = (cache or _default_cache()) / seal
     if not _is_intact(target):
-        with waiting(), locked(target):
+        with _locked(target):
             if not _is_intact(target):  # Another process may have downloaded it meanwhile.
                 _fetch(target, download)
     with suppress(OSError):  # A cache that cannot be written is as good.
         os.utime(target)
     _prune(target.parent)
     return target
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(waiting())
+            stack.enter_context(locked(target))
+        except OSError as error:
+            raise UserError(
+                f"the cache of bundles {target.parent} cannot be written ({error.strerror}); set "
+                "XDG_CACHE_HOME to a directory that can be."
+            ) from error
+        yield
 
 
 def _default_cache() -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from feature_store.core.tables import column_names, read_table
 from recsys.evaluation.item_map import FEATURE
 
 
@@ -22,7 +22,7 @@ class ItemTable:
     def names(self) -> pa.Table:
         """`item_id`, `title`, `slice` and `frequency` of each item, one chunk a column."""
         columns = ["item_id", "title", "slice", "frequency"]
-        return pq.read_table(self.path, columns=columns).combine_chunks()
+        return read_table(self.path, columns).combine_chunks()
 
     def row_of(self, item_id: str) -> int | None:
         """Returns the row of an id; None where there is no such item."""
@@ -61,19 +61,19 @@ class ItemTable:
 
     @cached_property
     def _neighbours(self) -> pa.Table:
-        return pq.read_table(self.path, columns=["similar", "cosine"])
+        return read_table(self.path, ["similar", "cosine"])
 
     @cached_property
     def positions(self) -> pa.Table:
         """Items on the map: `x`, `y`, `title`, `slice`, `frequency` and the features."""
         columns = ["x", "y", "title", "slice", "frequency", *map(self.column, self.features)]
-        table = pq.read_table(self.path, columns=columns)
+        table = read_table(self.path, columns)
         return table.filter(pc.is_valid(table["x"]))
 
     @cached_property
     def features(self) -> list[str]:
         """Features by which the map can be coloured, besides the slice."""
-        names = pq.read_schema(self.path).names
+        names = column_names(self.path)
         return [name.removeprefix(FEATURE) for name in names if name.startswith(FEATURE)]
 
     @staticmethod

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.core.tables import read_table
 from recsys.evaluation.results import MODEL
 
 
@@ -42,7 +43,7 @@ class QueryTable:
     @cached_property
     def ids(self) -> pa.Array:
         """Query ids, [queries], in the order of the file."""
-        column = pq.read_table(self.path, columns=["query_id"])["query_id"]
+        column = read_table(self.path, ["query_id"])["query_id"]
         return column.cast(pa.string()).combine_chunks()
 
     def answer(self, query_id: str) -> Answer | None:

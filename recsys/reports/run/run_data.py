@@ -1,6 +1,5 @@
 """Contents of a run's files, wherever these are."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from feature_store.core.documents import DocumentError, read_object, read_record
+from feature_store.core.documents import DocumentError, read_lines, read_object, read_record
 from feature_store.core.errors import UserError
 from pipelines.quality.quality import Quality
 from recsys.evaluation.item_map import ITEMS
@@ -77,11 +76,7 @@ class RunData:
         path = self.find(CURVES)
         if path is None:
             return []
-        # A loss that is not finite is a gap in its curve.
-        lines = [
-            json.loads(line, parse_constant=lambda _: None)
-            for line in path.read_text(encoding="utf-8").splitlines()
-        ]
+        lines = read_lines(path, "step")  # A loss that is not finite is a gap in its curve.
         step = max(1, len(lines) // _CURVE_POINTS)
         return [
             line

@@ -250,6 +250,26 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     assert chart.plot.series[0].points == [(1, 2.0)]
 
 
+def test_damaged_files_are_a_sentence(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"\xff\n")
+    run = RunData("", "", lambda _: path)
+    for read in (
+        lambda: run.curves,
+        lambda: run.items.features,
+        lambda: run.items.names,
+        lambda: run.queries.ids,
+    ):
+        with pytest.raises(UserError, match="file cannot be read: "):
+            read()
+
+
+def test_a_number_of_a_page_without_end_is_cut(evaluated):
+    title, content = page(evaluated.store(), f"/?page={'9' * 5000}")
+    assert title == "Runs"
+    assert "Page 999999999 of" in text_of(content)
+
+
 def test_a_run_that_changed_is_read_anew(evaluated):
     store = evaluated.store()
     run_id = evaluated.run_ids[1]

@@ -308,6 +308,12 @@ def test_the_cache_is_where_the_user_keeps_caches(exported, tmp_path, monkeypatc
     assert found == tmp_path / "recsys" / "bundles" / seal_
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot be written .*; set XDG_CACHE_HOME"):
+        cached_bundle("0" * 16, lambda directory: directory, tmp_path / "file")
+
+
 def test_the_cache_keeps_the_bundles_that_were_used_last(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_cache, "_KEPT", 2)
 
