@@ -5,6 +5,7 @@ are refused here, because torch would unpickle them as they are.
 """
 
 import pickle
+from enum import Enum, EnumType
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,17 @@ def require_plain_metadata(checkpoint: Path) -> None:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Returns an object of a closed list."""
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _member(enumeration: Any, name: Any) -> Enum:
+    """Returns a member of an enumeration: some versions of Python 3.11 pickle one by `getattr`."""
+    if isinstance(enumeration, EnumType) and name in enumeration.__members__:
+        member: Enum = enumeration.__members__[name]
+        return member
+    raise pickle.UnpicklingError("it names builtins.getattr")

@@ -1,12 +1,14 @@
 """A checkpoint of somebody else runs no code."""
 
+import io
 import pickle
+from enum import Enum
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, BytesStorageMetadata
 
 from feature_store.core.errors import UserError
 from recsys.checkpoint.metadata import require_plain_metadata
@@ -38,6 +40,40 @@ def test_metadata_of_tensors_are_accepted(checkpoint):
     require_plain_metadata(checkpoint)
     change_metadata(checkpoint, lambda metadata: None)
     require_plain_metadata(checkpoint)
+
+
+class ByName(pickle.Pickler):
+    """Pickler of enumerations as Python 3.11.0 to 3.11.3 have it."""
+
+    def reducer_override(self, value):
+        return (getattr, (type(value), value.name)) if isinstance(value, Enum) else NotImplemented
+
+
+def test_members_of_enumerations_are_accepted_by_name(checkpoint):
+    path, file = checkpoint / ".metadata", io.BytesIO()
+    ByName(file).dump(pickle.loads(path.read_bytes()))
+    assert b"getattr" in file.getvalue()
+    path.write_bytes(file.getvalue())
+    require_plain_metadata(checkpoint)
+
+
+class Attribute:
+    """Value that is unpickled by `getattr` of something that is no member of an enumeration."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize(
+    "arguments", [(torch.Size, "mro"), (_MEM_FORMAT_ENCODING, "__init__"), ("", "format")]
+)
+def test_other_attributes_are_refused(checkpoint, arguments):
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(Attribute(*arguments)))
+    with pytest.raises(UserError, match=r"it names builtins\.getattr"):
+        require_plain_metadata(checkpoint)
 
 
 @pytest.mark.parametrize("place", ["all", "planner_data", "state_dict_metadata", "storage_data"])
