@@ -26,7 +26,7 @@ METHOD_TITLES = {
     "own_content": "own content",
     "links": "links",
     "linear": "linear",
-    TREND: "recent popularity",
+    TREND: "popular lately",
     "random": "random",
     "popularity": "popularity",
     "item_knn": "item-kNN",

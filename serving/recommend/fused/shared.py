@@ -22,6 +22,8 @@ Doubles = npt.NDArray[np.float64]
 
 # Values that are named for each item of an answer.
 _VALUES = 3
+# Share of the highest part from which on a value is named.
+_LEAST = 1 / 4
 _SHORTEST = 1e-12
 
 
@@ -77,7 +79,7 @@ class SharedContent:
         return found
 
     def _named(self, columns: Ints, features: Ints, added: Floats) -> tuple[SharedValue, ...]:
-        """Names the highest positive parts; a number's or vector's dimensions are one part."""
+        """Names the highest parts but small ones; a number's or vector's dimensions are one."""
         parts: defaultdict[tuple[str, str | None], float] = defaultdict(float)
         some = np.flatnonzero(added)
         for column, feature, part in zip(
@@ -85,7 +87,9 @@ class SharedContent:
         ):
             parts[self._space.label(column, feature)] += part
         highest = sorted(parts.items(), key=lambda each: -each[1])[:_VALUES]
-        return tuple(SharedValue(*label, part) for label, part in highest if part > 0)
+        # Frequent words and values, which most items share, would be noise beside telling ones.
+        least = _LEAST * highest[0][1] if highest else 0.0
+        return tuple(SharedValue(*label, part) for label, part in highest if part > max(0, least))
 
     def _content(self, items: Ints) -> Entries:
         """Returns coordinates of items, ascending by item, whose vectors have length 1."""

@@ -54,11 +54,15 @@ def test_shared_values_are_those_of_both_items(recommender):
                 assert int(each.value[1:]) < number % 4
         scores = [each.score for each in explanation.shared]
         assert scores == sorted(scores, reverse=True)
-        if len(scores) < 3:  # All that add something are named.
-            assert sum(scores) == pytest.approx(part, abs=1e-4)
+        assert sum(scores) <= part + 1e-4
+        if scores:  # Small parts are left out.
+            assert scores[-1] > scores[0] / 4
             is_told += 1
     assert is_told
-    assert {"group", "tags"} <= {each.feature for x in found.values() for each in x.shared}
+    # Tags that most items have say little beside a group.
+    named = {each.feature for x in found.values() for each in x.shared}
+    assert "group" in named
+    assert "tags" not in named
 
 
 def test_the_server_and_the_terminal_tell_them(recommender):
