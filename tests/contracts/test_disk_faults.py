@@ -89,7 +89,11 @@ def test_files_that_may_not_grow(command, text):
         if status == 0:
             break
         assert_one_sentence(status, err)
-        assert finished(command.output) == before
+        now = finished(command.output)
+        assert now.items() >= before.items()
+        # `evaluate` and `export` finish the channels first, which stay where their own files fail.
+        assert {name.split("/")[0] for name in now.keys() - before.keys()} <= {"fusion"}
+        before = now
         assert not [p for p in command.output.rglob(".*.tmp") if ".work" not in str(p)]
     assert size > 0
     status, err = command(text)
