@@ -8,6 +8,10 @@ import string
 
 import pytest
 import schemathesis
+
+# It is imported before a server's thread runs, because pytest parses it then, and Python before
+# 3.11.5 cannot parse in two threads at once (issue 106905 of CPython).
+import schemathesis.specs.openapi.schemas
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
