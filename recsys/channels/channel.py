@@ -52,6 +52,7 @@ class Channel(ABC):
             known items take the place of the history.
         second_hop: Weight of neighbours of neighbours; 0: none.
         most_neighbours: Most sources that a candidate keeps, whatever is configured.
+        is_baseline: Whether it is a known method of its own, against which no slice may lose.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Channel(ABC):
     reads: ClassVar[Reads] = "history"
     second_hop: ClassVar[float] = 0.0
     most_neighbours: ClassVar[int] = 1000
+    is_baseline: ClassVar[bool] = False
 
     @classmethod
     def why_not(cls, data: ChannelData) -> str | None:

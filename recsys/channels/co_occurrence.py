@@ -15,6 +15,7 @@ class CoOccurrence(Channel):
     name = "co_occurrence"
     lists = "co_occurrence"
     title = "co-occurrence"
+    is_baseline = True
 
     @classmethod
     def product(cls, data: ChannelData) -> Product:

@@ -33,6 +33,7 @@ class Linear(Channel):
     name = "linear"
     lists = "linear"
     title = "linear (EASE)"
+    is_baseline = True
     reads = "known"
     most_neighbours = 50
 

@@ -21,6 +21,7 @@ class Transitions(Channel):
     name = "transitions"
     lists = "transitions"
     title = "transitions"
+    is_baseline = True
     second_hop = 0.5
 
     @classmethod

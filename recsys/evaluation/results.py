@@ -13,7 +13,7 @@ from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
-from recsys.evaluation.rivals import Rival
+from recsys.evaluation.rivals import FEW_PAIRS, Rival
 
 # The model as it is served: the fused ranking, or the towers where these rank alone.
 MODEL, TOWERS, TREND = "model", "towers", "trend"
@@ -26,7 +26,7 @@ METHOD_TITLES = {
     "own_content": "own content",
     "links": "links",
     "linear": "linear",
-    TREND: "popular lately",
+    TREND: "recent popularity",
     "random": "random",
     "popularity": "popularity",
     "item_knn": "item-kNN",
@@ -34,11 +34,11 @@ METHOD_TITLES = {
     "als": "ALS",
 }
 
+# Titles that keep the table on the terminal within 80 columns.
+_SHORT = {TREND: "popular lately"}
+
 # File of an evaluation with its result, and the curve of the towers alone in it.
 METRICS_JSON, TOWERS_CURVE = "metrics.json", "test, towers alone"
-
-# Fewer held-out pairs of a slice allow no conclusion.
-_FEW = 50
 
 # Titles of the metrics that tables show, by name.
 SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@10", "map@10")}
@@ -169,7 +169,7 @@ class EvaluationResult(Measured):
         for group, methods in self.groups().items():
             before, after = (methods[name]["recall@50"] for name in (TOWERS, MODEL))
             if isinstance(before, float) and isinstance(after, float):
-                few = f" ({self.pairs(group)} pairs: few)" if self.pairs(group) < _FEW else ""
+                few = f" ({self.pairs(group)} pairs: few)" if self.pairs(group) < FEW_PAIRS else ""
                 changes.append(f"{group} {number(before)} to {number(after)}{few}")
         return f"Recall@50 from the towers alone to this model: {', '.join(changes)}"
 
@@ -184,11 +184,11 @@ class EvaluationResult(Measured):
 def _sentence(rival: Rival) -> str:
     """Returns a warning of a baseline that is better, and what to do."""
     where = "" if rival.group == "overall" else f" in {rival.group} ({rival.pairs:,} pairs)"
-    advice = {"overall": "try `recsys tune`", "head": "lower ranking.tail_weight"}
+    advice = {"overall": "try `recsys tune`", "head": "try a lower ranking.tail_weight"}
     return (
         f"{METHOD_TITLES[rival.method]} is significantly better{where}: "
         f"{metric_title(rival.metric)} {number(rival.value)} against {number(rival.model)}; "
-        f"{advice.get(rival.group, 'raise ranking.tail_weight')}, see docs/ranking.md"
+        f"{advice.get(rival.group, 'try a higher ranking.tail_weight')}, see docs/ranking.md"
     )
 
 
@@ -206,7 +206,12 @@ def print_table(result: EvaluationResult, console: Console) -> None:
             is_model = name == MODEL
             label = f"{group} {result.pairs(group):,}" if is_model else ""
             values = [number(figures[metric]) for metric in SHOWN]
-            table.add_row(label, METHOD_TITLES[name], *values, style="bold" if is_model else "")
+            table.add_row(
+                label,
+                _SHORT.get(name, METHOD_TITLES[name]),
+                *values,
+                style="bold" if is_model else "",
+            )
             if is_model and group == "overall":
                 bounds = [interval(figures[f"{metric}_ci"]) for metric in SHOWN]
                 table.add_row("", "95 % range", *bounds)

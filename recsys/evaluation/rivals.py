@@ -12,7 +12,7 @@ from recsys.evaluation.significance import Pairs, differences, holm
 _CUTOFFS, _OF_SLICES = (10, 50), 50
 _LEVEL = 0.05
 # Fewer held-out pairs of a group allow no conclusion.
-_LEAST_PAIRS = 30
+FEW_PAIRS = 30
 # Intervals are not asked for; p is precise enough to be adjusted for some fifty tests.
 _BOOTSTRAP, _PERMUTATIONS = 0, 4_000
 
@@ -53,22 +53,28 @@ def rivals_of(model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools
     """
     own = list(_groups(ranks[model], slices))
     tests, pairs = [], []
+    count = 0
     for name, of_method in ranks.items():
         if name == model:
             continue
-        for (group, metric, count, before, weight), (*_, after, _) in zip(
+        for (group, metric, held_out, before, weight), (*_, after, _) in zip(
             own, _groups(of_method, slices), strict=True
         ):
-            if count >= _LEAST_PAIRS:
-                tests.append((name, group, metric, count))
+            if held_out < FEW_PAIRS:
+                continue
+            count += 1
+            if after.sum() > before.sum():
+                tests.append((name, group, metric, held_out))
                 pairs.append(Pairs(before, after, weight))
     found = differences(pairs, _BOOTSTRAP, _PERMUTATIONS)
-    adjusted = holm([each.p for each in found])
+    # Methods that are not better count as tests, which their p of 1 cannot pass.
+    others = [1.0] * (count - len(found))
+    adjusted = holm([*(each.p for each in found), *others])[: len(found)]
     rivals = []
-    for (method, group, metric, count), each, p in zip(tests, found, adjusted, strict=True):
+    for (method, group, metric, held_out), each, p in zip(tests, found, adjusted, strict=True):
         if each.before is None or each.after is None or p is None:
             continue
-        if p < _LEVEL and each.after > each.before:
+        if p < _LEVEL:
             rivals.append(
                 Rival(
                     method=method,
@@ -76,7 +82,7 @@ def rivals_of(model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools
                     metric=metric,
                     value=each.after,
                     model=each.before,
-                    pairs=count,
+                    pairs=held_out,
                     adjusted_p=p,
                 )
             )

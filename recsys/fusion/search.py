@@ -18,8 +18,6 @@ _SCALES = (0.5, 0.7, 1.4, 2.0)
 _SWEEPS = 4
 # One-sided quantile of the normal distribution at 5 %.
 _SIGNIFICANT = 1.645
-# Parts that are baselines of their own: item-kNN, Markov chains, EASE and recent popularity.
-_BASELINES = ("co_occurrence", "transitions", "linear", TREND)
 # A recall of the model alone below this counts as this, so that a poor model weighs no recall up.
 _LEAST_RECALL = 0.01
 # A weight that gains less than this is 0: simpler and as good.
@@ -77,9 +75,16 @@ class Search:
         sample: Candidates of validation queries.
         slices: Members of each slice of items, [items].
         tail_weight: Weight of what is beyond the head in the second climb.
+        baselines: Channels that are baselines of their own; recent popularity is one, too.
     """
 
-    def __init__(self, sample: Sample, slices: Mapping[str, Bools], tail_weight: float) -> None:
+    def __init__(
+        self,
+        sample: Sample,
+        slices: Mapping[str, Bools],
+        tail_weight: float,
+        baselines: Sequence[str] = (),
+    ) -> None:
         self._sample = sample
         self._query = sample.query.numpy()
         self._slices = {name: members[sample.item] for name, members in slices.items()}
@@ -92,7 +97,7 @@ class Search:
         self._alone = (1.0, 1.0)
         alone = self._measure(sample.scores(Weights()))
         self._alone = max(alone.recall[0], _LEAST_RECALL), max(alone.recall[1], _LEAST_RECALL)
-        parts = [_only(name) for name in _BASELINES if name in sample.parts]
+        parts = [_only(name) for name in (*baselines, TREND)]
         self._references = [sample.found(each, (10, 50))[1] for each in (Weights(), *parts)]
 
     def outcome(self, weights: Weights) -> Outcome:

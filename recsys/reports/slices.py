@@ -5,11 +5,10 @@ from pipelines.reports.parts import Band, Cell, Chart, Part, Row, Section, Table
 from pipelines.reports.plots import Bars, Heat
 from recsys.evaluation.metrics import Measured
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
+from recsys.evaluation.rivals import FEW_PAIRS
 from recsys.reports.results import NO_EVALUATION, best_baseline, known, metric_cells
 from recsys.reports.run.run_data import RunData
 
-# Figures of slices with fewer pairs are mostly chance.
-_FEW_PAIRS = 30
 _COMPARED = "recall@50"
 _TITLES = {"history_length": "Length of the query's history", "item_age": "Age of the item"}
 
@@ -52,7 +51,7 @@ def _differences(ours: dict[str, Figures], theirs: dict[str, Figures], name: str
             continue
         changes = [_change(figures[m], theirs[group][m]) for m in SHOWN]
         count = figures.get("count")
-        is_small = isinstance(count, int) and count < _FEW_PAIRS
+        is_small = isinstance(count, int) and count < FEW_PAIRS
         names.append(f"{group} ({count:,})" if isinstance(count, int) else group)
         values.append(changes)
         if not is_small:
@@ -60,7 +59,7 @@ def _differences(ours: dict[str, Figures], theirs: dict[str, Figures], name: str
             recalls += [(changes[1], group)] if changes[1] is not None else []
     summary = (
         f"Metrics of this run minus those of {name}, with the number of held-out pairs; above 0 "
-        f"this run is better. Shades are scaled without slices of fewer than {_FEW_PAIRS} pairs, "
+        f"this run is better. Shades are scaled without slices of fewer than {FEW_PAIRS} pairs, "
         "where differences are mostly chance."
     )
     if recalls:

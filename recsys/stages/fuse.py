@@ -125,7 +125,8 @@ def _fuse(config: Config, console: Console) -> FusionManifest:
         sample = draw_sample(fused, _queries(config, prepared, model, sampled))
         slices = item_slices(prepared.item_frequency)
         with one_thread():
-            weights = Search(sample, slices, config.ranking.tail_weight).best()
+            baselines = [name for name in channels if CHANNELS[name].is_baseline]
+            weights = Search(sample, slices, config.ranking.tail_weight, baselines).best()
             curve = trade_off(sample, slices, weights)
     else:
         console.print("fuse: nothing is held out for validation, so the towers rank alone")

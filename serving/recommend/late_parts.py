@@ -116,7 +116,6 @@ _IMPORTING = Lock()
 
 @cache
 def _import_torch() -> None:
-
     use_threads(1)
     # Before there is a tower: frozen objects that hold themselves in cycles are never freed.
     gc.collect()

@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if (arguments.config is None) == (arguments.evaluated is None):
+        parser.error("expected either CONFIG or --evaluated DIR ...")
     if arguments.evaluated:
         paths = [directory / "evaluation" / METRICS_JSON for directory in arguments.evaluated]
         results = [read_record(path, EvaluationResult) for path in paths]

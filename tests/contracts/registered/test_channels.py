@@ -19,8 +19,7 @@ from recsys.channels.fit import fit_channel
 from recsys.channels.kinds import CHANNELS
 from recsys.channels.log import TrainingLog
 from recsys.channels.neighbours import Neighbours
-from recsys.stages.prepare import prepare
-from tests.support.fused.pages_log import PAGES, pages_config
+from tests.support.fused.pages_log import PAGES, pages_data
 
 COUNT = 5
 every_channel = pytest.mark.parametrize("channel", CHANNELS.values(), ids=CHANNELS)
@@ -28,10 +27,7 @@ every_channel = pytest.mark.parametrize("channel", CHANNELS.values(), ids=CHANNE
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ChannelData:
-    config = pages_config(tmp_path_factory.mktemp("pages"))
-    prepare(config)
-    prepared = Prepared(config.prepared_dir)
-    return ChannelData(prepared, TrainingLog.read(prepared))
+    return pages_data(tmp_path_factory.mktemp("pages"))
 
 
 def fit(channel: type[Channel], data: ChannelData, work_dir: Path) -> Neighbours:

@@ -8,25 +8,19 @@ import numpy as np
 import pytest
 
 from pipelines.executor import LocalExecutor
-from pipelines.prepared.reader import Prepared
 from recsys.channels import fit as fitting
 from recsys.channels.channel import ChannelData
 from recsys.channels.fit import fit_channel
-from recsys.channels.log import TrainingLog
 from recsys.channels.neighbours import Neighbours
 from recsys.channels.transitions import Transitions
-from recsys.stages.prepare import prepare
-from tests.support.fused.pages_log import pages_config
+from tests.support.fused.pages_log import pages_data
 from tests.support.kills import dies_before
 from tests.support.prepare_logs import CountingExecutor
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ChannelData:
-    config = pages_config(tmp_path_factory.mktemp("pages"))
-    prepare(config)
-    prepared = Prepared(config.prepared_dir)
-    return ChannelData(prepared, TrainingLog.read(prepared))
+    return pages_data(tmp_path_factory.mktemp("pages"))
 
 
 def fit(data: ChannelData, work_dir: Path, executor: LocalExecutor | None = None) -> Neighbours:

@@ -130,7 +130,9 @@ def test_the_tail_is_read_where_one_percent_of_the_overall_recall_is_lost(points
 
 def test_no_slice_loses_against_a_part_that_is_a_baseline():
     """Tests that the head that item-item weights find counts, though the model alone lacks it."""
-    search = Search(sample(model=knows(1), linear=knows(0)), slices(), tail_weight=1.0)
+    drawn = sample(model=knows(1), expert=knows(0))
+    assert Search(drawn, slices(), tail_weight=1.0).outcome(Weights()).excess == 0
+    search = Search(drawn, slices(), tail_weight=1.0, baselines=["expert"])
     assert search.outcome(Weights()).excess > 0
     best = search.outcome(search.best())
     assert best.excess == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from scipy import stats
 from feature_store.core.errors import UserError
 from recsys.config.load import with_values
 from recsys.config.study import Arm
+from recsys.evaluation.results import METRICS_JSON, EvaluationResult, TradeOff
 from recsys.studies import units as study_units
 from recsys.studies.analysis import analyse
 from recsys.studies.arms import arms_of, default_arms, trials_of
@@ -63,7 +65,6 @@ def test_a_study_is_done_once_and_goes_on(config, monkeypatch):
         cell = arm.cells["recall@50"]
         assert len(cell.seeds) == 2
         assert (cell.difference is None) == (arm.arm == "none")
-        assert ("tail recall@50" in arm.cells) == ("tail recall@50 at 1 % loss" in arm.cells)
     text = (config.study_dir / "study.md").read_text()
     assert "30 % of the labels" in text
     assert json.loads((config.study_dir / "study.json").read_text())["seeds"] == 2
@@ -159,6 +160,39 @@ def test_means_intervals_and_tests_by_hand(tmp_path):
     ]
     tail = cells["good"]["tail recall@50"]
     assert tail.seeds == pytest.approx([h / names.count("tail") for h in hits])
+
+
+def test_tails_are_compared_at_one_percent_of_loss(tmp_path):
+    def measured(tail: float) -> EvaluationResult:
+        points = tuple(
+            TradeOff(dial=dial, recall={"recall@50": overall}, slices={"tail": value})
+            for dial, overall, value in ((0.0, 0.5, 0.1), (0.5, 0.495, tail), (1.0, 0.4, 0.9))
+        )
+        texts = ("split", "history", "prepared_fingerprint", "training_fingerprint")
+        return EvaluationResult(
+            overall={},
+            slices={},
+            counts={},
+            baselines={},
+            mlflow_run_id="",
+            trade_off={"test": points},
+            **dict.fromkeys(texts, ""),
+        )
+
+    tails = {"base": (0.2, 0.3), "good": (0.4, 0.6)}
+    paths = {}
+    for arm, values in tails.items():
+        for seed, tail in enumerate(values):
+            directory = Path(write_run(tmp_path / f"{arm}{seed}", 0.3, seed)) / "evaluation"
+            (directory / METRICS_JSON).write_text(measured(tail).model_dump_json())
+            paths.setdefault(arm, []).append(directory / "per_query.parquet")
+    cells, pairs = analyse(paths, "base")
+    name = "tail recall@50 at 1 % loss"
+    for arm, values in tails.items():
+        assert cells[arm][name].seeds == pytest.approx(values)
+        assert cells[arm][name].p is None
+        assert "the same of the towers alone" not in cells[arm]  # There is no such curve.
+    assert pairs[name] == pairs["tail recall@50"]
 
 
 def test_trainings_side_by_side_keep_to_their_threads(monkeypatch, config, tmp_path):

@@ -7,8 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.prepared.reader import Prepared
+from recsys.channels.channel import ChannelData
+from recsys.channels.log import TrainingLog
 from recsys.config.config import Config
 from recsys.config.load import parse_config
+from recsys.stages.prepare import prepare
 
 PAGES, GROUPS, EVENTS = 36, 4, 7
 
@@ -64,3 +68,11 @@ def pages_config(directory: Path, **sections: Any) -> Config:
         "ranking": {"neighbours": 5},
     }
     return parse_config({**document, **sections})
+
+
+def pages_data(directory: Path) -> ChannelData:
+    """Writes the log, prepares it, and returns what channels are fitted to."""
+    config = pages_config(directory)
+    prepare(config)
+    prepared = Prepared(config.prepared_dir)
+    return ChannelData(prepared, TrainingLog.read(prepared))
