@@ -78,6 +78,32 @@ def exported(tiny: Config) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_fused(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Exports an untrained model with made-up channels, which no test changes."""
+    from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
+
+    config = write_fused_prepared(tmp_path_factory.mktemp("tiny-fused"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(config, patch)
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_by_content(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Exports an untrained model whose only channel is content, which no test changes."""
+    from tests.support.fused.tiny_fusion import (
+        content_fused,
+        export_fused,
+        write_fused_prepared,
+    )
+
+    config = write_fused_prepared(tmp_path_factory.mktemp("tiny-by-content"))
+    with pytest.MonkeyPatch.context() as patch:
+        export_fused(config, patch, content_fused)
+    return config
+
+
+@pytest.fixture(scope="session")
 def evaluated(planted: Config, tmp_path_factory: pytest.TempPathFactory):
     """Evaluates runs for the dashboard."""
     from tests.support.dashboard_runs import evaluated_runs

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
-
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements" / "serving.lock"
 ANSWER = """
@@ -58,9 +56,7 @@ def bare(tmp_path_factory):
     return directory
 
 
-def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tmp_path, monkeypatch):
-    config = write_fused_prepared(tmp_path)
-    export_fused(config, monkeypatch)
+def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tiny_fused, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(bare)!r})\n{ANSWER}"
     # Without the site packages of the environment.
     command = [
@@ -69,7 +65,7 @@ def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tmp_path, monkey
         "-P",
         "-c",
         code,
-        str(config.bundle_dir),
+        str(tiny_fused.bundle_dir),
         str(tmp_path / "log"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -19,7 +19,6 @@ from serving.bundle.ids import write_ids
 from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.manifest import seal, verify
 from serving.recommend.options import RecommendOptions
-from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 from tests.support.tiny_bundle import QUERIES
 
 QUIET = Console(quiet=True)
@@ -67,10 +66,8 @@ def test_every_query_of_the_bundle_is_answered(exported, tmp_path, engine, reque
     assert {path.name for path in output.iterdir()} == names
 
 
-def test_the_command_gives_more_of_the_tail(tmp_path, monkeypatch, in_process):
-    config = write_fused_prepared(tmp_path)
-    export_fused(config, monkeypatch)
-    bundle, output = config.bundle_dir, tmp_path / "recs"
+def test_the_command_gives_more_of_the_tail(tiny_fused, tmp_path, in_process):
+    bundle, output = tiny_fused.bundle_dir, tmp_path / "recs"
     command = ["recommend", str(bundle), "-o", str(output), "--all", "-k", "3", "--json"]
     found = CliRunner().invoke(app, [*command, "--tail", "0.8"])
     assert found.exit_code == 0, found.output

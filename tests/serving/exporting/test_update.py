@@ -18,35 +18,14 @@ from serving.exporting.update import update
 from serving.index.index import ItemIndex
 from serving.recommend.memory import MemoryQueries
 from serving.recommend.options import RecommendOptions
-from tests.support.fused.tiny_fusion import (
-    content_fused,
-    export_fused,
-    random_fused,
-    write_fused_prepared,
-)
+from tests.support.fused.tiny_fusion import export_fused, random_fused, write_fused_prepared
 from tests.support.tiny_bundle import ITEMS, export_untrained, write_prepared
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    made = write_prepared(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_untrained(made, patch)
-    return made
-
-
-@pytest.fixture(scope="module")
-def fused_config(tmp_path_factory):
-    made = write_fused_prepared(tmp_path_factory.mktemp("fused"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_fused(made, patch, content_fused)
-    return made
-
-
 @pytest.fixture
-def new_items(config, tmp_path):
+def new_items(tiny, tmp_path):
     """Copies of some items that have no events, under new ids."""
-    source = open_source(f"{config.output}/items.parquet", "items")
+    source = open_source(f"{tiny.output}/items.parquet", "items")
     raw = read_piece(source.pieces[0], source.schema.names).to_pylist()
     rows = [{**raw[item], "item_id": f"new {item}"} for item in (52, 55)]
     path = tmp_path / "new.parquet"
@@ -58,11 +37,11 @@ def ids(found):
     return [item.item_id for item in found.items]
 
 
-def test_new_items_are_found_as_those_that_are_like_them(config, new_items, tmp_path):
+def test_new_items_are_found_as_those_that_are_like_them(tiny, new_items, tmp_path):
     output = tmp_path / "updated"
-    manifest = update(config.bundle_dir, output, items=new_items, removed=["i3", "i58"])
+    manifest = update(tiny.bundle_dir, output, items=new_items, removed=["i3", "i58"])
     assert manifest.items == ITEMS
-    before, after = serving.load(config.bundle_dir), serving.load(output)
+    before, after = serving.load(tiny.bundle_dir), serving.load(output)
     assert manifest.fingerprint != before.manifest.fingerprint
     for query in ("0", "5", "9"):
         scores = {i.item_id: i.score for i in after.recommend(query, 1000).items}
@@ -89,8 +68,8 @@ def test_new_items_are_found_as_those_that_are_like_them(config, new_items, tmp_
     assert vectors["item_id"].to_pylist()[-2:] == ["new 52", "new 55"]
 
 
-def test_an_event_with_a_new_item_is_seen_but_is_no_history_yet(config, new_items, tmp_path):
-    update(config.bundle_dir, tmp_path / "updated", items=new_items)
+def test_an_event_with_a_new_item_is_seen_but_is_no_history_yet(tiny, new_items, tmp_path):
+    update(tiny.bundle_dir, tmp_path / "updated", items=new_items)
     online = MemoryQueries()
     recommender = serving.load(tmp_path / "updated", online=online)
     vector = recommender.encode(["5"])
@@ -99,9 +78,9 @@ def test_an_event_with_a_new_item_is_seen_but_is_no_history_yet(config, new_item
     assert "new 52" not in ids(recommender.recommend("5", 1000))
 
 
-def test_the_old_bundle_stays_and_may_be_replaced(config, new_items, tmp_path):
+def test_the_old_bundle_stays_and_may_be_replaced(tiny, new_items, tmp_path):
     served = tmp_path / "served"
-    shutil.copytree(config.bundle_dir, served)
+    shutil.copytree(tiny.bundle_dir, served)
     old = serving.load(served)
     answer = old.recommend("5", 5)
     update(served, served, items=new_items)
@@ -134,25 +113,23 @@ def test_an_index_that_cannot_be_extended_is_built_anew(kind, tmp_path, monkeypa
         (None, ("i5", "nothing"), "no item 'nothing' to remove"),
     ],
 )
-def test_bad_changes_are_one_sentence_and_nothing_is_written(
-    config, tmp_path, table, removed, words
-):
+def test_bad_changes_are_one_sentence_and_nothing_is_written(tiny, tmp_path, table, removed, words):
     path = None
     if table is not None:
         path = tmp_path / "new.parquet"
         pq.write_table(pa.table(table), path)
     with pytest.raises(UserError, match=words):
-        update(config.bundle_dir, tmp_path / "updated", items=path, removed=removed)
+        update(tiny.bundle_dir, tmp_path / "updated", items=path, removed=removed)
     assert not (tmp_path / "updated").exists()
 
 
 def test_a_new_item_is_found_by_those_who_had_items_of_its_content(
-    fused_config, new_items, tmp_path, capsys
+    tiny_by_content, new_items, tmp_path, capsys
 ):
     output = tmp_path / "updated"
-    update(fused_config.bundle_dir, output, items=new_items, removed=["i3"])
+    update(tiny_by_content.bundle_dir, output, items=new_items, removed=["i3"])
     assert "2 of the 2 new items have neighbours by content" in capsys.readouterr().out
-    before, after = (serving.load(path) for path in (fused_config.bundle_dir, output))
+    before, after = (serving.load(path) for path in (tiny_by_content.bundle_dir, output))
     options = RecommendOptions(explain=True, history=["i52"])
     first = after.recommend("nobody", 1, options).items[0]
     assert first.item_id == "new 52"
@@ -171,12 +148,14 @@ def test_a_new_item_is_found_by_those_who_had_items_of_its_content(
             assert item.score == pytest.approx(others[item.item_id], abs=1e-5)
 
 
-def test_neighbours_of_new_items_are_the_nearest_of_the_training(fused_config, new_items, tmp_path):
-    update(fused_config.bundle_dir, tmp_path / "once", items=new_items, removed=["i7"])
+def test_neighbours_of_new_items_are_the_nearest_of_the_training(
+    tiny_by_content, new_items, tmp_path
+):
+    update(tiny_by_content.bundle_dir, tmp_path / "once", items=new_items, removed=["i7"])
     twice = pa.table({"item_id": ["third"], "group": ["g4"], "tags": [["t0", "t1"]]})
     pq.write_table(twice, tmp_path / "third.parquet")
     update(tmp_path / "once", tmp_path / "twice", items=tmp_path / "third.parquet")
-    prepared = Prepared(fused_config.prepared_dir)
+    prepared = Prepared(tiny_by_content.prepared_dir)
     is_left = np.arange(ITEMS) != 7
     matrix = content_matrix(content_space(prepared), prepared.item_columns, is_left)
     lists = Fused.read(tmp_path / "twice" / "fusion").lists["content"]
@@ -191,7 +170,9 @@ def test_neighbours_of_new_items_are_the_nearest_of_the_training(fused_config, n
     assert stop - start == 6
 
 
-def test_new_items_without_a_channel_of_content_are_told(fused_config, new_items, tmp_path, capsys):
+def test_new_items_without_a_channel_of_content_are_told(
+    tiny_by_content, new_items, tmp_path, capsys
+):
     made = write_fused_prepared(tmp_path / "other")
     links = Weights(channels={"co_occurrence": 1.0})
     with pytest.MonkeyPatch.context() as patch:

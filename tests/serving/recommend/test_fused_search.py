@@ -30,12 +30,7 @@ from serving.server.api import EventsRequest, RecommendRequest
 from serving.server.deployment import MAIN, Serving
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
-from tests.support.fused.tiny_fusion import (
-    WEIGHTS,
-    export_fused,
-    random_fused,
-    write_fused_prepared,
-)
+from tests.support.fused.tiny_fusion import WEIGHTS, random_fused
 from tests.support.indexes import bags, unit_rows
 from tests.support.tiny_bundle import ITEMS, QUERIES, untrained
 
@@ -43,29 +38,21 @@ MANY = 1500
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    made = write_fused_prepared(tmp_path_factory.mktemp("fused"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_fused(made, patch)
-    return made
-
-
-@pytest.fixture(scope="module")
-def recommender(config):
-    return serving.load(config.bundle_dir).as_evaluated()
+def recommender(tiny_fused):
+    return serving.load(tiny_fused.bundle_dir).as_evaluated()
 
 
 def ids(found):
     return [item.item_id for item in found.items]
 
 
-def test_answers_are_those_of_the_evaluation(config, recommender):
-    prepared = Prepared(config.prepared_dir)
-    model, trained = untrained(config)
+def test_answers_are_those_of_the_evaluation(tiny_fused, recommender):
+    prepared = Prepared(tiny_fused.prepared_dir)
+    model, trained = untrained(tiny_fused)
     builder, cpu = BatchBuilder(prepared, trained.config), torch.device("cpu")
     queries, history = np.arange(QUERIES), prepared.query_state.history("test")
     scorer = fused_scorer(
-        Fused.read(config.fusion_dir),
+        Fused.read(tiny_fused.fusion_dir),
         WEIGHTS,
         sources=Sources(history, known_to_channels(prepared, "test"), prepared.own_items),
         query_vectors=encode_queries(model, builder, queries, history, {}, cpu),
@@ -83,8 +70,8 @@ def test_answers_are_those_of_the_evaluation(config, recommender):
         assert [x["item_id"] for x in lines if x["query_id"] == str(query)] == expected
 
 
-def test_the_bundle_has_the_channels_that_count(config):
-    bundle = serving.load(config.bundle_dir).manifest
+def test_the_bundle_has_the_channels_that_count(tiny_fused):
+    bundle = serving.load(tiny_fused.bundle_dir).manifest
     assert bundle.fusion.weights == WEIGHTS
     assert {f.split("/")[2] for f in bundle.files if f.startswith("fusion/lists/")} == {
         "co_occurrence",
@@ -102,8 +89,8 @@ def test_filters_leave_the_best_of_what_they_let_through(recommender):
     assert len(ids(recommender.recommend("7", 60, RecommendOptions(exclude_seen=False)))) == ITEMS
 
 
-def test_the_tail_takes_popularity_off(config, recommender):
-    fused = Fused.read(config.fusion_dir)
+def test_the_tail_takes_popularity_off(tiny_fused, recommender):
+    fused = Fused.read(tiny_fused.fusion_dir)
     scores = [
         {i.item_id: i.score for i in recommender.recommend("7", ITEMS, options).items}
         for options in (RecommendOptions(), RecommendOptions(tail=0.5), RecommendOptions(tail=1))
@@ -126,11 +113,11 @@ def test_a_bundle_without_channels_has_no_tail(exported):
     assert [i.explanation.model for i in explained] == [i.score for i in explained]
 
 
-def test_the_parts_of_an_explanation_are_the_score(config, recommender):
+def test_the_parts_of_an_explanation_are_the_score(tiny_fused, recommender):
     options = RecommendOptions(explain=True, tail=0.3)
     found = recommender.recommend("7", ITEMS, options)
     history = {item.item_id for item in recommender.liked("7", 50)}
-    known = {f"i{i}" for i in bag(known_to_channels(Prepared(config.prepared_dir), "test"), 7)}
+    known = {f"i{i}" for i in bag(known_to_channels(Prepared(tiny_fused.prepared_dir), "test"), 7)}
     is_explained = 0
     for item in found.items:
         parts = item.explanation
@@ -146,9 +133,9 @@ def test_the_parts_of_an_explanation_are_the_score(config, recommender):
     assert not any(hasattr(item, "explanation") for item in popular)
 
 
-def test_an_event_counts_in_channels_at_once(config):
+def test_an_event_counts_in_channels_at_once(tiny_fused):
     online = MemoryQueries()
-    recommender = serving.load(config.bundle_dir, online=online)
+    recommender = serving.load(tiny_fused.bundle_dir, online=online)
     options = RecommendOptions(explain=True)
     # Query 0 has no history, so channels say nothing.
     assert not any(i.explanation.channels for i in recommender.recommend("0", ITEMS, options).items)
@@ -164,16 +151,18 @@ def test_an_event_counts_in_channels_at_once(config):
         assert one.explanation.channels == pytest.approx(other.explanation.channels)
 
 
-def test_an_event_that_the_server_is_told_changes_the_next_answer(config):
+def test_an_event_that_the_server_is_told_changes_the_next_answer(tiny_fused):
     online = MemoryQueries()
-    serving_now = Serving({MAIN: serving.load(config.bundle_dir, online=online)})
+    serving_now = Serving({MAIN: serving.load(tiny_fused.bundle_dir, online=online)})
     service = Service(lambda: serving_now, ServerMetrics(), online=online)
     asking = RecommendRequest(query_id="0", k=ITEMS, explain=True)
     before = service.recommend(asking).items
     assert not any(item.explanation.channels for item in before)
     service.events(EventsRequest.model_validate({"events": [{"query_id": "0", "item_id": "i9"}]}))
     after = {item.item_id: item.explanation for item in service.recommend(asking).items}
-    named = Fused.read(config.fusion_dir).lists["co_occurrence"].lists.take(np.array([9])).values
+    named = (
+        Fused.read(tiny_fused.fusion_dir).lists["co_occurrence"].lists.take(np.array([9])).values
+    )
     for item in {f"i{item}" for item in named.tolist()} - {"i9"}:
         assert after[item].channels["co_occurrence"] > 0
         assert [reason.item_id for reason in after[item].because] == ["i9"]
@@ -230,14 +219,14 @@ def test_candidates_suffice(dial):
         assert not set(found.values[40:].tolist()) & set(excluded[2])
 
 
-def test_similar_items_are_those_near_by_vector_or_channel(config, recommender):
-    fused = Fused.read(config.fusion_dir)
+def test_similar_items_are_those_near_by_vector_or_channel(tiny_fused, recommender):
+    fused = Fused.read(tiny_fused.fusion_dir)
     found = recommender.similar_items("i5", ITEMS)
     assert "i5" not in ids(found)
     assert len(found.items) == ITEMS - 1
     items, said = fused.channels(Sources(*[bags([[5]])] * 3), WEIGHTS)
     score = {item.item_id: item.score for item in found.items}
-    plain = serving.load(config.bundle_dir).as_evaluated()
+    plain = serving.load(tiny_fused.bundle_dir).as_evaluated()
     plain._fused = None
     cosine = {item.item_id: item.score for item in plain.similar_items("i5", ITEMS).items}
     for item, value in zip(items.values.tolist(), said.tolist(), strict=True):

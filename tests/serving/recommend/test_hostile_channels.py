@@ -14,7 +14,6 @@ from feature_store.core.files import write_array
 from serving.bundle.manifest import read_manifest, seal
 from serving.server.build import ServerSettings, build
 from tests.serving.server.test_server import recommend, request
-from tests.support.fused.tiny_fusion import export_fused, write_fused_prepared
 from tests.support.hostile.bundles import pickles, sealed
 from tests.support.servers import running
 from tests.support.tiny_bundle import ITEMS
@@ -25,17 +24,9 @@ NOT_READ = "item_tower/"
 OF_ITEMS = ("fusion/rarity", "fusion/dial", "fusion/trend")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    config = write_fused_prepared(tmp_path_factory.mktemp("fused"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_fused(config, patch)
-    return config.bundle_dir
-
-
 @pytest.fixture
-def bundle(exported, tmp_path):
-    return shutil.copytree(exported, tmp_path / "bundle")
+def bundle(tiny_fused, tmp_path):
+    return shutil.copytree(tiny_fused.bundle_dir, tmp_path / "bundle")
 
 
 def refusal(bundle):

@@ -16,7 +16,6 @@ from serving.recommend.display import print_recommendations
 from serving.recommend.options import RecommendOptions
 from serving.server.api import RecommendRequest
 from serving.server.service import Service
-from tests.support.fused.tiny_fusion import content_fused, export_fused, write_fused_prepared
 from tests.support.hostile.bundles import sealed
 from tests.support.tiny_bundle import ITEMS
 
@@ -25,16 +24,8 @@ OPTIONS = RecommendOptions(explain=True, history=["i9", "i2"])
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    made = write_fused_prepared(tmp_path_factory.mktemp("fused"))
-    with pytest.MonkeyPatch.context() as patch:
-        export_fused(made, patch, content_fused)
-    return made
-
-
-@pytest.fixture(scope="module")
-def recommender(config):
-    return serving.load(config.bundle_dir)
+def recommender(tiny_by_content):
+    return serving.load(tiny_by_content.bundle_dir)
 
 
 def test_shared_values_are_those_of_both_items(recommender):
@@ -85,8 +76,8 @@ def test_the_server_and_the_terminal_tell_them(recommender):
     assert "+" not in short.getvalue()
 
 
-def test_contents_of_another_export_are_refused(config, tmp_path):
-    bundle = shutil.copytree(config.bundle_dir, tmp_path / "bundle")
+def test_contents_of_another_export_are_refused(tiny_by_content, tmp_path):
+    bundle = shutil.copytree(tiny_by_content.bundle_dir, tmp_path / "bundle")
     path = bundle / "fusion/content/weights.npy"
     write_array(path, np.load(path)[:-1])
     with pytest.raises(UserError, match="cannot be read"):
