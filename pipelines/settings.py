@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from feature_store.core.settings import EVENTS, LARGE, Settings
+from feature_store.core.times import span_of
 from feature_store.kinds import TimeFeature
 from feature_store.schema import FeatureSchema, Side
 from pipelines.urls import shown
@@ -93,15 +94,47 @@ class LeaveLastOut(Settings):
     kind: Literal["leave_last_out"] = "leave_last_out"
 
 
+def _is_duration(text: str) -> str:
+    span_of(text)
+    return text
+
+
+# A whole number and its unit: w, d, h, m or s.
+Duration = Annotated[str, AfterValidator(_is_duration)]
+
+
 class TimeSplit(Settings):
-    """Events from `test_from` on are the test, those from `validation_from` on the validation."""
+    """The latest events are the test, those before them the validation.
+
+    Windows move with a log that grows: they count back from `as_of`, or from the last event where
+    no `as_of` is given. What is exactly at a window's beginning is before it, so that 7d of a log
+    of dates are seven of them. Bounds stay where they are.
+    """
 
     kind: Literal["time"] = "time"
-    validation_from: datetime
-    test_from: datetime
+    validation: Duration | None = Field(
+        None, description="Length of the validation, which ends where the test begins: 2w, 7d, 12h."
+    )
+    test: Duration | None = Field(
+        None, description="Length of the test, counted back from as_of, else from the last event."
+    )
+    validation_from: datetime | None = Field(
+        None, description="First time of the validation, in place of a length."
+    )
+    test_from: datetime | None = Field(
+        None, description="First time of the test, in place of a length."
+    )
 
     @model_validator(mode="after")
-    def _in_order(self) -> "TimeSplit":
+    def _is_placed(self) -> "TimeSplit":
+        lengths, bounds = (self.validation, self.test), (self.validation_from, self.test_from)
+        if (None in lengths) == (None in bounds) or lengths.count(None) + bounds.count(None) != 2:
+            raise ValueError(
+                "split.kind time needs either the lengths validation and test, such as 7d, or the "
+                "times validation_from and test_from"
+            )
+        if self.validation_from is None or self.test_from is None:
+            return self
         if (self.validation_from.tzinfo is None) != (self.test_from.tzinfo is None):
             raise ValueError("both or neither of validation_from and test_from need a time zone")
         if self.validation_from >= self.test_from:

@@ -45,7 +45,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 AsOf = Annotated[
     datetime | None,
     typer.Option(
-        help="UTC time after which events are rejected, as if it were now.", metavar="DATE"
+        help="UTC time after which events are rejected, and from which split.kind time counts.",
+        metavar="DATE",
     ),
 ]
 
@@ -100,7 +101,7 @@ def init(
     items: Annotated[str | None, typer.Option(help="Items and their features.")] = None,
     queries: Annotated[str | None, typer.Option(help="Queries and their features.")] = None,
     split: Annotated[
-        Literal["leave_last_out", "random_hash"] | None,
+        Literal["leave_last_out", "random_hash", "time"] | None,
         typer.Option(help="Split in place of the one that the log suggests."),
     ] = None,
     timestamp: Annotated[

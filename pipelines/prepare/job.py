@@ -85,6 +85,7 @@ class Job:
         features: Features of both sides and of the context.
         sources: The log.
         as_of: Time after which events are rejected as future ones.
+        split_end: Time from which windows of the split count back; None: the last event's.
         forgotten: Ids whose rows are dropped.
         progress: Lines for the user.
         executor: Engine that runs the tasks.
@@ -94,6 +95,7 @@ class Job:
     features: FeatureSchema
     sources: Sources
     as_of: datetime
+    split_end: datetime | None
     forgotten: Forgotten
     progress: Progress
     executor: Executor

@@ -20,6 +20,7 @@ the scan.
 """
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,7 @@ from pipelines.prepare.job import Job, Progress, Run, print_line
 from pipelines.prepare.merge import merge_examples, merge_sequences
 from pipelines.prepare.queries import write_query_state
 from pipelines.prepare.scan import Scans, discard_other_scans, scan_events
+from pipelines.prepare.splits import TEST, VALIDATION, placed, require_windows
 from pipelines.prepare.statistics import (
     write_item_frequency,
     write_mutual_information,
@@ -93,7 +95,8 @@ def prepare(
         features: Features of items, queries and events.
         output: The directory; an earlier one is replaced when all is done, and kept on failure.
         executor: Engine that runs the tasks; the result does not depend on it.
-        as_of: Time after which events are rejected, in UTC if it has no time zone; None: now.
+        as_of: Time after which events are rejected, in UTC if it has no time zone, and from which
+            windows of a split by time count back; None: now, and the time of the last event.
         forgotten: Ids whose rows are dropped without a trace; the rows of their embeddings stay
             free.
         console: Console for progress.
@@ -119,7 +122,8 @@ def prepare(
     if (manifest := _up_to_date(output, identity, console)) is not None:
         workspace.tidy_up()
         return manifest
-    moment = as_utc(as_of) if as_of is not None else datetime.now(UTC)
+    split_end = as_utc(as_of) if as_of is not None else None
+    moment = split_end or datetime.now(UTC)
     sources = open_sources(data, features, files)
     for note in sources.notes():
         print_line(console, note)
@@ -131,7 +135,7 @@ def prepare(
         damaged: list[UnreadableFileError] = []
         while manifest is None:
             with Progress(console) as progress:
-                job = Job(data, features, sources, moment, forgotten, progress, executor)
+                job = Job(data, features, sources, moment, split_end, forgotten, progress, executor)
                 try:
                     manifest = _run(job, workspace, identity, earlier)
                 except UnreadableFileError as error:
@@ -170,6 +174,10 @@ def _run(
 ) -> PreparedManifest:
     """Runs the steps, in order."""
     scans = scan_events(job, workspace)
+    split = job.data.split
+    if any(scanned.kept for scanned in scans.scanned):
+        data = {"split": placed(split, *scans.moments(), job.split_end)}
+        job = replace(job, data=job.data.model_copy(update=data))
     run = Run(job, workspace.build(_inputs(identity, earlier, scans)))
     previous = _previous_encoders(earlier, workspace.output, job.features)
     items, queries = (read_catalogue(run, side) for side in SIDES)
@@ -184,6 +192,7 @@ def _run(
     require_training(job, int(examples.counts[0].sum()), rejected)
     require_weights(job, int(examples.counts[0].sum()), examples.weightless)
     require_quality(job, int(examples.counts.sum()), rejected)
+    require_windows(split, *(int(examples.counts[part].sum()) for part in (VALIDATION, TEST)))
     merge_examples(run, examples)
     merge_sequences(run, examples)
     write_query_state(run, len(query_ids))

@@ -1,16 +1,21 @@
 """The split of each event: training, validation or test."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pyarrow as pa
 
 from feature_store.core.columns import Ints
+from feature_store.core.errors import UserError
 from feature_store.core.hashing import crc32, crc32_continued
-from feature_store.core.times import microseconds
+from feature_store.core.times import microseconds, span_of
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import ColdItems, GivenSplit, LeaveLastOut, RandomHash, Split, TimeSplit
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
+# The least difference of two times.
+_INSTANT = timedelta(microseconds=1)
 # Split by the remainder of a CRC-32 divided by 10.
 _BY_REMAINDER = np.array([TEST, VALIDATION, *[TRAIN] * 8], np.int8)
 
@@ -39,9 +44,11 @@ def assign_splits(
     match split:
         case GivenSplit():
             return given
-        case TimeSplit():
-            is_held_out = time >= microseconds(split.validation_from)
-            is_test = time >= microseconds(split.test_from)
+        case TimeSplit(
+            validation_from=datetime() as validation_from, test_from=datetime() as test_from
+        ):
+            is_held_out = time >= microseconds(validation_from)
+            is_test = time >= microseconds(test_from)
             return np.where(is_test, TEST, np.where(is_held_out, VALIDATION, TRAIN)).astype(np.int8)
         case RandomHash():
             start = crc32(query_ids, suffix=b"\t")[query]
@@ -50,6 +57,78 @@ def assign_splits(
             return _BY_REMAINDER[crc32(item_ids) % 10][item]
         case LeaveLastOut():
             return _leave_last_out(query)
+        case TimeSplit():
+            raise AssertionError("a moving split is placed before events are assigned")
+
+
+def placed(split: Split, first: datetime, last: datetime, as_of: datetime | None) -> Split:
+    """Returns a split whose windows have bounds; one that does not move stays as it is.
+
+    Args:
+        split: Kind of split and its settings.
+        first: Time of the first event.
+        last: Time of the last event.
+        as_of: Time from which windows count back; None: that of the last event.
+
+    Raises:
+        UserError: The windows leave nothing to train on, or no event is within the test's.
+    """
+    if not isinstance(split, TimeSplit) or split.validation is None or split.test is None:
+        return split
+    end = as_of or last
+    test_from = _before(end, span_of(split.test))
+    validation_from = _before(test_from, span_of(split.validation))
+    if validation_from < first:
+        raise UserError(
+            f"data.split: validation {split.validation} and test {split.test} before "
+            f"{_shown(end)} begin {_shown(validation_from)}, before the first event "
+            f"({_shown(first)}), so nothing is left to train on; shorten them, or give a longer "
+            "log."
+        )
+    if last <= test_from:
+        raise UserError(
+            f"data.split: the last event is of {_shown(last)}, so none is within the test, "
+            f"{split.test} before {_shown(end)}; give an earlier --as-of, lengthen "
+            "data.split.test, or add the events that are missing."
+        )
+    # Bounds are in the part that they begin; the beginnings of windows are not.
+    validation_from, test_from = (each + _INSTANT for each in (validation_from, test_from))
+    return TimeSplit(validation_from=validation_from, test_from=test_from)
+
+
+def require_windows(split: Split, validation: int, test: int) -> None:
+    """Checks that windows hold events, of which neither would be measured without any.
+
+    Args:
+        split: Split as it is configured.
+        validation: Number of validation examples.
+        test: Number of test examples.
+
+    Raises:
+        UserError: A window is empty.
+    """
+    if not isinstance(split, TimeSplit):
+        return
+    for name, length, events in (
+        ("validation", split.validation, validation),
+        ("test", split.test, test),
+    ):
+        if length is not None and not events:
+            raise UserError(
+                f"data.split: no event is left within the {name}, {length} long; lengthen "
+                f"data.split.{name}, or give another --as-of."
+            )
+
+
+def _before(end: datetime, span: timedelta) -> datetime:
+    try:
+        return end - span
+    except OverflowError:  # It is before all years.
+        return datetime.min.replace(tzinfo=end.tzinfo)
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _leave_last_out(query: Ints) -> Ints:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -33,21 +33,21 @@ class TimeCut:
     """A split at two times, and the parts that it would give.
 
     Attributes:
-        validation_from: First time of the validation.
-        test_from: First time of the test.
-        train: Share of the training events.
-        validation: Share of the validation events.
-        test: Share of the test events.
+        validation: Length of the validation, which ends where the test begins.
+        test: Length of the test, which ends with the last event.
+        train_share: Share of the training events.
+        validation_share: Share of the validation events.
+        test_share: Share of the test events.
         known_at_least: Share of test events whose query has training events among those read.
         known_at_most: Upper bound of that share; the same where queries were read whole.
         repeats: Share of test pairs whose query had the item before.
     """
 
-    validation_from: datetime
-    test_from: datetime
-    train: float
-    validation: float
-    test: float
+    validation: timedelta
+    test: timedelta
+    train_share: float
+    validation_share: float
+    test_share: float
     known_at_least: float
     known_at_most: float
     repeats: RepeatShare
@@ -247,25 +247,34 @@ def _share_by_item(queries: Ints, items: Ints, times: Ints) -> float:
 
 
 def _cut(queries: Ints, items: Ints, times: Ints, share: float) -> TimeCut | None:
-    """Cuts at round times where the parts stay about as large, otherwise at exact seconds."""
-    edges = np.quantile(times, _CUTS, method="higher")
+    """Cuts by round lengths where the parts stay about as large, otherwise by exact seconds."""
+    edges, last = np.quantile(times, _CUTS, method="higher"), int(times.max())
     for grain in (DAY, HOUR, SECOND):
-        validation_from, test_from = (int(-(-edge // grain)) * grain for edge in edges)
-        is_train, is_test = times < validation_from, times >= test_from
+        before, of_test = (_window(last - int(edge), grain) for edge in edges)
+        is_train, is_test = times <= last - before, times > last - of_test
         train, test = float(is_train.mean()), float(is_test.mean())
         validation = 1 - train - test
-        if min(validation, test) >= 0.05 and train >= 0.5:
+        if of_test and min(validation, test) >= 0.05 and train >= 0.5:
             known = np.zeros(int(queries[-1]) + 1, bool)
             known[queries[is_train]] = True
             seen = float(known[queries[is_test]].mean())
             return TimeCut(
-                validation_from=moment_of(validation_from),
-                test_from=moment_of(test_from),
-                train=train,
-                validation=validation,
-                test=test,
+                validation=timedelta(microseconds=before - of_test),
+                test=timedelta(microseconds=of_test),
+                train_share=train,
+                validation_share=validation,
+                test_share=test,
                 known_at_least=seen,
                 known_at_most=min(1.0, seen / share),
-                repeats=repeats_after(queries, items, times, test_from, share),
+                repeats=repeats_after(queries, items, times, last - of_test + 1, share),
             )
     return None
+
+
+def _window(span: int, grain: int) -> int:
+    """Rounds the time from an edge to the last event to a window with about the same events.
+
+    Events at the very beginning of a window are not in it, so that a week of dates has seven.
+    """
+    grains, rest = divmod(span, grain)
+    return (grains if rest else grains + 1) * grain

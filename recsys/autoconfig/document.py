@@ -180,8 +180,9 @@ def _split(split: SplitChoice) -> list[Entry]:
     }.get(split.split.kind, "")
     entries: list[Entry] = [Setting("kind", split.split.kind, why)]
     if isinstance(split.split, TimeSplit):
-        entries.append(Setting("validation_from", split.split.validation_from))
-        entries.append(Setting("test_from", split.split.test_from))
+        end = "which ends with the last event, or at `--as-of`: the split moves with the log"
+        entries.append(Setting("validation", split.split.validation, "before the test"))
+        entries.append(Setting("test", split.split.test, end))
     if isinstance(split.split, GivenSplit):
         entries.append(Setting("column", split.split.column))
     return entries

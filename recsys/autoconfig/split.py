@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feature_store.core.errors import UserError
+from feature_store.core.times import duration_of
 from pipelines.profile.events import EventsProfile, TimeCut, TimeProfile
 from pipelines.profile.order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
@@ -39,8 +40,8 @@ class SplitChoice:
     training_events_per_query: float | None
 
 
-# Values of `recsys init --split`; other splits need figures of their own, such as a date.
-WantedSplit = Literal["leave_last_out", "random_hash"]
+# Values of `recsys init --split`; other splits need what only the user knows, such as a column.
+WantedSplit = Literal["leave_last_out", "random_hash", "time"]
 
 
 def choose_split(
@@ -49,7 +50,7 @@ def choose_split(
     """Chooses the split that the evidence allows, or the wanted one.
 
     Raises:
-        UserError: The wanted one needs a time, and the log has none.
+        UserError: The wanted one needs a time that the log has not.
     """
     timestamp = roles.timestamp
     split: Split = RandomHash()
@@ -62,8 +63,8 @@ def choose_split(
         split = GivenSplit(column=roles.split)
         why = [f"The events say in {roles.split!r} which part they belong to."]
     if wanted is not None:
-        timestamp = roles.timestamp if wanted == "leave_last_out" else timestamp
-        split, why = _wanted_split(wanted, timestamp, roles)
+        timestamp = timestamp if wanted == "random_hash" else roles.timestamp
+        split, why = _wanted_split(wanted, timestamp, roles, events)
     is_past = timestamp is not None and split.kind != "random_hash"
     length, why_history = _history_length(events)
     return SplitChoice(
@@ -79,17 +80,26 @@ def choose_split(
 
 
 def _wanted_split(
-    wanted: WantedSplit, timestamp: str | None, roles: Roles
+    wanted: WantedSplit, timestamp: str | None, roles: Roles, events: EventsProfile
 ) -> tuple[Split, list[str]]:
     asked = f"As given by --split {wanted}."
     if wanted == "random_hash":
         return RandomHash(), [asked]
     if timestamp is None:
+        no_event = "no event is the last" if wanted == "leave_last_out" else "no event is later"
         raise UserError(
-            f"--split leave_last_out: no event is the last. {_why_timeless(roles)} Give the column "
-            "of times with --timestamp, or use --split random_hash."
+            f"--split {wanted}: {no_event}. {_why_timeless(roles)} Give the column of times with "
+            "--timestamp, or use --split random_hash."
         )
-    return LeaveLastOut(), [asked]
+    if wanted == "leave_last_out":
+        return LeaveLastOut(), [asked]
+    cut = events.time.cut if events.time is not None else None
+    if cut is None:
+        raise UserError(
+            "--split time: no cut in time leaves events for training, validation and test, or the "
+            f"times in {timestamp!r} are no dates; use --split leave_last_out."
+        )
+    return _time_split(cut), [asked, _why_cut(cut)]
 
 
 def _why_timeless(roles: Roles) -> str:
@@ -159,7 +169,7 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
         if time.cut is None:
             why += " No cut in time leaves events for training, validation and test."
         elif _is_cut_usable(time.cut):
-            return _time_split(time.cut), [why, _why_cut(events, time.cut)]
+            return _time_split(time.cut), [why, _why_cut(time.cut)]
         else:
             why += (
                 f" With a cut in time, only {_known(time.cut)} of test events are of queries with "
@@ -192,13 +202,14 @@ def _what_order(order: OrderProfile | None) -> str:
 
 
 def _time_split(cut: TimeCut) -> Split:
-    return TimeSplit(validation_from=cut.validation_from, test_from=cut.test_from)
+    return TimeSplit(validation=duration_of(cut.validation), test=duration_of(cut.test))
 
 
-def _why_cut(events: EventsProfile, cut: TimeCut) -> str:
-    parts = ", ".join(percent(share) for share in (cut.train, cut.validation, cut.test))
+def _why_cut(cut: TimeCut) -> str:
+    shares = (cut.train_share, cut.validation_share, cut.test_share)
+    parts = ", ".join(percent(share) for share in shares)
     return (
-        f"The cuts give {parts} of events for training, validation and test; {_known(cut)} of "
+        f"The windows give {parts} of events for training, validation and test; {_known(cut)} of "
         "test events are of queries with training events."
     )
 
@@ -218,7 +229,7 @@ def _history_length(events: EventsProfile) -> tuple[int, str]:
 
 def _training_share(events: EventsProfile, split: Split) -> float:
     if isinstance(split, TimeSplit) and events.time is not None and events.time.cut is not None:
-        return events.time.cut.train
+        return events.time.cut.train_share
     if isinstance(split, LeaveLastOut) and events.whole_queries and events.read:
         return max(0.0, 1 - 2 * events.queries / events.read)
     return 0.8
@@ -226,7 +237,7 @@ def _training_share(events: EventsProfile, split: Split) -> float:
 
 def _validation_share(events: EventsProfile, split: Split) -> float:
     if isinstance(split, TimeSplit) and events.time is not None and events.time.cut is not None:
-        return events.time.cut.validation
+        return events.time.cut.validation_share
     return (1 - _training_share(events, split)) / 2
 
 

@@ -1,16 +1,20 @@
-"""Splits by CRC-32 against zlib itself, and against the counts that real data sets state."""
+"""Splits by CRC-32 against zlib itself, the counts that real data sets state, and windows."""
 
 import zlib
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from feature_store.core.errors import UserError
 from pipelines.prepare.splits import assign_splits
-from pipelines.settings import ColdItems, LeaveLastOut, RandomHash
-from tests.support.prepare_logs import IDS_ONLY, run
+from pipelines.settings import ColdItems, LeaveLastOut, RandomHash, TimeSplit
+from tests.support.prepare_logs import IDS_ONLY, CountingExecutor, examples, refusal, run
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 real_data = pytest.mark.skipif(
@@ -80,3 +84,85 @@ def test_counts_that_data_sets_state(tmp_path: Path, name: str, split: str, expe
     assert sum(found) == counts.events_read
     for stated, count in zip(expected, found, strict=True):
         assert stated in (None, count)
+
+
+def daily(directory: Path, days: int) -> str:
+    """Writes a partition of 20 events, an hour apart, for each day of November 2026."""
+    for day in range(1, days + 1):
+        path = directory / f"date=2026-11-{day:02}" / "part.parquet"
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            start = datetime(2026, 11, day, tzinfo=UTC).timestamp()
+            numbers = np.arange(20)
+            columns = {
+                "query_id": [f"q{n % 7}" for n in numbers],
+                "item_id": [f"i{(n * day) % 11}" for n in numbers],
+                "timestamp": (start + 3_600 * numbers).astype(np.int64),
+            }
+            pq.write_table(pa.table(columns), path)
+    return str(directory)
+
+
+def cuts(prepared: Any) -> tuple[str, str]:
+    """Returns the day and hour of the first validation and test example."""
+    first = {}
+    for row in examples(prepared):
+        first[row["split"]] = min(row["timestamp"], first.get(row["split"], row["timestamp"]))
+    return tuple(f"{first[split]:%d %H}" for split in ("validation", "test"))  # type: ignore[return-value]
+
+
+def test_windows_count_back_from_as_of_or_the_last_event(tmp_path: Path) -> None:
+    log = {"events": daily(tmp_path / "events", 10)}
+    split = {"kind": "time", "validation": "3d", "test": "36h"}
+    prepared = run(tmp_path / "out", IDS_ONLY, **log, split=split)
+    assert cuts(prepared) == ("06 08", "09 08")  # The last event is of the 10th, 19:00.
+    placed = prepared.manifest.data.split
+    assert isinstance(placed, TimeSplit)
+    assert placed.test_from == datetime(2026, 11, 9, 7, 0, 0, 1, tzinfo=UTC)
+    as_of = datetime(2026, 11, 8)
+    first = run(tmp_path / "out", IDS_ONLY, as_of, **log, split=split)
+    assert cuts(first) == ("03 13", "06 13")
+    daily(tmp_path / "events", 12)
+    again = run(tmp_path / "out", IDS_ONLY, as_of, **log, split=split)
+    assert Counter(map(str, examples(again))) == Counter(map(str, examples(first)))
+    assert cuts(run(tmp_path / "out", IDS_ONLY, **log, split=split)) == ("08 08", "11 08")
+
+
+def test_one_as_of_is_prepared_once_and_another_anew(tmp_path: Path) -> None:
+    log = {"events": daily(tmp_path / "events", 10)}
+    split = {"kind": "time", "validation": "1d", "test": "1d"}
+    executor = CountingExecutor()
+    moments = [datetime(2026, 11, day) for day in (9, 10)]
+    ran = []
+    for as_of in (moments[0], moments[0], moments[1]):
+        before = executor.tasks
+        run(tmp_path / "out", IDS_ONLY, as_of, executor, **log, split=split)
+        ran.append(executor.tasks > before)
+    assert ran == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "expected"),
+    [
+        (
+            "5d",
+            "5d",
+            "data.split: validation 5d and test 5d before 2026-11-10 19:00 begin 2026-10-31",
+        ),
+        ("99999999w", "1d", "before the first event (2026-11-01 00:00), so nothing is left"),
+        ("9m", "90m", "data.split: no event is left within the validation, 9m long; lengthen"),
+    ],
+)
+def test_windows_that_do_not_fit_are_one_sentence(
+    tmp_path: Path, validation: str, test: str, expected: str
+) -> None:
+    split = {"kind": "time", "validation": validation, "test": test}
+    events = daily(tmp_path / "events", 10)
+    assert expected in refusal(tmp_path / "out", IDS_ONLY, events=events, split=split)
+
+
+def test_an_as_of_long_after_the_last_event_is_one_sentence(tmp_path: Path) -> None:
+    events = daily(tmp_path / "events", 3)
+    split = {"kind": "time", "validation": "1d", "test": "1d"}
+    with pytest.raises(UserError, match="the last event is of 2026-11-03 19:00, so none is within"):
+        run(tmp_path / "out", IDS_ONLY, datetime(2026, 11, 9), events=events, split=split)

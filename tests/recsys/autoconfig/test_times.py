@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
+from feature_store.core.times import span_of
 from pipelines.settings import TimeSplit
 from recsys.config.config import Config
 from tests.support.init_logs import START, init, log, refusal
@@ -25,6 +26,12 @@ def said(directory: Path, columns: dict[str, Any], **options: Any) -> tuple[Conf
     output = io.StringIO()
     config = init(directory, events, console=Console(file=output), **options)
     return config, output.getvalue()
+
+
+def days_of_test(config: Config) -> timedelta:
+    assert isinstance(config.data.split, TimeSplit)
+    assert config.data.split.test is not None
+    return span_of(config.data.split.test)
 
 
 def text(form: str) -> pa.Array:
@@ -53,10 +60,8 @@ def test_every_form_gives_the_cut_of_seconds(tmp_path: Path, form: str) -> None:
     config, output = said(tmp_path, {"timestamp": column})
     assert config.data.columns.timestamp == "timestamp"
     assert config.data.columns.timestamp_unit == unit
-    assert isinstance(config.data.split, TimeSplit)
-    assert isinstance(expected.data.split, TimeSplit)
     # Whole days are before the times of day that they are cut from.
-    assert abs(config.data.split.test_from - expected.data.split.test_from) <= timedelta(days=1)
+    assert abs(days_of_test(config) - days_of_test(expected)) <= timedelta(days=1)
     if words:
         assert f"init: the time of events is 'timestamp': {words}" in output
         assert "2020-09-1" in output
@@ -99,8 +104,22 @@ def test_what_the_user_says_is_checked(tmp_path: Path) -> None:
     assert "but 'soon'" in refusal(tmp_path, events, timestamp="note")
     assert "no column is read so" in refusal(tmp_path, events, timestamp_unit="julian")
     timeless = {name: events[name] for name in ("query_id", "item_id")} | {"time": ["soon"] * 400}
-    asked = refusal(tmp_path, timeless, split="leave_last_out")
-    assert "column 'time' (string) holds no times that are understood, but 'soon'" in asked
+    for split in ("leave_last_out", "time"):
+        asked = refusal(tmp_path, timeless, split=split)
+        assert "column 'time' (string) holds no times that are understood, but 'soon'" in asked
+
+    """Checks `--split time` where few of the test queries have training events."""
+    """Queries without training events make `init` choose another one."""
+    queries, start = np.repeat(np.arange(200), 5), np.repeat(np.sort(np.arange(200)), 5)
+    times = START + 86_400 * start + np.tile([0, 60, 3_600, 5_000, 9_000], 200)
+    events = {"query_id": queries, "item_id": EVENTS["item_id"][np.arange(1_000) % 400]}
+    events |= {"timestamp": times}
+    assert init(tmp_path, events).data.split.kind == "leave_last_out"
+    config = init(tmp_path, events, split="time")
+    assert config.data.split == TimeSplit(validation="20d", test="19d")
+    assert config.data.history.kind == "past"
+    positions = events | {"timestamp": np.tile(np.arange(5), 200)}
+    assert "or the times in 'timestamp' are no dates" in refusal(tmp_path, positions, split="time")
 
 
 def test_times_that_are_not_used_are_named(tmp_path: Path) -> None:
@@ -114,10 +133,7 @@ def test_placeholders_are_counted_and_do_not_move_the_cut(tmp_path: Path) -> Non
     times = np.where(np.arange(400) % 20 == 0, 0, EVENTS["timestamp"])
     config, output = said(tmp_path, {"timestamp": times})
     assert "5 % of its values are no time, such as 0" in output
-    assert isinstance(config.data.split, TimeSplit)
-    assert isinstance(expected.data.split, TimeSplit)
-    shift = config.data.split.test_from - expected.data.split.test_from
-    assert abs(shift.days) < 10
+    assert abs(days_of_test(config) - days_of_test(expected)) < timedelta(days=10)
 
 
 def test_the_column_is_chosen_by_evidence(tmp_path: Path) -> None:

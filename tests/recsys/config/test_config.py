@@ -48,7 +48,19 @@ def changed(**sections):
         ({"training": {"epoch": 3}}, "unknown key training.epoch (did you mean epochs?"),
         ({"ssl": {"method": "cfm", "alfa": 1}}, "unknown key ssl.alfa (did you mean alpha?"),
         ({"ssl": {"method": "none", "alpha": 1}}, "unknown key ssl.alpha"),
-        ({"data": {"split": {"kind": "time"}}}, "data.split.validation_from is missing; add it"),
+        (
+            {"data": {"split": {"kind": "time"}}},
+            "data.split: split.kind time needs either the lengths validation and test, such as 7d, "
+            "or the times validation_from and test_from",
+        ),
+        (
+            {"data": {"split": {"kind": "time", "test": "7d", "test_from": "2026-11-20"}}},
+            "either the lengths validation and test",
+        ),
+        (
+            {"data": {"split": {"kind": "time", "validation": "7d", "test": "7 days"}}},
+            "'7 days' is no duration: expected a whole number of weeks, days, hours",
+        ),
         ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal to"),
         (
             {"training": {"batch_size": 2, "ray": {"workers": 3}}},
