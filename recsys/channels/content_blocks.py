@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +24,7 @@ _OF_DENSE = np.log(_QUANTILES)
 _WORDS = "words"
 
 Columns = Mapping[str, Column]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,14 @@ class Block(ABC):
     def value(self, column: int) -> str | None:
         """Returns the token of a dimension; None where it has none."""
         return None
+
+    def shares(self, columns: Ints) -> Doubles:
+        """Returns the share of items that have what each dimension stands for; 0: it is no value.
+
+        Args:
+            columns: Dimensions.
+        """
+        return np.zeros(len(columns))
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,11 @@ class TokenBlock(Block):
         if len(weights) != self.width:
             raise ValueError(f"{len(weights):,} weights for {self.width:,} tokens")
         return replace(self, weights=weights)
+
+    def shares(self, columns: Ints) -> Doubles:
+        """Returns the share of items that have each token."""
+        shares: Doubles = np.exp(-self.weights.take(columns).astype(np.float64))
+        return shares
 
     def value(self, column: int) -> str | None:
         """Returns the token of a dimension; None where it is not known."""

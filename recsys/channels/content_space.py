@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.core.columns import Bools
+from feature_store.core.columns import Bools, Ints
 from feature_store.core.files import FLOATS, INTEGERS, mapped_numbers, write_array
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import AnyFeature
-from recsys.channels.content_blocks import Block, Columns, Entries, blocks_of
+from recsys.channels.content_blocks import Block, Columns, Doubles, Entries, blocks_of
 
 _FILES = {"weights": FLOATS, "offsets": INTEGERS}
 
@@ -85,6 +85,19 @@ class ContentSpace:
         number = int(np.searchsorted(self._starts, column, side="right")) - 1
         value = self._blocks[number].value(column - int(self._starts[number]))
         return self._names[feature], value
+
+    def shares(self, columns: Ints) -> Doubles:
+        """Returns the share of items that have the value of each dimension; 0: it is no value.
+
+        Args:
+            columns: Dimensions, [columns].
+        """
+        number = np.searchsorted(self._starts, columns, side="right") - 1
+        shares = np.zeros(len(columns))
+        for each in np.unique(number).tolist():
+            at = np.flatnonzero(number == each)
+            shares[at] = self._blocks[each].shares(columns[at] - self._starts[each])
+        return shares
 
     def save(self, directory: Path) -> None:
         """Writes two files of NumPy: the weights of all blocks, and where those of each begin."""

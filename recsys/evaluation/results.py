@@ -104,7 +104,7 @@ class EvaluationResult(Measured):
         return {name: each for name, each in self.methods.items() if not self._is_channel(name)}
 
     def _is_channel(self, name: str) -> bool:
-        return name in self.weights and name not in (MODEL, TREND)
+        return name in self.weights and name not in (TOWERS, TREND)
 
     def groups(self) -> dict[str, dict[str, Figures]]:
         """Returns the figures by `overall` or slice, then by method."""

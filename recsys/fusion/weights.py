@@ -54,7 +54,7 @@ class Weights(Frozen):
         Args:
             channels: Names of the fitted channels.
         """
-        parts = {"model": self.model}
+        parts = {"towers": self.model}
         for name in channels:
             parts[name] = self.channels.get(name, 0.0)
             if self.rare.get(name):

@@ -3,13 +3,13 @@
 from pipelines.reports.format import number
 from pipelines.reports.parts import Chart, Part, Section, Table, Text
 from pipelines.reports.plots import Axis, Graph, Series
-from recsys.evaluation.results import METHOD_TITLES, MODEL, EvaluationResult, TradeOff
+from recsys.evaluation.results import METHOD_TITLES, TOWERS, EvaluationResult, TradeOff
 from recsys.fusion.weights import OF_RARE
 from recsys.reports.run.run_data import RunData
 
 _TITLES = {
     **METHOD_TITLES,
-    MODEL: "towers",
+    TOWERS: "towers",
     "trend": "recent popularity",
     "dial": "popularity dial",
 }
@@ -38,7 +38,7 @@ def _sentence(result: EvaluationResult) -> str:
 def _weights(result: EvaluationResult) -> Table:
     rows = []
     for name, weight in result.weights.items():
-        alone = result.methods.get("towers" if name == MODEL else name)
+        alone = result.methods.get(name)
         figures = [
             number(alone.overall["recall@50"]) if alone is not None else "",
             number(alone.slices["tail"]["recall@50"]) if alone is not None else "",

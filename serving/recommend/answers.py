@@ -55,7 +55,7 @@ class Explanation:
     """The parts of a score, which is their sum.
 
     Attributes:
-        model: Part of the model.
+        towers: Part of the towers: the inner product of their vectors, by its weight.
         channels: Part of each channel by name, without those that say nothing of the item.
         trend: Part of the recent popularity.
         dial: Part that the popularity dial adds; below 0 for popular items.
@@ -63,7 +63,7 @@ class Explanation:
         shared: Feature values that count most in the part of content.
     """
 
-    model: float
+    towers: float
     channels: dict[str, float]
     trend: float
     dial: float

@@ -61,7 +61,7 @@ def print_recommendations(
     for rank, item in enumerate(answer.items, start=1):
         if isinstance(item, ExplainedRecommendation):
             why = item.explanation
-            text = _parts(why) if with_parts else _reasons(why) or "found by the model"
+            text = _parts(why) if with_parts else _reasons(why) or "found by the towers"
             console.print(f"{rank}: {text}", highlight=False, soft_wrap=True)
 
 
@@ -70,7 +70,7 @@ def _minute(time: str) -> str:
 
 
 def _parts(explanation: Explanation) -> str:
-    parts = {"model": explanation.model, **explanation.channels}
+    parts = {"towers": explanation.towers, **explanation.channels}
     parts |= {"recent popularity": explanation.trend, "popularity dial": explanation.dial}
     text = ", ".join(f"{name} {part:+.3f}" for name, part in parts.items() if part)
     reasons = _reasons(explanation, "{} {:+.3f}")

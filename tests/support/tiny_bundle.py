@@ -1,5 +1,6 @@
 """A small prepared directory and an untrained model of it, to export without any engine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from feature_store.encoding.context import NO_TIME
 from feature_store.encoding.encoder import NO_IDS, SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_counts
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.kinds import TimeFeature
+from feature_store.kinds import AnyFeature, TimeFeature
 from feature_store.schema import FeatureGroup
 from pipelines.prepared.reader import (
     Counts,
@@ -46,11 +47,13 @@ def write_prepared(directory: Path, **sections: dict) -> Config:
     config = _config(directory, **sections)
     target = config.prepared_dir
     encoders = {
-        "item": _encoder(config, "item", items),
-        "query": _encoder(config, "query", queries),
+        "item": fitted_encoder(config.features.item, "item", items),
+        "query": fitted_encoder(config.features.query, "query", queries),
     }
     ranks = pa.array([str(q % 4) for q in range(QUERIES)])
-    context = _encoder(config, "context", raw_context().append_column("rank", ranks))
+    context = fitted_encoder(
+        config.features.context, "context", raw_context().append_column("rank", ranks)
+    )
     for encoder in (*encoders.values(), context):
         encoder.save(target / "vocabulary")
     encoded = context.encode(raw_context())
@@ -204,8 +207,10 @@ def raw_context() -> pa.Table:
     )
 
 
-def _encoder(config: Config, side: FeatureGroup, table: pa.Table) -> SideEncoder:
-    features = config.features.of(side)
+def fitted_encoder(
+    features: Sequence[AnyFeature], side: FeatureGroup, table: pa.Table
+) -> SideEncoder:
+    """Fits an encoder to a table."""
     ids = table[f"{side}_id"].combine_chunks() if side != "context" else NO_IDS.tokens
     vocabularies, scalings = {}, {}
     for feature in features:

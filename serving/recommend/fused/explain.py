@@ -26,7 +26,7 @@ class Parts:
     """The parts of one item's score, which is their sum.
 
     Attributes:
-        model: Part of the model.
+        towers: Part of the towers.
         channels: Part of each channel by name, without those that say nothing of the item.
         trend: Part of the recent popularity.
         dial: Part that the popularity dial adds; below 0 for popular items.
@@ -34,7 +34,7 @@ class Parts:
         shared: Feature values shared with items of the query that count most in it.
     """
 
-    model: float
+    towers: float
     channels: dict[str, float]
     trend: float
     dial: float
@@ -96,7 +96,7 @@ def parts_of(
     trend, dial = weights.trend * fused.trend[items], -weights.dial * fused.dial[items]
     return [
         Parts(
-            model=float(weights.model * products[row]),
+            towers=float(weights.model * products[row]),
             channels=channels[row],
             trend=float(trend[row]),
             dial=float(dial[row]),
@@ -111,7 +111,7 @@ def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:
     """Names the items of a score's parts."""
     ids = catalogue.ids
     because = tuple(Reason(ids[i], score, catalogue.title(i)) for i, score in parts.because)
-    return Explanation(parts.model, parts.channels, parts.trend, parts.dial, because, parts.shared)
+    return Explanation(parts.towers, parts.channels, parts.trend, parts.dial, because, parts.shared)
 
 
 def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iterator[_Said]:

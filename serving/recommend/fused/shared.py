@@ -1,6 +1,7 @@
 """The feature values that items of an answer share with those of the query."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, from_arrow
 from feature_store.encoding.encoder import SideEncoder
+from feature_store.kinds import TextFeature
 from feature_store.schema import FeatureSchema
 from recsys.channels.content_blocks import Entries
 from recsys.channels.content_space import ContentSpace
@@ -24,6 +26,11 @@ Doubles = npt.NDArray[np.float64]
 _VALUES = 3
 # Share of the highest part from which on a value is named.
 _LEAST = 1 / 4
+# Shares of items beyond which a value says little, such as "the" of titles: of words in texts, and
+# of other values, which are fewer and mean more. What so few items have is not common.
+_COMMON_WORD, _COMMON_VALUE, _FEW_ITEMS = 1 / 20, 1 / 2, 5
+# Share of the highest part from which on something else is named instead of common values.
+_INSTEAD = 1 / 10
 _SHORTEST = 1e-12
 
 
@@ -33,11 +40,14 @@ class SharedContent:
     Args:
         features: Encoded features of the items, memory-mapped.
         space: Dimensions of content.
+        is_text: Whether each of the items' features is a text.
     """
 
-    def __init__(self, features: pa.Table, space: ContentSpace) -> None:
+    def __init__(self, features: pa.Table, space: ContentSpace, is_text: Sequence[bool]) -> None:
         self._features = features
         self._space = space
+        few = _FEW_ITEMS / max(1, len(features))
+        self._most = np.maximum(np.where(is_text, _COMMON_WORD, _COMMON_VALUE), few)
 
     @classmethod
     def read(cls, bundle: Path, schema: FeatureSchema, items: int) -> "SharedContent":
@@ -54,7 +64,8 @@ class SharedContent:
         features = mapped_table(bundle / ITEM_FEATURES)
         encoder = SideEncoder.load(bundle / VOCABULARY, schema, "item")
         require_contents(from_arrow(features), encoder, items)
-        return cls(features, ContentSpace.read(bundle / CONTENT, schema.item, encoder))
+        space = ContentSpace.read(bundle / CONTENT, schema.item, encoder)
+        return cls(features, space, [isinstance(f, TextFeature) for f in schema.item])
 
     def values(self, items: Ints, sources: Ints, factors: Doubles) -> list[tuple[SharedValue, ...]]:
         """Returns the values that add most to each item's score, [items].
@@ -79,7 +90,18 @@ class SharedContent:
         return found
 
     def _named(self, columns: Ints, features: Ints, added: Floats) -> tuple[SharedValue, ...]:
-        """Names the highest parts but small ones; a number's or vector's dimensions are one."""
+        """Names the highest parts but small ones, and common values only where there is no other.
+
+        A number's or vector's dimensions are one value.
+        """
+        is_common = self._space.shares(columns) > self._most[features]
+        telling = self._highest(columns, features, np.where(is_common, 0, added))
+        everything = self._highest(columns, features, added)
+        if telling and telling[0].score >= _INSTEAD * everything[0].score:
+            return telling
+        return everything
+
+    def _highest(self, columns: Ints, features: Ints, added: Floats) -> tuple[SharedValue, ...]:
         parts: defaultdict[tuple[str, str | None], float] = defaultdict(float)
         some = np.flatnonzero(added)
         for column, feature, part in zip(
@@ -87,7 +109,6 @@ class SharedContent:
         ):
             parts[self._space.label(column, feature)] += part
         highest = sorted(parts.items(), key=lambda each: -each[1])[:_VALUES]
-        # Frequent words and values, which most items share, would be noise beside telling ones.
         least = _LEAST * highest[0][1] if highest else 0.0
         return tuple(SharedValue(*label, part) for label, part in highest if part > max(0, least))
 

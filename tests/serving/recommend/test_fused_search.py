@@ -110,7 +110,7 @@ def test_a_bundle_without_channels_has_no_tail(exported):
     with pytest.raises(UserError, match=r"leave it out, or export with ranking\.channels"):
         plain.recommend("7", 5, RecommendOptions(tail=0.5))
     explained = plain.recommend("7", 5, RecommendOptions(explain=True)).items
-    assert [i.explanation.model for i in explained] == [i.score for i in explained]
+    assert [i.explanation.towers for i in explained] == [i.score for i in explained]
 
 
 def test_the_parts_of_an_explanation_are_the_score(tiny_fused, recommender):
@@ -121,7 +121,7 @@ def test_the_parts_of_an_explanation_are_the_score(tiny_fused, recommender):
     is_explained = 0
     for item in found.items:
         parts = item.explanation
-        total = parts.model + sum(parts.channels.values()) + parts.trend + parts.dial
+        total = parts.towers + sum(parts.channels.values()) + parts.trend + parts.dial
         assert item.score == pytest.approx(total, abs=1e-5)
         assert {each.item_id for each in parts.because} <= history | known
         if len(parts.because) in (1, 2):  # All that add something are named.
