@@ -11,6 +11,7 @@ from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import item_slices
 from recsys.config.config import Config
 from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
+from recsys.evaluation.draw import draw_sentences, most_queries
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
 from recsys.evaluation.metrics import Measured, Ranks, measure, ranks_of
 from recsys.evaluation.ranking import Scorer
@@ -62,7 +63,7 @@ def rank_all(
     )
     fitted, left_out = _methods(config, prepared, task)
     methods = {**methods, **fitted}
-    for sentence in left_out:
+    for sentence in [*draw_sentences(task.counts, task.split), *left_out]:
         console.print(f"evaluate: {sentence}")
     slices = item_slices(prepared.item_frequency)
     further = build_slices(
@@ -118,7 +119,7 @@ def _validation_of(config: Config, prepared: Prepared) -> Callable[[Fitted], Sco
     """Returns a function that scores a baseline on the validation split."""
 
     def validate(fitted: Fitted) -> Score:
-        task = Task.of(prepared, "validation")
+        task = Task.of(prepared, "validation", most_queries(prepared.num_items))
         scorer = fitted.scorer(task.known)
         metrics = ranking_metrics(scorer, prepared, task.held_out, task.excluded)
         return score_of(metrics, config.evaluation.select_by) or NOTHING

@@ -10,6 +10,7 @@ from feature_store.core.settings import Frozen
 from pipelines.reports.format import Figures, Value, interval, number
 from pipelines.settings import Repeats
 from recsys.config.evaluation import CUTOFFS
+from recsys.evaluation.draw import draw_sentences
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
@@ -64,7 +65,8 @@ class EvaluationResult(Measured):
     Attributes:
         counts: `queries` with something to find, `held_out` pairs, pairs that were left out because
             the query had the item before (`already_seen`) or is the item (`itself`), held-out pairs
-            whose query had the item before (`repeated`), and `items` that are ranked.
+            whose query had the item before (`repeated`), and `items` that are ranked; where
+            `queries` were drawn, `drawn_from` is the number of all.
         baselines: Metrics of `evaluation.baselines`, by the same code on the same queries.
         split: Kind of the split; the figures are those of its test part.
         history: Kind of the histories.
@@ -175,7 +177,8 @@ class EvaluationResult(Measured):
 
     def notes(self) -> list[str]:
         """Returns what is to be said with the results beside warnings."""
-        return [] if leaves_many_out(self.counts) else self._repeats_sentences()
+        drawn = draw_sentences(self.counts, "test")
+        return drawn if leaves_many_out(self.counts) else drawn + self._repeats_sentences()
 
     def _repeats_sentences(self) -> list[str]:
         return repeats_sentences(self.counts, "test", self.repeats)

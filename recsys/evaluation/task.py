@@ -6,6 +6,7 @@ import numpy as np
 
 from feature_store.core.columns import Ints, Jagged
 from pipelines.prepared.reader import Prepared
+from recsys.evaluation.draw import DRAWN_FROM, is_drawn
 from recsys.evaluation.ranking import Scorer, top_items, top_items_on_ray
 
 
@@ -24,6 +25,7 @@ class Task:
         already_seen: Number of held-out pairs left out because the query had the item before.
         itself: Number of held-out pairs left out because the item is the query itself.
         repeated: Number of held-out pairs whose query had the item before.
+        drawn_from: Number of queries of the split of which some were drawn; None: it has no more.
     """
 
     split: str
@@ -35,12 +37,25 @@ class Task:
     already_seen: int
     itself: int
     repeated: int
+    drawn_from: int | None = None
 
     @classmethod
-    def of(cls, prepared: Prepared, split: str) -> "Task":
-        """Builds the task of all queries of a split."""
+    def of(cls, prepared: Prepared, split: str, most: int | None = None) -> "Task":
+        """Builds the task of a split.
+
+        Args:
+            prepared: The prepared data.
+            split: Name of the split.
+            most: Number of queries to draw where the split has more; None: all are taken.
+        """
         state, excluded = prepared.query_state, prepared.excluded(split)
-        others = not_excluded(state.held_out(split), prepared.own_items)
+        everything, drawn_from = state.held_out(split), None
+        asked = np.flatnonzero(everything.lengths)
+        if most is not None and len(asked) > most:
+            drawn_from, is_asked = len(asked), np.zeros(len(everything), np.bool_)
+            is_asked[asked] = is_drawn(asked, most)
+            everything = everything.keep(is_asked[everything.row_of_value()])
+        others = not_excluded(everything, prepared.own_items)
         held_out = not_excluded(others, excluded)
         queries = np.flatnonzero(held_out.lengths)
         new = not_excluded(held_out, state.known(split))
@@ -52,8 +67,9 @@ class Task:
             excluded=excluded.take(queries),
             history=state.history(split).take(queries),
             already_seen=len(others.values) - len(held_out.values),
-            itself=len(state.held_out(split).values) - len(others.values),
+            itself=len(everything.values) - len(others.values),
             repeated=len(held_out.values) - len(new.values),
+            drawn_from=drawn_from,
         )
 
     def take(self, rows: Ints) -> "Task":
@@ -65,7 +81,8 @@ class Task:
     @property
     def counts(self) -> dict[str, int]:
         """Counts of the queries, the held-out pairs, and those that are left out."""
-        return {
+        drawn = {} if self.drawn_from is None else {DRAWN_FROM: self.drawn_from}
+        return drawn | {
             "queries": len(self.queries),
             "held_out": len(self.held_out.values),
             "already_seen": self.already_seen,

@@ -25,6 +25,7 @@ from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
+from recsys.evaluation.draw import most_queries
 from recsys.evaluation.item_map import ITEMS, write_items
 from recsys.evaluation.long_tail import frequency_bins
 from recsys.evaluation.methods import Ranked, rank_all
@@ -101,7 +102,7 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
     prepared = Prepared(config.prepared_dir)
     model, trained = load_model(config)
     repeats = prepared.manifest.data.repeats
-    task = Task.of(prepared, _SPLIT)
+    task = Task.of(prepared, _SPLIT, most_queries(prepared.num_items))
     for sentence in repeats_sentences(task.counts, _SPLIT, repeats):
         console.print(f"evaluate: {sentence}", highlight=False, soft_wrap=True)
     if not len(task.queries):

@@ -61,6 +61,27 @@ def test_items_that_a_query_already_has_are_not_held_out():
     assert [sorted(bag(validation.excluded, row)) for row in range(3)] == [[1, 2], [3], [5]]
 
 
+def test_counts_of_drawn_queries_are_of_these_alone():
+    state = state_of(
+        train=[[1, 2], [3], [4], [5], [6]],
+        validation=[[3], [4, 5], [], [6], []],
+        test=[[3, 7, 1], [9], [4], [], [8, 9]],
+    )
+    parts = [Task.of(log_of(state), "test", most) for most in (1, 2, 3)]
+    assert [part.drawn_from for part in parts] == [4, 4, 4]
+    drawn = [set(part.queries.tolist()) for part in parts]
+    assert drawn[0] <= drawn[1] <= drawn[2]  # Query 2 has nothing to find, and may be drawn.
+    for most in (None, 4, 100):
+        task = Task.of(log_of(state), "test", most)
+        assert task.queries.tolist() == [0, 1, 4]
+        assert task.counts == Task.of(log_of(state), "test").counts
+        assert "drawn_from" not in task.counts
+    seen = {0: 2, 2: 1}
+    for part in parts:
+        others = sum(seen.get(query, 0) for query in part.queries.tolist())
+        assert part.already_seen - others in (0, 1)
+
+
 def test_items_that_a_query_already_has_are_held_out_where_repeats_are_allowed():
     state = state_of(
         train=[[1, 2], [3], [4], [5]],
@@ -224,6 +245,30 @@ def test_rows_of_queries_add_up_to_the_figures(trained):
     assert set(result.by["query.country"]) == {"c0", "c1", "c2", "c3"}
     assert sum(part["count"] for part in result.by["item_age"].values()) == held_out
     evaluate(config)
+
+
+@pytest.mark.slow
+def test_drawn_queries_have_the_figures_that_they_have_among_all(trained, monkeypatch, capsys):
+    config, _ = trained
+    everything = evaluate(config)
+    rows = pq.read_table(config.evaluation_dir / "per_query.parquet").to_pylist()
+    for module in ("recsys.stages.evaluate", "recsys.evaluation.methods"):
+        monkeypatch.setattr(f"{module}.most_queries", lambda items: 40)
+    document = config.model_dump(mode="json")
+    document["evaluation"]["baselines"] = ["popularity", "als"]
+    drawn = evaluate(type(config).model_validate(document))
+    assert drawn.counts["queries"] == 40
+    assert drawn.counts["drawn_from"] == everything.counts["queries"]
+    of_drawn = pq.read_table(config.evaluation_dir / "per_query.parquet").to_pylist()
+    of_all = {row["query_id"]: row for row in rows}
+    for row in of_drawn:
+        for name in ("held_out", "model.items", "model.recall@10", "popularity.items"):
+            assert row[name] == of_all[row["query_id"]][name]
+    mean = np.mean([row["model.recall@10"] for row in of_drawn])
+    assert drawn.overall["recall@10"] == pytest.approx(mean, abs=1e-6)
+    sentence = "40 queries are ranked, drawn by a hash from the"
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert sentence in (config.evaluation_dir / "report.html").read_text()
 
 
 @pytest.mark.slow
