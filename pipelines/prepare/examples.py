@@ -52,6 +52,7 @@ class BuildBucket:
         inventory: JSON file of the `Inventory`, which is too large to be sent with every task.
         data: The configuration.
         features: Schema whose context the examples have.
+        holds_out: Whether events are held out; otherwise all are training events.
         ranges: Number of ranges of the shuffle's hash into which each split is cut.
         slice_rows: Number of examples made at a time, because histories are large.
         directory: Folder for `examples-*`, `sequences-*`, `state-*`, `context-*`, `latest-*`,
@@ -62,6 +63,7 @@ class BuildBucket:
     inventory: Path
     data: DataConfig
     features: FeatureSchema
+    holds_out: bool
     ranges: int
     slice_rows: int
     directory: Path
@@ -117,7 +119,16 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
     rows = run.job.rows_of_task
     ranges = max(1, -(-run.job.sources.events.rows // rows))
     tasks = [
-        BuildBucket(index, inventory, run.job.data, run.job.features, ranges, rows, folder)
+        BuildBucket(
+            index,
+            inventory,
+            run.job.data,
+            run.job.features,
+            run.job.holds_out,
+            ranges,
+            rows,
+            folder,
+        )
         for index in range(scans.buckets)
     ]
     built = run.tasks("build", build_bucket, tasks)
@@ -162,7 +173,18 @@ def build_bucket(task: BuildBucket) -> Built:
     kept, duplicates = without_duplicates(rows.take(np.flatnonzero(~unknown)))
     rejected_rows = {UNKNOWN_ITEM: rows.take(np.flatnonzero(unknown)), DUPLICATE: duplicates}
     indices = query_index(inventory, task.index, query_ids)
-    events = _events(kept, task.data, item_ids, item_index, query_ids, indices)
+    split: Ints = np.full(len(kept.row), TRAIN, np.int8)
+    if task.holds_out:
+        split = assign_splits(
+            task.data.split,
+            query=kept.query,
+            query_ids=query_ids,
+            item=kept.item,
+            item_ids=item_ids,
+            time=kept.time,
+            given=kept.split,
+        )
+    events = _events(kept, split, task.data, item_ids, item_index, query_ids, indices)
     document = task.features.model_dump_json()
     encoder = load_encoder(inventory.vocabulary, document, "context")
     context = Context(encoder, bucket.context, task.data.repeats)
@@ -217,31 +239,24 @@ def _write_rejected(
 
 def _events(
     rows: Rows,
+    split: Ints,
     data: DataConfig,
     item_ids: pa.Array,
     item_index: Ints,
     query_ids: pa.Array,
     query_index: Ints,
 ) -> Events:
-    """Returns the events of sorted rows, with their split, in the order of the queries' indices.
+    """Returns the events of sorted rows, in the order of the queries' indices.
 
     Args:
         rows: Rows sorted by (query, time, item).
-        data: The configuration; its split and its fraction of labels are used.
+        split: Split of each row, [rows].
+        data: The configuration; its fraction of labels is used.
         item_ids: Items' ids in code-point order.
         item_index: Index of each of these ids.
         query_ids: Queries' ids in code-point order.
         query_index: Index of each of these ids.
     """
-    split = assign_splits(
-        data.split,
-        query=rows.query,
-        query_ids=query_ids,
-        item=rows.item,
-        item_ids=item_ids,
-        time=rows.time,
-        given=rows.split,
-    )
     query = query_index[rows.query]
     query_key = hash_strings(_IDS, query_ids)[rows.query]
     item_key = hash_strings(_IDS, item_ids)[rows.item]

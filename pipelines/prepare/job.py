@@ -89,6 +89,7 @@ class Job:
         forgotten: Ids whose rows are dropped.
         progress: Lines for the user.
         executor: Engine that runs the tasks.
+        holds_out: Whether events are held out; otherwise all are training events.
     """
 
     data: DataConfig
@@ -99,6 +100,7 @@ class Job:
     forgotten: Forgotten
     progress: Progress
     executor: Executor
+    holds_out: bool
 
     @property
     def rows_of_task(self) -> int:

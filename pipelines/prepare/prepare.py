@@ -76,6 +76,7 @@ def prepare(
     executor: Executor,
     as_of: datetime | None = None,
     forgotten: Forgotten | None = None,
+    refit_of: Path | None = None,
     console: Console | None = None,
 ) -> PreparedManifest:
     """Writes the prepared directory, or returns at once if exactly that exists already.
@@ -99,6 +100,8 @@ def prepare(
             windows of a split by time count back; None: now, and the time of the last event.
         forgotten: Ids whose rows are dropped without a trace; the rows of their embeddings stay
             free.
+        refit_of: Prepared directory of the same log, of which this is the one without held-out
+            events, for the model that is served; its rows of tables are those of this one, too.
         console: Console for progress.
 
     Returns:
@@ -112,13 +115,15 @@ def prepare(
     console = console or Console()
     forgotten = forgotten or Forgotten()
     started = time.monotonic()
-    workspace = Workspace(output)
+    workspace = Workspace(output, refit_of)
     workspace.require_own()
     _require_outside(data, output)
     files = list_files(data)
     for note in notes_on(files):
         print_line(console, note)
     identity = _fingerprint(data, features, files, as_of, forgotten)
+    if refit_of is not None:
+        identity = fingerprint([identity, Prepared(refit_of).manifest.fingerprint])
     if (manifest := _up_to_date(output, identity, console)) is not None:
         workspace.tidy_up()
         return manifest
@@ -131,11 +136,21 @@ def prepare(
         # Another process may have finished it, or a killed one all but finished it.
         if (manifest := _up_to_date(output, identity, console)) is not None:
             return manifest
-        earlier = read_manifest(output, PreparedManifest)
+        earlier = read_manifest(refit_of or output, PreparedManifest)
         damaged: list[UnreadableFileError] = []
         while manifest is None:
             with Progress(console) as progress:
-                job = Job(data, features, sources, moment, split_end, forgotten, progress, executor)
+                job = Job(
+                    data,
+                    features,
+                    sources,
+                    moment,
+                    split_end,
+                    forgotten,
+                    progress,
+                    executor,
+                    holds_out=refit_of is None,
+                )
                 try:
                     manifest = _run(job, workspace, identity, earlier)
                 except UnreadableFileError as error:
@@ -175,11 +190,12 @@ def _run(
     """Runs the steps, in order."""
     scans = scan_events(job, workspace)
     split = job.data.split
-    if any(scanned.kept for scanned in scans.scanned):
+    if job.holds_out and any(scanned.kept for scanned in scans.scanned):
         data = {"split": placed(split, *scans.moments(), job.split_end)}
         job = replace(job, data=job.data.model_copy(update=data))
     run = Run(job, workspace.build(_inputs(identity, earlier, scans)))
-    previous = _previous_encoders(earlier, workspace.output, job.features)
+    lender = (workspace.lender or workspace).output
+    previous = _previous_encoders(earlier, lender, job.features)
     items, queries = (read_catalogue(run, side) for side in SIDES)
     items, queries = (complete_catalogue(each, scans.tasks) for each in (items, queries))
     for catalogue in (items, queries):
@@ -192,7 +208,9 @@ def _run(
     require_training(job, int(examples.counts[0].sum()), rejected)
     require_weights(job, int(examples.counts[0].sum()), examples.weightless)
     require_quality(job, int(examples.counts.sum()), rejected)
-    require_windows(split, *(int(examples.counts[part].sum()) for part in (VALIDATION, TEST)))
+    if job.holds_out:
+        held_out = (int(examples.counts[part].sum()) for part in (VALIDATION, TEST))
+        require_windows(split, *held_out)
     merge_examples(run, examples)
     merge_sequences(run, examples)
     write_query_state(run, len(query_ids))
@@ -211,7 +229,8 @@ def _run(
     )
     manifest = _manifest(job, identity, scans, counts)
     summaries = {"events": scans.summary, "items": item_summary, "queries": query_summary}
-    before = read_quality(workspace.output) if earlier is not None else None
+    is_first = earlier is None or not job.holds_out
+    before = None if is_first else read_quality(workspace.output)
     write_quality_report(run, manifest, summaries, before)
     # Before the manifest makes the run a finished one, for they may hold what is forgotten.
     discard_other_scans(workspace, scans)

@@ -16,7 +16,7 @@ tasks.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,16 +66,19 @@ class Workspace:
 
     Args:
         output: The prepared directory.
+        refit_of: Prepared directory of the same log, whose scans are used and kept; None: it has
+            its own.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, refit_of: Path | None = None) -> None:
         self.output = output.absolute()
         self.root = self.output.with_name(f"{self.output.name}.work")
+        self.lender = Workspace(refit_of) if refit_of is not None else None
 
     @property
     def scans(self) -> Path:
         """Folder of the scans."""
-        return self.root / "scans"
+        return self.lender.scans if self.lender is not None else self.root / "scans"
 
     def require_own(self) -> None:
         """Raises `UserError` where one of the two directories holds something else."""
@@ -89,7 +92,10 @@ class Workspace:
         Raises:
             UserError: Another process writes or reads this directory.
         """
-        with locked(self.output):
+        with ExitStack() as stack:
+            if self.lender is not None:
+                stack.enter_context(self.lender.locked())
+            stack.enter_context(locked(self.output))
             remove_temporary_files(self.root)  # They may hold what is forgotten by now.
             self._recover()
             yield
@@ -113,6 +119,8 @@ class Workspace:
 
     def buckets(self, wanted: int) -> int:
         """Returns the number of buckets: the last one, unless the log's size is very different."""
+        if self.lender is not None:
+            return self.lender.buckets(wanted)
         path = self.root / "plan.json"
         if path.exists():
             before = int(read_object(path, "buckets")["buckets"])

@@ -55,7 +55,7 @@ class TrainManifest(Frozen):
 
 
 def training_fingerprint(
-    config: Config, prepared: Prepared, started_from: str | None = None
+    config: Config, prepared: Prepared, started_from: str | None = None, steps: int | None = None
 ) -> str:
     """Identifies what a training learns: data, settings, seed and start; not its workers.
 
@@ -63,6 +63,7 @@ def training_fingerprint(
         config: Configuration of the training.
         prepared: Prepared data of the configuration.
         started_from: Fingerprint of the training whose model it starts with; None: scratch.
+        steps: Number of steps, whatever the epochs; None: by the configuration.
     """
     settings = config.model_dump(mode="json")
     used = {key: settings[key] for key in ("features", "model", "loss", "ssl")}
@@ -76,15 +77,19 @@ def training_fingerprint(
         },
     }
     used["select_by"] = config.evaluation.select_by
-    return fingerprint([used, prepared.manifest.fingerprint, started_from])
+    length = [] if steps is None else [steps]
+    return fingerprint([used, prepared.manifest.fingerprint, started_from, *length])
 
 
-def is_up_to_date(config: Config, prepared: Prepared, finished: TrainManifest) -> bool:
+def is_up_to_date(
+    config: Config, prepared: Prepared, finished: TrainManifest, steps: int | None = None
+) -> bool:
     """Returns whether a finished training is the one that the configuration asks for.
 
     It started with the model that was there before it, and does not start again with its own.
     """
-    return finished.fingerprint == training_fingerprint(config, prepared, finished.started_from)
+    identity = training_fingerprint(config, prepared, finished.started_from, steps)
+    return finished.fingerprint == identity
 
 
 def work_dir_of(config: Config) -> Path:

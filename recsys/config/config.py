@@ -114,6 +114,13 @@ class Config(Settings):
         return self
 
     @property
+    def refits(self) -> bool:
+        """Whether the exported model is trained once more, on all events."""
+        if self.export.refit is not None:
+            return self.export.refit
+        return self.data.split.kind == "time"
+
+    @property
     def prepared_dir(self) -> Path:
         """Directory that `prepare` writes."""
         return Path(self.output) / "prepared"

@@ -56,6 +56,11 @@ class ExportConfig(Settings):
         description="Part of the champion's recall@50 that a slice may lose, beyond its interval, "
         "before the export fails.",
     )
+    refit: bool | None = Field(
+        None,
+        description="Whether the exported model is trained once more, on all events, for as many "
+        "steps as the evaluated one; null: with data.split.kind time.",
+    )
     registered_model: str | None = Field(
         None,
         min_length=1,

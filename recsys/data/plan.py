@@ -62,6 +62,7 @@ class TrainingPlan:
         seed: Seed of the order.
         kind: Kind of the rows: events, which are an example each, or sequences of several.
         examples_per_row: Average number of examples in a row.
+        steps: Number of batches after which training ends; None: those of all epochs.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -72,6 +73,7 @@ class TrainingPlan:
     seed: int
     kind: Literal["events", "sequences"] = "events"
     examples_per_row: float = 1.0
+    steps: int | None = None
 
     @cached_property
     def rows(self) -> int:
@@ -85,7 +87,9 @@ class TrainingPlan:
 
     @property
     def total_steps(self) -> int:
-        """Number of batches in all epochs."""
+        """Number of batches in the training."""
+        if self.steps is not None:
+            return self.steps
         return self.epochs * self.steps_per_epoch
 
     @cached_property

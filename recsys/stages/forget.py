@@ -91,9 +91,10 @@ def unreached(config: Config) -> list[str]:
             f"{artifacts_of(store) if store is not None else uri}"
         )
     output = Path(config.output)
+    written = {*_WRITTEN, *(["refit"] if config.refits else [])}
     for entry in sorted(output.iterdir()):
         is_of_store = entry.name.startswith(("mlflow.db", "mlartifacts"))
-        if entry.name not in _WRITTEN and not is_of_store and not entry.name.startswith("."):
+        if entry.name not in written and not is_of_store and not entry.name.startswith("."):
             places.append(str(entry))
     places.append(
         "what `recommend`, `vectors`, `update` and `export --ab` wrote elsewhere, and logs of "

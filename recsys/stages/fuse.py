@@ -69,11 +69,15 @@ class FusionManifest(Frozen):
 _IS_OWN = written_as(FusionManifest)
 
 
-def fuse(config: Config, *, console: Console | None = None) -> FusionManifest:
+def fuse(
+    config: Config, *, refit_of: FusionManifest | None = None, console: Console | None = None
+) -> FusionManifest:
     """Fits the channels and finds their weights, or returns at once where that is already done.
 
     Args:
         config: Configuration whose data is prepared and whose model is trained.
+        refit_of: Evaluated ranking whose weights and half-life are taken, for data of which
+            nothing is held out; None: they are found on validation.
         console: Console to show progress on.
 
     Returns:
@@ -91,7 +95,7 @@ def fuse(config: Config, *, console: Console | None = None) -> FusionManifest:
         if (done := _up_to_date(config, console)) is not None:
             return done
         with locked(config.fusion_dir):  # Another process may have written it meanwhile.
-            return _up_to_date(config, console) or _fuse(config, console)
+            return _up_to_date(config, console) or _fuse(config, refit_of, console)
 
 
 def _up_to_date(config: Config, console: Console) -> FusionManifest | None:
@@ -105,13 +109,16 @@ def _up_to_date(config: Config, console: Console) -> FusionManifest | None:
     return None
 
 
-def _fuse(config: Config, console: Console) -> FusionManifest:
+def _fuse(config: Config, refit_of: FusionManifest | None, console: Console) -> FusionManifest:
     prepared = Prepared(config.prepared_dir)
     model, trained = load_model(config)
     data = ChannelData(prepared, TrainingLog.read(prepared))
     lists, channels, left_out = _fitted(config, data, console)
     task = Task.of(prepared, _SPLIT)
-    half_life, trend = _trend(config, data, task)
+    half_life, trend = _trend(data, task)
+    if refit_of is not None:
+        half_life = refit_of.half_life
+        trend = trend_of(recent_counts(data.log, half_life)) if data.has_order else trend
     counts = recent_counts(data.log, half_life)
     dial = popularity_dial(counts, prepared.is_current_item, trained.config.loss.temperature)
     kept = config.ranking.neighbours
@@ -120,7 +127,9 @@ def _fuse(config: Config, console: Console) -> FusionManifest:
     fused = Fused(info, lists, *of_items)
     weights = Weights()
     curve: tuple[TradeOff, ...] = ()
-    if len(task.queries):
+    if refit_of is not None:
+        weights, curve = refit_of.weights, refit_of.trade_off
+    elif len(task.queries):
         sampled = task.take(sampled_rows(task.queries))
         sample = draw_sample(fused, _queries(config, prepared, model, sampled))
         slices = item_slices(prepared.item_frequency)
@@ -178,7 +187,7 @@ def _fitted(
     return lists, channels, left_out
 
 
-def _trend(config: Config, data: ChannelData, task: Task) -> tuple[float | None, Floats]:
+def _trend(data: ChannelData, task: Task) -> tuple[float | None, Floats]:
     """Returns the half-life that finds most of the validation split, and the recent popularity."""
     if not data.has_order or not len(task.queries):
         return None, np.zeros(data.log.num_items, np.float32)

@@ -56,13 +56,17 @@ _IS_OWN = written_as(TrainManifest)
 _MARKS = (IDENTITY_FILE, SHARDING_FILE, METRICS_FILE, CHECKPOINTS)
 
 
-def train(config: Config, *, console: Console | None = None) -> TrainManifest:
+def train(
+    config: Config, *, refit_of: TrainManifest | None = None, console: Console | None = None
+) -> TrainManifest:
     """Trains the configured model, or returns at once where exactly that is already done.
 
     A training that was interrupted is resumed from its latest checkpoint.
 
     Args:
         config: Configuration whose data is prepared.
+        refit_of: Evaluated training of which this one is the refit, for as many steps as its
+            checkpoint was trained; None: it is an evaluated one itself.
         console: Console to show progress on.
 
     Returns:
@@ -77,14 +81,17 @@ def train(config: Config, *, console: Console | None = None) -> TrainManifest:
     require_replaceable(config.train_dir, _IS_OWN)
     require_replaceable(work_dir_of(config), marked_by(*_MARKS))
     with reading(config.prepared_dir):
-        if (finished := _up_to_date(config, console)) is not None:
+        if (finished := _up_to_date(config, refit_of, console)) is not None:
             return finished
         # The earlier training can be read until this one is finished.
         with locked(work_dir_of(config)):
-            return _up_to_date(config, console) or _train(config, console)
+            finished = _up_to_date(config, refit_of, console)
+            return finished or _train(config, refit_of, console)
 
 
-def _up_to_date(config: Config, console: Console) -> TrainManifest | None:
+def _up_to_date(
+    config: Config, refit_of: TrainManifest | None, console: Console
+) -> TrainManifest | None:
     """Returns the finished training where it is exactly this one."""
     prepared = Prepared(config.prepared_dir)
     if prepared.features != config.features:
@@ -95,35 +102,43 @@ def _up_to_date(config: Config, console: Console) -> TrainManifest | None:
     prepared.require_repeats(config.data.repeats)
     check_candidates(prepared, config.loss)
     finished = read_manifest(config.train_dir, TrainManifest)
-    if finished is not None and is_up_to_date(config, prepared, finished):
+    if finished is not None and is_up_to_date(config, prepared, finished, _steps(refit_of)):
         console.print(f"train: {config.train_dir} is up to date")
         return finished
     return None
 
 
-def _train(config: Config, console: Console) -> TrainManifest:
+def _steps(refit_of: TrainManifest | None) -> int | None:
+    return refit_of.best_step if refit_of is not None else None
+
+
+def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> TrainManifest:
     prepared = Prepared(config.prepared_dir)
     finished = read_manifest(config.train_dir, TrainManifest)
     started_from = None
     if finished is not None and config.training.start == "previous":
         require_fit(config, prepared)
         started_from = finished.fingerprint
-    if (warning := selection_warning(prepared, config.evaluation.select_by)) is not None:
+    warning = selection_warning(prepared, config.evaluation.select_by)
+    if warning is not None and refit_of is None:
         console.print(f"train: {warning}")
-    work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from))
-    run, plan = plan_run(config, prepared, work_dir, started_from=started_from, warn=console.print)
+    steps = _steps(refit_of)
+    work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from, steps))
+    run, plan = plan_run(
+        config, prepared, work_dir, started_from=started_from, steps=steps, warn=console.print
+    )
     counts = Task.of(prepared, "validation").counts
     for sentence in repeats_sentences(counts, "validation", config.data.repeats):
         console.print(f"train: {sentence}", highlight=False, soft_wrap=True)
     started = time.monotonic()
-    with _tracked(config, work_dir) as tracked:
+    with _tracked(config, work_dir, refit_of) as tracked:
         _train_and_show(run, plan, tracked, console)
         seconds = time.monotonic() - started
         manifest = _publish(config, prepared, run, tracked.result(), seconds, console)
     shutil.rmtree(work_dir)
     console.print(
-        f"train: {manifest.steps} steps in {manifest.seconds:.0f} s; best at step "
-        f"{manifest.best_step}"
+        f"train: {manifest.steps} steps in {manifest.seconds:.0f} s"
+        + (f"; best at step {manifest.best_step}" if refit_of is None else "")
         + "".join(f", {name} {value:.4f}" for name, value in manifest.validation.items())
     )
     return manifest
@@ -151,13 +166,15 @@ def _open_work_dir(config: Config, identity: str) -> Path:
 
 
 @contextmanager
-def _tracked(config: Config, work_dir: Path) -> Iterator[Future[Run]]:
+def _tracked(
+    config: Config, work_dir: Path, refit_of: TrainManifest | None
+) -> Iterator[Future[Run]]:
     """Opens the training's MLflow run in a thread, and ends it with the training's status.
 
     MLflow takes seconds to start, and the workers need not wait for it.
     """
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(_open_run, config, work_dir)
+        run = pool.submit(_open_run, config, work_dir, refit_of)
         try:
             yield run
         except BaseException as error:
@@ -166,7 +183,7 @@ def _tracked(config: Config, work_dir: Path) -> Iterator[Future[Run]]:
         run.result().end("FINISHED")
 
 
-def _open_run(config: Config, work_dir: Path) -> Run:
+def _open_run(config: Config, work_dir: Path, refit_of: TrainManifest | None) -> Run:
     """Opens the MLflow run of an interrupted training, or starts one."""
     path = work_dir / IDENTITY_FILE
     identity = read_object(path, "identity", "mlflow_run_id")
@@ -174,7 +191,10 @@ def _open_run(config: Config, work_dir: Path) -> Run:
         run = open_run(config, identity["mlflow_run_id"])
         if run is not None:
             return run
-    run = start_run(config, f"{config.ssl.method}-seed{config.training.seed}")
+    name, tags = f"{config.ssl.method}-seed{config.training.seed}", {}
+    if refit_of is not None:
+        name, tags = f"{name}-refit", {"mlflow.parentRunId": refit_of.mlflow_run_id}
+    run = start_run(config, name, tags=tags)
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
 

@@ -54,7 +54,7 @@ def train_on_rank(
     config = run.config
     use_determinism(config.training)
     prepared = Prepared(config.prepared_dir)
-    plan = training_plan(prepared, config)
+    plan = training_plan(prepared, config, run.steps)
     latest = latest_checkpoint(run.checkpoints_dir)
     check_ranks_agree(config, prepared, plan, latest.path.name if latest is not None else None)
     run.check(prepared, plan, latest)

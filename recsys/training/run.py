@@ -1,7 +1,7 @@
 """A training as the driver determines it, once, before its ranks start."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from feature_store.core.errors import UserError
@@ -54,6 +54,7 @@ class TrainingRun(Frozen):
             continue from a later one.
         started_from: Fingerprint of the training in `config.train_dir` whose model this one starts
             with; None: it starts from scratch.
+        steps: Number of steps, whatever the epochs; None: by the configuration.
     """
 
     config: Config
@@ -63,6 +64,7 @@ class TrainingRun(Frozen):
     plan_identity: str
     step: int
     started_from: str | None
+    steps: int | None = None
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -132,6 +134,7 @@ def plan_run(
     work_dir: Path,
     *,
     started_from: str | None = None,
+    steps: int | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> tuple[TrainingRun, TrainingPlan]:
     """Determines everything about a training before its ranks start.
@@ -141,6 +144,7 @@ def plan_run(
         prepared: Prepared data of the configuration.
         work_dir: Directory of the training, which may hold checkpoints of it.
         started_from: Fingerprint of the training whose model this one starts with; None: scratch.
+        steps: Number of steps, whatever the epochs; None: by the configuration.
         warn: Function that is called with a warning of each damaged checkpoint.
 
     Returns:
@@ -149,28 +153,36 @@ def plan_run(
     Raises:
         UserError: There are fewer examples than workers.
     """
-    plan = training_plan(prepared, config)
+    plan = training_plan(prepared, config, steps)
     latest = latest_checkpoint(work_dir / CHECKPOINTS, warn)
     run = TrainingRun(
         # Workers may have another working directory.
         config=config.model_copy(update={"output": str(Path(config.output).resolve())}),
         work_dir=work_dir.resolve(),
-        identity=training_fingerprint(config, prepared, started_from),
+        identity=training_fingerprint(config, prepared, started_from, steps),
         prepared_fingerprint=prepared.manifest.fingerprint,
         plan_identity=plan.identity,
         step=latest.manifest.progress.step if latest is not None else 0,
         started_from=started_from,
+        steps=steps,
     )
     return run, plan
 
 
-def training_plan(prepared: Prepared, config: Config) -> TrainingPlan:
-    """Returns the order of examples that the configuration asks for."""
+def training_plan(prepared: Prepared, config: Config, steps: int | None = None) -> TrainingPlan:
+    """Returns the order of examples that the configuration asks for.
+
+    Args:
+        prepared: Prepared data.
+        config: Configuration.
+        steps: Number of steps, whatever the epochs; None: by the configuration.
+    """
     in_sequences = config.training.examples == "sequences"
-    return plan_training(
+    plan = plan_training(
         prepared.sequences() if in_sequences else prepared.examples("train"),
         batch_size=config.training.batch_size,
         workers=config.training.workers,
         epochs=config.training.epochs,
         seed=config.training.seed,
     )
+    return replace(plan, steps=steps)

@@ -48,7 +48,7 @@ from recsys.fusion.weights import Weights
 from serving.index.report import IndexReport
 
 # Version of the layout; a reader refuses others.
-VERSION = 6
+VERSION = 7
 
 SCHEMA = "schema.json"
 TOWERS, QUERY_TOWER, ITEM_TOWER = "towers.json", "query_tower", "item_tower"
@@ -79,7 +79,8 @@ class DataWindow(Frozen):
     Attributes:
         first_event: Time of the first event.
         last_event: Time of the last event.
-        histories_to: Time of the last event that a history may hold: the last before the test.
+        histories_to: Time of the last event that a history may hold: the last before the test,
+            and after a refit the last of all.
         as_of: Time of the preparation.
     """
 
@@ -150,15 +151,36 @@ class HistoryRule(Frozen):
     is_distinct: bool
 
 
+class Refit(Frozen):
+    """The training on all events whose model is served.
+
+    Attributes:
+        training_fingerprint: Fingerprint of the training.
+        mlflow_run_id: MLflow run of the training.
+        steps: Number of its steps, as many as those of the evaluated checkpoint.
+        events: Number of events it was trained on.
+        evaluated_events: Number of events that the evaluated model was trained on.
+    """
+
+    training_fingerprint: str
+    mlflow_run_id: str
+    steps: int
+    events: int
+    evaluated_events: int
+
+
 class BundleManifest(Frozen):
     """The contents of manifest.json.
+
+    Metrics are those of the evaluated model, also where the bundle holds its refit.
 
     Attributes:
         version: Version of the layout.
         fingerprint: Fingerprint of training and export settings: the version of the model.
         schema_fingerprint: Fingerprint of the features.
-        training_fingerprint: Fingerprint of the training.
-        mlflow_run_id: MLflow run of the training.
+        training_fingerprint: Fingerprint of the evaluated training.
+        mlflow_run_id: MLflow run of the evaluated training.
+        refit: Training whose model the bundle holds; None: it holds the evaluated one.
         items: Number of items of the index.
         queries: Number of queries in the snapshot.
         dim: Length of a vector.
@@ -180,6 +202,7 @@ class BundleManifest(Frozen):
     schema_fingerprint: str
     training_fingerprint: str
     mlflow_run_id: str
+    refit: Refit | None = None
     items: int
     queries: int
     dim: int

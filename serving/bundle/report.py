@@ -22,12 +22,23 @@ def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
         title="Bundle",
         lead=f"{manifest.items:,} items and {manifest.queries:,} queries; model "
         f"{manifest.fingerprint}, MLflow run {manifest.mlflow_run_id}, events from "
-        f"{_minute(window.first_event)} to {_minute(window.last_event)}",
+        f"{_minute(window.first_event)} to {_minute(window.last_event)}{_of_refit(manifest)}",
         sections=[
             Section("index", "Index", _index(manifest.index, least_recall)),
             *([] if manifest.fusion is None else [_fusion(manifest.fusion)]),
             Section("gate", "Gate", [_gate(manifest)]),
         ],
+    )
+
+
+def _of_refit(manifest: BundleManifest) -> str:
+    refit = manifest.refit
+    if refit is None:
+        return ""
+    return (
+        f". This model was trained on all {refit.events:,} events, for as many steps "
+        f"({refit.steps:,}) as the one that was evaluated, which was trained on "
+        f"{refit.evaluated_events:,} of them"
     )
 
 

@@ -44,7 +44,13 @@ class Validation:
 
     @classmethod
     def draw(cls, prepared: Prepared, model: TwoTower, builder: BatchBuilder) -> Self:
-        """Draws queries, and computes their vectors."""
+        """Draws queries, and computes their vectors.
+
+        Args:
+            prepared: Prepared data with a validation split.
+            model: Model that is served.
+            builder: Builder of its batches.
+        """
         task = Task.of(prepared, _SPLIT)
         random = np.random.default_rng(0)
         rows = random.choice(len(task.queries), min(len(task.queries), _QUERIES), replace=False)

@@ -36,6 +36,7 @@ from recsys.fusion.fused import Fused
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.stages.fuse import fuse
+from recsys.stages.refit import refit
 from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
     FUSION,
@@ -49,6 +50,7 @@ from serving.bundle.manifest import (
     FusionReport,
     Gate,
     HistoryRule,
+    Refit,
     seal,
     verify,
 )
@@ -86,13 +88,25 @@ _GOLDEN = 20
 
 @dataclass(frozen=True)
 class _Trained:
-    """The trained model with its configuration and data."""
+    """The trained model with its configuration and data.
+
+    Attributes:
+        config: Configuration of the export.
+        manifest: Manifest of its training.
+        prepared: Data that it was trained on.
+        model: Model without its losses.
+        fused: Channels and weights; None: the model ranks alone.
+        evaluated: Manifest of the evaluated training, which is another one after a refit.
+        held_out: Data that the evaluated training was validated on.
+    """
 
     config: Config
     manifest: TrainManifest
     prepared: Prepared
     model: TwoTower
     fused: Fused | None
+    evaluated: TrainManifest
+    held_out: Prepared
 
     def sample(self, total: int) -> Ints:
         """Draws the rows of the gate's sample, ascending."""
@@ -104,9 +118,11 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     """Writes the bundle of the trained model, or returns at once where that is already there.
 
     Nothing is written, and an earlier bundle stays, unless the gate is passed: all vectors finite,
-    exported and trained towers equal, and the index good enough. The snapshot of queries is what
-    the test was made with: their history before it, and their items of training and validation;
-    beside it are their items of the test, for these are no answers any more.
+    exported and trained towers equal, and the index good enough. With `config.refits` the model is
+    trained once more before, on all events, and the snapshot of queries reaches to the last one.
+    Otherwise the snapshot is what the test was made with: their history before it, and their items
+    of training and validation; beside it are their items of the test, for these are no answers any
+    more.
 
     Args:
         config: Configuration whose training is finished.
@@ -121,17 +137,21 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     """
     console = console or Console()
     require_replaceable(config.bundle_dir, _IS_OWN)
-    with reading(config.prepared_dir, config.train_dir, config.evaluation_dir):
-        with reading(config.bundle_dir):
-            bundle = _up_to_date(config)
-            if bundle is not None:
-                console.print(f"export: {config.bundle_dir} is up to date")
-                _register(config, bundle, console)
-                return bundle
-        with locked(config.bundle_dir):  # Another process may have written it meanwhile.
-            bundle = _up_to_date(config) or _export(config, console)
+    inputs = (config.prepared_dir, config.train_dir, config.evaluation_dir)
+    with reading(*inputs, config.bundle_dir):
+        bundle = _up_to_date(config)
+        if bundle is not None:
+            console.print(f"export: {config.bundle_dir} is up to date")
             _register(config, bundle, console)
             return bundle
+    served = refit(config, console=console) if config.refits else config
+    with (
+        reading(*inputs, served.prepared_dir, served.train_dir),
+        locked(config.bundle_dir),  # Another process may have written it meanwhile.
+    ):
+        bundle = _up_to_date(config) or _export(config, served, console)
+        _register(config, bundle, console)
+        return bundle
 
 
 def _up_to_date(config: Config) -> BundleManifest | None:
@@ -145,13 +165,18 @@ def _up_to_date(config: Config) -> BundleManifest | None:
     return None
 
 
-def _export(config: Config, console: Console) -> BundleManifest:
-    model, manifest = load_model(config)
+def _export(config: Config, served: Config, console: Console) -> BundleManifest:
+    """Exports the model below the output of `served`: the evaluated one, or its refit."""
+    model, manifest = load_model(served)
     fused = None
     if config.ranking.channels:
-        fuse(config, console=console)
-        fused = Fused.read(config.fusion_dir)
-    trained = _Trained(config, manifest, Prepared(config.prepared_dir), model, fused)
+        if served is config:
+            fuse(config, console=console)
+        fused = Fused.read(served.fusion_dir)
+    evaluated = read_manifest(config.train_dir, TrainManifest)
+    assert evaluated is not None
+    prepared, held_out = Prepared(served.prepared_dir), Prepared(config.prepared_dir)
+    trained = _Trained(config, manifest, prepared, model, fused, evaluated, held_out)
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, console)
     index = bundle.index
@@ -172,9 +197,16 @@ def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
 
 
 def _fingerprint(config: Config, trained: TrainManifest) -> str:
-    """Computes the fingerprint of a bundle's sources; a repeated training has another run."""
+    """Computes the fingerprint of a bundle's sources; a repeated training has another run.
+
+    Args:
+        config: Configuration of the export.
+        trained: Evaluated training, of which the refit is a function.
+    """
     settings = [each.model_dump(mode="json") for each in (config.export, config.ranking)]
-    return fingerprint([VERSION, trained.fingerprint, trained.mlflow_run_id, settings])
+    return fingerprint(
+        [VERSION, trained.fingerprint, trained.mlflow_run_id, config.refits, settings]
+    )
 
 
 def _write(directory: Path, trained: _Trained, console: Console) -> BundleManifest:
@@ -199,14 +231,16 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     fusion = _write_fusion(directory, trained, builder, index, indexed)
     golden = _golden(directory, trained, builder, index, indexed)
     write_golden(directory, golden)
-    metrics, slices_of_test = recorded_metrics(config, trained.manifest)
-    champion, changes = against_champion(config, trained.manifest, slices_of_test, console)
+    evaluated = trained.evaluated
+    metrics, slices_of_test = recorded_metrics(config, evaluated)
+    champion, changes = against_champion(config, evaluated, slices_of_test, console)
     log, latest = prepared.manifest, prepared.latest_before_test()
     manifest = BundleManifest(
-        fingerprint=_fingerprint(config, trained.manifest),
+        fingerprint=_fingerprint(config, evaluated),
         schema_fingerprint=log.schema_fingerprint,
-        training_fingerprint=trained.manifest.fingerprint,
-        mlflow_run_id=trained.manifest.mlflow_run_id,
+        training_fingerprint=evaluated.fingerprint,
+        mlflow_run_id=evaluated.mlflow_run_id,
+        refit=_refit(trained),
         items=len(indexed),
         queries=prepared.num_queries,
         dim=trained.model.dim,
@@ -240,6 +274,18 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     app = create_app(Service.of(recommender.as_evaluated()))
     require_served_golden(app, golden, is_exact=recommender.is_exact)
     return sealed
+
+
+def _refit(trained: _Trained) -> Refit | None:
+    if trained.manifest.fingerprint == trained.evaluated.fingerprint:
+        return None
+    return Refit(
+        training_fingerprint=trained.manifest.fingerprint,
+        mlflow_run_id=trained.manifest.mlflow_run_id,
+        steps=trained.manifest.steps,
+        events=trained.prepared.manifest.counts.train,
+        evaluated_events=trained.held_out.manifest.counts.train,
+    )
 
 
 def _item_vectors(
@@ -318,7 +364,8 @@ def _write_fusion(
     if index.kind.is_exact:
         weights = trained.fused.info.weights
         return FusionReport(weights=weights, candidates=0, exact_recall=None, recall=None)
-    validation = Validation.draw(trained.prepared, trained.model, builder)
+    # A refit has seen these events in training, and still shows what candidates cost.
+    validation = Validation.draw(trained.held_out, trained.model, builder)
     return measure_candidates(trained.prepared, validation, trained.fused, index, indexed)
 
 

@@ -22,9 +22,12 @@ from serving.recommend.answers import (
 def snapshot_note(manifest: BundleManifest) -> str:
     """Returns what a bundle knows of its queries without an online store, and until when."""
     window = manifest.data_window
-    note = "histories end before the test events, and the log has no times"
+    where = "before the test events" if manifest.refit is None else "the last event of the log"
+    note = f"histories end {where}, and the log has no times"
+    if manifest.refit is not None:
+        note = "histories hold all events of a log without times"
     if window.histories_to is not None:
-        note = f"histories reach to {_minute(window.histories_to)}, before the test events"
+        note = f"histories reach to {_minute(window.histories_to)}, {where}"
     if manifest.repeats == "exclude":
         to = f" to {_minute(window.last_event)}" if window.last_event is not None else ""
         note += f"; items of all events of the log{to} are left out"
