@@ -27,7 +27,7 @@ from serving.exporting.export import export
 from serving.recommend.display import print_recommendations
 from serving.recommend.load import load
 from serving.recommend.options import RecommendOptions
-from serving.registry.registry import promote_if_better
+from serving.registry.registry import promote_if_passed
 
 # Items of the example's history and of its recommendations.
 _SHOWN = 10
@@ -58,8 +58,8 @@ def run(
 ) -> RunResult:
     """Prepares, trains, evaluates and exports; a stage that has nothing to do is skipped.
 
-    An interrupted run is resumed where it was. A model that is better than the champion, and
-    in no slice worse beyond `export.tolerance`, becomes the champion.
+    An interrupted run is resumed where it was. A model that is compared with the champion and not
+    worse becomes the champion.
 
     Args:
         config: Configuration of the system.
@@ -75,7 +75,7 @@ def run(
     trained = train(config, console=console)
     evaluation = evaluate(config, console=console)
     bundle = export(config, console=console)
-    promotion = promote_if_better(config, bundle, config.evaluation.select_by)
+    promotion = promote_if_passed(config, bundle)
     if promotion is not None:
         console.print(f"run: {promotion.sentence()}")
     return RunResult(

@@ -39,13 +39,13 @@ def compare(
     result = compare_runs(first, second, metric=metric, level=level)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        titles = {**_titles(second), **_titles(first)}
+        titles = {**titles_of(second), **titles_of(first)}
         write_text(output / PAGE, render_page(comparison_page(result, titles)))
         write_json(output / RESULT, result.model_dump(mode="json"))
     return result
 
 
-def _titles(run: EvaluatedRun) -> dict[str, str]:
+def titles_of(run: EvaluatedRun) -> dict[str, str]:
     """Returns the titles of items by id."""
     if run.titles is None:
         return {}

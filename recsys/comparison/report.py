@@ -9,6 +9,7 @@ from recsys.comparison import statistics
 from recsys.comparison.statistics import Comparison, ExampleQuery
 from recsys.evaluation.metrics import metric_title
 from recsys.evaluation.results import SHOWN
+from recsys.evaluation.rivals import FEW_PAIRS
 
 METRIC_TITLES = {**SHOWN, **{name: metric_title(name) for name in ("hit_rate@10", "mrr@10")}}
 
@@ -106,8 +107,9 @@ def differences_table(comparison: Comparison) -> Table:
         rows,
         note="Paired by query. Intervals are 95 %, of a bootstrap over queries; p is of a "
         "permutation test, in slices by Holm's method over all of them; significant is a p below "
-        f"{comparison.level:g}. Recall of slices of items is the share of their held-out items "
-        "that are found. Wins and losses are queries.",
+        f"{comparison.level:g}, and groups with fewer than {FEW_PAIRS} held-out pairs are not "
+        "tested. Recall of slices of items is the share of their held-out items that are found. "
+        "Wins and losses are queries.",
         texts=2,
     )
 

@@ -39,19 +39,20 @@ class EvaluatedRun:
         return metadata.get(REPEATS.encode(), b"exclude").decode()
 
 
-def find_run(name: str) -> EvaluatedRun:
+def find_run(name: str, tracking_uri: str | None = None) -> EvaluatedRun:
     """Reads an evaluated run.
 
     Args:
         name: Output directory of a configuration or directory of its evaluation; else the id of
-            a run in the tracking store of `MLFLOW_TRACKING_URI`.
+            a run in the tracking store.
+        tracking_uri: URI of the tracking store; None: that of `MLFLOW_TRACKING_URI`.
 
     Raises:
         UserError: There is no such run, or it was not evaluated.
     """
     path = Path(name)
     if not path.exists():
-        return _from_mlflow(name)
+        return _from_mlflow(name, tracking_uri)
     for directory in (path, path / "evaluation"):
         if (directory / PER_QUERY).is_file():
             return _read(name, directory)
@@ -69,10 +70,10 @@ def _read(name: str, directory: Path) -> EvaluatedRun:
     return EvaluatedRun(name, read_table(directory / PER_QUERY), titles, result)
 
 
-def _from_mlflow(run_id: str) -> EvaluatedRun:
+def _from_mlflow(run_id: str, tracking_uri: str | None) -> EvaluatedRun:
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = _download(run_id, Path(scratch))
+            path = _download(run_id, Path(scratch), tracking_uri)
         except UserError as error:
             raise UserError(
                 f"{run_id!r} is neither a directory nor an evaluated run of MLflow's; expected the "
@@ -82,9 +83,9 @@ def _from_mlflow(run_id: str) -> EvaluatedRun:
         return _read(run_id, path.parent)
 
 
-def _download(run_id: str, directory: Path) -> Path:
+def _download(run_id: str, directory: Path, tracking_uri: str | None) -> Path:
     """Downloads an evaluation with all that a comparison reads, and returns the rows' path."""
-    with existing_store(None, f"cannot read run {run_id}") as client:
+    with existing_store(tracking_uri, f"cannot read run {run_id}") as client:
         from mlflow.exceptions import MlflowException
 
         path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", str(directory))

@@ -13,6 +13,7 @@ from feature_store.core.settings import Frozen
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
+from recsys.evaluation.rivals import FEW_PAIRS
 from recsys.evaluation.significance import Difference, Pairs, differences, holm
 from recsys.fusion.curve import tail_at_loss
 
@@ -32,8 +33,8 @@ class Row(Frozen):
         metric: Name of the metric, such as `recall@10`.
         count: Number of held-out pairs.
         found: Difference of the two runs.
-        adjusted_p: P-value adjusted by Holm's method over all rows of slices; overall the test's
-            own.
+        adjusted_p: P-value adjusted by Holm's method over all tested rows of slices; overall the
+            test's own; None of a group with fewer than `FEW_PAIRS` pairs, which is not tested.
     """
 
     group: str
@@ -98,8 +99,30 @@ class Comparison(Frozen):
     @property
     def is_safe(self) -> bool:
         """Whether a gate lets the second run pass: worse neither overall nor in a slice."""
-        is_most = 2 * self.queries >= self.left_out
-        return is_most and self.verdict != "worse" and not self.worse_slices
+        return self.is_of_most and not self.is_worse
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the second run is worse, overall or in a slice.
+
+        Everything that chooses between two models goes by this: `recsys compare --gate`, the gate
+        of an export, and the promotion of a bundle.
+        """
+        return self.verdict == "worse" or bool(self.worse_slices)
+
+    @property
+    def is_of_most(self) -> bool:
+        """Whether most queries of the two runs were compared."""
+        return 2 * self.queries >= self.left_out
+
+    def changes(self, metric: str) -> dict[str, float]:
+        """Returns the relative change of a metric in each group that was tested."""
+        return {
+            row.group: row.found.after / row.found.before - 1
+            for row in self.rows
+            if row.metric == metric and row.adjusted_p is not None
+            if row.found.before and row.found.after is not None
+        }
 
     def sentence(self) -> str:
         """Returns the verdict in words."""
@@ -166,15 +189,18 @@ def compare_runs(
         groups += [(group, f"recall@{k}", found) for k, found in slice_pairs.items()]
     found = differences([each for _, _, each in groups], bootstrap_samples, permutations)
     is_slice = [group != "overall" for group, _, _ in groups]
-    of_slices = [d.p if sliced else None for d, sliced in zip(found, is_slice, strict=True)]
-    adjusted = holm(of_slices)
+    p = [
+        d.p if counts[group] >= FEW_PAIRS else None
+        for d, (group, _, _) in zip(found, groups, strict=True)
+    ]
+    adjusted = holm([each if sliced else None for each, sliced in zip(p, is_slice, strict=True)])
     rows = tuple(
         Row(
             group=group,
             metric=name,
             count=counts[group],
             found=d,
-            adjusted_p=adjusted[i] if is_slice[i] else d.p,
+            adjusted_p=adjusted[i] if is_slice[i] else p[i],
         )
         for i, ((group, name, _), d) in enumerate(zip(groups, found, strict=True))
     )
@@ -184,7 +210,7 @@ def compare_runs(
         before=before.name,
         after=after.name,
         metric=metric,
-        verdict=_verdict(found[0], level),
+        verdict=_verdict_of(found[0], p[0], level),
         worse_slices=tuple(
             dict.fromkeys(
                 row.group
@@ -308,10 +334,6 @@ def _by_length(
         span = f"{low} or more" if high is None else f"{low}-{high}" if high else "0"
         found.append((f"history {span}", by_cutoff, int(pairs[members].sum())))
     return found
-
-
-def _verdict(found: Difference, level: float) -> Verdict:
-    return _verdict_of(found, found.p, level)
 
 
 def _verdict_of(found: Difference, p: float | None, level: float) -> Verdict:

@@ -161,6 +161,16 @@ class Config(Settings):
         return Path(self.output) / "evaluation"
 
     @property
+    def champion_dir(self) -> Path:
+        """Directory of the champion's evaluation on this data, which the nightly job writes."""
+        return Path(self.output) / "champion"
+
+    @property
+    def comparison_dir(self) -> Path:
+        """Directory of the comparison with the champion, which `export` writes."""
+        return Path(self.output) / "comparison"
+
+    @property
     def bundle_dir(self) -> Path:
         """Directory of the bundle, which `export` writes."""
         return Path(self.output) / "bundle"

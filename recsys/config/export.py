@@ -49,13 +49,6 @@ class ExportConfig(Settings):
         description="Item features that requests can filter by; null: all categorical and "
         "multi-valued ones.",
     )
-    tolerance: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Part of the champion's recall@50 that a slice may lose, beyond its interval, "
-        "before the export fails.",
-    )
     refit: bool | None = Field(
         None,
         description="Whether the exported model is trained once more, on all events, for as many "

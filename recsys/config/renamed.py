@@ -33,6 +33,9 @@ RENAMED: Mapping[str, Renamed] = {
     "evaluation.ease_max_items": Renamed(_CONSTANT),
     "evaluation.knn_neighbours": Renamed(_CONSTANT),
     "evaluation.slice_values": Renamed(_CONSTANT),
+    "export.tolerance": Renamed(
+        "is gone, for the gate tests the pairs of both models (docs/evaluation.md); remove it"
+    ),
     "loss.across_ranks": Renamed("is now loss.candidates.across_ranks"),
     "loss.candidates": Renamed("is now loss.candidates.kind; batch is in_batch", (str,)),
     "loss.logq": Renamed("is now loss.logq.source.kind", (str,)),

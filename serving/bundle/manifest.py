@@ -98,8 +98,8 @@ class Gate(Frozen):
             tower and from the trained one.
         query_difference: The same difference of queries.
         recall_by_slice: Recall@100 of the index by the items' training frequency.
-        champion: MLflow run that this model's slices were compared with; None: with none.
-        changes: Relative change of the metric against the champion, by slice.
+        champion: MLflow run that the evaluated model was compared with; None: with none.
+        changes: Relative change of recall@50 against the champion, by group with enough pairs.
     """
 
     item_difference: float

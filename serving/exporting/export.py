@@ -58,7 +58,7 @@ from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.candidates import Validation, measure_candidates
-from serving.exporting.champion import against_champion, recorded_metrics
+from serving.exporting.champion import Judgement, judge, recorded_metrics, require_not_worse
 from serving.exporting.content_neighbours import write_content
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
@@ -117,8 +117,9 @@ class _Trained:
 def export(config: Config, *, console: Console | None = None) -> BundleManifest:
     """Writes the bundle of the trained model, or returns at once where that is already there.
 
-    Nothing is written, and an earlier bundle stays, unless the gate is passed: all vectors finite,
-    exported and trained towers equal, and the index good enough. With `config.refits` the model is
+    Nothing is written, and an earlier bundle stays, unless the gate is passed: the evaluated model
+    not worse than the champion, all vectors finite, exported and trained towers equal, and the
+    index good enough. With `config.refits` the model is
     trained once more before, on all events, and the snapshot of queries reaches to the last one.
     Otherwise the snapshot is what the test was made with: their history before it, and their items
     of training and validation; beside it are their items of the test, for these are no answers any
@@ -144,12 +145,13 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
             console.print(f"export: {config.bundle_dir} is up to date")
             _register(config, bundle, console)
             return bundle
+    judgement = _judged(config, console)
     served = refit(config, console=console) if config.refits else config
     with (
         reading(*inputs, served.prepared_dir, served.train_dir),
         locked(config.bundle_dir),  # Another process may have written it meanwhile.
     ):
-        bundle = _up_to_date(config) or _export(config, served, console)
+        bundle = _up_to_date(config) or _export(config, served, judgement, console)
         _register(config, bundle, console)
         return bundle
 
@@ -165,7 +167,22 @@ def _up_to_date(config: Config) -> BundleManifest | None:
     return None
 
 
-def _export(config: Config, served: Config, console: Console) -> BundleManifest:
+def _judged(config: Config, console: Console) -> Judgement | None:
+    """Compares the evaluated model with the champion, before anything is spent on a worse one."""
+    evaluated = read_manifest(config.train_dir, TrainManifest)
+    if evaluated is None:
+        raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
+    judgement = judge(config, evaluated, console)
+    require_not_worse(judgement)
+    if judgement is not None:
+        sentence = f"export: compared with the champion (A): {judgement.sentence()}"
+        console.print(sentence, highlight=False, soft_wrap=True)
+    return judgement
+
+
+def _export(
+    config: Config, served: Config, judgement: Judgement | None, console: Console
+) -> BundleManifest:
     """Exports the model below the output of `served`: the evaluated one, or its refit."""
     model, manifest = load_model(served)
     fused = None
@@ -178,7 +195,7 @@ def _export(config: Config, served: Config, console: Console) -> BundleManifest:
     prepared, held_out = Prepared(served.prepared_dir), Prepared(config.prepared_dir)
     trained = _Trained(config, manifest, prepared, model, fused, evaluated, held_out)
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
-        bundle = _write(directory, trained, console)
+        bundle = _write(directory, trained, judgement)
     index = bundle.index
     console.print(
         f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
@@ -209,7 +226,7 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
     )
 
 
-def _write(directory: Path, trained: _Trained, console: Console) -> BundleManifest:
+def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> BundleManifest:
     """Fills the directory, and takes it through the gate."""
     quiet_engines()
     prepared, config = trained.prepared, trained.config
@@ -233,7 +250,6 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
     write_golden(directory, golden)
     evaluated = trained.evaluated
     metrics, slices_of_test = recorded_metrics(config, evaluated)
-    champion, changes = against_champion(config, evaluated, slices_of_test, console)
     log, latest = prepared.manifest, prepared.latest_before_test()
     manifest = BundleManifest(
         fingerprint=_fingerprint(config, evaluated),
@@ -262,8 +278,8 @@ def _write(directory: Path, trained: _Trained, console: Console) -> BundleManife
             item_difference=item_difference,
             query_difference=query_difference,
             recall_by_slice=by_slice,
-            champion=champion,
-            changes=changes,
+            champion=judgement.champion if judgement is not None else None,
+            changes=judgement.comparison.changes("recall@50") if judgement is not None else {},
         ),
         fusion=fusion,
     )

@@ -239,32 +239,30 @@ def champion_manifest(config: Config) -> BundleManifest | None:
             return read_manifest(manifest.parent)
 
 
-def promote_if_better(config: Config, bundle: BundleManifest, metric: str) -> Promotion | None:
-    """Makes a registered bundle the champion where it is at least as good as the present one.
+def promote_if_passed(config: Config, bundle: BundleManifest) -> Promotion | None:
+    """Makes a registered bundle the champion where its gate compared it with the present one.
 
-    The gate of the export has already refused bundles with a worse slice. Bundles of other data are
-    compared by the figures of their own tests, unless these rank other items (`data.repeats`).
+    The gate has refused models that are worse; see `recsys.comparison.statistics`.
 
     Args:
         config: Configuration with the registered model and the store.
         bundle: Manifest of the challenger.
-        metric: Metric of the test, overall.
 
     Returns:
-        The promotion; None where the champion stays, or the two cannot be compared.
+        The promotion; None where the champion stays: it is this bundle, or one that the gate did
+        not compare it with.
     """
     uri, name = store_of(config), registered_name(config)
     if is_missing(uri):
         return None
     with changing_store(uri, f"cannot promote a version of {name}") as client:
         champion = champion_manifest(config)
-        if champion is None or champion.seal == bundle.seal or champion.repeats != bundle.repeats:
+        if champion is None or champion.seal == bundle.seal:
             return None
-        before, now = (each.metrics.get("test", {}).get(metric) for each in (champion, bundle))
-        if before is None or now is None or now < before:
+        if champion.mlflow_run_id not in (bundle.gate.champion, bundle.mlflow_run_id):
             return None
         version = _registered_version(client, name, bundle.seal)
-        return promote(name, version=version, tracking_uri=uri)
+        return promote(name, version=version, tracking_uri=uri) if version is not None else None
 
 
 def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:

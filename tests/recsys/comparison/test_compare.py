@@ -106,6 +106,20 @@ def test_a_slice_that_loses_is_named_though_all_in_all_it_is_better(runs):
     assert "but B is worse in tail" in found.sentence()
 
 
+def test_a_group_with_few_pairs_is_not_tested(tmp_path):
+    """Compares 14 queries, of whose 28 pairs the second run finds nearly none."""
+    runs = [write_run(tmp_path / str(skill), skill, 1, queries=14) for skill in (1.0, 0.0)]
+    found = compare(*runs)
+    overall = row(found, "overall")
+    assert overall.count < 30
+    assert overall.found.p is not None
+    assert overall.found.p < 0.01
+    assert {each.adjusted_p for each in found.rows} == {None}
+    assert (found.verdict, found.worse_slices) == ("no difference", ())
+    assert found.is_safe
+    assert found.changes("recall@50") == {}
+
+
 def test_recall_of_a_slice_counts_its_pairs(runs):
     found = compare(runs["plain"], runs["good"])
     table = pq.read_table(f"{runs['good']}/evaluation/per_query.parquet")

@@ -247,37 +247,25 @@ def test_the_champions_manifest_is_read_without_its_bundle(system):
     assert registry.champion_manifest(system.config) is None
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "repeats", "is_promoted"),
-    [
-        (0.3, 0.4, "exclude", True),
-        (0.3, 0.3, "exclude", True),
-        (0.3, 0.2, "exclude", False),
-        (None, 0.4, "exclude", False),
-        (0.3, None, "exclude", False),
-        (0.3, 0.4, "allow", False),  # It was tested on another task.
-    ],
-)
-def test_a_challenger_that_is_as_good_becomes_the_champion(
-    system, before, now, repeats, is_promoted
-):
-    def tested(name, value, repeats="exclude"):
+def test_a_bundle_that_passed_the_gate_against_the_champion_becomes_it(system):
+    def made(name, compared_with):
         bundle, directory = system.train(name)
-        test = {} if value is None else {"test": {"recall@50": value}}
-        changes = {"metrics": {**bundle.metrics, **test}, "repeats": repeats}
-        changed = bundle.model_copy(update=changes)
+        gate = bundle.gate.model_copy(update={"champion": compared_with})
         (directory / "manifest.json").unlink()
-        changed = seal(directory, changed)
+        changed = seal(directory, bundle.model_copy(update={"gate": gate}))
         register(system.config, changed, directory)
         return changed
 
-    first = tested("a", before)
-    assert registry.promote_if_better(system.config, first, "recall@50") is None
-    second = tested("b", now, repeats)
-    found = registry.promote_if_better(system.config, second, "recall@50")
-    assert (found is not None) == is_promoted
-    champion = registry.champion_manifest(system.config)
-    assert champion.seal == (second if is_promoted else first).seal
+    first = made("a", None)
+    assert registry.promote_if_passed(system.config, first) is None  # It is the champion.
+    for name, compared_with in (("b", None), ("c", "another run")):
+        assert registry.promote_if_passed(system.config, made(name, compared_with)) is None
+        assert registry.champion_manifest(system.config).seal == first.seal
+    last = made("d", first.mlflow_run_id)
+    found = registry.promote_if_passed(system.config, last)
+    assert found is not None
+    assert (found.version, found.former) == ("4", "1")
+    assert registry.champion_manifest(system.config).seal == last.seal
 
 
 def test_without_a_store_there_is_no_champion(tmp_path):
