@@ -49,7 +49,7 @@ class Candidates:
             corpus are candidates.
         targets: [B] column of each example's own item; any column for padding.
         accidental_hits: [n, 2] example and column of a candidate that must not count as its
-            negative.
+            negative; examples ascend.
         uniform: Fraction of the global batch's candidates that is drawn uniformly, and probability
             of each item in such a draw.
     """
@@ -129,7 +129,7 @@ class CandidateBuilder:
             items=every[rank],
             keys=np.concatenate([positions[rank], -1 - drawn[rank]]),
             targets=targets,
-            accidental_hits=np.concatenate([hits, _padding(targets, np.flatnonzero(columns < 0))]),
+            accidental_hits=_with_padding(hits, targets, np.flatnonzero(columns < 0)),
             uniform=(self._uniform / (size + self._uniform), 1 / len(self._corpus)),
         )
 
@@ -147,7 +147,7 @@ class CandidateBuilder:
             items=every[rank],
             keys=every[rank],
             targets=targets,
-            accidental_hits=np.concatenate([hits, _padding(targets, padding)]),
+            accidental_hits=_with_padding(hits, targets, padding),
             uniform=(0.0, 0.0),
         )
 
@@ -214,12 +214,16 @@ def accidental_hits_in_corpus(
     return np.stack([example[is_hit], column[is_hit]], axis=1).astype(np.int64)
 
 
-def _padding(targets: Ints, columns: Ints) -> Ints:
-    """Returns each example with every column of padding but its target, [n, 2]."""
+def _with_padding(hits: Ints, targets: Ints, columns: Ints) -> Ints:
+    """Adds each example with every column of padding but its target; [n, 2] by example."""
+    if not len(columns):
+        return hits
     example = np.repeat(np.arange(len(targets)), len(columns))
     column = np.tile(columns, len(targets))
     is_other = column != targets[example]
-    return np.stack([example[is_other], column[is_other]], axis=1)
+    padding = np.stack([example[is_other], column[is_other]], axis=1)
+    pairs = np.concatenate([hits, padding])
+    return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
 def _split_over_ranks(values: Ints, world_size: int) -> tuple[Ints, Ints]:

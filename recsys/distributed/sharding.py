@@ -69,6 +69,8 @@ def shard(
         device=device,
         plan=plan,
         sharders=[table_sharder(training)],
+        # A single rank has nothing to reduce.
+        init_data_parallel=dist.get_world_size() > 1,
     )
     _hold_bag_weights_constant(sharded)
     initialise_tables(sharded, training.seed)

@@ -1,20 +1,8 @@
-"""Batch softmax as a pipeline of small transforms of the logits."""
+"""Corrections of a batch softmax's logits, and the exchange of its rows between ranks."""
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
-
-
-def scaled_similarities(left: Tensor, right: Tensor, *, temperature: float) -> Tensor:
-    """Computes dot products over the temperature, [rows, columns].
-
-    Args:
-        left: [rows, dim], L2-normalised.
-        right: [columns, dim], L2-normalised.
-        temperature: Temperature of the softmax, a scalar.
-    """
-    return (left / temperature) @ right.T
 
 
 def log_mixture(log_q: Tensor, *, uniform: Tensor) -> Tensor:
@@ -33,7 +21,7 @@ def log_mixture(log_q: Tensor, *, uniform: Tensor) -> Tensor:
 
 
 def sampling_correction(*, log_sampled: Tensor, log_q: Tensor, strength: float) -> Tensor:
-    """Computes the correction that `correct_for_sampling` subtracts, [columns].
+    """Computes the correction that is subtracted from logits in training, [columns].
 
     A candidate that is drawn w times as often as another is a negative w times as often, which
     log w off its logit makes up for (Yi et al. 2019, eq. 3): logits are then those of a softmax
@@ -51,53 +39,6 @@ def sampling_correction(*, log_sampled: Tensor, log_q: Tensor, strength: float) 
         strength: Strength of the correction: 1 is the paper's; 0, in the batch, is none.
     """
     return log_sampled - (1 - strength) * log_q
-
-
-def correct_for_sampling(logits: Tensor, *, correction: Tensor) -> Tensor:
-    """Subtracts the correction in training; serving scores are not corrected.
-
-    Args:
-        logits: [rows, columns].
-        correction: [columns], see `sampling_correction`; infinite where there is no candidate.
-    """
-    return logits - correction
-
-
-def mask_accidental_hits(logits: Tensor, *, hits: Tensor) -> Tensor:
-    """Sets the logits of accidental hits to minus infinity.
-
-    Args:
-        logits: [rows, columns].
-        hits: [n, 2] row and column of each accidental hit; never a row's own target.
-    """
-    return logits.index_put((hits[:, 0], hits[:, 1]), logits.new_tensor(float("-inf")))
-
-
-def mask_equal(logits: Tensor, *, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
-    """Sets logits to minus infinity where row and column are the same item, but not at the target.
-
-    Columns of padding, which is item -1, are set as well.
-
-    Args:
-        logits: [rows, columns].
-        left: [rows] items.
-        right: [columns] items.
-        targets: [rows] columns.
-    """
-    equal = (left[:, None] == right[None, :]) | (right < 0)
-    equal[torch.arange(len(left), device=left.device), targets] = False
-    return logits.masked_fill(equal, float("-inf"))
-
-
-def weighted_cross_entropy(logits: Tensor, *, targets: Tensor, weight: Tensor) -> Tensor:
-    """Computes the mean over rows of weight times cross-entropy; weights are not normalised.
-
-    Args:
-        logits: [rows, columns].
-        targets: [rows] columns.
-        weight: [rows].
-    """
-    return (weight * F.cross_entropy(logits, targets, reduction="none")).mean()
 
 
 # `torch.distributed.nn.functional.all_gather` has this forward pass, but over gloo its backward

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from recsys.config.loss import LossConfig
 from recsys.data.batch import Batch
 from recsys.losses import softmax as losses
+from recsys.losses.batch_softmax import Pairs, batch_softmax
 from recsys.losses.frequency import StreamingFrequency
 from recsys.model.two_tower import Encoded
 
@@ -27,12 +28,16 @@ class MainLoss(nn.Module):
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
         """Returns the mean loss of this rank's examples, a scalar."""
-        logits = losses.scaled_similarities(
-            encoded.queries, self._gather(encoded.items), temperature=self._settings.temperature
+        candidates = self._gather(encoded.items)
+        return batch_softmax(
+            encoded.queries,
+            candidates,
+            temperature=self._settings.temperature,
+            targets=batch.targets,
+            weight=batch.weight,
+            correction=self._correction(batch),
+            masked=Pairs.of(batch.accidental_hits, len(candidates)),
         )
-        logits = losses.correct_for_sampling(logits, correction=self._correction(batch))
-        logits = losses.mask_accidental_hits(logits, hits=batch.accidental_hits)
-        return losses.weighted_cross_entropy(logits, targets=batch.targets, weight=batch.weight)
 
     def positives(self, encoded: Encoded, batch: Batch) -> Tensor:
         """Returns vectors of the examples' own items, [B, dim]; rows of padding hold any."""

@@ -1,15 +1,17 @@
-"""Numerics of a training: bf16 products, repeatable kernels, and checks for non-finite numbers."""
+"""Numerics of a training: precision, repeatable kernels, and checks for non-finite numbers."""
 
 import os
 from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash64
 from recsys.config.training import TrainingConfig
+from recsys.products import linear
 
 _DROPOUT = 31
 # Number of steps between two checks on a GPU, each of which waits for the GPU.
@@ -20,14 +22,11 @@ _ADVICE = (
 )
 
 
-class BFloat16Linear(nn.Linear):
-    """Linear layer that multiplies in bf16 while it trains, and is an `nn.Linear` in evaluation.
-
-    Its results are fp32 again, so that norms, softmax and losses are.
-    """
+class TrainedLinear(nn.Linear):
+    """Linear layer that trains by `recsys.products`, and is an `nn.Linear` in evaluation."""
 
     @classmethod
-    def sharing(cls, layer: nn.Linear) -> "BFloat16Linear":
+    def sharing(cls, layer: nn.Linear) -> "TrainedLinear":
         """Returns a layer with the parameters of another one, not with copies of them."""
         has_bias = layer.bias is not None
         shared = cls(layer.in_features, layer.out_features, has_bias, device="meta")
@@ -38,12 +37,25 @@ class BFloat16Linear(nn.Linear):
         """Returns [..., out_features] float32."""
         if not self.training:
             return super().forward(inputs)
+        return linear(inputs, self.weight, self.bias)
+
+
+class BFloat16Linear(TrainedLinear):
+    """Linear layer that multiplies in bf16 while it trains, and is an `nn.Linear` in evaluation.
+
+    Its results are fp32 again, so that norms, softmax and losses are.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns [..., out_features] float32."""
+        if not self.training:
+            return super().forward(inputs)
         with torch.autocast(inputs.device.type, torch.bfloat16):
-            return super().forward(inputs).float()
+            return F.linear(inputs, self.weight, self.bias).float()
 
 
 def use_precision(module: nn.Module, settings: TrainingConfig, device: torch.device) -> None:
-    """Replaces the linear layers of a module by bf16 ones, where the settings ask for it.
+    """Replaces the linear layers of a module by those that the settings ask for.
 
     Args:
         module: Module that holds the layers; it is changed in place.
@@ -53,9 +65,8 @@ def use_precision(module: nn.Module, settings: TrainingConfig, device: torch.dev
     Raises:
         UserError: The device has no bf16 instructions, so that bf16 would be slower and less exact.
     """
-    if settings.precision == "fp32":
-        return
-    if not has_bfloat16(device):
+    kind = TrainedLinear if settings.precision == "fp32" else BFloat16Linear
+    if kind is BFloat16Linear and not has_bfloat16(device):
         raise UserError(
             f"training.precision bf16 needs a processor with bf16 instructions (avx512_bf16, AMX, "
             f"or a GPU from Ampere on), and this {device.type} has none; set it to fp32."
@@ -63,7 +74,7 @@ def use_precision(module: nn.Module, settings: TrainingConfig, device: torch.dev
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.Linear):
-                setattr(parent, name, BFloat16Linear.sharing(layer))
+                setattr(parent, name, kind.sharing(layer))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recsys.config.ssl import ContrastiveSettings
 from recsys.losses import softmax as losses
+from recsys.losses.batch_softmax import Equal, batch_softmax
 from recsys.ssl.method import SslBatch, SslContext, SslMethod
 
 
@@ -56,9 +57,14 @@ def contrastive_loss(
         temperature: Temperature of the softmax.
     """
     targets = losses.target_columns(len(items), items.device)
-    logits = losses.scaled_similarities(view_a, losses.gather(view_b), temperature=temperature)
     columns = losses.gather(items)
-    logits = losses.mask_equal(logits, left=items, right=columns, targets=targets)
     # Weights make up for padding, so that the mean over all rows is that over the items.
     weight = (items >= 0) * (len(columns) / (columns >= 0).sum())
-    return losses.weighted_cross_entropy(logits, targets=targets, weight=weight.to(logits.dtype))
+    return batch_softmax(
+        view_a,
+        losses.gather(view_b),
+        temperature=temperature,
+        targets=targets,
+        weight=weight.to(view_a.dtype),
+        masked=Equal(items, columns, targets),
+    )

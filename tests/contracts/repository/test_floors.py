@@ -35,7 +35,7 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "arguments config console disk_faults",
+        "arguments config console disk_faults products",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion",
         "tracking",

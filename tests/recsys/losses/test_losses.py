@@ -1,13 +1,15 @@
-"""The transforms of logits against naive loops, hand arithmetic, and for their signs."""
+"""The softmax and its corrections against naive loops, hand arithmetic, and for their signs."""
 
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.losses import softmax as losses
+from recsys.losses.batch_softmax import Equal, Pairs, batch_softmax
 
 
 def log_shares(parts):
@@ -48,10 +50,15 @@ def test_the_main_loss_equals_a_naive_loop():
     log_q = torch.log(torch.tensor([0.5, 0.1, 0.1, 0.05, 0.2, 0.05], dtype=torch.float64))
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 0.0, 1.0], dtype=torch.float64)
     hits = torch.tensor([[0, 3], [0, 4], [2, 1]])
-    logits = losses.scaled_similarities(queries, items, temperature=0.2)
-    logits = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.7))
-    logits = losses.mask_accidental_hits(logits, hits=hits)
-    found = losses.weighted_cross_entropy(logits, targets=torch.arange(6), weight=weight)
+    found = batch_softmax(
+        queries,
+        items,
+        temperature=0.2,
+        targets=torch.arange(6),
+        weight=weight,
+        correction=correction_of("batch", log_q, 0.7),
+        masked=Pairs.of(hits, 6),
+    )
     positives = {0: {3, 4}, 1: set(), 2: {1}, 3: set(), 4: set(), 5: set()}
     expected = naive_main_loss(
         queries,
@@ -69,10 +76,15 @@ def test_the_self_supervised_loss_equals_a_naive_loop_and_masks_the_same_item():
     view_a, view_b = unit_rows(5, 4, 3), unit_rows(5, 4, 4)
     sampled = torch.tensor([7, 2, 7, 9, 2])
     targets = torch.arange(5)
-    logits = losses.scaled_similarities(view_a, view_b, temperature=0.1)
-    logits = losses.mask_equal(logits, left=sampled, right=sampled, targets=targets)
     weight = torch.ones(5, dtype=torch.float64)
-    found = losses.weighted_cross_entropy(logits, targets=targets, weight=weight)
+    found = batch_softmax(
+        view_a,
+        view_b,
+        temperature=0.1,
+        targets=targets,
+        weight=weight,
+        masked=Equal(sampled, sampled, targets),
+    )
     same = {i: {j for j in range(5) if sampled[j] == sampled[i]} for i in range(5)}
     expected = naive_main_loss(
         view_a,
@@ -88,24 +100,23 @@ def test_the_self_supervised_loss_equals_a_naive_loop_and_masks_the_same_item():
 
 def test_padding_is_nobodys_negative():
     items = torch.tensor([7, 2, -1, -1])
-    logits = losses.mask_equal(torch.zeros(4, 4), left=items, right=items, targets=torch.arange(4))
+    logits = torch.zeros(4, 4)
+    Equal(items, items, torch.arange(4)).fill(logits)
     assert torch.equal(logits[:2] == 0, torch.tensor([[True, True, False, False]] * 2))
     assert torch.equal(logits.diagonal(), torch.zeros(4))
 
 
 def test_a_popular_items_training_logit_goes_down():
-    logits = torch.zeros(2, 3, dtype=torch.float64)
     log_q = log_shares([6, 3, 1])
     for candidates in ("batch", "mixed"):
         correction = correction_of(candidates, log_q, 1.0, torch.tensor([0.5, 1 / 3]))
-        corrected = losses.correct_for_sampling(logits, correction=correction)
-        assert corrected[0, 0] < corrected[0, 1] < corrected[0, 2]
-    none = losses.correct_for_sampling(logits, correction=correction_of("batch", log_q, 0.0))
-    assert torch.equal(none, logits)
+        assert correction[0] > correction[1] > correction[2]  # It is subtracted.
+    none = torch.zeros(3, dtype=torch.float64)
+    assert torch.equal(correction_of("batch", log_q, 0.0), none)
     # Among all items none is a candidate too often; a lower strength lets popular ones count more.
-    assert torch.equal(correction_of("corpus", log_q, 1.0), torch.zeros(3, dtype=torch.float64))
-    popular = losses.correct_for_sampling(logits, correction=correction_of("corpus", log_q, 0.6))
-    assert popular[0, 0] > popular[0, 1] > popular[0, 2]
+    assert torch.equal(correction_of("corpus", log_q, 1.0), none)
+    popular = correction_of("corpus", log_q, 0.6)
+    assert popular[0] < popular[1] < popular[2]
 
 
 def test_the_mixture_by_hand():
@@ -135,8 +146,7 @@ def test_candidates_of_every_kind_expect_the_same_softmax(parts, strength, share
     drawn = {"batch": log_q.exp(), "mixed": mixed, "corpus": torch.ones(len(parts)).double()}
     for candidates, often in drawn.items():
         correction = correction_of(candidates, log_q, strength, uniform)
-        logits = losses.correct_for_sampling(scores[None], correction=correction)
-        assert torch.allclose((often * logits.exp()).sum(), expected)
+        assert torch.allclose((often * (scores - correction).exp()).sum(), expected)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=12), st.floats(0.01, 0.99))
@@ -151,34 +161,52 @@ def test_uniform_negatives_bring_the_corrections_of_items_together(parts, share)
 
 
 def test_a_column_of_infinite_correction_is_no_candidate():
-    correction = torch.tensor([0.5, float("inf")])
-    logits = losses.correct_for_sampling(torch.zeros(1, 2), correction=correction)
-    assert losses.weighted_cross_entropy(
-        logits, targets=torch.tensor([0]), weight=torch.ones(1)
-    ) == pytest.approx(0.0)
+    found = batch_softmax(
+        unit_rows(1, 3, 1).float(),
+        unit_rows(2, 3, 2).float(),
+        temperature=0.2,
+        targets=torch.tensor([0]),
+        weight=torch.ones(1),
+        correction=torch.tensor([0.5, float("inf")]),
+    )
+    assert found == pytest.approx(0.0)
 
 
 def test_weights_scale_the_examples_losses_and_are_not_normalised():
-    logits = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]])
-    found = losses.weighted_cross_entropy(
-        logits, targets=torch.tensor([0, 0]), weight=torch.tensor([2.0, 0.5])
+    found = batch_softmax(
+        torch.eye(2),
+        torch.eye(2),
+        temperature=1 / math.log(3),
+        targets=torch.tensor([1, 1]),
+        weight=torch.tensor([2.0, 0.5]),
     )
     assert float(found) == pytest.approx((2 * math.log(4) + 0.5 * math.log(4 / 3)) / 2)
 
 
 def test_a_lower_temperature_tells_logits_further_apart():
     left, right = unit_rows(3, 4, 1), unit_rows(5, 4, 2)
-    warm, cold = (losses.scaled_similarities(left, right, temperature=t) for t in (0.4, 0.1))
-    assert torch.allclose(cold, 4 * warm)
-    assert torch.allclose(warm * 0.4, left @ right.T)
+    for temperature in (0.4, 0.1):
+        found = batch_softmax(
+            left,
+            right,
+            temperature=temperature,
+            targets=torch.arange(3),
+            weight=torch.ones(3, dtype=torch.float64),
+        )
+        expected = F.cross_entropy(left @ right.T / temperature, torch.arange(3))
+        assert float(found) == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_a_lone_row_without_negatives_has_no_loss_and_a_finite_gradient():
     queries = unit_rows(2, 3, 1).requires_grad_()
-    items = unit_rows(2, 3, 2)
-    logits = losses.scaled_similarities(queries, items, temperature=0.1)
-    logits = losses.mask_accidental_hits(logits, hits=torch.tensor([[0, 1], [1, 0]]))
-    loss = losses.weighted_cross_entropy(logits, targets=torch.arange(2), weight=torch.ones(2))
+    loss = batch_softmax(
+        queries,
+        unit_rows(2, 3, 2),
+        temperature=0.1,
+        targets=torch.arange(2),
+        weight=torch.ones(2, dtype=torch.float64),
+        masked=Pairs.of(torch.tensor([[0, 1], [1, 0]]), 2),
+    )
     loss.backward()
     assert loss.item() == 0.0
     assert torch.equal(queries.grad, torch.zeros_like(queries))

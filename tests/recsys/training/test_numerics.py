@@ -70,6 +70,18 @@ def test_bfloat16_learns_what_fp32_learns():
         assert one["main"] == pytest.approx(other["main"], rel=0.05)
 
 
+def test_fp32_layers_are_plain_ones_in_evaluation_and_nearly_so_in_training():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 8), nn.LayerNorm(8))
+    inputs = torch.randn(5, 64)
+    exact = module(inputs)
+    parameters = dict(module.named_parameters())
+    use_precision(module, TrainingConfig(), CPU)
+    assert all(parameter is parameters[name] for name, parameter in module.named_parameters())
+    torch.testing.assert_close(module(inputs), exact, rtol=1e-5, atol=1e-5)
+    assert torch.equal(module.eval()(inputs), exact)
+
+
 def test_bfloat16_without_the_instructions_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     with pytest.raises(UserError, match="needs a processor with bf16 instructions"):
