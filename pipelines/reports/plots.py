@@ -105,6 +105,8 @@ class Heat:
         texts: [rows, columns] texts of the cells.
         is_signed: Whether values lie around 0, with another colour on either side.
         largest: Value of the darkest shade; None: the largest one that there is.
+        faint: [rows, columns] whether a cell says little, and is grey whatever its value; empty:
+            none is.
     """
 
     kind: ClassVar[str] = "heat"
@@ -115,6 +117,7 @@ class Heat:
     texts: Sequence[Sequence[str]]
     is_signed: bool = False
     largest: float | None = None
+    faint: Sequence[Sequence[bool]] = ()
 
     @property
     def scale(self) -> float:

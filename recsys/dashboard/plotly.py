@@ -1,5 +1,6 @@
 """Plots as figures of Plotly: the JSON that its script draws."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
@@ -11,7 +12,7 @@ from pipelines.reports.plots import Axis, Bars, Graph, Heat, Mark, Plot, Ranges,
 Figure = dict[str, Any]
 
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2430"}
-_GRID, _MARK = "#dfe3e8", "#4a5563"
+_GRID, _MARK, _FAINT = "#dfe3e8", "#4a5563", "#eef0f3"
 _HATCHES = ("", "/", ".", "x", "-", "\\", "+", "|")
 _MOST_MARKERS = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,27 +114,39 @@ def _heat(heat: Heat) -> Figure:
         if heat.is_signed
         else [[0, "#ffffff"], [1, "#5aa2d6"]]
     )
-    trace: dict[str, Any] = {
-        "type": "heatmap",
-        "x": list(heat.columns),
-        "y": list(heat.rows),
-        "z": [list(row) for row in heat.values],
-        "text": [list(row) for row in heat.texts],
-        "texttemplate": "%{text}",
-        "textfont": {"color": "#1c2430"},
-        "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
+    faint = heat.faint or [[False] * len(heat.columns) for _ in heat.rows]
+    shaded = _cells(heat, [[not each for each in row] for row in faint], "#1c2430") | {
         "colorscale": colours,
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
         "zmin": -heat.scale if heat.is_signed else 0.0,
         "zmax": heat.scale,
     }
+    grey = _cells(heat, faint, _MARK) | {"colorscale": [[0, _FAINT], [1, _FAINT]]}
+    data = [shaded, grey] if heat.faint else [shaded]
     layout = _layout(has_legend=False)
     layout["height"] = 90 + 30 * len(heat.rows)
     layout["yaxis"] = _axis(Axis(categories=heat.rows)) | {"autorange": "reversed"}
     layout["xaxis"] = _axis(Axis(categories=heat.columns)) | {"side": "top"}
-    return {"data": [trace], "layout": layout}
+    return {"data": data, "layout": layout}
+
+
+def _cells(heat: Heat, shown: Sequence[Sequence[bool]], colour: str) -> dict[str, Any]:
+    """Returns the trace of some cells of a heat map."""
+    return {
+        "type": "heatmap",
+        "x": list(heat.columns),
+        "y": list(heat.rows),
+        "z": [
+            [value if is_shown else None for value, is_shown in zip(*rows, strict=True)]
+            for rows in zip(heat.values, shown, strict=True)
+        ],
+        "text": [list(row) for row in heat.texts],
+        "texttemplate": "%{text}",
+        "textfont": {"color": colour},
+        "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
 
 
 def _ranges(ranges: Ranges) -> Figure:

@@ -14,7 +14,7 @@ from recsys.evaluation.draw import draw_sentences
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.metrics import Measured, metric_title
 from recsys.evaluation.repeats import leaves_many_out, repeats_sentences
-from recsys.evaluation.rivals import FEW_PAIRS, Rival
+from recsys.evaluation.rivals import FEW_PAIRS, Rival, Standing
 
 # The model as it is served: the fused ranking, or the towers where these rank alone.
 MODEL, TOWERS, TREND = "model", "towers", "trend"
@@ -78,6 +78,8 @@ class EvaluationResult(Measured):
         weights: Weights of the parts of the fused ranking; empty where the towers rank alone.
         left_out: Channels that the log has not, with the reason.
         trade_off: Recall along the popularity dial, by split, and on test that of the towers alone.
+        standings: Methods beside the model, overall and by slice, and whether they differ by more
+            than chance.
         rivals: Methods that are significantly better than the model, overall or in a slice.
     """
 
@@ -93,6 +95,7 @@ class EvaluationResult(Measured):
     weights: dict[str, float] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     trade_off: dict[str, tuple[TradeOff, ...]] = Field(default_factory=dict)
+    standings: tuple[Standing, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
     @property

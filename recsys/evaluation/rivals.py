@@ -1,6 +1,6 @@
-"""Methods that are significantly better than the model, overall or in a slice."""
+"""The methods held against the model, overall and by slice, and those that are better."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,15 +10,16 @@ from recsys.evaluation.metrics import Doubles, Ranks
 from recsys.evaluation.significance import Pairs, differences, holm
 
 _CUTOFFS, _OF_SLICES = (10, 50), 50
-_LEVEL = 0.05
+# Level of the tests.
+LEVEL = 0.05
 # Fewer held-out pairs of a group allow no conclusion.
 FEW_PAIRS = 30
 # Intervals are not asked for; p is precise enough to be adjusted for some fifty tests.
 _BOOTSTRAP, _PERMUTATIONS = 0, 4_000
 
 
-class Rival(Frozen):
-    """A method that finds significantly more than the model.
+class _Compared(Frozen):
+    """A method beside the model.
 
     Attributes:
         method: Name of the method.
@@ -27,8 +28,6 @@ class Rival(Frozen):
         value: Value of the method.
         model: Value of the model.
         pairs: Number of held-out pairs of the group.
-        adjusted_p: P-value of the paired permutation test over queries, adjusted by Holm's method
-            over all methods and groups.
     """
 
     method: str
@@ -37,10 +36,38 @@ class Rival(Frozen):
     value: float
     model: float
     pairs: int
+
+
+class Standing(_Compared):
+    """A method beside the model, and whether the difference may be chance.
+
+    Attributes:
+        p: P-value of the paired permutation test over queries, of this comparison alone; None where
+            there are too few pairs.
+    """
+
+    p: float | None
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the test alone tells the two apart, at 5 %."""
+        return self.p is not None and self.p < LEVEL
+
+
+class Rival(_Compared):
+    """A method that finds significantly more than the model.
+
+    Attributes:
+        adjusted_p: P-value of the paired permutation test over queries, adjusted by Holm's method
+            over all methods and groups.
+    """
+
     adjusted_p: float
 
 
-def rivals_of(model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools]) -> list[Rival]:
+def standings_of(
+    model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools]
+) -> list[Standing]:
     """Compares all methods with the model on the same queries.
 
     Args:
@@ -49,44 +76,47 @@ def rivals_of(model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools
         slices: Members of each slice of items, [items].
 
     Returns:
-        Methods that are better by a test at 5 %, by group; none of a group with few pairs.
+        Each method in each group that has held-out pairs, by method.
     """
     own = list(_groups(ranks[model], slices))
     tests, pairs = [], []
-    count = 0
     for name, of_method in ranks.items():
         if name == model:
             continue
         for (group, metric, held_out, before, weight), (*_, after, _) in zip(
             own, _groups(of_method, slices), strict=True
         ):
-            if held_out < FEW_PAIRS:
-                continue
-            count += 1
-            if after.sum() > before.sum():
-                tests.append((name, group, metric, held_out))
-                pairs.append(Pairs(before, after, weight))
-    found = differences(pairs, _BOOTSTRAP, _PERMUTATIONS)
-    # Methods that are not better count as tests, which their p of 1 cannot pass.
-    others = [1.0] * (count - len(found))
-    adjusted = holm([*(each.p for each in found), *others])[: len(found)]
-    rivals = []
-    for (method, group, metric, held_out), each, p in zip(tests, found, adjusted, strict=True):
-        if each.before is None or each.after is None or p is None:
-            continue
-        if p < _LEVEL:
-            rivals.append(
-                Rival(
+            tests.append((name, group, metric, held_out))
+            pairs.append(Pairs(before, after, weight))
+    standings = []
+    for (method, group, metric, held_out), each in zip(
+        tests, differences(pairs, _BOOTSTRAP, _PERMUTATIONS), strict=True
+    ):
+        if each.before is not None and each.after is not None:
+            standings.append(
+                Standing(
                     method=method,
                     group=group,
                     metric=metric,
                     value=each.after,
                     model=each.before,
                     pairs=held_out,
-                    adjusted_p=p,
+                    p=each.p if held_out >= FEW_PAIRS else None,
                 )
             )
-    return rivals
+    return standings
+
+
+def rivals_of(standings: Sequence[Standing]) -> list[Rival]:
+    """Returns the methods that are better by a test at 5 %; none of a group with few pairs."""
+    tested = [each for each in standings if each.p is not None]
+    # Methods that are not better count as tests, which their p of 1 cannot pass.
+    adjusted = holm([each.p if each.value > each.model else 1.0 for each in tested])
+    return [
+        Rival(**each.model_dump(exclude={"p"}), adjusted_p=p)
+        for each, p in zip(tested, adjusted, strict=True)
+        if p is not None and p < LEVEL
+    ]
 
 
 def _groups(

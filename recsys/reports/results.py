@@ -1,13 +1,19 @@
 """The model beside its baselines."""
 
+import math
+
 from pipelines.reports.format import Figures, Value, interval, number
 from pipelines.reports.parts import Cell, Chart, Part, Row, Section, Table, Text
-from pipelines.reports.plots import Bars
+from pipelines.reports.plots import Bars, Heat
 from recsys.comparison.report import METRIC_TITLES
 from recsys.evaluation.list_metrics import LIST_METRICS
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, TOWERS, EvaluationResult
+from recsys.evaluation.rivals import FEW_PAIRS, Standing
 from recsys.reports.run.run_data import RunData
 
+_COMPARED = "recall@50"
+# Digits of p from which on a shade is not darker.
+_MOST_CERTAIN = 3.0
 NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
 _LIST_TITLES = {
     "coverage": "Coverage",
@@ -33,6 +39,7 @@ def results_section(run: RunData) -> Section:
             f"({result.split}), with {counts['held_out']:,} items to find.{notes}"
         ),
         _chart(result),
+        *_standings(result),
         _methods(result),
         *_lists(result),
     ]
@@ -85,6 +92,62 @@ def _chart(result: EvaluationResult) -> Chart:
         Bars(list(SHOWN.values()), series, "mean over queries"),
         is_wide=True,
     )
+
+
+def _standings(result: EvaluationResult) -> list[Chart]:
+    """Returns a heat map of all methods by slice; none of evaluations that did not test them."""
+    of_metric = {(e.method, e.group): e for e in result.standings if e.metric == _COMPARED}
+    groups = [name for name in result.groups() if result.pairs(name)]
+    if not of_metric or not groups:
+        return []
+    values, texts = [], []
+    for name, method in result.methods.items():
+        others = [of_metric.get((name, group)) for group in groups]
+        values.append([_shade(each) for each in others])
+        figures = [method.overall if g == "overall" else method.slices[g] for g in groups]
+        texts.append(
+            [
+                f"{number(each[_COMPARED])}{_mark(other)}"
+                for each, other in zip(figures, others, strict=True)
+            ]
+        )
+    few = [result.pairs(group) < FEW_PAIRS for group in groups]
+    better = sum(value > 0 for row in values for value in row)
+    return [
+        Chart(
+            "All methods by slice, against this model",
+            f"{SHOWN[_COMPARED]}, in brackets the held-out pairs. ▲ finds more than this model and "
+            "▼ less, by a paired permutation test of this comparison alone at 5 %; the shade is "
+            f"darker the smaller p is. Grey: fewer than {FEW_PAIRS} pairs, which allow no "
+            f"conclusion. {better or 'None'} of the cells {'are' if better > 1 else 'is'} ▲.",
+            Heat(
+                [METHOD_TITLES[name] for name in result.methods],
+                [
+                    f"{'all' if group == 'overall' else group} ({result.pairs(group):,})"
+                    for group in groups
+                ],
+                values,
+                texts,
+                is_signed=True,
+                largest=_MOST_CERTAIN,
+                faint=[few] * len(result.methods),
+            ),
+            is_wide=True,
+        )
+    ]
+
+
+def _shade(standing: Standing | None) -> float:
+    """Returns -log10 p, below 0 where the method finds less; 0 where chance may explain it."""
+    if standing is None or standing.p is None or not standing.is_significant:
+        return 0.0
+    certainty = min(_MOST_CERTAIN, -math.log10(standing.p))
+    return math.copysign(certainty, standing.value - standing.model)
+
+
+def _mark(standing: Standing | None) -> str:
+    shade = _shade(standing)
+    return "" if not shade else " ▲" if shade > 0 else " ▼"
 
 
 def _methods(result: EvaluationResult) -> Table:

@@ -32,7 +32,7 @@ from recsys.evaluation.methods import Ranked, rank_all
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.results import METRICS_JSON, MODEL, TOWERS_CURVE, EvaluationResult
-from recsys.evaluation.rivals import rivals_of
+from recsys.evaluation.rivals import rivals_of, standings_of
 from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
 from recsys.fusion.fused import Fused
@@ -116,6 +116,8 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
     queries = FusedQueries.of(prepared, task, query_vectors, item_vectors)
     ranked = rank_all(config, prepared, methods_of(fused, queries), task, console)
     measured = {name: each.measured for name, each in ranked.items()}
+    slices = item_slices(prepared.item_frequency)
+    standings = standings_of(MODEL, {name: each.ranks for name, each in ranked.items()}, slices)
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
@@ -132,14 +134,9 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
             {name: each.top for name, each in ranked.items()},
             {name: each.ranks for name, each in ranked.items()},
         ),
-        rivals=tuple(
-            rivals_of(
-                MODEL,
-                {name: each.ranks for name, each in ranked.items()},
-                item_slices(prepared.item_frequency),
-            )
-        ),
-        **_fusion_facts(fused, fusion, queries, item_slices(prepared.item_frequency)),
+        standings=tuple(standings),
+        rivals=tuple(rivals_of(standings)),
+        **_fusion_facts(fused, fusion, queries, slices),
     )
     _write(config, prepared, trained, result, task, ranked, item_vectors)
     console.print(f"evaluate: wrote {config.evaluation_dir}")

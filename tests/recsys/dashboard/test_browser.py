@@ -18,7 +18,7 @@ from tests.support.browser import NEEDS_CHROMIUM, axe, open_browser, require_leg
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 CHARTS = {
-    "results": 1,
+    "results": 2,
     "ranking": 2,
     "slices": 1,
     "tail": 2,

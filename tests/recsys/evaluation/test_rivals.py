@@ -5,7 +5,7 @@ import pytest
 
 from feature_store.core.columns import Jagged
 from recsys.evaluation.metrics import ranks_of
-from recsys.evaluation.rivals import rivals_of
+from recsys.evaluation.rivals import rivals_of, standings_of
 
 QUERIES, ITEMS, DEPTH = 300, 1000, 50
 RANDOM = np.random.default_rng(0)
@@ -23,9 +23,13 @@ def ranks(of_even: float, of_odd: float, seed: int):
     return ranks_of(HELD_OUT, top)
 
 
+def named(methods, slices):
+    return rivals_of(standings_of("model", methods, slices))
+
+
 def test_a_method_that_finds_more_is_named_with_its_group():
     methods = {"model": ranks(0.7, 0.3, 1), "tail finder": ranks(0.2, 0.6, 2)}
-    (rival,) = rivals_of("model", methods, SLICES)
+    (rival,) = named(methods, SLICES)
     assert (rival.method, rival.group, rival.metric) == ("tail finder", "tail", "recall@50")
     assert rival.pairs == QUERIES
     hits = methods["tail finder"].rank[IS_ODD[methods["tail finder"].item]] < DEPTH
@@ -36,21 +40,38 @@ def test_a_method_that_finds_more_is_named_with_its_group():
 
 def test_a_method_that_is_better_in_all_is_named_overall():
     methods = {"model": ranks(0.3, 0.3, 1), "better": ranks(0.6, 0.6, 2)}
-    found = {(each.group, each.metric) for each in rivals_of("model", methods, SLICES)}
+    found = {(each.group, each.metric) for each in named(methods, SLICES)}
     assert found >= {("overall", "recall@10"), ("overall", "recall@50"), ("tail", "recall@50")}
 
 
 def test_chance_and_few_pairs_name_nobody():
     methods = {"model": ranks(0.5, 0.5, 1)}
     methods |= {f"like it {seed}": ranks(0.5, 0.5, seed) for seed in range(2, 8)}
-    assert rivals_of("model", methods, SLICES) == []
+    assert named(methods, SLICES) == []
     perfect_for_few = {"model": ranks(0.0, 0.0, 1), "other": ranks(0.0, 0.0, 1)}
     perfect_for_few["other"].rank[:20] = 0
-    groups = {each.group for each in rivals_of("model", perfect_for_few, SLICES)}
+    groups = {each.group for each in named(perfect_for_few, SLICES)}
     assert "cold" not in groups
+
+
+def test_every_method_has_its_place_in_every_group():
+    methods = {"model": ranks(0.7, 0.3, 1), "tail finder": ranks(0.2, 0.6, 2)}
+    methods["same"] = methods["model"]
+    found = {(e.method, e.group, e.metric): e for e in standings_of("model", methods, SLICES)}
+    assert len(found) == 2 * (2 + len(SLICES))
+    tail, head = (found["tail finder", group, "recall@50"] for group in ("tail", "head"))
+    assert tail.value > tail.model
+    assert head.value < head.model
+    assert tail.is_significant
+    assert head.is_significant
+    cold = found["tail finder", "cold", "recall@50"]
+    assert (cold.pairs, cold.p, cold.is_significant) == (20, None, False)
+    for (method, group, _), each in found.items():
+        if method == "same" and group != "cold":
+            assert (each.p, each.is_significant) == (1.0, False)
 
 
 def test_without_queries_there_is_nobody():
     empty = Jagged.from_lengths(np.empty(0, np.int64), np.empty(0, np.int64))
     none = ranks_of(empty, np.empty((0, DEPTH), np.int64))
-    assert rivals_of("model", {"model": none, "other": none}, SLICES) == []
+    assert named({"model": none, "other": none}, SLICES) == []
