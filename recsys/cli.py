@@ -42,13 +42,8 @@ Overrides = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-AsOf = Annotated[
-    datetime | None,
-    typer.Option(
-        help="UTC time after which events are rejected, and from which split.kind time counts.",
-        metavar="DATE",
-    ),
-]
+_AS_OF = "UTC time after which events do not count, and from which split.kind time counts back"
+AsOf = Annotated[datetime | None, typer.Option(help=f"{_AS_OF}.", metavar="DATE")]
 
 
 @app.command(rich_help_panel="Data")
@@ -438,17 +433,43 @@ operations = typer.Typer(add_completion=False)
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
-    as_of: AsOf = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(help=f"{_AS_OF}: do the nightly job of this day.", metavar="DATE"),
+    ] = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", help="First of several days to fill in, in order.", metavar="DATE"),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", help="Last of these days.", metavar="DATE")
+    ] = None,
+    outcome_codes: Annotated[
+        bool,
+        typer.Option(
+            "--outcome-codes", help="Exit with 10 if the champion stays, 11 if nothing is new."
+        ),
+    ] = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare, train, evaluate and export; skip what is up to date."""
+    """Prepare, train, evaluate and export; with a date as the nightly job."""
     from recsys.config.load import load_config
     from serving.job import print_summary
     from serving.job import run as run_job
 
     loaded = load_config(config, overrides or ())
-    result = run_job(loaded, as_of=as_of, console=progress())
+    if (first is None) != (last is None) or (as_of is not None and first is not None):
+        raise UserError("give either --as-of, or both --from and --to, which it is between.")
+    first, last = first or as_of, last or as_of
+    if first is not None and last is not None:
+        from serving.nightly.command import run_nightly
+
+        console = progress()
+        sys.exit(run_nightly(loaded, first, last, outcome_codes=outcome_codes, console=console))
+    if outcome_codes:
+        raise UserError("--outcome-codes are those of the nightly job; give --as-of, too.")
+    result = run_job(loaded, console=progress())
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

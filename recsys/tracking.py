@@ -209,7 +209,7 @@ def start_run(
         "mlflow.runName": name,
         "mlflow.source.name": "recsys train",
         "recsys.version": version("recsys"),
-        **_code_version(),
+        **code_version(),
         "recsys.output": config.output,
         **(tags or {}),
     }
@@ -265,7 +265,7 @@ def _experiment(client: Any, config: Config) -> str:
         return experiment.experiment_id
 
 
-def _code_version() -> dict[str, str]:
+def code_version() -> dict[str, str]:
     """Returns tags with the commit of the code, where it runs from a checkout."""
     here = Path(__file__).parent
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from serving.exporting.export import export
     from serving.job import run
+    from serving.nightly.job import run_day
     from serving.recommend.load import load
     from serving.recommend.options import RecommendOptions
     from serving.server.build import ServerSettings
     from serving.server.launch import serve
 
-__all__ = ["RecommendOptions", "ServerSettings", "export", "load", "run", "serve"]
+__all__ = ["RecommendOptions", "ServerSettings", "export", "load", "run", "run_day", "serve"]
 
 _HOME = {
     "RecommendOptions": "serving.recommend.options",
@@ -26,6 +27,7 @@ _HOME = {
     "export": "serving.exporting.export",
     "load": "serving.recommend.load",
     "run": "serving.job",
+    "run_day": "serving.nightly.job",
     "serve": "serving.server.launch",
 }
 

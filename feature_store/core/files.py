@@ -210,6 +210,21 @@ def directory_written_atomically(path: Path, is_own: IsOwn) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def linked_tree(source: Path, target: Path) -> None:
+    """Makes a directory hold the files of another one, by links where the file system can.
+
+    It is for files that are replaced and never changed, whichever of their names is used.
+    """
+    shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 

@@ -123,12 +123,13 @@ def _load_all(
     _set_table_steps(optimizer, manifest.progress.schedule_step)
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, *, may_grow: bool = False) -> None:
     """Loads the weights of the towers alone, in this process alone.
 
     Args:
         path: Directory of the checkpoint.
         model: Model to load into, unsharded.
+        may_grow: Whether tables may have more rows than in the checkpoint, which stay as they are.
 
     Raises:
         UserError: The checkpoint holds more than tensors, or its metadata is damaged.
@@ -137,7 +138,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
     state = {f"{_TOWERS}{name}": value for name, value in model.state_dict().items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(state, checkpoint_id=path, no_dist=True)
+        planner = _GrowingPlanner() if may_grow else None
+        dcp.load(state, checkpoint_id=path, planner=planner, no_dist=True)
 
 
 @torch.no_grad()

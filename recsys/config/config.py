@@ -18,6 +18,7 @@ from pipelines.settings import DataConfig, ExecutorName, context_fault, has_sequ
 from pipelines.urls import is_url
 from recsys.config.evaluation import EvaluationConfig, evaluation_fault
 from recsys.config.export import ExportConfig
+from recsys.config.job import JobConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
 from recsys.config.ranking import RankingConfig
@@ -51,6 +52,7 @@ class Config(Settings):
     ranking: RankingConfig = RankingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
+    job: JobConfig = JobConfig()
     tracking: TrackingConfig = TrackingConfig()
     feature_store: FeatureStoreConfig = FeatureStoreConfig()
 

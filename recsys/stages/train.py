@@ -1,6 +1,5 @@
 """The `train` stage: examples to the best checkpoint, tracked in MLflow."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from feature_store.core.documents import read_lines, read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
+    linked_tree,
     marked_by,
     require_replaceable,
     write_json,
@@ -279,7 +279,7 @@ def _publish(
     )
     say = partial(console.print, "train:", highlight=False, soft_wrap=True)
     with waiting(say), directory_written_atomically(config.train_dir, _IS_OWN) as directory:
-        shutil.copytree(best.path, directory / CHECKPOINT, copy_function=_link_or_copy)
+        linked_tree(best.path, directory / CHECKPOINT)
         shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)
         shutil.copy(run.work_dir / SHARDING_FILE, directory / SHARDING_FILE)
         write_diagnostics(directory / DIAGNOSTICS, lines, prepared, config, progress.best_step)
@@ -308,11 +308,3 @@ def _track_results(config: Config, manifest: TrainManifest, tracked: Run) -> Non
         tracked.save(config.prepared_dir / "statistics" / name, "data")
     best = {f"best.{name}": value for name, value in manifest.validation.items()}
     tracked.log([{"step": manifest.best_step, **best}])
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Links a file, for tables are large and the old name goes; copies it where links fail."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -1,6 +1,6 @@
 """The metrics that a bundle records, and the comparison of its model with the champion."""
 
-from rich.console import Console
+from collections.abc import Callable
 
 from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
@@ -19,6 +19,7 @@ from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.stages.evaluate import EvaluationManifest
 from recsys.tracking import tracking_uri
 from serving.bundle.manifest import BundleManifest
+from serving.exporting.gate import GateError
 from serving.registry.registry import champion_manifest, registered_name
 
 Metrics = dict[str, dict[str, float]]
@@ -91,13 +92,13 @@ def _numbers(figures: Figures) -> dict[str, float]:
     return numbers
 
 
-def judge(config: Config, trained: TrainManifest, console: Console) -> Judgement | None:
+def judge(config: Config, trained: TrainManifest, say: Callable[[str], None]) -> Judgement | None:
     """Compares a model with the champion on the same held-out items, or reads the result.
 
     Args:
         config: Configuration with the evaluation of the model.
         trained: Manifest of the evaluated training.
-        console: Console that shows why there is no comparison.
+        say: Function called with a sentence that says why there is no comparison.
 
     Returns:
         The comparison, which is also in `config.comparison_dir`; None where there is no champion,
@@ -111,12 +112,12 @@ def judge(config: Config, trained: TrainManifest, console: Console) -> Judgement
             config,
             f"it was evaluated with data.repeats: {champion.repeats}, so its figures are of "
             "another task",
-            console,
+            say,
         )
         return None
     evaluation = read_manifest(config.evaluation_dir, EvaluationManifest)
     if evaluation is None or evaluation.training_fingerprint != trained.fingerprint:
-        console.print("export: not compared with the champion: run `recsys evaluate` first")
+        say("not compared with the champion: run `recsys evaluate` first")
         return None
     done = read_manifest(config.comparison_dir, Judgement)
     identity = champion.seal, evaluation.fingerprint
@@ -124,9 +125,9 @@ def judge(config: Config, trained: TrainManifest, console: Console) -> Judgement
         return done
     found = _rows_of(config, champion, evaluation)
     if found is None:
-        _say_why_not(config, "its evaluation was not kept", console)
+        _say_why_not(config, "its evaluation was not kept", say)
         return None
-    return _compared(config, trained, champion, evaluation, found, console)
+    return _compared(config, trained, champion, evaluation, found, say)
 
 
 def _compared(
@@ -135,7 +136,7 @@ def _compared(
     champion: BundleManifest,
     evaluation: EvaluationManifest,
     found: tuple[EvaluatedRun, bool],
-    console: Console,
+    say: Callable[[str], None],
 ) -> Judgement | None:
     rows, is_of_same_data = found
     now = find_run(str(config.evaluation_dir))
@@ -144,7 +145,7 @@ def _compared(
     except UserError:  # They have no query with the same held-out items, or other metrics.
         comparison = None
     if comparison is None or not comparison.is_of_most:
-        _say_why_not(config, "it was evaluated on other held-out items", console)
+        _say_why_not(config, "it was evaluated on other held-out items", say)
         return None
     judgement = Judgement(
         champion=champion.mlflow_run_id,
@@ -178,20 +179,18 @@ def _rows_of(
         return None
 
 
-def _say_why_not(config: Config, why: str, console: Console) -> None:
-    console.print(
-        f"export: not compared with the champion: {why}; `recsys promote "
-        f"{registered_name(config)}` makes this model the champion",
-        highlight=False,
-        soft_wrap=True,
+def _say_why_not(config: Config, why: str, say: Callable[[str], None]) -> None:
+    say(
+        f"not compared with the champion: {why}; `recsys promote {registered_name(config)}` makes "
+        "this model the champion"
     )
 
 
 def require_not_worse(judgement: Judgement | None) -> None:
-    """Refuses a model that is worse than the champion, with a `UserError`."""
+    """Refuses a model that is worse than the champion, with a `GateError`."""
     if judgement is None or not judgement.comparison.is_worse:
         return
-    raise UserError(
+    raise GateError(
         f"the model is worse than the champion (A): {judgement.sentence()}: nothing was exported; "
         "the champion stays."
     )

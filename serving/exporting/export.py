@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,11 +173,11 @@ def _judged(config: Config, console: Console) -> Judgement | None:
     evaluated = read_manifest(config.train_dir, TrainManifest)
     if evaluated is None:
         raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
-    judgement = judge(config, evaluated, console)
+    say = partial(console.print, "export:", highlight=False, soft_wrap=True)
+    judgement = judge(config, evaluated, say)
     require_not_worse(judgement)
     if judgement is not None:
-        sentence = f"export: compared with the champion (A): {judgement.sentence()}"
-        console.print(sentence, highlight=False, soft_wrap=True)
+        say(f"compared with the champion (A): {judgement.sentence()}")
     return judgement
 
 

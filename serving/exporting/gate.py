@@ -9,11 +9,15 @@ from feature_store.core.errors import UserError
 from serving.recommend.golden import MAX_DIFFERENCE
 
 
+class GateError(UserError):
+    """A model that may not take the place of another: its numbers say so, not its surroundings."""
+
+
 def require_finite(vectors: Floats, side: str) -> None:
-    """Refuses vectors of a side that are not finite, with a `UserError`."""
+    """Refuses vectors of a side that are not finite, with a `GateError`."""
     bad = int((~np.isfinite(vectors).all(axis=1)).sum())
     if bad:
-        raise UserError(
+        raise GateError(
             f"{bad} of {len(vectors)} {side} vectors are not finite: nothing was exported; lower "
             "training.sparse_learning_rate or training.dense_learning_rate and train again."
         )
@@ -23,11 +27,11 @@ def difference(exported: Floats, trained: Floats, side: str) -> float:
     """Computes the largest difference between vectors of the exported and the trained tower.
 
     Raises:
-        UserError: It is larger than `MAX_DIFFERENCE`.
+        GateError: It is larger than `MAX_DIFFERENCE`.
     """
     largest = float(np.abs(exported - trained).max(initial=0.0))
     if not largest <= MAX_DIFFERENCE:
-        raise UserError(
+        raise GateError(
             f"the exported {side} tower's vectors differ by {largest:.2g} from the trained "
             f"one's, expected at most {MAX_DIFFERENCE}: nothing was exported; train again, and "
             "report it if it stays."
@@ -36,10 +40,10 @@ def difference(exported: Floats, trained: Floats, side: str) -> float:
 
 
 def require_recall(by_slice: Mapping[str, float], least: float) -> None:
-    """Refuses an index that misses items of a slice, such as the tail's, with a `UserError`."""
+    """Refuses an index that misses items of a slice, such as the tail's, with a `GateError`."""
     for name, recall in by_slice.items():
         if recall < least:
-            raise UserError(
+            raise GateError(
                 f"the index finds {recall:.4f} of the {name} items among the exact 100 nearest, "
                 f"expected at least {least}: nothing was exported; set export.index: flat, or "
                 "lower export.min_slice_recall."

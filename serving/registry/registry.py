@@ -239,6 +239,30 @@ def champion_manifest(config: Config) -> BundleManifest | None:
             return read_manifest(manifest.parent)
 
 
+def current_seals(config: Config) -> dict[str, str]:
+    """Returns the seals of the champion and the challenger by alias; of those that there are."""
+    uri, name = store_of(config), registered_name(config)
+    if is_missing(uri):
+        return {}
+    with existing_store(uri, f"cannot read the versions of {name}") as client:
+        model = _unless_absent(client.get_registered_model, name)
+        found = _aliases(model) if model is not None else {}
+        return {
+            alias: _seal_of(client.get_model_version(name, version))
+            for alias, version in found.items()
+            if alias in (CHAMPION, CHALLENGER)
+        }
+
+
+def version_of_seal(config: Config, seal: str) -> str | None:
+    """Returns the version of a bundle; None where it is not registered."""
+    uri, name = store_of(config), registered_name(config)
+    if is_missing(uri):
+        return None
+    with existing_store(uri, f"cannot read the versions of {name}") as client:
+        return _registered_version(client, name, seal)
+
+
 def promote_if_passed(config: Config, bundle: BundleManifest) -> Promotion | None:
     """Makes a registered bundle the champion where its gate compared it with the present one.
 

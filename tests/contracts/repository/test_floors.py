@@ -60,7 +60,7 @@ FLOORS = {
         "batch experiment",
         "server",
         "exporting",
-        "job",
+        "job nightly",
         "commands",
     ),
 }

@@ -1,11 +1,9 @@
 """The champion that a new model is compared with before it is exported."""
 
-import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
@@ -42,8 +40,8 @@ def system(tmp_path, monkeypatch):
             rows = find_run(str(tmp_path / before))
             found = {"run": rows, str(config.evaluation_dir): find_run(str(config.evaluation_dir))}
             monkeypatch.setattr(champion, "find_run", lambda name, uri=None: found[name])
-        said = io.StringIO()
-        return judge(config, NEW, Console(file=said, width=500)), said.getvalue()
+        said: list[str] = []
+        return judge(config, NEW, said.append), "".join(said)
 
     write_run(tmp_path / "plain", 0.3, 1)
     write_run(tmp_path / "good", 0.6, 2)
@@ -52,11 +50,11 @@ def system(tmp_path, monkeypatch):
 
 def test_a_champion_of_another_task_is_no_measure(tmp_path, monkeypatch):
     monkeypatch.setattr(champion, "champion_manifest", lambda _: CHAMPION)
-    said = io.StringIO()
+    said: list[str] = []
     config = groceries_config(tmp_path / "events.parquet", tmp_path, "allow")
-    assert judge(config, NEW, Console(file=said, width=300)) is None
+    assert judge(config, NEW, said.append) is None
     words = "it was evaluated with data.repeats: exclude, so its figures are of another task"
-    assert words in said.getvalue()
+    assert words in said[0]
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from recsys.config.config import Config
 from recsys.config.load import parse_config
 
-GROUPS, ITEMS_IN_GROUP, QUERIES, EVENTS_OF_DAY = 4, 12, 24, 48
+GROUPS, ITEMS_IN_GROUP, QUERIES, EVENTS_OF_DAY = 6, 30, 60, 150
 FIRST = date(2026, 11, 1)
 
 

@@ -1,0 +1,162 @@
+"""The directories of the days, and which of them is served.
+
+    <output>/
+      2026-11-23/        outcome.json, sources.json: what the day did, and the files it read; of a
+                         day with a model also evaluation/ and comparison/; of one with a new
+                         champion what a later day needs of it: bundle/, train/, fusion/,
+                         refit/train/, learnt.npy
+      adopted/           the same of a champion that another command had made
+      latest             link to the day of the champion
+
+Files are linked where the file system can: a day takes no more room than its model.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from feature_store.core.documents import read_json, read_record
+from feature_store.core.errors import UserError
+from feature_store.core.files import (
+    directory_written_atomically,
+    linked_tree,
+    write_array,
+    write_json,
+)
+from feature_store.core.manifests import written_as
+from pipelines.prepared.reader import Prepared
+from recsys.config.config import Config
+from serving.nightly.outcome import Outcome
+
+OUTCOME, SOURCES, LEARNT, LATEST = "outcome.json", "sources.json", "learnt.npy", "latest"
+_ADOPTED = "adopted"
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}-[0-9]{2}-[0-9]{2})?", re.ASCII)
+# Parts of a day with a model, and further ones of a day with a new champion.
+_EVIDENCE = ("evaluation", "comparison")
+_MODEL = ("bundle", "train", "fusion", "refit/train")
+
+# Path or URL, size, and modification time or another mark of its version.
+FileState = tuple[str, int, str]
+
+_IS_OWN = written_as(Outcome, OUTCOME)
+
+
+def day_name(as_of: datetime) -> str:
+    """Returns the name of a day's directory; with the time of day where it is not midnight."""
+    is_midnight = (as_of.hour, as_of.minute, as_of.second) == (0, 0, 0)
+    return f"{as_of:%Y-%m-%d}" if is_midnight else f"{as_of:%Y-%m-%dT%H-%M-%S}"
+
+
+class Days:
+    """Directories of the days below an output.
+
+    Args:
+        config: Configuration with the output.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._root = Path(config.output)
+
+    def path(self, name: str) -> Path:
+        """Returns the directory of a day."""
+        return self._root / name
+
+    def outcome(self, name: str) -> Outcome | None:
+        """Reads the outcome of a day; None where there is none that can be read."""
+        path = self.path(name) / OUTCOME
+        try:
+            return read_record(path, Outcome) if path.is_file() else None
+        except UserError:
+            return None
+
+    def finished(self) -> list[Outcome]:
+        """Returns the outcomes of the days that are finished, in order."""
+        if not self._root.is_dir():
+            return []
+        names = sorted(each.name for each in self._root.iterdir() if _DAY.fullmatch(each.name))
+        found = (self.outcome(name) for name in names)
+        return [outcome for outcome in found if outcome is not None and outcome.is_final]
+
+    def of_seal(self, seal: str) -> tuple[Path, Outcome] | None:
+        """Returns the day whose bundle has a seal, with its outcome."""
+        named = [(outcome.date, outcome) for outcome in self.finished()]
+        for name, outcome in [*named, (_ADOPTED, self.outcome(_ADOPTED))]:
+            if outcome is not None and outcome.seal == seal:
+                return self.path(name), outcome
+        return None
+
+    def sources(self, name: str) -> set[FileState]:
+        """Returns the files that a finished day has read; empty where that is not known."""
+        path = self.path(name) / SOURCES
+        if not path.is_file():
+            return set()
+        return {(file, int(size), mark) for file, size, mark in read_json(path)}
+
+    def write(self, outcome: Outcome, sources: Iterable[FileState]) -> None:
+        """Keeps a day, as a whole or not at all.
+
+        Args:
+            outcome: Outcome of the day.
+            sources: Files of the log.
+        """
+        self._keep(self.path(outcome.date), outcome, sources)
+
+    def adopt(self, outcome: Outcome) -> None:
+        """Keeps the model of the stages, which another command has made the champion."""
+        self._keep(self.path(_ADOPTED), outcome, ())
+
+    def _keep(self, path: Path, outcome: Outcome, sources: Iterable[FileState]) -> None:
+        parts = [*_EVIDENCE] if outcome.is_final else []
+        parts += _MODEL if outcome.seal is not None else ()
+        with directory_written_atomically(path, _IS_OWN) as directory:
+            for part in parts:
+                if (self._root / part).is_dir():
+                    linked_tree(self._root / part, directory / part)
+            if outcome.seal is not None:
+                learnt = Prepared(self._config.prepared_dir).has_learnt_id
+                write_array(directory / LEARNT, learnt)
+            write_json(directory / SOURCES, sorted(sources))
+            write_json(directory / OUTCOME, outcome.model_dump(mode="json"))
+
+    def point_latest(self, seal: str) -> None:
+        """Makes `latest` the day of a bundle, in one step; without such a day it stays.
+
+        Raises:
+            UserError: There is something else of that name.
+        """
+        found = self.of_seal(seal)
+        link = self._root / LATEST
+        if found is None or (link.is_symlink() and os.readlink(link) == found[0].name):
+            return
+        if link.exists() and not link.is_symlink():
+            raise UserError(
+                f"{link} is no link, expected the one to the champion's day; remove it, or choose "
+                "another output."
+            )
+        temporary = link.with_name(f".{LATEST}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(found[0].name, target_is_directory=True)
+        temporary.replace(link)
+
+    def prune(self, retention: int, seals: set[str]) -> list[str]:
+        """Removes the oldest days, but not those of some bundles.
+
+        Args:
+            retention: Number of days to keep.
+            seals: Seals of the bundles whose days stay.
+
+        Returns:
+            Names of the days that were removed.
+        """
+        names = sorted(each.name for each in self._root.iterdir() if _DAY.fullmatch(each.name))
+        old = []
+        for name in names[: max(0, len(names) - retention)]:
+            outcome = self.outcome(name)
+            if outcome is None or outcome.seal not in seals:
+                shutil.rmtree(self.path(name))
+                old.append(name)
+        return old

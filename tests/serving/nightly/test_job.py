@@ -1,0 +1,243 @@
+"""The nightly job, day by day: promoted, kept, nothing new, failed, killed, done twice."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import serving
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import read_manifest
+from recsys.checkpoint.training_manifest import TrainManifest
+from recsys.cli import app
+from recsys.config.config import Config
+from recsys.tracking import tracking_uri
+from serving.bundle.manifest import verify
+from serving.nightly.job import run_day, run_days
+from serving.nightly.outcome import Outcome
+from serving.registry.registry import champion_manifest, promote, rollback
+from tests.support.hostile.held_locks import held_by_another
+from tests.support.nightly.daily_log import EVENTS_OF_DAY, daily_config, midnight, write_days
+
+QUIET = Console(quiet=True)
+# Changes of names, of about a thousand of a day, before which the job is killed.
+KILLS = ("300", "400", "250")
+
+
+def tree(directory: Path) -> dict[str, int]:
+    """Returns the inode of each file below a directory."""
+    return {str(p.relative_to(directory)): p.stat().st_ino for p in directory.rglob("*")}
+
+
+def worse(config: Config) -> Config:
+    """Returns the configuration of a model that does not learn."""
+    changes = {"sparse_learning_rate": 1e-9, "dense_learning_rate": 1e-9, "epochs": 1}
+    training = config.training.model_copy(update=changes)
+    ranking = config.ranking.model_copy(update={"channels": ()})
+    return config.model_copy(update={"training": training, "ranking": ranking})
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory, new_store: Path) -> Any:
+    """Runs four days: the first model, a better one, one that does not learn, and no news."""
+    directory = tmp_path_factory.mktemp("nightly")
+    events, output = directory / "events", directory / "runs"
+    output.mkdir()
+    shutil.copy(new_store, output / "mlflow.db")
+    config = daily_config(events, output, tracking={"experiment": "nightly"}, job={"retention": 3})
+    found: dict[str, Outcome] = {}
+    write_days(events, 1, 10)
+    found["first"] = run_day(config, midnight(10), console=QUIET)
+    write_days(events, 11, 11)
+    copy = Path(shutil.copytree(directory, directory.with_name("copy of nightly"), symlinks=True))
+    found["second"] = run_day(config, midnight(11), console=QUIET)
+    served = (output / "latest" / "bundle").resolve()
+    learnt = [np.load(output / f"2026-11-{day}" / "learnt.npy") for day in (11, 12)]
+    write_days(events, 12, 12)
+    found["worse"] = run_day(worse(config), midnight(12), console=QUIET)
+    found["idle"] = run_day(config, midnight(13), console=QUIET)
+    return SimpleNamespace(
+        config=config,
+        output=output,
+        events=events,
+        served=served,
+        learnt=learnt,
+        copy=copy,
+        **found,
+    )
+
+
+def test_the_first_model_and_a_better_one_are_promoted(week: Any) -> None:
+    first, second = week.first, week.second
+    assert (first.outcome, first.version, first.champion) == ("promoted", "1", "1")
+    assert first.reason == "the first model"
+    assert (second.outcome, second.version, second.champion) == ("promoted", "2", "2")
+    assert second.reason.startswith("not worse: ")
+    assert (second.new_files, second.date, second.started_from) == (1, "2026-11-12", "scratch")
+    assert second.value is not None
+    assert second.champion_value is not None
+    assert second.events == first.events + EVENTS_OF_DAY
+    day = week.output / second.date
+    assert week.served == (day / "bundle").resolve()
+    assert verify(day / "bundle").seal == second.seal
+    assert (day / "comparison" / "comparison.html").is_file()
+    assert json.loads((day / "outcome.json").read_text()) == second.model_dump(mode="json")
+
+
+def test_a_worse_model_is_kept_out_and_leaves_its_table_and_the_reason(week: Any) -> None:
+    found = week.worse
+    assert (found.outcome, found.version, found.champion) == ("kept", None, "2")
+    assert found.reason.startswith("worse than the champion (A): B is worse than A")
+    assert found.value < found.champion_value
+    day = week.output / found.date
+    assert (day / "evaluation" / "metrics.json").is_file()
+    assert "B is worse than A" in (day / "comparison" / "comparison.html").read_text()
+    assert not (day / "bundle").exists()
+    champion = champion_manifest(week.config)
+    assert champion is not None
+    assert champion.seal == week.second.seal
+    assert os.readlink(week.output / "latest") == week.second.date
+    assert serving.load(week.output / "latest" / "bundle").recommend("q1", 5).items
+
+
+def test_both_models_are_measured_on_the_same_held_out_items(week: Any) -> None:
+    comparison = json.loads(
+        (week.output / week.second.date / "comparison" / "comparison.json").read_text()
+    )
+    assert comparison["left_out"] == 0
+    # A champion that is evaluated anew knows nothing of the items that came since.
+    assert len(week.learnt[0]) < len(week.learnt[1])
+
+
+def test_a_day_without_events_does_nothing(week: Any) -> None:
+    assert (week.idle.outcome, week.idle.champion) == ("nothing new", "2")
+    assert week.idle.reason == "no event came since 2026-11-13"
+
+
+def test_a_finished_day_is_not_done_again(week: Any) -> None:
+    before = tree(week.output)
+    for outcome in (week.second, week.worse):
+        as_of = midnight(11 if outcome is week.second else 12)
+        again = run_day(week.config, as_of, console=QUIET)
+        assert again == outcome.model_copy(update={"is_repeated": True})
+    assert tree(week.output) == before
+
+
+def test_days_are_done_in_order(week: Any) -> None:
+    found = run_day(week.config, midnight(9), console=QUIET)
+    assert found.outcome == "nothing new"
+    assert "the later day 2026-11-13 is finished already" in found.reason
+    with pytest.raises(UserError, match="--from 2026-11-13 is after --to 2026-11-12; swap them"):
+        list(run_days(week.config, midnight(12), midnight(11), console=QUIET))
+
+
+def test_a_second_job_leaves_with_a_sentence(week: Any) -> None:
+    with (
+        held_by_another(week.output / "job"),
+        pytest.raises(UserError, match="wait for it, give --wait"),
+    ):
+        run_day(week.config, midnight(12), console=QUIET)
+
+
+def test_old_days_go_but_not_the_champions(week: Any) -> None:
+    assert not (week.output / week.first.date).exists()
+    assert (week.output / week.second.date / "train").is_dir()
+
+
+@pytest.fixture(scope="module")
+def killed(week: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Kills the job of the second day in its stages and while the day is kept; then finishes it."""
+    tracking = {"experiment": "nightly"}
+    config = daily_config(week.copy / "events", week.copy / "runs", tracking=tracking)
+    path = tmp_path_factory.mktemp("killed") / "config.json"
+    path.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "tests.support.nightly.killed", str(path)]
+    command += [midnight(11).isoformat(), *KILLS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    outcome = run_day(config, midnight(11), console=QUIET)
+    return SimpleNamespace(config=config, deaths=done.stdout.split("\n"), outcome=outcome)
+
+
+def test_a_job_that_was_killed_is_finished_by_the_next_call(week: Any, killed: Any) -> None:
+    assert killed.deaths[: len(KILLS)] == [f"{change} killed" for change in KILLS]
+    found, runs = killed.outcome, week.copy / "runs"
+    for name in ("outcome", "reason", "champion", "value", "champion_value", "events"):
+        assert getattr(found, name) == getattr(week.second, name)
+    assert os.readlink(runs / "latest") == found.date
+    assert verify(runs / "latest" / "bundle").seal == found.seal
+
+
+def test_training_goes_on_from_the_champion_and_not_from_a_refused_model(killed: Any) -> None:
+    config, runs = killed.config, Path(killed.config.output)
+    previous = config.training.model_copy(update={"start": "previous"})
+    config = config.model_copy(update={"training": previous})
+    champion = read_manifest(runs / killed.outcome.date / "train", TrainManifest)
+    write_days(Path(config.data.events), 12, 12)
+    assert run_day(worse(config), midnight(12), console=QUIET).outcome == "kept"
+    write_days(Path(config.data.events), 13, 13)
+    found = run_day(config, midnight(13), console=QUIET)
+    assert (found.started_from, found.outcome) == ("champion", "promoted")
+    trained = read_manifest(config.train_dir, TrainManifest)
+    assert champion is not None
+    assert trained is not None
+    assert trained.started_from == champion.fingerprint
+    job = config.job.model_copy(update={"scratch_days": 1})
+    write_days(Path(config.data.events), 14, 14)
+    found = run_day(config.model_copy(update={"job": job}), midnight(14), console=QUIET)
+    assert found.started_from == "scratch"
+
+
+@pytest.mark.parametrize(
+    ("day", "options", "status"),
+    [(11, [], 0), (11, ["--outcome-codes"], 0), (12, [], 0), (12, ["--outcome-codes"], 10)],
+)
+def test_the_command_prints_a_line_of_json(
+    week: Any, tmp_path: Path, day: int, options: list[str], status: int
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(week.config.model_dump_json())
+    command = ["run", str(path), "--as-of", f"{midnight(day):%Y-%m-%d}", *options]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == status
+    line = json.loads(found.stdout)
+    assert (line["outcome"], line["is_repeated"]) == ("promoted" if day == 11 else "kept", True)
+    assert found.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--from", "2026-11-12"], "both --from and --to"),
+        (["--as-of", "2026-11-12", "--from", "2026-11-12", "--to", "2026-11-13"], "either --as-of"),
+        (["--outcome-codes"], "give --as-of, too"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    week: Any, tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(week.config.model_dump_json())
+    found = CliRunner().invoke(app, ["run", str(path), *options])
+    assert isinstance(found.exception, UserError)
+    assert sentence in str(found.exception)
+
+
+def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
+    uri = tracking_uri(week.config)
+    rollback("nightly", tracking_uri=uri)
+    try:
+        write_days(week.events, 14, 14)
+        found = run_day(week.config, midnight(14), console=QUIET)
+        assert found.outcome == "kept"
+        assert "the champion's checkpoint is not kept below this output" in found.reason
+    finally:
+        promote("nightly", version="2", tracking_uri=uri)
