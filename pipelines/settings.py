@@ -195,6 +195,27 @@ class Quality(Settings):
     min_events: int = Field(
         1, ge=1, le=EVENTS, description="Smallest number of kept events, of all splits."
     )
+    max_growth: float = Field(
+        5.0,
+        gt=1,
+        le=LARGE,
+        description="Factor by which new files may have more events a day than those before, in "
+        "the nightly job.",
+    )
+    max_query_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of a new file's events from which a query that was never as active is "
+        "a bot, in the nightly job.",
+    )
+    max_missing_rise: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Rise of the share of rows without a value of a feature that new files may "
+        "bring, in the nightly job.",
+    )
     max_rejected_files: int = Field(
         0,
         ge=0,

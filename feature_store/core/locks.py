@@ -33,6 +33,10 @@ Say = Callable[[str], None]
 _waiting: ContextVar[Say | None] = ContextVar("waiting", default=None)
 
 
+class BusyError(UserError):
+    """An output that another process is writing or reading."""
+
+
 @dataclass
 class _Held:
     """A lock of a thread: its descriptor, and whether it keeps readers out, too."""
@@ -175,7 +179,7 @@ def _take(descriptor: int, output: Path, *, is_exclusive: bool) -> None:
     holder = _holder(descriptor)
     say = _waiting.get()
     if say is None:
-        raise UserError(
+        raise BusyError(
             f"{output} is being {holder}; wait for it, give --wait, or choose another output."
         )
     say(f"waiting for {output}, which is being {holder}")

@@ -178,6 +178,22 @@ def source_state(files: Files) -> dict[str, list[tuple[str, int, str]]]:
     return {table: _states(listing.files, table) for table, listing in files.items()}
 
 
+def file_marks(files: Files) -> dict[str, dict[str, str]]:
+    """Returns a mark of each file's version by table and file, which tells nothing else of it."""
+    return {
+        table: {
+            file: fingerprint(state)
+            for file, state in zip(listing.files, _states(listing.files, table), strict=True)
+        }
+        for table, listing in files.items()
+    }
+
+
+def mark_of(piece: Piece) -> str:
+    """Returns the mark of the file of a piece, as `file_marks` does."""
+    return fingerprint((without_user(piece.file), *piece.state))
+
+
 def _states(files: Sequence[str], table: str) -> list[tuple[str, int, str]]:
     def state(file: str) -> tuple[str, int, str]:
         try:

@@ -17,6 +17,7 @@ from pipelines.executor import Executor
 from pipelines.executor.tasks import run_tasks
 from pipelines.logs.tables import Sources
 from pipelines.prepare.workspace import Build
+from pipelines.quality.news import Known
 from pipelines.settings import DataConfig
 
 Task = TypeVar("Task")
@@ -90,6 +91,9 @@ class Job:
         progress: Lines for the user.
         executor: Engine that runs the tasks.
         holds_out: Whether events are held out; otherwise all are training events.
+        passed_over: Marks of the files of the events that are not read.
+        known: Files that an earlier run has read, beside which new ones are judged; None: they are
+            not.
     """
 
     data: DataConfig
@@ -101,6 +105,8 @@ class Job:
     progress: Progress
     executor: Executor
     holds_out: bool
+    passed_over: tuple[str, ...] = ()
+    known: Known | None = None
 
     @property
     def rows_of_task(self) -> int:

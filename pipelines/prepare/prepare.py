@@ -20,6 +20,7 @@ the scan.
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,10 +35,19 @@ from feature_store.forgotten import FORGOTTEN, Forgotten
 from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
 from pipelines.logs.filesystems import UnreadableFileError
-from pipelines.logs.listing import would_read
-from pipelines.logs.tables import Files, list_files, notes_on, open_sources, source_state
+from pipelines.logs.listing import Listing, would_read
+from pipelines.logs.tables import (
+    Files,
+    file_marks,
+    list_files,
+    mark_of,
+    notes_on,
+    open_sources,
+    source_state,
+)
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, note_spellings, read_catalogue
+from pipelines.prepare.cleaning.cleaning import FUTURE, LEFT_OUT
 from pipelines.prepare.cleaning.file_names import without_forgotten
 from pipelines.prepare.cleaning.rejected import (
     by_reason,
@@ -60,6 +70,7 @@ from pipelines.prepare.statistics import (
 )
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
+from pipelines.quality.news import Known, Part, require_filled, require_usual
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 from pipelines.urls import shown
@@ -77,6 +88,8 @@ def prepare(
     as_of: datetime | None = None,
     forgotten: Forgotten | None = None,
     refit_of: Path | None = None,
+    passed_over: Collection[str] = (),
+    known: Known | None = None,
     console: Console | None = None,
 ) -> PreparedManifest:
     """Writes the prepared directory, or returns at once if exactly that exists already.
@@ -102,12 +115,16 @@ def prepare(
             free.
         refit_of: Prepared directory of the same log, of which this is the one without held-out
             events, for the model that is served; its rows of tables are those of this one, too.
+        passed_over: Marks of files of the events that are not read; see `file_marks`.
+        known: Files that an earlier run has read; new ones that are unlike them are refused. None:
+            they are not judged.
         console: Console for progress.
 
     Returns:
         The manifest; see `pipelines.prepared.reader` for what else the directory holds.
 
     Raises:
+        RefusedLogError: New files are unlike those that are known.
         UserError: The log is missing, corrupt or not what the configuration says, or nothing in it
             can be trained on; another process is preparing the same directory; or the directory
             holds something else, or is within the log.
@@ -121,6 +138,7 @@ def prepare(
     files = list_files(data)
     for note in notes_on(files):
         print_line(console, note)
+    files = _without(files, passed_over, console)
     identity = _fingerprint(data, features, files, as_of, forgotten)
     if refit_of is not None:
         identity = fingerprint([identity, Prepared(refit_of).manifest.fingerprint])
@@ -150,6 +168,8 @@ def prepare(
                     progress,
                     executor,
                     holds_out=refit_of is None,
+                    passed_over=tuple(sorted(passed_over)),
+                    known=known,
                 )
                 try:
                     manifest = _run(job, workspace, identity, earlier)
@@ -161,6 +181,19 @@ def prepare(
     _print_summary(console, manifest.counts, time.monotonic() - started)
     _print_rejected_files(console, manifest)
     return manifest
+
+
+def _without(files: Files, passed_over: Collection[str], console: Console) -> Files:
+    """Leaves files of the events out of the log."""
+    if not passed_over:
+        return files
+    marks = file_marks({"events": files["events"]})["events"]
+    kept = tuple(file for file, mark in marks.items() if mark not in passed_over)
+    for file in marks.keys() - set(kept):
+        print_line(console, f"passed over: {shown(file)}")
+    if not kept:
+        raise UserError("events: every file is passed over; mend one of them.")
+    return {**files, "events": Listing(kept, files["events"].notes)}
 
 
 def _require_outside(data: DataConfig, output: Path) -> None:
@@ -189,6 +222,7 @@ def _run(
 ) -> PreparedManifest:
     """Runs the steps, in order."""
     scans = scan_events(job, workspace)
+    _require_usual(job, scans)
     split = job.data.split
     if job.holds_out and any(scanned.kept for scanned in scans.scanned):
         data = {"split": placed(split, *scans.moments(), job.split_end)}
@@ -229,6 +263,10 @@ def _run(
     )
     manifest = _manifest(job, identity, scans, counts)
     summaries = {"events": scans.summary, "items": item_summary, "queries": query_summary}
+    if job.known is not None and earlier is not None:
+        quality = read_quality(workspace.output)
+        if quality is not None:
+            require_filled(quality.summaries, summaries, job.data.quality)
     is_first = earlier is None or not job.holds_out
     before = None if is_first else read_quality(workspace.output)
     write_quality_report(run, manifest, summaries, before)
@@ -237,6 +275,29 @@ def _run(
     write_manifest(run.directory, manifest)
     workspace.publish(run.build)
     return manifest
+
+
+def _require_usual(job: Job, scans: Scans) -> None:
+    """Compares new files of the events with those that an earlier run has read."""
+    if job.known is None:
+        return
+    source = job.sources.events
+    marks = file_marks({"events": Listing(source.files)})["events"]
+    parts = []
+    for task, scanned in zip(scans.tasks, scans.scanned, strict=True):
+        rejected = scanned.rejected
+        faulty = sum(n for reason, n in rejected.items() if reason not in (FUTURE, *LEFT_OUT))
+        part = Part(
+            task.piece.file,
+            mark_of(task.piece),
+            scanned.kept + faulty,
+            faulty,
+            scanned.first,
+            scanned.last,
+            scanned.summary,
+        )
+        parts.append(part)
+    require_usual(parts, marks, job.known, job.data.columns.query_id, job.data.quality)
 
 
 def _fingerprint(
@@ -293,6 +354,7 @@ def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> Prepared
         features=job.features,
         sources={k: without_forgotten(files, job.forgotten) for k, files in sources.items()},
         rejected_files=dict(zip(names, rejected.values(), strict=True)),
+        passed_over=job.passed_over,
         as_of=job.as_of.isoformat(),
         first_event=first.isoformat() if has_time else None,
         last_event=last.isoformat() if has_time else None,

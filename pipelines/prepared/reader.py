@@ -155,6 +155,8 @@ class PreparedManifest(Frozen):
     sources: dict[str, list[str]]  # table -> files
     # file of the events that was put aside -> reason
     rejected_files: dict[str, str] = Field(default_factory=dict)
+    # marks of files of the events that were passed over without being read
+    passed_over: tuple[str, ...] = ()
     as_of: str  # ISO-8601; events after it were rejected
     first_event: str | None
     last_event: str | None

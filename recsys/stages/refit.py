@@ -68,6 +68,7 @@ def refit(config: Config, *, console: Console | None = None) -> Config:
         as_of=datetime.fromisoformat(log.as_of),
         forgotten=Forgotten.load(config.forgotten_path),
         refit_of=config.prepared_dir,
+        passed_over=log.passed_over,
         console=console,
     )
     train(again, refit_of=evaluated, console=console)

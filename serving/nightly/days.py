@@ -6,6 +6,7 @@
                          champion what a later day needs of it: bundle/, train/, fusion/,
                          refit/train/, learnt.npy
       adopted/           the same of a champion that another command had made
+      suspects.json      marks of the files that days were refused for
       latest             link to the day of the champion
 
 Files are linked where the file system can: a day takes no more room than its model.
@@ -14,7 +15,7 @@ Files are linked where the file system can: a day takes no more room than its mo
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -32,14 +33,11 @@ from recsys.config.config import Config
 from serving.nightly.outcome import Outcome
 
 OUTCOME, SOURCES, LEARNT, LATEST = "outcome.json", "sources.json", "learnt.npy", "latest"
-_ADOPTED = "adopted"
+_ADOPTED, _SUSPECTS = "adopted", "suspects.json"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}-[0-9]{2}-[0-9]{2})?", re.ASCII)
 # Parts of a day with a model, and further ones of a day with a new champion.
 _EVIDENCE = ("evaluation", "comparison")
 _MODEL = ("bundle", "train", "fusion", "refit/train")
-
-# Path or URL, size, and modification time or another mark of its version.
-FileState = tuple[str, int, str]
 
 _IS_OWN = written_as(Outcome, OUTCOME)
 
@@ -89,19 +87,28 @@ class Days:
                 return self.path(name), outcome
         return None
 
-    def sources(self, name: str) -> set[FileState]:
-        """Returns the files that a finished day has read; empty where that is not known."""
+    def sources(self, name: str) -> set[str]:
+        """Returns the marks of the files that a day has read; empty where that is not known."""
         path = self.path(name) / SOURCES
-        if not path.is_file():
-            return set()
-        return {(file, int(size), mark) for file, size, mark in read_json(path)}
+        return set(read_json(path)) if path.is_file() else set()
 
-    def write(self, outcome: Outcome, sources: Iterable[FileState]) -> None:
+    def suspects(self) -> dict[str, str]:
+        """Returns the days that files were refused on, by the files' marks."""
+        path = self._root / _SUSPECTS
+        return read_json(path) if path.is_file() else {}
+
+    def suspect(self, days: Mapping[str, str]) -> None:
+        """Notes the days that files were refused on, by the files' marks."""
+        path = self._root / _SUSPECTS
+        if days or path.is_file():
+            write_json(path, dict(sorted(days.items())))
+
+    def write(self, outcome: Outcome, sources: Iterable[str]) -> None:
         """Keeps a day, as a whole or not at all.
 
         Args:
             outcome: Outcome of the day.
-            sources: Files of the log.
+            sources: Marks of the files of the log that were read.
         """
         self._keep(self.path(outcome.date), outcome, sources)
 
@@ -109,7 +116,7 @@ class Days:
         """Keeps the model of the stages, which another command has made the champion."""
         self._keep(self.path(_ADOPTED), outcome, ())
 
-    def _keep(self, path: Path, outcome: Outcome, sources: Iterable[FileState]) -> None:
+    def _keep(self, path: Path, outcome: Outcome, sources: Iterable[str]) -> None:
         parts = [*_EVIDENCE] if outcome.is_final else []
         parts += _MODEL if outcome.seal is not None else ()
         with directory_written_atomically(path, _IS_OWN) as directory:

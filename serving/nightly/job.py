@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import locked
 from feature_store.core.manifests import read_manifest
 from feature_store.core.times import as_utc
-from pipelines.logs.tables import list_files, source_state
 from pipelines.prepared.reader import Prepared, PreparedManifest
 from pipelines.settings import TimeSplit
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.stages.evaluate import evaluate
-from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.tracking import code_version
 from serving.bundle.manifest import BundleManifest
@@ -37,7 +34,8 @@ from serving.exporting.champion import Judgement, judge
 from serving.exporting.export import export
 from serving.exporting.gate import GateError
 from serving.nightly.champion import evaluate_champion
-from serving.nightly.days import Days, FileState, day_name
+from serving.nightly.days import Days, day_name
+from serving.nightly.news import News, RefusedDayError
 from serving.nightly.outcome import Outcome
 from serving.nightly.start import begin
 from serving.registry.registry import (
@@ -76,6 +74,8 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         day = _Day(config, as_of, days, console)
         try:
             outcome = day.run()
+        except RefusedDayError as error:
+            outcome = day.refused(str(error))
         except UserError as error:
             outcome = day.outcome("failed", str(error))
         except Exception as error:
@@ -133,7 +133,7 @@ class _Day:
         console: Console to show progress on.
 
     Attributes:
-        sources: Files of the log.
+        sources: Marks of the files of the log that the day has read.
     """
 
     def __init__(self, config: Config, as_of: datetime, days: Days, console: Console) -> None:
@@ -141,7 +141,7 @@ class _Day:
         self._as_of = as_of
         self._days = days
         self._console = console
-        self.sources: set[FileState] = set()
+        self.sources: set[str] = set()
         self._facts: dict[str, Any] = {}
         self._said = ""
 
@@ -162,6 +162,11 @@ class _Day:
             **{**self._facts, **facts},
         )
 
+    def refused(self, reason: str) -> Outcome:
+        """Returns the outcome of a day whose log is refused."""
+        self._say(f"the champion stays: {reason}")
+        return self.outcome("refused", reason, champion=self._champion_version())
+
     def run(self) -> Outcome:
         """Runs the stages as far as they are needed."""
         config = self._config
@@ -175,15 +180,17 @@ class _Day:
         self._adopt(champion)
         before = read_manifest(config.prepared_dir, PreparedManifest)
         last = finished[-1] if finished else None
-        known = self._days.sources(last.date) if last is not None else set()
-        self.sources = set(chain(*source_state(list_files(config.data)).values()))
+        news = News(config, self._days, day_name(self._as_of), last)
+        self.sources = news.read
         has_later = before is not None and before.counts.rejected.get(_FUTURE, 0) > 0
-        if last is not None and self.sources == known and not has_later:
+        if last is not None and news.is_nothing and not has_later:
             return self._nothing_new(last)
-        prepared = prepare(config, as_of=self._as_of, console=self._console)
+        prepared = news.prepare(self._as_of, self._console)
+        self.sources = news.read
         counts = prepared.counts
         self._facts |= {
-            "new_files": len(self.sources - known),
+            "new_files": news.new,
+            "passed_over": len(prepared.passed_over),
             "events": counts.train + counts.validation + counts.test,
             "last_event": prepared.last_event,
             "trained_to": _trained_to(prepared),
@@ -304,10 +311,12 @@ class _Day:
         return None
 
     def _kept(self, reason: str) -> Outcome:
-        champion = current_seals(self._config).get("champion")
-        version = version_of_seal(self._config, champion) if champion is not None else None
         self._say(f"the champion stays: {reason}")
-        return self.outcome("kept", reason, champion=version)
+        return self.outcome("kept", reason, champion=self._champion_version())
+
+    def _champion_version(self) -> str | None:
+        champion = current_seals(self._config).get("champion")
+        return version_of_seal(self._config, champion) if champion is not None else None
 
 
 def _is_bundle(config: Config, champion: BundleManifest) -> bool:

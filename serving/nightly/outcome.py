@@ -36,6 +36,7 @@ class Outcome(Frozen):
         value: Its value on the test, of the new model.
         champion_value: Its value of the champion on the same held-out items.
         new_files: Number of files of the log that are new or changed since the last finished day.
+        passed_over: Number of files that earlier days were refused for, and that were not read.
         events: Number of events of all splits.
         last_event: Time of the last event, ISO 8601.
         trained_to: End of the training events of the evaluated model, ISO 8601, where it moves.
@@ -59,6 +60,7 @@ class Outcome(Frozen):
     value: float | None = None
     champion_value: float | None = None
     new_files: int = 0
+    passed_over: int = 0
     events: int = 0
     last_event: str | None = None
     trained_to: str | None = None

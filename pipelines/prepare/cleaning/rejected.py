@@ -16,7 +16,7 @@ from pipelines.executor.shuffle import read_partitions
 from pipelines.logs.columns import undictionaried
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import Catalogue
-from pipelines.prepare.cleaning.cleaning import LEFT_OUT
+from pipelines.prepare.cleaning.cleaning import FUTURE, LEFT_OUT
 from pipelines.prepare.examples import Examples
 from pipelines.prepare.job import Job, Run, count_of
 from pipelines.prepare.scan import Scans
@@ -73,7 +73,9 @@ def _tasks_of_events(run: Run, scans: Scans, examples: Examples) -> list[KeepRow
     late = np.sum(list(examples.rejected.values()), axis=0) if examples.rejected else None
     tasks: list[KeepRows] = []
     for index, (task, scanned) in enumerate(zip(scans.tasks, scans.scanned, strict=True)):
-        rejected = (task.rejected,) if scanned.rejected.keys() - {FORGOTTEN} else ()
+        # Events after a given time wait for their day, and are not written to wait here.
+        waiting = {FUTURE} if run.job.split_end is not None else set()
+        rejected = (task.rejected,) if scanned.rejected.keys() - {FORGOTTEN, *waiting} else ()
         buckets = run.folder("examples") if late is not None and late[index] else None
         if rejected or buckets:
             path = part_file(run.directory / "rejected" / "events", index)
@@ -161,7 +163,9 @@ def require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
             f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
             "fix the log, or lower data.quality.min_events."
         )
-    left_out = {f"events: {reason}" for reason in LEFT_OUT}
+    # After a given time, events wait for their day.
+    waiting = (FUTURE,) if job.split_end is not None else ()
+    left_out = {f"events: {reason}" for reason in (*LEFT_OUT, *waiting)}
     faulty = {
         reason: n
         for reason, n in rejected.items()

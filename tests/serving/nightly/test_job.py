@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -26,7 +27,15 @@ from serving.nightly.job import run_day, run_days
 from serving.nightly.outcome import Outcome
 from serving.registry.registry import champion_manifest, promote, rollback
 from tests.support.hostile.held_locks import held_by_another
-from tests.support.nightly.daily_log import EVENTS_OF_DAY, daily_config, midnight, write_days
+from tests.support.nightly.daily_log import (
+    EVENTS_OF_DAY,
+    daily_config,
+    events_of,
+    midnight,
+    partition,
+    write_day,
+    write_days,
+)
 
 QUIET = Console(quiet=True)
 # Changes of names, of about a thousand of a day, before which the job is killed.
@@ -229,6 +238,40 @@ def test_options_that_do_not_go_together(
     found = CliRunner().invoke(app, ["run", str(path), *options])
     assert isinstance(found.exception, UserError)
     assert sentence in str(found.exception)
+
+
+def test_a_bad_day_is_refused_and_the_next_good_one_works_alone(killed: Any) -> None:
+    """Refuses a corrupt day, twice; then one of bots; then goes on with two good ones at once."""
+    config = killed.config
+    events, runs = Path(config.data.events), Path(config.output)
+    champion = champion_manifest(config)
+    path = partition(events, 15)
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 but no more")
+    for _ in range(2):
+        found = run_day(config, midnight(15), console=QUIET)
+        assert (found.outcome, found.exit_code(with_outcomes=False)) == ("refused", 3)
+        assert "date=2026-11-15/part.parquet" in found.reason
+        assert "\n" not in found.reason
+    bots = events_of(16)
+    write_day(events, 16, bots.set_column(0, "query_id", pa.array(["q1"] * len(bots))))
+    found = run_day(config, midnight(16), console=QUIET)
+    assert found.outcome == "refused"
+    assert "one query has 100% of all events" in found.reason
+    now = champion_manifest(config)
+    assert champion is not None
+    assert now is not None
+    assert (now.seal, found.champion) == (champion.seal, found.champion)
+    write_day(events, 17, events_of(17))
+    found = run_day(config, midnight(17), console=QUIET)
+    assert found.is_final
+    assert (found.new_files, found.events) == (1, 15 * EVENTS_OF_DAY)
+    assert found.passed_over == 2
+    # A file that was mended is read the next time.
+    write_day(events, 15, events_of(15))
+    found = run_day(config, midnight(18), console=QUIET)
+    assert (found.new_files, found.events) == (1, 16 * EVENTS_OF_DAY)
+    assert list(json.loads((runs / "suspects.json").read_text()).values()) == ["2026-11-17"]
 
 
 def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
