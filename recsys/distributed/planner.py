@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
-from torchrec import EmbeddingBagConfig
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
@@ -26,12 +27,18 @@ from torchrec.distributed.planner.types import (
     Stats,
     Storage,
 )
-from torchrec.distributed.types import ShardingPlan, ShardingType
+from torchrec.distributed.types import (
+    ParameterSharding,
+    ShardingEnv,
+    ShardingPlan,
+    ShardingType,
+)
 from torchrec.modules.embedding_configs import DataType
 
 from feature_store.core.errors import UserError
 from recsys.config.sharding import ShardingConfig, TableSharding
 from recsys.config.training import TrainingConfig
+from recsys.distributed.local_tables import LocalTables
 from recsys.distributed.optimizers import fused_settings, state_bytes
 
 DATA_TYPES = {"fp32": DataType.FP32, "fp16": DataType.FP16, "bf16": DataType.BF16}
@@ -52,6 +59,24 @@ class TableSharder(EmbeddingBagCollectionSharder):
         if compute_device_type == "cpu":
             return list(_CPU_TYPES)
         return [kind.value for kind in ShardingType]
+
+    def shard(
+        self,
+        module: EmbeddingBagCollection,
+        params: dict[str, ParameterSharding],
+        env: ShardingEnv,
+        device: torch.device | None = None,
+        module_fqn: str | None = None,
+    ) -> LocalTables:
+        """Returns the sharded tables; `DistributedModelParallel` calls it."""
+        return LocalTables(
+            module=module,
+            table_name_to_parameter_sharding=params,
+            env=env,
+            fused_params=self.fused_params,
+            device=device,
+            module_fqn=module_fqn,
+        )
 
 
 def table_sharder(training: TrainingConfig) -> TableSharder:

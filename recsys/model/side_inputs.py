@@ -88,22 +88,35 @@ class SideInputs(nn.Module):
         )
         self.default = nn.Parameter(torch.empty(self.dim, device=device).normal_(std=0.05))
 
-    def forward(self, sparse: dict[str, Tensor], present: Tensor, dense: Tensor) -> Tensor:
+    def forward(self, sparse: Tensor, present: Tensor, dense: Tensor) -> Tensor:
         """Joins embeddings side by side, [rows, dim].
 
         Args:
-            sparse: Pooled embeddings [rows, feature.dim], by feature name.
+            sparse: [rows, width], the sparse features' pooled embeddings side by side; zeros where
+                a feature is absent.
             present: [rows, features] bool, in the schema's order.
             dense: [rows, width], the dense features' numbers side by side.
         """
-        columns, start = [], 0
-        for feature in self.features:
+        joined = self._with_dense(sparse, present, dense) if self.projections else sparse
+        if not self.features:
+            return joined
+        # Each row of the product has the defaults of what it lacks, and zeros elsewhere.
+        return torch.addmm(joined, (~present).to(joined.dtype), self._defaults())
+
+    def _with_dense(self, sparse: Tensor, present: Tensor, dense: Tensor) -> Tensor:
+        """Puts the dense features' embeddings between the others; zeros where they are absent."""
+        columns, first, number = [], 0, 0
+        for index, feature in enumerate(self.features):
             if feature.width:
-                numbers = dense[:, start : start + feature.width]
-                columns.append(self.projections[feature.table](numbers))
-                start += feature.width
+                numbers = dense[:, number : number + feature.width]
+                projected = self.projections[feature.table](numbers)
+                columns.append(projected * present[:, index, None])
+                number += feature.width
             else:
-                columns.append(sparse[feature.name])
-        repeats = torch.tensor([f.dim for f in self.features], device=present.device).long()
-        mask = present.repeat_interleave(repeats, dim=1, output_size=self.dim)
-        return torch.where(mask, torch.cat(columns or [dense], dim=1), self.default)
+                columns.append(sparse[:, first : first + feature.dim])
+                first += feature.dim
+        return torch.cat(columns, dim=1)
+
+    def _defaults(self) -> Tensor:
+        """Returns the default of each feature in its columns, [features, dim]; zeros elsewhere."""
+        return torch.block_diag(*self.default.split([feature.dim for feature in self.features]))

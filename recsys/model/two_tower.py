@@ -13,6 +13,7 @@ from recsys.config.model import ModelConfig
 from recsys.data.batch import Batch
 from recsys.model.history import JoinedEncoders
 from recsys.model.history.histories import Histories, HistoryContext
+from recsys.model.pooled import split_pooled
 from recsys.model.side_inputs import FeatureInput, SideInputs, feature_inputs
 from recsys.model.tower import Tower
 
@@ -108,32 +109,33 @@ class TwoTower(nn.Module):
         examples = batch.num_examples
         candidates = batch.num_candidates
         end = candidates + batch.num_view_rows
+        history_rows = batch.sparse.stride() - end
+        sides = self.item_inputs, self.query_inputs, self.context_inputs
         pooled: KeyedTensor = self.tables(batch.sparse)
-        by_name = pooled.to_dict()
-        present = _present_by_name(batch.sparse)
-        items = self.item_inputs(
-            by_name,
-            _stack_presence(self.item_inputs, present, batch.item_dense_present),
-            batch.item_dense,
+        sparse = split_pooled(
+            pooled,
+            [side.sparse_keys for side in sides],
+            [end + history_rows, examples, examples],
         )
-        query = self.query_inputs(
-            {name: by_name[name][:examples] for name in self.query_inputs.sparse_keys},
-            _stack_presence(self.query_inputs, present, batch.query_dense_present),
-            batch.query_dense,
+        lengths = dict(zip(batch.sparse.keys(), _lengths(batch.sparse), strict=True))
+        dense = (
+            (batch.item_dense_present, batch.item_dense),
+            (batch.query_dense_present, batch.query_dense),
+            (batch.context_dense_present, batch.context_dense),
         )
-        context = self.context_inputs(
-            {name: by_name[name][:examples] for name in self.context_inputs.sparse_keys},
-            _stack_presence(self.context_inputs, present, batch.context_dense_present),
-            batch.context_dense,
+        rows, query, context = (
+            side(embeddings, _presence(side, lengths, present), numbers)
+            for side, embeddings, (present, numbers) in zip(sides, sparse, dense, strict=True)
         )
+        items, seen = rows.split([end, history_rows])
         histories = Histories(batch.history, batch.history_offsets, batch.read)
-        history = self.history(items[end:], histories, self.item_inputs.default)
-        encoded, views = self.encode_items(items[:end], candidates, view_tower)
+        history = self.history(seen, histories, self.item_inputs.default)
+        encoded, views = self.encode_items(items, candidates, view_tower)
         return Encoded(
             queries=self.query_tower(torch.cat([query, context, history], dim=1)),
             items=encoded,
             views=views.view(*batch.view_items.shape, self.dim),
-            item_inputs=items[:end],
+            item_inputs=items,
         )
 
     def encode_items(
@@ -151,18 +153,24 @@ class TwoTower(nn.Module):
         """
         if view_tower is None:
             encoded = self.item_tower(inputs)
-            return encoded[:candidates], encoded[candidates:]
+            encoded, views = encoded.split([candidates, len(encoded) - candidates])
+            return encoded, views
         return self.item_tower(inputs[:candidates]), view_tower(inputs[candidates:])
 
 
-def _present_by_name(sparse: KeyedJaggedTensor) -> dict[str, Tensor]:
-    """Returns which rows have a value, [rows] bool, by key."""
-    present = sparse.lengths().view(len(sparse.keys()), -1) > 0
-    return dict(zip(sparse.keys(), present, strict=True))
+def _lengths(sparse: KeyedJaggedTensor) -> Tensor:
+    """Returns the number of values in each row, [keys, rows]."""
+    return sparse.lengths().view(len(sparse.keys()), -1)
 
 
-def _stack_presence(side: SideInputs, sparse: dict[str, Tensor], dense_present: Tensor) -> Tensor:
-    """Stacks which rows have a value, [rows, features], in the schema's order."""
+def _presence(side: SideInputs, lengths: dict[str, Tensor], dense_present: Tensor) -> Tensor:
+    """Stacks which rows have a value, [rows, features], in the schema's order.
+
+    Args:
+        side: Features of the side.
+        lengths: Number of values in each row, by key.
+        dense_present: [rows, dense features].
+    """
     rows = len(dense_present)
     columns, dense = [], 0
     for feature in side.features:
@@ -170,7 +178,7 @@ def _stack_presence(side: SideInputs, sparse: dict[str, Tensor], dense_present: 
             columns.append(dense_present[:, dense])
             dense += 1
         else:
-            columns.append(sparse[feature.name][:rows])
+            columns.append(lengths[feature.name][:rows] > 0)
     if not columns:
         return dense_present.new_zeros((rows, 0), dtype=torch.bool)
     return torch.stack(columns, dim=1)

@@ -98,8 +98,11 @@ def use_determinism(settings: TrainingConfig) -> None:
 
 def seed_dropout(seed: int, step: int) -> None:
     """Sets the seed of a step's dropout, which is equal after a resumption and differs by rank."""
-    key = hash64(seed, _DROPOUT, step, dist.get_rank())
-    torch.manual_seed(int(key) % 2**63)
+    key = int(hash64(seed, _DROPOUT, step, dist.get_rank())) % 2**63
+    # Not `torch.manual_seed`, which formats a stack for each kind of device that is not there.
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(key)
 
 
 def check_loss(step: int, loss: Tensor) -> None:

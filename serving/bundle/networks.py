@@ -41,19 +41,17 @@ class SideLookup(nn.Module):
     ) -> Tensor:
         """Joins embeddings side by side, [rows, dim]; see `serving.bundle.towers.tower_inputs`."""
         bags = iter(zip(values, offsets, strict=True))
-        sparse, present, dense_features = {}, [], 0
+        sparse, present, dense_features = [dense[:, :0]], [], 0
         for feature in self.inputs.features:
             if feature.width:
                 present.append(dense_present[:, dense_features])
                 dense_features += 1
                 continue
             rows, ends = next(bags)
-            sparse[feature.name] = _pooled(
-                rows, ends, self.tables[feature.table], feature.half_life
-            )
+            sparse.append(_pooled(rows, ends, self.tables[feature.table], feature.half_life))
             present.append(ends[1:] > ends[:-1])
         mask = torch.stack(present, dim=1) if present else dense_present
-        return self.inputs(sparse, mask, dense)
+        return self.inputs(torch.cat(sparse, dim=1), mask, dense)
 
 
 def _pooled(rows: Tensor, ends: Tensor, table: Tensor, half_life: float | None) -> Tensor:
