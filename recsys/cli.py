@@ -43,6 +43,7 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _AS_OF = "UTC time after which events do not count, and from which split.kind time counts back"
+_FOUND = "in place of the column that is found."
 AsOf = Annotated[datetime | None, typer.Option(help=f"{_AS_OF}.", metavar="DATE")]
 
 
@@ -99,15 +100,33 @@ def init(
         Literal["leave_last_out", "random_hash", "time"] | None,
         typer.Option(help="Split in place of the one that the log suggests."),
     ] = None,
+    query_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help=f"Query (user) ids of the events {_FOUND}"),
+    ] = None,
+    item_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help=f"Item ids of the events {_FOUND}")
+    ] = None,
     timestamp: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Column of times in place of the one that is found."),
+        typer.Option(
+            "--timestamp-column",
+            "--timestamp",
+            metavar="COLUMN",
+            help=f"Times of the events {_FOUND}",
+        ),
     ] = None,
     timestamp_unit: Annotated[
         str | None,
         typer.Option(
-            metavar="UNIT", help="Meaning of its values, such as ms or dmy; see docs/data.md."
+            metavar="UNIT", help="Meaning of the times, such as ms or dmy; see docs/data.md."
         ),
+    ] = None,
+    queries_id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help=f"Ids of the table --queries {_FOUND}")
+    ] = None,
+    items_id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help=f"Ids of the table --items {_FOUND}")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
@@ -120,8 +139,12 @@ def init(
         queries,
         output,
         split=split,
+        query_column=query_column,
+        item_column=item_column,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        queries_id=queries_id,
+        items_id=items_id,
         overwrite=overwrite,
         console=progress(),
     )

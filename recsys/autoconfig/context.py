@@ -13,9 +13,9 @@ from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile
 from recsys.autoconfig import rules
+from recsys.autoconfig.columns.roles import Roles
 from recsys.autoconfig.features import choose
 from recsys.autoconfig.names import words_of
-from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 
 # Words in names of columns that hold a rank.

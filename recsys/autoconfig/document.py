@@ -11,11 +11,11 @@ from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys.autoconfig import rules
+from recsys.autoconfig.columns.roles import Roles
 from recsys.autoconfig.context import Proposed
 from recsys.autoconfig.features import Choice, features_of
 from recsys.autoconfig.positives import Positives, column_entries, data_entries
 from recsys.autoconfig.repeats import RepeatsChoice
-from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
 from recsys.config.loss import LossConfig

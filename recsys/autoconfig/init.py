@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -14,18 +15,19 @@ from pipelines.logs.sampling import ParquetTable, open_table
 from pipelines.profile.events import EventsProfile, profile_events
 from pipelines.urls import is_url, shown
 from recsys.autoconfig import rules
-from recsys.autoconfig.bookkeeping import bookkeeping
+from recsys.autoconfig.columns.bookkeeping import bookkeeping
+from recsys.autoconfig.columns.roles import Roles, Wanted, find_roles
+from recsys.autoconfig.columns.times import WantedTime
+from recsys.autoconfig.columns.wanted import Problems, WantedIds
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
 from recsys.autoconfig.names import normalised
 from recsys.autoconfig.positives import find_positives
 from recsys.autoconfig.repeats import choose_repeats
-from recsys.autoconfig.roles import Roles, find_roles
 from recsys.autoconfig.sentences import sentences
 from recsys.autoconfig.sharing import queries_are_items, sharing
 from recsys.autoconfig.split import SplitChoice, WantedSplit, choose_split
-from recsys.autoconfig.times import WantedTime
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config
 from recsys.config.yaml_reader import parse_yaml
@@ -57,8 +59,12 @@ def init_config(
     output: Path,
     *,
     split: WantedSplit | None = None,
+    query_column: str | None = None,
+    item_column: str | None = None,
     timestamp: str | None = None,
     timestamp_unit: str | None = None,
+    queries_id: str | None = None,
+    items_id: str | None = None,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Config:
@@ -70,8 +76,12 @@ def init_config(
         queries: Parquet of queries and their features, if there is any.
         output: YAML file to write; paths in it are relative to its directory.
         split: Split in place of the one that the evidence suggests.
-        timestamp: Column of times in place of the one that is found.
+        query_column: Column of the events with query ids in place of the one that is found.
+        item_column: Column of the events with item ids, likewise.
+        timestamp: Column of times, likewise.
         timestamp_unit: Meaning of its values in place of the one that is recognised.
+        queries_id: Column of the queries with their ids in place of the one that is found.
+        items_id: Column of the items with their ids, likewise.
         overwrite: Whether an existing file is replaced.
         console: Console for what is not read or was guessed; None: nothing is printed.
 
@@ -79,8 +89,8 @@ def init_config(
         The configuration, as `load_config` reads it.
 
     Raises:
-        UserError: The output exists, a table cannot be read, no column can be an id, or the split
-            does not fit the log.
+        UserError: The output exists, tables cannot be read, no column can be an id, a column that
+            is given is none, or the split does not fit the log.
     """
     if output.is_dir():
         raise UserError(f"{output} is a directory; expected the name of a YAML file to write.")
@@ -90,8 +100,9 @@ def init_config(
         )
     if any(path is not None and _is_same(path, output) for path in (events, items, queries)):
         raise UserError(f"{output} is one of the tables to read; give another name.")
-    time = WantedTime.of(timestamp, timestamp_unit)
-    found = find_out(events, items, queries, output.parent, split, time)
+    ids = WantedIds(query_column, item_column, queries_id, items_id)
+    wanted = Wanted(ids, WantedTime.of(timestamp, timestamp_unit))
+    found = find_out(events, items, queries, output.parent, split, wanted)
     text = render(document(found))
     parse_config(parse_yaml(text), source=str(output))
     write_text(output, text)
@@ -111,7 +122,7 @@ def find_out(
     queries: str | None,
     directory: Path,
     wanted_split: WantedSplit | None = None,
-    wanted_time: WantedTime | None = None,
+    wanted: Wanted | None = None,
 ) -> Findings:
     """Profiles the log and chooses all that the configuration holds.
 
@@ -121,18 +132,21 @@ def find_out(
         queries: Parquet of queries, if there is any.
         directory: Directory that the configuration will be in.
         wanted_split: Split in place of the one that the evidence suggests.
-        wanted_time: Column and unit of the times in place of those that are found.
+        wanted: Columns in place of those that are found.
     """
     paths = {"events": events, "items": items, "queries": queries}
-    events_table = open_table(events, "events")
-    items_table = open_table(items, "items") if items is not None else None
-    queries_table = open_table(queries, "queries") if queries is not None else None
+    problems = Problems()
+    events_table, items_table, queries_table = (
+        problems.attempt(partial(open_table, path, what)) if path is not None else None
+        for what, path in paths.items()
+    )
+    problems.refuse()
+    assert events_table is not None
     aside = {
         table.what: bookkeeping(table)
         for table in (events_table, items_table, queries_table)
         if table is not None
     }
-    wanted = wanted_time or WantedTime()
     roles = find_roles(events_table, items_table, queries_table, aside["events"], wanted)
     aside = {what: _without(columns, roles) for what, columns in aside.items()}
     positives = find_positives(events_table, roles, aside["events"])

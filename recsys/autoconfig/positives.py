@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store.core.columns import Bools
 from pipelines.logs.sampling import ParquetTable
+from recsys.autoconfig.columns.roles import Roles
 from recsys.autoconfig.event_words import (
     FALSE,
     TRUE,
@@ -25,7 +26,6 @@ from recsys.autoconfig.event_words import (
     says_what_was_done,
 )
 from recsys.autoconfig.features import number
-from recsys.autoconfig.roles import Roles
 from recsys.autoconfig.unused import Ratings, unused_columns, unused_ratings
 from recsys.autoconfig.values import MAX_ROWS, Values, read_values
 from recsys.config.yaml_writer import Entry, Note, Section, Setting, scalar

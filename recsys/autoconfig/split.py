@@ -9,8 +9,8 @@ from pipelines.profile.events import EventsProfile, TimeCut, TimeProfile
 from pipelines.profile.order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
 from recsys.autoconfig import rules
+from recsys.autoconfig.columns.roles import Roles
 from recsys.autoconfig.features import number, percent
-from recsys.autoconfig.roles import Roles
 
 _RANDOM = "So events are split at random, and a query's history is its other training events."
 
@@ -89,7 +89,7 @@ def _wanted_split(
         no_event = "no event is the last" if wanted == "leave_last_out" else "no event is later"
         raise UserError(
             f"--split {wanted}: {no_event}. {_why_timeless(roles)} Give the column of times with "
-            "--timestamp, or use --split random_hash."
+            "--timestamp-column, or use --split random_hash."
         )
     if wanted == "leave_last_out":
         return LeaveLastOut(), [asked]

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from feature_store.core.arrow import missing_ids
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig import rules
+from recsys.autoconfig.columns.roles import RATING_NAMES, WEIGHT_NAMES
 from recsys.autoconfig.event_words import (
     is_amount_name,
     is_quantity_name,
@@ -20,7 +21,6 @@ from recsys.autoconfig.event_words import (
 )
 from recsys.autoconfig.features import number, percent
 from recsys.autoconfig.names import normalised
-from recsys.autoconfig.roles import RATING_NAMES, WEIGHT_NAMES
 from recsys.autoconfig.values import MAX_ROWS, MOST_VALUES, Values
 from recsys.config.yaml_writer import scalar
 

@@ -307,7 +307,7 @@ def test_times_of_two_types_are_said_to_be_unreadable(tmp_path: Path) -> None:
     assert "give the times of all files one type" in text
     assert "The log has no time" not in (tmp_path / "config.yaml").read_text()
     refused = refusal(tmp_path, str(tmp_path / "log"), timestamp="timestamp")
-    assert "--timestamp timestamp: the column cannot be read, because it is int64" in refused
+    assert "--timestamp-column timestamp: the column cannot be read, because it is int64" in refused
 
 
 def test_ids_of_two_types_are_refused(tmp_path: Path) -> None:

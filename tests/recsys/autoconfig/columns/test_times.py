@@ -157,7 +157,7 @@ def test_the_column_is_chosen_by_evidence(tmp_path: Path) -> None:
         for other in columns.keys() - {chosen, "birthday"}:
             assert f"{other!r}" in output
         if len(columns) == 2 and "timestamp" not in columns:
-            assert "to change it, give --timestamp" in output
+            assert "to change it, give --timestamp-column" in output
 
 
 def test_long_numbers_without_a_name_are_asked_about(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_long_numbers_without_a_name_are_asked_about(tmp_path: Path) -> None:
         config, output = said(tmp_path, {"tweet": column})
         assert config.data.columns.timestamp is None
         assert "column 'tweet' may hold times (nanoseconds since 1970, 2020-09-1" in output
-        assert "give --timestamp tweet" in output
+        assert "give --timestamp-column tweet" in output
     assert said(tmp_path, {"tweet": snowflakes, "ts": EVENTS["timestamp"]})[1] == ""
 
 
@@ -188,7 +188,7 @@ def test_a_date_of_the_items_is_no_time_of_events(tmp_path: Path) -> None:
     config, output = said(tmp_path, {"release": released})
     assert config.data.columns.timestamp is None
     assert "column 'release' (the same in all events of an item) holds dates" in output
-    assert "give --timestamp release" in output
+    assert "give --timestamp-column release" in output
     config, _ = said(tmp_path, {"release": released}, timestamp="release")
     assert config.data.columns.timestamp == "release"
 

@@ -64,7 +64,7 @@ def chosen_note(one: Candidate, others: list[Candidate]) -> str:
     if found.empty:
         text += f"; {percent(found.empty)} of its rows are empty"
     if others:
-        text += f"; not {' or '.join(map(str, others))}: to change it, give --timestamp"
+        text += f"; not {' or '.join(map(str, others))}: to change it, give --timestamp-column"
     return f"{text}. {remedy(one)}" if is_doubtful else f"{text}."
 
 
@@ -72,7 +72,7 @@ def possible_note(one: Candidate) -> str:
     """Describes a column whose numbers may be times, or ids that are as long."""
     return (
         f"column {one.name!r} may hold times ({_reading(one.found)}); if it is the time of events, "
-        f"give --timestamp {one.name} (data.columns.timestamp)."
+        f"give --timestamp-column {one.name} (data.columns.timestamp)."
     )
 
 
@@ -93,7 +93,7 @@ def refusal_note(one: Candidate) -> str:
     if one.is_usable:
         return (
             f"WARNING: {problem(one)}, and so is not taken for the time of events; if it is, give "
-            f"--timestamp {one.name} (data.columns.timestamp)."
+            f"--timestamp-column {one.name} (data.columns.timestamp)."
         )
     return f"WARNING: {problem(one)}, and so is not read as times. {remedy(one)}"
 
@@ -116,6 +116,6 @@ def remedy(one: Candidate) -> str:
         return f"{case}: give --timestamp-unit {which} (data.columns.timestamp_unit)."
     return (
         f"Understood are {UNDERSTOOD}. Convert it, name its form with --timestamp-unit "
-        "(data.columns.timestamp_unit), or name another column with --timestamp "
+        "(data.columns.timestamp_unit), or name another column with --timestamp-column "
         "(data.columns.timestamp)."
     )

@@ -17,8 +17,7 @@ from pipelines.logs.clock import Clock, Recognised, recognise, recognise_column
 from pipelines.logs.sampling import ParquetTable
 from pipelines.logs.timestamps import is_time_type
 from pipelines.settings import TimeUnit
-from recsys.autoconfig.names import named, words_of
-from recsys.autoconfig.time_notes import (
+from recsys.autoconfig.columns.time_notes import (
     Candidate,
     chosen_note,
     doubt_note,
@@ -27,6 +26,8 @@ from recsys.autoconfig.time_notes import (
     refusal_note,
     remedy,
 )
+from recsys.autoconfig.columns.wanted import no_such_column
+from recsys.autoconfig.names import named, words_of
 
 # Names of the time of an event, in order of preference.
 _TIME_NAMES = (
@@ -128,7 +129,7 @@ def time_candidates(events: ParquetTable, names: list[str], wanted: WantedTime) 
         raise UserError(
             f"--timestamp-unit {wanted.unit}: no column is read so; the columns that may hold "
             f"times are: {', '.join(one.name for one in candidates) or 'none'}. Name one with "
-            "--timestamp."
+            "--timestamp-column."
         )
     return candidates
 
@@ -196,19 +197,16 @@ def _possible(events: ParquetTable, names: list[str]) -> list[str]:
 def _wanted(events: ParquetTable, name: str, unit: TimeUnit | None, now: datetime) -> Candidate:
     if name in events.conflicts:
         raise UserError(
-            f"--timestamp {name}: the column cannot be read, because {events.conflicts[name]}; "
-            "give all files one type."
+            f"--timestamp-column {name}: the column cannot be read, because "
+            f"{events.conflicts[name]}; give all files one type."
         )
     if name not in events.schema.names:
-        raise UserError(
-            f"--timestamp {name}: the events have no such column, but "
-            f"{', '.join(events.schema.names)}."
-        )
+        raise UserError(f"--timestamp-column {name}: {no_such_column(name, events)}")
     one = Candidate(
         name, str(events.schema.field(name).type), 0, recognise_column(events, name, now, unit)
     )
     if one.found.problem is not None:
-        raise UserError(f"--timestamp: {problem(one)}. {remedy(one)}")
+        raise UserError(f"--timestamp-column: {problem(one)}. {remedy(one)}")
     return replace(one, found=replace(one.found, is_future=False))  # As the user wants.
 
 
