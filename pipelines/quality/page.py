@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from pipelines.quality.checks import quality_checks, quality_verdict
 from pipelines.quality.columns import columns_table, share_cell
 from pipelines.quality.coverage import Coverage
 from pipelines.quality.drift import MIN_ROWS, THRESHOLDS, Drift
 from pipelines.quality.quality import Activity, Quality
 from pipelines.reports.format import count_of
+from pipelines.reports.opening import Checks
 from pipelines.reports.parts import (
     Cell,
     Cells,
@@ -36,6 +38,7 @@ def quality_page(quality: Quality) -> Page:
         lead=f"Prepared as of {_minute(quality.as_of)} UTC",
         sections=quality_sections(quality),
         warnings=quality_warnings(quality),
+        opening=[quality_verdict(quality), Checks(quality_checks(quality))],
     )
 
 

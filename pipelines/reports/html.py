@@ -8,6 +8,7 @@ from xml.etree.ElementTree import tostring
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.reports.opening import SIGNS
 from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, style_of
 from pipelines.reports.parts import Chart, Page
 from pipelines.reports.plots import Bars, Graph
@@ -59,6 +60,7 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    made.globals["signs"] = SIGNS
     made.globals["style"] = Markup(style())
     made.globals["symbols"] = Markup(tostring(svg.symbols(), encoding="unicode"))
     return made

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pipelines.reports.opening import Opening
 from pipelines.reports.plots import Plot
 
 Tone = Literal["", "good", "warn", "bad"]
@@ -66,6 +67,7 @@ class Table:
         rows: Cells, the first of which names its row.
         note: Explanation of how to read it.
         texts: Number of leading columns that are texts; the others are numbers.
+        own: Positions of the columns to look at, among those of others.
     """
 
     kind: ClassVar[str] = "table"
@@ -75,6 +77,7 @@ class Table:
     rows: Sequence[Row | Band | Cells]
     note: str = ""
     texts: int = 1
+    own: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -182,12 +185,14 @@ class Page:
 
     Attributes:
         title: Heading.
-        lead: Line below the title that says what the page is about.
+        lead: Line that says what the page is about.
         sections: Content, in order.
         warnings: Paragraphs that a reader must not overlook.
+        opening: Verdict and checks, which come first.
     """
 
     title: str
     lead: str
     sections: Sequence[Section]
     warnings: Sequence[Text] = ()
+    opening: Sequence[Opening] = ()

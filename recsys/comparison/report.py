@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from pipelines.reports.format import number
+from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
 from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Range, Ranges
 from recsys.comparison import statistics
@@ -25,6 +26,7 @@ def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
     return Page(
         title="Comparison of two models",
         lead=f"A: {comparison.before}; B: {comparison.after}",
+        opening=[comparison_verdict(comparison)],
         sections=[
             Section("verdict", "Verdict", verdict_parts(comparison)),
             Section("differences", "Differences", [differences_table(comparison)]),
@@ -40,6 +42,59 @@ def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
             ),
         ],
     )
+
+
+def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -> Verdict:
+    """Returns the verdict on the second run; worse is what keeps it from an export.
+
+    Args:
+        comparison: Comparison of two runs.
+        new: Name of the second run.
+        old: Name of the first run.
+    """
+    groups = [_judged(comparison, name) for name in dict.fromkeys(r.group for r in comparison.rows)]
+    groups = [group for group in groups if group.text]
+    overall = groups[0]
+    mark, words = summed_up(groups)
+    phrases: dict[Mark, str] = {
+        "better": f"{new} is better than {old}",
+        "no different": f"{new} is no different from {old}",
+        "worse": f"{new} is worse than {old}",
+        "cannot tell": f"There are too few held-out pairs to tell {new} from {old}",
+    }
+    sentence = phrases[overall.mark] + (f" overall, but {words}" if words else "")
+    return Verdict(
+        mark, f"{sentence}: {overall.text}.", groups, _todo(mark, comparison, new, old), words
+    )
+
+
+def _judged(comparison: Comparison, group: str) -> Judged:
+    """Returns the judgement on a group; without a text where nothing is held out."""
+    metric = comparison.metric if group == "overall" else "recall@50"
+    row = next(row for row in comparison.rows if (row.group, row.metric) == (group, metric))
+    if row.found.before is None:
+        return Judged(group, "cannot tell")
+    text = f"{metric_title(metric)} {number(row.found.before)} to {number(row.found.after)}"
+    marks: dict[statistics.Verdict, Mark] = {"better": "better", "worse": "worse"}
+    verdict = comparison.verdict_in(group)
+    if verdict is None:
+        return Judged(group, "cannot tell", f"only {row.count} held-out pairs: {text}")
+    return Judged(group, marks.get(verdict, "no different"), text)
+
+
+def _todo(mark: Mark, comparison: Comparison, new: str, old: str) -> str:
+    if not comparison.is_of_most:
+        return "Most queries are not in both runs: evaluate both on the same data first."
+    if mark == "worse":
+        if comparison.worse_slices and comparison.verdict != "worse":
+            name = comparison.worse_slices[0]
+            return f"Keep {old}, and see what {new} loses in {name}; docs/ranking.md says how."
+        return f"Keep {old}."
+    if mark == "cannot tell":
+        return f"Hold out more, so that at least {FEW_PAIRS} pairs are to be found: see data.split."
+    if mark == "better":
+        return f"Use {new}: `recsys export` takes it through the gate."
+    return f"{new} may replace {old}, but nothing here asks for it; look at the tail and at costs."
 
 
 def verdict_parts(comparison: Comparison) -> list[Part]:

@@ -115,6 +115,18 @@ class Comparison(Frozen):
         """Whether most queries of the two runs were compared."""
         return 2 * self.queries >= self.left_out
 
+    def verdict_in(self, group: str) -> Verdict | None:
+        """Returns the verdict in a group, by all its metrics; None where there are too few pairs.
+
+        Overall it is that of the metric of the verdict.
+        """
+        rows = [row for row in self.rows if row.group == group and row.adjusted_p is not None]
+        if group == "overall":
+            return self.verdict if rows else None
+        verdicts = {_verdict_of(row.found, row.adjusted_p, self.level) for row in rows}
+        either: tuple[Verdict, ...] = ("worse", "better", "no difference")
+        return next((verdict for verdict in either if verdict in verdicts), None)
+
     def changes(self, metric: str) -> dict[str, float]:
         """Returns the relative change of a metric in each group that was tested."""
         return {

@@ -5,6 +5,7 @@ from typing import Any
 
 from dash import dcc, html
 
+from pipelines.reports.opening import SIGNS, Check, Judged, Mark, Opening, State, Verdict
 from pipelines.reports.parts import (
     Band,
     Cell,
@@ -39,6 +40,16 @@ def part_components(parts: Iterable[Part], of: str = "") -> list[Any]:
         of: Title that they stand under; a table of that title does not repeat it.
     """
     return [_part(part, of) for part in parts]
+
+
+def opening_components(opening: Iterable[Opening]) -> list[Any]:
+    """Returns the components of verdicts and checks."""
+    return [
+        _verdict(each)
+        if isinstance(each, Verdict)
+        else html.Ul([_check(check) for check in each.checks], className="checks")
+        for each in opening
+    ]
 
 
 def label(text: str) -> Any:
@@ -85,6 +96,31 @@ def search_field(name: str, title: str, value: str) -> Any:
     return html.Label([html.Span(title), field])
 
 
+def _verdict(verdict: Verdict) -> Any:
+    mark = html.Span(verdict.label, className="mark")
+    parts: list[Any] = [html.P([mark, f" {verdict.sentence}"], className="says")]
+    if verdict.groups:
+        parts.append(html.Dl([_judged(group) for group in verdict.groups], className="judged"))
+    if verdict.todo:
+        parts.append(html.P([html.Strong("Next:"), f" {verdict.todo}"], className="todo"))
+    return html.Div(parts, className=f"verdict {_class(verdict.mark)}")
+
+
+def _judged(group: Judged) -> Any:
+    mark = html.Span(f"{SIGNS[group.mark]} {group.mark}", className="mark")
+    judged = html.Dd([mark, html.Small(group.text)])
+    return html.Div([html.Dt(group.name), judged], className=_class(group.mark))
+
+
+def _check(check: Check) -> Any:
+    parts = [html.Strong(check.name), html.Span(check.label, className="mark")]
+    return html.Li([*parts, html.Small(check.text)], className=_class(check.state))
+
+
+def _class(of: Mark | State) -> str:
+    return of.replace(" ", "-")
+
+
 def _part(part: Part, of: str) -> Any:
     if isinstance(part, Text):
         style = "soft" if part.style == "plain" else part.style
@@ -124,14 +160,17 @@ def _table(table: Table, of: str) -> Any:
 def _grid(table: Table) -> Any:
     """Returns a table that scrolls on its own where it is wider than the page."""
     head = [
-        html.Th(name, scope="col", className="" if at < table.texts else "number")
-        if name
-        else html.Td()
+        html.Th(name, scope="col", className=_column(table, at)) if name else html.Td()
         for at, name in enumerate(table.columns)
     ]
     body = html.Tbody([_row(row, table) for row in table.rows])
     inner = html.Table([html.Thead(html.Tr(head)), body], **label(table.title))
     return html.Div(inner, className="scroll", tabIndex=0, role="group", **label(table.title))
+
+
+def _column(table: Table, at: int) -> str:
+    """Returns the classes of a column."""
+    return f"{'' if at < table.texts else 'number'}{' own' if at in table.own else ''}"
 
 
 def _row(row: Row | Band | Cells, table: Table) -> Any:
@@ -145,7 +184,7 @@ def _row(row: Row | Band | Cells, table: Table) -> Any:
         [
             html.Th(first, scope="row", className="name" if isinstance(first, list) else ""),
             *(
-                html.Td(cell, className="" if at < table.texts else "number")
+                html.Td(cell, className=_column(table, at))
                 for at, cell in enumerate(others, start=1)
             ),
         ],

@@ -8,23 +8,26 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from dash import dcc, html
 
 from feature_store.core.errors import UserError
+from pipelines.reports.opening import Opening
 from pipelines.reports.parts import Section, Text
-from recsys.comparison.report import METRIC_TITLES
+from recsys.comparison.report import METRIC_TITLES, comparison_verdict
 from recsys.dashboard.components import (
     choice,
     current_page,
     form,
     label,
+    opening_components,
     part_components,
     search_field,
     section_component,
 )
 from recsys.dashboard.run_store import RunRow, RunStore
 from recsys.dashboard.runs import history_chart, runs_table
-from recsys.dashboard.sections import SECTIONS, comparison_section
+from recsys.dashboard.sections import SECTIONS, champion_verdict, compared, comparison_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import item_parts, query_parts
+from recsys.reports.opening import run_opening
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import QueryTable
 from recsys.reports.run.run_data import RunData
@@ -122,7 +125,19 @@ def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:
         content = _item_page(run.items, here, query.get("item", ""))
     else:
         content = [section_component(SECTIONS[key][1](run))]
-    return [html.H1(f"Run {row.title}"), _tabs(row, key), *content]
+    opening = opening_components(_opening(store, row, run))
+    # The verdict stands above all tabs; what else is to be checked, above the results.
+    shown = opening if key == "results" else opening[:1]
+    return [html.H1(f"Run {row.title}"), *shown, _tabs(row, key), *content]
+
+
+def _opening(store: RunStore, row: RunRow, run: RunData) -> list[Opening]:
+    """Returns the verdicts against the best baseline and the champion, and the checks."""
+    first, *checks = run_opening(run)
+    champion = store.champion()
+    if champion is None or champion == row.run_id or run.result is None:
+        return [first, *checks]
+    return [first, champion_verdict(store.data(champion), run), *checks]
 
 
 def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[Any]:
@@ -224,7 +239,11 @@ def _compare_page(store: RunStore, query: Query) -> Any:
     if len(options) < 2:
         content.append(html.P("There are fewer than two evaluated runs."))
     elif a and b:
-        content.append(section_component(comparison_section(store.data(a), store.data(b))))
+        before, after = store.data(a), store.data(b)
+        comparison = compared(before, after)
+        section = comparison_section(comparison, before, after)
+        verdict = opening_components([comparison_verdict(comparison)])
+        content = [content[0], *verdict, *content[1:], section_component(section)]
     else:
         text = Text("Queries that both runs were evaluated on are compared one by one.")
         content += part_components([text])

@@ -12,6 +12,7 @@ from pipelines.reports.html import render_page
 from pipelines.reports.parts import Chart, Page
 from recsys.dashboard.plotly import Figure, figure_of
 from recsys.dashboard.sections import SECTIONS
+from recsys.reports.opening import run_opening
 from recsys.reports.run.run_data import RunData
 
 _PLACE = Markup(
@@ -27,7 +28,8 @@ def render_run(run: RunData, title: str) -> str:
         title: Title of the page.
     """
     sections = [section_of(run) for _, section_of in SECTIONS.values()]
-    return render_file(Page(f"Run {title}", f"MLflow run {run.run_id}", sections))
+    page = Page(f"Run {title}", f"MLflow run {run.run_id}", sections, opening=run_opening(run))
+    return render_file(page)
 
 
 def render_file(page: Page) -> str:

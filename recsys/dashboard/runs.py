@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.reports.format import shown
-from pipelines.reports.parts import Cell, Cells, Chart, Table
+from pipelines.reports.parts import Cell, Chart, Row, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
 from recsys.comparison.report import METRIC_TITLES
 from recsys.dashboard.run_store import RunRow
@@ -48,26 +48,29 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
         total: Number of runs on all pages.
         first: Number of runs before the page.
     """
-    cells: list[Cells] = []
+    rows_of: list[Row] = []
     for row in rows:
         ours, popular = row.metric("recall@50"), row.metric("recall@50", "popularity")
         remarks = ["champion"] if row.run_id == champion else []
         if ours is not None and popular is not None and ours < popular:
             remarks.append("worse than popularity")
         link = f"/run/{row.run_id}/{'results' if ours is not None else 'training'}"
-        cells.append(
-            [
-                Cell(row.title, href=link),
-                row.status.lower(),
-                row.ssl,
-                ", ".join(remarks) or "-",
-                shown(ours),
-                shown(row.metric("recall@50", "tail")),
-                shown(row.metric("recall@50", "cold")),
-                shown(row.metric("ndcg@10")),
-            ]
+        rows_of.append(
+            Row(
+                [
+                    Cell(row.title, href=link),
+                    row.status.lower(),
+                    row.ssl,
+                    ", ".join(remarks) or "-",
+                    shown(ours),
+                    shown(row.metric("recall@50", "tail")),
+                    shown(row.metric("recall@50", "cold")),
+                    shown(row.metric("ndcg@10")),
+                ],
+                row.run_id == champion,
+            )
         )
     headings = ["Run", "Status", "Self-supervision", "Remarks"]
     headings += ["Recall@50", "of tail", "of cold", "NDCG@10"]
     title = f"Runs {first + 1 if rows else 0} to {first + len(rows)} of {total:,}, latest first"
-    return Table(title, headings, cells, texts=4)
+    return Table(title, headings, rows_of, texts=4)

@@ -1,13 +1,20 @@
 """The sections of a run by the keys of their addresses."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from feature_store.core.errors import UserError
 from feature_store.core.tables import read_table
+from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Section
-from recsys.comparison.report import differences_table, example_entry, verdict_parts
+from recsys.comparison.report import (
+    comparison_verdict,
+    differences_table,
+    example_entry,
+    verdict_parts,
+)
 from recsys.comparison.runs import EvaluatedRun
-from recsys.comparison.statistics import compare_runs
+from recsys.comparison.statistics import Comparison, compare_runs
 from recsys.reports.data import data_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
@@ -17,6 +24,9 @@ from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
 from recsys.reports.slices import slices_section
 from recsys.reports.training import speed_parts, ssl_section, training_section
+
+# Comparisons that are kept: they take seconds.
+_KEPT = 16
 
 
 def _training(run: RunData) -> Section:
@@ -38,8 +48,9 @@ SECTIONS: dict[str, tuple[str, Callable[[RunData], Section]]] = {
 }
 
 
-def comparison_section(before: RunData, after: RunData) -> Section:
-    """Returns the verdict on B against A, their differences, and the queries that win and lose.
+@lru_cache(maxsize=_KEPT)
+def compared(before: RunData, after: RunData) -> Comparison:
+    """Compares two runs query by query; what was compared lately is kept.
 
     Args:
         before: Run in use, A.
@@ -54,7 +65,26 @@ def comparison_section(before: RunData, after: RunData) -> Section:
             raise UserError(f"run {run.name} has no evaluation; run `recsys evaluate` on it first.")
         return EvaluatedRun(run.name, read_table(run.queries.path))
 
-    comparison = compare_runs(evaluated(before), evaluated(after))
+    return compare_runs(evaluated(before), evaluated(after))
+
+
+def champion_verdict(champion: RunData, run: RunData) -> Verdict:
+    """Returns the verdict on a run against the champion."""
+    name = f"the champion, {champion.name}"
+    try:
+        return comparison_verdict(compared(champion, run), "This run", name)
+    except UserError as error:
+        return Verdict("cannot tell", f"This run cannot be held against {name}: {error}")
+
+
+def comparison_section(comparison: Comparison, before: RunData, after: RunData) -> Section:
+    """Returns the differences of B to A, and the queries that win and lose.
+
+    Args:
+        comparison: Comparison of the two.
+        before: Run in use, A.
+        after: Run that may replace it, B.
+    """
     examples = [*comparison.gains, *comparison.losses]
     items = after.items or before.items
     ids = list({i for query in examples for i in (*query.before, *query.after)})

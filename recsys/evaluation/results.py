@@ -140,7 +140,7 @@ class EvaluationResult(Measured):
         ]
         if worse:
             warnings.append(f"the model is worse than popularity: {', '.join(worse)}")
-        warnings += [_sentence(rival) for rival in self.rivals if not self._is_part(rival.method)]
+        warnings += [_sentence(rival) for rival in self.rivals if not self.is_part(rival.method)]
         items = self.counts["items"]
         if items <= max(CUTOFFS):
             same = [f"recall@{k}" for k in CUTOFFS if items <= k]
@@ -150,7 +150,8 @@ class EvaluationResult(Measured):
             )
         return warnings
 
-    def _is_part(self, name: str) -> bool:
+    def is_part(self, name: str) -> bool:
+        """Tells whether a method is a part of the model, and no baseline."""
         return name == TOWERS or self._is_channel(name)
 
     def better_parts(self) -> str | None:
@@ -158,7 +159,7 @@ class EvaluationResult(Measured):
 
         What is best for all may be worse for some; the curve along the dial shows the trade-off.
         """
-        parts = [rival for rival in self.rivals if self._is_part(rival.method)]
+        parts = [rival for rival in self.rivals if self.is_part(rival.method)]
         found = [
             f"{METHOD_TITLES[each.method]} in {each.group} ({metric_title(each.metric)} "
             f"{number(each.value)} against {number(each.model)})"
@@ -190,12 +191,17 @@ class EvaluationResult(Measured):
 def _sentence(rival: Rival) -> str:
     """Returns a warning of a baseline that is better, and what to do."""
     where = "" if rival.group == "overall" else f" in {rival.group} ({rival.pairs:,} pairs)"
-    advice = {"overall": "try `recsys tune`", "head": "try a lower ranking.tail_weight"}
     return (
         f"{METHOD_TITLES[rival.method]} is significantly better{where}: "
         f"{metric_title(rival.metric)} {number(rival.value)} against {number(rival.model)}; "
-        f"{advice.get(rival.group, 'try a higher ranking.tail_weight')}, see docs/ranking.md"
+        f"{advice_on(rival.group)}"
     )
+
+
+def advice_on(group: str) -> str:
+    """Returns what to try where a baseline is better in a group."""
+    advice = {"overall": "try `recsys tune`", "head": "try a lower ranking.tail_weight"}
+    return f"{advice.get(group, 'try a higher ranking.tail_weight')}, see docs/ranking.md"
 
 
 def print_table(result: EvaluationResult, console: Console) -> None:

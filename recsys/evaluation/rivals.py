@@ -1,6 +1,6 @@
 """The methods held against the model, overall and by slice, and those that are better."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -109,14 +109,27 @@ def standings_of(
 
 def rivals_of(standings: Sequence[Standing]) -> list[Rival]:
     """Returns the methods that are better by a test at 5 %; none of a group with few pairs."""
-    tested = [each for each in standings if each.p is not None]
-    # Methods that are not better count as tests, which their p of 1 cannot pass.
-    adjusted = holm([each.p if each.value > each.model else 1.0 for each in tested])
     return [
         Rival(**each.model_dump(exclude={"p"}), adjusted_p=p)
-        for each, p in zip(tested, adjusted, strict=True)
-        if p is not None and p < LEVEL
+        for each, p in _apart(standings, lambda each: each.value > each.model)
     ]
+
+
+def beaten_of(standings: Sequence[Standing]) -> list[Standing]:
+    """Returns the methods that are worse, by the same test and as much correction."""
+    return [each for each, _ in _apart(standings, lambda each: each.value < each.model)]
+
+
+def _apart(
+    standings: Sequence[Standing], is_asked: Callable[[Standing], bool]
+) -> Iterator[tuple[Standing, float]]:
+    """Yields those that differ significantly on the side that is asked for, with the adjusted p."""
+    tested = [each for each in standings if each.p is not None]
+    # Methods on the other side count as tests, which their p of 1 cannot pass.
+    adjusted = holm([each.p if is_asked(each) else 1.0 for each in tested])
+    for each, p in zip(tested, adjusted, strict=True):
+        if p is not None and p < LEVEL:
+            yield each, p
 
 
 def _groups(

@@ -11,6 +11,7 @@ from recsys.reports.data import features_section, prepared_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import examples_section, similar_section
+from recsys.reports.opening import run_opening
 from recsys.reports.ranking import ranking_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
@@ -32,6 +33,7 @@ def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step:
     return Page(
         title="Evaluation of a two-tower model",
         lead=f"Experiment {run.name}, MLflow run {result.mlflow_run_id}",
+        opening=run_opening(run),
         sections=[
             results_section(run),
             ranking_section(run),

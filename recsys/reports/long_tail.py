@@ -45,7 +45,7 @@ def _recall(result: EvaluationResult, against: RunData | None) -> Chart:
         + ", ".join(f"{_events(each)}: {shown(each.recall[MODEL])}" for each in bins)
         + ".",
         _graph(names, recall, Axis("Recall@50")),
-        Table("Recall@50 of held-out pairs", ["Events", "Items", "Pairs", *recall], rows),
+        Table("Recall@50 of held-out pairs", ["Events", "Items", "Pairs", *recall], rows, own=[3]),
         is_wide=True,
     )
 

@@ -116,10 +116,11 @@ def _further(result: EvaluationResult, kind: str) -> Table:
     heads = [f"{SHOWN[_COMPARED]} of {METHOD_TITLES[name]}" for name in others]
     return Table(
         _TITLES.get(kind, kind),
-        ["Slice", *SHOWN.values(), *heads],
+        ["Slice", *(f"{title} of this model" for title in SHOWN.values()), *heads],
         rows,
         note="Recall of a slice of items is the share of its held-out items that are found; slices "
         "of queries are measured as all are. An item or a query may be in several.",
+        own=range(1, 1 + len(SHOWN)),
     )
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.core.files import write_text
+from pipelines.reports.format import count_of
 from pipelines.reports.html import svg_file
+from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
 from pipelines.reports.parts import (
     Cell,
     Cells,
@@ -13,6 +15,7 @@ from pipelines.reports.parts import (
     Facts,
     Page,
     Part,
+    Row,
     Section,
     Table,
     Text,
@@ -20,13 +23,14 @@ from pipelines.reports.parts import (
 )
 from pipelines.reports.plots import Range, Ranges
 from recsys.evaluation.results import SHOWN
+from recsys.evaluation.rivals import FEW_PAIRS, LEVEL
 from recsys.studies import analysis
 from recsys.studies.analysis import STUDY_METRICS, ArmResult
 
 if TYPE_CHECKING:
     from recsys.studies.result import StudyResult
 
-_LEVEL = 0.05
+_JUDGED = ("recall@50", *(f"{name} recall@50" for name in ("head", "torso", "tail", "cold")))
 _PLOTTED = ("recall@50", "tail recall@50")
 _TITLES = {
     **SHOWN,
@@ -44,7 +48,7 @@ def render_markdown(result: "StudyResult") -> str:
         head = ["", *(f"{_TITLES[n]} ({arms[0].pairs[n]:,} pairs)" for n in metrics)]
         lines = [_line(head), _line(["---", *["---:"] * len(metrics)])]
         for arm in arms:
-            cells = [_text(arm.cells[name]) for name in metrics]
+            cells = [_text(arm, name) for name in metrics]
             lines.append(_line([arm.arm, *cells]))
         parts.append("\n".join(lines))
         parts += [f"![{_TITLES[n]}]({_plot_name(n, fraction)})" for n in _PLOTTED if n in metrics]
@@ -57,6 +61,7 @@ def study_page(result: "StudyResult") -> Page:
     return Page(
         title=f"Study of {result.name}",
         lead=_design(result),
+        opening=[_verdict(result, fraction) for fraction in _fractions(result)],
         sections=[
             Section(f"labels-{fraction:g}", _labels(fraction), _parts(result, fraction))
             for fraction in _fractions(result)
@@ -64,17 +69,63 @@ def study_page(result: "StudyResult") -> Page:
     )
 
 
+def _verdict(result: "StudyResult", fraction: float) -> Verdict:
+    """Returns the verdict on the best arm against the baseline, with some of the labels."""
+    arms = _of(result, fraction)
+    others = [arm for arm in arms if arm.arm != result.baseline]
+    own = next((arm for arm in arms if arm.arm == result.baseline), None)
+    labels = _labels(fraction)
+    if own is None or not others:
+        return Verdict("cannot tell", f"{labels}: there is nothing to hold against each other.")
+    best = max(others, key=lambda arm: arm.cells["recall@50"].mean)
+    groups = [
+        Judged(
+            name.removesuffix(" recall@50") if name != "recall@50" else "overall",
+            _mark_of(best, name),
+            f"{_TITLES[name]} {best.cells[name].mean:.4f} against {own.cells[name].mean:.4f}",
+        )
+        for name in _JUDGED
+        if name in best.cells
+    ]
+    mark, words = summed_up(groups)
+    sentence = (
+        f"{labels}: {best.arm} has the highest Recall@50 of {count_of(len(others), 'arm')} held "
+        f"against {result.baseline}: {groups[0].text}."
+    )
+    todo = {
+        "better": f"Train with the settings of {best.arm}, below.",
+        "worse": f"Keep {result.baseline}, or weigh what {best.arm} gains and loses.",
+        "no different": f"Keep {result.baseline}; more seeds (study.seeds) show smaller effects.",
+        "cannot tell": "Hold out more pairs, or add seeds (study.seeds).",
+    }[mark]
+    return Verdict(mark, sentence, groups, todo, words)
+
+
+def _mark_of(arm: ArmResult, metric: str) -> Mark:
+    """Returns the judgement on an arm against the baseline; few pairs allow none."""
+    cell = arm.cells[metric]
+    if arm.pairs[metric] < FEW_PAIRS or cell.adjusted_p is None or cell.difference is None:
+        return "cannot tell"
+    if cell.adjusted_p >= LEVEL:
+        return "no different"
+    return "better" if cell.difference > 0 else "worse"
+
+
 def _parts(result: "StudyResult", fraction: float) -> list[Part]:
     arms = _of(result, fraction)
     metrics = [name for name in STUDY_METRICS if name in arms[0].cells]
-    rows: list[Cells] = [[arm.arm, *(_cell(arm.cells[name]) for name in metrics)] for arm in arms]
+    rows: list[Row | Cells] = [
+        Row([arm.arm, *(_cell(arm, name) for name in metrics)], arm.arm == result.baseline)
+        for arm in arms
+    ]
     rows.append(["held-out pairs", *(f"{arms[0].pairs[name]:,}" for name in metrics)])
     table = Table(
         _labels(fraction),
         ["Arm", *(_TITLES[name] for name in metrics)],
         rows,
         note=f"Means over {result.seeds} seeds, with 95 % intervals of the mean. ▲ and ▼: "
-        f"significantly better or worse than {result.baseline}. Means of few pairs say little. "
+        f"significantly better or worse than {result.baseline} (shaded); fewer than {FEW_PAIRS} "
+        "pairs allow no conclusion. "
         "At 1 % loss: where the popularity dial costs 1 % of the overall Recall@50.",
     )
     chosen = [(arm.arm, _values(arm)) for arm in arms]
@@ -121,8 +172,8 @@ def _design(result: "StudyResult") -> str:
         f"{sizes}. Of each arm the best of {result.trials} settings by validation {result.metric}, "
         f"then {result.seeds} trainings with other seeds, each tested once. Figures are means over "
         f"seeds and 95 % intervals of the mean; ▲ and ▼: better or worse than {result.baseline}, "
-        "p < 0.05 of a paired permutation test over queries, adjusted by Holm's method over the "
-        "arms."
+        f"p < {LEVEL:g} of a paired permutation test over queries, adjusted by Holm's method over "
+        "the arms."
     )
 
 
@@ -142,12 +193,13 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _text(cell: analysis.Cell) -> str:
-    return f"{cell.mean:.4f} {_half(cell)}".rstrip() + _mark(cell)
+def _text(arm: ArmResult, metric: str) -> str:
+    cell = arm.cells[metric]
+    return f"{cell.mean:.4f} {_half(cell)}".rstrip() + _sign(arm, metric)
 
 
-def _cell(cell: analysis.Cell) -> Cell:
-    mark = _mark(cell)
+def _cell(arm: ArmResult, metric: str) -> Cell:
+    cell, mark = arm.cells[metric], _sign(arm, metric)
     half = [_half(cell)] if _half(cell) else []
     tones: dict[str, Tone] = {"": "", " ▲": "good", " ▼": "bad"}
     return Cell(f"{cell.mean:.4f}{mark}", half, tone=tones[mark])
@@ -158,10 +210,8 @@ def _half(cell: analysis.Cell) -> str:
     return "" if cell.high is None else f"± {cell.high - cell.mean:.4f}"
 
 
-def _mark(cell: analysis.Cell) -> str:
-    if cell.adjusted_p is None or cell.difference is None or cell.adjusted_p >= _LEVEL:
-        return ""
-    return " ▲" if cell.difference > 0 else " ▼"
+def _sign(arm: ArmResult, metric: str) -> str:
+    return {"better": " ▲", "worse": " ▼"}.get(_mark_of(arm, metric), "")
 
 
 def _fractions(result: "StudyResult") -> list[float]:

@@ -1,7 +1,12 @@
 """The page of an export: what was measured before the bundle took its place."""
 
+from pipelines.reports.opening import Check, Checks, Judged, Verdict
 from pipelines.reports.parts import Chart, Page, Part, Row, Section, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
+from recsys.comparison.report import comparison_verdict
+from recsys.comparison.statistics import Comparison
+from recsys.evaluation.results import EvaluationResult
+from recsys.reports.verdict import baseline_verdict
 from serving.bundle.manifest import BundleManifest, FusionReport
 from serving.index.report import IndexReport, SearchPoint
 
@@ -10,16 +15,27 @@ REPORT = "report.html"
 _PARTS = {"trend": "recent popularity", "dial": "popularity that is taken off"}
 
 
-def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
+def bundle_page(
+    manifest: BundleManifest,
+    least_recall: float,
+    result: EvaluationResult | None = None,
+    comparison: Comparison | None = None,
+) -> Page:
     """Returns the page.
 
     Args:
         manifest: Manifest of the bundle.
         least_recall: Recall that the index had to reach.
+        result: Evaluation of the model; None where it was not evaluated.
+        comparison: Comparison of the champion with the model; None where there was none.
     """
     window = manifest.data_window
     return Page(
         title="Bundle",
+        opening=[
+            *_verdicts(manifest, result, comparison),
+            Checks(_checks(manifest, least_recall)),
+        ],
         lead=f"{manifest.items:,} items and {manifest.queries:,} queries; model "
         f"{manifest.fingerprint}, MLflow run {manifest.mlflow_run_id}, events from "
         f"{_minute(window.first_event)} to {_minute(window.last_event)}{_of_refit(manifest)}",
@@ -29,6 +45,56 @@ def bundle_page(manifest: BundleManifest, least_recall: float) -> Page:
             Section("gate", "Gate", [_gate(manifest)]),
         ],
     )
+
+
+def _verdicts(
+    manifest: BundleManifest, result: EvaluationResult | None, comparison: Comparison | None
+) -> list[Verdict]:
+    """Returns the verdicts against the champion and the best baseline, as far as they are known."""
+    gate, verdicts = manifest.gate, []
+    if comparison is not None:
+        verdicts.append(comparison_verdict(comparison, "this model", "the champion"))
+    elif gate.champion is not None:
+        groups = [Judged(name, "no different", f"{c:+.1%}") for name, c in gate.changes.items()]
+        sentence = f"The gate found the model not worse than the champion of run {gate.champion}."
+        verdicts.append(Verdict("no different", sentence, groups, word="not worse"))
+    if result is not None:
+        verdicts.append(baseline_verdict(result))
+    if not verdicts:
+        sentence = "Neither a champion nor an evaluation was there to hold the model against."
+        verdicts = [Verdict("cannot tell", sentence, todo="Run `recsys evaluate`, then export.")]
+    return verdicts
+
+
+def _checks(manifest: BundleManifest, least: float) -> list[Check]:
+    """Returns the checks of the index, its slices, the candidates and the exported towers."""
+    chosen, gate = manifest.index.chosen, manifest.gate
+    checks = [
+        Check(
+            "Index",
+            "passes" if chosen.recall >= least else "fails",
+            f"Finds {chosen.recall:.2%} of the exact 100 nearest items; at least {least:.2%} is "
+            "asked for.",
+            "index",
+        )
+    ]
+    if gate.recall_by_slice:
+        name, recall = min(gate.recall_by_slice.items(), key=lambda pair: pair[1])
+        checks.append(
+            Check(
+                "Index by slice",
+                "passes" if recall >= least else "look",
+                f"Least in {name}: {recall:.2%} of the nearest items of that slice.",
+                "gate",
+            )
+        )
+    fusion = manifest.fusion
+    if fusion is not None and fusion.recall is not None and fusion.exact_recall is not None:
+        text = f"Recall@50 {fusion.recall:.4f}, and {fusion.exact_recall:.4f} of exact ranking."
+        checks.append(Check("Candidates", "look" if fusion.warning else "passes", text, "fusion"))
+    largest = max(gate.item_difference, gate.query_difference)
+    text = f"Exported and trained vectors differ by at most {largest:.2g}."
+    return [*checks, Check("Towers", "passes", text, "gate")]
 
 
 def _of_refit(manifest: BundleManifest) -> str:

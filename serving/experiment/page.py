@@ -7,6 +7,7 @@ import rich.table
 from rich import box
 from rich.console import Console
 
+from pipelines.reports.opening import Judged, Mark, Verdict
 from pipelines.reports.parts import Cell, Cells, Chart, Page, Part, Row, Section, Table, Text, Tone
 from pipelines.reports.plots import Range, Ranges
 from serving.experiment.experiment import OUTCOME_METRICS, Metric
@@ -22,6 +23,21 @@ TITLES: dict[Metric, str] = {
     "hit_rate": "Hit rate of answers",
     "fallback_rate": "Fallback rate",
     "latency_p99_ms": "Latency p99 (ms)",
+}
+
+_LESS_IS_BETTER: tuple[Metric, ...] = ("fallback_rate", "latency_p99_ms")
+# Mark, its words where they are others, and what to do, by verdict.
+_MARKS: "dict[str, tuple[Mark, str, str]]" = {
+    "do not trust": ("cannot tell", "do not trust", "Find out where queries are lost or moved."),
+    "guard-rail broken": ("worse", "guard-rail broken", "Keep {control}, and end the test."),
+    "better": ("better", "", "Give {variant} all of the traffic: make it the champion."),
+    "worse": ("worse", "", "Keep {control}, and end the test."),
+    "mixed": ("cannot tell", "mixed", "Decide which outcome counts before you choose."),
+    "no difference": (
+        "no different",
+        "",
+        "Keep {control}, or go on: the column Detectable says what so many queries can show.",
+    ),
 }
 
 
@@ -90,6 +106,7 @@ def ab_page(report: "AbReport") -> Page:
     """Returns the report as a page."""
     return Page(
         title=f"A/B test {report.experiment}",
+        opening=[_opening(report, comparison) for comparison in report.comparisons],
         lead=f"Answers from {report.first_exposure:%Y-%m-%d %H:%M} to "
         f"{report.last_exposure:%Y-%m-%d %H:%M} UTC; "
         f"{report.event_type or 'all'} events up to {report.window_hours:g} hours later",
@@ -101,6 +118,30 @@ def ab_page(report: "AbReport") -> Page:
             Section("sample", "Sample", [_sample(report)]),
         ],
     )
+
+
+def _opening(report: "AbReport", comparison: "Comparison") -> Verdict:
+    """Returns the verdict on a variant, with its outcomes and service metrics."""
+    control, variant = report.samples[0].variant, comparison.variant
+    mark, word, todo = _MARKS[comparison.verdict]
+    groups = [_judged(report, lift) for lift in comparison.lifts if lift.control is not None]
+    sentence = _sentence(report, comparison)
+    is_open = any(check.state == "open" for check in comparison.guard_rails)
+    if is_open and mark == "better":
+        todo = "Go on until the guard-rails are kept: more queries make the intervals smaller."
+    todo = todo.format(control=control, variant=variant)
+    return Verdict(mark, f"{sentence[0].upper()}{sentence[1:]}.", groups, todo, word)
+
+
+def _judged(report: "AbReport", lift: "Lift") -> Judged:
+    text = _figures(report, lift)
+    if lift.adjusted_p is None or lift.absolute.value is None:
+        return Judged(TITLES[lift.metric], "cannot tell", text)
+    if not lift.is_significant:
+        return Judged(TITLES[lift.metric], "no different", text)
+    is_more = lift.absolute.value > 0
+    is_better = is_more != (lift.metric in _LESS_IS_BETTER)
+    return Judged(TITLES[lift.metric], "better" if is_better else "worse", text)
 
 
 def _sentence(report: "AbReport", comparison: "Comparison") -> str:

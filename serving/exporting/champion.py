@@ -69,15 +69,20 @@ _IS_OWN = written_as(Judgement)
 
 def recorded_metrics(config: Config, trained: TrainManifest) -> tuple[Metrics, Metrics]:
     """Returns overall metrics by split, and those of the test by slice if this was evaluated."""
-    metrics = {"validation": trained.validation}
-    path = config.evaluation_dir / METRICS_JSON
-    if not path.exists():
-        return metrics, {}
-    result = read_record(path, EvaluationResult)
-    if result.mlflow_run_id != trained.mlflow_run_id:
+    metrics, result = {"validation": trained.validation}, evaluated_result(config, trained)
+    if result is None:
         return metrics, {}
     metrics["test"] = _numbers(result.overall)
     return metrics, {name: _numbers(figures) for name, figures in result.slices.items()}
+
+
+def evaluated_result(config: Config, trained: TrainManifest) -> EvaluationResult | None:
+    """Returns the evaluation of a training; None where it was not evaluated."""
+    path = config.evaluation_dir / METRICS_JSON
+    if not path.exists():
+        return None
+    result = read_record(path, EvaluationResult)
+    return result if result.mlflow_run_id == trained.mlflow_run_id else None
 
 
 def _numbers(figures: Figures) -> dict[str, float]:

@@ -59,7 +59,13 @@ from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.report import REPORT, bundle_page
 from serving.bundle.tower_files import read_item_tower, read_query_tower
 from serving.exporting.candidates import Validation, measure_candidates
-from serving.exporting.champion import Judgement, judge, recorded_metrics, require_not_worse
+from serving.exporting.champion import (
+    Judgement,
+    evaluated_result,
+    judge,
+    recorded_metrics,
+    require_not_worse,
+)
 from serving.exporting.content_neighbours import write_content
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
@@ -284,7 +290,13 @@ def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> B
         ),
         fusion=fusion,
     )
-    write_text(directory / REPORT, render_page(bundle_page(manifest, config.export.min_ann_recall)))
+    page = bundle_page(
+        manifest,
+        config.export.min_ann_recall,
+        evaluated_result(config, evaluated),
+        judgement.comparison if judgement is not None else None,
+    )
+    write_text(directory / REPORT, render_page(page))
     sealed = seal(directory, manifest)
     recommender = open_bundle(directory, sealed)
     require_golden(recommender, golden)

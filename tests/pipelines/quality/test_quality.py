@@ -328,6 +328,8 @@ def test_the_page_is_whole_and_safe(prepared: Path) -> None:
     assert "script" not in outline.tags
     assert set(outline.links) <= {f"#{each}" for each in outline.ids}
     assert "Large shift since the run before" in page
+    assert "▼ large shift" in page
+    assert "figures moved since the run before" in page
     assert "items.genre" in page
 
 

@@ -13,7 +13,7 @@ from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
 from recsys.cli import app
 from recsys.comparison.compare import compare
-from recsys.comparison.report import verdict_parts
+from recsys.comparison.report import comparison_verdict, verdict_parts
 from recsys.comparison.runs import find_run
 from recsys.comparison.statistics import compare_runs
 from recsys.evaluation.metrics import metric_names, overall_ratios, ranks_of
@@ -67,6 +67,33 @@ def runs(tmp_path_factory):
         "no tail": write_run(directory / "no tail", 0.75, 4, bad_tail=True),
         "fewer": write_run(directory / "fewer", 0.3, 5, queries=100),
     }
+
+
+@pytest.mark.parametrize(
+    ("after", "mark", "label"),
+    [
+        ("good", "better", "▲ better"),
+        ("again", "no different", "= no different"),
+        ("no tail", "worse", "▼ worse in tail"),
+    ],
+)
+def test_the_page_opens_with_the_verdict_of_the_gate(runs, after, mark, label):
+    found = compare(runs["plain"], runs[after])
+    verdict = comparison_verdict(found)
+    assert (verdict.mark, verdict.label) == (mark, label)
+    assert (mark == "worse") == found.is_worse
+    names = [group.name for group in verdict.groups]
+    assert names[:5] == ["overall", "head", "torso", "tail", "cold"]
+    swapped = comparison_verdict(compare(runs[after], runs["plain"]), "The new", "the old")
+    assert swapped.mark == {"better": "worse", "worse": "worse"}.get(mark, mark)
+    assert "The new" in swapped.sentence
+
+
+def test_too_few_pairs_cannot_tell(runs, tmp_path):
+    few = [write_run(tmp_path / f"{skill}", skill, 1, queries=8) for skill in (0.0, 1.0)]
+    verdict = comparison_verdict(compare(*few))
+    assert verdict.mark == "cannot tell"
+    assert {group.mark for group in verdict.groups} == {"cannot tell"}
 
 
 def row(found, group, metric="recall@50"):

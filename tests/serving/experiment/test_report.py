@@ -14,7 +14,7 @@ from scipy import stats
 from feature_store.core.errors import UserError
 from serving.experiment.experiment import Experiment, GuardRail, Variant, write_experiment
 from serving.experiment.log_rows import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
-from serving.experiment.page import print_ab_report, sentences, warnings
+from serving.experiment.page import ab_page, print_ab_report, sentences, warnings
 from serving.experiment.report import ab_report
 from serving.experiment.statistics import Estimate, Moments, lift, ratio
 
@@ -340,11 +340,18 @@ def test_a_better_variant_is_found_to_be_better_and_a_worse_one_worse(tmp_path):
     )
     page = (tmp_path / "out" / "ab_report.html").read_text()
     assert "b is better than a" in page
+    assert "▲ better" in page
+    assert "make it the champion" in page
     console = Console(width=80, file=io.StringIO())
     print_ab_report(found, console)
     assert "Hit rate of answers" in console.file.getvalue()
     worse = ab_report(simulate(tmp_path / "worse", 5, lift=-0.6, guard_rails=rails))
     assert worse.comparisons[0].verdict == "guard-rail broken"
+    (opening,) = ab_page(worse).opening
+    assert opening.label == "▼ guard-rail broken"
+    assert "Keep a" in opening.todo
+    hits = next(group for group in opening.groups if group.name == "Hit rate of answers")
+    assert hits.mark == "worse"
     assert "b breaks the guard-rail of hit rate of answers" in sentences(worse)[0]
     assert ab_report(simulate(tmp_path / "w", 5, lift=-0.6)).comparisons[0].verdict == "worse"
 
