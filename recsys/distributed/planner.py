@@ -241,7 +241,7 @@ def _constraints(
     column_parts: int,
 ) -> ParameterConstraints:
     feature, device = config.feature_names[0], topology.compute_device
-    kind = _sharding_type(config, training, sharding, device)
+    kind = _sharding_type(config, training, sharding, topology)
     wanted = sharding.table(feature)
     kernel = EmbeddingComputeKernel(wanted.kernel or "fused")
     if kind == "data_parallel":
@@ -257,9 +257,12 @@ def _constraints(
 
 
 def _sharding_type(
-    config: EmbeddingBagConfig, training: TrainingConfig, sharding: ShardingConfig, device: str
+    config: EmbeddingBagConfig,
+    training: TrainingConfig,
+    sharding: ShardingConfig,
+    topology: Topology,
 ) -> str:
-    feature = config.feature_names[0]
+    feature, device = config.feature_names[0], topology.compute_device
     wanted = sharding.table(feature).type
     # Only fbgemm's fused kernels of a GPU have Adam.
     is_replicated = training.sparse_optimizer == "adam" and device == "cpu"
@@ -270,7 +273,8 @@ def _sharding_type(
         )
     if is_replicated:
         return "data_parallel"
-    is_large = config.num_embeddings >= sharding.row_wise_from
+    # A single rank has every table whole, and looks all of one type up at once.
+    is_large = topology.world_size > 1 and config.num_embeddings >= sharding.row_wise_from
     return wanted or ("row_wise" if is_large else "table_wise")
 
 

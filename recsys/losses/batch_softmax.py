@@ -78,7 +78,8 @@ class Equal:
 
     def fill(self, logits: Tensor) -> None:
         """Sets logits to minus infinity, in place; see `Masked`."""
-        equal = (self.left[:, None] == self.right) | (self.right < 0)
+        right = self.right.int()  # Half the bytes to compare.
+        equal = (self.left.int()[:, None] == right) | (right < 0)
         equal.scatter_(1, self.targets[:, None], False)
         logits.masked_fill_(equal, float("-inf"))
 

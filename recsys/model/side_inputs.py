@@ -99,7 +99,7 @@ class SideInputs(nn.Module):
         """
         joined = self._with_dense(sparse, present, dense) if self.projections else sparse
         if not self.features:
-            return joined
+            return joined + self.default  # No columns; but every parameter has a gradient.
         # Each row of the product has the defaults of what it lacks, and zeros elsewhere.
         return torch.addmm(joined, (~present).to(joined.dtype), self._defaults())
 

@@ -11,7 +11,7 @@ before its own.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -45,7 +45,7 @@ class Histories:
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
         """All that each example reads: rows of the items' inputs, and offsets [examples + 1]."""
-        if self.read is None:
+        if self.read is None or self._is_read_whole(self.read):
             return self.items, self.offsets
         history = torch.searchsorted(self.offsets, self.read, right=True) - 1
         start = self.offsets[history.clamp(min=0)]
@@ -54,6 +54,12 @@ class Histories:
         element = torch.arange(int(offsets[-1]), device=lengths.device)
         element += torch.repeat_interleave(start - offsets[:-1], lengths)
         return self.items[element], offsets
+
+    def _is_read_whole(self, read: Tensor) -> bool:
+        """Returns whether there is a history for each example, which it reads to the end."""
+        if len(read) != len(self.offsets) - 1:
+            return False
+        return torch.equal(read, replace(self, read=None).latest)
 
     def or_default(self, encoded: Tensor, default: Tensor) -> Tensor:
         """Returns the default where an example reads nothing, [examples, dim].

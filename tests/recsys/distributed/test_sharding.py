@@ -14,10 +14,19 @@ from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash_uniform
 from recsys.distributed.plan_table import TablePlan, format_plan
-from recsys.distributed.planner import part_columns
+from recsys.distributed.planner import part_columns, place, topology_of
 from recsys.distributed.sharding import lookup_modules
+from recsys.model.two_tower import TwoTower
 from recsys.training.launch import single_process_group
-from tests.support.parity import CPU, TABLES, Case, sharded_case, train_case
+from tests.support.parity import (
+    CPU,
+    ITEM_INPUTS,
+    QUERY_INPUTS,
+    TABLES,
+    Case,
+    sharded_case,
+    train_case,
+)
 from tests.support.small_batches import config
 
 
@@ -70,15 +79,23 @@ def test_what_only_a_gpu_can_is_an_error_on_a_cpu(group, tables, expected):
         pass
 
 
-def test_the_rule_splits_large_tables_by_rows(group):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_rule_splits_large_tables_by_rows_over_several_ranks(group, ranks):
     sections = {"sharding": {"tables": {}, "row_wise_from": 30}}
-    with sharded_case(Case("unused", sections)) as (_, sharded, _):
-        (placed,) = sharded.plan.plan.values()
+    with sharded_case(Case("unused", sections)) as (settings, _, _):
+        module = TwoTower(
+            ITEM_INPUTS, QUERY_INPUTS, [], settings.model, 50, table_device=torch.device("meta")
+        )
+        configs = module.tables.embedding_bag_configs()
+        topology = topology_of("cpu", ranks)
+        placement = place(module, configs, settings.training, settings.sharding, topology)
+        (placed,) = placement.plan.plan.values()
         types = {name: table.sharding_type for name, table in placed.items()}
+    large = "row_wise" if ranks > 1 else "table_wise"
     assert types == {
-        "item/item_id": "row_wise",
+        "item/item_id": large,
         "item/kind": "table_wise",
-        "item/tags": "row_wise",
+        "item/tags": large,
         "query/country": "table_wise",
     }
 
