@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +24,9 @@ _SIGNIFICANT = 1.645
 _LEAST_RECALL = 0.01
 # A weight that gains less than this is 0: simpler and as good.
 _LEAST_GAIN = 0.0005
+# Part of an overall recall that may be given up for what is beyond the head, where chance explains
+# it: with few queries chance explains more than anybody would give.
+_MOST_GIVEN_UP = 0.01
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,16 @@ class Goal:
 class Search:
     """Coordinate search of the weights, in two climbs.
 
-    The first one looks for the highest overall recall with which no slice loses significantly
-    against the model alone, or against a part that is a baseline of its own. The second one looks
+    References are the model alone and each part that is a baseline of its own. First of all, either
+    overall recall is to be no less than that of any reference; then no slice is to lose
+    significantly against one. What one slice gains from one reference and another slice from
+    another can be more than any ranking has: then the overall recalls count, for there is always a
+    ranking that has them.
+
+    The first climb looks for the highest overall recall within these bounds. The second one looks
     for what is beyond the head: items of the torso and rare items, those with 5 training events or
     fewer, weigh the same, however many held-out pairs each has. It keeps either recall within one
-    standard error of what the first climb found: what chance explains, it may give up.
+    standard error of what the first climb found, and within 1 %.
 
     Args:
         sample: Candidates of validation queries.
@@ -94,11 +104,14 @@ class Search:
         self._per_query = np.maximum(np.bincount(self._query, minlength=len(sample.candidates)), 1)
         self._known: dict[str, Outcome] = {}
         self._references: list[Bools] = []
-        self._alone = (1.0, 1.0)
+        self._floor = self._alone = (1.0, 1.0)
         alone = self._measure(sample.scores(Weights()))
         self._alone = max(alone.recall[0], _LEAST_RECALL), max(alone.recall[1], _LEAST_RECALL)
         parts = [_only(name) for name in (*baselines, TREND)]
-        self._references = [sample.found(each, (10, 50))[1] for each in (Weights(), *parts)]
+        found = [sample.found(each, (10, 50)) for each in (Weights(), *parts)]
+        self._references = [hits[1] for hits in found]
+        at_10, at_50 = (max(self._recall(hits[k]) for hits in found) for k in (0, 1))
+        self._floor = at_10, at_50
 
     def outcome(self, weights: Weights) -> Outcome:
         """Measures weights; those that were measured before are known."""
@@ -109,14 +122,19 @@ class Search:
 
     def _measure(self, scores: Tensor) -> Outcome:
         hits = self._sample.among_first(scores, (10, 50))
-        at_10, at_50 = (
-            float(np.mean(np.bincount(self._query, row, len(self._per_query)) / self._per_query))
-            for row in hits
-        )
+        at_10, at_50 = (self._recall(row) for row in hits)
         overall = (at_10 / self._alone[0] + at_50 / self._alone[1]) / 2
         found = [float(hits[1][members].mean()) for members in self._beyond_head]
         beyond_head = float(np.mean(found or [0.0]))
         return Outcome(hits, (at_10, at_50), overall, beyond_head, self._excess(hits[1]))
+
+    def _recall(self, hits: Bools) -> float:
+        return float(self._of_queries(hits).mean())
+
+    def _of_queries(self, hits: npt.NDArray[Any]) -> Doubles:
+        """Returns the share of each query's pairs that is found, [queries]."""
+        found = np.bincount(self._query, hits, len(self._per_query))
+        return np.asarray(found, np.float64) / self._per_query
 
     def _measure_along(self, weights: Weights, name: str) -> list[Weights]:
         """Measures the weights with each value of one of them, and returns them.
@@ -204,20 +222,26 @@ class Search:
 
     def _prefers(self, goal: Goal, one: Outcome, other: Outcome, by: float = 0.0) -> bool:
         """Tells whether one outcome should replace another: first the bounds, then the sum."""
-        faults = [each.excess + self._lost(goal, each) for each in (one, other)]
-        if abs(faults[0] - faults[1]) > 1e-9:
-            return faults[0] < faults[1]
+        for fault, of_other in (
+            (self._missing(goal, one), self._missing(goal, other)),
+            (one.excess, other.excess),
+        ):
+            if abs(fault - of_other) > 1e-9:
+                return fault < of_other
         return goal.sum(one) > goal.sum(other) + by
 
-    def _lost(self, goal: Goal, outcome: Outcome) -> float:
-        """Returns the losses of overall recall beyond one standard error, in standard errors."""
-        if goal.kept is None:
-            return 0.0
-        lost = 0.0
-        for hits, kept in zip(outcome.hits, goal.kept.hits, strict=True):
-            found = np.bincount(self._query, hits.astype(np.float64) - kept, len(self._per_query))
-            lost += _beyond(np.asarray(found, np.float64) / self._per_query, 1.0)
-        return lost
+    def _missing(self, goal: Goal, outcome: Outcome) -> float:
+        """Returns what the overall recalls lack of the bounds, over those of the model alone."""
+        missing = 0.0
+        for k, (recall, floor) in enumerate(zip(outcome.recall, self._floor, strict=True)):
+            bounds = [floor]
+            if goal.kept is not None:
+                kept = goal.kept.recall[k]
+                lost = self._of_queries(goal.kept.hits[k] * 1.0 - outcome.hits[k])
+                error = float(np.sqrt(np.sum(lost**2))) / len(lost)
+                bounds.append(kept - min(error, _MOST_GIVEN_UP * kept))
+            missing += sum(max(0.0, bound - recall) for bound in bounds) / self._alone[k]
+        return missing
 
     def _excess(self, hits: Bools) -> float:
         """Compares recall@50 with the references, slice by slice, paired by query."""

@@ -151,3 +151,36 @@ def test_a_channel_that_counts_only_with_a_stronger_dial_is_found():
     best = search.best()
     assert search.outcome(best).hits.all()
     assert best.dial > 0
+
+
+def either_or(queries: np.ndarray) -> np.ndarray:
+    """Returns scores that find the targets of some queries, and hide those of all others."""
+    scores = np.zeros((QUERIES, CANDIDATES))
+    scores[:, 2:80] = ~queries[:, None]
+    scores[np.arange(QUERIES), np.arange(QUERIES) % 2] = queries
+    return scores
+
+
+def knows_none() -> np.ndarray:
+    return either_or(np.zeros(QUERIES, bool)) * 0.01
+
+
+QUERY = np.arange(QUERIES)
+IS_FREQUENT = QUERY % 2 == 0
+
+
+def test_overall_recall_comes_before_slices_that_no_ranking_has_at_once():
+    """Tests two baselines: one is better overall, the other one by far in the tail."""
+    popular = either_or(IS_FREQUENT & (QUERY < 340))  # 170 of 200.
+    similar = either_or(IS_FREQUENT & (QUERY >= 200) | ~IS_FREQUENT & (QUERY < 120))  # 100 and 60.
+    drawn = sample(model=knows_none(), popular=popular, similar=similar)
+    search = Search(drawn, slices(), tail_weight=1.0, baselines=["popular", "similar"])
+    assert search.outcome(search.best()).recall == pytest.approx((170 / 400, 170 / 400))
+
+
+def test_few_queries_give_up_one_percent_however_much_chance_explains():
+    popular = either_or(IS_FREQUENT & (QUERY < 340))  # 170.
+    rare = either_or(IS_FREQUENT & (QUERY >= 200) | ~IS_FREQUENT & (QUERY < 130))  # 100 and 65.
+    drawn = sample(model=knows_none(), popular=popular, rare=rare)
+    search = Search(drawn, slices(), tail_weight=100.0)
+    assert search.outcome(search.best()).recall == pytest.approx((170 / 400, 170 / 400))
