@@ -143,7 +143,19 @@ class CategoricalFeature(_TokenFeature):
     raw: ClassVar[Raw] = "token"
 
 
-class MultiValuedFeature(_TokenFeature):
+class _ListFeature(_TokenFeature):
+    # A schema without it is that of versions that did not know it, and so is its fingerprint.
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=20,
+        exclude_if=lambda delimiter: delimiter is None,
+        description="Text between the values of a string, as in Drama|Comedy, which blanks may "
+        "surround; null: the column holds lists.",
+    )
+
+
+class MultiValuedFeature(_ListFeature):
     """A list of values of a set, in no particular order."""
 
     kind: Literal["multi_valued"] = "multi_valued"
@@ -151,7 +163,7 @@ class MultiValuedFeature(_TokenFeature):
     has_several_values: ClassVar[bool] = True
 
 
-class SequenceFeature(_TokenFeature):
+class SequenceFeature(_ListFeature):
     """A list of values of a set, the oldest first; order counts, and so does repetition.
 
     With a max_length of 1 it is the last value.
@@ -336,6 +348,7 @@ TokenFeature = (
     CategoricalFeature | MultiValuedFeature | SequenceFeature | TextFeature | PositionFeature
 )
 DenseFeature = NumericFeature | VectorFeature
+ListFeature = MultiValuedFeature | SequenceFeature
 # Kinds with named values: requests filter by them, and slices of the evaluation are made of them.
 Filterable = CategoricalFeature | MultiValuedFeature
 AnyFeature = IdFeature | ColumnFeature | TimeFeature

@@ -15,7 +15,15 @@ from feature_store.core.arrow import map_elements, plain_array, token_of, token_
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, microseconds, moment_of
-from feature_store.kinds import AnyFeature, ColumnFeature, IdFeature, Raw, TimeFeature
+from feature_store.encoding.tokens import lists_of
+from feature_store.kinds import (
+    AnyFeature,
+    ColumnFeature,
+    IdFeature,
+    ListFeature,
+    Raw,
+    TimeFeature,
+)
 
 # Types that raw values are kept in.
 _RAW_TYPES: dict[Raw, pa.DataType] = {
@@ -41,7 +49,7 @@ def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa
     So the pieces of a log agree, and a request's values equal those of the log: the position 3 is
     "3", as the category 3 is, and all numbers are float64.
     """
-    array = plain_array(column)
+    array = lists_of(feature, column) if isinstance(feature, ListFeature) else plain_array(column)
     kind = _RAW_TYPES[feature.raw]
     if pa.types.is_null(array.type):
         return array.cast(kind)
@@ -150,6 +158,8 @@ def _refuse_unknown(features: tuple[AnyFeature, ...], values: Mapping[str, Any],
 
 def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> pa.Array:
     """Repeats a JSON value in all rows, in the type of the feature's raw values."""
+    if isinstance(feature, ListFeature) and feature.delimiter and isinstance(value, str):
+        value = [part.strip() for part in value.split(feature.delimiter)]
     is_list, width = isinstance(value, list | tuple), feature.dense_width
     match feature.raw:
         case "number":

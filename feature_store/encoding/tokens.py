@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import plain_array, token_strings
+from feature_store.core.arrow import map_elements, plain_array, token_strings
 from feature_store.core.columns import Ints, Jagged
-from feature_store.kinds import SequenceFeature, TextFeature, TokenFeature
+from feature_store.kinds import ListFeature, SequenceFeature, TextFeature, TokenFeature
 
 # Marks belong to words: the vowel signs of many scripts are marks.
 _WORD_BREAK = r"[^\p{L}\p{M}\p{N}]+"
@@ -28,8 +28,8 @@ def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tupl
         return tokens.drop_null(), present.astype(np.int64)
     if isinstance(feature, TextFeature):
         array = pc.split_pattern_regex(pc.utf8_lower(token_strings(array)), _WORD_BREAK)
-    elif pa.types.is_null(array.type):  # The file lacks the column.
-        array = array.cast(pa.list_(pa.string()))
+    elif isinstance(feature, ListFeature):
+        array = lists_of(feature, array)
     parents = pc.list_parent_indices(array)
     tokens = token_strings(pc.list_flatten(array))
     kept = pc.and_(tokens.is_valid(), pc.not_equal(tokens, ""))
@@ -43,6 +43,16 @@ def tokens_of(feature: TokenFeature, column: pa.ChunkedArray | pa.Array) -> tupl
         tokens = tokens.filter(pa.array(from_end < feature.max_length))
         lengths = np.minimum(lengths, feature.max_length)
     return tokens, lengths
+
+
+def lists_of(feature: ListFeature, column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns the values of each row as a list: strings are split at the feature's delimiter."""
+    array = plain_array(column)
+    if pa.types.is_null(array.type):  # The file lacks the column.
+        return array.cast(pa.list_(pa.string()))
+    if feature.delimiter is None or not pa.types.is_string(array.type):
+        return array
+    return map_elements(pc.split_pattern(array, feature.delimiter), pc.utf8_trim_whitespace)
 
 
 def _text_tokens(

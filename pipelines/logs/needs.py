@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from feature_store.core.arrow import common_type
 from feature_store.core.errors import UserError
-from feature_store.kinds import ColumnFeature, IdFeature, Raw
+from feature_store.kinds import ColumnFeature, IdFeature, ListFeature, Raw
 from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.columns import plain_type
 from pipelines.logs.files import Layout
@@ -93,7 +93,16 @@ def _need_of_feature(feature: ColumnFeature, key: str) -> Need:
         "numbers": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
     }
     fits, expected = forms[feature.raw]
-    return Need(feature.name, key, fits, f"{expected} for kind {feature.kind}")
+    expected = f"{expected} for kind {feature.kind}"
+    if isinstance(feature, ListFeature):
+        expected += ", or strings and their delimiter"
+        if feature.delimiter is not None:
+            return Need(feature.name, key, _is_joined_or_list, expected)
+    return Need(feature.name, key, fits, expected)
+
+
+def _is_joined_or_list(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or _is_list_of(kind, _is_token)
 
 
 def find_faults(table: str, layouts: Sequence[Layout], needs: Sequence[Need]) -> Findings:

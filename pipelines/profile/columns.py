@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings, missing_ids
 from feature_store.encoding.tokens import tokens_of
-from feature_store.kinds import TextFeature
+from feature_store.kinds import MultiValuedFeature, TextFeature
 from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.delimiters import find_delimiter
 
 # Bounds of the text that is split into words, and of the vectors that are measured.
 _MAX_TEXT_BYTES = 1 << 25
@@ -71,7 +72,8 @@ class ColumnProfile:
         values: Counts of strings, whole numbers, booleans and elements of lists.
         words: Counts of the words of strings, split as for a text feature.
         words_per_value: Mean number of blank-separated words of a string.
-        joined: Share of strings that hold `|`, such as `Drama|Comedy`.
+        delimiter: Delimiter of strings that hold several values, such as `Drama|Comedy`.
+        parts: Counts of these values.
         leading_zero: Whether a string of digits begins with 0, as codes do.
         numbers: Summary of numbers, and of strings that are all numbers.
         length: Length of vectors, where all have the same.
@@ -87,15 +89,22 @@ class ColumnProfile:
     values: TokenCounts | None = None
     words: TokenCounts | None = None
     words_per_value: float = 0.0
-    joined: float = 0.0
+    delimiter: str | None = None
+    parts: TokenCounts | None = None
     leading_zero: bool = False
     numbers: NumberSummary | None = None
     length: int | None = None
     is_from_double: bool = False
 
 
-def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
-    """Reads one column, or a sample of it, and sums it up."""
+def profile_column(table: ParquetTable, name: str, *, are_places: bool = False) -> ColumnProfile:
+    """Reads one column, or a sample of it, and sums it up.
+
+    Args:
+        table: Table of the column.
+        name: Name of the column.
+        are_places: Whether the name says that strings are places; see `find_delimiter`.
+    """
     kind = table.schema.field(name).type
     shape = _shape(kind)
     if shape == "other":
@@ -121,7 +130,7 @@ def profile_column(table: ParquetTable, name: str) -> ColumnProfile:
         numbers = pc.cast(array.drop_null(), pa.float64(), safe=False).to_numpy()
         return ColumnProfile(**{**fields, "numbers": _summary(numbers)})
     if shape == "string":
-        fields.update(_of_strings(array.drop_null(), share))
+        fields.update(_of_strings(array.drop_null(), share, are_places))
     return ColumnProfile(**fields)
 
 
@@ -188,7 +197,7 @@ def _constant_length(array: pa.Array) -> int | None:
     return int(lengths[0]) if len(lengths) == 1 else None
 
 
-def _of_strings(strings: pa.Array, share: float) -> dict[str, object]:
+def _of_strings(strings: pa.Array, share: float, are_places: bool) -> dict[str, object]:
     """Computes the fields of a profile that only strings have."""
     if not len(strings):
         return {}
@@ -203,10 +212,15 @@ def _of_strings(strings: pa.Array, share: float) -> dict[str, object]:
     step = max(1, strings.nbytes // _MAX_TEXT_BYTES)
     some = strings.take(pa.array(np.arange(0, len(strings), step)))
     tokens, _ = tokens_of(TextFeature(name="words", dim=4), some)
+    delimiter, parts = find_delimiter(some, are_places=are_places), None
+    if delimiter is not None:
+        split = MultiValuedFeature(name="parts", dim=4, delimiter=delimiter)
+        parts = count_values(tokens_of(split, some)[0], share / step)
     return {
         "numbers": numbers,
         "leading_zero": leading_zero,
         "words": count_values(tokens, share / step),
         "words_per_value": words_per_value,
-        "joined": float(pc.mean(pc.match_substring(strings, "|")).as_py()),
+        "delimiter": delimiter,
+        "parts": parts,
     }

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from feature_store.kinds import ContextFeature, IdFeature, PositionFeature, TimeFeature
 from pipelines.logs.sampling import ParquetTable
-from pipelines.profile.columns import profile_column
 from pipelines.profile.events import EventsProfile
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.roles import Roles
-from recsys.autoconfig.features import choose
+from recsys.autoconfig.features import choose_for
 from recsys.autoconfig.names import words_of
 from recsys.autoconfig.split import SplitChoice
 
@@ -52,7 +51,7 @@ def propose_context(
             continue
         if name in roles.times or _any_word(name, _OUTCOME):
             continue
-        choice = choose(profile_column(events, name))
+        choice = choose_for(events, name)
         if choice.feature is None or isinstance(choice.feature, IdFeature):
             continue
         feature: ContextFeature = choice.feature

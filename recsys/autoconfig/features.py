@@ -28,6 +28,11 @@ CODE_WORD = re.compile(
     "|postcode|region|segment|status|type|weekday|year|zip|zipcode"
 )
 
+# Words in names of columns with places, which are often `city, state, country`.
+_PLACE = re.compile(
+    "address|birthplace|city|country|geo|home|hometown|loc|locale|location|origin|place|region"
+    "|residence|venue"
+)
 # Words of the calendar among them, whose numbers have an order, too.
 _CALENDAR_WORD = re.compile("decade|month|year")
 
@@ -64,9 +69,15 @@ def choose_features(
     return [
         Choice(name, None, f"{bookkeeping[name]}, not a property")
         if name in bookkeeping
-        else choose(profile_column(table, name))
+        else choose_for(table, name)
         for name in names
     ]
+
+
+def choose_for(table: ParquetTable, name: str) -> Choice:
+    """Reads a column, and chooses the feature that it becomes."""
+    are_places = any(_PLACE.fullmatch(word) for word in words_of(name))
+    return choose(profile_column(table, name, are_places=are_places))
 
 
 def id_choice(name: str, rows: int, why: str, smallest: int = rules.SMALLEST_DIM) -> Choice:
@@ -137,7 +148,9 @@ def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
     return {"scaling": "quantile"}, ", skewed in log too"
 
 
-def _choose_list(column: ColumnProfile, values: TokenCounts) -> Choice:
+def _choose_list(
+    column: ColumnProfile, values: TokenCounts, delimiter: str | None = None
+) -> Choice:
     if values.once > rules.SINGLES_UP_TO * values.occurrences:
         return Choice(
             column.name,
@@ -145,6 +158,8 @@ def _choose_list(column: ColumnProfile, values: TokenCounts) -> Choice:
             f"{percent(values.once / values.occurrences)} of its values occur once",
         )
     keys, rare = _encoding(values)
+    if delimiter is not None:
+        keys["delimiter"] = delimiter
     feature = MultiValuedFeature(name=column.name, **keys)
     average = values.occurrences / column.present
     why = f"{count(values, 'value')}{rare}{_filled(column)}, {average:.1f} a row"
@@ -183,19 +198,18 @@ def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
         and column.words_per_value >= rules.WORDS_FROM
         and values.distinct > rules.CATEGORIES_UP_TO
     )
-    is_joined = column.joined >= rules.JOINED_FROM
-    if column.words is not None and (has_words or is_long or is_title or is_joined):
-        return _text(column, column.words, is_joined)
+    if column.delimiter is not None and column.parts is not None and not is_title:
+        return _choose_list(column, column.parts, column.delimiter)
+    if column.words is not None and (has_words or is_long or is_title):
+        return _text(column, column.words)
     return _key(column, values) or _categorical(column, values)
 
 
-def _text(column: ColumnProfile, words: TokenCounts, is_joined: bool) -> Choice:
+def _text(column: ColumnProfile, words: TokenCounts) -> Choice:
     if words.seen < 2:
         return Choice(column.name, None, "no row has a word")
     keys, rare = _encoding(words)
     average = f"{column.words_per_value:.1f} a row"
-    if is_joined:
-        average = "values joined by | are split"
     why = f"{count(words, 'word')}{rare}{_filled(column)}, {average}"
     return Choice(column.name, TextFeature(name=column.name, **keys), why)
 

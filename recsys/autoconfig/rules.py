@@ -18,8 +18,6 @@ KEY_FROM = 0.9
 WORDS_FROM = 1.5
 # Long strings are text even when a good part of them repeats.
 LONG_TEXT_WORDS, LONG_TEXT_UNIQUE_FROM = 4.0, 0.3
-# Strings such as `Drama|Comedy`.
-JOINED_FROM = 0.2
 # Largest number of distinct whole numbers, each on several rows, that are categories.
 CATEGORIES_UP_TO = 100
 CATEGORY_ROWS_FROM = 4

@@ -2,14 +2,17 @@
 
 import re
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from feature_store.encoding.context import raw_values, request_table
 from feature_store.encoding.tokens import tokens_of
-from feature_store.kinds import TextFeature
+from feature_store.kinds import MultiValuedFeature, SequenceFeature, TextFeature
+from feature_store.schema import FeatureSchema
 
 TEXTS = st.lists(st.none() | st.text(st.sampled_from("aAbcÉé-, 7漢字😀"), max_size=25), max_size=6)
 
@@ -85,3 +88,35 @@ def test_parts_equal_a_naive_loop(values, smallest, more, whole) -> None:
 def test_keys_that_mean_nothing_are_refused(keys, words) -> None:
     with pytest.raises(ValidationError, match=words):
         text(**keys)
+
+
+JOINED = ["a | b||", None, "", "a", " c|a "]
+
+
+def test_strings_are_split_at_the_delimiter() -> None:
+    tags = MultiValuedFeature(name="title", dim=4, delimiter="|")
+    expected = [["a", "b"], [], [], ["a"], ["c", "a"]]
+    assert tokens_by_row(tags, JOINED) == expected
+    lists = pa.array([["a | b"], None, [], ["a"], ["c", "a"]])
+    assert tokens_of(tags, lists)[0].to_pylist() == ["a | b", "a", "c", "a"]
+    last = SequenceFeature(name="title", dim=4, delimiter="->", max_length=1)
+    assert tokens_by_row(last, ["a -> b", "c"]) == [["b"], ["c"]]
+
+
+@pytest.mark.parametrize("given", ["x|y", ["x", "y"]])
+def test_requests_and_logs_are_split_alike(given: str | list[str]) -> None:
+    tags = MultiValuedFeature(name="title", dim=4, delimiter="|")
+    logged = raw_values(tags, pa.array(["x | y"]))
+    asked = request_table((tags,), {"title": given}, 0, np.zeros(1, np.int64))["title"]
+    assert tokens_of(tags, logged)[0] == tokens_of(tags, asked)[0] == pa.array(["x", "y"])
+
+
+def test_a_schema_without_delimiters_has_the_fingerprint_of_versions_that_had_none() -> None:
+    features = [
+        {"name": "item_id", "kind": "id", "dim": 4},
+        {"name": "tags", "kind": "multi_valued", "dim": 4},
+        {"name": "seen", "kind": "sequence", "dim": 4},
+    ]
+    assert FeatureSchema.model_validate({"item": features}).fingerprint() == "877960f69b551283"
+    features[1]["delimiter"] = "|"
+    assert FeatureSchema.model_validate({"item": features}).fingerprint() != "877960f69b551283"

@@ -89,3 +89,29 @@ def test_many_collisions_are_counted_and_told(tmp_path: Path) -> None:
     used = Prepared(tmp_path / "out").item_columns["brand"]
     assert isinstance(used, Jagged)
     assert brand["used_rows"] == len(set(used.values.tolist()))
+
+
+def test_joined_strings_are_learnt_as_the_lists_that_they_stand_for(tmp_path: Path) -> None:
+    items = items_table()
+    joined = pa.array([" | ".join(tags) or None for tags in items["tags"].to_pylist()])
+    place = items.column_names.index("tags")
+    given = FeatureSchema.model_validate(
+        {"item": [{"name": "tags", "kind": "multi_valued", "dim": 4, "delimiter": "|"}]}
+    )
+    lists = FeatureSchema.model_validate(
+        {"item": [{"name": "tags", "kind": "multi_valued", "dim": 4}]}
+    )
+    log = write_log(tmp_path, events=random_events(5), items=items)
+    whole = run(tmp_path / "lists", lists, **log)
+    log = write_log(
+        tmp_path, events=random_events(5), items=items.set_column(place, "tags", joined)
+    )
+    split = run(tmp_path / "joined", given, **log)
+    assert learnt(whole) == learnt(split)
+    expected, found = whole.item_columns["tags"], split.item_columns["tags"]
+    assert isinstance(expected, Jagged)
+    assert isinstance(found, Jagged)
+    assert found.values.tolist() == expected.values.tolist()
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    quality = json.loads((split.directory / "statistics" / "quality.json").read_text())
+    assert "t0 | t1" not in json.dumps(quality)

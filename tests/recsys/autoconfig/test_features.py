@@ -40,7 +40,7 @@ def test_strings(tmp_path: Path) -> None:
         "brand": "categorical",
         "description": "text",
         "mostly_missing": "categorical",
-        "genres": "text",
+        "genres": "multi_valued",
         "year": "categorical",
     }
     text = (tmp_path / "config.yaml").read_text()
@@ -156,3 +156,40 @@ def test_titles_that_repeat_are_text_and_other_names_are_not(tmp_path: Path) -> 
     config = init(tmp_path, log(items=600), items)
     kinds = {feature.name: feature.kind for feature in config.features.item}
     assert kinds == {"item_id": "id", "productTitle": "text", "brand_name": "categorical"}
+
+
+def test_strings_of_several_values_are_split_at_their_delimiter(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    moods, number = ["Sci-Fi", "Slow burn", "Noir", "Wild West", "Heist"], range(240)
+    some = [rng.choice(moods, rng.integers(1, 4), replace=False) for _ in number]
+    cities = [f"City {i % 90}, State {i % 12}, {['US', 'CA'][i % 2]}" for i in number]
+    items = {
+        "item_id": number,
+        "moods": [" | ".join(each) for each in some],
+        "more_moods": [", ".join(each) for each in some],
+        "path": [f"Shop > Shelf {i % 5} > Box {i % 30}" for i in number],
+        "made_in": cities,
+        "birthplace": [f"Town {i}, {['France', 'Peru'][i % 2]}" for i in number],
+        "author": [f"Name{i // 2}, First{i // 2 % 60}" for i in number],
+        "title": [f"Red, {i}|Blue" for i in number],
+        "released": [f"{1 + i % 28}/{1 + i % 12}/{2000 + i % 5}" for i in number],
+        "url": [f"https://shop.example/{moods[i % 5]}/{i % 7}" for i in number],
+        "printed": [str(list(each)) for each in some],
+        "size": [["S/M", "M/L", "one size"][i % 3] for i in number],
+    }
+    config = init(tmp_path, log(items=240), items)
+    found = {f.name: getattr(f, "delimiter", None) for f in config.features.item}
+    assert {name: sign for name, sign in found.items() if sign is not None} == {
+        "moods": "|",
+        "more_moods": ",",
+        "path": ">",
+        "made_in": ",",
+        "birthplace": ",",
+    }
+    kinds = {f.name: f.kind for f in config.features.item}
+    assert (kinds["author"], kinds["title"], kinds["size"]) == (
+        "categorical",
+        "text",
+        "categorical",
+    )
+    assert 'delimiter: "|"' in (tmp_path / "config.yaml").read_text()
