@@ -1,10 +1,26 @@
-"""Limit of the files that are put aside."""
+"""Files of the log that cannot be used, and the limit of those that are put aside."""
 
 from collections.abc import Mapping, Sequence
 
 from feature_store.core.errors import UserError
 from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.urls import shown
+
+
+class RefusedLogError(UserError):
+    """A log with files that cannot be used, or that is not what it has been.
+
+    Args:
+        message: Sentence on it.
+        files: Files at fault.
+    """
+
+    def __init__(self, message: str, files: Sequence[str]) -> None:
+        super().__init__(message, tuple(files))
+        self.files = tuple(files)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def require_few(
@@ -24,7 +40,8 @@ def require_few(
         errors: Errors of those that cannot be read.
 
     Raises:
-        UserError: There are too many.
+        RefusedLogError: There are too many.
+        UserError: No file can be used.
     """
     if not rejected or (len(rejected) <= (limit or 0) and len(rejected) < len(files)):
         return
@@ -34,10 +51,11 @@ def require_few(
     if limit is None or len(rejected) == len(files) == 1:
         raise errors[0] if errors else UserError(message)
     if limit == 0 and len(rejected) == 1:
-        raise UserError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.")
+        raise RefusedLogError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.", [file])
     if len(rejected) == len(files):
         raise UserError(f"{table}: no file can be used: {shown(file)} {reason}; correct them.")
-    raise UserError(
+    raise RefusedLogError(
         f"{table}: {len(rejected):,} of {len(files):,} files cannot be used, {key} allows "
-        f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}."
+        f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}.",
+        list(rejected),
     )

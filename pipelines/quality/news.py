@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, microseconds
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.quality.drift import MIN_ROWS
 from pipelines.settings import Quality
 from pipelines.statistics.summaries import ColumnSummary, Summary, merge
@@ -22,22 +22,6 @@ _MAX_FAULTY = 0.5
 # A query has so many times as many events as the most active one has had in a file, and at least so
 # many, before it is suspicious.
 _TIMES_AS_ACTIVE, _LEAST_EVENTS = 2, 20
-
-
-class RefusedLogError(UserError):
-    """A log that is not what it has been.
-
-    Args:
-        message: Sentence on it.
-        files: Files at fault.
-    """
-
-    def __init__(self, message: str, files: Sequence[str]) -> None:
-        super().__init__(message, tuple(files))
-        self.files = tuple(files)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True)

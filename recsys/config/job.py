@@ -1,8 +1,46 @@
 """The `job` section of a configuration."""
 
-from pydantic import Field
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from feature_store.core.settings import MANY, Settings
+
+
+def _is_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a webhook is an address such as https://example.com/hook")
+    return url
+
+
+def _without_path(url: str | None) -> str | None:
+    """Hides what is secret in many webhooks; manifests and experiments show the host alone."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}/***"
+
+
+Webhook = Annotated[
+    Annotated[str, AfterValidator(_is_address)] | None,
+    PlainSerializer(_without_path, when_used="json"),
+]
+
+
+class NotifyConfig(Settings):
+    """Receivers of each day's outcome; none of them can fail a job."""
+
+    webhook: Webhook = Field(
+        None, description="Address that the JSON of the outcome is posted to; null: none."
+    )
+    textfile: str | None = Field(
+        None,
+        min_length=1,
+        description="File of gauges for Prometheus' textfile collector, ending in .prom; null: "
+        "none.",
+    )
 
 
 class JobConfig(Settings):
@@ -22,3 +60,4 @@ class JobConfig(Settings):
         description="Days after which training begins from scratch although training.start is "
         "previous; null: never.",
     )
+    notify: NotifyConfig = NotifyConfig()

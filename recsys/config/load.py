@@ -17,7 +17,10 @@ from recsys.config.renamed import old_keys
 from recsys.config.yaml_reader import MAX_CHARACTERS, YamlError, parse_yaml
 
 # Values of these keys are paths: relative ones are taken from the file that names them.
-_PATH_KEYS = (("output",), ("data", "events"), ("data", "items"), ("data", "queries"))
+_PATH_KEYS = (
+    *(("output",), ("data", "events"), ("data", "items"), ("data", "queries")),
+    ("job", "notify", "textfile"),
+)
 # So is the file of a SQLite store.
 _URI_KEY, _SQLITE = ("tracking", "uri"), "sqlite:///"
 

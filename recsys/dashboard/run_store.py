@@ -19,6 +19,8 @@ from recsys.tracking import existing_store
 _FRESH_SECONDS, _KEPT_RUNS = 30.0, 8
 # MLflow takes some 20 ms for a run, with all its metrics and parameters.
 _RUNS_AT_ONCE = 50
+# Tags of runs of the nightly job.
+_DAY = ("recsys.outcome", "recsys.day")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class RunRow:
         started: Start in seconds since 1970.
         status: Status in MLflow, such as FINISHED.
         ssl: Method of self-supervision.
+        day: Day of the nightly job that trained it, and its outcome; empty of other runs.
         metrics: Metrics of the test split, such as `test.tail.recall_at_50`.
     """
 
@@ -43,6 +46,7 @@ class RunRow:
     started: float
     status: str
     ssl: str
+    day: str
     metrics: Mapping[str, float]
 
     @property
@@ -204,5 +208,6 @@ def _row(run: Any, experiment: str) -> RunRow:
         started=(run.info.start_time or 0) / 1000,
         status=run.info.status,
         ssl=run.data.params.get("ssl.method", ""),
+        day=" on ".join(run.data.tags[name] for name in _DAY if name in run.data.tags),
         metrics={k: v for k, v in run.data.metrics.items() if k.startswith("test.")},
     )

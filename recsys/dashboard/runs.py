@@ -52,6 +52,8 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
     for row in rows:
         ours, popular = row.metric("recall@50"), row.metric("recall@50", "popularity")
         remarks = ["champion"] if row.run_id == champion else []
+        if row.day:
+            remarks.append(row.day)
         if ours is not None and popular is not None and ours < popular:
             remarks.append("worse than popularity")
         link = f"/run/{row.run_id}/{'results' if ours is not None else 'training'}"

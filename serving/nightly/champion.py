@@ -122,7 +122,7 @@ def evaluate_champion(config: Config, day: Path, seal: str, console: Console) ->
         return manifest
     trained = read_manifest(day / "train", TrainManifest)
     if trained is None:
-        raise UserError(f"{day} holds no checkpoint of the champion.")
+        raise UserError(f"{day} holds no checkpoint.")
     console.print(f"champion: ranking today's held-out items by the model of {day.name}")
     _, checkpoint = read_checkpoint(day / "train" / CHECKPOINT)
     _require_fit(config, trained, checkpoint)
@@ -162,7 +162,7 @@ def _require_fit(config: Config, trained: TrainManifest, checkpoint: CheckpointM
     as_it_was = trained.config.model_copy(update={"features": today.features})
     for finding in compare(as_it_was, today, checkpoint):
         if finding.kind == "impossible":
-            raise UserError(f"the champion does not fit today's features: {finding.sentence()}.")
+            raise UserError(f"it does not fit today's features: {finding.sentence()}.")
 
 
 def _fused(day: Path, items: int) -> Fused | None:

@@ -1,10 +1,10 @@
 """The directories of the days, and which of them is served.
 
     <output>/
-      2026-11-23/        outcome.json, sources.json: what the day did, and the files it read; of a
-                         day with a model also evaluation/ and comparison/; of one with a new
-                         champion what a later day needs of it: bundle/, train/, fusion/,
-                         refit/train/, learnt.npy
+      2026-11-23/        outcome.json, day.html, sources.json: what the day did, for programs and
+                         people, and the files it read; of a day with a model also evaluation/ and
+                         comparison/; of one with a new champion what a later day needs of it:
+                         bundle/, train/, fusion/, refit/train/, learnt.npy
       adopted/           the same of a champion that another command had made
       suspects.json      marks of the files that days were refused for
       latest             link to the day of the champion
@@ -26,17 +26,18 @@ from feature_store.core.files import (
     linked_tree,
     write_array,
     write_json,
+    write_text,
 )
 from feature_store.core.manifests import written_as
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from serving.nightly.outcome import Outcome
 
-OUTCOME, SOURCES, LEARNT, LATEST = "outcome.json", "sources.json", "learnt.npy", "latest"
-_ADOPTED, _SUSPECTS = "adopted", "suspects.json"
+OUTCOME, PAGE, LATEST = "outcome.json", "day.html", "latest"
+SOURCES, LEARNT = "sources.json", "learnt.npy"
+_ADOPTED, _SUSPECTS, _TOLD = "adopted", "suspects.json", ".told"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}-[0-9]{2}-[0-9]{2})?", re.ASCII)
-# Parts of a day with a model, and further ones of a day with a new champion.
-_EVIDENCE = ("evaluation", "comparison")
+# Parts of a day with a new champion.
 _MODEL = ("bundle", "train", "fusion", "refit/train")
 
 _IS_OWN = written_as(Outcome, OUTCOME)
@@ -103,22 +104,29 @@ class Days:
         if days or path.is_file():
             write_json(path, dict(sorted(days.items())))
 
-    def write(self, outcome: Outcome, sources: Iterable[str]) -> None:
+    def write(
+        self, outcome: Outcome, sources: Iterable[str], page: str, *, is_compared: bool
+    ) -> None:
         """Keeps a day, as a whole or not at all.
 
         Args:
             outcome: Outcome of the day.
             sources: Marks of the files of the log that were read.
+            page: Page of the day.
+            is_compared: Whether the stages' comparison is that of the day.
         """
-        self._keep(self.path(outcome.date), outcome, sources)
+        parts = ["evaluation"] if outcome.is_final else []
+        parts += ["comparison"] if is_compared else []
+        self._keep(self.path(outcome.date), outcome, sources, page, parts)
 
     def adopt(self, outcome: Outcome) -> None:
         """Keeps the model of the stages, which another command has made the champion."""
-        self._keep(self.path(_ADOPTED), outcome, ())
+        self._keep(self.path(_ADOPTED), outcome, (), "", [])
 
-    def _keep(self, path: Path, outcome: Outcome, sources: Iterable[str]) -> None:
-        parts = [*_EVIDENCE] if outcome.is_final else []
-        parts += _MODEL if outcome.seal is not None else ()
+    def _keep(
+        self, path: Path, outcome: Outcome, sources: Iterable[str], page: str, parts: list[str]
+    ) -> None:
+        parts = [*parts, *(_MODEL if outcome.seal is not None else ())]
         with directory_written_atomically(path, _IS_OWN) as directory:
             for part in parts:
                 if (self._root / part).is_dir():
@@ -126,8 +134,18 @@ class Days:
             if outcome.seal is not None:
                 learnt = Prepared(self._config.prepared_dir).has_learnt_id
                 write_array(directory / LEARNT, learnt)
+            if page:
+                write_text(directory / PAGE, page)
             write_json(directory / SOURCES, sorted(sources))
             write_json(directory / OUTCOME, outcome.model_dump(mode="json"))
+
+    def is_told(self, outcome: Outcome) -> bool:
+        """Returns whether the outcome of a day was told."""
+        return (self.path(outcome.date) / _TOLD).exists()
+
+    def note_told(self, outcome: Outcome) -> None:
+        """Notes that the outcome of a day was told."""
+        (self.path(outcome.date) / _TOLD).touch()
 
     def point_latest(self, seal: str) -> None:
         """Makes `latest` the day of a bundle, in one step; without such a day it stays.

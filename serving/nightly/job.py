@@ -11,42 +11,22 @@ was killed anywhere is finished by the next call, and a day that is finished is 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.locks import locked
-from feature_store.core.manifests import read_manifest
 from feature_store.core.times import as_utc
-from pipelines.prepared.reader import Prepared, PreparedManifest
-from pipelines.settings import TimeSplit
-from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
-from recsys.stages.evaluate import evaluate
-from recsys.stages.train import train
-from recsys.tracking import code_version
-from serving.bundle.manifest import BundleManifest
-from serving.bundle.manifest import read_manifest as read_bundle
-from serving.exporting.champion import Judgement, judge
-from serving.exporting.export import export
-from serving.exporting.gate import GateError
-from serving.nightly.champion import evaluate_champion
-from serving.nightly.days import Days, day_name
-from serving.nightly.news import News, RefusedDayError
+from serving.nightly.day import Day
+from serving.nightly.days import PAGE, Days, day_name
+from serving.nightly.news import RefusedDayError
+from serving.nightly.notify import notify
 from serving.nightly.outcome import Outcome
-from serving.nightly.start import begin
-from serving.registry.registry import (
-    champion_manifest,
-    current_seals,
-    promote_if_passed,
-    registered_name,
-    version_of_seal,
-)
-
-_FUTURE = "events: future timestamp"
+from serving.registry.registry import current_seals
 
 
 def run_day(config: Config, as_of: datetime, *, console: Console | None = None) -> Outcome:
@@ -68,10 +48,10 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         days = Days(config)
         done = days.outcome(day_name(as_of))
         if done is not None and done.is_final:
-            _tidy_up(config, days)
+            _finish(config, days, done, console)
             return done.model_copy(update={"is_repeated": True})
         started = time.monotonic()
-        day = _Day(config, as_of, days, console)
+        day = Day(config, as_of, days, console)
         try:
             outcome = day.run()
         except RefusedDayError as error:
@@ -79,14 +59,15 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         except UserError as error:
             outcome = day.outcome("failed", str(error))
         except Exception as error:
-            with suppress(OSError):  # The disk may be full.
-                kind = type(error).__name__
-                days.write(day.outcome("failed", f"{kind}: {error}"), day.sources)
+            with suppress(Exception):  # The disk may be full.
+                failed = day.outcome("failed", f"{type(error).__name__}: {error}")
+                day.write(failed)
+                _finish(config, days, failed, console)
             raise
         seconds = round(time.monotonic() - started, 1)
         outcome = outcome.model_copy(update={"seconds": seconds})
-        days.write(outcome, day.sources)
-        _tidy_up(config, days)
+        day.write(outcome)
+        _finish(config, days, outcome, console)
         return outcome
 
 
@@ -115,234 +96,13 @@ def run_days(
         as_of += timedelta(days=1)
 
 
-def _tidy_up(config: Config, days: Days) -> None:
-    """Makes `latest` the champion's day, and removes old days."""
+def _finish(config: Config, days: Days, outcome: Outcome, console: Console) -> None:
+    """Makes `latest` the champion's day, tells the outcome, and removes old days."""
+    if not days.is_told(outcome):
+        say = partial(console.print, "job:", highlight=False, soft_wrap=True)
+        notify(config, outcome, days.path(outcome.date) / PAGE, say)
+        days.note_told(outcome)
     seals = current_seals(config)
     if "champion" in seals:
         days.point_latest(seals["champion"])
     days.prune(config.job.retention, set(seals.values()))
-
-
-class _Day:
-    """The work of one day.
-
-    Args:
-        config: Configuration of the system.
-        as_of: Time after which events do not count.
-        days: Directories of the days.
-        console: Console to show progress on.
-
-    Attributes:
-        sources: Marks of the files of the log that the day has read.
-    """
-
-    def __init__(self, config: Config, as_of: datetime, days: Days, console: Console) -> None:
-        self._config = config
-        self._as_of = as_of
-        self._days = days
-        self._console = console
-        self.sources: set[str] = set()
-        self._facts: dict[str, Any] = {}
-        self._said = ""
-
-    def _say(self, sentence: str) -> None:
-        self._said = sentence
-        self._console.print(f"job: {sentence}", highlight=False, soft_wrap=True)
-
-    def outcome(self, kind: Any, reason: str, **facts: Any) -> Outcome:
-        """Returns an outcome with all that is known of the day."""
-        return Outcome(
-            date=day_name(self._as_of),
-            as_of=self._as_of.isoformat(),
-            outcome=kind,
-            reason=reason,
-            model=registered_name(self._config),
-            metric=self._config.evaluation.select_by,
-            git_commit=code_version().get("mlflow.source.git.commit"),
-            **{**self._facts, **facts},
-        )
-
-    def refused(self, reason: str) -> Outcome:
-        """Returns the outcome of a day whose log is refused."""
-        self._say(f"the champion stays: {reason}")
-        return self.outcome("refused", reason, champion=self._champion_version())
-
-    def run(self) -> Outcome:
-        """Runs the stages as far as they are needed."""
-        config = self._config
-        finished = self._days.finished()
-        if finished and finished[-1].as_of > self._as_of.isoformat():
-            return self.outcome(
-                "nothing new",
-                f"the later day {finished[-1].date} is finished already: days are done in order",
-            )
-        champion = champion_manifest(config)
-        self._adopt(champion)
-        before = read_manifest(config.prepared_dir, PreparedManifest)
-        last = finished[-1] if finished else None
-        news = News(config, self._days, day_name(self._as_of), last)
-        self.sources = news.read
-        has_later = before is not None and before.counts.rejected.get(_FUTURE, 0) > 0
-        if last is not None and news.is_nothing and not has_later:
-            return self._nothing_new(last)
-        prepared = news.prepare(self._as_of, self._console)
-        self.sources = news.read
-        counts = prepared.counts
-        self._facts |= {
-            "new_files": news.new,
-            "passed_over": len(prepared.passed_over),
-            "events": counts.train + counts.validation + counts.test,
-            "last_event": prepared.last_event,
-            "trained_to": _trained_to(prepared),
-        }
-        mark = (self._facts["events"], prepared.last_event)
-        if last is not None and mark == (last.events, last.last_event):
-            return self._nothing_new(last)
-        if champion is not None and self._is_todays(champion, prepared):
-            return self._with_model(config, champion)
-        found = self._days.of_seal(champion.seal) if champion is not None else None
-        day = found[0] if found is not None else None
-        config = begin(config, day, finished, self._as_of, self._say)
-        train(config, console=self._console)
-        return self._with_model(config, champion)
-
-    def _nothing_new(self, last: Outcome) -> Outcome:
-        return self.outcome(
-            "nothing new", f"no event came since {last.date}", champion=last.champion
-        )
-
-    def _adopt(self, champion: BundleManifest | None) -> None:
-        """Keeps the model of the stages where another command has made it the champion."""
-        config = self._config
-        if champion is None or self._days.of_seal(champion.seal) is not None:
-            return
-        trained = read_manifest(config.train_dir, TrainManifest)
-        prepared = read_manifest(config.prepared_dir, PreparedManifest)
-        if trained is None or prepared is None or not _is_bundle(config, champion):
-            return
-        if prepared.as_of == self._as_of.isoformat():
-            return  # It is the model of this day, by a call that was killed.
-        if trained.fingerprint != champion.training_fingerprint:
-            return
-        if trained.prepared_fingerprint != prepared.fingerprint:
-            return
-        adopted = Outcome(
-            date="adopted",
-            as_of=prepared.as_of,
-            outcome="promoted",
-            reason="another command made it the champion",
-            model=registered_name(config),
-            metric=config.evaluation.select_by,
-            seal=champion.seal,
-            mlflow_run_id=trained.mlflow_run_id,
-            started_from="scratch" if trained.started_from is None else "champion",
-            trained_to=_trained_to(prepared),
-        )
-        self._days.adopt(adopted)
-
-    def _is_todays(self, champion: BundleManifest, prepared: PreparedManifest) -> bool:
-        """Returns whether a call that was killed has promoted the model of this day."""
-        trained = read_manifest(self._config.train_dir, TrainManifest)
-        return (
-            trained is not None
-            and trained.fingerprint == champion.training_fingerprint
-            and trained.prepared_fingerprint == prepared.fingerprint
-        )
-
-    def _with_model(self, config: Config, champion: BundleManifest | None) -> Outcome:
-        """Evaluates the trained model, compares it and, unless it is worse, serves it."""
-        console = self._console
-        trained = read_manifest(config.train_dir, TrainManifest)
-        assert trained is not None
-        evaluation = evaluate(config, console=console)
-        metric = evaluation.overall.get(config.evaluation.select_by)
-        self._facts |= {
-            "mlflow_run_id": trained.mlflow_run_id,
-            "started_from": "scratch" if trained.started_from is None else "champion",
-            "value": metric if isinstance(metric, float) else None,
-        }
-        if champion is not None and champion.training_fingerprint != trained.fingerprint:
-            why = self._evaluate(champion)
-            if why is not None:
-                return self._kept(why)
-        judgement = self._judgement(trained)
-        if judgement is not None:
-            self._facts["champion_value"] = _overall(judgement)
-            if judgement.comparison.is_worse:
-                return self._kept(f"worse than the champion (A): {judgement.sentence()}")
-        elif champion is not None and champion.training_fingerprint != trained.fingerprint:
-            return self._kept(self._said)
-        try:
-            bundle = export(config, console=console)
-        except GateError as error:
-            return self._kept(str(error))
-        promote_if_passed(config, bundle)
-        version = version_of_seal(config, bundle.seal)
-        if current_seals(config).get("champion") != bundle.seal:
-            return self._kept("another command has changed the champion meanwhile")
-        reason = "the first model" if judgement is None else f"not worse: {judgement.sentence()}"
-        return self.outcome("promoted", reason, seal=bundle.seal, version=version, champion=version)
-
-    def _judgement(self, trained: TrainManifest) -> Judgement | None:
-        """Compares with the champion, or reads how this model was compared before its promotion."""
-        judgement = judge(self._config, trained, self._say)
-        if judgement is None:
-            judgement = read_manifest(self._config.comparison_dir, Judgement)
-        is_its = judgement is not None and judgement.training_fingerprint == trained.fingerprint
-        return judgement if is_its else None
-
-    def _evaluate(self, champion: BundleManifest) -> str | None:
-        """Evaluates the champion on today's held-out items; returns why it cannot be."""
-        found = self._days.of_seal(champion.seal)
-        if found is None:
-            return (
-                "the champion's checkpoint is not kept below this output, so the two cannot be "
-                f"compared; `recsys promote {registered_name(self._config)}` or a new "
-                "export.registered_model begins anew"
-            )
-        day, outcome = found
-        begins = _test_from(Prepared(self._config.prepared_dir).manifest)
-        if outcome.trained_to is not None and begins is not None and outcome.trained_to > begins:
-            return f"the champion of {outcome.date} has been trained on events of today's test"
-        try:
-            evaluate_champion(self._config, day, champion.seal, self._console)
-        except UserError as error:
-            return str(error).rstrip(".")
-        return None
-
-    def _kept(self, reason: str) -> Outcome:
-        self._say(f"the champion stays: {reason}")
-        return self.outcome("kept", reason, champion=self._champion_version())
-
-    def _champion_version(self) -> str | None:
-        champion = current_seals(self._config).get("champion")
-        return version_of_seal(self._config, champion) if champion is not None else None
-
-
-def _is_bundle(config: Config, champion: BundleManifest) -> bool:
-    try:
-        return read_bundle(config.bundle_dir).seal == champion.seal
-    except UserError:
-        return False
-
-
-def _trained_to(prepared: PreparedManifest) -> str | None:
-    split = prepared.data.split
-    if not isinstance(split, TimeSplit) or split.validation_from is None:
-        return None
-    return as_utc(split.validation_from).astimezone(UTC).isoformat()
-
-
-def _test_from(prepared: PreparedManifest) -> str | None:
-    split = prepared.data.split
-    if not isinstance(split, TimeSplit) or split.test_from is None:
-        return None
-    return as_utc(split.test_from).astimezone(UTC).isoformat()
-
-
-def _overall(judgement: Judgement) -> float | None:
-    comparison = judgement.comparison
-    rows = comparison.rows
-    return next(
-        r.found.before for r in rows if (r.group, r.metric) == ("overall", comparison.metric)
-    )

@@ -14,9 +14,10 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.locks import BusyError
 from pipelines.logs.filesystems import UnreadableFileError
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import file_marks, list_files
 from pipelines.prepared.reader import PreparedManifest
-from pipelines.quality.news import Known, RefusedLogError
+from pipelines.quality.news import Known
 from recsys.config.config import Config
 from recsys.stages.prepare import prepare
 from serving.nightly.days import Days

@@ -10,7 +10,7 @@ A version of a registered model is a bundle among the artifacts of the run that 
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +261,17 @@ def version_of_seal(config: Config, seal: str) -> str | None:
         return None
     with existing_store(uri, f"cannot read the versions of {name}") as client:
         return _registered_version(client, name, seal)
+
+
+def describe_version(
+    config: Config, version: str, description: str, tags: Mapping[str, str]
+) -> None:
+    """Gives a version a description and further tags."""
+    uri, name = store_of(config), registered_name(config)
+    with existing_store(uri, f"cannot describe version {version} of {name}") as client:
+        client.update_model_version(name, version, description)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
 
 
 def promote_if_passed(config: Config, bundle: BundleManifest) -> Promotion | None:

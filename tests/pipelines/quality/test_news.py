@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from feature_store.schema import FeatureSchema
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import file_marks, list_files
 from pipelines.prepare.prepare import prepare
 from pipelines.prepared.reader import PreparedManifest
-from pipelines.quality.news import Known, RefusedLogError
+from pipelines.quality.news import Known
 from pipelines.settings import DataConfig
 from tests.support.nightly.daily_log import (
     EVENTS_OF_DAY,

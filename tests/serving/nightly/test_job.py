@@ -21,10 +21,13 @@ from feature_store.core.manifests import read_manifest
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.cli import app
 from recsys.config.config import Config
-from recsys.tracking import tracking_uri
+from recsys.dashboard.run_store import RunStore
+from recsys.dashboard.runs import runs_table
+from recsys.tracking import existing_store, tracking_uri
 from serving.bundle.manifest import verify
 from serving.nightly.job import run_day, run_days
 from serving.nightly.outcome import Outcome
+from serving.nightly.start import begin
 from serving.registry.registry import champion_manifest, promote, rollback
 from tests.support.hostile.held_locks import held_by_another
 from tests.support.nightly.daily_log import (
@@ -47,6 +50,20 @@ def tree(directory: Path) -> dict[str, int]:
     return {str(p.relative_to(directory)): p.stat().st_ino for p in directory.rglob("*")}
 
 
+def outcome_of(day: int, started_from: Any) -> Outcome:
+    """Returns the outcome of a day with a new champion."""
+    as_of = midnight(day)
+    return Outcome(
+        date=f"{as_of:%Y-%m-%d}",
+        as_of=as_of.isoformat(),
+        outcome="promoted",
+        reason="",
+        model="nightly",
+        metric="ndcg@10",
+        started_from=started_from,
+    )
+
+
 def worse(config: Config) -> Config:
     """Returns the configuration of a model that does not learn."""
     changes = {"sparse_learning_rate": 1e-9, "dense_learning_rate": 1e-9, "epochs": 1}
@@ -64,11 +81,11 @@ def week(tmp_path_factory: pytest.TempPathFactory, new_store: Path) -> Any:
     shutil.copy(new_store, output / "mlflow.db")
     config = daily_config(events, output, tracking={"experiment": "nightly"}, job={"retention": 3})
     found: dict[str, Outcome] = {}
-    write_days(events, 1, 10)
-    found["first"] = run_day(config, midnight(10), console=QUIET)
-    write_days(events, 11, 11)
+    write_days(events, 1, 11)
+    filled_in = run_days(config, midnight(10), midnight(11), console=QUIET)
+    found["first"] = next(filled_in)
     copy = Path(shutil.copytree(directory, directory.with_name("copy of nightly"), symlinks=True))
-    found["second"] = run_day(config, midnight(11), console=QUIET)
+    found["second"] = next(filled_in)
     served = (output / "latest" / "bundle").resolve()
     learnt = [np.load(output / f"2026-11-{day}" / "learnt.npy") for day in (11, 12)]
     write_days(events, 12, 12)
@@ -91,7 +108,8 @@ def test_the_first_model_and_a_better_one_are_promoted(week: Any) -> None:
     assert first.reason == "the first model"
     assert (second.outcome, second.version, second.champion) == ("promoted", "2", "2")
     assert second.reason.startswith("not worse: ")
-    assert (second.new_files, second.date, second.started_from) == (1, "2026-11-12", "scratch")
+    assert (second.new_files, second.date, second.started_from) == (0, "2026-11-12", "scratch")
+    assert first.last_event.startswith("2026-11-10")  # Later events are those of later days.
     assert second.value is not None
     assert second.champion_value is not None
     assert second.events == first.events + EVENTS_OF_DAY
@@ -100,6 +118,7 @@ def test_the_first_model_and_a_better_one_are_promoted(week: Any) -> None:
     assert verify(day / "bundle").seal == second.seal
     assert (day / "comparison" / "comparison.html").is_file()
     assert json.loads((day / "outcome.json").read_text()) == second.model_dump(mode="json")
+    assert "not worse: " in (day / "day.html").read_text()
 
 
 def test_a_worse_model_is_kept_out_and_leaves_its_table_and_the_reason(week: Any) -> None:
@@ -191,18 +210,30 @@ def test_training_goes_on_from_the_champion_and_not_from_a_refused_model(killed:
     config = config.model_copy(update={"training": previous})
     champion = read_manifest(runs / killed.outcome.date / "train", TrainManifest)
     write_days(Path(config.data.events), 12, 12)
-    assert run_day(worse(config), midnight(12), console=QUIET).outcome == "kept"
+    assert run_day(worse(killed.config), midnight(12), console=QUIET).outcome == "kept"
     write_days(Path(config.data.events), 13, 13)
     found = run_day(config, midnight(13), console=QUIET)
-    assert (found.started_from, found.outcome) == ("champion", "promoted")
+    assert (found.started_from, found.is_final) == ("champion", True)
     trained = read_manifest(config.train_dir, TrainManifest)
     assert champion is not None
     assert trained is not None
     assert trained.started_from == champion.fingerprint
-    job = config.job.model_copy(update={"scratch_days": 1})
-    write_days(Path(config.data.events), 14, 14)
-    found = run_day(config.model_copy(update={"job": job}), midnight(14), console=QUIET)
-    assert found.started_from == "scratch"
+
+
+def test_training_begins_from_scratch_where_it_must(tmp_path: Path) -> None:
+    training, job = {"start": "previous"}, {"scratch_days": 3}
+    config = daily_config(tmp_path, tmp_path / "out", training=training, job=job)
+    earlier = [outcome_of(day, "scratch" if day == 10 else "champion") for day in (10, 11, 12)]
+    for champion, day, sentence in (
+        (None, 11, "training from scratch: there is no champion's checkpoint"),
+        (tmp_path, 13, "training from scratch: the last day from scratch is 3 days ago or more"),
+    ):
+        said: list[str] = []
+        begun = begin(config, champion, earlier, midnight(day), said.append)
+        assert begun.training.start == "scratch"
+        assert said == [sentence]
+    scratch = daily_config(tmp_path, tmp_path / "out")
+    assert begin(scratch, tmp_path, earlier, midnight(13), said.append) == scratch
 
 
 @pytest.mark.parametrize(
@@ -245,6 +276,7 @@ def test_a_bad_day_is_refused_and_the_next_good_one_works_alone(killed: Any) -> 
     config = killed.config
     events, runs = Path(config.data.events), Path(config.output)
     champion = champion_manifest(config)
+    write_days(events, 14, 14)
     path = partition(events, 15)
     path.parent.mkdir()
     path.write_bytes(b"PAR1 but no more")
@@ -265,13 +297,44 @@ def test_a_bad_day_is_refused_and_the_next_good_one_works_alone(killed: Any) -> 
     write_day(events, 17, events_of(17))
     found = run_day(config, midnight(17), console=QUIET)
     assert found.is_final
-    assert (found.new_files, found.events) == (1, 15 * EVENTS_OF_DAY)
+    assert (found.new_files, found.events) == (2, 15 * EVENTS_OF_DAY)
     assert found.passed_over == 2
     # A file that was mended is read the next time.
     write_day(events, 15, events_of(15))
     found = run_day(config, midnight(18), console=QUIET)
     assert (found.new_files, found.events) == (1, 16 * EVENTS_OF_DAY)
     assert list(json.loads((runs / "suspects.json").read_text()).values()) == ["2026-11-17"]
+
+
+def test_a_champion_of_a_plain_run_is_compared_with(killed: Any) -> None:
+    config = killed.config
+    runs, events = Path(config.output), Path(config.data.events)
+    partition(events, 16).unlink()
+    write_days(events, 19, 19)
+    bundle = serving.run(config, as_of=midnight(19), console=QUIET).bundle
+    promote("nightly", tracking_uri=tracking_uri(config))
+    write_days(events, 20, 20)
+    found = run_day(config, midnight(20), console=QUIET)
+    assert found.outcome == "promoted"
+    assert found.reason.startswith("not worse: ")
+    assert verify(runs / "adopted" / "bundle").seal == bundle.seal
+
+
+def test_runs_and_versions_say_what_the_day_did(week: Any) -> None:
+    uri = tracking_uri(week.config)
+    with existing_store(uri, "test") as client:
+        tags = client.get_run(week.worse.mlflow_run_id).data.tags
+        version = client.get_model_version("nightly", "2")
+        pages = client.list_artifacts(week.worse.mlflow_run_id, "nightly")
+    assert (tags["recsys.outcome"], tags["recsys.day"]) == ("kept", "2026-11-13")
+    assert "B is worse than A" in tags["mlflow.note.content"]
+    assert [page.path for page in pages] == ["nightly/day.html"]
+    assert version.description.startswith("2026-11-12: promoted. not worse: ")
+    assert version.tags["recsys.as_of"] == "2026-11-12T00:00:00+00:00"
+    store = RunStore(uri)
+    store.wait()
+    rows = store.rows()
+    assert "kept on 2026-11-13" in str(runs_table(rows, None, total=len(rows), first=0).rows)
 
 
 def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
@@ -281,6 +344,6 @@ def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
         write_days(week.events, 14, 14)
         found = run_day(week.config, midnight(14), console=QUIET)
         assert found.outcome == "kept"
-        assert "the champion's checkpoint is not kept below this output" in found.reason
+        assert "it cannot be compared: its checkpoint is not kept below this output" in found.reason
     finally:
         promote("nightly", version="2", tracking_uri=uri)

@@ -1,0 +1,59 @@
+"""The page of a day: its outcome, the comparison with the champion, and how the log has changed."""
+
+from pipelines.quality.quality import Quality
+from pipelines.reports.parts import Facts, Page, Part, Section, Table, Text
+from recsys.comparison.report import differences_table, verdict_parts
+from serving.exporting.champion import Judgement
+from serving.nightly.outcome import Outcome
+
+# Differences of the log that are shown.
+_SHOWN = 20
+
+
+def day_page(outcome: Outcome, judgement: Judgement | None, quality: Quality | None) -> Page:
+    """Returns the page.
+
+    Args:
+        outcome: Outcome of the day.
+        judgement: Comparison with the champion; None where there was none.
+        quality: Quality of the day's log; None where it was not prepared.
+    """
+    sections = [Section("outcome", "Outcome", [_facts(outcome)])]
+    if judgement is not None:
+        comparison = judgement.comparison
+        parts = [*verdict_parts(comparison), differences_table(comparison)]
+        sections.append(Section("comparison", "Champion (A) and new model (B)", parts))
+    if quality is not None:
+        sections.append(Section("log", "Log", [_shifts(quality)]))
+    lead = f"{outcome.outcome}: {outcome.reason}"
+    return Page(title=f"Day {outcome.date}", lead=lead, sections=sections)
+
+
+def _facts(outcome: Outcome) -> Part:
+    named = {
+        "Model": outcome.model,
+        "New version": outcome.version,
+        "Champion": outcome.champion,
+        f"{outcome.metric} of the new model": _number(outcome.value),
+        f"{outcome.metric} of the champion": _number(outcome.champion_value),
+        "Training began with": outcome.started_from,
+        "New files": f"{outcome.new_files:,}",
+        "Files of refused days that were not read": f"{outcome.passed_over:,}",
+        "Events": f"{outcome.events:,}",
+        "Last event": outcome.last_event,
+        "MLflow run": outcome.mlflow_run_id,
+        "Commit": outcome.git_commit,
+        "Seconds": f"{outcome.seconds:,.0f}",
+    }
+    return Facts([(name, value) for name, value in named.items() if value is not None])
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
+def _shifts(quality: Quality) -> Part:
+    if not quality.shifts:
+        return Text("The log is like that of the run before.")
+    rows = [[shift.name, shift.verdict, shift.sentence] for shift in quality.shifts[:_SHOWN]]
+    return Table("Differences to the run before", ["Of", "Verdict", "What"], rows, texts=3)
