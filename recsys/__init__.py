@@ -13,6 +13,8 @@ The stages after these are `serving`'s: `serving.export`, `serving.load` and `se
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pipelines.process import sleep_while_waiting
+
 if TYPE_CHECKING:
     from pipelines.datasets.fetch import fetch
     from recsys.autoconfig.init import init_config
@@ -67,4 +69,5 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    sleep_while_waiting()
     return getattr(import_module(_HOME[name]), name)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.settings import EVENTS, LARGE, MANY, ROWS
+from pipelines.process import sleep_while_waiting
 from recsys.arguments import CheckedCommands
 from recsys.console import Wait, one_line, print_json, progress
 from recsys.disk_faults import disk_fault
@@ -508,6 +509,7 @@ def main() -> None:
 
     A mistake of the user's, or a disk that cannot be written, is one sentence and exit status 1.
     """
+    sleep_while_waiting()
     try:
         try:
             app()

@@ -37,6 +37,7 @@ class Findings:
         repeats: Whether items that a query has had are ranked for it.
         positives: Columns that separate positives from other events.
         bookkeeping: Columns of each table that describe rows, and the reason for each.
+        gpus: Number of GPUs of this machine.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Findings:
     repeats: RepeatsChoice
     positives: Positives
     bookkeeping: dict[str, dict[str, str]]
+    gpus: int
 
 
 def document(found: Findings) -> list[Entry]:
@@ -312,10 +314,9 @@ def _ssl(found: Findings) -> list[Entry]:
 
 def _training(found: Findings) -> list[Entry]:
     size = found.size
-    on_ray = size.events > rules.RAY_FROM_EVENTS
     sparse, dense = rules.learning_rates(size)
     return [
-        Setting("ray", {"workers": rules.RAY_WORKERS} if on_ray else None, _why_ray(on_ray)),
+        _launcher(found.gpus),
         *(
             _described(TrainingConfig, key, value)
             for key, value in {
@@ -330,11 +331,13 @@ def _training(found: Findings) -> list[Entry]:
     ]
 
 
-def _why_ray(on_ray: bool) -> str:
-    if on_ray:
-        return "any number of workers; null: this process alone"
-    limit = f"{rules.RAY_FROM_EVENTS:,}"
-    return f"one process suffices up to {limit} events; else {{workers: 2}}"
+def _launcher(gpus: int) -> Setting:
+    """Returns how the ranks are started: one process uses all cores better than several do."""
+    if gpus > 1:
+        return Setting("ray", {"workers": gpus}, f"a worker for each of the {gpus} GPUs")
+    device = "the GPU" if gpus else "all cores"
+    why = f"this process trains, with {device}; for more GPUs or machines: {{workers: 2}}"
+    return Setting("ray", None, why)
 
 
 def _evaluation(size: rules.Size) -> list[Entry]:

@@ -22,6 +22,7 @@ from recsys.autoconfig.columns.wanted import Problems, WantedIds
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice, number
+from recsys.autoconfig.machine import count_gpus
 from recsys.autoconfig.names import normalised
 from recsys.autoconfig.positives import find_positives
 from recsys.autoconfig.repeats import choose_repeats
@@ -192,6 +193,7 @@ def find_out(
             events_table, roles, profile, split, {*aside["events"], *positives.columns}
         ),
         bookkeeping=aside,
+        gpus=count_gpus(),
         size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
         repeated_ids={
             table.what: _repeats(table, column)

@@ -54,7 +54,6 @@ SHORTEST_HISTORY, LONGEST_HISTORY, UNKNOWN_HISTORY = 10, 100, 50
 
 # Training.
 
-RAY_FROM_EVENTS, RAY_WORKERS = 20_000, 2
 OTHERS_HISTORY_DROPOUT = 0.3
 # Queries without an order have many events, and many items that they have not seen fit them, too.
 TEMPERATURE_OF_OTHERS = 0.1

@@ -6,7 +6,15 @@ import os
 import pytest
 import torch
 
-from pipelines.process import quiet_engines, quiet_tune, thread_share, use_all_cores, use_threads
+import recsys
+from pipelines.process import (
+    quiet_engines,
+    quiet_tune,
+    sleep_while_waiting,
+    thread_share,
+    use_all_cores,
+    use_threads,
+)
 
 NAMES = ("ray.train", "mlflow", "optuna")
 
@@ -58,3 +66,12 @@ def test_a_worker_keeps_to_its_share():
     del os.environ["OMP_NUM_THREADS"]
     use_all_cores()
     assert torch.get_num_threads() == thread_share(1)
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert recsys.load_config
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    sleep_while_waiting()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"

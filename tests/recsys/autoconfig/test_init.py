@@ -13,6 +13,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.times import span_of
 from pipelines.settings import TimeSplit
 from recsys.autoconfig.init import data_name, init_config, relative_path
+from recsys.config.training import RayTrainConfig
 from tests.support.init_logs import START, init, log, refusal, said, write
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -78,6 +79,14 @@ def test_names_and_units_of_other_logs(tmp_path: Path) -> None:
     assert [feature.name for feature in config.features.item] == ["movieId"]
     assert (config.ssl.method, config.loss.id_dropout) == ("none", 0)
     assert config.training.ray is None
+
+
+@pytest.mark.parametrize(("gpus", "ray"), [(0, None), (1, None), (4, RayTrainConfig(workers=4))])
+def test_one_process_trains_unless_there_are_several_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, ray: RayTrainConfig | None
+) -> None:
+    monkeypatch.setattr("recsys.autoconfig.init.count_gpus", lambda: gpus)
+    assert init(tmp_path, log()).training.ray == ray
 
 
 @pytest.mark.parametrize(
