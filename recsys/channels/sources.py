@@ -41,5 +41,11 @@ class Sources:
         items: Jagged = getattr(self, reads)
         if reads != "history":
             return items, np.ones(len(items.values), np.float32)
+        if len(items) == 1:  # Requests of one query take this path.
+            return items, _weights(np.arange(len(items.values) - 1, -1, -1))
         later = np.repeat(items.offsets[1:], items.lengths) - 1 - np.arange(len(items.values))
-        return items, (0.5 ** (later / _HALF_LIFE)).astype(np.float32)
+        return items, _weights(later)
+
+
+def _weights(later: Ints) -> Floats:
+    return (0.5 ** (later / _HALF_LIFE)).astype(np.float32)

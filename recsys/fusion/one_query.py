@@ -3,15 +3,16 @@
 This module needs NumPy alone, because servers read it, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import local
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.core.columns import Ints, Jagged
+from feature_store.core.columns import Ints
 from recsys.channels.neighbours import Neighbours
 from recsys.channels.sources import Reads, Sources
 from recsys.fusion.fused import Fused
@@ -23,8 +24,9 @@ Doubles = npt.NDArray[np.float64]
 class OneQuery:
     """Sums of channels, as `Fused.channels` has them, one query at a time.
 
-    Sums are taken in arrays with a place for every item, which stay zero between the queries:
-    nothing is sorted. Each thread has its own.
+    Sums are taken in an array with a place for every item in every channel, which stays zero
+    between the queries: nothing is sorted. Each thread has its own. What all channels say is read
+    and summed together: of a few thousand neighbours, calling NumPy takes as long as the sums.
 
     Args:
         fused: Channels.
@@ -32,6 +34,7 @@ class OneQuery:
 
     def __init__(self, fused: Fused) -> None:
         self._fused = fused
+        self._used = fused.info.weights.used()
         self._of_thread = local()
 
     @contextmanager
@@ -43,28 +46,73 @@ class OneQuery:
             weights: Weights of the channels.
         """
         fused = self._fused
-        read: dict[Reads, _Read] = {}
-        said = Said(fused)
+        used = self._used if weights is fused.info.weights else weights.used()
+        channels = [fused.info.channels[name] for name in used]
+        lists = [fused.lists[channel.lists] for channel in channels]
+        heard = _Heard.of(lists, [channel.reads for channel in channels], sources)
+        said = Said(fused, self._places(len(used)), heard, list(used.values()))
         try:
-            for name, of_channel in weights.used().items():
-                channel = fused.info.channels[name]
-                if channel.reads not in read:
-                    read[channel.reads] = _Read(sources, channel.reads)
-                items, scores = read[channel.reads].neighbours(fused.lists[channel.lists])
-                if len(items):
-                    said.add(self._place(len(said)), items, scores, of_channel)
             yield said
         finally:
             said.clear()
 
-    def _place(self, number: int) -> Doubles:
-        """Returns one of this thread's arrays of zeros, [items] float64."""
-        places: list[Doubles] | None = getattr(self._of_thread, "places", None)
-        if places is None:
-            places = self._of_thread.places = []
-        if number == len(places):
-            places.append(np.zeros(len(self._fused.dial)))
-        return places[number]
+    def _places(self, channels: int) -> Doubles:
+        """Returns this thread's zeros, [channels or more, items] float64."""
+        places: Doubles | None = getattr(self._of_thread, "places", None)
+        if places is None or len(places) < channels:
+            places = self._of_thread.places = np.zeros((channels, len(self._fused.dial)))
+        return places
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Neighbours of a query's items, channel by channel.
+
+    Attributes:
+        places: Place of each neighbour in [channels, items], with repetitions, [neighbours].
+        scores: Score of each neighbour, [neighbours].
+        ends: End of each channel's neighbours, [channels].
+    """
+
+    places: Ints
+    scores: Doubles
+    ends: list[int]
+
+    @classmethod
+    def of(cls, lists: Sequence[Neighbours], reads: Sequence[Reads], sources: Sources) -> Self:
+        """Reads the neighbours.
+
+        Args:
+            lists: Lists of each channel.
+            reads: Items of the query that each channel reads.
+            sources: Items of the query.
+        """
+        read = {name: sources.of(name) for name in set(reads)}
+        starts: list[Ints] = [_NO]
+        lengths: list[Ints] = [_NO]
+        counts = [_NO_COUNTS]
+        for each, name in zip(lists, reads, strict=True):
+            items, count = read[name]
+            first = each.lists.offsets.take(items.values)
+            starts.append(first)
+            lengths.append(each.lists.offsets.take(items.values + 1) - first)
+            counts.append(count)
+        length = np.concatenate(lengths)
+        stops = length.cumsum()
+        total = int(stops[-1]) if len(stops) else 0
+        at = (np.concatenate(starts) - stops + length).repeat(length)
+        at += np.arange(total)
+        scores = np.concatenate(counts, dtype=np.float64).repeat(length)
+        places, ends, begin = np.empty(total, np.intp), [], 0
+        for number, (each, of_channel) in enumerate(zip(lists, lengths[1:], strict=True)):
+            end = begin + int(of_channel.sum())
+            span = at[begin:end]
+            shift = np.int64(number * len(each))
+            np.add(each.lists.values.take(span), shift, out=places[begin:end])
+            scores[begin:end] *= each.scores.take(span)
+            ends.append(end)
+            begin = end
+        return cls(places, scores, ends)
 
 
 class Said:
@@ -72,39 +120,43 @@ class Said:
 
     Args:
         fused: Channels.
+        places: Zeros, [channels, items], where sums are taken until `clear`.
+        heard: Neighbours of the query's items.
+        weights: Weight of each channel, and its additional weight for rare items.
     """
 
-    def __init__(self, fused: Fused) -> None:
-        self._fused = fused
-        self._parts: list[_Part] = []
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def add(
-        self, place: Doubles, items: Ints, scores: Doubles, of_channel: tuple[float, float]
+    def __init__(
+        self,
+        fused: Fused,
+        places: Doubles,
+        heard: _Heard,
+        weights: Sequence[tuple[float, float]],
     ) -> None:
-        """Adds what a channel says.
-
-        Args:
-            place: Zeros, [items], where sums are taken until `clear`.
-            items: Neighbours of the query's items, with repetitions.
-            scores: Score of each of them.
-            of_channel: Weight of the channel, and its additional weight for rare items.
-        """
-        np.add.at(place, items, scores)
-        sums = place.take(items)
-        self._parts.append(_Part(place, items, sums, float(sums.max()), *of_channel))
+        self._fused = fused
+        self._flat = places.reshape(-1)
+        self._heard = heard.places
+        np.add.at(self._flat, heard.places, heard.scores)
+        sums = self._flat.take(heard.places)
+        self._parts: list[_Part] = []
+        begin = 0
+        for number, (end, of_channel) in enumerate(zip(heard.ends, weights, strict=True)):
+            highest = float(sums[begin:end].max(initial=0.0))
+            if highest > 0:  # Else the channel has nothing to say.
+                first = number * places.shape[1]
+                said = heard.places[begin:end], sums[begin:end], highest
+                self._parts.append(_Part(places[number], first, *said, *of_channel))
+            begin = end
+        self._is_rarer = any(part.rare for part in self._parts)
 
     def at(self, items: Ints) -> Doubles:
         """Returns the scores of items, 0 of those that no channel names."""
         scores = np.zeros(len(items))
-        rarity = self._fused.rarity.take(items) if any(p.rare for p in self._parts) else None
+        rarity = self._fused.rarity.take(items) if self._is_rarer else None
         for part in self._parts:
-            if part.highest > 0:  # Else the channel has nothing to say.
-                sums = part.place.take(items)
-                factor = part.weight if rarity is None else part.weight + part.rare * rarity
-                scores += factor / part.highest * sums
+            sums = part.place.take(items)
+            factor = part.weight if rarity is None else part.weight + part.rare * rarity
+            sums *= factor / part.highest
+            scores += sums
         return scores
 
     @property
@@ -123,29 +175,34 @@ class Said:
             share: Least share; 0 or less: all items that are named.
         """
         if share <= 0:
-            return distinct([part.items for part in self._parts])
-        return distinct([p.items[p.sums >= share * p.highest] for p in self._parts])
+            return distinct([part.heard - part.first for part in self._parts])
+        found = []
+        for part in self._parts:
+            high = (part.sums >= share * part.highest).nonzero()[0]
+            found.append(part.heard.take(high) - part.first)
+        return distinct(found)
 
     def clear(self) -> None:
         """Makes all sums zero again."""
-        for part in self._parts:
-            part.place[part.items] = 0.0
+        self._flat[self._heard] = 0.0
 
 
 class _Part(NamedTuple):
-    """Scores of one channel; arrays are [neighbours], but `place`, which is [items].
+    """Scores of one channel that says something.
 
     Attributes:
-        place: Sums by item.
-        items: Items that are named, with repetitions.
-        sums: Sum of each of them.
+        place: Sums by item, [items].
+        first: Place of the first item in [channels, items].
+        heard: Places of the items that are named, with repetitions, [neighbours].
+        sums: Sum of each of them, [neighbours].
         highest: Highest sum.
         weight: Weight of the channel.
         rare: Its additional weight for rare items.
     """
 
     place: Doubles
-    items: Ints
+    first: int
+    heard: Ints
     sums: Doubles
     highest: float
     weight: float
@@ -155,36 +212,12 @@ class _Part(NamedTuple):
 def distinct(parts: list[Ints]) -> Ints:
     """Sorts items and drops repetitions; `np.unique` takes ten times as long for so few."""
     if not parts:
-        return np.empty(0, np.int64)
-    items = np.sort(np.concatenate(parts))
+        return _NO
+    items = np.concatenate(parts)
+    items.sort()
     is_first = np.ones(len(items), np.bool_)
     np.not_equal(items[1:], items[:-1], out=is_first[1:])
     return items[is_first]
 
 
-class _Read:
-    """Items of a query that some channels read.
-
-    Args:
-        sources: Items of the query.
-        reads: Items that the channels read.
-    """
-
-    def __init__(self, sources: Sources, reads: Reads) -> None:
-        items, counts = sources.of(reads)
-        self._sources = items.values
-        self._next = items.values + 1
-        self._counts = counts.astype(np.float64)
-
-    def neighbours(self, neighbours: Neighbours) -> tuple[Ints, Doubles]:
-        """Returns the neighbours of all items, with repetitions, and their scores."""
-        lists: Jagged = neighbours.lists
-        starts = lists.offsets.take(self._sources)
-        lengths = lists.offsets.take(self._next) - starts
-        ends = lengths.cumsum()
-        at = np.repeat(starts - ends + lengths, lengths)
-        at += np.arange(len(at))
-        scores = np.repeat(self._counts, lengths)
-        scores *= neighbours.scores.take(at)
-        # Indices of another type would be converted at each use.
-        return lists.values.take(at).astype(np.intp), scores
+_NO, _NO_COUNTS = np.empty(0, np.int64), np.empty(0, np.float32)

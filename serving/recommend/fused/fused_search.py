@@ -58,13 +58,15 @@ class FusedSearch:
         ends = [self.weights(tail) for tail in (0.0, 1.0)]
         of_items = [fused.of_items(end)[indexed] for end in ends]
         first = [_highest(end, _BEST_OF_ITEMS) for end in of_items]
-        self._first = indexed[np.unique(np.concatenate(first))]
-        self._dials = [end.dial for end in ends]
         # The most that depends on an item alone: of the first ones, and of others.
-        self._of_first = [each.max(initial=-np.inf) for each in of_items]
-        self._of_others = [
-            each[at].min(initial=np.inf) for each, at in zip(of_items, first, strict=True)
+        most = [
+            (float(each.max(initial=-np.inf)), float(each[at].min(initial=np.inf)))
+            for each, at in zip(of_items, first, strict=True)
         ]
+        self._bounds_as_validated = most[0]
+        self._bounds = [end.dial for end in ends], list(zip(*most, strict=True))
+        self._first_as_validated = indexed[np.sort(first[0])]
+        self._first = indexed[np.unique(np.concatenate(first))]
 
     @property
     def reads_own_item(self) -> bool:
@@ -153,6 +155,7 @@ class FusedSearch:
             least = float(np.partition(scores, -k)[-k]) - unseen
             most = _MOST_NAMED if is_validated else len(self._indexed)
             others, added = self._others(one, near, least, most, said, weights)
+        if len(others):
             total = weights.model * self._products(one, others) + added
             near = np.concatenate([near, others])
             scores = np.concatenate([scores, total.astype(np.float32)])
@@ -173,9 +176,10 @@ class FusedSearch:
         """
         items = self._present(self._named(least, said, weights))
         added = self._added(items, said, weights)
-        is_left = added >= least
-        positions, added = self._positions[items[is_left]], added[is_left]
-        found = np.sort(np.concatenate([near, one.excluded.values]))
+        left = (added >= least).nonzero()[0]
+        positions, added = self._positions.take(items.take(left)), added.take(left)
+        found = np.concatenate([near, one.excluded.values])
+        found.sort()
         is_open = found.take(found.searchsorted(positions), mode="clip") != positions
         if one.allowed is not None:
             is_open &= one.allowed[positions]
@@ -187,14 +191,15 @@ class FusedSearch:
         """Returns items whose score without the model's part may be high enough, ascending."""
         if not (weights.trend or weights.dial):
             return said.named(least / said.most)
-        # The part that depends on an item alone is linear in the dial.
-        of_first, of_others = (
-            float(np.interp(weights.dial, self._dials, ends))
-            for ends in (self._of_first, self._of_others)
-        )
+        if weights is self.fused.info.weights:
+            first, (of_first, of_others) = self._first_as_validated, self._bounds_as_validated
+        else:  # The part that depends on an item alone is linear in the dial.
+            dials, ends = self._bounds
+            first = self._first
+            of_first, of_others = (float(np.interp(weights.dial, dials, each)) for each in ends)
         if least > of_first:  # Only items that channels name can reach that.
             return said.named((least - of_first) / said.most)
-        return distinct([said.named((least - of_others) / said.most), self._first])
+        return distinct([said.named((least - of_others) / said.most), first])
 
     def _added(self, items: Ints, said: Said, weights: Weights) -> Doubles:
         """Returns the scores of items without the model's part."""
