@@ -10,8 +10,8 @@ from feature_store.core.settings import EVENTS, ROWS, Settings
 _NgramLength = Annotated[int, Field(ge=1, le=10)]
 
 # Forms of raw values: a string, integer or boolean; a list of these; words; a number; a list of
-# numbers.
-Raw = Literal["token", "tokens", "text", "number", "numbers"]
+# numbers; a date.
+Raw = Literal["token", "tokens", "text", "number", "numbers", "date"]
 
 
 class _Feature(Settings):
@@ -244,7 +244,10 @@ class _DenseFeature(_Feature):
 
 
 class NumericFeature(_DenseFeature):
-    """A number, scaled by the distribution of the catalogue's numbers."""
+    """A number, scaled by the distribution of the catalogue's numbers.
+
+    Text is read as numbers, too: what is none, such as Unknown, is absent.
+    """
 
     kind: Literal["numeric"] = "numeric"
     raw: ClassVar[Raw] = "number"
@@ -252,6 +255,20 @@ class NumericFeature(_DenseFeature):
         "standard",
         description="standard: mean 0 and deviation 1; log: the same of sign(x) log(1 + |x|); "
         "quantile: its rank, from -1 to 1.",
+    )
+
+
+class DateFeature(_DenseFeature):
+    """A date, such as that of a release, as the number of days since 1970, scaled like a number.
+
+    On any day of asking, this number orders items by their age.
+    """
+
+    kind: Literal["date"] = "date"
+    raw: ClassVar[Raw] = "date"
+    scaling: Literal["standard", "quantile"] = Field(
+        "standard",
+        description="standard: mean 0 and deviation 1; quantile: its rank, from -1 to 1.",
     )
 
 
@@ -331,6 +348,7 @@ Feature = Annotated[
     | SequenceFeature
     | TextFeature
     | NumericFeature
+    | DateFeature
     | VectorFeature,
     Field(discriminator="kind"),
 ]
@@ -341,13 +359,16 @@ ColumnFeature = (
     | TextFeature
     | PositionFeature
     | NumericFeature
+    | DateFeature
     | VectorFeature
 )
 ContextFeature = Annotated[ColumnFeature | TimeFeature, Field(discriminator="kind")]
 TokenFeature = (
     CategoricalFeature | MultiValuedFeature | SequenceFeature | TextFeature | PositionFeature
 )
-DenseFeature = NumericFeature | VectorFeature
+# Kinds of one number a row.
+ScaledFeature = NumericFeature | DateFeature
+DenseFeature = ScaledFeature | VectorFeature
 ListFeature = MultiValuedFeature | SequenceFeature
 # Kinds with named values: requests filter by them, and slices of the evaluation are made of them.
 Filterable = CategoricalFeature | MultiValuedFeature

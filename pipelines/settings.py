@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.settings import EVENTS, LARGE, Settings
 from feature_store.core.times import span_of
 from feature_store.kinds import TimeFeature
@@ -16,27 +17,6 @@ ExecutorName = Literal["ray", "local"]
 
 # Whether items that a query has had are ranked for it, and recommended to it, once more.
 Repeats = Literal["exclude", "allow"]
-# Meaning of the values of a column of times; `data.md` has a table.
-TimeUnit = Literal[
-    "s",
-    "ms",
-    "us",
-    "ns",
-    "minutes",
-    "hours",
-    "days",
-    "yyyymmdd",
-    "excel",
-    "julian",
-    "apple",
-    "webkit",
-    "filetime",
-    "dotnet",
-    "dmy",
-    "mdy",
-    "ymd",
-]
-
 # Manifests and experiments do not show the secrets of a URL.
 Location = Annotated[str, PlainSerializer(shown, when_used="json")]
 

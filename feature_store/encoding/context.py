@@ -15,6 +15,7 @@ from feature_store.core.arrow import map_elements, plain_array, token_of, token_
 from feature_store.core.columns import Column, Dense, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.times import DAY, HOUR, microseconds, moment_of
+from feature_store.encoding.numbers import numbers_of, times_of
 from feature_store.encoding.tokens import lists_of
 from feature_store.kinds import (
     AnyFeature,
@@ -32,6 +33,7 @@ _RAW_TYPES: dict[Raw, pa.DataType] = {
     "text": pa.string(),
     "number": pa.float64(),
     "numbers": pa.list_(pa.float64()),
+    "date": pa.timestamp("us"),
 }
 
 # Marks a raw time that is not known.
@@ -53,13 +55,17 @@ def raw_values(feature: ColumnFeature, column: pa.ChunkedArray | pa.Array) -> pa
     kind = _RAW_TYPES[feature.raw]
     if pa.types.is_null(array.type):
         return array.cast(kind)
-    if feature.raw in ("token", "text"):
-        return token_strings(array)
-    return (
-        map_elements(array, token_strings)
-        if feature.raw == "tokens"
-        else array.cast(kind, safe=False)
-    )
+    match feature.raw:
+        case "token" | "text":
+            return token_strings(array)
+        case "tokens":
+            return map_elements(array, token_strings)
+        case "number":
+            return numbers_of(array)
+        case "date":
+            return times_of(array)
+        case "numbers":
+            return array.cast(kind, safe=False)
 
 
 def time_values(feature: TimeFeature, time: Ints, previous: Ints) -> pa.Array:
@@ -164,6 +170,8 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
     match feature.raw:
         case "number":
             fits, expected = _is_number(value), "a number"
+        case "date":
+            fits, expected = _is_date(value), "a date, such as 2024-01-31"
         case "numbers":
             fits = is_list and len(value) == width and all(map(_is_number, value))
             expected = f"a list of {width} numbers"
@@ -180,6 +188,8 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
     if feature.is_sparse:
         value = [token_of(each) for each in value] if is_list else token_of(value)
     try:
+        if feature.raw == "date":
+            return times_of(pa.array([str(value)] * rows))
         return pa.array([value] * rows, _RAW_TYPES[feature.raw])
     except (pa.ArrowException, OverflowError, UnicodeError) as error:
         raise wrong from error
@@ -187,6 +197,11 @@ def _given_values(feature: ColumnFeature, value: Any, rows: int, what: str) -> p
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
+
+
+def _is_date(value: Any) -> bool:
+    is_written = isinstance(value, str | int) and not isinstance(value, bool)
+    return is_written and times_of(pa.array([str(value)])).null_count == 0
 
 
 def _local(times: Ints, zone: str) -> Ints:

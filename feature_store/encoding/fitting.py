@@ -29,7 +29,7 @@ from feature_store.encoding.vocabulary import (
     grow_vocabulary,
     merge_counts,
 )
-from feature_store.kinds import DenseFeature, NumericFeature, TokenFeature
+from feature_store.kinds import DenseFeature, ScaledFeature, TokenFeature
 
 _DROPPED_BITS = b"dropped_bits"
 
@@ -104,7 +104,7 @@ def hash_collisions(feature: TokenFeature, parts: Iterable[pa.Table]) -> Collisi
 
 
 def _is_ranked(feature: DenseFeature) -> bool:
-    return isinstance(feature, NumericFeature) and feature.scaling == "quantile"
+    return isinstance(feature, ScaledFeature) and feature.scaling == "quantile"
 
 
 def _number_counts(part: pa.Table) -> NumberCounts:

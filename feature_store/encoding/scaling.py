@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Bools, Ints
-from feature_store.kinds import DenseFeature, NumericFeature
+from feature_store.encoding.numbers import days_of, numbers_of
+from feature_store.kinds import DateFeature, DenseFeature, ScaledFeature
 
 Numbers = npt.NDArray[np.float64]
 
@@ -27,7 +28,7 @@ _LARGEST = 1e300
 def dense_values(
     feature: DenseFeature, column: pa.ChunkedArray | pa.Array
 ) -> tuple[Numbers, Bools]:
-    """Converts raw values to unscaled numbers; null, NaN, infinity and wrong lengths are absent.
+    """Converts raw values to unscaled numbers; others, infinity and wrong lengths are absent.
 
     Returns:
         numbers: Unscaled numbers, [rows, width]; 0 where absent.
@@ -35,8 +36,8 @@ def dense_values(
     """
     array = plain_array(column)
     width = feature.dense_width
-    if isinstance(feature, NumericFeature):
-        numbers = pc.cast(array, pa.float64(), safe=False)
+    if isinstance(feature, ScaledFeature):
+        numbers = days_of(array) if isinstance(feature, DateFeature) else numbers_of(array)
         matrix = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)[:, None]
         if feature.scaling == "log":
             matrix = np.sign(matrix) * np.log1p(np.abs(matrix))

@@ -161,7 +161,7 @@ def feast_type(kind: pa.DataType) -> Any:
         return types.Float32
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return types.Float64
-    if pa.types.is_timestamp(kind):
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return types.UnixTimestamp
     return types.String
 

@@ -6,6 +6,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.calendar.reading import is_number_type, is_time_type, read_times
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.times import microseconds, moment_of
 from pipelines.logs.recognition import (
     AGE,
@@ -16,8 +18,6 @@ from pipelines.logs.recognition import (
     start_of,
 )
 from pipelines.logs.sampling import ParquetTable
-from pipelines.logs.timestamps import is_number_type, is_time_type, read_times
-from pipelines.settings import TimeUnit
 
 UNDERSTOOD = (
     "Arrow timestamps, dates, ISO-8601 and other text with year, month and day, digits such as "

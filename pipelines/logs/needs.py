@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from feature_store.calendar.reading import is_time_type
 from feature_store.core.arrow import common_type
 from feature_store.core.errors import UserError
 from feature_store.kinds import ColumnFeature, IdFeature, ListFeature, Raw
 from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.columns import plain_type
 from pipelines.logs.files import Layout
-from pipelines.logs.timestamps import is_time_type
 from pipelines.settings import DataConfig, GivenSplit
 from pipelines.urls import shown
 
@@ -89,8 +89,9 @@ def _need_of_feature(feature: ColumnFeature, key: str) -> Need:
         "token": (_is_token, "string, integer or boolean"),
         "tokens": (lambda kind: _is_list_of(kind, _is_token), "a list of strings"),
         "text": (pa.types.is_string, "string"),
-        "number": (_is_number, "a number"),
+        "number": (lambda kind: _is_number(kind) or pa.types.is_string(kind), "a number"),
         "numbers": (lambda kind: _is_list_of(kind, _is_number), "a list of numbers"),
+        "date": (is_time_type, "a date"),
     }
     fits, expected = forms[feature.raw]
     expected = f"{expected} for kind {feature.kind}"

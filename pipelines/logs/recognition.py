@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.calendar.reading import read_times
+from feature_store.calendar.text import NUMBER, PARTS
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.columns import Bools
 from feature_store.core.times import SECOND, microseconds
-from pipelines.logs.time_text import NUMBER, PARTS
-from pipelines.logs.timestamps import read_times
-from pipelines.settings import TimeUnit
 
 # Years of dates of our age: the first one, and the first one after them.
 AGE = (1980, 2100)

@@ -25,9 +25,8 @@ from feature_store.core.columns import (
 from feature_store.core.files import write_array, write_parquet
 from feature_store.encoding.encoder import SideEncoder, present_rows
 from feature_store.encoding.fitting import partial_counts
-from feature_store.encoding.tokens import lists_of
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.kinds import AnyFeature, Feature, IdFeature, ListFeature
+from feature_store.kinds import AnyFeature, Feature, IdFeature
 from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import (
@@ -38,8 +37,9 @@ from pipelines.prepare.catalogue_ids import (
     without_forgotten,
 )
 from pipelines.prepare.encoders import fit_encoder, load_encoder
+from pipelines.prepare.feature_values import require_values, summarise_features
 from pipelines.prepare.job import Run, count_of
-from pipelines.statistics.summaries import Summary, merge, summarise, summarise_column
+from pipelines.statistics.summaries import Summary, merge, summarise_column
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def encode_catalogue(
         CountFeatures(piece, features, rows_file(folder, piece.index), folder) for piece in pieces
     ]
     summaries = run.tasks(f"{side}-count", count_features, count_tasks)
+    if summaries:
+        require_values(table, features, merge(summaries))
     counted = partial(_counts, count_tasks)
     encoder = fit_encoder(run, side, features, ids, counted, previous, clear_unused=clear_unused)
     encode_tasks = [
@@ -138,7 +140,7 @@ def count_features(task: CountFeatures) -> Summary:
         if not isinstance(feature, IdFeature):
             counts = partial_counts(feature, table[feature.name])
             write_parquet(counts_file(task.directory, index, task.piece.index), counts)
-    return summarise(_as_read(table, task.features))
+    return summarise_features(table, task.features)
 
 
 def encode_features(task: EncodeFeatures) -> None:
@@ -195,15 +197,6 @@ def _kept_table(piece: Piece, features: Sequence[AnyFeature], rows: Path) -> pa.
     """Reads the features' raw values in the kept rows; the ids are in the catalogue already."""
     names = [feature.name for feature in features if not isinstance(feature, IdFeature)]
     return read_piece(piece, names).take(pa.array(np.load(rows)))
-
-
-def _as_read(table: pa.Table, features: Sequence[AnyFeature]) -> pa.Table:
-    """Returns the values as features read them, so that statistics are those of single values."""
-    for feature in features:
-        if isinstance(feature, ListFeature) and feature.delimiter is not None:
-            place = table.column_names.index(feature.name)
-            table = table.set_column(place, feature.name, lists_of(feature, table[feature.name]))
-    return table
 
 
 def _no_columns(rows: int) -> pa.Table:

@@ -14,7 +14,7 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, hash_collisions
 from feature_store.encoding.scaling import Scaling
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.kinds import AnyFeature, NumericFeature, TokenFeature, VectorFeature
+from feature_store.kinds import AnyFeature, DenseFeature, TokenFeature
 from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 from pipelines.prepare.job import Run
 
@@ -47,7 +47,7 @@ def fit_encoder(
     vocabularies: dict[str, Vocabulary] = {}
     scalings: dict[str, Scaling] = {}
     for index, feature in enumerate(features):
-        if isinstance(feature, NumericFeature | VectorFeature):
+        if isinstance(feature, DenseFeature):
             scalings[feature.name] = fit_scaling(feature, counted(index))
         elif isinstance(feature, TokenFeature) and feature.has_vocabulary:
             vocabularies[feature.name] = fit_vocabulary(

@@ -14,7 +14,7 @@ from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.quality import Quality, quality
 from pipelines.quality.write import write_quality
 from pipelines.statistics import mutual_information as information
-from pipelines.statistics.summaries import Summary
+from pipelines.statistics.summaries import ColumnSummary, Summary
 
 # Number of differences to the run before that one line shows.
 _SHOWN_SHIFTS = 3
@@ -76,8 +76,16 @@ def write_quality_report(
 
 
 def _notes_on_numbers(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """Yields a sentence for each column with numbers that are none."""
+    """Yields a sentence for each column with numbers or dates that are none."""
     for table, summary in summaries.items():
         for name, column in summary.columns.items():
             if column.invalid:
-                yield f"{table}: {column.invalid:,} numbers of {name!r} are NaN or infinite: absent"
+                yield f"{table}: {column.invalid:,} {_what_is_none(name, column)}: absent"
+
+
+def _what_is_none(name: str, column: ColumnSummary) -> str:
+    if column.kind == "times":
+        return f"values of {name!r} are no dates"
+    if column.type == "string":
+        return f"values of {name!r} are no numbers"
+    return f"numbers of {name!r} are NaN or infinite"

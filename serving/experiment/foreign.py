@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.calendar.reading import is_time_type
 from feature_store.core.arrow import id_strings
 from feature_store.core.errors import UserError
 from pipelines.logs.clock import UNDERSTOOD, Clock, recognise
 from pipelines.logs.columns import plain_type
-from pipelines.logs.timestamps import is_time_type
 
 _TIME = pa.timestamp("us", "UTC")
 _IDS = ("query_id", "item_id")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.calendar.reading import is_number_type
 from feature_store.core.arrow import plain_array, token_strings
 from feature_store.core.columns import Bools
 from feature_store.core.times import microseconds
@@ -17,7 +18,6 @@ from feature_store.forgotten import FORGOTTEN
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
-from pipelines.logs.timestamps import is_number_type
 from pipelines.prepare.cleaning.ids import Ids
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit

@@ -10,13 +10,13 @@ from typing import cast, get_args
 import numpy as np
 import pyarrow as pa
 
+from feature_store.calendar.reading import is_time_type
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.schema import Side
 from pipelines.logs.clock import Clock, Recognised, recognise, recognise_column
 from pipelines.logs.sampling import ParquetTable
-from pipelines.logs.timestamps import is_time_type
-from pipelines.settings import TimeUnit
 from recsys.autoconfig.columns.time_notes import (
     Candidate,
     chosen_note,

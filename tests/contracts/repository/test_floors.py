@@ -16,7 +16,7 @@ PACKAGES = ("feature_store", "pipelines", "recsys", "serving")
 FLOORS = {
     "feature_store": (
         "core",
-        "settings kinds",
+        "calendar settings kinds",
         "schema",
         "history forgotten",
         "encoding",

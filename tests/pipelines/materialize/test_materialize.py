@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,31 @@ def test_items_of_several_types_are_encoded_online_as_offline(tmp_path: Path):
         pq.write_table(part, tmp_path / "items" / f"{number}.parquet")
     paths = write_tables(tmp_path) | {"items": str(tmp_path / "items")}
     config = configure(tmp_path, paths)
+    run(config)
+    assert_encoded_alike(config)
+
+
+def test_text_and_dates_are_encoded_online_as_offline(tmp_path: Path):
+    items = items_table().select(["item_id", "tags", "price"])
+    days = [date(2010 + i % 12, 1 + i % 9, 11) if i % 6 else None for i in range(60)]
+    joined = pa.array([" | ".join(tags) for tags in items["tags"].to_pylist()])
+    items = pa.table(
+        {
+            "item_id": items["item_id"],
+            "tags": joined,
+            "price": [str(i) if i % 7 else "Unknown" for i in range(60)],
+            "out": pa.array(days),
+            "made": [str(day) for day in days],
+        }
+    )
+    features = [
+        {"name": "tags", "kind": "multi_valued", "dim": 4, "delimiter": "|"},
+        {"name": "price", "kind": "numeric", "dim": 4},
+        {"name": "out", "kind": "date", "dim": 4},
+        {"name": "made", "kind": "date", "dim": 4, "scaling": "quantile"},
+    ]
+    paths = write_tables(tmp_path, items=items)
+    config = configure(tmp_path, paths, features={"item": features})
     run(config)
     assert_encoded_alike(config)
 

@@ -86,7 +86,8 @@ def test_a_wrong_type(tmp_path: Path, log, column: str, values: pa.Array, expect
         ("genre", [["g"]] * 60, "expected string, integer or boolean for kind categorical"),
         ("tags", ["t"] * 60, "expected a list of strings for kind multi_valued"),
         ("title", [1] * 60, "expected string for kind text"),
-        ("price", ["1"] * 60, "expected a number for kind numeric"),
+        ("price", [[1]] * 60, "expected a number for kind numeric"),
+        ("price", ["dear"] * 60, "holds no numbers; expected some for kind numeric"),
         ("image", [["1"]] * 60, "expected a list of numbers for kind vector"),
     ],
 )
@@ -290,8 +291,8 @@ def test_no_item_has_an_id(tmp_path: Path, log: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_timestamps_of_every_type_are_the_same_moment(unit: str) -> None:
+    from feature_store.calendar.reading import read_times
     from feature_store.core.times import microseconds
-    from pipelines.logs.timestamps import read_times
 
     moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
     expected = microseconds(moment)

@@ -115,3 +115,30 @@ def test_joined_strings_are_learnt_as_the_lists_that_they_stand_for(tmp_path: Pa
     assert found.offsets.tolist() == expected.offsets.tolist()
     quality = json.loads((split.directory / "statistics" / "quality.json").read_text())
     assert "t0 | t1" not in json.dumps(quality)
+
+
+def test_numbers_and_dates_of_text_are_learnt_and_others_are_counted(tmp_path: Path) -> None:
+    features = FeatureSchema.model_validate(
+        {
+            "item": [
+                {"name": "price", "kind": "numeric", "dim": 4},
+                {"name": "out", "kind": "date", "dim": 4, "scaling": "quantile"},
+            ]
+        }
+    )
+    items = items_table()
+    price = items.column_names.index("price")
+    texts = [str(float(i)) if i % 7 else "Unknown" for i in range(60)]
+    out = [f"20{10 + i % 12:02}-0{1 + i % 9}-11" if i % 6 else "soon" for i in range(60)]
+    items = items.set_column(price, "price", pa.array(texts)).append_column("out", pa.array(out))
+    log = write_log(tmp_path, events=random_events(5), items=items)
+    console = Console(file=io.StringIO(), record=True, width=300)
+    data = DataConfig.model_validate(log)
+    prepare(data, features, tmp_path / "out", executor=LOCAL, console=console)
+    said = console.export_text()
+    assert "items: 9 values of 'price' are no numbers: absent" in said
+    assert "items: 10 values of 'out' are no dates: absent" in said
+    found = Prepared(tmp_path / "out").item_columns
+    assert isinstance(found["price"], Dense)
+    assert isinstance(found["out"], Dense)
+    assert (found["price"].present.sum(), found["out"].present.sum()) == (51, 50)

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.logs.time_numbers import number_times
-from pipelines.logs.time_text import text_times
-from pipelines.settings import TimeUnit
+from feature_store.calendar.numbers import number_times
+from feature_store.calendar.text import text_times
+from feature_store.calendar.units import TimeUnit
 
 # Units of Arrow's types, by their names.
 _ARROW_UNITS: dict[str, TimeUnit] = {"s": "s", "ms": "ms", "us": "us", "ns": "ns"}

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.calendar.civil import Day, of_date, of_ordinal, of_week
+from feature_store.calendar.numbers import is_number_unit, number_times
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.columns import Bools, Ints
-from pipelines.logs.civil import Day, of_date, of_ordinal, of_week
-from pipelines.logs.time_numbers import is_number_unit, number_times
-from pipelines.settings import TimeUnit
 
 # Values that show whether Arrow's parser takes a column, and whether values repeat, as dates do.
 _PROBED = 1_000

@@ -7,10 +7,10 @@ from typing import Any, get_args
 import pyarrow as pa
 import pytest
 
+from feature_store.calendar.reading import read_times
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.times import microseconds
 from pipelines.logs.clock import UNIT_NAMES, recognise
-from pipelines.logs.timestamps import read_times
-from pipelines.settings import TimeUnit
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
 SECONDS = int(NOON.timestamp())

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.calendar.civil import Day, of_date
+from feature_store.calendar.units import TimeUnit
 from feature_store.core.columns import Ints
 from feature_store.core.times import DAY, HOUR, SECOND
-from pipelines.logs.civil import Day, of_date
-from pipelines.settings import TimeUnit
 
 # The first and the last time that a `datetime` holds, microseconds since 1970.
 EARLIEST, LATEST = -719_162 * DAY, 2_932_897 * DAY - 1
