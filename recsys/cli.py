@@ -22,6 +22,7 @@ from recsys.arguments import CheckedCommands
 from recsys.console import Wait, one_line, print_json, progress
 from recsys.disk_faults import disk_fault
 from serving.commands import app as serving_app
+from serving.operations import app as operations_app
 
 app = typer.Typer(
     cls=CheckedCommands,
@@ -501,6 +502,7 @@ def run(
 
 
 app.add_typer(serving_app)
+app.add_typer(operations_app)
 app.add_typer(operations)
 
 

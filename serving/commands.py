@@ -1,4 +1,4 @@
-"""The commands of bundles and servers, which `recsys.cli` adds to its own."""
+"""The commands that make bundles and answer from them, which `recsys.cli` adds to its own."""
 
 import os
 from datetime import datetime
@@ -27,10 +27,6 @@ Online = Annotated[
 Tail = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="0: rank as evaluated; 1: with the most rare items."),
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(help="URI of the MLflow store; else MLFLOW_TRACKING_URI, or mlflow.db here."),
 ]
 
 
@@ -184,38 +180,6 @@ def recommend(
         print_json(manifest.model_dump(mode="json"))
 
 
-@app.command(rich_help_panel="Operate")
-def update(
-    bundle: Bundle,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new bundle.")],
-    items: Annotated[
-        Path | None, typer.Option(help="Parquet of new items and their features.")
-    ] = None,
-    remove_item: Annotated[
-        list[str] | None, typer.Option("--remove-item", help="Id of an item to remove; repeatable.")
-    ] = None,
-    id_column: Annotated[str, typer.Option(help="Column of the new items' ids.")] = "item_id",
-    wait: Wait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Add items to a bundle and remove others, between two trainings."""
-    from serving.exporting.update import update as update_bundle
-    from serving.recommend.load import local_bundle
-
-    if items is None and not remove_item:
-        raise UserError("update takes --items FILE, --remove-item ID, or both.")
-    manifest = update_bundle(
-        local_bundle(bundle),
-        output,
-        items=items,
-        removed=remove_item or (),
-        id_column=id_column,
-        console=progress(),
-    )
-    if as_json:
-        print_json(manifest.model_dump(mode="json"))
-
-
 @app.command(rich_help_panel="Serve")
 def vectors(
     bundle: Bundle,
@@ -283,69 +247,6 @@ def serve(
         token=os.environ.get("RECSYS_TOKEN") or None,
     )
     serve_bundle(settings, host=host, port=port, replicas=replicas)
-
-
-@app.command("ab-report", rich_help_panel="Operate")
-def ab_report(
-    log: Annotated[Path, typer.Argument(help="Directory of `recsys serve --log`.")],
-    events: Annotated[
-        Path | None, typer.Option(help="Outcomes from elsewhere, in Parquet; else the log's.")
-    ] = None,
-    event: Annotated[
-        str | None, typer.Option(help="Type of the events that count; else all.")
-    ] = None,
-    window_hours: Annotated[
-        float,
-        typer.Option(help="Hours after an exposure in which an event counts.", min=0, max=MANY),
-    ] = 24.0,
-    level: Annotated[float, typer.Option(help="Significance level.", min=0.0, max=1.0)] = 0.05,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Directory for the report and JSON.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Tell which variant of an A/B test is better, by how much, and whether to trust that."""
-    from serving.experiment.page import print_ab_report
-    from serving.experiment.report import PAGE
-    from serving.experiment.report import ab_report as report
-
-    result = report(
-        log,
-        events=events,
-        event_type=event,
-        window_hours=window_hours,
-        output=output,
-        level=level,
-    )
-    if as_json:
-        print_json(result.model_dump(mode="json"))
-        return
-    print_ab_report(result, Console())
-    if output is not None:
-        print(f"report: {output / PAGE}")
-
-
-@app.command(rich_help_panel="Operate")
-def promote(
-    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
-    version: Annotated[str | None, typer.Option(help="Version; else the challenger.")] = None,
-    tracking_uri: TrackingUri = None,
-) -> None:
-    """Make the challenger, or another version, the champion; servers of the alias switch to it."""
-    from serving.registry.registry import promote as promote_version
-
-    print(promote_version(name, version=version, tracking_uri=tracking_uri).sentence())
-
-
-@app.command(rich_help_panel="Operate")
-def rollback(
-    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
-    tracking_uri: TrackingUri = None,
-) -> None:
-    """Make the previous champion the champion again."""
-    from serving.registry.registry import rollback as roll_back
-
-    print(roll_back(name, tracking_uri=tracking_uri).sentence())
 
 
 def _online_store(config: Path | None) -> Any:

@@ -24,7 +24,7 @@ from serving.recommend.answers import (
     SimilarItems,
 )
 from serving.recommend.catalogue import Catalogue
-from serving.recommend.filters import ItemFilters
+from serving.recommend.eligible import Eligible
 from serving.recommend.fused.asked import Asked
 from serving.recommend.fused.explain import explanation_of
 from serving.recommend.fused.fused_search import FusedSearch
@@ -89,7 +89,7 @@ class Recommender:
         self._context_encoder = context_encoder
         self._index = index
         self._fused = fused
-        self._filters = ItemFilters(catalogue.filters, catalogue.positions, len(index))
+        self._eligible = Eligible(catalogue, len(index), manifest.repeats)
         self._popularity = Popularity(catalogue.frequency[catalogue.indexed])
 
     @property
@@ -100,7 +100,7 @@ class Recommender:
     @property
     def filterable(self) -> tuple[str, ...]:
         """Names of the item features that answers can be filtered by."""
-        return self._filters.features
+        return self._eligible.features
 
     def recommend(
         self,
@@ -204,8 +204,8 @@ class Recommender:
         positions = np.where(items < 0, -1, self._catalogue.positions[items])
         if positions[0] < 0:
             raise UserError(f"the catalogue has no item {item_id!r}; ask for one of its items.")
-        excluded = self._excluded(Jagged(items, np.array([0, 1])), options)
-        vectors, allowed = self._index.vectors_of(positions), self._allowed(options)
+        excluded = self._eligible.excluded(Jagged(items, np.array([0, 1])), options)
+        vectors, allowed = self._index.vectors_of(positions), self._eligible.allowed(options)
         if self._fused is None:
             nearest, scores = self._index.search(vectors, k, excluded, allowed)
         else:
@@ -254,9 +254,9 @@ class Recommender:
             state = replace(state, is_blank=state.is_blank & (state.own.lengths == 0))
         timer.end("features")
         items = state.own
-        if self._excludes_seen(options):
+        if self._eligible.excludes_seen(options):
             items = state.had.beside(items) if len(items.values) else state.had
-        excluded, allowed = self._excluded(items, options), self._allowed(options)
+        excluded, allowed = self._eligible.excluded(items, options), self._eligible.allowed(options)
         timer.end("filter")
         if state.is_blank.all() and len(query_ids):
             vectors = np.zeros((len(query_ids), self.manifest.dim), np.float32)
@@ -300,35 +300,6 @@ class Recommender:
         raw = request_table(features, options.context, options.time, state.latest)
         context = self._context_encoder.encode(raw)
         return self.late().tower(state.columns, len(state.latest), state.history, context)
-
-    def _excludes_seen(self, options: RecommendOptions) -> bool:
-        if options.exclude_seen is None:
-            return self.manifest.repeats == "exclude"
-        return options.exclude_seen
-
-    def _excluded(self, items: Jagged, options: RecommendOptions) -> Jagged:
-        """Returns the positions of the items and of denied ones, [queries]."""
-        denied = self._catalogue.ids.rows(options.deny)
-        if len(denied):
-            denied = denied[denied >= 0]
-            offsets = np.arange(len(items) + 1) * len(denied)
-            items = items.beside(Jagged(np.tile(denied, len(items)), offsets))
-        positions = Jagged(self._catalogue.positions[items.values], items.offsets)
-        is_indexed = positions.values >= 0
-        return positions if is_indexed.all() else positions.keep(is_indexed)
-
-    def _allowed(self, options: RecommendOptions) -> Bools | None:
-        """Returns whether the filters leave an item, by position; None: they leave all."""
-        if not options.where and options.allow is None:
-            return None
-        mask = self._filters.mask(options.where)
-        if options.allow is None:
-            return mask
-        items = self._catalogue.ids.rows(options.allow)
-        positions = self._catalogue.positions[items[items >= 0]]
-        is_listed = np.zeros_like(mask)
-        is_listed[positions[positions >= 0]] = True
-        return mask & is_listed
 
     def _require_tail(self, tail: float) -> None:
         if not 0 <= tail <= 1:

@@ -62,6 +62,7 @@ FLOORS = {
         "exporting",
         "job nightly",
         "commands",
+        "operations",
     ),
 }
 # The command line imports from everywhere, inside its commands; the public names are lazy.
