@@ -31,18 +31,25 @@ def render_page(
         page: Content.
         package: Package that holds the template.
         template: Template, which may extend `page.html`.
-        draw: Function that returns the markup of a chart with its legend; None: static SVG.
+        draw: Function that returns the markup of a chart, on screens with its legend; None: static
+            SVG.
         extra: Further variables of the template.
     """
-    context: dict[str, object] = {"page": page, "draw": _inline_svg, "legend": legend}
-    if draw is not None:
-        context |= {"draw": draw, "legend": lambda _: []}
+    context: dict[str, object] = {"page": page, "draw": draw or inline_svg, "legend": legend}
+    # A given function draws legends of its own; this one is then for paper alone.
+    context["of_legend"] = "legend" if draw is None else "legend print"
     return environment(package).get_template(template).render(**context, **extra)
 
 
-def svg_file(chart: Chart) -> str:
-    """Returns a chart as an SVG file of its own."""
-    return svg.svg_file(chart, f"{_colours('svg')}{_css('chart.css')}")
+def svg_file(chart: Chart, *, is_titled: bool = True) -> str:
+    """Returns a chart as an SVG file of its own.
+
+    Args:
+        chart: Chart to draw.
+        is_titled: Whether its title stands above it.
+    """
+    css = f"{_colours('svg')}{_css('chart.css')}"
+    return svg.svg_file(chart, css, legend(chart), is_titled=is_titled)
 
 
 def style() -> str:
@@ -77,7 +84,8 @@ def legend(chart: Chart) -> list[tuple[int, str, str]]:
     return names if len(names) > 1 else []
 
 
-def _inline_svg(chart: Chart) -> Markup:
+def inline_svg(chart: Chart) -> Markup:
+    """Returns a chart as SVG that is part of a page."""
     return Markup(svg.markup(svg.draw(chart)))
 
 

@@ -101,9 +101,8 @@ class Heat:
     Attributes:
         rows: Names, the first on top.
         columns: Names.
-        values: [rows, columns] values of the shades.
+        values: [rows, columns] values of the shades, with another colour below 0.
         texts: [rows, columns] texts of the cells.
-        is_signed: Whether values lie around 0, with another colour on either side.
         largest: Value of the darkest shade; None: the largest one that there is.
         faint: [rows, columns] whether a cell says little, and is grey whatever its value; empty:
             none is.
@@ -115,7 +114,6 @@ class Heat:
     columns: Sequence[str]
     values: Sequence[Sequence[float | None]]
     texts: Sequence[Sequence[str]]
-    is_signed: bool = False
     largest: float | None = None
     faint: Sequence[Sequence[bool]] = ()
 
@@ -126,6 +124,15 @@ class Heat:
             return self.largest or 1.0
         values = [abs(value) for row in self.values for value in row if value is not None]
         return max(values, default=0.0) or 1.0
+
+    def shade(self, row: int, column: int) -> tuple[str, float]:
+        """Returns the class of a cell's colour, empty for none, and its strength in per cent."""
+        value = self.values[row][column]
+        if self.faint and self.faint[row][column]:
+            return "faint", 0.0
+        if value is None:
+            return "", 0.0
+        return "below" if value < 0 else "above", min(abs(value) / self.scale, 1.0) * 85
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Parts as components of Dash: native elements, which keyboards and screen readers know."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from dash import dcc, html
 
+from pipelines.reports.html import svg_file
 from pipelines.reports.opening import SIGNS, Check, Judged, Mark, Opening, State, Verdict
 from pipelines.reports.parts import (
     Band,
@@ -20,9 +23,14 @@ from pipelines.reports.parts import (
     Table,
     Text,
 )
-from recsys.dashboard.plotly import figure_of
+from pipelines.reports.plots import Heat
+from recsys.dashboard.plotly import OPTIONS, figure_of
 
-_GRAPH: Any = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d"]}
+_SVG = "data:image/svg+xml,"
+# Columns beyond which a table scrolls on a phone, and is set closer on paper; rows that stay on one
+# page; columns and length of names beyond which those of a heat map are turned.
+_SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 24
+_FEW_COLUMNS, _LONG_NAME = 8, 14
 
 
 def section_component(section: Section) -> Any:
@@ -143,29 +151,75 @@ def _entry(entry: Entry) -> Any:
 
 
 def _chart(chart: Chart) -> Any:
-    graph = dcc.Graph(figure=figure_of(chart.plot), config=_GRAPH, className="graph")
-    inner = [html.H3(chart.title), html.Div(graph, role="group", **label(chart.title))]
-    inner.append(html.Figcaption(chart.summary))
+    inner = [html.H3(chart.title), *_plot(chart), html.Figcaption(chart.summary)]
     if chart.numbers is not None:
         inner.append(html.Details([html.Summary("The numbers"), _grid(chart.numbers)]))
-    return html.Figure(inner, className="wide" if chart.is_wide else "")
+    is_wide = chart.is_wide or isinstance(chart.plot, Heat)
+    return html.Figure(inner, className="wide" if is_wide else "")
+
+
+def _plot(chart: Chart) -> list[Any]:
+    """Returns a plot for the screen, and for paper a picture that nobody has to scroll to."""
+    if isinstance(chart.plot, Heat):
+        return [_heat(chart.title, chart.plot)]
+    # Any: Dash lists the options that it knows, and passes on all.
+    options: Any = OPTIONS
+    graph = dcc.Graph(figure=figure_of(chart.plot), config=options, className="graph")
+    shown = html.Div(graph, role="group", className="screen", **label(chart.title))
+    drawn = re.sub("<title>.*?</title>", "", svg_file(chart, is_titled=False), flags=re.DOTALL)
+    picture = html.Img(src=f"{_SVG}{quote(drawn)}", alt="", className="print")
+    return [shown, picture]
+
+
+def _heat(title: str, heat: Heat) -> Any:
+    """Returns a heat map as a table, whose texts people can read, select and print."""
+    is_turned = len(heat.columns) > _FEW_COLUMNS
+    turned = [is_turned or len(name) > _LONG_NAME for name in heat.columns]
+    head = [
+        html.Th(html.Span(name, className="tall" if is_tall else ""), scope="col")
+        for name, is_tall in zip(heat.columns, turned, strict=True)
+    ]
+    body = [
+        html.Tr(
+            [
+                html.Th(name, scope="row"),
+                *(_shaded(text, *heat.shade(row, at)) for at, text in enumerate(texts)),
+            ]
+        )
+        for row, (name, texts) in enumerate(zip(heat.rows, heat.texts, strict=True))
+    ]
+    parts = [html.Thead(html.Tr([html.Td(), *head])), html.Tbody(body)]
+    table = html.Table(parts, className="heat", **label(title))
+    return _scrolled(table, title, len(heat.columns))
+
+
+def _shaded(text: str, colour: str, strength: float) -> Any:
+    return html.Td(text, className=colour, style={"--share": f"{strength:.1f}%"})
+
+
+def _scrolled(table: Any, title: str, columns: int) -> Any:
+    """Returns a table that scrolls on its own where it is wider than the page."""
+    is_wide = " sideways" * (columns > _SIDEWAYS)
+    classes = f"scroll{is_wide}"
+    return html.Div(table, className=classes, tabIndex=0, role="group", **label(title))
 
 
 def _table(table: Table, of: str) -> Any:
     head = [html.H3(table.title)] if table.title != of else []
     note = [html.P(table.note, className="soft")] if table.note else []
-    return html.Div([*head, *note, _grid(table)], className="table")
+    short, dense = len(table.rows) <= _FEW_ROWS, len(table.columns) > _MANY_COLUMNS
+    classes = f"table{' short' * short}{' dense' * dense}"
+    return html.Div([*head, *note, _grid(table)], className=classes)
 
 
 def _grid(table: Table) -> Any:
-    """Returns a table that scrolls on its own where it is wider than the page."""
     head = [
         html.Th(name, scope="col", className=_column(table, at)) if name else html.Td()
         for at, name in enumerate(table.columns)
     ]
     body = html.Tbody([_row(row, table) for row in table.rows])
     inner = html.Table([html.Thead(html.Tr(head)), body], **label(table.title))
-    return html.Div(inner, className="scroll", tabIndex=0, role="group", **label(table.title))
+    return _scrolled(inner, table.title, len(table.columns))
 
 
 def _column(table: Table, at: int) -> str:

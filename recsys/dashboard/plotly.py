@@ -1,20 +1,30 @@
-"""Plots as figures of Plotly: the JSON that its script draws."""
+"""Plots as figures of Plotly: the JSON that its script draws; a heat map is a table."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 
 from pipelines.reports.palette import DASHES, LIGHT, SYMBOLS, style_of
-from pipelines.reports.plots import Axis, Bars, Graph, Heat, Mark, Plot, Ranges, Series
+from pipelines.reports.plots import Axis, Bars, Graph, Mark, Plot, Ranges, Series
+
+# The buttons are named one by one, so that no version of Plotly adds one which sends the data away.
+OPTIONS: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtons": [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "autoScale2d"]],
+}
 
 # A figure's `data` and `layout`.
 Figure = dict[str, Any]
 
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2430"}
-_GRID, _MARK, _FAINT = "#dfe3e8", "#4a5563", "#eef0f3"
+_GRID, _MARK = "#dfe3e8", "#4a5563"
 _HATCHES = ("", "/", ".", "x", "-", "\\", "+", "|")
 _MOST_MARKERS = 200
+# Height above the plot, where the toolbar covers nothing.
+_TOOLBAR = 34
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,9 +34,9 @@ def figure_of(plot: Plot) -> Figure:
         return _graph(plot)
     if isinstance(plot, Bars):
         return _bars(plot)
-    if isinstance(plot, Heat):
-        return _heat(plot)
-    return _ranges(plot)
+    if isinstance(plot, Ranges):
+        return _ranges(plot)
+    raise TypeError(f"a chart of {type(plot).__name__} is a table")
 
 
 def _graph(graph: Graph) -> Figure:
@@ -104,49 +114,8 @@ def _bars(bars: Bars) -> Figure:
     layout["xaxis"] = _axis(Axis(bars.title))
     layout["yaxis"] = _axis(Axis(categories=bars.groups)) | {"autorange": "reversed"}
     layout["yaxis"]["ticklabelposition"] = "inside top" if len(bars.series) > 1 else "outside"
-    layout["margin"] = {"l": 16, "r": 60, "t": 16, "b": 48}
+    layout["margin"] = {"l": 16, "r": 60, "t": _TOOLBAR, "b": 48}
     return {"data": data, "layout": layout}
-
-
-def _heat(heat: Heat) -> Figure:
-    colours = (
-        [[0, "#d9883c"], [0.5, "#ffffff"], [1, "#5aa2d6"]]
-        if heat.is_signed
-        else [[0, "#ffffff"], [1, "#5aa2d6"]]
-    )
-    faint = heat.faint or [[False] * len(heat.columns) for _ in heat.rows]
-    shaded = _cells(heat, [[not each for each in row] for row in faint], "#1c2430") | {
-        "colorscale": colours,
-        "zmin": -heat.scale if heat.is_signed else 0.0,
-        "zmax": heat.scale,
-    }
-    grey = _cells(heat, faint, _MARK) | {"colorscale": [[0, _FAINT], [1, _FAINT]]}
-    data = [shaded, grey] if heat.faint else [shaded]
-    layout = _layout(has_legend=False)
-    layout["height"] = 90 + 30 * len(heat.rows)
-    layout["yaxis"] = _axis(Axis(categories=heat.rows)) | {"autorange": "reversed"}
-    layout["xaxis"] = _axis(Axis(categories=heat.columns)) | {"side": "top"}
-    return {"data": data, "layout": layout}
-
-
-def _cells(heat: Heat, shown: Sequence[Sequence[bool]], colour: str) -> dict[str, Any]:
-    """Returns the trace of some cells of a heat map."""
-    return {
-        "type": "heatmap",
-        "x": list(heat.columns),
-        "y": list(heat.rows),
-        "z": [
-            [value if is_shown else None for value, is_shown in zip(*rows, strict=True)]
-            for rows in zip(heat.values, shown, strict=True)
-        ],
-        "text": [list(row) for row in heat.texts],
-        "texttemplate": "%{text}",
-        "textfont": {"color": colour},
-        "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
-    }
 
 
 def _ranges(ranges: Ranges) -> Figure:
@@ -215,7 +184,7 @@ def _position(axis: Axis, value: float) -> float | str:
 def _layout(*, has_legend: bool) -> dict[str, Any]:
     return {
         "font": _FONT,
-        "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+        "margin": {"l": 56, "r": 16, "t": _TOOLBAR, "b": 48},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
         "showlegend": has_legend,

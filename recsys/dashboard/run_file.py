@@ -8,15 +8,16 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from pipelines.reports.html import render_page
+from pipelines.reports.html import inline_svg, render_page
 from pipelines.reports.parts import Chart, Page
-from recsys.dashboard.plotly import Figure, figure_of
+from recsys.dashboard.plotly import OPTIONS, Figure, figure_of
 from recsys.dashboard.sections import SECTIONS
 from recsys.reports.opening import run_opening
 from recsys.reports.run.run_data import RunData
 
 _PLACE = Markup(
-    '<div class="graph" role="group" aria-label="{}" data-figure="{}" style="height:{}px"></div>'
+    '<div class="graph screen" role="group" aria-label="{}" data-figure="{}" '
+    'style="height:{}px"></div><div class="print">{}</div>'
 )
 
 
@@ -37,10 +38,10 @@ def render_file(page: Page) -> str:
     figures: list[Figure] = []
 
     def draw(chart: Chart) -> Markup:
-        """Keeps the figure, and returns the element that it is drawn into."""
+        """Keeps the figure, and returns the element that it is drawn into; paper gets the SVG."""
         figures.append(figure_of(chart.plot))
         height = figures[-1]["layout"]["height"]
-        return _PLACE.format(chart.title, len(figures) - 1, height)
+        return _PLACE.format(chart.title, len(figures) - 1, height, inline_svg(chart))
 
     # The figures are known once the sections have been rendered.
     return render_page(
@@ -49,6 +50,7 @@ def render_file(page: Page) -> str:
         template="run_file.html",
         draw=draw,
         figures=lambda: Markup(script_json(figures)),
+        options=Markup(script_json(OPTIONS)),
         plotly=Markup(_plotly()),
     )
 

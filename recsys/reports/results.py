@@ -128,7 +128,6 @@ def _standings(result: EvaluationResult) -> list[Chart]:
                 ],
                 values,
                 texts,
-                is_signed=True,
                 largest=_MOST_CERTAIN,
                 faint=[few] * len(result.methods),
             ),

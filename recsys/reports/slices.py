@@ -66,7 +66,7 @@ def _differences(ours: dict[str, Figures], theirs: dict[str, Figures], name: str
         low, high = min(recalls), max(recalls)
         summary += f" Recall@50: {low[0]:+.3f} ({low[1]}) to {high[0]:+.3f} ({high[1]})."
     texts = [["-" if c is None else f"{c:+.3f}" for c in changes] for changes in values]
-    plot = Heat(names, list(SHOWN.values()), values, texts, is_signed=True, largest=largest)
+    plot = Heat(names, list(SHOWN.values()), values, texts, largest=largest)
     return Chart(f"Difference to {name}", summary, plot, is_wide=True)
 
 

@@ -42,6 +42,7 @@ def require_legible(page: Page) -> None:
         assert axe(page) == [], scheme
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert _without_hint(page) == []
         assert axe(page) == [], scheme
     sizes = page.evaluate(
         """() => [...document.querySelectorAll('svg.chart text')].map(text => {
@@ -52,6 +53,23 @@ def require_legible(page: Page) -> None:
     assert all(size >= 11.9 for size in sizes)
     page.set_viewport_size({"width": A4_WIDTH, "height": A4_HEIGHT})
     page.emulate_media(media="print", color_scheme="light")
+    require_whole_on_paper(page)
+    page.emulate_media(media="screen")
+
+
+def _without_hint(page: Page) -> list[str]:
+    """Returns the tables that scroll sideways and do not say so."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('.scroll')].filter(
+            each => each.scrollWidth > each.clientWidth + 1
+                && getComputedStyle(each, '::before').content === 'none'
+        ).map(each => each.getAttribute('aria-label'))"""
+    )
+    return found
+
+
+def require_whole_on_paper(page: Page) -> None:
+    """Requires that nothing of a page that is shown as on A4 is cut, and colours are kept."""
     boxes = page.evaluate(
         """() => [...document.querySelectorAll('figure, table, svg.chart text')].map(element => {
             const box = element.getBoundingClientRect();
@@ -62,4 +80,9 @@ def require_legible(page: Page) -> None:
         assert left >= -1, html
         assert right <= A4_WIDTH + 1, html
         assert html.startswith("<table") or height <= A4_HEIGHT, html
-    page.emulate_media(media="screen")
+    assert page.evaluate(
+        """() => [...document.querySelectorAll('.scroll')].every(
+            each => getComputedStyle(each).overflowX === 'visible')"""
+    )
+    kept = "getComputedStyle(document.body).getPropertyValue('print-color-adjust')"
+    assert page.evaluate(kept) == "exact"

@@ -13,14 +13,22 @@ from playwright.sync_api import Page
 from recsys.comparison.compare import compare
 from recsys.dashboard.app import build_app, export
 from recsys.dashboard.sections import SECTIONS
-from tests.support.browser import NEEDS_CHROMIUM, axe, open_browser, require_legible
+from tests.support.browser import (
+    A4_HEIGHT,
+    A4_WIDTH,
+    NEEDS_CHROMIUM,
+    axe,
+    open_browser,
+    require_legible,
+    require_whole_on_paper,
+)
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 CHARTS = {
-    "results": 2,
+    "results": 1,
     "ranking": 2,
-    "slices": 1,
+    "slices": 2,
     "tail": 2,
     "training": 4,
     "ssl": 6,
@@ -29,6 +37,10 @@ CHARTS = {
     "similar": 0,
     "data": 2,
 }
+# No button sends data to anybody.
+BUTTONS = {
+    "Download plot as a PNG", "Download plot", "Zoom", "Pan", "Zoom in", "Zoom out", "Autoscale"
+}  # fmt: skip
 
 
 @dataclass
@@ -47,6 +59,27 @@ class Opened:
         self.page.wait_for_function(
             f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {charts}"
         )
+
+    def require_whole_on_paper(self, charts: int) -> None:
+        """Requires that the page prints whole, each chart as a picture that waits for nothing."""
+        self.page.set_viewport_size({"width": A4_WIDTH, "height": A4_HEIGHT})
+        self.page.emulate_media(media="print")
+        require_whole_on_paper(self.page)
+        assert self.page.locator(".js-plotly-plot:visible, form:visible").count() == 0
+        pictures = self.page.locator("img.print:visible")
+        assert pictures.count() >= charts
+        assert all(pictures.evaluate_all("all => all.map(each => each.naturalHeight > 50)"))
+        self.page.emulate_media(media="screen")
+
+    def buttons(self) -> set[str]:
+        """Opens the toolbar of each chart, and returns the titles of the buttons."""
+        titles: set[str] = set()
+        for chart in self.page.locator(".js-plotly-plot:visible").all():
+            chart.hover()
+            titles |= set(chart.locator(".modebar-btn").evaluate_all(
+                "all => all.map(each => each.dataset.title || each.getAttribute('aria-label'))"
+            ))  # fmt: skip
+        return titles
 
     def points(self) -> list[int]:
         """Returns the number of points in each chart."""
@@ -106,15 +139,19 @@ def test_every_section_is_drawn_and_accessible(opened, evaluated, key):
     opened.go(f"/run/{evaluated.run_ids[1]}/{key}", CHARTS[key])
     assert len(opened.points()) >= CHARTS[key]
     assert all(opened.points())
+    assert opened.buttons() <= BUTTONS
     assert SECTIONS[key][0] in opened.page.title()
     assert opened.page.locator("nav .current").inner_text() == SECTIONS[key][0]
     assert axe(opened.page) == []
+    opened.require_whole_on_paper(CHARTS[key])
 
 
 def test_the_list_is_drawn_and_leads_on(opened, evaluated):
     opened.go("/", 1)
     assert all(opened.points())
     assert axe(opened.page) == []
+    assert opened.buttons() <= BUTTONS
+    opened.require_whole_on_paper(1)
     opened.page.locator("tbody a").first.click()
     opened.page.wait_for_selector("nav.tabs")
     assert evaluated.run_ids[1] in opened.page.url
@@ -127,6 +164,7 @@ def test_runs_are_compared(opened, evaluated):
     opened.page.get_by_role("button", name="Compare").click()
     opened.page.wait_for_selector(".js-plotly-plot .main-svg")
     assert all(opened.points())
+    assert opened.buttons() <= BUTTONS
     chosen = opened.page.get_by_label("A, in use").input_value()
     assert chosen == evaluated.run_ids[0]
     assert axe(opened.page) == []
@@ -179,6 +217,11 @@ def test_static_pages_are_legible_everywhere(browser, evaluated, tmp_path, monke
     context.close()
 
 
+def in_closed(place) -> bool:
+    """Tells whether an element is folded away."""
+    return place.evaluate("each => each.closest('details:not([open])') !== null")
+
+
 def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path):
     export(evaluated.uri, evaluated.run_ids[1], tmp_path / "run.html")
     opened.page.context.set_offline(True)  # Nothing undoes this: the test is the last.
@@ -191,6 +234,12 @@ def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path
         " >= document.querySelectorAll('[data-figure]').length"
     )
     assert all(opened.points())
+    assert opened.buttons() <= BUTTONS
+    opened.page.emulate_media(media="print")
+    places = opened.page.locator("[data-figure] + .print svg.chart")
+    assert places.count() == opened.page.locator("[data-figure]").count()
+    assert all(place.is_visible() for place in places.all() if not in_closed(place))
+    opened.page.emulate_media(media="screen")
     opened.page.get_by_label("Search").first.fill("query q7:")
     shown = opened.page.locator("#examples details.entry:visible")
     assert all("Query q7:" in text for text in shown.all_inner_texts())

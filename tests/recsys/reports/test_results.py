@@ -1,7 +1,6 @@
 """All methods by slice: shaded by how sure a difference is, and grey where pairs are few."""
 
 from pipelines.reports.plots import Heat
-from recsys.dashboard.plotly import figure_of
 from recsys.evaluation.rivals import Standing
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
@@ -51,9 +50,9 @@ def test_shades_are_of_significance_and_few_pairs_are_grey(tmp_path):
     texts = dict(zip(plot.rows, plot.texts, strict=True))
     assert [text[-1] in "▲▼" for text in texts["item-kNN"]] == [True, True, False, False, False]
     assert plot.faint == [[False] * 4 + [True]] * 3
-    shaded, grey = figure_of(plot)["data"]
-    assert [row[-1] for row in shaded["z"]] == [None] * 3
-    assert [row[:-1] for row in grey["z"]] == [[None] * 4] * 3
+    assert [plot.shade(row, 4)[0] for row in range(3)] == ["faint"] * 3
+    assert plot.shade(2, 0) == ("above", 2 / 3 * 85)
+    assert plot.shade(2, 1) == ("below", 85)
 
 
 def test_an_earlier_evaluation_has_no_tests_to_show(tmp_path):
