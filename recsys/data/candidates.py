@@ -99,8 +99,10 @@ class CandidateBuilder:
         self._seed = config.training.seed
         self._known = prepared.query_state.train.beside(prepared.own_items)
         self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
-        self._corpus_column = np.full(len(prepared.is_current_item), -1)
-        self._corpus_column[self._corpus] = np.arange(len(self._corpus))
+        # Of the corpus the column of each item; else no item has a slot between two steps.
+        self._slots = np.full(len(prepared.is_current_item), -1, np.int32)
+        if config.loss.candidates.is_corpus:
+            self._slots[self._corpus] = np.arange(len(self._corpus))
         self._uniform = config.loss.candidates.num_uniform(config.training.batch_size)
 
     def build(self, local: LocalBatch, rank: int, world_size: int) -> Candidates:
@@ -124,7 +126,7 @@ class CandidateBuilder:
         first = rank * every.shape[1] if is_global else 0
         targets = first + np.arange(positives.shape[1])
         bags, bag = self._positives(local)
-        hits = accidental_hits(bags, bag, columns, targets[: len(bag)])
+        hits = accidental_hits(bags, bag, columns, targets[: len(bag)], self._slots)
         return Candidates(
             items=every[rank],
             keys=np.concatenate([positions[rank], -1 - drawn[rank]]),
@@ -136,10 +138,10 @@ class CandidateBuilder:
     def _from_corpus(self, local: LocalBatch, rank: int, world_size: int) -> Candidates:
         """Encodes the corpus, which holds the examples' own items, too."""
         _, every = _split_over_ranks(self._corpus, world_size)  # [ranks, K]
-        targets = self._corpus_column[local.item]
+        targets = self._slots[local.item].astype(np.int64)
         assert (targets >= 0).all(), "an example's item is not of the corpus"
         bags, bag = self._positives(local)
-        hits = accidental_hits_in_corpus(bags, bag, self._corpus_column, targets)
+        hits = accidental_hits_in_corpus(bags, bag, self._slots, targets)
         rows = rows_per_rank(len(local.global_items), world_size)
         targets = np.pad(targets, (0, rows - len(targets)))
         padding = np.arange(len(self._corpus), every.size)
@@ -166,7 +168,9 @@ class CandidateBuilder:
         return Jagged.from_lengths(values, history.lengths + 1), examples
 
 
-def accidental_hits(positives: Jagged, bag: Ints, columns: Ints, targets: Ints) -> Ints:
+def accidental_hits(
+    positives: Jagged, bag: Ints, columns: Ints, targets: Ints, slots: Ints
+) -> Ints:
     """Finds the candidates that are in an example's bag of positives, [n, 2] example and column.
 
     Args:
@@ -174,27 +178,29 @@ def accidental_hits(positives: Jagged, bag: Ints, columns: Ints, targets: Ints) 
         bag: [examples] bag of each example.
         columns: [columns] items of the candidates; -1 is padding.
         targets: [examples] column of each example's own item, which is never an accidental hit.
+        slots: [items] int32 to work on, -1 for every item, which it is again afterwards.
     """
-    # Columns lie in buckets by a hash of their items: most items of the bags are in none of them.
-    buckets = 8 << len(columns).bit_length()
-    bucket = columns & (buckets - 1)
-    order = np.argsort(bucket, kind="stable")
-    counts = np.bincount(bucket, minlength=buckets)
-    starts = np.cumsum(counts) - counts
+    distinct, slot_of_column, counts = np.unique(columns, return_inverse=True, return_counts=True)
+    counts = counts.astype(np.int32)
+    starts = np.cumsum(counts, dtype=np.int32) - counts
+    order = np.argsort(slot_of_column, kind="stable").astype(np.int32)
+    first = int(np.searchsorted(distinct, 0))  # Padding is in no bag.
+    slots[distinct[first:]] = np.arange(first, len(distinct), dtype=np.int32)
     begin, end = positives.offsets[bag], positives.offsets[bag + 1]
     bags = [positives.values[i:j] for i, j in zip(begin.tolist(), end.tolist(), strict=True)]
-    items = np.concatenate([positives.values[:0], *bags])
-    bucket = items & (buckets - 1)
-    possible = np.flatnonzero((counts > 0)[bucket])
-    example = np.repeat(np.arange(len(bag), dtype=np.int32), end - begin)[possible]
-    items, bucket = items[possible], bucket[possible]
-    in_bucket = counts[bucket]
-    # Each remaining item is compared with all columns of its bucket.
-    shift = starts[bucket] - (np.cumsum(in_bucket) - in_bucket)
-    column = order[np.repeat(shift, in_bucket) + np.arange(in_bucket.sum())]
-    example = np.repeat(example, in_bucket)
-    is_hit = (columns[column] == np.repeat(items, in_bucket)) & (column != targets[example])
-    return np.stack([example[is_hit], column[is_hit]], axis=1).astype(np.int64)
+    slot = slots[np.concatenate([positives.values[:0], *bags])]
+    slots[distinct[first:]] = -1
+    found = np.flatnonzero(slot >= 0)
+    slot, example = slot[found], np.repeat(np.arange(len(bag), dtype=np.int32), end - begin)[found]
+    # Each item that was found is in all columns of its slot.
+    number = counts[slot]
+    shift = starts[slot] - (np.cumsum(number, dtype=np.int32) - number)
+    column = order[np.repeat(shift, number) + np.arange(number.sum(), dtype=np.int32)]
+    example = np.repeat(example, number)
+    others = np.flatnonzero(column != targets.astype(np.int32)[example])
+    hits = np.empty((len(others), 2), np.int64)
+    hits[:, 0], hits[:, 1] = example[others], column[others]
+    return hits
 
 
 def accidental_hits_in_corpus(

@@ -187,7 +187,9 @@ def test_accidental_hits_equal_a_naive_loop():
     known = prepared().query_state.train
     query, columns = rng.integers(0, QUERIES, 10), rng.integers(0, NEVER_TRAINED, 20)
     targets = rng.choice(20, 10, replace=False)
-    found = [tuple(hit) for hit in accidental_hits(known, query, columns, targets)]
+    slots = np.full(ITEMS, -1, np.int32)
+    found = [tuple(hit) for hit in accidental_hits(known, query, columns, targets, slots)]
+    assert (slots == -1).all()
     expected = {
         (row, column)
         for row in range(10)
@@ -214,5 +216,6 @@ def test_accidental_hits_in_the_corpus_are_those_among_its_columns(bags, columns
     column_of = np.full(10, -1)
     column_of[columns] = np.arange(7)
     found = accidental_hits_in_corpus(masked, np.arange(len(bags)), column_of, targets)
-    expected = accidental_hits(masked, np.arange(len(bags)), columns, targets)
+    slots = np.full(10, -1, np.int32)
+    expected = accidental_hits(masked, np.arange(len(bags)), columns, targets, slots)
     assert set(map(tuple, found.tolist())) == set(map(tuple, expected.tolist()))

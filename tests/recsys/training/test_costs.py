@@ -82,7 +82,7 @@ def test_a_step_and_a_batch_cost_no_more_than_they_need(method):
 
 
 def test_logging_a_step_calls_no_operator():
-    """Every line reads the losses of its steps at once; reading one waits for a GPU."""
+    # A line reads the losses of all of its steps at once: reading one waits for a GPU.
     log = TrainingLog(None, TimedIterator([]), None, CPU)
     losses = {"main": torch.ones(())}
     with Operators() as operators:
