@@ -99,7 +99,7 @@ class CandidateBuilder:
         self._seed = config.training.seed
         self._known = prepared.query_state.train.beside(prepared.own_items)
         self._corpus = np.flatnonzero(prepared.is_current_item).astype(np.int32)
-        # Of the corpus the column of each item; else no item has a slot between two steps.
+        # Candidates of the corpus keep their column as slot; others have one within a step alone.
         self._slots = np.full(len(prepared.is_current_item), -1, np.int32)
         if config.loss.candidates.is_corpus:
             self._slots[self._corpus] = np.arange(len(self._corpus))
