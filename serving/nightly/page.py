@@ -1,8 +1,9 @@
 """The page of a day: its outcome, the comparison with the champion, and how the log has changed."""
 
 from pipelines.quality.quality import Quality
+from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Facts, Page, Part, Section, Table, Text
-from recsys.comparison.report import differences_table, verdict_parts
+from recsys.comparison.report import comparison_verdict, differences_table, verdict_parts
 from serving.exporting.champion import Judgement
 from serving.nightly.outcome import Outcome
 
@@ -25,8 +26,20 @@ def day_page(outcome: Outcome, judgement: Judgement | None, quality: Quality | N
         sections.append(Section("comparison", "Champion (A) and new model (B)", parts))
     if quality is not None:
         sections.append(Section("log", "Log", [_shifts(quality)]))
-    lead = f"{outcome.outcome}: {outcome.reason}"
-    return Page(title=f"Day {outcome.date}", lead=lead, sections=sections)
+    return Page(
+        title=f"Day {outcome.date}",
+        lead=f"{outcome.outcome}: {outcome.reason}",
+        sections=sections,
+        opening=[_verdict(outcome, judgement)],
+    )
+
+
+def _verdict(outcome: Outcome, judgement: Judgement | None) -> Verdict:
+    """Returns the verdict on the new model against the champion."""
+    if judgement is not None:
+        return comparison_verdict(judgement.comparison, "the new model", "the champion")
+    sentence = "No new model was compared with the champion on this day."
+    return Verdict("cannot tell", sentence, word=outcome.outcome)
 
 
 def _facts(outcome: Outcome) -> Part:
