@@ -63,6 +63,7 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
         "cannot tell": f"There are too few held-out pairs to tell {new} from {old}",
     }
     sentence = phrases[overall.mark] + (f" overall, but {words}" if words else "")
+    sentence = sentence[0].upper() + sentence[1:]
     return Verdict(
         mark, f"{sentence}: {overall.text}.", groups, _todo(mark, comparison, new, old), words
     )

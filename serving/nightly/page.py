@@ -1,5 +1,7 @@
 """The page of a day: its outcome, the comparison with the champion, and how the log has changed."""
 
+from dataclasses import replace
+
 from pipelines.quality.quality import Quality
 from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Facts, Page, Part, Section, Table, Text
@@ -37,7 +39,8 @@ def day_page(outcome: Outcome, judgement: Judgement | None, quality: Quality | N
 def _verdict(outcome: Outcome, judgement: Judgement | None) -> Verdict:
     """Returns the verdict on the new model against the champion."""
     if judgement is not None:
-        return comparison_verdict(judgement.comparison, "the new model", "the champion")
+        verdict = comparison_verdict(judgement.comparison, "the new model", "the champion")
+        return replace(verdict, todo="")  # The job has done it.
     sentence = "No new model was compared with the champion on this day."
     return Verdict("cannot tell", sentence, word=outcome.outcome)
 
