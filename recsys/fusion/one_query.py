@@ -50,11 +50,11 @@ class OneQuery:
         channels = [fused.info.channels[name] for name in used]
         lists = [fused.lists[channel.lists] for channel in channels]
         heard = _Heard.of(lists, [channel.reads for channel in channels], sources)
-        said = Said(fused, self._places(len(used)), heard, list(used.values()))
+        places = self._places(len(used))
         try:
-            yield said
-        finally:
-            said.clear()
+            yield Said(fused, places, heard, list(used.values()))
+        finally:  # Also where it fails: the next query of this thread needs zeros.
+            places.reshape(-1)[heard.places] = 0.0
 
     def _places(self, channels: int) -> Doubles:
         """Returns this thread's zeros, [channels or more, items] float64."""
@@ -120,7 +120,7 @@ class Said:
 
     Args:
         fused: Channels.
-        places: Zeros, [channels, items], where sums are taken until `clear`.
+        places: Zeros, [channels, items], where sums are taken.
         heard: Neighbours of the query's items.
         weights: Weight of each channel, and its additional weight for rare items.
     """
@@ -133,10 +133,9 @@ class Said:
         weights: Sequence[tuple[float, float]],
     ) -> None:
         self._fused = fused
-        self._flat = places.reshape(-1)
-        self._heard = heard.places
-        np.add.at(self._flat, heard.places, heard.scores)
-        sums = self._flat.take(heard.places)
+        flat = places.reshape(-1)
+        np.add.at(flat, heard.places, heard.scores)
+        sums = flat.take(heard.places)
         self._parts: list[_Part] = []
         begin = 0
         for number, (end, of_channel) in enumerate(zip(heard.ends, weights, strict=True)):
@@ -181,10 +180,6 @@ class Said:
             high = (part.sums >= share * part.highest).nonzero()[0]
             found.append(part.heard.take(high) - part.first)
         return distinct(found)
-
-    def clear(self) -> None:
-        """Makes all sums zero again."""
-        self._flat[self._heard] = 0.0
 
 
 class _Part(NamedTuple):
