@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pipelines.quality.checks import quality_checks, quality_verdict
+from pipelines.quality.checks import drift_sentence, quality_checks, quality_verdict
 from pipelines.quality.columns import columns_table, share_cell
 from pipelines.quality.coverage import Coverage
 from pipelines.quality.drift import MIN_ROWS, THRESHOLDS, Drift
@@ -136,15 +136,13 @@ def _drift(quality: Quality) -> list[Part]:
         f"{MIN_ROWS} rows are not compared."
     )
     stable = [each for each in quality.drift if each.verdict == "stable"]
-    parts: list[Part] = (
-        [_drift_table("Shifts", note, quality.shifts)]
-        if quality.shifts
-        else [Text(note), Text("All figures are stable.", "strong")]
-    )
+    parts: list[Part] = [Text(drift_sentence(quality), "strong")]
+    if quality.shifts:
+        parts.append(_drift_table("Shifts", "", quality.shifts))
     if stable:
         table = _drift_table("Stable figures", "The closest to a shift first.", stable)
         parts.append(Entry(count_of(len(stable), "stable figure"), [table]))
-    return parts
+    return [*parts, Entry("How drift is measured", [Text(note)])]
 
 
 def _drift_table(title: str, note: str, drifts: Iterable[Drift]) -> Table:

@@ -1,7 +1,7 @@
 """Plots as plain data; a back end draws them as static SVG, another one with Plotly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 
@@ -36,6 +36,8 @@ class Series:
         kind: `bars` stand upright at their x, as wide as the smallest distance of two.
         labels: Text of each point for a pointer; empty: its coordinates.
         is_faint: Whether it is only the background of the others.
+        bounds: Interval of each point, None where it has none; empty: no point has one.
+        faint: Whether each point says little, and is grey; empty: none is.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Series:
     kind: Literal["line", "points", "bars"] = "line"
     labels: Sequence[str] = ()
     is_faint: bool = False
+    bounds: Sequence[tuple[float, float] | None] = ()
+    faint: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Bars:
         series: Length for each group, by name; None where there is none.
         title: Quantity and unit of the lengths.
         spec: Format of the numbers.
+        bounds: Interval of each bar, by name as the lengths; empty: no bar has one.
+        faint: Whether each group says little, and is grey; empty: none is.
     """
 
     kind: ClassVar[str] = "bars"
@@ -92,6 +98,8 @@ class Bars:
     series: Mapping[str, Sequence[float | None]]
     title: str = ""
     spec: str = ".3f"
+    bounds: Mapping[str, Sequence[tuple[float, float] | None]] = field(default_factory=dict)
+    faint: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,14 @@ from recsys.dashboard.components import (
     section_component,
 )
 from recsys.dashboard.run_store import RunRow, RunStore
-from recsys.dashboard.runs import history_chart, runs_table
-from recsys.dashboard.sections import SECTIONS, champion_verdict, compared, comparison_section
+from recsys.dashboard.runs import history, runs_table
+from recsys.dashboard.sections import (
+    SECTIONS,
+    champion_verdict,
+    compared,
+    comparison_section,
+    tests_of,
+)
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import item_parts, query_parts
@@ -89,13 +95,13 @@ def _runs_page(store: RunStore, query: Query) -> Any:
     ]
     part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
     table = runs_table(part, champion, total=len(listed), first=(at - 1) * _PAGE_ROWS)
-    history = Section("history", "History", [history_chart(shown, metric, champion)])
+    over_time = Section("history", "History", [history(shown, metric, champion)])
     reading = f"{len(rows):,} runs have been read so far; older ones are on their way: reload."
     return [
         html.H1("Runs"),
         *([] if store.is_complete else part_components([Text(reading)])),
         form("/", fields, "Show"),
-        section_component(history),
+        section_component(over_time),
         section_component(Section("runs", "All runs", [table])),
         _pager(query, at, -(-len(listed) // _PAGE_ROWS)),
     ]
@@ -143,8 +149,11 @@ def _opening(store: RunStore, row: RunRow, run: RunData) -> list[Opening]:
 def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[Any]:
     against = query.get("against", _earlier(store, row) or "")
     other = store.data(against) if against else None
-    make = slices_section if key == "slices" else tail_section
-    section = make(store.data(row.run_id), other)
+    run = store.data(row.run_id)
+    if key == "tail":
+        section = tail_section(run, other)
+    else:
+        section = slices_section(run, other, tests_of(other, run) if other is not None else None)
     here = f"/run/{row.run_id}/{key}"
     return [_against_form(store, row, here, against), section_component(section)]
 

@@ -1,5 +1,6 @@
 """Plots as figures of Plotly: the JSON that its script draws; a heat map is a table."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
@@ -20,7 +21,7 @@ OPTIONS: dict[str, Any] = {
 Figure = dict[str, Any]
 
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2430"}
-_GRID, _MARK = "#dfe3e8", "#4a5563"
+_GRID, _MARK, _FEW = "#dfe3e8", "#4a5563", "#b4bac2"
 _HATCHES = ("", "/", ".", "x", "-", "\\", "+", "|")
 _MOST_MARKERS = 200
 # Height above the plot, where the toolbar covers nothing.
@@ -75,6 +76,8 @@ def _trace(series: Series, at: int, x: Axis) -> dict[str, Any]:
         # Plotly reads texts as markup.
         texts = [escape(text, quote=False).replace("\n", "<br>") for text in series.labels]
         trace |= {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
+    if series.bounds:
+        trace["error_y"] = _error([value for _, value in series.points], series.bounds)
     if series.kind == "bars":
         return trace | {"type": "bar", "marker": {"color": colour}}
     if series.kind == "points":
@@ -85,7 +88,31 @@ def _trace(series: Series, at: int, x: Axis) -> dict[str, Any]:
     return trace | {
         "mode": "lines+markers" if is_dotted else "lines",
         "line": line | {"width": 1 if series.is_faint else 2},
-        "marker": {"symbol": SYMBOLS[style], "size": 7},
+        "marker": {"symbol": SYMBOLS[style], "size": 7, "color": _colours(series.faint, colour)},
+    }
+
+
+def _colours(faint: Sequence[bool], colour: str) -> str | list[str]:
+    """Returns the colour of all points, or that of each where some say little."""
+    return [_FEW if is_faint else colour for is_faint in faint] if any(faint) else colour
+
+
+def _error(
+    values: Sequence[float | None], bounds: Sequence[tuple[float, float] | None]
+) -> dict[str, Any]:
+    """Returns the whiskers of values, 0 long where there is no interval."""
+    known = [
+        (value, *(ends or (value, value))) if value is not None else (0.0, 0.0, 0.0)
+        for value, ends in zip(values, bounds, strict=True)
+    ]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, _, high in known],
+        "arrayminus": [value - low for value, low, _ in known],
+        "color": _MARK,
+        "thickness": 1.5,
+        "width": 3,
     }
 
 
@@ -102,8 +129,9 @@ def _bars(bars: Bars) -> Figure:
             "textposition": "outside",
             "cliponaxis": False,
             "hovertemplate": "%{y}: %{text}<extra>%{fullData.name}</extra>",
+            "error_x": _error(values, bars.bounds.get(name) or [None] * len(values)),
             "marker": {
-                "color": LIGHT[style_of(at)],
+                "color": _colours(bars.faint, LIGHT[style_of(at)]),
                 "pattern": {"shape": _HATCHES[style_of(at)]},
             },
         }

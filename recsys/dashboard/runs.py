@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.reports.format import shown
-from pipelines.reports.parts import Cell, Chart, Row, Table
+from pipelines.reports.parts import Cell, Chart, Facts, Row, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
 from recsys.comparison.report import METRIC_TITLES
 from recsys.dashboard.run_store import RunRow
@@ -11,8 +11,10 @@ from recsys.dashboard.run_store import RunRow
 _GROUPS = ("overall", "head", "torso", "tail", "cold", "popularity")
 
 
-def history_chart(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart:
+def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart | Facts:
     """Returns a metric from run to run, overall and by slice, and popularity beside it.
+
+    A single run has no time axis: its figures are a card.
 
     Args:
         rows: Runs, the latest first.
@@ -20,6 +22,10 @@ def history_chart(rows: Sequence[RunRow], metric: str, champion: str | None) -> 
         champion: Id of the run in use; None where there is none.
     """
     ordered = [row for row in reversed(rows) if row.metric(metric) is not None]
+    if len(ordered) == 1:
+        figures = [(group, shown(ordered[0].metric(metric, group))) for group in _GROUPS]
+        named = [(f"{METRIC_TITLES[metric]}, {group}", figure) for group, figure in figures]
+        return Facts(named, is_large=True)
     series = []
     for group in _GROUPS:
         values = [(row, row.metric(metric, group)) for row in ordered]
@@ -31,9 +37,11 @@ def history_chart(rows: Sequence[RunRow], metric: str, champion: str | None) -> 
     x, y = Axis("trained at (UTC)", scale="time"), Axis(METRIC_TITLES[metric])
     if not ordered:
         return Chart(title, "No run here was evaluated.", Graph([], x, y), is_wide=True)
-    first, last = ordered[0].metric(metric), ordered[-1].metric(metric)
     marks = [Mark("x", row.started, "champion") for row in ordered if row.run_id == champion]
-    summary = f"{len(ordered):,} evaluated runs, from {shown(first)} to {shown(last)}."
+    summary = (
+        f"{len(ordered):,} evaluated runs; higher is better. Look for a curve that falls while the "
+        "others stay, and for runs below popularity."
+    )
     if marks:
         summary += " The vertical line is the champion."
     return Chart(title, summary, Graph(series, x, y, marks), is_wide=True)
@@ -55,7 +63,7 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
         if row.day:
             remarks.append(row.day)
         if ours is not None and popular is not None and ours < popular:
-            remarks.append("worse than popularity")
+            remarks.append("below popularity")
         link = f"/run/{row.run_id}/{'results' if ours is not None else 'training'}"
         rows_of.append(
             Row(

@@ -68,6 +68,14 @@ def compared(before: RunData, after: RunData) -> Comparison:
     return compare_runs(evaluated(before), evaluated(after))
 
 
+def tests_of(against: RunData, run: RunData) -> dict[tuple[str, str], float | None]:
+    """Returns p by group and metric; empty where the two cannot be compared."""
+    try:
+        return {(row.group, row.metric): row.adjusted_p for row in compared(against, run).rows}
+    except UserError:
+        return {}
+
+
 def champion_verdict(champion: RunData, run: RunData) -> Verdict:
     """Returns the verdict on a run against the champion."""
     name = f"the champion, {champion.name}"

@@ -99,6 +99,11 @@ class EvaluationResult(Measured):
     rivals: tuple[Rival, ...] = ()
 
     @property
+    def chance(self) -> float:
+        """Recall@50 of lists that are drawn at random."""
+        return min(1.0, max(CUTOFFS) / max(1, self.counts["items"]))
+
+    @property
     def methods(self) -> dict[str, Measured]:
         """The model, then the baselines."""
         return {MODEL: self, **self.baselines}

@@ -58,9 +58,9 @@ def _map(items: ItemTable, feature: str) -> Chart:
     ]
     return Chart(
         f"Items by {feature}",
-        f"Map of the item vectors by {feature}: "
-        + ", ".join(f"{name} {len(of_group):,}" for name, of_group in ordered)
-        + ".",
+        f"Good are groups of one {feature} that lie together, and tail or cold items among the "
+        "frequent ones that they are like. Look for a clump that only has rare items: the tower "
+        "knows no more of them than that they are rare.",
         Graph(series, Axis(is_hidden=True), Axis(is_hidden=True), height=520),
         is_wide=True,
     )

@@ -1,5 +1,6 @@
 """Recall and exposure by how often training has seen items."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from pipelines.reports.format import shown
@@ -7,10 +8,13 @@ from pipelines.reports.parts import Chart, Section, Table
 from pipelines.reports.plots import Axis, Graph, Series
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.results import METHOD_TITLES, MODEL, EvaluationResult
+from recsys.evaluation.rivals import FEW_PAIRS
 from recsys.reports.results import NO_EVALUATION
 from recsys.reports.run.run_data import RunData
 
-_EVENTS = "training events of the item"
+_EVENTS = "training events of the item (held-out pairs)"
+# Quantile of the normal distribution for a 95 % interval.
+_QUANTILE = 1.96
 
 
 def tail_section(run: RunData, against: RunData | None = None) -> Section:
@@ -41,10 +45,10 @@ def _recall(result: EvaluationResult, against: RunData | None) -> Chart:
     return Chart(
         "Recall@50 by training events of an item",
         "Share of held-out pairs that is found, from items that training never saw on the left to "
-        "the most frequent ones on the right. "
-        + ", ".join(f"{_events(each)}: {shown(each.recall[MODEL])}" for each in bins)
-        + ".",
-        _graph(names, recall, Axis("Recall@50")),
+        "the most frequent ones on the right; higher is better. Whiskers are 95 % intervals of "
+        f"this model; grey points have fewer than {FEW_PAIRS} pairs and allow no conclusion. Look "
+        "for a baseline above the whiskers on the left.",
+        _graph([_counted(each) for each in bins], recall, Axis("Recall@50"), bins),
         Table("Recall@50 of held-out pairs", ["Events", "Items", "Pairs", *recall], rows, own=[3]),
         is_wide=True,
     )
@@ -68,18 +72,56 @@ def _exposure(result: EvaluationResult) -> Chart:
         "Who is shown: shares by training events of an item",
         "Shares of the items, of the held-out pairs, and of the first 50 positions of all lists. "
         "Lists that are fair to rare items follow the held-out pairs.",
-        _graph(names, shares, Axis("share", scale="share")),
+        _graph([_counted(each) for each in bins], shares, Axis("share", scale="share")),
         Table("Shares", ["Events", *shares], rows),
         is_wide=True,
     )
 
 
-def _graph(names: list[str], values: Mapping[str, Sequence[float | None]], y: Axis) -> Graph:
-    series = [
-        Series(name, [(float(at), value) for at, value in enumerate(each)])
-        for name, each in values.items()
-    ]
+def _graph(
+    names: list[str],
+    values: Mapping[str, Sequence[float | None]],
+    y: Axis,
+    bins: Sequence[FrequencyBin] = (),
+) -> Graph:
+    """Returns curves over the bins, with the pairs and the interval of each point where asked."""
+    few = [each.pairs < FEW_PAIRS for each in bins]
+    series = []
+    for name, each in values.items():
+        is_own = bool(bins) and name == METHOD_TITLES[MODEL]
+        series.append(
+            Series(
+                name,
+                [(float(at), value) for at, value in enumerate(each)],
+                labels=[
+                    f"{name}: {shown(v)}\n{at} pairs" for v, at in zip(each, names, strict=True)
+                ]
+                if bins
+                else (),
+                bounds=[_interval(v, b.pairs) for v, b in zip(each, bins, strict=True)]
+                if is_own
+                else (),
+                faint=few,
+            )
+        )
     return Graph(series, Axis(_EVENTS, categories=names), y, height=260)
+
+
+def _interval(share: float | None, pairs: int) -> tuple[float, float] | None:
+    """Returns the 95 % interval of a share of pairs (Wilson 1927), as if these were independent."""
+    if share is None or not pairs:
+        return None
+    square = _QUANTILE**2
+    middle = (share + square / (2 * pairs)) / (1 + square / pairs)
+    inner = share * (1 - share) / pairs + square / (4 * pairs**2)
+    half = _QUANTILE / (1 + square / pairs) * math.sqrt(inner)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _counted(each: FrequencyBin) -> str:
+    """Returns the events with the pairs, of which thousands are rounded: ticks are short."""
+    pairs = f"{each.pairs / 1000:.3g}k" if each.pairs >= 1000 else str(each.pairs)
+    return f"{_events(each)} ({pairs})"
 
 
 def _events(each: FrequencyBin) -> str:

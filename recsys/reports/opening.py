@@ -10,7 +10,7 @@ from recsys.reports.verdict import baseline_verdict
 
 # Recall@10 that hardly any honest task allows, where there are many items.
 _TOO_GOOD, _MANY_ITEMS = 0.9, 100
-_RARE, _CUTOFF = ("tail", "cold"), 50
+_RARE = ("tail", "cold")
 
 
 def run_opening(run: RunData) -> list[Opening]:
@@ -66,7 +66,6 @@ def _leaks(result: EvaluationResult, *, has_time: bool) -> Check:
 def _tail(result: EvaluationResult) -> Check:
     """Returns whether rare items are found more than by chance, and as much as by a baseline."""
     judged = {each.name: each.mark for each in baseline_verdict(result).groups}
-    chance = min(1.0, _CUTOFF / max(1, result.counts["items"]))
     texts: list[str] = []
     state: State = "passes"
     for name in _RARE:
@@ -74,11 +73,11 @@ def _tail(result: EvaluationResult) -> Check:
         if pairs < FEW_PAIRS or not isinstance(recall, float):
             continue
         text = f"finds {recall:.1%} of {pairs:,} pairs in {name}"
-        if recall < chance:
-            text += f", less than chance ({chance:.1%})"
+        if recall < result.chance:
+            text += f", less than chance ({result.chance:.1%})"
         if judged.get(name) == "worse":
             text += ", and a baseline more"
-        if recall < chance or judged.get(name) == "worse":
+        if recall < result.chance or judged.get(name) == "worse":
             state = "fails"
         texts.append(text)
     if not texts:

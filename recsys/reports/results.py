@@ -8,19 +8,20 @@ from pipelines.reports.plots import Bars, Heat
 from recsys.comparison.report import METRIC_TITLES
 from recsys.evaluation.list_metrics import LIST_METRICS
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, TOWERS, EvaluationResult
-from recsys.evaluation.rivals import FEW_PAIRS, Standing
+from recsys.evaluation.rivals import FEW_PAIRS, LEVEL, Standing
 from recsys.reports.run.run_data import RunData
 
 _COMPARED = "recall@50"
 # Digits of p from which on a shade is not darker.
-_MOST_CERTAIN = 3.0
+MOST_CERTAIN = 3.0
 NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
+# Titles that say which direction means what.
 _LIST_TITLES = {
-    "coverage": "Coverage",
-    "gini": "Gini",
-    "novelty": "Novelty (bits)",
-    "average_popularity": "Popularity",
-    "intra_list_similarity": "Similarity within",
+    "coverage": "Coverage (higher: wider)",
+    "gini": "Gini (lower: more even)",
+    "novelty": "Novelty in bits (higher: rarer)",
+    "average_popularity": "Popularity (lower: rarer)",
+    "intra_list_similarity": "Similarity within (lower: more varied)",
 }
 
 
@@ -62,6 +63,11 @@ def known(value: Value) -> float | None:
     return value if isinstance(value, float) else None
 
 
+def spread(value: Value) -> tuple[float, float] | None:
+    """Returns an interval where it could be measured."""
+    return value if isinstance(value, tuple) else None
+
+
 def _summary(result: EvaluationResult) -> str:
     """Returns the first metric against each baseline, in a sentence."""
     name, title = "recall@50", SHOWN["recall@50"]
@@ -84,12 +90,17 @@ def _chart(result: EvaluationResult) -> Chart:
         for name, method in result.compared.items()
         if name != "random"
     }
-    best = best_baseline(result)
+    bounds = {
+        METHOD_TITLES[name]: [spread(method.overall[f"{metric}_ci"]) for metric in SHOWN]
+        for name, method in result.compared.items()
+        if name != "random"
+    }
     return Chart(
         "The model and its baselines",
-        f"Recall@50 of the model is {number(result.overall['recall@50'])}, that of the best "
-        f"baseline, {METHOD_TITLES[best]}, {number(result.baselines[best].overall['recall@50'])}.",
-        Bars(list(SHOWN.values()), series, "mean over queries"),
+        "Longer is better. Whiskers are 95 % intervals: where this model's and another's overlap, "
+        "the heat map below tells whether the difference is chance. Look for a simple method that "
+        "reaches as far.",
+        Bars(list(SHOWN.values()), series, "mean over queries", bounds=bounds),
         is_wide=True,
     )
 
@@ -100,18 +111,20 @@ def _standings(result: EvaluationResult) -> list[Chart]:
     groups = [name for name in result.groups() if result.pairs(name)]
     if not of_metric or not groups:
         return []
+    few = [result.pairs(group) < FEW_PAIRS for group in groups]
     values, texts = [], []
     for name, method in result.methods.items():
-        others = [of_metric.get((name, group)) for group in groups]
-        values.append([_shade(each) for each in others])
+        shades = [_shade(of_metric.get((name, group))) for group in groups]
         figures = [method.overall if g == "overall" else method.slices[g] for g in groups]
+        marks = ["" if not shade else " ▲" if shade > 0 else " ▼" for shade in shades]
+        if name == MODEL:
+            dead = [_is_dead(each[_COMPARED], result) for each in figures]
+            shades = [-MOST_CERTAIN if each else 0.0 for each in dead]
+            marks = [" ✗" if each else "" for each in dead]
+        values.append(shades)
         texts.append(
-            [
-                f"{number(each[_COMPARED])}{_mark(other)}"
-                for each, other in zip(figures, others, strict=True)
-            ]
+            [f"{number(f[_COMPARED])}{mark}" for f, mark in zip(figures, marks, strict=True)]
         )
-    few = [result.pairs(group) < FEW_PAIRS for group in groups]
     better = sum(value > 0 for row in values for value in row)
     return [
         Chart(
@@ -119,7 +132,8 @@ def _standings(result: EvaluationResult) -> list[Chart]:
             f"{SHOWN[_COMPARED]}, in brackets the held-out pairs. ▲ finds more than this model and "
             "▼ less, by a paired permutation test of this comparison alone at 5 %; the shade is "
             f"darker the smaller p is. Grey: fewer than {FEW_PAIRS} pairs, which allow no "
-            f"conclusion. {better or 'None'} of the cells {'are' if better > 1 else 'is'} ▲.",
+            f"conclusion. ✗: this model finds less than chance would, {result.chance:.3f}. Look "
+            f"for ▲ and ✗: {better or 'none'} of the cells {'are' if better > 1 else 'is'} ▲.",
             Heat(
                 [METHOD_TITLES[name] for name in result.methods],
                 [
@@ -128,7 +142,7 @@ def _standings(result: EvaluationResult) -> list[Chart]:
                 ],
                 values,
                 texts,
-                largest=_MOST_CERTAIN,
+                largest=MOST_CERTAIN,
                 faint=[few] * len(result.methods),
             ),
             is_wide=True,
@@ -137,16 +151,20 @@ def _standings(result: EvaluationResult) -> list[Chart]:
 
 
 def _shade(standing: Standing | None) -> float:
-    """Returns -log10 p, below 0 where the method finds less; 0 where chance may explain it."""
-    if standing is None or standing.p is None or not standing.is_significant:
+    """Returns the shade of a method; 0 where chance may explain the difference."""
+    return 0.0 if standing is None else certainty(standing.p, standing.value - standing.model)
+
+
+def certainty(p: float | None, difference: float) -> float:
+    """Returns -log10 p with the sign of a difference; 0 where chance may explain it."""
+    if p is None or p >= LEVEL:
         return 0.0
-    certainty = min(_MOST_CERTAIN, -math.log10(standing.p))
-    return math.copysign(certainty, standing.value - standing.model)
+    return math.copysign(min(MOST_CERTAIN, -math.log10(p)), difference)
 
 
-def _mark(standing: Standing | None) -> str:
-    shade = _shade(standing)
-    return "" if not shade else " ▲" if shade > 0 else " ▼"
+def _is_dead(recall: Value, result: EvaluationResult) -> bool:
+    """Tells whether less is found than by lists drawn at random."""
+    return isinstance(recall, float) and recall < result.chance
 
 
 def _methods(result: EvaluationResult) -> Table:
@@ -162,9 +180,9 @@ def _methods(result: EvaluationResult) -> Table:
         "Metrics",
         ["Method", *METRIC_TITLES.values()],
         rows,
-        note="Means over queries; below each its 95 % interval, from a bootstrap over queries. "
-        f"Items that the query is known to have {known}. Where two intervals overlap, "
-        "the command recsys compare tells whether the difference is chance.",
+        note="Higher is better. Means over queries; below each its 95 % interval, from a bootstrap "
+        f"over queries. Items that the query is known to have {known}. Where two intervals "
+        "overlap, the command recsys compare tells whether the difference is chance.",
     )
 
 

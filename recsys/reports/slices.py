@@ -1,24 +1,39 @@
 """The slices of a run, held against another run or against the best baseline."""
 
+from collections.abc import Mapping
+
 from pipelines.reports.format import Figures, Value, number
 from pipelines.reports.parts import Band, Cell, Chart, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Bars, Heat
 from recsys.evaluation.metrics import Measured
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
 from recsys.evaluation.rivals import FEW_PAIRS
-from recsys.reports.results import NO_EVALUATION, best_baseline, known, metric_cells
+from recsys.reports.results import (
+    MOST_CERTAIN,
+    NO_EVALUATION,
+    best_baseline,
+    certainty,
+    known,
+    metric_cells,
+    spread,
+)
 from recsys.reports.run.run_data import RunData
 
 _COMPARED = "recall@50"
+# P-values by group and metric; None of a group with few pairs.
+Tests = Mapping[tuple[str, str], float | None]
 _TITLES = {"history_length": "Length of the query's history", "item_age": "Age of the item"}
 
 
-def slices_section(run: RunData, against: RunData | None = None) -> Section:
+def slices_section(
+    run: RunData, against: RunData | None = None, tests: Tests | None = None
+) -> Section:
     """Returns differences to another run or baseline, and the figures of all methods by slice.
 
     Args:
         run: Run to show.
         against: Run to hold it against; None: the best baseline.
+        tests: P-values of the differences to that run; None: they were not tested.
     """
     result = run.result
     if result is None:
@@ -37,36 +52,39 @@ def slices_section(run: RunData, against: RunData | None = None) -> Section:
     else:
         best = best_baseline(result)
         other, name = _groups(result.baselines[best]), METHOD_TITLES[best]
-    parts.append(_differences(_groups(result), other, name))
+        tests = {(e.group, e.metric): e.p for e in result.standings if e.method == best}
+    parts.append(_differences(_groups(result), other, name, tests or {}))
     parts += [_bars(result, metric) for metric in ("recall@10", "recall@50")]
     parts.append(_table(result))
     parts += [_further(result, kind) for kind in result.by]
     return Section("slices", "Slices", parts)
 
 
-def _differences(ours: dict[str, Figures], theirs: dict[str, Figures], name: str) -> Chart:
-    names, values, recalls, largest = [], [], [], 0.0
+def _differences(
+    ours: dict[str, Figures], theirs: dict[str, Figures], name: str, tests: Tests
+) -> Chart:
+    """Returns a heat map whose shades are of p, for a small difference may be sure."""
+    names, values, texts, faint = [], [], [], []
     for group, figures in ours.items():
         if group not in theirs:
             continue
-        changes = [_change(figures[m], theirs[group][m]) for m in SHOWN]
+        changes = [_change(figures[metric], theirs[group][metric]) for metric in SHOWN]
+        p = [tests.get((group, metric)) for metric in SHOWN]
         count = figures.get("count")
-        is_small = isinstance(count, int) and count < FEW_PAIRS
         names.append(f"{group} ({count:,})" if isinstance(count, int) else group)
-        values.append(changes)
-        if not is_small:
-            largest = max([largest, *(abs(change) for change in changes if change is not None)])
-            recalls += [(changes[1], group)] if changes[1] is not None else []
+        values.append([certainty(each, c or 0.0) for each, c in zip(p, changes, strict=True)])
+        marks = ["" if not value else " ▲" if value > 0 else " ▼" for value in values[-1]]
+        pairs = zip(changes, marks, strict=True)
+        texts.append(["-" if c is None else f"{c:+.3f}{mark}" for c, mark in pairs])
+        faint.append([each is None for each in p])
     summary = (
-        f"Metrics of this run minus those of {name}, with the number of held-out pairs; above 0 "
-        f"this run is better. Shades are scaled without slices of fewer than {FEW_PAIRS} pairs, "
-        "where differences are mostly chance."
+        f"Metrics of this run minus those of {name}, with the number of held-out pairs. ▲: this "
+        "run is significantly better, ▼: worse; the darker, the surer. White: chance may explain "
+        "it. Tests against a baseline are each by itself; the verdict above corrects for their "
+        f"number. Grey: not tested, or fewer than {FEW_PAIRS} pairs. Look for ▼ in the tail."
     )
-    if recalls:
-        low, high = min(recalls), max(recalls)
-        summary += f" Recall@50: {low[0]:+.3f} ({low[1]}) to {high[0]:+.3f} ({high[1]})."
-    texts = [["-" if c is None else f"{c:+.3f}" for c in changes] for changes in values]
-    plot = Heat(names, list(SHOWN.values()), values, texts, largest=largest)
+    columns = list(SHOWN.values())
+    plot = Heat(names, columns, values, texts, largest=MOST_CERTAIN, faint=faint)
     return Chart(f"Difference to {name}", summary, plot, is_wide=True)
 
 
@@ -77,11 +95,17 @@ def _bars(result: EvaluationResult, metric: str) -> Chart:
         METHOD_TITLES[method]: [known(group[method][metric]) for group in groups.values()]
         for method in result.compared
     }
+    bounds = {
+        METHOD_TITLES[method]: [spread(group[method][f"{metric}_ci"]) for group in groups.values()]
+        for method in result.compared
+    }
     names = [f"{name} ({result.pairs(name):,} held out)" for name in groups]
+    few = [result.pairs(name) < FEW_PAIRS for name in groups]
     return Chart(
         f"{SHOWN[metric]} by slice",
-        "Look at tail and cold: popularity finds nothing there. Few held-out pairs say little.",
-        Bars(names, series, title=SHOWN[metric]),
+        "Longer is better; whiskers are 95 % intervals. Look at tail and cold, where popularity "
+        f"finds nothing. Grey: fewer than {FEW_PAIRS} held-out pairs, which allow no conclusion.",
+        Bars(names, series, title=SHOWN[metric], bounds=bounds, faint=few),
     )
 
 

@@ -2,8 +2,8 @@
 
 from math import isfinite
 
-from pipelines.reports.format import short
-from pipelines.reports.parts import Chart, Part, Section, Table, Text
+from pipelines.reports.format import count_of
+from pipelines.reports.parts import Chart, Entry, Part, Section, Table, Text
 from pipelines.reports.plots import Axis, Bars, Graph, Heat, Mark, Series
 from recsys.evaluation.results import SHOWN
 from recsys.reports.run.run_data import Curves, Masks, RunData
@@ -12,22 +12,49 @@ from recsys.training.diagnostics import PREFIX
 # Names beside losses and validation in the lines of a training.
 _SPEEDS = ("step", "examples_per_second", "loader_wait")
 _MOST_NUMBERS = 100
+# Title, and what is good and what to look for; those that tell most come first.
 _DIAGNOSTICS = {
-    "effective_rank": "Effective rank of the item vectors",
-    "uniformity.items": "Uniformity of the item vectors",
-    "alignment.positives": "Alignment of queries and their items",
-    "uniformity.views": "Uniformity of the views",
-    "view_similarity": "Cosine of an item's two views",
-    "alignment.views": "Alignment of an item's two views",
-    "gradient_cosine": "Cosine of the losses' gradients",
-    "gradient_ratio": "Length of the gradients, SSL over main",
+    "effective_rank": (
+        "Effective rank of the item vectors",
+        "Higher is better: vectors use more directions. Look for a fall, which is a collapse.",
+    ),
+    "view_similarity": (
+        "Cosine of an item's two views",
+        "Good is a value below 1 that rises slowly. Near 1 from the start, masks hide too little "
+        "to learn from.",
+    ),
+    "gradient_cosine": (
+        "Cosine of the losses' gradients",
+        "Above 0 the two losses help each other in the item tower, below 0 they work against each "
+        "other: then lower ssl.alpha.",
+    ),
+    "alignment.positives": (
+        "Alignment of queries and their items",
+        "Lower is better: queries are closer to their items.",
+    ),
+    "uniformity.items": (
+        "Uniformity of the item vectors",
+        "Lower is better: vectors cover the sphere more evenly.",
+    ),
+    "uniformity.views": (
+        "Uniformity of the views",
+        "Lower is better: views of different items are apart.",
+    ),
+    "alignment.views": (
+        "Alignment of an item's two views",
+        "Lower is better, as long as the uniformity of the views does not rise.",
+    ),
+    "gradient_ratio": (
+        "Length of the gradients, SSL over main",
+        "Far below 1, self-supervision hardly matters; far above, it drowns the main loss.",
+    ),
 }
-_NOTE = (
-    "Measured at each validation, on the catalogue and on one batch with other masks each time. "
-    "The effective rank falls where vectors collapse onto few directions. The lower the "
-    "uniformity, the more evenly vectors cover the sphere; the lower the alignment, the closer "
-    "pairs are. Where the gradients of the two losses have a negative cosine, they work against "
-    "each other in the item tower."
+_FIRST = 3
+_NOTE = "Measured at each validation, on the catalogue and on one batch with other masks each time."
+_LOSS = "Lower is better. Look for the step from which it falls no more."
+_VALIDATED = (
+    "Higher is better. Look whether it still rises at the end (train longer), or fell from its "
+    "best (overfitting)."
 )
 
 
@@ -41,9 +68,9 @@ def training_section(curves: Curves, best_step: int | None = None) -> Section:
     names = _drawn(curves)
     others = ("validation.", PREFIX)
     losses = [name for name in names if name not in _SPEEDS and not name.startswith(others)]
-    charts = [_curve(curves, name, f"{name} loss", best_step) for name in losses]
+    charts = [_curve(curves, name, f"{name} loss", _LOSS, best_step) for name in losses]
     charts += [
-        _curve(curves, f"validation.{name}", f"Validation {title}", best_step)
+        _curve(curves, f"validation.{name}", f"Validation {title}", _VALIDATED, best_step)
         for name, title in SHOWN.items()
         if f"validation.{name}" in names
     ]
@@ -58,7 +85,10 @@ def training_section(curves: Curves, best_step: int | None = None) -> Section:
 def speed_parts(curves: Curves) -> list[Part]:
     """Returns the examples per second by step, where they are known."""
     name = "examples_per_second"
-    return [_curve(curves, name, "Examples per second")] if name in _drawn(curves) else []
+    if name not in _drawn(curves):
+        return []
+    note = "Higher is better. Look for dips, in which the training waited for its data."
+    return [_curve(curves, name, "Examples per second", note)]
 
 
 def diagnostics_sections(
@@ -73,13 +103,16 @@ def diagnostics_sections(
     """
     names = _drawn(curves)
     charts = [
-        _curve(curves, f"{PREFIX}{name}", title, best_step)
-        for name, title in _DIAGNOSTICS.items()
+        _curve(curves, f"{PREFIX}{name}", title, note, best_step)
+        for name, (title, note) in _DIAGNOSTICS.items()
         if f"{PREFIX}{name}" in names
     ]
     sections = []
     if charts:
-        sections.append(Section("vectors", "Vectors and gradients", [Text(_NOTE), *charts]))
+        parts: list[Part] = [Text(_NOTE), *charts[:_FIRST]]
+        if more := charts[_FIRST:]:
+            parts.append(Entry(count_of(len(more), "more chart"), more))
+        sections.append(Section("vectors", "Vectors and gradients", parts))
     if masks is not None:
         steps = int(max((line.get("step") or 0 for line in curves), default=0))
         sections.append(Section("masks", "Masks", _masks(masks, steps)))
@@ -91,7 +124,8 @@ def ssl_section(run: RunData) -> Section:
     method = run.config.get("ssl", {}).get("method")
     parts: list[Part] = [Text(f"Self-supervision of this run: {method or 'unknown'}.")]
     for section in diagnostics_sections(run.curves, run.masks):
-        parts += section.parts
+        is_first = section.key == "vectors"
+        parts += section.parts if is_first else [Entry(section.title, section.parts)]
     return Section("ssl", "Self-supervision", parts)
 
 
@@ -105,7 +139,7 @@ def _drawn(curves: Curves) -> dict[str, None]:
     )
 
 
-def _curve(curves: Curves, name: str, title: str, best_step: int | None = None) -> Chart:
+def _curve(curves: Curves, name: str, title: str, note: str, best_step: int | None = None) -> Chart:
     points = [
         (step, value)
         for line in curves
@@ -113,14 +147,12 @@ def _curve(curves: Curves, name: str, title: str, best_step: int | None = None) 
         and (value := line.get(name)) is not None
         and isfinite(value)
     ]
-    values = [value for _, value in points]
     rows = [[f"{step:,.0f}", f"{value:.5g}"] for step, value in points]
     is_within = best_step is not None and points[0][0] <= best_step <= points[-1][0]
     marks = [Mark("x", best_step, f"kept: step {best_step:,}")] if is_within and best_step else []
     return Chart(
         title,
-        f"{short(values[0])} at step {points[0][0]:,.0f}, {short(values[-1])} at step "
-        f"{points[-1][0]:,.0f}, lowest {short(min(values))}, highest {short(max(values))}",
+        note,
         Graph([Series(title, points)], Axis("step"), Axis(), marks),
         Table(title, ["Step", title], rows) if len(rows) <= _MOST_NUMBERS else None,
     )
@@ -147,9 +179,9 @@ def _masks(masks: Masks, steps: int) -> list[Part]:
 
 
 def _steps(title: str, counts: dict[str, int]) -> Chart:
-    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     return Chart(
         title,
-        f"Most: {most}, {counts[most]:,} steps; least: {least}, {counts[least]:,}.",
+        "Good is a length that is much the same for all. Look for a feature that is never among "
+        "them: the views always tell it.",
         Bars(list(counts), {"steps": list(map(float, counts.values()))}, "steps", spec=",.0f"),
     )

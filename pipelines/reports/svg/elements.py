@@ -12,7 +12,7 @@ LINE = 14
 # Room for the names of categories before they are turned: that of a phone.
 _ROOM = 270
 # Most characters of the name of a category.
-_MOST_CATEGORY = 14
+_MOST_CATEGORY = 17
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,10 @@ def draw_graph(root: Element, graph: Graph) -> Drawing:
     """Draws series in the plane."""
     points = [point for series in graph.series for point in series.points]
     known = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    ends = [end for each in graph.series for pair in each.bounds if pair for end in pair]
     marks = {axis: [m.value for m in graph.marks if m.axis == axis] for axis in ("x", "y")}
     x = scale_of(graph.x, [*(point[0] for point in points), *marks["x"]])
-    y = scale_of(graph.y, [*(point[1] for point in known), *marks["y"]], is_padded=True)
+    y = scale_of(graph.y, [*(point[1] for point in known), *marks["y"], *ends], is_padded=True)
     if any(series.kind == "bars" for series in graph.series):
         x = _with_room(x, _bar_width(graph.series))
     bottom = _axes(root, graph, x, y)
@@ -133,9 +134,20 @@ def _dots(root: Element, series: Series, at: int, x: Scale, y: Scale, height: in
     style = style_of(at)
     group = SubElement(root, "g", {"class": f"dots s{style}"})
     labels = series.labels or [""] * len(series.points)
-    for (place, value), label in zip(series.points, labels, strict=True):
+    bounds = series.bounds or [None] * len(series.points)
+    faint = series.faint or [False] * len(series.points)
+    for (place, value), label, ends, is_faint in zip(
+        series.points, labels, bounds, faint, strict=True
+    ):
         if value is None or not math.isfinite(value):
             continue
-        dot = SubElement(group, "use", {"href": f"#symbol-{style}", "x": percent(x.share(place))})
+        at_x = percent(x.share(place))
+        if ends is not None:
+            low, high = (number((1 - y.share(end)) * height) for end in ends)
+            whisker = {"class": "whisker", "x1": at_x, "x2": at_x, "y1": low, "y2": high}
+            SubElement(group, "line", whisker)
+        dot = SubElement(group, "use", {"href": f"#symbol-{style}", "x": at_x})
+        if is_faint:
+            dot.set("class", "few")
         dot.set("y", number((1 - y.share(value)) * height))
         SubElement(dot, "title").text = label or f"{place:.6g}: {value:.6g}"

@@ -17,7 +17,8 @@ _MOST_NAME = 38
 def draw_bars(root: Element, bars: Bars) -> Drawing:
     """Draws groups of lying bars, with the name above each group."""
     values = [v for each in bars.series.values() for v in each if v is not None]
-    longest = max([*values, 0.0]) or 1.0
+    ends = [pair[1] for each in bars.bounds.values() for pair in each if pair]
+    longest = max([*values, *ends, 0.0]) or 1.0
     y = 0
     for row, name in enumerate(bars.groups):
         add_text(root, name, x="0", y=str(y + 12), kind="name", most=_MOST_NAME)
@@ -26,10 +27,17 @@ def draw_bars(root: Element, bars: Bars) -> Drawing:
         for at, (method, lengths) in enumerate(bars.series.items()):
             value = lengths[row]
             share = max(0.0, value or 0.0) / longest
-            bar = SubElement(root, "rect", {"class": f"area s{style_of(at)}", "x": "0"})
+            is_few = bool(bars.faint) and bars.faint[row]
+            kind = f"area s{style_of(at)}{' few' * is_few}"
+            bar = SubElement(root, "rect", {"class": kind, "x": "0"})
             bar.attrib |= {"y": str(y), "width": percent(share), "height": str(_BAR)}
             SubElement(bar, "title").text = method
             text = "-" if value is None else format(value, bars.spec)
+            bounds = bars.bounds.get(method, [None] * len(lengths))[row]
+            if bounds is not None:
+                low, share = (max(0.0, bound) / longest for bound in bounds)
+                whisker = {"class": "whisker", "x1": percent(low), "x2": percent(share)}
+                SubElement(root, "line", {**whisker, "y1": str(y + 5.5), "y2": str(y + 5.5)})
             end = add_text(root, text, x=percent(share), y=str(y + 10))
             end.set("dx", "6")
             y += _BAR_STEP

@@ -321,7 +321,8 @@ def test_the_page_is_whole_and_safe(prepared: Path) -> None:
     evil = "<script>alert(1)</script>"
     earlier = quality(prepared, manifest(), log(0))
     columns = {evil: [evil] * 3000, "genre": pa.array([None] * 3000, pa.string())}
-    page = render_page(quality_page(quality(prepared, manifest(), log(0, **columns), earlier)))
+    whole = quality_page(quality(prepared, manifest(), log(0, **columns), earlier))
+    page = render_page(whole)
     assert evil not in page
     assert "&lt;script&gt;" in page
     outline = Outline(page)
@@ -330,6 +331,9 @@ def test_the_page_is_whole_and_safe(prepared: Path) -> None:
     assert "Large shift since the run before" in page
     assert "▼ large shift" in page
     assert "figures moved since the run before" in page
+    drift = next(each for each in whole.sections if each.key == "drift")
+    # A line, then what moved; all else is folded away.
+    assert [part.kind for part in drift.parts] == ["text", "table", "entry", "entry"]
     assert "items.genre" in page
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from feature_store.core.errors import UserError
 from pipelines.reports.palette import LIGHT
-from pipelines.reports.parts import Chart, Entry, Page, Section, Table
+from pipelines.reports.parts import Chart, Entry, Facts, Page, Section, Table
 from pipelines.reports.plots import Axis, Bars, Graph, Mark, Range, Ranges, Series
 from recsys.comparison.compare import compare
 from recsys.dashboard import run_store
@@ -19,6 +19,7 @@ from recsys.dashboard.pages import page
 from recsys.dashboard.plotly import OPTIONS, figure_of
 from recsys.dashboard.run_file import render_file, script_json
 from recsys.dashboard.run_store import RunStore
+from recsys.dashboard.runs import history
 from recsys.dashboard.sections import SECTIONS
 from recsys.reports.run.run_data import RunData
 from tests.support.colours import contrast
@@ -154,13 +155,29 @@ def test_the_list_has_all_runs_and_their_history(evaluated):
     first, second, third = evaluated.run_ids
     assert f"/run/{first}/results" in words
     assert f"/run/{second}/results" in words
-    (history,) = charts_of(content)
-    overall = next(trace for trace in history["data"] if trace["name"] == "overall")
+    (over_time,) = charts_of(content)
+    overall = next(trace for trace in over_time["data"] if trace["name"] == "overall")
     values = [store.row(run_id).metric("recall@50") for run_id in (first, second)]
     assert overall["y"] == values
     everywhere = text_of(page(store, "/?output=")[1])
     assert f"/run/{third}/training" in everywhere
     assert third[:8] not in text_of(page(store, f"/?output=&search={first[:8]}")[1])
+
+
+def test_a_single_run_is_a_card(evaluated):
+    rows = [row for row in evaluated.store().rows() if row.metric("recall@50") is not None]
+    one = history(rows[:1], "recall@50", None)
+    assert isinstance(one, Facts)
+    assert one.pairs[0] == ("Recall@50, overall", f"{rows[0].metric('recall@50'):.3f}")
+    assert isinstance(history(rows, "recall@50", None), Chart)
+
+
+def test_self_supervision_is_three_charts_and_more(evaluated):
+    parts = SECTIONS["ssl"][1](evaluated.store().data(evaluated.run_ids[1])).parts
+    charts = [part for part in parts if isinstance(part, Chart)]
+    assert len(charts) == 3
+    assert sum(isinstance(part, Entry) for part in parts) >= 1
+    assert all(chart.summary.split()[0] in ("Higher", "Good", "Above") for chart in charts)
 
 
 @pytest.mark.parametrize("key", SECTIONS)

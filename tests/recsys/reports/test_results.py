@@ -1,9 +1,12 @@
 """All methods by slice: shaded by how sure a difference is, and grey where pairs are few."""
 
 from pipelines.reports.plots import Heat
+from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.rivals import Standing
+from recsys.reports.long_tail import tail_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
+from recsys.reports.slices import slices_section
 from tests.recsys.reports.test_evaluation import result
 
 PAIRS = {"overall": 1000, "head": 600, "torso": 300, "tail": 80, "cold": 20}
@@ -45,6 +48,7 @@ def test_shades_are_of_significance_and_few_pairs_are_grey(tmp_path):
     assert plot.columns[0] == "all (1,000)"
     values = dict(zip(plot.rows, plot.values, strict=True))
     assert values["this model"] == [0] * 5
+    assert "✗" not in "".join(plot.texts[0])
     assert values["item-kNN"] == [2.0, -3.0, 0, 0, 0]
     assert -1.5 < values["popularity"][0] < -1.3
     texts = dict(zip(plot.rows, plot.texts, strict=True))
@@ -53,6 +57,59 @@ def test_shades_are_of_significance_and_few_pairs_are_grey(tmp_path):
     assert [plot.shade(row, 4)[0] for row in range(3)] == ["faint"] * 3
     assert plot.shade(2, 0) == ("above", 2 / 3 * 85)
     assert plot.shade(2, 1) == ("below", 85)
+
+
+def test_a_slice_that_chance_finds_more_of_is_not_white(tmp_path):
+    tail = {**result().slices["tail"], "recall@50": 0.001}
+    dead = {"standings": STANDINGS, "slices": {**result().slices, "tail": tail}}
+    (plot,) = heat(tmp_path, result().model_copy(update=dead))
+    assert plot.texts[0][3] == "0.001 ✗"
+    assert plot.shade(0, 3) == ("below", 85)
+
+
+def section(tmp_path, make, evaluated, *more):
+    path = tmp_path / "metrics.json"
+    path.write_text(evaluated.model_dump_json())
+    run = RunData("", "", lambda name: path if name == "evaluation/metrics.json" else None)
+    return make(run, *more).parts
+
+
+def test_slices_are_shaded_by_their_tests_and_bars_carry_intervals(tmp_path):
+    found = result().model_copy(update={"standings": STANDINGS})
+    differences, first, *_ = section(tmp_path, slices_section, found)
+    plot = differences.plot
+    column = plot.columns.index("Recall@50")
+    shades = {name.split()[0]: plot.shade(at, column) for at, name in enumerate(plot.rows)}
+    kinds = [shades[name][0] for name in ("overall", "head", "cold")]
+    assert kinds == ["below", "below", "faint"]
+    assert shades["torso"][1] == 0  # Chance may explain it, however large it is.
+    assert plot.shade(0, plot.columns.index("NDCG@10"))[0] == "faint"
+    assert first.plot.faint == [False, False, False, False, True]
+    assert first.plot.bounds["this model"][0] == found.overall["recall@10_ci"]
+
+
+def test_the_long_tail_has_pairs_and_intervals(tmp_path):
+    of_lists = {"model": 0.5, "popularity": 0.5}
+    bins = tuple(
+        FrequencyBin(low=at, high=3 * at, items=9, pairs=n, recall={"model": 0.2}, shown=of_lists)
+        for at, n in enumerate((9, 100))
+    )
+    chart, _ = section(tmp_path, tail_section, result().model_copy(update={"long_tail": bins}))
+    assert chart.plot.x.categories == ["0 (9)", "1-3 (100)"]
+    own = next(series for series in chart.plot.series if series.name == "this model")
+    assert own.faint == [True, False]
+    low, high = own.bounds[1]
+    # By hand: Wilson's interval of 20 of 100.
+    assert (round(low, 3), round(high, 3)) == (0.133, 0.289)
+
+
+def test_every_list_metric_says_its_direction(tmp_path):
+    lists = {"coverage@10": 0.5, "gini@10": 0.5}
+    parts = section(tmp_path, results_section, result().model_copy(update={"lists": lists}))
+    table = next(
+        part for part in parts if getattr(part, "title", "") == "Lists of the first 10 items"
+    )
+    assert all("higher" in name or "lower" in name for name in table.columns[1:])
 
 
 def test_an_earlier_evaluation_has_no_tests_to_show(tmp_path):
