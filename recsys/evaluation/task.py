@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.core.columns import Ints, Jagged
 from pipelines.prepared.reader import Prepared
@@ -106,7 +108,10 @@ def not_excluded(held_out: Jagged, excluded: Jagged) -> Jagged:
     keys, seen = (
         column.row_of_value() * np.int64(width) + column.values for column in (held_out, excluded)
     )
-    return held_out.keep(~np.isin(keys, seen))
+    # By hashing the smaller side: several times as fast as `np.isin`.
+    sought = pc.is_in(pa.array(seen), value_set=pa.array(keys)).to_numpy(zero_copy_only=False)
+    is_seen = pc.is_in(pa.array(keys), value_set=pa.array(seen[sought]))
+    return held_out.keep(~is_seen.to_numpy(zero_copy_only=False))
 
 
 def ranked_items(
