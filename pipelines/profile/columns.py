@@ -9,16 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings, missing_ids
+from feature_store.encoding.numbers import numbers_of
 from feature_store.encoding.tokens import tokens_of
 from feature_store.kinds import MultiValuedFeature, TextFeature
 from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.dates import Dates, find_dates, skewness
 from pipelines.profile.delimiters import find_delimiter
 
 # Bounds of the text that is split into words, and of the vectors that are measured.
 _MAX_TEXT_BYTES = 1 << 25
 _MAX_VECTORS = 10_000
+# Part of strings that are numbers, where the others are one text such as Unknown, or several.
+_BESIDE_ONE_TEXT, _BESIDE_TEXTS = 0.5, 0.95
 
-Shape = Literal["string", "integer", "float", "boolean", "list", "vector", "other"]
+Shape = Literal["string", "integer", "float", "boolean", "time", "list", "vector", "other"]
 Numbers = npt.NDArray[np.float64]
 
 
@@ -47,6 +51,7 @@ class NumberSummary:
         smallest: Smallest number.
         largest: Largest number.
         are_whole: Whether all are integers.
+        farthest: Distance of the farthest number from the mean, in standard deviations.
         skewness: Skewness of the numbers.
         log_skewness: Skewness of sign(x) log(1 + |x|).
     """
@@ -54,6 +59,7 @@ class NumberSummary:
     smallest: float
     largest: float
     are_whole: bool
+    farthest: float
     skewness: float
     log_skewness: float
 
@@ -75,7 +81,10 @@ class ColumnProfile:
         delimiter: Delimiter of strings that hold several values, such as `Drama|Comedy`.
         parts: Counts of these values.
         leading_zero: Whether a string of digits begins with 0, as codes do.
-        numbers: Summary of numbers, and of strings that are all numbers.
+        numbers: Summary of numbers, and of strings that are numbers but for a few.
+        odd: Part of the strings that are no numbers, where the others are.
+        example: One of them.
+        dates: Dates of any column.
         length: Length of vectors, where all have the same.
         is_from_double: Whether integers are stored as doubles, as pandas does beside nulls.
     """
@@ -93,17 +102,23 @@ class ColumnProfile:
     parts: TokenCounts | None = None
     leading_zero: bool = False
     numbers: NumberSummary | None = None
+    odd: float = 0.0
+    example: str = ""
+    dates: Dates | None = None
     length: int | None = None
     is_from_double: bool = False
 
 
-def profile_column(table: ParquetTable, name: str, *, are_places: bool = False) -> ColumnProfile:
+def profile_column(
+    table: ParquetTable, name: str, *, are_places: bool = False, are_dates: bool = False
+) -> ColumnProfile:
     """Reads one column, or a sample of it, and sums it up.
 
     Args:
         table: Table of the column.
         name: Name of the column.
         are_places: Whether the name says that strings are places; see `find_delimiter`.
+        are_dates: Whether the name says that numbers are dates; see `find_dates`.
     """
     kind = table.schema.field(name).type
     shape = _shape(kind)
@@ -113,6 +128,8 @@ def profile_column(table: ParquetTable, name: str, *, are_places: bool = False) 
     share = 1.0 if exact else len(array) / table.rows
     basis = ColumnProfile(name, str(kind), shape, len(array), exact, len(array) - array.null_count)
     fields = dict(vars(basis))
+    if shape in ("string", "integer", "float", "time"):
+        fields["dates"] = find_dates(array, named_so=are_dates)
     if pa.types.is_floating(kind):
         whole = _as_integers(array)
         if whole is not None:
@@ -124,7 +141,7 @@ def profile_column(table: ParquetTable, name: str, *, are_places: bool = False) 
         lengths = pc.fill_null(pc.list_value_length(array), 0)
         fields["present"] = int(pc.sum(pc.greater(lengths, 0)).as_py() or 0)
         return ColumnProfile(**{**fields, "values": count_values(pc.list_flatten(array), share)})
-    if shape != "float":
+    if shape not in ("float", "time"):
         fields["values"] = count_values(array, share)
     if shape in ("integer", "float"):
         numbers = pc.cast(array.drop_null(), pa.float64(), safe=False).to_numpy()
@@ -153,6 +170,8 @@ def _shape(kind: pa.DataType) -> Shape:
         return "float"
     if types.is_boolean(kind):
         return "boolean"
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return "time"
     if types.is_list(kind) or types.is_fixed_size_list(kind):
         element = _shape(kind.value_type)
         if element in ("string", "integer"):
@@ -181,15 +200,10 @@ def _summary(numbers: Numbers) -> NumberSummary | None:
         smallest=float(finite.min()),
         largest=float(finite.max()),
         are_whole=bool((finite == np.floor(finite)).all()),
-        skewness=_skewness(finite),
-        log_skewness=_skewness(np.sign(finite) * np.log1p(np.abs(finite))),
+        farthest=float(abs(finite - finite.mean()).max() / (finite.std() or 1.0)),
+        skewness=skewness(finite),
+        log_skewness=skewness(np.sign(finite) * np.log1p(np.abs(finite))),
     )
-
-
-def _skewness(numbers: Numbers) -> float:
-    centred = numbers - numbers.mean()
-    deviation = float(np.sqrt((centred**2).mean()))
-    return float((centred**3).mean()) / deviation**3 if deviation > 0 else 0.0
 
 
 def _constant_length(array: pa.Array) -> int | None:
@@ -201,11 +215,9 @@ def _of_strings(strings: pa.Array, share: float, are_places: bool) -> dict[str, 
     """Computes the fields of a profile that only strings have."""
     if not len(strings):
         return {}
-    numbers, leading_zero = None, False
-    # Digits first: the cast also takes `nan` and `inf`, which are words elsewhere.
-    are_numbers = pc.all(pc.match_substring_regex(strings, r"^[+-]?[0-9]*\.?[0-9]+$")).as_py()
-    if are_numbers:
-        numbers = _summary(pc.cast(strings, pa.float64()).to_numpy())
+    numbers, leading_zero, odd = None, False, _odd_texts(strings)
+    if odd is not None:
+        numbers = _summary(numbers_of(strings).drop_null().to_numpy())
         leading_zero = pc.any(pc.match_substring_regex(strings, "^0[0-9]")).as_py()
     words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(strings)))
     words_per_value = float(pc.mean(words).as_py())
@@ -218,9 +230,19 @@ def _of_strings(strings: pa.Array, share: float, are_places: bool) -> dict[str, 
         parts = count_values(tokens_of(split, some)[0], share / step)
     return {
         "numbers": numbers,
+        "odd": len(odd) / len(strings) if odd is not None else 0.0,
+        "example": odd[0].as_py() if odd is not None and len(odd) else "",
         "leading_zero": leading_zero,
         "words": count_values(tokens, share / step),
         "words_per_value": words_per_value,
         "delimiter": delimiter,
         "parts": parts,
     }
+
+
+def _odd_texts(strings: pa.Array) -> pa.Array | None:
+    """Returns the strings that are no numbers, where the others are; None where few are numbers."""
+    odd = strings.filter(numbers_of(strings).is_nan())
+    share = 1 - len(odd) / len(strings)
+    least = _BESIDE_ONE_TEXT if len(pc.unique(odd)) <= 1 else _BESIDE_TEXTS
+    return odd if share >= least else None

@@ -12,7 +12,7 @@ from pipelines.profile.events import EventsProfile
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.roles import Roles
-from recsys.autoconfig.context import Proposed
+from recsys.autoconfig.context import ContextChoice
 from recsys.autoconfig.features import Choice, features_of
 from recsys.autoconfig.positives import Positives, column_entries, data_entries
 from recsys.autoconfig.repeats import RepeatsChoice
@@ -32,7 +32,8 @@ class Findings:
     Args:
         name: Name of the data, for the output and the experiment.
         paths: Paths of events, items and queries, relative to the configuration.
-        context: Proposed context features.
+        context: Proposed context features, and columns that must be none.
+        unlisted: Share of events whose item the table of items lacks.
         repeated_ids: Number of rows of items and of queries that repeat an id.
         repeats: Whether items that a query has had are ranked for it.
         positives: Columns that separate positives from other events.
@@ -50,8 +51,9 @@ class Findings:
     split: SplitChoice
     item_choices: list[Choice]
     query_choices: list[Choice]
-    context: list[Proposed]
+    context: ContextChoice
     size: rules.Size
+    unlisted: float
     repeated_ids: dict[str, int]
     repeats: RepeatsChoice
     positives: Positives
@@ -232,8 +234,9 @@ def _side(side: str, choices: list[Choice]) -> list[Entry]:
 
 def _context(found: Findings) -> list[Entry]:
     """Proposes a context as comments, for only the reader knows what is known beforehand."""
-    if not found.context:
-        return []
+    notes = _no_context(found.context)
+    if not found.context.proposed:
+        return notes
     text = (
         "The context of an event can also be a feature, if it is known at the moment of the "
         "request: a device, the hour. Never use what is known only afterwards (a rating, a "
@@ -241,8 +244,20 @@ def _context(found: Findings) -> list[Entry]:
         "training alone. To use a context, uncomment these lines and keep those that are known at "
         "that moment:"
     )
-    rows = [Row(_values(proposed.feature), proposed.why) for proposed in found.context]
-    return [Note(text), Proposal([Section("context", rows)])]
+    rows = [Row(_values(proposed.feature), proposed.why) for proposed in found.context.proposed]
+    return [Note(text), Proposal([Section("context", rows)]), *notes]
+
+
+def _no_context(context: ContextChoice) -> list[Entry]:
+    reasons = {
+        "known only afterwards": context.outcomes,
+        "the same in all events of an item, so it would tell the item": context.of_items,
+    }
+    return [
+        Note(f"No context is {', '.join(map(scalar, names))}: {reason}.")
+        for reason, names in reasons.items()
+        if names
+    ]
 
 
 def _values(feature: AnyFeature) -> dict[str, Any]:

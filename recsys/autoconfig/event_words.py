@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from recsys.autoconfig.features import words_of
+from recsys.autoconfig.names import words_of
 
 Meaning = Literal["positive", "negative"]
 
@@ -57,11 +57,13 @@ _SHOWN = re.compile("display(ed)?|expos(e|ed|ure)|imp|impress(ed|ion|ions)?|serv
 _COUNTS = re.compile(
     "clicks?|conversions?|downloads?|likes|orders|plays|purchases?|saves|shares|views"
 )
-_QUANTITY = re.compile("amount|price|qty|quantity|revenue|sales|total|units|value")
+_QUANTITY = re.compile(
+    "amount|copies|paid|price|qty|quantity|revenue|sales|spend|spent|total|units|value"
+)
 _AMOUNT = re.compile(
-    "completion|dwell|duration|engagement|fraction|listened|minutes|percent|percentage|playtime"
-    "|play|played|plays|progress|ratings?|ratio|scores?|seconds|stars?|stay|viewed|watch|watched"
-    "|watchtime"
+    "completion|dwell|duration|engagement|fraction|hours|hrs|listened|minutes|mins|percent"
+    "|percentage|playtime|play|played|plays|progress|ratings?|ratio|scores?|seconds|secs|stars?"
+    "|stay|streamed|viewed|watch|watched|watchtime"
 )
 
 # Values of labels, in lower case.

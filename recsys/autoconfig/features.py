@@ -1,13 +1,13 @@
 """Choice of the kind of feature that a column becomes, and the reason."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from feature_store.kinds import (
     CategoricalFeature,
+    DateFeature,
     Feature,
     IdFeature,
     MultiValuedFeature,
@@ -17,27 +17,21 @@ from feature_store.kinds import (
 )
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.columns import ColumnProfile, NumberSummary, TokenCounts, profile_column
+from pipelines.profile.dates import Dates
 from recsys.autoconfig import rules
-from recsys.autoconfig.names import words_of
+from recsys.autoconfig.figures import count, number, percent
+from recsys.autoconfig.names import (
+    CALENDAR_WORD,
+    CODE_WORD,
+    DATE_WORD,
+    MEASURE_WORD,
+    PLACE_WORD,
+    has_word,
+    words_of,
+)
 
 # Last words in names of columns that hold text, even where it repeats.
 _TITLES = (["title"], ["headline"], ["description"], ["summary"])
-# Words in names of columns whose numbers name things, and so are categories.
-CODE_WORD = re.compile(
-    "brand|categor(y|ies)|class|cluster|codes?|cohort|decade|genre|group|id|kind|label|month|postal"
-    "|postcode|region|segment|status|type|weekday|year|zip|zipcode"
-)
-
-# Words in names of columns with places, which are often `city, state, country`.
-_PLACE = re.compile(
-    "address|birthplace|city|country|geo|home|hometown|loc|locale|location|origin|place|region"
-    "|residence|venue"
-)
-# Words of the calendar among them, whose numbers have an order, too.
-_CALENDAR_WORD = re.compile("decade|month|year")
-
-# Reason against a column that would be a number if it were stored as one.
-NUMBERS_AS_TEXT = "numbers stored as text, which are no numbers to prepare"
 
 
 @dataclass(frozen=True)
@@ -48,11 +42,13 @@ class Choice:
         name: Name of the column.
         feature: Feature; None: the column is left out.
         why: Figures that led to the choice.
+        is_news: Whether the reader of the terminal should not miss it.
     """
 
     name: str
     feature: Feature | None
     why: str
+    is_news: bool = False
 
 
 def choose_features(
@@ -76,8 +72,8 @@ def choose_features(
 
 def choose_for(table: ParquetTable, name: str) -> Choice:
     """Reads a column, and chooses the feature that it becomes."""
-    are_places = any(_PLACE.fullmatch(word) for word in words_of(name))
-    return choose(profile_column(table, name, are_places=are_places))
+    are_places, are_dates = (has_word(name, words) for words in (PLACE_WORD, DATE_WORD))
+    return choose(profile_column(table, name, are_places=are_places, are_dates=are_dates))
 
 
 def id_choice(name: str, rows: int, why: str, smallest: int = rules.SMALLEST_DIM) -> Choice:
@@ -95,6 +91,10 @@ def choose(column: ColumnProfile) -> Choice:
         return Choice(column.name, None, f"{column.type} is not supported")
     if column.shape == "vector":
         return _choose_vector(column)
+    if column.dates is not None:
+        return _choose_dates(column, column.dates)
+    if column.shape == "time":
+        return Choice(column.name, None, "the same time in every row that has one")
     if column.shape == "float":
         return _choose_number(column)
     if column.values is None or column.values.seen < 2:
@@ -128,7 +128,31 @@ def _choose_number(column: ColumnProfile) -> Choice:
     keys, shape = _scaling(numbers)
     feature = NumericFeature(name=column.name, dim=rules.NUMBER_DIM, **keys)
     why = f"{number(numbers.smallest)} to {number(numbers.largest)}"
-    return Choice(column.name, feature, f"{why}{shape}{_filled(column)}")
+    odd = _odd(column.odd, column.example, "numbers")
+    return Choice(
+        column.name, feature, f"{why}{shape}{_filled(column)}{odd}", is_news=column.odd > 0
+    )
+
+
+def _choose_dates(column: ColumnProfile, dates: Dates) -> Choice:
+    if dates.form == "unclear":
+        why = f"dates such as {dates.example}, whose year is not first; write them as 2024-01-31"
+        return Choice(column.name, None, why)
+    if dates.form == "number":
+        choice = _choose_number(column)
+        return replace(choice, why=f"{dates.unit}, {dates.span}{_filled(column)}")
+    scaling = {"scaling": "quantile"} if abs(dates.skewness) >= rules.SKEWNESS_FROM else {}
+    feature = DateFeature.model_validate({"name": column.name, "dim": rules.NUMBER_DIM, **scaling})
+    return Choice(
+        column.name,
+        feature,
+        f"{dates.span}{_filled(column)}{_odd(dates.odd, dates.example, 'dates')}",
+        is_news=dates.odd > 0,
+    )
+
+
+def _odd(share: float, example: str, what: str) -> str:
+    return f", {percent(share)} no {what}, such as {example!r}" if share else ""
 
 
 def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
@@ -142,6 +166,8 @@ def _scaling(numbers: NumberSummary) -> tuple[dict[str, Any], str]:
     magnitudes = math.log10(max(numbers.largest, smallest) / smallest)
     is_wide = numbers.smallest >= 0 and magnitudes >= rules.ORDERS_OF_MAGNITUDE_FROM
     if abs(numbers.skewness) < rules.SKEWNESS_FROM and not is_wide:
+        if numbers.farthest >= rules.OUTLIER_FROM:
+            return {"scaling": "quantile"}, ", with outliers"
         return {}, ""
     if numbers.smallest >= 0 and abs(numbers.log_skewness) < rules.SKEWNESS_FROM:
         return {"scaling": "log"}, ", skewed"
@@ -169,7 +195,7 @@ def _choose_list(
 def _choose_integer(column: ColumnProfile, values: TokenCounts) -> Choice:
     if _is_named_like_code(column.name):
         key = _key(column, values)
-        if key is not None and any(_CALENDAR_WORD.fullmatch(w) for w in words_of(column.name)):
+        if key is not None and has_word(column.name, CALENDAR_WORD):
             return _choose_number(column)
         return key or _categorical(column, values)
     each = column.present / values.seen
@@ -181,12 +207,7 @@ def _choose_integer(column: ColumnProfile, values: TokenCounts) -> Choice:
 def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
     numbers = column.numbers
     if numbers is not None:
-        few = values.distinct <= rules.DIGIT_CATEGORIES_UP_TO
-        is_code = column.leading_zero or _is_named_like_code(column.name)
-        repeats = values.seen <= rules.LONG_TEXT_UNIQUE_FROM * column.present
-        if not (is_code or (few and repeats and numbers.are_whole)):
-            return Choice(column.name, None, NUMBERS_AS_TEXT)
-        return _key(column, values) or _categorical(column, values)
+        return _choose_digits(column, values, numbers)
     unique = values.seen / column.present
     has_words = column.words_per_value >= rules.WORDS_FROM and unique >= rules.UNIQUE_FROM
     is_long = (
@@ -203,6 +224,21 @@ def _choose_string(column: ColumnProfile, values: TokenCounts) -> Choice:
     if column.words is not None and (has_words or is_long or is_title):
         return _text(column, column.words)
     return _key(column, values) or _categorical(column, values)
+
+
+def _choose_digits(column: ColumnProfile, values: TokenCounts, numbers: NumberSummary) -> Choice:
+    """Chooses for strings of digits, which are codes more often than measures."""
+    if column.leading_zero or _is_named_like_code(column.name):
+        return _key(column, values) or _categorical(column, values)
+    if not numbers.are_whole:
+        return _choose_number(column)
+    if has_word(column.name, MEASURE_WORD):
+        return _choose_integer(column, values)
+    few = values.distinct <= rules.DIGIT_CATEGORIES_UP_TO
+    repeats = values.seen <= rules.LONG_TEXT_UNIQUE_FROM * column.present
+    if few and repeats:
+        return _categorical(column, values)
+    return _key(column, values) or _choose_number(column)
 
 
 def _text(column: ColumnProfile, words: TokenCounts) -> Choice:
@@ -232,7 +268,7 @@ def _categorical(column: ColumnProfile, values: TokenCounts) -> Choice:
 
 
 def _is_named_like_code(name: str) -> bool:
-    return any(CODE_WORD.fullmatch(word) for word in words_of(name))
+    return has_word(name, CODE_WORD)
 
 
 def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:
@@ -248,31 +284,6 @@ def _encoding(values: TokenCounts) -> tuple[dict[str, Any], str]:
     if kept > rules.MAX_VOCABULARY:
         kept = keys["max_vocabulary"] = rules.MAX_VOCABULARY
     return {"dim": rules.embedding_dim(kept), **keys}, why
-
-
-def count(values: TokenCounts, noun: str) -> str:
-    """Formats a count: `18 values`, or `about 1,200,000 values` where it is an estimate."""
-    if values.distinct != values.seen:
-        return f"about {_rounded(values.distinct):,} {noun}s"
-    return f"{values.distinct:,} {noun}s"
-
-
-def _rounded(estimate: int) -> int:
-    """Rounds an estimate to two digits, for it has no more."""
-    return int(float(f"{estimate:.1e}"))
-
-
-def number(value: float) -> str:
-    """Formats a number for a reader."""
-    is_long = value == round(value) or abs(value) >= 1_000
-    return f"{value:,.0f}" if is_long and abs(value) < 1e15 else f"{value:.3g}"
-
-
-def percent(share: float) -> str:
-    """Formats a fraction; only all is 100 % and only nothing is 0 %."""
-    if 0 < share < 1:
-        return f"{min(max(100 * share, 0.1), 99.9):.{0 if 0.01 <= share <= 0.985 else 1}f} %"
-    return f"{100 * share:.0f} %"
 
 
 def _filled(column: ColumnProfile) -> str:

@@ -20,8 +20,10 @@ from recsys.autoconfig.columns.roles import Roles, Wanted, find_roles
 from recsys.autoconfig.columns.times import WantedTime
 from recsys.autoconfig.columns.wanted import Problems, WantedIds
 from recsys.autoconfig.context import propose_context
+from recsys.autoconfig.coverage import unlisted_share
 from recsys.autoconfig.document import Findings, document
-from recsys.autoconfig.features import Choice, choose_features, id_choice, number
+from recsys.autoconfig.features import Choice, choose_features, id_choice
+from recsys.autoconfig.figures import number
 from recsys.autoconfig.machine import count_gpus
 from recsys.autoconfig.names import normalised
 from recsys.autoconfig.positives import find_positives
@@ -195,6 +197,7 @@ def find_out(
         bookkeeping=aside,
         gpus=count_gpus(),
         size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
+        unlisted=unlisted_share(events_table, items_table, roles),
         repeated_ids={
             table.what: _repeats(table, column)
             for table, column in (

@@ -25,7 +25,7 @@ from recsys.autoconfig.event_words import (
     meaning,
     says_what_was_done,
 )
-from recsys.autoconfig.features import number
+from recsys.autoconfig.figures import number
 from recsys.autoconfig.unused import Ratings, unused_columns, unused_ratings
 from recsys.autoconfig.values import MAX_ROWS, Values, read_values
 from recsys.config.yaml_writer import Entry, Note, Section, Setting, scalar

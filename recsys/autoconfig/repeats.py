@@ -6,7 +6,7 @@ from pipelines.profile.events import EventsProfile
 from pipelines.profile.repeats import RepeatShare
 from pipelines.settings import Repeats, TimeSplit, repeats_fault
 from recsys.autoconfig import rules
-from recsys.autoconfig.features import percent
+from recsys.autoconfig.figures import percent
 from recsys.autoconfig.split import SplitChoice
 
 

@@ -31,6 +31,8 @@ MAX_VOCABULARY = 1_000_000
 HASHED_FROM, HASH_BUCKETS = 2_000_000, 2_097_152
 # Skewness and powers of ten from which numbers are not scaled linearly.
 SKEWNESS_FROM, ORDERS_OF_MAGNITUDE_FROM = 2.0, 3
+# Standard deviations from the mean where a number is an outlier, such as an age of 239.
+OUTLIER_FROM = 10.0
 LONGEST_VECTOR = 16_384
 # Fraction of query ids that are item ids, from which queries are items; where ids are numbers, also
 # the fraction of them with the same value in both tables, and the probability of such by chance.

@@ -26,7 +26,8 @@ from feature_store.kinds import Feature, IdFeature, TokenFeature
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.roles import Roles
-from recsys.autoconfig.features import Choice, percent
+from recsys.autoconfig.features import Choice
+from recsys.autoconfig.figures import percent
 from recsys.config.yaml_writer import scalar
 
 _LOOKED_UP = 20_000

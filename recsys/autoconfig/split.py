@@ -10,7 +10,7 @@ from pipelines.profile.order import OrderProfile
 from pipelines.settings import GivenSplit, History, LeaveLastOut, RandomHash, Split, TimeSplit
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.roles import Roles
-from recsys.autoconfig.features import number, percent
+from recsys.autoconfig.figures import number, percent
 
 _RANDOM = "So events are split at random, and a query's history is its other training events."
 
@@ -27,6 +27,7 @@ class SplitChoice:
         why_history: Figures behind the length of a history.
         training_events: Number of events left for training.
         validation_events: Number of events held out for validation.
+        is_wanted: Whether the user asked for the split.
         training_events_per_query: Median number of them for each query; None where it is unknown.
     """
 
@@ -38,6 +39,7 @@ class SplitChoice:
     training_events: int
     validation_events: int
     training_events_per_query: float | None
+    is_wanted: bool
 
 
 # Values of `recsys init --split`; other splits need what only the user knows, such as a column.
@@ -76,6 +78,7 @@ def choose_split(
         training_events=round(_training_share(events, split) * events.rows),
         validation_events=round(_validation_share(events, split) * events.rows),
         training_events_per_query=_training_events_per_query(events, split),
+        is_wanted=wanted is not None,
     )
 
 

@@ -19,7 +19,7 @@ from recsys.autoconfig.event_words import (
     label_meaning,
     meaning,
 )
-from recsys.autoconfig.features import number, percent
+from recsys.autoconfig.figures import number, percent
 from recsys.autoconfig.names import normalised
 from recsys.autoconfig.values import MAX_ROWS, MOST_VALUES, Values
 from recsys.config.yaml_writer import scalar
@@ -143,7 +143,8 @@ def _amounts(events: ParquetTable, names: Sequence[str]) -> list[str]:
     if amounts:
         sentences.append(
             f"{', '.join(amounts[:_NAMED])} may tell how much of an item was wanted; to learn from "
-            "high values only, set data.columns.rating and data.min_rating"
+            "high values only, set data.columns.rating and data.min_rating; to let them count "
+            "more, data.columns.weight"
         )
     return sentences
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from pipelines.logs.sampling import ParquetTable
 from recsys.autoconfig.event_words import FALSE, TRUE, is_type_name, label_meaning, meaning
-from recsys.autoconfig.features import number
+from recsys.autoconfig.figures import number
 from recsys.config.yaml_writer import scalar
 
 # Rows that are read of each column.

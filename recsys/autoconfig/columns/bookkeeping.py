@@ -12,8 +12,7 @@ import re
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.numbering import profile_numbering
 from recsys.autoconfig import rules
-from recsys.autoconfig.features import CODE_WORD
-from recsys.autoconfig.names import words_of
+from recsys.autoconfig.names import CODE_WORD, MEASURE_WORD, words_of
 
 # Names of an index that nobody but a library gives.
 _INDEX_NAME = re.compile(r"__index_level_\d+__|__null_dask_index__")
@@ -35,17 +34,6 @@ _COUNTER = re.compile(
     "(entry|event|interaction|line|log|obs|observation|rec|record|row|sample|seq|sequence|serial)?s?"
     "(counter|id|idx|index|ix|key|nbr|no|nr|num|number|pk|row|rownum|seq|sequence|serial|sk)"
     "|ctid|oid|ordinal|rn|rid|surrogatekey|autoincrement)"
-)
-# Words in names of measures, whose numbers may be in order by chance or because rows are sorted.
-_MEASURE = re.compile(
-    "ages?|amount|average|avg|balance|budget|capacity|cents?|clicks?|comments?|cost|counts?|cnt"
-    "|dates?|days?|depth|discount|distance|downloads?|duration|episodes?|fees?|followers?|grade"
-    "|height|hours?|income|kg|km|lat|latitude|length|likes?|lng|lon|longitude|mass|max|mean|median"
-    "|mileage|min|minutes?|months?|ms|orders?|pages?|percent|players?|plays|points?|popularity"
-    "|population|position|prices?|priority|qty|quantity|rank|ranking|rates?|ratings?|ratio|revenue"
-    "|reviews?|runtime|salary|sales|score|seasons?|seconds?|size|sold|stars?|stock|streams|sum"
-    "|temperature|times?|timestamp|total|value|views?|visits|volume|votes?|weeks?|weight|width"
-    "|words?|years?"
 )
 
 
@@ -81,7 +69,7 @@ def _reason(table: ParquetTable, name: str) -> str | None:
         return "an index"
     if _COUNTER.fullmatch("".join(words)) and (is_unique or numbers.rises):
         return "a number of rows"
-    is_measure = any(_MEASURE.fullmatch(word) for word in words)
+    is_measure = any(MEASURE_WORD.fullmatch(word) for word in words)
     is_loading = any(_LOADING.fullmatch(word) for word in words) or last.startswith("_")
     if is_loading and (numbers.times or (not is_measure and (is_unique or numbers.rises))):
         return "written by whoever loaded the rows"

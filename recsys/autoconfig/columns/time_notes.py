@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from feature_store.schema import Side
 from pipelines.logs.clock import UNDERSTOOD, UNIT_NAMES, Recognised
-from recsys.autoconfig.features import percent
+from recsys.autoconfig.figures import percent
 
 # Part of the events without a time from which the user is warned.
 _MISSING_FROM = 0.1

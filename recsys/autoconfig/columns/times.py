@@ -7,16 +7,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import cast, get_args
 
-import numpy as np
-import pyarrow as pa
-
 from feature_store.calendar.reading import is_time_type
 from feature_store.calendar.units import TimeUnit
-from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
-from feature_store.schema import Side
 from pipelines.logs.clock import Clock, Recognised, recognise, recognise_column
 from pipelines.logs.sampling import ParquetTable
+from pipelines.profile.owners import find_owners
 from recsys.autoconfig.columns.time_notes import (
     Candidate,
     chosen_note,
@@ -42,13 +38,9 @@ _OTHER_TIMES = re.compile(
 )
 # Rows that show what a column without a known name holds, and whether dates are of events.
 _GLANCE, _FIRST = 20_000, 200
-_COMPARED = 200_000
 # Units of numbers without a known name: long numbers in other units are ids more often than times.
 _UNITS_OF_ANY: tuple[TimeUnit, ...] = ("s", "ms", "yyyymmdd")
 _UNITS_OF_TEXT: tuple[TimeUnit | None, ...] = (None, "dmy", "mdy", "ymd")
-# Dates belong to items, or to queries, where this part of those with several events has one date;
-# of fewer of them, that may be chance.
-_BELONGS_FROM, _LEAST_GROUPS = 0.95, 10
 # Part of the rows without a time from which another column is preferred.
 _MISSING_FROM = 0.1
 
@@ -150,7 +142,7 @@ def choose_time(
         item: Column of the item ids.
         bookkeeping: Columns about how the rows were written.
     """
-    owners = _owners(events, [one.name for one in candidates if one.is_usable], query, item)
+    owners = find_owners(events, [one.name for one in candidates if one.is_usable], query, item)
     candidates = [replace(one, owner=owners.get(one.name)) for one in candidates]
     rank = partial(_rank, events, bookkeeping)
     ranked = sorted((one for one in candidates if one.is_usable), key=rank)
@@ -226,42 +218,6 @@ def _may_be_id(found: Recognised, now: datetime) -> bool:
         return False
     is_past = found.last is not None and found.last <= now
     return found.clock.unit not in _UNITS_OF_ANY or not is_past
-
-
-def _owners(
-    events: ParquetTable, names: list[str], query: str, item: str
-) -> dict[str, Side | None]:
-    """Finds the columns whose values are the same in all events of an item, or of a query."""
-    owners: dict[str, Side | None] = dict.fromkeys(names)
-    if not names:
-        return owners
-    table = pa.concat_tables(
-        events.sample(list(dict.fromkeys([query, item, *names])), _COMPARED)
-    ).combine_chunks()
-    groups: list[tuple[Side, Ints]] = [
-        ("item", _codes(table[item])),
-        ("query", _codes(table[query])),
-    ]
-    for name in names:
-        values = _codes(table[name])
-        if len(np.unique(values)) > 1:
-            owned = (owner for owner, group in groups if _belong(values, group))
-            owners[name] = next(owned, None)
-    return owners
-
-
-def _codes(column: pa.ChunkedArray) -> Ints:
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return np.asarray(encoded.indices.to_numpy().astype(np.int64))
-
-
-def _belong(values: Ints, groups: Ints) -> bool:
-    """Checks whether nearly all groups with several events have one value."""
-    events = np.bincount(groups)
-    pairs = np.unique(groups * (int(values.max()) + 1) + values)
-    distinct = np.bincount(pairs // (int(values.max()) + 1), minlength=len(events))
-    several = events > 1
-    return bool(several.sum() >= _LEAST_GROUPS and (distinct[several] == 1).mean() >= _BELONGS_FROM)
 
 
 def _rank(events: ParquetTable, bookkeeping: Collection[str], one: Candidate) -> tuple[float, ...]:
