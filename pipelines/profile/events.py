@@ -22,6 +22,8 @@ _MAX_EVENTS = 2_000_000
 
 # The last tenth of the events is the test, the tenth before it the validation.
 _CUTS = (0.8, 0.9)
+# Events of a query that comes back, and is no single visit.
+_SEVERAL = 2
 # Shares of queries are not meaningful with fewer queries than this.
 _MIN_QUERIES = 10
 
@@ -104,6 +106,11 @@ class EventsProfile:
     median: float
     p90: float
     time: TimeProfile | None
+
+    @property
+    def has_single_visits(self) -> bool:
+        """Whether most queries have one event, as far as queries were read whole."""
+        return self.whole_queries and self.median < _SEVERAL
 
 
 def profile_events(

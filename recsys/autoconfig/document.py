@@ -337,6 +337,7 @@ def _training(found: Findings) -> list[Entry]:
             for key, value in {
                 "batch_size": rules.batch_size(size),
                 "epochs": rules.epochs(size),
+                **_validations(size),
                 "patience": rules.patience(size),
                 "sparse_learning_rate": sparse,
                 "dense_learning_rate": dense,
@@ -344,6 +345,11 @@ def _training(found: Findings) -> list[Entry]:
             }.items()
         ),
     ]
+
+
+def _validations(size: rules.Size) -> dict[str, int]:
+    often = rules.validations_per_epoch(size)
+    return {"validations_per_epoch": often} if often > 1 else {}
 
 
 def _launcher(gpus: int) -> Setting:

@@ -196,7 +196,13 @@ def find_out(
         ),
         bookkeeping=aside,
         gpus=count_gpus(),
-        size=rules.Size(profile.rows, split.training_events, split.validation_events, items=corpus),
+        size=rules.Size(
+            profile.rows,
+            split.training_events,
+            split.validation_events,
+            items=corpus,
+            single_visits=profile.has_single_visits,
+        ),
         unlisted=unlisted_share(events_table, items_table, roles),
         repeated_ids={
             table.what: _repeats(table, column)

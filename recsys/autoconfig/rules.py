@@ -71,6 +71,9 @@ _WEIGHT_DECAYS = ((1_000_000, 0.01),)
 # Cutoffs are well below the number of items: with fewer than 5 times 50, almost every ranking has
 # the held-out item in its first 50, and only an order within the first tells models apart.
 _RECALL_50_FROM, _SMALL_CATALOGUE = 250, 100
+# A training of a few long epochs, or on single visits, may be at its best before the first is over:
+# it is validated so often in its first two epochs, but not more often than at so many steps.
+_EARLY_VALIDATIONS, _LONG_EPOCHS, _STEPS_BETWEEN = 8, 6, 20
 # The fewer pairs are held out, the longer validation stays the same before it improves.
 _PATIENCE = ((50, 10), (500, 5))
 
@@ -84,12 +87,14 @@ class Size:
         training_events: Number of events that the split leaves for training.
         validation_events: Number of events that it holds out for validation.
         items: Number of items of the corpus.
+        single_visits: Whether most queries have one event, as single visits to a shop do.
     """
 
     events: int
     training_events: int
     validation_events: int
     items: int
+    single_visits: bool = False
 
 
 def _first_above(steps: tuple[tuple[int, float], ...], size: int, otherwise: float) -> float:
@@ -168,7 +173,17 @@ def cutoffs(size: Size) -> tuple[int, ...]:
     return CUTOFFS if size.items >= _SMALL_CATALOGUE else (1, 5, *CUTOFFS)
 
 
+def validations_per_epoch(size: Size) -> int:
+    """Returns the validations in each epoch: one, but where an epoch is much of the training."""
+    if epochs(size) > _LONG_EPOCHS and not size.single_visits:
+        return 1
+    wanted = -(-_EARLY_VALIDATIONS // min(2, epochs(size)))
+    steps = size.training_events // batch_size(size)
+    return max(1, min(wanted, steps // _STEPS_BETWEEN))
+
+
 def patience(size: Size) -> int:
-    """Returns the validations without improvement after which training stops."""
+    """Returns the validations without improvement after which training stops; at least an epoch."""
     usual = TrainingConfig().patience
-    return int(_first_above(_PATIENCE, size.validation_events, usual))
+    few = int(_first_above(_PATIENCE, size.validation_events, usual))
+    return max(few, validations_per_epoch(size))

@@ -368,3 +368,13 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
     assert data_name(str(tmp_path / "shop" / "data" / "events")) == "shop"
     assert data_name(events) == "a"
     assert data_name("s3://bucket/my shop/events/*.parquet") == "my-shop"
+
+
+def test_single_visits_are_validated_within_an_epoch(tmp_path: Path) -> None:
+    config = init(tmp_path, log(queries=40_000, each=1))
+    assert config.training.validations_per_epoch == 4
+    assert config.training.patience >= 4
+    assert "validations_per_epoch" in (tmp_path / "config.yaml").read_text()
+    config = init(tmp_path, log(queries=4_000, each=10))
+    assert config.training.validations_per_epoch == 1
+    assert "validations_per_epoch" not in (tmp_path / "config.yaml").read_text()
