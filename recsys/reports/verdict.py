@@ -18,7 +18,7 @@ def baseline_verdict(result: EvaluationResult) -> Verdict:
     Worse is what `rivals` says: significantly, after correction, and on enough pairs.
     """
     if not result.standings:
-        reason = "an earlier version evaluated it" if result.counts["queries"] else _NOTHING
+        reason = "an earlier version evaluated it" if result.counts.get("queries") else _NOTHING
         sentence = f"This model cannot be held against a baseline: {reason}."
         todo = "Evaluate it again, with something held out (data.split)."
         return Verdict("cannot tell", sentence, todo=todo)

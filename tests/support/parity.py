@@ -195,7 +195,8 @@ def assert_same(trained: Trained, expected: Trained) -> None:
     assert trained.tensors.keys() == expected.tensors.keys()
     assert not any(tensor.isnan().any() for tensor in trained.tensors.values())
     for key, tensor in trained.tensors.items():
-        torch.testing.assert_close(tensor, expected.tensors[key], rtol=1e-4, atol=1e-5, msg=key)
+        # AdamW divides a gradient by its own size: where it is almost 0, the order of sums shows.
+        torch.testing.assert_close(tensor, expected.tensors[key], rtol=1e-4, atol=1e-4, msg=key)
 
 
 assert FEATURES.item  # The inputs above are of these features.

@@ -91,9 +91,9 @@ def test_nobody_gets_what_they_had_and_histories_reach_the_last_event(system):
     window = system.bundle.data_window
     assert window.histories_to == window.last_event
     note = snapshot_note(system.bundle)
-    assert note.startswith("histories reach to 2026-11-09 22:56")
+    assert note.startswith("histories reach to 2026-11-09 23:54")
     assert "the last event of the log; items of all events" in note
-    assert "was trained on all 4" in bundle_page(system.bundle, 0.98).lead
+    assert "was trained on all 1,350" in bundle_page(system.bundle, 0.98).lead
 
 
 def test_a_second_export_does_nothing_and_without_refit_the_evaluated_model_is_served(system):
