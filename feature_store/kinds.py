@@ -277,7 +277,7 @@ class VectorFeature(_DenseFeature):
 
     kind: Literal["vector"] = "vector"
     raw: ClassVar[Raw] = "numbers"
-    length: int = Field(ge=1, le=16_384)
+    length: int = Field(ge=1, le=16_384, description="Numbers of each vector.")
 
     @property
     def dense_width(self) -> int:

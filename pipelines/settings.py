@@ -28,15 +28,19 @@ class Columns(Settings):
     column `date`.
     """
 
-    query_id: str = "query_id"
-    item_id: str = "item_id"
+    query_id: str = Field(
+        "query_id", description="Column of the events with the ids of queries: users, or sessions."
+    )
+    item_id: str = Field("item_id", description="Column of the events with the ids of items.")
     query_key: str | None = Field(
         None, description="Column of data.queries that holds the ids; null: named as query_id."
     )
     item_key: str | None = Field(
         None, description="Column of data.items that holds the ids; null: named as item_id."
     )
-    timestamp: str | None = Field("timestamp", description="null: the log has no time.")
+    timestamp: str | None = Field(
+        "timestamp", description="Column of the times of events; null: the log has no time."
+    )
     timestamp_unit: TimeUnit | None = Field(
         None,
         description="Meaning of numbers and of strings of digits: s, ms, us, ns, minutes, hours or "
@@ -138,7 +142,7 @@ class GivenSplit(Settings):
     """A column of the events says `train`, `validation` or `test`."""
 
     kind: Literal["given"] = "given"
-    column: str
+    column: str = Field(description="Column of the events with train, validation or test.")
 
 
 Split = Annotated[
@@ -154,7 +158,9 @@ class History(Settings):
         description="past: events strictly before its own; others: the query's other training "
         "events, for logs whose order means nothing.",
     )
-    max_length: int = Field(50, ge=1, le=1000)
+    max_length: int = Field(
+        50, ge=1, le=1000, description="Events of a history, the latest before the example."
+    )
     distinct: bool = Field(
         False,
         description="true: a repeated item is kept only where it came last, of the latest "
@@ -209,8 +215,14 @@ class DataConfig(Settings):
     """Log files, and how they become examples."""
 
     events: Location = Field(description="Parquet file, directory, glob or URL.")
-    items: Location | None = Field(None, description="null: items are those of the events.")
-    queries: Location | None = Field(None, description="null: queries are those of the events.")
+    items: Location | None = Field(
+        None,
+        description="Items and their features; null: those of the events.",
+    )
+    queries: Location | None = Field(
+        None,
+        description="Queries and their features; null: those of the events.",
+    )
     columns: Columns = Columns()
     min_rating: float | None = Field(
         None,

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Trains and serves large-scale two-tower recommenders from Parquet logs.",
 )
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"recsys {version('recsys')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
 
 ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Configuration, such as `recsys init` writes.")
@@ -157,6 +175,22 @@ def init(
         soft_wrap=True,
     )
     print(f"next: recsys run {output}")
+
+
+@app.command("config", rich_help_panel="Data")
+def explain_config(
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="Key or section; without it, all sections."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print all keys, as docs/configuration.md.")
+    ] = False,
+) -> None:
+    """Explain a key of the configuration: its meaning, values and default, with an example."""
+    from recsys.config.explain import explain, page
+
+    print(page() if markdown else explain(key), end="" if markdown else "\n")
 
 
 @app.command(rich_help_panel="Data")

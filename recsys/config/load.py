@@ -5,14 +5,14 @@ import os
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from feature_store.core.errors import UserError
 from pipelines.urls import is_url
 from recsys.config.config import Config
+from recsys.config.keys import DISCRIMINATORS, models_of, tag_of
 from recsys.config.renamed import old_keys
 from recsys.config.yaml_reader import MAX_CHARACTERS, YamlError, parse_yaml
 
@@ -24,8 +24,6 @@ _PATH_KEYS = (
 # So is the file of a SQLite store.
 _URI_KEY, _SQLITE = ("tracking", "uri"), "sqlite:///"
 
-# The keys whose value selects one of several models.
-_DISCRIMINATORS = ("kind", "method")
 # Keys of a path in an override.
 _MOST_KEYS = 50
 
@@ -207,12 +205,12 @@ def _kind_of_default(location: Sequence[str]) -> dict[str, Any] | list[Any]:
         default = getattr(default, key, None)
     if isinstance(default, tuple):
         return [entry.model_dump(mode="json") for entry in default if isinstance(entry, BaseModel)]
-    return {key: getattr(default, key) for key in _DISCRIMINATORS if hasattr(default, key)}
+    return {key: getattr(default, key) for key in DISCRIMINATORS if hasattr(default, key)}
 
 
 def is_discriminator(key: str) -> bool:
     """Returns whether a key's value selects one of several kinds of a section."""
-    return key in _DISCRIMINATORS
+    return key in DISCRIMINATORS
 
 
 def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -> None:
@@ -220,7 +218,7 @@ def _forget_other_kind(section: dict[str, Any], location: list[str], tag: Any) -
     models: list[type[BaseModel]] = [Config]
     for step in location:
         models = _step_into(models, step)
-    chosen = [model for model in models if _tag(model) == tag]
+    chosen = [model for model in models if tag_of(model) == tag]
     if chosen:
         for key in set(section) - set(chosen[0].model_fields):
             del section[key]
@@ -251,7 +249,7 @@ def _problem(detail: dict[str, Any]) -> str:
         return f"unknown key {name} ({hint}valid: {', '.join(sorted(valid))})"
     if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
         key = detail["ctx"]["discriminator"].strip("'")
-        kinds = ", ".join(_tag(model) for model in _models_at(detail["loc"]))
+        kinds = ", ".join(tag_of(model) for model in _models_at(detail["loc"]))
         given = detail["ctx"].get("tag")
         fault = "is missing" if given is None else f"is {given!r}"
         return f"{name}.{key} {fault}; expected one of: {kinds}"
@@ -272,25 +270,6 @@ def short_repr(value: Any) -> str:
     return shown if len(shown) < 80 else shown[:77] + "..."
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Returns the models that an annotation can hold, through unions, tuples and Annotated."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
-        inner = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
-        return [model for part in inner for model in _models(part)]
-    return []
-
-
-def _tag(model: type[BaseModel]) -> str:
-    """Returns what selects a model in a discriminated union: its kind or method, or its name."""
-    for key in _DISCRIMINATORS:
-        field = model.model_fields.get(key)
-        if field is not None and isinstance(field.default, str):
-            return field.default
-    return model.__name__
-
-
 def _is_union_tag(part: Any, location: Sequence[Any]) -> bool:
     models: list[type[BaseModel]] = [Config]
     for step in location:
@@ -308,7 +287,7 @@ def _tagged(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]]:
     """Returns the models of a union that a step of a location selects; a field selects none."""
     if any(step in model.model_fields for model in models):
         return []
-    return [model for model in models if _tag(model) == step]
+    return [model for model in models if tag_of(model) == step]
 
 
 def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]]:
@@ -317,7 +296,7 @@ def _step_into(models: list[type[BaseModel]], step: Any) -> list[type[BaseModel]
     fields = [model.model_fields[step] for model in models if step in model.model_fields]
     if not fields:  # The key of a dictionary of models.
         return models
-    return [model for field in fields for model in _models(field.annotation)]
+    return [model for field in fields for model in models_of(field.annotation)]
 
 
 def _valid_keys(location: Sequence[Any]) -> list[str]:

@@ -41,6 +41,7 @@ COMMANDS = {
     "fetch": "none -o OUT",
     "generate": "-o OUT --events 5 --items 2 --queries 2",
     "init": "--events LOG -o OUT.yaml",
+    "config": "training.epochs",
     "prepare": "CONFIG",
     "forget": "CONFIG --query-id q1",
     "materialize": "CONFIG",
