@@ -215,6 +215,8 @@ def example_entry(query: ExampleQuery, titles: Mapping[str, str]) -> Entry:
         ]
         for at in range(depth)
     ]
-    title = f"Query {query.query}: {query.change:+.3f}"
+    first = titles.get(query.held_out[0]) or query.held_out[0]
+    more = f" and {len(query.held_out) - 1} more" if len(query.held_out) > 1 else ""
+    title = f"Query {query.query}: {query.change:+.3f}, held out: {first}{more}"
     table = Table(title, ["Rank", "A recommends", "B recommends"], rows, texts=3)
     return Entry(title, [table], is_open=True)

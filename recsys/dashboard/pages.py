@@ -32,7 +32,7 @@ from recsys.dashboard.sections import (
 )
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
-from recsys.reports.lookup import item_parts, query_parts
+from recsys.reports.lookup import example_ids, item_name, item_parts, query_parts
 from recsys.reports.opening import run_opening
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import QueryTable
@@ -169,7 +169,7 @@ def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
 
 
 def _query_page(run: RunData, queries: QueryTable, here: str, wanted: str) -> list[Any]:
-    samples = queries.spread(_SAMPLES)
+    samples = example_ids(run, queries, _SAMPLES)
     asked = wanted or (samples[0] if samples else "")
     parts = query_parts(run, queries, asked, here)
     return [
@@ -183,11 +183,12 @@ def _item_page(items: ItemTable, here: str, wanted: str) -> list[Any]:
     samples = items.names.take(items.spread(_SAMPLES)).to_pylist()
     names = [(entry["item_id"], entry["title"] or entry["item_id"]) for entry in samples]
     asked = wanted or (names[0][0] if names else "")
-    parts = item_parts(items, asked, here)
+    parts, row = item_parts(items, asked, here), items.row_of(asked)
+    title = f"Items like {asked if row is None else item_name(items, row)}"
     return [
         form(here, [search_field("item", "Item id or title", wanted)], "Look up"),
         _samples(names, here, "item"),
-        html.Section([html.H2(f"Items like {asked}"), *part_components(parts)]),
+        html.Section([html.H2(title), *part_components(parts, title)]),
     ]
 
 

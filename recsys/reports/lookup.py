@@ -1,10 +1,12 @@
 """Recommendations of single queries, and the items most similar to single items."""
 
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from urllib.parse import urlencode
 
 from pipelines.reports.format import count_of
 from pipelines.reports.parts import Cell, Cells, Entry, Part, Section, Table, Text
+from recsys.evaluation.results import METHOD_TITLES
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import Answer, QueryTable
 from recsys.reports.run.run_data import RunData
@@ -16,23 +18,31 @@ _SHOWN, _OPEN = 10, 3
 
 
 def examples_section(run: RunData) -> Section:
-    """Returns the recommendations of a few queries at even distances."""
+    """Returns the recommendations of a few queries, of as many kinds as there are."""
     queries = run.queries
     if queries is None:
         return Section("examples", "Recommendations", [Text("This run has no evaluation.")])
-    ids = queries.spread(_QUERIES)
+    ids = example_ids(run, queries, _QUERIES)
     if not ids:
         return Section("examples", "Recommendations", [Text("No query has anything to find.")])
     answers = [answer for query_id in ids if (answer := queries.answer(query_id)) is not None]
-    note = Text(
-        f"{len(ids):,} of {len(queries.ids):,} evaluated queries, evenly spaced, not chosen by how "
-        f"well they are answered. Up to {_SHOWN} items each; recsys dashboard looks up any query."
+    entries = [_entry(run, answer, is_open=at < _OPEN) for at, answer in enumerate(answers)]
+    chosen = (
+        "chosen for variety: rare items that were found, hits and misses, short and long "
+        "histories. How often the model is right is in the results, not here"
+        if run.examples
+        else "evenly spaced, not chosen by how well they are answered"
     )
-    history = _history_title(run)
-    entries = [
-        _entry(answer, run.items, history, is_open=at < _OPEN) for at, answer in enumerate(answers)
-    ]
+    note = Text(
+        f"{len(ids):,} of {len(queries.ids):,} evaluated queries, {chosen}. Up to {_SHOWN} items "
+        "each; recsys dashboard looks up any query."
+    )
     return Section("examples", "Recommendations", [note, *entries], is_searched=True)
+
+
+def example_ids(run: RunData, queries: QueryTable, count: int) -> list[str]:
+    """Returns ids of queries that the evaluation chose, else of some at even distances."""
+    return [each.query_id for each in run.examples[:count]] or queries.spread(count)
 
 
 def query_parts(run: RunData, queries: QueryTable, query_id: str, page: str) -> list[Part]:
@@ -46,7 +56,7 @@ def query_parts(run: RunData, queries: QueryTable, query_id: str, page: str) -> 
     """
     answer = queries.answer(query_id)
     if answer is not None:
-        return list(_entry(answer, run.items, _history_title(run)).parts)
+        return list(_entry(run, answer).parts)
     near = queries.starting_with(query_id)
     text = f"No evaluated query has the id {query_id!r}."
     if not near:
@@ -56,19 +66,20 @@ def query_parts(run: RunData, queries: QueryTable, query_id: str, page: str) -> 
 
 
 def similar_section(run: RunData) -> Section:
-    """Returns the nearest items of a few, evenly spaced over the catalogue."""
+    """Returns the nearest items of a few that are well known, evenly spaced over the catalogue."""
     items = run.items
     if items is None:
         return Section("similar", "Similar items", [Text("This run kept no items.")])
     total = items.names.num_rows
     rows = items.spread(_ITEMS)
     entries = [
-        Entry(_name(items, row), [_neighbours(items, row)], is_open=not at)
+        Entry(f"Items like {item_name(items, row)}", [_neighbours(items, row)], is_open=not at)
         for at, row in enumerate(rows)
     ]
     note = Text(
-        f"{len(rows):,} of {total:,} items, and those whose vectors are nearest; recsys "
-        "dashboard looks up any item."
+        f"{len(rows):,} of {total:,} items, the well-known ones, and those whose vectors are "
+        "nearest. Good are neighbours of one kind, rare ones among them; recsys dashboard looks up "
+        "any item."
     )
     return Section("similar", "Similar items", [note, *entries], is_searched=True)
 
@@ -101,37 +112,81 @@ def item_parts(items: ItemTable, text: str, page: str) -> list[Part]:
     return [Table("Items with such a title", ["Item", "Training events"], rows)]
 
 
-def _entry(
-    answer: Answer, items: ItemTable | None, history: str, *, is_open: bool = False
-) -> Entry:
-    def titles(ids: list[str]) -> list[str]:
-        return items.titles(ids[:_SHOWN]) if items is not None else ids[:_SHOWN]
+def _entry(run: RunData, answer: Answer, *, is_open: bool = False) -> Entry:
+    """Returns a query with its list, the reasons, its history, and what was held out."""
+
+    def titles(ids: Sequence[str]) -> list[str]:
+        shown = list(ids[:_SHOWN])
+        return run.items.titles(shown) if run.items is not None else shown
 
     wanted = set(answer.held_out)
-    ranked: list[str | Cell] = [
-        Cell(f"{title} ✓ held out", tone="good") if item_id in wanted else title
-        for title, item_id in zip(titles(answer.recommended), answer.recommended, strict=False)
-    ]
+    recommended = answer.recommended[:_SHOWN]
+    ranked: list[str | Cell] = []
+    for item_id, title, note in zip_longest(
+        recommended, titles(recommended), _reasons(run, answer, titles), fillvalue=""
+    ):
+        is_hit = item_id in wanted
+        text = f"{title} ✓ held out" if is_hit else title
+        ranked.append(Cell(text, [note] if note else [], tone="good" if is_hit else ""))
+    # Items that were found come first, for there may be more than are shown.
+    pairs = sorted(
+        zip(answer.held_out, answer.ranks, answer.slices, strict=True),
+        key=lambda pair: (pair[1] is None, pair[1] or 0),
+    )[:_SHOWN]
+    named = titles([item_id for item_id, _, _ in pairs])
     ranks = [
-        f"{title} ({'not in the list' if rank is None else f'rank {rank + 1}'})"
-        for title, rank in zip(titles(answer.held_out), answer.ranks, strict=False)
+        f"{title} ({'not in the list' if rank is None else f'rank {rank + 1}'}{_rare(part)})"
+        for title, (_, rank, part) in zip(named, pairs, strict=True)
     ]
     columns: list[Cells] = [ranked, titles(answer.history), ranks, titles(answer.popular)]
     rows: list[Cells] = [
         [str(at), *cells] for at, cells in enumerate(zip_longest(*columns, fillvalue=""), start=1)
     ]
-    hits = sum(item_id in wanted for item_id in answer.recommended[:_SHOWN])
-    title = (
-        f"Query {answer.query_id}: {hits} of {count_of(len(wanted), 'held-out item')} in the first "
-        f"{_SHOWN}"
-    )
-    headings = ["Rank", "Recommended", history, "Held out", "By popularity"]
+    title = _title(answer, titles)
+    headings = ["Rank", "Recommended", _history_title(run), "Held out", "By popularity"]
     return Entry(title, [Table(title, headings, rows, texts=len(headings))], is_open)
 
 
+def _title(answer: Answer, titles: Callable[[Sequence[str]], list[str]]) -> str:
+    """Returns the id of a query, how many items were found, and one of them by its title."""
+    found = sorted(
+        (rank, item_id)
+        for rank, item_id in zip(answer.ranks, answer.held_out, strict=True)
+        if rank is not None and rank < _SHOWN
+    )
+    first = found[0][1] if found else answer.held_out[0]
+    rank = f" at rank {found[0][0] + 1}" if found else ""
+    return (
+        f"Query {answer.query_id}: {len(found)} of "
+        f"{count_of(len(answer.held_out), 'held-out item')} in the first {_SHOWN}; "
+        f"{'finds' if found else 'misses'} {titles([first])[0]}{rank}, from a history of "
+        f"{count_of(answer.length, 'item')}"
+    )
+
+
+def _reasons(
+    run: RunData, answer: Answer, titles: Callable[[Sequence[str]], list[str]]
+) -> list[str]:
+    """Returns why each item is recommended; none of a query that was not chosen as an example."""
+    example = next((each for each in run.examples if each.query_id == answer.query_id), None)
+    if example is None:
+        return []
+    return [
+        f"as it has {' and '.join(titles(reason.because))}"
+        if reason.because
+        else f"by {METHOD_TITLES.get(reason.part, reason.part).removesuffix(' alone')}"
+        for reason in example.reasons
+    ]
+
+
+def _rare(part: str) -> str:
+    return f", {part}" if part in ("tail", "cold") else ""
+
+
 def _history_title(run: RunData) -> str:
-    """Returns the heading of the history, which has an order only where it is of the past."""
-    is_ordered = run.result is None or run.result.history == "past"
+    """Returns the heading of the history, which has an order only where the log has time."""
+    has_time = run.quality is None or run.quality.first_event is not None
+    is_ordered = has_time and (run.result is None or run.result.history == "past")
     return "Has, latest first" if is_ordered else "Has"
 
 
@@ -146,10 +201,11 @@ def _neighbours(items: ItemTable, row: int) -> Table:
         )
     ]
     headings = ["Similar item", "Id", "Slice", "Training events", "Cosine"]
-    return Table(f"Nearest to {_name(items, row)}", headings, rows, texts=3)
+    return Table(f"Items like {item_name(items, row)}", headings, rows, texts=3)
 
 
-def _name(items: ItemTable, row: int) -> str:
+def item_name(items: ItemTable, row: int) -> str:
+    """Returns the title of an item with its id."""
     names = items.names.slice(row, 1).to_pylist()[0]
     title, item_id = names["title"], names["item_id"]
     return f"{title} ({item_id})" if title and title != item_id else str(item_id)

@@ -35,6 +35,7 @@ from recsys.evaluation.results import METRICS_JSON, MODEL, TOWERS_CURVE, Evaluat
 from recsys.evaluation.rivals import rivals_of, standings_of
 from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
+from recsys.fusion.examples import EXAMPLES, write_examples
 from recsys.fusion.fused import Fused
 from recsys.fusion.queries import FusedQueries, methods_of
 from recsys.fusion.sample import draw_sample
@@ -138,7 +139,7 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
         rivals=tuple(rivals_of(standings)),
         **_fusion_facts(fused, fusion, queries, slices),
     )
-    _write(config, prepared, trained, result, task, ranked, item_vectors)
+    _write(config, prepared, trained, result, queries, fused, ranked)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
     return result
 
@@ -179,11 +180,12 @@ def _write(
     prepared: Prepared,
     trained: TrainManifest,
     result: EvaluationResult,
-    task: Task,
+    queries: FusedQueries,
+    fused: Fused | None,
     ranked: Mapping[str, Ranked],
-    item_vectors: Floats,
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
+    task, own = queries.task, ranked[MODEL]
     with directory_written_atomically(config.evaluation_dir, _IS_OWN) as directory:
         write_json(directory / METRICS_JSON, result.model_dump(mode="json"))
         write_per_query(
@@ -196,14 +198,15 @@ def _write(
             ranks={name: each.ranks for name, each in ranked.items()},
             cutoffs=config.evaluation.cutoffs,
         )
-        write_items(directory / ITEMS, config, prepared, item_vectors)
+        write_items(directory / ITEMS, config, prepared, queries.item_vectors)
+        write_examples(directory / EXAMPLES, prepared, queries, fused, own.top, own.ranks)
         data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
         page = evaluation_page(data, prepared, trained.config, trained.best_step)
         write_text(directory / REPORT, render_page(page))
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.
             run.log([{"step": trained.best_step, **_tracked(result)}])
-            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS):
+            for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS, EXAMPLES):
                 run.save(directory / name, "evaluation")
         manifest = EvaluationManifest(
             fingerprint=_fingerprint(config, prepared, trained),

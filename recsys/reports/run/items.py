@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 from feature_store.core.tables import column_names, read_table
 from recsys.evaluation.item_map import FEATURE
 
+# Training events from which on an item's neighbours tell something of the model.
+_KNOWN = 10
+
 
 @dataclass(frozen=True)
 class ItemTable:
@@ -53,8 +56,13 @@ class ItemTable:
         return list(zip(near or [], cosine or [], strict=True))
 
     def spread(self, count: int) -> list[int]:
-        """Returns rows that have neighbours, at even distances."""
+        """Returns rows that have neighbours, at even distances, of items that are well known.
+
+        Where no item has ten training events, they are those with the most.
+        """
         rows = np.flatnonzero(pc.is_valid(self._neighbours["similar"]).to_numpy())
+        frequency = self.names["frequency"].to_numpy()[rows]
+        rows = rows[frequency >= min(_KNOWN, frequency.max(initial=0))]
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
         spread: list[int] = rows[chosen].tolist()
         return spread

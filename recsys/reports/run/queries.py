@@ -24,6 +24,8 @@ class Answer:
         popular: Recommendations by popularity, best first.
         held_out: Items to be found.
         ranks: Ranks of these, from 0; None beyond the list.
+        slices: Slice of each of these by its training events.
+        length: Length of the whole history.
     """
 
     query_id: str
@@ -32,6 +34,8 @@ class Answer:
     popular: list[str]
     held_out: list[str]
     ranks: list[int | None]
+    slices: list[str]
+    length: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class QueryTable:
         return ids
 
     def _answer(self, row: int) -> Answer:
-        columns = ["query_id", "history", "held_out"]
+        columns = ["query_id", "history", "history_length", "held_out", "held_out_slice"]
         columns += [f"{MODEL}.items", f"{MODEL}.ranks", "popularity.items"]
         with pq.ParquetFile(self.path) as file:
             sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
@@ -79,4 +83,6 @@ class QueryTable:
             popular=values["popularity.items"],
             held_out=values["held_out"],
             ranks=values[f"{MODEL}.ranks"],
+            slices=values["held_out_slice"],
+            length=values["history_length"],
         )

@@ -14,6 +14,7 @@ from pipelines.quality.quality import Quality
 from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY
 from recsys.evaluation.results import EvaluationResult
+from recsys.fusion.examples import EXAMPLES, Example, Examples
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import QueryTable
 
@@ -101,6 +102,12 @@ class RunData:
         """Recommendations of queries."""
         path = self.find(f"evaluation/{PER_QUERY}")
         return QueryTable(path) if path else None
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """Queries that were chosen to be shown, with reasons; none of earlier evaluations."""
+        found = self._model(f"evaluation/{EXAMPLES}", Examples)
+        return () if found is None else found.examples
 
     def _model(self, name: str, model: type[_Model]) -> _Model | None:
         path = self.find(name)

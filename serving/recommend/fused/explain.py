@@ -1,15 +1,15 @@
 """The parts of each score of an answer, and what of the query counts most in it."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_store.core.columns import Ints
-from recsys.channels.sources import Reads, Sources
+from recsys.channels.sources import Sources
 from recsys.fusion.fused import CONTENT_LISTS, Fused
+from recsys.fusion.said import Said, said_of
 from recsys.fusion.weights import Weights
 from serving.recommend.answers import Explanation, Reason, SharedValue
 from serving.recommend.catalogue import Catalogue
@@ -42,29 +42,6 @@ class Parts:
     shared: tuple[SharedValue, ...]
 
 
-@dataclass(frozen=True)
-class _Said:
-    """Neighbours in one channel among the items of an answer; arrays are [neighbours].
-
-    Attributes:
-        name: Name of the channel.
-        lists: Name of its lists.
-        reads: Items of the query that it reads.
-        rows: Row of the answer.
-        sources: Item of the query that speaks for it.
-        factors: Weight of the neighbour's score in the sum.
-        scores: Score of the neighbour.
-    """
-
-    name: str
-    lists: str
-    reads: Reads
-    rows: Ints
-    sources: Ints
-    factors: Doubles
-    scores: Doubles
-
-
 def parts_of(
     fused: Fused,
     sources: Sources,
@@ -83,7 +60,7 @@ def parts_of(
         weights: Weights of the parts.
         content: Contents of items; None where no channel compares items by them.
     """
-    said = list(_said(fused, sources, items, weights))
+    said = list(said_of(fused, sources, items, weights))
     channels: list[dict[str, float]] = [{} for _ in items]
     added: list[defaultdict[int, float]] = [defaultdict(float) for _ in items]
     for each in said:
@@ -114,37 +91,8 @@ def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:
     return Explanation(parts.towers, parts.channels, parts.trend, parts.dial, because, parts.shared)
 
 
-def _said(fused: Fused, sources: Sources, items: Ints, weights: Weights) -> Iterator[_Said]:
-    """Yields what each channel says of the items."""
-    by_item = np.argsort(items)
-    for name, of_channel in weights.used().items():
-        channel = fused.info.channels.get(name)
-        if channel is None:
-            continue
-        factors = np.broadcast_to(fused.factors(items, *of_channel), len(items))
-        lists, (read, counts) = fused.lists[channel.lists], sources.of(channel.reads)
-        _, sums = lists.sums(read, counts)
-        highest = float(sums.max(initial=0.0))
-        if highest <= 0:
-            continue
-        at, lengths = lists.lists.positions(read.values)
-        named = lists.lists.values[at]
-        is_wanted = np.isin(named, items)
-        rows = by_item[np.searchsorted(items, named[is_wanted], sorter=by_item)]
-        count = np.repeat(counts, lengths)[is_wanted].astype(np.float64)
-        yield _Said(
-            name,
-            channel.lists,
-            channel.reads,
-            rows,
-            np.repeat(read.values, lengths)[is_wanted],
-            factors[rows] * count / highest,
-            lists.scores[at[is_wanted]].astype(np.float64),
-        )
-
-
 def _shared(
-    said: list[_Said], items: Ints, content: SharedContent | None
+    said: list[Said], items: Ints, content: SharedContent | None
 ) -> list[tuple[SharedValue, ...]]:
     """Returns the feature values that count most in the parts of content, [items]."""
     if content is None or not any(len(each.rows) for each in said):

@@ -21,6 +21,7 @@ from recsys.dashboard.run_file import render_file, script_json
 from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.runs import history
 from recsys.dashboard.sections import SECTIONS
+from recsys.evaluation.results import METHOD_TITLES
 from recsys.reports.run.run_data import RunData
 from tests.support.colours import contrast
 
@@ -230,6 +231,26 @@ def test_a_query_is_looked_up(evaluated):
     assert "Ids that begin like it" in unknown
 
 
+def test_examples_are_of_every_kind_and_have_reasons(evaluated):
+    run = evaluated.store().data(evaluated.run_ids[1])
+    chosen = [run.queries.answer(example.query_id) for example in run.examples]
+    is_hit = [any(r is not None and r < 10 for r in answer.ranks) for answer in chosen]
+    assert set(is_hit[:5]) == set(is_hit)
+    assert len({answer.length for answer in chosen[:5]}) > 1
+    for answer, example in zip(chosen, run.examples, strict=True):
+        assert len(example.reasons) == len(answer.recommended[:10])
+        assert all(reason.part in ("towers", "trend", *METHOD_TITLES) for reason in example.reasons)
+    assert "chosen for variety" in SECTIONS["examples"][1](run).parts[0].text
+    words = text_of(page(evaluated.store(), f"/run/{evaluated.run_ids[1]}/examples")[1])
+    assert "as it has Item number" in words or "by towers" in words
+
+
+def test_similar_items_are_of_known_items(evaluated):
+    items = evaluated.store().data(evaluated.run_ids[1]).items
+    frequency = items.names["frequency"].to_numpy()
+    assert min(frequency[items.spread(12)]) >= min(10, max(frequency))
+
+
 def test_similar_items_are_the_nearest(evaluated):
     items = evaluated.store().data(evaluated.run_ids[1]).items
     row = items.row_of("i17")
@@ -239,7 +260,7 @@ def test_similar_items_are_the_nearest(evaluated):
     cosines = [cosine for _, cosine in near]
     assert cosines == sorted(cosines, reverse=True)
     here = f"/run/{evaluated.run_ids[1]}/similar"
-    assert "Nearest to Item number 17 of group 1 (i17)" in text_of(
+    assert "Items like Item number 17 of group 1 (i17)" in text_of(
         page(evaluated.store(), f"{here}?item=i17")[1]
     )
     by_title = text_of(page(evaluated.store(), f"{here}?item=number 17 of")[1])

@@ -123,6 +123,8 @@ def report(tmp_path):
         queries = {
             "query_id": ["q<1>"],
             "history": [["i1"]],
+            "history_length": [1],
+            "held_out_slice": [["tail", "cold", "cold"]],
             "held_out": [["i2", "i3", "i4"]],
             "model.items": [["i2"]],
             "model.ranks": [[0, None, None]],
@@ -166,7 +168,7 @@ def test_the_report_holds_the_figures_and_is_well_formed(report):
         "item <b> unknown",
         "3.17",
         "A & B ✓ held out",
-        "Query q<1>: 1 of 3",
+        "Query q<1>: 1 of 3 held-out items in the first 10; finds A & B at rank 1",
         "2020-01-02 03:04 UTC",
         "2 of events",
         "run-1",
@@ -198,10 +200,11 @@ def test_the_figures_are_those_of_the_json(report):
 
 def test_history_and_hits_are_shown_by_title(report):
     text = " ".join(Outline(report(result())).text.split())
-    assert "1 A & B ✓ held out <script>alert(1)</script> A & B (rank 1)" in text
-    assert "C (not in the list)" in text
-    assert "i4 (not in the list)" in text  # `i4` has no title.
-    assert "Nearest to A & B (i2)" in text
+    assert "1 A & B ✓ held out <script>alert(1)</script> A & B (rank 1, tail)" in text
+    assert "C (not in the list, cold)" in text
+    assert "i4 (not in the list, cold)" in text  # `i4` has no title.
+    assert "Items like <script>alert(1)</script> (i1)" in text
+    assert "Items like A & B" not in text  # One training event tells little.
 
 
 def test_a_report_without_anything_to_find_can_be_read(report):

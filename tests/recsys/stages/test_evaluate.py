@@ -219,7 +219,7 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     assert run.data.metrics["test.recall_at_10"] == written["overall"]["recall@10"]
     assert "test.popularity.map_at_10" in run.data.metrics
     kept = client.list_artifacts(manifest.mlflow_run_id, "evaluation")
-    tables = {"per_query.parquet", "items.parquet"}
+    tables = {"per_query.parquet", "items.parquet", "examples.json"}
     names = {"metrics.json", "report.html", *tables}
     assert {file.path for file in kept} == {f"evaluation/{name}" for name in names}
 
