@@ -62,11 +62,12 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
         "worse": f"{new} is worse than {old}",
         "cannot tell": f"There are too few held-out pairs to tell {new} from {old}",
     }
-    sentence = phrases[overall.mark] + (f" overall, but {words}" if words else "")
-    sentence = sentence[0].upper() + sentence[1:]
-    return Verdict(
-        mark, f"{sentence}: {overall.text}.", groups, _todo(mark, comparison, new, old), words
-    )
+    sentence = f"{phrases[overall.mark]}: {overall.text}"
+    if words:
+        worst = next(group for group in groups if group.mark == "worse")
+        sentence += f"; but {words}: {worst.text}"
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    return Verdict(mark, sentence, groups, _todo(mark, comparison, new, old), words)
 
 
 def _judged(comparison: Comparison, group: str) -> Judged:

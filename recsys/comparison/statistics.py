@@ -150,11 +150,14 @@ class Comparison(Frozen):
             "worse": "B is worse than A",
             "no difference": "no significant difference between A and B",
         }[self.verdict]
-        if self.worse_slices:
-            text += f", but B is worse in {', '.join(self.worse_slices)}"
         if self.left_out:
             text += f" ({self.queries:,} queries in common, {self.left_out:,} left out)"
-        return f"{text}: {figures}"
+        worse = ", ".join(self._slice_in_words(name) for name in self.worse_slices)
+        return f"{text}: {figures}" + (f"; but B is worse in {worse}" if worse else "")
+
+    def _slice_in_words(self, name: str) -> str:
+        found = next(r.found for r in self.rows if (r.group, r.metric) == (name, "recall@50"))
+        return f"{name} ({SHOWN['recall@50']} {_number(found.before)} to {_number(found.after)})"
 
 
 def compare_runs(

@@ -89,7 +89,7 @@ def test_the_help_shows_every_command_in_its_group(command, monkeypatch):
     status, out, _ = command("--help")
     assert status == 0
     groups = {
-        "Data": ["fetch", "generate", "init", "prepare", "forget", "materialize"],
+        "Data": ["fetch", "generate", "init", "config", "prepare", "forget", "materialize"],
         "Train": ["train", "doctor", "fuse", "tune", "plan"],
         "Evaluate": ["evaluate", "compare", "dashboard", "study"],
         "Serve": ["export", "query", "recommend", "vectors", "serve"],
