@@ -1,8 +1,10 @@
 """Identity of a training, and the manifest of a finished one."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from feature_store.core.manifests import fingerprint
+from feature_store.core.errors import UserError
+from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
@@ -90,6 +92,17 @@ def is_up_to_date(
     """
     identity = training_fingerprint(config, prepared, finished.started_from, steps)
     return finished.fingerprint == identity
+
+
+def readable_training(directory: Path) -> TrainManifest | None:
+    """Reads the manifest of a training; None where there is none that this version can read.
+
+    It is for what may be done anew: one of an earlier version, with keys that are gone, is then as
+    good as absent.
+    """
+    with suppress(UserError):
+        return read_manifest(directory, TrainManifest)
+    return None
 
 
 def work_dir_of(config: Config) -> Path:

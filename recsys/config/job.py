@@ -15,6 +15,12 @@ def _is_address(url: str) -> str:
     return url
 
 
+def _is_collected(path: str) -> str:
+    if not path.endswith(".prom"):
+        raise ValueError("the collector reads only files whose names end in .prom")
+    return path
+
+
 def _without_path(url: str | None) -> str | None:
     """Hides what is secret in many webhooks; manifests and experiments show the host alone."""
     if url is None:
@@ -35,9 +41,8 @@ class NotifyConfig(Settings):
     webhook: Webhook = Field(
         None, description="Address that the JSON of the outcome is posted to; null: none."
     )
-    textfile: str | None = Field(
+    textfile: Annotated[str, AfterValidator(_is_collected)] | None = Field(
         None,
-        min_length=1,
         description="File of gauges for Prometheus' textfile collector, ending in .prom; null: "
         "none.",
     )

@@ -35,6 +35,7 @@ from recsys.checkpoint.training_manifest import (
     IDENTITY_FILE,
     TrainManifest,
     is_up_to_date,
+    readable_training,
     training_fingerprint,
     work_dir_of,
 )
@@ -101,7 +102,7 @@ def _up_to_date(
         )
     prepared.require_repeats(config.data.repeats)
     check_candidates(prepared, config.loss)
-    finished = read_manifest(config.train_dir, TrainManifest)
+    finished = readable_training(config.train_dir)
     if finished is not None and is_up_to_date(config, prepared, finished, _steps(refit_of)):
         console.print(f"train: {config.train_dir} is up to date")
         return finished
@@ -114,11 +115,7 @@ def _steps(refit_of: TrainManifest | None) -> int | None:
 
 def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> TrainManifest:
     prepared = Prepared(config.prepared_dir)
-    finished = read_manifest(config.train_dir, TrainManifest)
-    started_from = None
-    if finished is not None and config.training.start == "previous":
-        require_fit(config, prepared)
-        started_from = finished.fingerprint
+    started_from = _begins_with(config, prepared, console)
     warning = selection_warning(prepared, config.evaluation.select_by)
     if warning is not None and refit_of is None:
         console.print(f"train: {warning}")
@@ -142,6 +139,26 @@ def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> 
         + "".join(f", {name} {value:.4f}" for name, value in manifest.validation.items())
     )
     return manifest
+
+
+def _begins_with(config: Config, prepared: Prepared, console: Console) -> str | None:
+    """Returns the fingerprint of the training whose model a new one begins with; None: scratch.
+
+    Raises:
+        UserError: It cannot be read, or does not fit.
+    """
+    if config.training.start == "previous":
+        finished = read_manifest(config.train_dir, TrainManifest)
+        if finished is not None:
+            require_fit(config, prepared)
+            return finished.fingerprint
+    elif config.train_dir.is_dir() and readable_training(config.train_dir) is None:
+        console.print(
+            f"train: {config.train_dir} is of another version, or damaged; it is replaced",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return None
 
 
 def require_fit(config: Config, prepared: Prepared) -> None:

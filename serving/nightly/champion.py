@@ -28,7 +28,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import CheckpointManifest, read_checkpoint
 from recsys.checkpoint.state import load_weights
-from recsys.checkpoint.training_manifest import CHECKPOINT, TrainManifest
+from recsys.checkpoint.training_manifest import CHECKPOINT, TrainManifest, readable_training
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.evaluation.metrics import ranks_of
@@ -120,9 +120,9 @@ def evaluate_champion(config: Config, day: Path, seal: str, console: Console) ->
     manifest = ChampionEvaluation(seal=seal, evaluation=evaluation.fingerprint)
     if read_manifest(config.champion_dir, ChampionEvaluation) == manifest:
         return manifest
-    trained = read_manifest(day / "train", TrainManifest)
+    trained = readable_training(day / "train")
     if trained is None:
-        raise UserError(f"{day} holds no checkpoint.")
+        raise UserError(f"{day} holds no checkpoint that this version can read.")
     console.print(f"champion: ranking today's held-out items by the model of {day.name}")
     _, checkpoint = read_checkpoint(day / "train" / CHECKPOINT)
     _require_fit(config, trained, checkpoint)

@@ -12,7 +12,7 @@ from pipelines.prepared.reader import Prepared, PreparedManifest
 from pipelines.quality.quality import read_quality
 from pipelines.reports.html import render_page
 from pipelines.settings import TimeSplit
-from recsys.checkpoint.training_manifest import TrainManifest
+from recsys.checkpoint.training_manifest import TrainManifest, readable_training
 from recsys.config.config import Config
 from recsys.stages.evaluate import evaluate
 from recsys.stages.train import train
@@ -29,6 +29,7 @@ from serving.nightly.outcome import Outcome
 from serving.nightly.page import day_page
 from serving.nightly.start import begin
 from serving.registry.registry import (
+    CHAMPION,
     champion_manifest,
     current_seals,
     promote_if_passed,
@@ -137,7 +138,7 @@ class Day:
         config = self._config
         if champion is None or self._days.of_seal(champion.seal) is not None:
             return
-        trained = read_manifest(config.train_dir, TrainManifest)
+        trained = readable_training(config.train_dir)
         prepared = read_manifest(config.prepared_dir, PreparedManifest)
         if trained is None or prepared is None or not _is_bundle(config, champion):
             return
@@ -163,7 +164,7 @@ class Day:
 
     def _is_todays(self, champion: BundleManifest, prepared: PreparedManifest) -> bool:
         """Returns whether a call that was killed has promoted the model of this day."""
-        trained = read_manifest(self._config.train_dir, TrainManifest)
+        trained = readable_training(self._config.train_dir)
         return (
             trained is not None
             and trained.fingerprint == champion.training_fingerprint
@@ -182,6 +183,8 @@ class Day:
             "started_from": "scratch" if trained.started_from is None else "champion",
             "value": metric if isinstance(metric, float) else None,
         }
+        if champion is None and CHAMPION in current_seals(config):
+            return self._kept(self._not_compared("its bundle is of another version's layout"))
         if champion is not None and champion.training_fingerprint != trained.fingerprint:
             why = self._evaluate(champion)
             if why is not None:
@@ -200,7 +203,7 @@ class Day:
             return self._kept(str(error))
         promote_if_passed(config, bundle)
         version = version_of_seal(config, bundle.seal)
-        if current_seals(config).get("champion") != bundle.seal:
+        if current_seals(config).get(CHAMPION) != bundle.seal:
             return self._kept("another command has changed the champion meanwhile")
         reason = "the first model" if judgement is None else f"not worse: {judgement.sentence()}"
         return self.outcome("promoted", reason, seal=bundle.seal, version=version, champion=version)
@@ -239,7 +242,7 @@ class Day:
         return self.outcome("kept", reason, champion=self._champion_version())
 
     def _champion_version(self) -> str | None:
-        champion = current_seals(self._config).get("champion")
+        champion = current_seals(self._config).get(CHAMPION)
         return version_of_seal(self._config, champion) if champion is not None else None
 
 

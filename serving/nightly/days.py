@@ -24,6 +24,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
     linked_tree,
+    require_replaceable,
     write_array,
     write_json,
     write_text,
@@ -64,6 +65,10 @@ class Days:
         """Returns the directory of a day."""
         return self._root / name
 
+    def require_own(self, name: str) -> None:
+        """Refuses a directory of a day in which something would be lost, with a `UserError`."""
+        require_replaceable(self.path(name), _IS_OWN)
+
     def outcome(self, name: str) -> Outcome | None:
         """Reads the outcome of a day; None where there is none that can be read."""
         path = self.path(name) / OUTCOME
@@ -74,11 +79,15 @@ class Days:
 
     def finished(self) -> list[Outcome]:
         """Returns the outcomes of the days that are finished, in order."""
+        return [outcome for outcome in self._all() if outcome.is_final]
+
+    def _all(self) -> list[Outcome]:
+        """Returns the outcomes of all days that can be read, in order."""
         if not self._root.is_dir():
             return []
         names = sorted(each.name for each in self._root.iterdir() if _DAY.fullmatch(each.name))
         found = (self.outcome(name) for name in names)
-        return [outcome for outcome in found if outcome is not None and outcome.is_final]
+        return [outcome for outcome in found if outcome is not None]
 
     def of_seal(self, seal: str) -> tuple[Path, Outcome] | None:
         """Returns the day whose bundle has a seal, with its outcome."""
@@ -167,21 +176,14 @@ class Days:
         temporary.symlink_to(found[0].name, target_is_directory=True)
         temporary.replace(link)
 
-    def prune(self, retention: int, seals: set[str]) -> list[str]:
-        """Removes the oldest days, but not those of some bundles.
+    def prune(self, retention: int, seals: set[str]) -> None:
+        """Removes the oldest days, but neither those of some bundles nor what is no day.
 
         Args:
             retention: Number of days to keep.
             seals: Seals of the bundles whose days stay.
-
-        Returns:
-            Names of the days that were removed.
         """
-        names = sorted(each.name for each in self._root.iterdir() if _DAY.fullmatch(each.name))
-        old = []
-        for name in names[: max(0, len(names) - retention)]:
-            outcome = self.outcome(name)
-            if outcome is None or outcome.seal not in seals:
-                shutil.rmtree(self.path(name))
-                old.append(name)
-        return old
+        days = self._all()
+        for outcome in days[: max(0, len(days) - retention)]:
+            if outcome.seal not in seals:
+                shutil.rmtree(self.path(outcome.date))

@@ -26,7 +26,7 @@ from serving.nightly.days import PAGE, Days, day_name
 from serving.nightly.news import RefusedDayError
 from serving.nightly.notify import notify
 from serving.nightly.outcome import Outcome
-from serving.registry.registry import current_seals
+from serving.registry.registry import CHAMPION, current_seals
 
 
 def run_day(config: Config, as_of: datetime, *, console: Console | None = None) -> Outcome:
@@ -41,7 +41,8 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         The outcome, which is also in the day's directory.
 
     Raises:
-        UserError: Another process is at work on this output; see `waiting`.
+        UserError: Another process is at work on this output, see `waiting`; or the day's directory
+            holds something else.
     """
     console, as_of = console or Console(), as_utc(as_of)
     with locked(Path(config.output) / "job"):
@@ -50,6 +51,7 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         if done is not None and done.is_final:
             _finish(config, days, done, console)
             return done.model_copy(update={"is_repeated": True})
+        days.require_own(day_name(as_of))
         started = time.monotonic()
         day = Day(config, as_of, days, console)
         try:
@@ -59,14 +61,15 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         except UserError as error:
             outcome = day.outcome("failed", str(error))
         except Exception as error:
-            with suppress(Exception):  # The disk may be full.
-                failed = day.outcome("failed", f"{type(error).__name__}: {error}")
-                day.write(failed)
-                _finish(config, days, failed, console)
+            _fail(config, day, days, error, console)
             raise
         seconds = round(time.monotonic() - started, 1)
         outcome = outcome.model_copy(update={"seconds": seconds})
-        day.write(outcome)
+        try:
+            day.write(outcome)
+        except Exception as error:
+            _fail(config, day, days, error, console)
+            raise
         _finish(config, days, outcome, console)
         return outcome
 
@@ -96,13 +99,31 @@ def run_days(
         as_of += timedelta(days=1)
 
 
+def _fail(config: Config, day: Day, days: Days, error: Exception, console: Console) -> None:
+    """Tells that a day failed, also where it cannot be kept, such as on a full disk."""
+    failed = day.outcome("failed", f"{type(error).__name__}: {error}")
+    with suppress(Exception):  # The error that is raised is the first one.
+        day.write(failed)
+    _tell(config, days, failed, console)
+
+
 def _finish(config: Config, days: Days, outcome: Outcome, console: Console) -> None:
-    """Makes `latest` the champion's day, tells the outcome, and removes old days."""
-    if not days.is_told(outcome):
-        say = partial(console.print, "job:", highlight=False, soft_wrap=True)
-        notify(config, outcome, days.path(outcome.date) / PAGE, say)
-        days.note_told(outcome)
-    seals = current_seals(config)
-    if "champion" in seals:
-        days.point_latest(seals["champion"])
+    """Makes `latest` the champion's day, tells the outcome, and removes old days.
+
+    Receivers may act on what they are told, and serve `latest`; so it is told after that.
+    """
+    try:
+        seals = current_seals(config)
+        if CHAMPION in seals:
+            days.point_latest(seals[CHAMPION])
+    finally:
+        if not days.is_told(outcome):
+            _tell(config, days, outcome, console)
     days.prune(config.job.retention, set(seals.values()))
+
+
+def _tell(config: Config, days: Days, outcome: Outcome, console: Console) -> None:
+    say = partial(console.print, "job:", highlight=False, soft_wrap=True)
+    notify(config, outcome, days.path(outcome.date) / PAGE, say)
+    with suppress(OSError):  # It is told again by the next call.
+        days.note_told(outcome)

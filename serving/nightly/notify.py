@@ -8,8 +8,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
@@ -124,12 +125,19 @@ def _fault_of_post(url: str, body: bytes) -> tuple[str, bool] | None:
     The address is not shown, for it may hold a secret.
     """
     headers = {"Content-Type": "application/json", "User-Agent": "recsys"}
-    request = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS):
+        request = urllib.request.Request(url, body, headers)
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_SECONDS):
             return None
     except urllib.error.HTTPError as error:
         return f"it answers {error.code}", error.code in _BUSY
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        return f"{type(reason).__name__}", True
+        return f"{type(reason).__name__}", isinstance(error, OSError)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is a failure: followed, it would be a GET without the outcome."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follows none."""

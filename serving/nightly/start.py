@@ -6,9 +6,9 @@ from pathlib import Path
 
 from feature_store.core.errors import UserError
 from feature_store.core.files import directory_written_atomically, linked_tree
-from feature_store.core.manifests import read_manifest, written_as
+from feature_store.core.manifests import written_as
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint.training_manifest import TrainManifest, is_up_to_date
+from recsys.checkpoint.training_manifest import TrainManifest, is_up_to_date, readable_training
 from recsys.config.config import Config
 from recsys.stages.refit import refit_config
 from recsys.stages.train import require_fit
@@ -46,6 +46,8 @@ def begin(
         why = "there is no champion's checkpoint"
     elif _is_due(config, finished, as_of):
         why = f"the last day from scratch is {config.job.scratch_days} days ago or more"
+    elif readable_training(champion / "train") is None:
+        why = "this version cannot read the champion's checkpoint"
     else:
         _put_back(config, champion)
         try:
@@ -69,12 +71,12 @@ def _is_due(config: Config, finished: list[Outcome], as_of: datetime) -> bool:
 
 def _put_back(config: Config, champion: Path) -> None:
     """Replaces the latest trainings by the champion's, unless they are those of today."""
-    evaluated = read_manifest(config.train_dir, TrainManifest)
+    evaluated = readable_training(config.train_dir)
     steps = evaluated.best_step if evaluated is not None else None
     again = refit_config(config)
     for section, part, length in ((config, "train", None), (again, "refit/train", steps)):
-        kept = read_manifest(champion / part, TrainManifest)
-        now = read_manifest(section.train_dir, TrainManifest)
+        kept = readable_training(champion / part)
+        now = readable_training(section.train_dir)
         if kept is None or (now is not None and now.fingerprint == kept.fingerprint):
             continue
         is_prepared = section.prepared_dir.is_dir()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import serving
 from feature_store.core.errors import UserError
+from feature_store.core.files import write_json
 from feature_store.core.manifests import read_manifest
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.cli import app
@@ -25,6 +27,7 @@ from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.runs import runs_table
 from recsys.tracking import existing_store, tracking_uri
 from serving.bundle.manifest import verify
+from serving.nightly.days import Days
 from serving.nightly.job import run_day, run_days
 from serving.nightly.outcome import Outcome
 from serving.nightly.start import begin
@@ -179,6 +182,45 @@ def test_a_second_job_leaves_with_a_sentence(week: Any) -> None:
 def test_old_days_go_but_not_the_champions(week: Any) -> None:
     assert not (week.output / week.first.date).exists()
     assert (week.output / week.second.date / "train").is_dir()
+
+
+def test_what_is_no_day_is_neither_removed_nor_replaced(week: Any) -> None:
+    other = week.output / "2026-01-01"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    run_day(week.config, midnight(12), console=QUIET)
+    assert (other / "notes.txt").read_text() == "mine"
+    with pytest.raises(UserError, match="2026-01-01"):
+        run_day(week.config, datetime(2026, 1, 1, tzinfo=UTC), console=QUIET)
+    shutil.rmtree(other)
+
+
+def test_a_day_that_cannot_be_kept_is_told_nevertheless(
+    week: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    told: list[Outcome] = []
+    monkeypatch.setattr(
+        "serving.nightly.job.notify", lambda config, outcome, *_: told.append(outcome)
+    )
+    monkeypatch.setattr(Days, "write", full)
+    with pytest.raises(OSError, match="no space left"):
+        run_day(week.config, midnight(8), console=QUIET)
+    assert [(each.outcome, each.reason) for each in told] == [("failed", "OSError: no space left")]
+
+
+def test_latest_is_the_champions_day_before_anybody_is_told(
+    week: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = week.output / "latest"
+    (week.output / week.second.date / ".told").unlink()
+    latest.unlink()
+    served: list[str] = []
+    monkeypatch.setattr("serving.nightly.job.notify", lambda *_: served.append(os.readlink(latest)))
+    run_day(week.config, midnight(11), console=QUIET)
+    assert served == [week.second.date]
 
 
 @pytest.fixture(scope="module")
@@ -347,3 +389,26 @@ def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
         assert "it cannot be compared: its checkpoint is not kept below this output" in found.reason
     finally:
         promote("nightly", version="2", tracking_uri=uri)
+
+
+def test_a_champion_of_an_earlier_version_stays_and_the_job_goes_on(
+    week: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs after an upgrade, first with a trained model and then with a bundle it cannot read."""
+    config, champion = week.config, week.output / week.second.date
+    previous = config.training.model_copy(update={"start": "previous", "epochs": 1})
+    for directory in (config.train_dir, champion / "train"):
+        path = directory / "manifest.json"
+        document = json.loads(path.read_text())
+        document["config"]["export"]["tolerance"] = 0.1  # A key of an earlier version.
+        write_json(path, document)
+    write_days(week.events, 15, 15)
+    found = run_day(config.model_copy(update={"training": previous}), midnight(15), console=QUIET)
+    assert (found.outcome, found.started_from, found.champion) == ("kept", "scratch", "2")
+    assert "it cannot be compared" in found.reason
+    assert f"{champion.name} holds no checkpoint that this version can read" in found.reason
+    monkeypatch.setattr("serving.nightly.day.champion_manifest", lambda _: None)
+    write_days(week.events, 16, 16)
+    found = run_day(config, midnight(16), console=QUIET)
+    assert (found.outcome, found.champion) == ("kept", "2")
+    assert "it cannot be compared: its bundle is of another version's layout" in found.reason

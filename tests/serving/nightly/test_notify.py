@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from feature_store.core.errors import UserError
 from recsys.config.load import load_config
 from serving.nightly import notify as notifying
 from serving.nightly.notify import notify
@@ -43,7 +44,14 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 received.append(json.loads(self.rfile.read(length)))
-                self.send_response(left.pop(0))
+                answer = left.pop(0)
+                self.send_response(answer)
+                if 300 <= answer < 400:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
@@ -87,10 +95,23 @@ def test_a_receiver_that_is_busy_gets_it_later(tmp_path: Path, pauses: list[floa
     assert len(pauses) == 2
 
 
-def test_a_receiver_that_refuses_is_not_asked_again(tmp_path: Path, pauses: list[float]) -> None:
-    with Receiver(404) as receiver:
+@pytest.mark.parametrize("answer", [404, 301, 302])
+def test_a_receiver_that_refuses_is_not_asked_again(
+    tmp_path: Path, pauses: list[float], answer: int
+) -> None:
+    """Refuses redirects, too, which would be followed by a GET without the outcome."""
+    with Receiver(answer) as receiver:
         said = told(tmp_path, webhook=receiver.url)
-    assert said == ["the webhook was not told the outcome: it answers 404"]
+    assert said == [f"the webhook was not told the outcome: it answers {answer}"]
+    assert pauses == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/a secret", "http://me:secret@127.0.0.1:x/"])
+def test_an_address_that_is_none_is_said_without_the_secret(
+    tmp_path: Path, pauses: list[float], url: str
+) -> None:
+    (said,) = told(tmp_path, webhook=url)
+    assert said == "the webhook was not told the outcome: InvalidURL"
     assert pauses == []
 
 
@@ -99,7 +120,9 @@ def test_what_cannot_be_told_is_said_without_the_secret(
 ) -> None:
     with Receiver() as gone:
         url = gone.url
-    said = told(tmp_path, webhook=url, textfile=str(tmp_path))
+    taken = tmp_path / "taken.prom"
+    taken.mkdir()
+    said = told(tmp_path, webhook=url, textfile=str(taken))
     assert len(said) == 2
     assert "the webhook was not told the outcome: ConnectionRefusedError" in said
     assert "secret" not in "".join(said)
@@ -117,6 +140,11 @@ def test_gauges_for_prometheus(tmp_path: Path) -> None:
     assert f'recsys_job_test_value{{metric="recall@50",{model}}} 0.25' in lines
     assert not any(line.startswith("recsys_job_champion_value") for line in lines)
     assert [each.name for each in path.parent.iterdir()] == ["recsys.prom"]
+
+
+def test_a_file_that_the_collector_does_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"names end in \.prom"):
+        daily_config(tmp_path, tmp_path / "out", job={"notify": {"textfile": "job.txt"}})
 
 
 def test_paths_and_secrets_of_the_configuration(tmp_path: Path) -> None:
