@@ -1,17 +1,13 @@
 """The `export` stage: a sealed bundle of a trained model that passes the gate."""
 
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import torch
 from rich.console import Console
 
-from feature_store.core.columns import Floats, Ints, read_columns, take_rows
+from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
     directory_written_atomically,
@@ -21,43 +17,33 @@ from feature_store.core.files import (
 )
 from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, written_as
-from feature_store.core.times import microseconds
-from feature_store.encoding.context import NO_TIME, request_table
 from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
 from pipelines.reports.html import render_page
 from pipelines.statistics.popularity import item_slices
-from recsys.channels.sources import Sources
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
-from recsys.evaluation.task import known_to_channels
 from recsys.fusion.fused import Fused
-from recsys.model.encode import encode_items, encode_queries
-from recsys.model.two_tower import TwoTower
 from recsys.stages.fuse import fuse
 from recsys.stages.refit import refit
-from serving.batch.item_vectors import map_item_vectors, write_item_vectors, write_parts
 from serving.bundle.manifest import (
     FUSION,
     INDEX,
     INDEXED,
-    ITEM_FEATURES,
-    QUERY_VECTORS,
     VERSION,
     BundleManifest,
     DataWindow,
     FusionReport,
     Gate,
     HistoryRule,
-    Refit,
     seal,
     verify,
 )
 from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.bundle.report import REPORT, bundle_page
-from serving.bundle.tower_files import read_item_tower, read_query_tower
+from serving.exporting.answers import golden_answers
 from serving.exporting.candidates import Validation, measure_candidates
 from serving.exporting.champion import (
     Judgement,
@@ -69,56 +55,27 @@ from serving.exporting.champion import (
 from serving.exporting.content_neighbours import write_content
 from serving.exporting.contents import write_contents
 from serving.exporting.gate import (
-    difference,
-    require_finite,
     require_recall,
 )
-from serving.exporting.golden import FusedRequests, golden_queries, require_served_golden
+from serving.exporting.golden import require_served_golden
 from serving.exporting.towers import write_trained_towers
+from serving.exporting.trained import Trained
+from serving.exporting.vectors import (
+    compare_items,
+    compare_queries,
+    item_vectors,
+    write_query_vectors,
+)
 from serving.index.build import build_index, require_inner_product
 from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
-from serving.recommend.golden import Golden, require_golden, write_golden
-from serving.recommend.load import open_bundle, read_snapshot
+from serving.recommend.golden import require_golden, write_golden
+from serving.recommend.load import open_bundle
 from serving.registry.registry import register
 from serving.server.app import create_app
 from serving.server.service import Service
 
 _IS_OWN = written_as(BundleManifest)
-_CPU = torch.device("cpu")
-
-# Items and queries that the gate compares and measures with, drawn anew for each training, and
-# queries of these that are asked through every path.
-_SAMPLE = 1000
-_GOLDEN = 20
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """The trained model with its configuration and data.
-
-    Attributes:
-        config: Configuration of the export.
-        manifest: Manifest of its training.
-        prepared: Data that it was trained on.
-        model: Model without its losses.
-        fused: Channels and weights; None: the model ranks alone.
-        evaluated: Manifest of the evaluated training, which is another one after a refit.
-        held_out: Data that the evaluated training was validated on.
-    """
-
-    config: Config
-    manifest: TrainManifest
-    prepared: Prepared
-    model: TwoTower
-    fused: Fused | None
-    evaluated: TrainManifest
-    held_out: Prepared
-
-    def sample(self, total: int) -> Ints:
-        """Draws the rows of the gate's sample, ascending."""
-        random = np.random.default_rng(int(self.manifest.fingerprint, 16))
-        return np.sort(random.choice(total, min(total, _SAMPLE), replace=False))
 
 
 def export(config: Config, *, console: Console | None = None) -> BundleManifest:
@@ -200,7 +157,7 @@ def _export(
     evaluated = read_manifest(config.train_dir, TrainManifest)
     assert evaluated is not None
     prepared, held_out = Prepared(served.prepared_dir), Prepared(config.prepared_dir)
-    trained = _Trained(config, manifest, prepared, model, fused, evaluated, held_out)
+    trained = Trained(config, manifest, prepared, model, fused, evaluated, held_out)
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, judgement)
     index = bundle.index
@@ -233,7 +190,7 @@ def _fingerprint(config: Config, trained: TrainManifest) -> str:
     )
 
 
-def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> BundleManifest:
+def _write(directory: Path, trained: Trained, judgement: Judgement | None) -> BundleManifest:
     """Fills the directory, and takes it through the gate."""
     quiet_engines()
     prepared, config = trained.prepared, trained.config
@@ -242,10 +199,10 @@ def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> B
     write_trained_towers(directory, trained.model, trained.manifest.config.model, prepared)
     indexed = np.flatnonzero(prepared.is_current_item)
     write_array(directory / INDEXED, indexed)
-    vectors = _item_vectors(directory, trained, builder, indexed)
-    item_difference = _compare_items(directory, trained, builder, vectors, indexed)
-    queries, query_difference = _compare_queries(directory, trained, builder)
-    _write_query_vectors(directory, trained, builder)
+    vectors = item_vectors(directory, trained, builder, indexed)
+    item_difference = compare_items(directory, trained, builder, vectors, indexed)
+    queries, query_difference = compare_queries(directory, trained, builder)
+    write_query_vectors(directory, trained, builder)
     index, report = build_index(vectors, queries, config.export)
     require_inner_product(index, vectors)
     index.write(directory / INDEX)
@@ -253,7 +210,7 @@ def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> B
     by_slice = recall_by_slice(index, vectors, queries, slices)
     require_recall(by_slice, config.export.min_slice_recall)
     fusion = _write_fusion(directory, trained, builder, index, indexed)
-    golden = _golden(directory, trained, builder, index, indexed)
+    golden = golden_answers(directory, trained, builder, index, indexed)
     write_golden(directory, golden)
     evaluated = trained.evaluated
     metrics, slices_of_test = recorded_metrics(config, evaluated)
@@ -263,7 +220,7 @@ def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> B
         schema_fingerprint=log.schema_fingerprint,
         training_fingerprint=evaluated.fingerprint,
         mlflow_run_id=evaluated.mlflow_run_id,
-        refit=_refit(trained),
+        refit=trained.refit(),
         items=len(indexed),
         queries=prepared.num_queries,
         dim=trained.model.dim,
@@ -305,84 +262,8 @@ def _write(directory: Path, trained: _Trained, judgement: Judgement | None) -> B
     return sealed
 
 
-def _refit(trained: _Trained) -> Refit | None:
-    if trained.manifest.fingerprint == trained.evaluated.fingerprint:
-        return None
-    return Refit(
-        training_fingerprint=trained.manifest.fingerprint,
-        mlflow_run_id=trained.manifest.mlflow_run_id,
-        steps=trained.manifest.steps,
-        events=trained.prepared.manifest.counts.train,
-        evaluated_events=trained.held_out.manifest.counts.train,
-    )
-
-
-def _item_vectors(
-    directory: Path, trained: _Trained, builder: BatchBuilder, indexed: Ints
-) -> Floats:
-    """Computes the vectors of indexed items, [positions, dim], and writes them for others."""
-    actors = trained.config.export.vector_actors
-    if actors is not None:
-        write_item_vectors(directory, actors=actors)
-        file = directory / "vectors.npy"
-        vectors = map_item_vectors(directory, file)
-        file.unlink()  # It stays mapped, for as long as this process runs.
-        return vectors
-    vectors = encode_items(trained.model, builder, _CPU, indexed)
-    require_finite(vectors, "item")
-    ids = trained.prepared.item_encoder.ids.tokens.take(pa.array(indexed))
-    write_parts(directory, ids, vectors)
-    return vectors
-
-
-def _compare_items(
-    directory: Path, trained: _Trained, builder: BatchBuilder, vectors: Floats, indexed: Ints
-) -> float:
-    """Runs the written tower on the written features, and returns the largest difference."""
-    positions = trained.sample(len(indexed))
-    items = indexed[positions]
-    expected = encode_items(trained.model, builder, _CPU, items)
-    columns = take_rows(read_columns(directory / ITEM_FEATURES), items)
-    exported = read_item_tower(directory, trained.prepared.features)(columns, len(items))
-    return max(
-        difference(exported, expected, "item"), difference(vectors[positions], expected, "item")
-    )
-
-
-def _compare_queries(
-    directory: Path, trained: _Trained, builder: BatchBuilder
-) -> tuple[Floats, float]:
-    """Runs the written tower on the written snapshot.
-
-    Returns:
-        Vectors of the sample by the trained model, and the largest difference from these.
-    """
-    schema = trained.prepared.features
-    queries = trained.sample(trained.prepared.num_queries)
-    snapshot = read_snapshot(directory)
-    history = snapshot.history.take(queries)
-    context = trained.prepared.context_of(queries, "test")
-    expected = encode_queries(trained.model, builder, queries, history, context, _CPU)
-    require_finite(expected, "query")
-    tower = read_query_tower(directory, schema)
-    exported = tower(take_rows(snapshot.columns, queries), len(queries), history, context)
-    return expected, difference(exported, expected, "query")
-
-
-def _write_query_vectors(directory: Path, trained: _Trained, builder: BatchBuilder) -> None:
-    """Writes vectors of the snapshot's queries, for answers without the tower."""
-    prepared = trained.prepared
-    if prepared.features.context:
-        return
-    queries = np.arange(prepared.num_queries)
-    history = read_snapshot(directory).history
-    vectors = encode_queries(trained.model, builder, queries, history, {}, _CPU)
-    require_finite(vectors, "query")
-    write_array(directory / QUERY_VECTORS, vectors)
-
-
 def _write_fusion(
-    directory: Path, trained: _Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
+    directory: Path, trained: Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
 ) -> FusionReport | None:
     """Writes the channels that count, and measures what candidates cost; None without channels."""
     if trained.fused is None:
@@ -396,42 +277,3 @@ def _write_fusion(
     # A refit has seen these events in training, and still shows what candidates cost.
     validation = Validation.draw(trained.held_out, trained.model, builder)
     return measure_candidates(trained.prepared, validation, trained.fused, index, indexed)
-
-
-def _golden(
-    directory: Path, trained: _Trained, builder: BatchBuilder, index: ItemIndex, indexed: Ints
-) -> list[Golden]:
-    """Computes answers of the trained model itself.
-
-    Args:
-        directory: Bundle, with the snapshot.
-        trained: Trained model.
-        builder: Builder of its batches.
-        index: Index of the bundle.
-        indexed: Item at each position of the index.
-    """
-    prepared = trained.prepared
-    sample = trained.sample(prepared.num_queries)
-    names = prepared.query_encoder.ids.tokens
-    queries = sample[:: max(1, len(sample) // _GOLDEN)]
-    queries = queries[names.take(pa.array(queries)).is_valid().to_numpy(zero_copy_only=False)]
-    snapshot = read_snapshot(directory)
-    at = datetime.fromisoformat(prepared.manifest.as_of)
-    encoder = prepared.context_encoder
-    latest = np.full(len(queries), NO_TIME)
-    if snapshot.latest is not None:
-        latest = snapshot.latest[queries]
-    raw = request_table(encoder.features, {}, microseconds(at), latest)
-    history = snapshot.history.take(queries)
-    known = known_to_channels(prepared, "test").take(queries)
-    sources = Sources(history, known, prepared.own_items.take(queries))
-    vectors = encode_queries(trained.model, builder, queries, history, encoder.encode(raw), _CPU)
-    return golden_queries(
-        [(name, at) for name in names.take(pa.array(queries)).to_pylist()],
-        vectors,
-        snapshot.evaluated(queries, prepared.manifest.data.repeats),
-        index,
-        indexed,
-        prepared.item_encoder.ids.tokens,
-        None if trained.fused is None else FusedRequests(trained.fused, sources),
-    )
