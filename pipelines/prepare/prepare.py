@@ -40,15 +40,11 @@ from pipelines.logs.tables import (
     Files,
     file_marks,
     list_files,
-    mark_of,
     notes_on,
     open_sources,
-    source_state,
 )
 from pipelines.prepare.catalogue_features import encode_catalogue
 from pipelines.prepare.catalogue_ids import complete_catalogue, note_spellings, read_catalogue
-from pipelines.prepare.cleaning.cleaning import FUTURE, LEFT_OUT
-from pipelines.prepare.cleaning.file_names import without_forgotten
 from pipelines.prepare.cleaning.rejected import (
     by_reason,
     keep_rejected,
@@ -58,10 +54,12 @@ from pipelines.prepare.cleaning.rejected import (
 )
 from pipelines.prepare.context import fit_context
 from pipelines.prepare.examples import build_examples
+from pipelines.prepare.identity import fingerprint_of, inputs_of, manifest_of
 from pipelines.prepare.job import Job, Progress, Run, print_line
 from pipelines.prepare.merge import merge_examples, merge_sequences
+from pipelines.prepare.new_files import require_usual_files
 from pipelines.prepare.queries import write_query_state
-from pipelines.prepare.scan import Scans, discard_other_scans, scan_events
+from pipelines.prepare.scan import discard_other_scans, scan_events
 from pipelines.prepare.splits import TEST, VALIDATION, placed, require_windows
 from pipelines.prepare.statistics import (
     write_item_frequency,
@@ -70,13 +68,10 @@ from pipelines.prepare.statistics import (
 )
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
-from pipelines.quality.news import Known, Part, require_filled, require_usual
+from pipelines.quality.news import Known, require_filled
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 from pipelines.urls import shown
-
-# Version of the content: raise it when the same log and configuration give another one.
-_VERSION = 7
 
 
 def prepare(
@@ -139,7 +134,7 @@ def prepare(
     for note in notes_on(files):
         print_line(console, note)
     files = _without(files, passed_over, console)
-    identity = _fingerprint(data, features, files, as_of, forgotten)
+    identity = fingerprint_of(data, features, files, as_of, forgotten)
     if refit_of is not None:
         identity = fingerprint([identity, Prepared(refit_of).manifest.fingerprint])
     if (manifest := _up_to_date(output, identity, console)) is not None:
@@ -189,7 +184,7 @@ def _without(files: Files, passed_over: Collection[str], console: Console) -> Fi
         return files
     marks = file_marks({"events": files["events"]})["events"]
     kept = tuple(file for file, mark in marks.items() if mark not in passed_over)
-    for file in marks.keys() - set(kept):
+    for file in sorted(marks.keys() - set(kept)):
         print_line(console, f"passed over: {shown(file)}")
     if not kept:
         raise UserError("events: every file is passed over; mend one of them.")
@@ -222,12 +217,12 @@ def _run(
 ) -> PreparedManifest:
     """Runs the steps, in order."""
     scans = scan_events(job, workspace)
-    _require_usual(job, scans)
+    require_usual_files(job, scans)
     split = job.data.split
     if job.holds_out and any(scanned.kept for scanned in scans.scanned):
         data = {"split": placed(split, *scans.moments(), job.split_end)}
         job = replace(job, data=job.data.model_copy(update=data))
-    run = Run(job, workspace.build(_inputs(identity, earlier, scans)))
+    run = Run(job, workspace.build(inputs_of(identity, earlier, scans)))
     lender = (workspace.lender or workspace).output
     previous = _previous_encoders(earlier, lender, job.features)
     items, queries = (read_catalogue(run, side) for side in SIDES)
@@ -261,7 +256,7 @@ def _run(
         items_in_training=items_in_training,
         rejected=rejected,
     )
-    manifest = _manifest(job, identity, scans, counts)
+    manifest = manifest_of(job, identity, scans, counts)
     summaries = {"events": scans.summary, "items": item_summary, "queries": query_summary}
     if job.known is not None and earlier is not None:
         quality = read_quality(workspace.output)
@@ -275,54 +270,6 @@ def _run(
     write_manifest(run.directory, manifest)
     workspace.publish(run.build)
     return manifest
-
-
-def _require_usual(job: Job, scans: Scans) -> None:
-    """Compares new files of the events with those that an earlier run has read."""
-    if job.known is None:
-        return
-    source = job.sources.events
-    marks = file_marks({"events": Listing(source.files)})["events"]
-    parts = []
-    for task, scanned in zip(scans.tasks, scans.scanned, strict=True):
-        rejected = scanned.rejected
-        faulty = sum(n for reason, n in rejected.items() if reason not in (FUTURE, *LEFT_OUT))
-        part = Part(
-            task.piece.file,
-            mark_of(task.piece),
-            scanned.kept + faulty,
-            faulty,
-            scanned.first,
-            scanned.last,
-            scanned.summary,
-        )
-        parts.append(part)
-    require_usual(parts, marks, job.known, job.data.columns.query_id, job.data.quality)
-
-
-def _fingerprint(
-    data: DataConfig,
-    features: FeatureSchema,
-    files: Files,
-    as_of: datetime | None,
-    forgotten: Forgotten,
-) -> str:
-    return fingerprint(
-        {
-            "version": _VERSION,
-            "data": data.model_dump(mode="json"),
-            "features": features.model_dump(mode="json"),
-            "sources": source_state(files),
-            "as_of": as_utc(as_of).isoformat() if as_of is not None else None,
-            "forgotten": forgotten.fingerprint,
-        }
-    )
-
-
-def _inputs(identity: str, earlier: PreparedManifest | None, scans: Scans) -> str:
-    """Identifies what the steps after the scan depend on; a run of other inputs cannot resume."""
-    contents = [scanned.content for scanned in scans.scanned]
-    return fingerprint([identity, earlier.fingerprint if earlier else None, contents])
 
 
 def _previous_encoders(
@@ -340,26 +287,6 @@ def _previous_encoders(
         "query": prepared.query_encoder,
         "context": prepared.context_encoder,
     }
-
-
-def _manifest(job: Job, identity: str, scans: Scans, counts: Counts) -> PreparedManifest:
-    has_time = job.data.columns.timestamp is not None
-    first, last = scans.moments()
-    sources, rejected = job.sources.files(), job.sources.events.rejected
-    names = without_forgotten(rejected, job.forgotten)
-    return PreparedManifest(
-        fingerprint=identity,
-        schema_fingerprint=job.features.fingerprint(),
-        data=job.data,
-        features=job.features,
-        sources={k: without_forgotten(files, job.forgotten) for k, files in sources.items()},
-        rejected_files=dict(zip(names, rejected.values(), strict=True)),
-        passed_over=job.passed_over,
-        as_of=job.as_of.isoformat(),
-        first_event=first.isoformat() if has_time else None,
-        last_event=last.isoformat() if has_time else None,
-        counts=counts,
-    )
 
 
 def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
