@@ -379,18 +379,6 @@ def test_runs_and_versions_say_what_the_day_did(week: Any) -> None:
     assert "kept on 2026-11-13" in str(runs_table(rows, None, total=len(rows), first=0).rows)
 
 
-def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
-    uri = tracking_uri(week.config)
-    rollback("nightly", tracking_uri=uri)
-    try:
-        write_days(week.events, 14, 14)
-        found = run_day(week.config, midnight(14), console=QUIET)
-        assert found.outcome == "kept"
-        assert "it cannot be compared: its checkpoint is not kept below this output" in found.reason
-    finally:
-        promote("nightly", version="2", tracking_uri=uri)
-
-
 def test_a_champion_of_an_earlier_version_stays_and_the_job_goes_on(
     week: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,13 +390,25 @@ def test_a_champion_of_an_earlier_version_stays_and_the_job_goes_on(
         document = json.loads(path.read_text())
         document["config"]["export"]["tolerance"] = 0.1  # A key of an earlier version.
         write_json(path, document)
-    write_days(week.events, 15, 15)
-    found = run_day(config.model_copy(update={"training": previous}), midnight(15), console=QUIET)
+    write_days(week.events, 14, 14)
+    found = run_day(config.model_copy(update={"training": previous}), midnight(14), console=QUIET)
     assert (found.outcome, found.started_from, found.champion) == ("kept", "scratch", "2")
     assert "it cannot be compared" in found.reason
     assert f"{champion.name} holds no checkpoint that this version can read" in found.reason
     monkeypatch.setattr("serving.nightly.day.champion_manifest", lambda _: None)
-    write_days(week.events, 16, 16)
-    found = run_day(config, midnight(16), console=QUIET)
+    write_days(week.events, 15, 15)
+    found = run_day(config, midnight(15), console=QUIET)
     assert (found.outcome, found.champion) == ("kept", "2")
     assert "it cannot be compared: its bundle is of another version's layout" in found.reason
+
+
+def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
+    uri = tracking_uri(week.config)
+    rollback("nightly", tracking_uri=uri)
+    try:
+        write_days(week.events, 16, 16)
+        found = run_day(week.config, midnight(16), console=QUIET)
+        assert found.outcome == "kept"
+        assert "it cannot be compared: its checkpoint is not kept below this output" in found.reason
+    finally:
+        promote("nightly", version="2", tracking_uri=uri)
