@@ -72,11 +72,10 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
 
 def _judged(comparison: Comparison, group: str) -> Judged:
     """Returns the judgement on a group; without a text where nothing is held out."""
-    metric = comparison.metric if group == "overall" else "recall@50"
-    row = next(row for row in comparison.rows if (row.group, row.metric) == (group, metric))
+    row = comparison.deciding(group)
     if row.found.before is None:
         return Judged(group, "cannot tell")
-    text = f"{metric_title(metric)} {number(row.found.before)} to {number(row.found.after)}"
+    text = f"{metric_title(row.metric)} {number(row.found.before)} to {number(row.found.after)}"
     marks: dict[statistics.Verdict, Mark] = {"better": "better", "worse": "worse"}
     verdict = comparison.verdict_in(group)
     if verdict is None:

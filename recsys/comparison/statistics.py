@@ -127,6 +127,20 @@ class Comparison(Frozen):
         either: tuple[Verdict, ...] = ("worse", "better", "no difference")
         return next((verdict for verdict in either if verdict in verdicts), None)
 
+    def deciding(self, group: str) -> Row:
+        """Returns the row that the verdict in a group rests on; without one, that of Recall@50."""
+        metric = self.metric if group == "overall" else "recall@50"
+        rows = {row.metric: row for row in self.rows if row.group == group}
+        if group == "overall":
+            return rows[metric]
+        verdict = self.verdict_in(group)
+        found = [
+            row
+            for row in (rows[metric], *rows.values())
+            if verdict == _verdict_of(row.found, row.adjusted_p, self.level)
+        ]
+        return found[0] if found else rows[metric]
+
     def changes(self, metric: str) -> dict[str, float]:
         """Returns the relative change of a metric in each group that was tested."""
         return {
@@ -156,8 +170,9 @@ class Comparison(Frozen):
         return f"{text}: {figures}" + (f"; but B is worse in {worse}" if worse else "")
 
     def _slice_in_words(self, name: str) -> str:
-        found = next(r.found for r in self.rows if (r.group, r.metric) == (name, "recall@50"))
-        return f"{name} ({SHOWN['recall@50']} {_number(found.before)} to {_number(found.after)})"
+        row = self.deciding(name)
+        figures = f"{_number(row.found.before)} to {_number(row.found.after)}"
+        return f"{name} ({SHOWN[row.metric]} {figures})"
 
 
 def compare_runs(

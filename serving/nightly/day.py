@@ -97,6 +97,7 @@ class Day:
             return self.outcome(
                 "nothing new",
                 f"the later day {finished[-1].date} is finished already: days are done in order",
+                champion=self._champion_version(),
             )
         champion = champion_manifest(config)
         self._adopt(champion)
@@ -129,9 +130,9 @@ class Day:
         return self._with_model(config, champion)
 
     def _nothing_new(self, last: Outcome) -> Outcome:
-        return self.outcome(
-            "nothing new", f"no event came since {last.date}", champion=last.champion
-        )
+        self._facts |= {"events": last.events, "last_event": last.last_event}
+        champion = self._champion_version()  # Another command may have changed it since.
+        return self.outcome("nothing new", f"no event came since {last.date}", champion=champion)
 
     def _adopt(self, champion: BundleManifest | None) -> None:
         """Keeps the model of the stages where another command has made it the champion."""

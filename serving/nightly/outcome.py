@@ -37,8 +37,8 @@ class Outcome(Frozen):
         champion_value: Its value of the champion on the same held-out items.
         new_files: Number of files of the log that are new or changed since the last finished day.
         passed_over: Number of files that earlier days were refused for, and that were not read.
-        events: Number of events of all splits.
-        last_event: Time of the last event, ISO 8601.
+        events: Number of events of all splits; None where the log was not prepared.
+        last_event: Time of the last event, ISO 8601; None as of `events`.
         trained_to: End of the training events of the evaluated model, ISO 8601, where it moves.
         git_commit: Commit of the code, where it runs from a checkout.
         seconds: Duration of the call.
@@ -61,7 +61,7 @@ class Outcome(Frozen):
     champion_value: float | None = None
     new_files: int = 0
     passed_over: int = 0
-    events: int = 0
+    events: int | None = None
     last_event: str | None = None
     trained_to: str | None = None
     git_commit: str | None = None

@@ -55,7 +55,7 @@ def _facts(outcome: Outcome) -> Part:
         "Training began with": outcome.started_from,
         "New files": f"{outcome.new_files:,}",
         "Files of refused days that were not read": f"{outcome.passed_over:,}",
-        "Events": f"{outcome.events:,}",
+        "Events": None if outcome.events is None else f"{outcome.events:,}",
         "Last event": outcome.last_event,
         "MLflow run": outcome.mlflow_run_id,
         "Commit": outcome.git_commit,

@@ -69,6 +69,23 @@ def runs(tmp_path_factory):
     }
 
 
+def test_a_slice_shows_the_figures_that_its_verdict_rests_on(runs):
+    """Makes the tail lose Recall@10, and gain Recall@50 by chance."""
+    found = compare_runs(find_run(runs["plain"]), find_run(runs["no tail"]))
+    changes = {"recall@10": (0.9, 0.5, 0.001), "recall@50": (0.9, 1.0, 1.0)}
+
+    def changed(row):
+        if row.group != "tail" or row.metric not in changes:
+            return row
+        before, after, p = changes[row.metric]
+        figures = replace(row.found, before=before, after=after, difference=after - before)
+        return row.model_copy(update={"found": figures, "adjusted_p": p})
+
+    found = found.model_copy(update={"rows": tuple(changed(row) for row in found.rows)})
+    assert "B is worse in tail (Recall@10 0.9000 to 0.5000)" in found.sentence()
+    assert "worse in tail: Recall@10 " in comparison_verdict(found).sentence
+
+
 @pytest.mark.parametrize(
     ("after", "mark", "label"),
     [

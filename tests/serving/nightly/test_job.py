@@ -152,6 +152,7 @@ def test_both_models_are_measured_on_the_same_held_out_items(week: Any) -> None:
 def test_a_day_without_events_does_nothing(week: Any) -> None:
     assert (week.idle.outcome, week.idle.champion) == ("nothing new", "2")
     assert week.idle.reason == "no event came since 2026-11-13"
+    assert (week.idle.events, week.idle.last_event) == (week.worse.events, week.worse.last_event)
 
 
 def test_a_finished_day_is_not_done_again(week: Any) -> None:
@@ -406,6 +407,8 @@ def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
     uri = tracking_uri(week.config)
     rollback("nightly", tracking_uri=uri)
     try:
+        idle = run_day(week.config, midnight(16), console=QUIET)
+        assert (idle.outcome, idle.champion) == ("nothing new", "1")
         write_days(week.events, 16, 16)
         found = run_day(week.config, midnight(16), console=QUIET)
         assert found.outcome == "kept"
