@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support.parity import Case, Trained, assert_same, train_on
+from recsys.distributed.optimizers import Optimizers
+from tests.support import parity
+from tests.support.parity import (
+    BATCH,
+    Case,
+    Trained,
+    assert_same,
+    assert_same_tensors,
+    train_on,
+)
 
 TYPES = ("data_parallel", "table_wise", "row_wise", "column_wise")
 PARTS = 2
@@ -66,6 +75,46 @@ def few() -> tuple[dict[Key, Trained], dict[Key, Trained]]:
 def test_two_ranks_equal_one_under_another_sharding(few, key):
     one, two = few
     assert_same(two[key], one[reference(key)])
+
+
+def weigh(monkeypatch, rows: slice, weight: float) -> None:
+    """Gives examples of the first batch another weight."""
+    local_batch = parity.local_batch
+
+    def weighted(step, *arguments):
+        local = local_batch(step, *arguments)
+        if step == 0:
+            local.weight[rows] = weight
+        return local
+
+    monkeypatch.setattr(parity, "local_batch", weighted)
+
+
+def scale_dense_gradients(monkeypatch) -> None:
+    """Scales the gradients of a step as one of two ranks does whose own are 1 per cent larger."""
+    step = Optimizers.step
+
+    def scaled(optimizers):
+        for parameter in optimizers.dense:
+            parameter.grad.mul_(1.005)
+        step(optimizers)
+
+    monkeypatch.setattr(Optimizers, "step", scaled)
+
+
+FAULTS = {
+    "a rank's examples weigh 1 per cent more": lambda patch: weigh(patch, slice(BATCH // 2), 1.01),
+    "an example is missing": lambda patch: weigh(patch, slice(1), 0.0),
+    "a rank's dense gradients are 1 per cent larger": scale_dense_gradients,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_one_rank_is_more_than_sums_in_another_order(few, monkeypatch, fault):
+    FAULTS[fault](monkeypatch)
+    key = REFERENCES[0]
+    with pytest.raises(AssertionError):
+        assert_same_tensors(train_all(1, [key])[key], few[0][key])
 
 
 def test_something_is_learnt_and_states_are_compared(few):
