@@ -2,8 +2,9 @@
 
 On a CPU PyTorch multiplies float32 by MKL, which uses AVX-512 on Intel's processors alone: on an
 EPYC 9005 it is 2.3 times as slow as oneDNN, which PyTorch brings, too, and calls for bf16. PyTorch
-has no switch for it and no public function: the operator is the one that its compiler calls, seen
-in torch 2.13.
+has no switch for it that keeps float32's precision. The public way, `Tensor.to_mkldnn`, copies: it
+takes 1.2 times as long, and twice as long where matrices are small. So the operator here is the
+one that PyTorch's compiler calls, seen in torch 2.13.
 """
 
 from typing import Any

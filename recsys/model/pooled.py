@@ -21,12 +21,14 @@ def split_pooled(
 
     Args:
         pooled: Output of the tables.
-        sides: Keys of each side, in the order of its columns.
+        sides: Keys of each side, in the order of its columns; each key is one side's.
         rows: Number of rows of each side: the first ones.
     """
     starts = dict(zip(pooled.keys(), pooled.offset_per_key(), strict=False))
     ends = dict(zip(pooled.keys(), pooled.offset_per_key()[1:], strict=True))
     runs = [_runs([(starts[key], ends[key]) for key in keys]) for keys in sides]
+    # Columns of no side, or of two, would get a wrong gradient, and no error.
+    assert sorted(key for keys in sides for key in keys) == sorted(pooled.keys())
     parts: tuple[Tensor, ...] = _Split.apply(pooled.values(), runs, rows)
     return parts
 

@@ -4,7 +4,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys.products import linear, product
+from recsys import products
+from recsys.products import is_onednn_available, linear, product
+
+
+@pytest.fixture(params=["oneDNN", "PyTorch"])
+def library(request, monkeypatch):
+    """Multiplies by each library in turn."""
+    has_onednn = request.param == "oneDNN" and is_onednn_available()
+    monkeypatch.setattr(products, "_HAS_ONEDNN", has_onednn)
+
+
+def test_pytorch_has_the_operator_of_its_onednn():
+    # A version that calls it otherwise would make training slower and nothing wrong.
+    assert is_onednn_available() == torch.backends.mkldnn.is_available()
 
 
 def tensors(*sizes, dtype=torch.float32):
@@ -14,6 +27,7 @@ def tensors(*sizes, dtype=torch.float32):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows", [0, 1, 5])
+@pytest.mark.usefixtures("library")
 def test_a_product_of_transposed_and_cut_matrices(dtype, rows):
     left, right, bias = tensors((4, rows), (6, 9), 9, dtype=dtype)
     torch.testing.assert_close(
@@ -26,6 +40,7 @@ def test_a_product_of_transposed_and_cut_matrices(dtype, rows):
 
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (0, 4)])
+@pytest.mark.usefixtures("library")
 def test_a_linear_layer_has_the_gradients_of_pytorchs(shape, has_bias):
     inputs, weight, bias = tensors(shape, (6, 4), 6)
     arguments = [inputs, weight, *([bias] if has_bias else [])]

@@ -14,11 +14,11 @@ LEFT_ITEMS = torch.tensor([4, 5, 6, 7, 7, 8, 5])
 RIGHT_ITEMS = torch.tensor([5, 7, 5, 4, 4, 8, -1, 4, 6])
 
 
-def inputs():
+def inputs(dtype):
     generator = torch.Generator().manual_seed(0)
     sizes = (ROWS, DIM), (COLUMNS, DIM), (ROWS,), (COLUMNS,)
     left, right, weight, correction = (
-        torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes
+        torch.randn(size, generator=generator, dtype=dtype) for size in sizes
     )
     left, right = (F.normalize(one, dim=1).requires_grad_() for one in (left, right))
     return left, right, weight.abs(), correction
@@ -42,12 +42,15 @@ def masks():
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows_at_once", [ROWS, 3, 1])
 @pytest.mark.parametrize(("masked", "is_masked"), masks())
-def test_loss_and_gradients_are_those_of_pytorch(monkeypatch, rows_at_once, masked, is_masked):
+def test_loss_and_gradients_are_those_of_pytorch(
+    monkeypatch, dtype, rows_at_once, masked, is_masked
+):
     monkeypatch.setattr(module, "_LOGITS", rows_at_once * COLUMNS)
     monkeypatch.setattr(module, "_LEAST_ROWS", 1)
-    left, right, weight, correction = inputs()
+    left, right, weight, correction = inputs(dtype)
     expected = reference(left, right, weight, correction, is_masked)
     gradients = torch.autograd.grad(3 * expected, (left, right))
     found = batch_softmax(

@@ -47,6 +47,13 @@ def test_sides_get_their_columns_and_the_matrix_its_gradient(order):
         assert torch.equal(gradient, expected)
 
 
+@pytest.mark.parametrize("sides", [SIDES[:1], (*SIDES, ("item.b",))])
+def test_columns_of_no_side_or_of_two_are_refused(sides):
+    pooled = KeyedTensor(list(WIDTHS), list(WIDTHS.values()), torch.randn(5, 8))
+    with pytest.raises(AssertionError):
+        split_pooled(pooled, sides, [3] * len(sides))
+
+
 def test_columns_that_lie_together_are_not_copied():
     values = torch.randn(5, 8)
     pooled = KeyedTensor(list(WIDTHS), list(WIDTHS.values()), values)

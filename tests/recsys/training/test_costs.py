@@ -1,8 +1,9 @@
 """Costs of a step and of a batch in counts, which other load on a machine does not change.
 
-Bounds are a few per cent above what is needed today. Where one is exceeded, something was added to
-every step: see with `tests/benchmarks/bench_training.py --profile` what it costs, and raise the
-bound only for what is worth it.
+Bounds are a few per cent above what is needed today, with the products of oneDNN (PyTorch's own
+need more operators). Where one is exceeded, something was added to every step: see with
+`tests/benchmarks/bench_training.py --profile` what it costs, and raise the bound only for what is
+worth it.
 """
 
 import sys
