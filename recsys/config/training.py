@@ -143,7 +143,8 @@ class TrainingConfig(Settings):
     )
     deterministic: bool = Field(
         False,
-        description="Same bits from the same seed, ranks and machine; slower on a GPU.",
+        description="Same bits from the same seed, ranks and machine on a GPU, too, which is "
+        "slower; on a CPU they always are.",
     )
     validations_per_epoch: int = Field(1, ge=1, le=MANY, description="Validations in each epoch.")
     patience: int = Field(

@@ -1,7 +1,8 @@
 """Numerics of a training: precision, repeatable kernels, and checks for non-finite numbers."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -85,15 +86,27 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def use_determinism(settings: TrainingConfig) -> None:
-    """Makes torch choose kernels that sum in one order; call it before anything runs on a GPU."""
-    if not settings.deterministic:
+@contextmanager
+def repeatable(settings: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Makes torch choose kernels that sum in one order; open it before anything runs on a GPU.
+
+    On a CPU they cost nothing that could be measured, so they are always chosen: else the same
+    training would find something else each time, where several threads add to the same rows.
+    """
+    if device.type == "cuda" and not settings.deterministic:
+        yield
         return
-    # Without it cuBLAS shares workspaces between streams in any order.
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        # Without it cuBLAS shares workspaces between streams in any order.
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def seed_dropout(seed: int, step: int) -> None:

@@ -23,7 +23,7 @@ from recsys.distributed.sharding import shard
 from recsys.model.side_inputs import table_name
 from recsys.model.two_tower import build_model
 from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
-from recsys.training.numerics import use_determinism, use_precision
+from recsys.training.numerics import repeatable, use_precision
 from recsys.training.objective import build_objective
 from recsys.training.run import SHARDING_FILE, Start, TrainingRun, training_plan
 from recsys.training.trainer import Trainer
@@ -51,8 +51,17 @@ def train_on_rank(
         UserError: A number is no longer finite, the disk is full, or the ranks see different files.
     """
     quiet_engines()
+    with repeatable(run.config.training, device):
+        _train(run, device, source, on_validation)
+
+
+def _train(
+    run: TrainingRun,
+    device: torch.device,
+    source: BatchSource,
+    on_validation: Callable[[], None] | None,
+) -> None:
     config = run.config
-    use_determinism(config.training)
     prepared = Prepared(config.prepared_dir)
     plan = training_plan(prepared, config, run.steps)
     latest = latest_checkpoint(run.checkpoints_dir)

@@ -11,7 +11,7 @@ from recsys.config.training import TrainingConfig
 from recsys.data.builder import BatchBuilder
 from recsys.evaluation.selection import Score
 from recsys.training.launch import single_process_group
-from recsys.training.numerics import use_determinism
+from recsys.training.numerics import repeatable
 from recsys.training.pipelining import pipelined_steps
 from recsys.training.trainer import Trainer
 from tests.support.parity import BATCH, CPU, Case, sharded_case, train_case, trainer_of, whole
@@ -67,12 +67,8 @@ def test_pipelined_steps_are_those_of_the_plain_loop(group, kind, first):
 def test_pipelined_steps_on_a_gpu_are_those_of_the_plain_loop(kind):
     """Compares bits, with real streams and pinned memory; so kernels must sum in one order."""
     device = torch.device("cuda", 0)
-    use_determinism(TrainingConfig(deterministic=True))
-    try:
-        with single_process_group(device):
-            assert_pipelined_steps_are_the_plain_ones(Case(kind), 0, device)
-    finally:
-        torch.use_deterministic_algorithms(False)
+    with repeatable(TrainingConfig(deterministic=True), device), single_process_group(device):
+        assert_pipelined_steps_are_the_plain_ones(Case(kind), 0, device)
 
 
 class Recorder:
@@ -198,13 +194,13 @@ def test_clipping_bounds_the_norm_of_all_dense_gradients_together(group):
 def test_the_same_seed_gives_the_same_bits(group, threads, precision):
     case = Case("row_wise", {"sharding": {"precision": precision}, "model": {"dropout": 0.2}})
     before = torch.get_num_threads()
-    use_determinism(TrainingConfig(deterministic=True))
     torch.set_num_threads(threads)
     try:
-        first, second = (train_case(case, steps=4) for _ in range(2))
+        with repeatable(TrainingConfig(), CPU):
+            first, second = (train_case(case, steps=4) for _ in range(2))
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(False)
+    assert not torch.are_deterministic_algorithms_enabled()
     assert first.losses == second.losses
     for name, tensor in first.tensors.items():
         assert torch.equal(tensor, second.tensors[name]), name
