@@ -16,7 +16,7 @@ statistics/<side>.hashing.json       see `Collisions`; of a side with hashed fea
 rejected/<table>/part-*.parquet      every dropped row as it was in its table, and a reason
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -272,7 +272,14 @@ class Prepared:
 
     def latest_before_test(self) -> datetime | None:
         """Returns the time of the latest event before the test split; None without times."""
-        files = [path for split in SPLITS[:-1] for path in self.examples(split)]
+        return self._latest(SPLITS[:-1])
+
+    def latest_training_event(self) -> datetime | None:
+        """Returns the time of the latest training event; None without times."""
+        return self._latest(SPLITS[:1])
+
+    def _latest(self, splits: Iterable[str]) -> datetime | None:
+        files = [path for split in splits for path in self.examples(split)]
         latest = (each.max for path in files for each in _statistics(path, "timestamp"))
         return max(latest, default=None)
 

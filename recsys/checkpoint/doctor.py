@@ -17,6 +17,7 @@ from recsys.checkpoint.training_manifest import (
     CHECKPOINT,
     IDENTITY_FILE,
     TrainManifest,
+    continued_checkpoint,
     is_up_to_date,
     training_fingerprint,
     work_dir_of,
@@ -49,7 +50,8 @@ class Diagnosis(Frozen):
         verdict: Verdict on whether the model can be loaded.
         findings: Reasons for the verdict.
         action: Sentence that says what `recsys train` would do now.
-        steps: Steps that the model was trained for, with the trainings that it continued.
+        steps: Steps of the checkpoint that a next training would go on from, with those of the
+            trainings that it continued.
         unfinished: Interrupted training of the configuration, if there is one.
     """
 
@@ -74,10 +76,11 @@ def diagnose(config: Config) -> Diagnosis:
     findings: list[Finding] = []
     steps = None
     if done is not None:
-        path, checkpoint = read_checkpoint(config.train_dir / CHECKPOINT)
-        steps = checkpoint.progress.schedule_step
-        findings = compare(config, prepared, checkpoint)
-        if (damage := damage_of(path, checkpoint)) is not None:
+        served = read_checkpoint(config.train_dir / CHECKPOINT)
+        continued = read_checkpoint(continued_checkpoint(config.train_dir))
+        steps = continued.manifest.progress.schedule_step
+        findings = compare(config, prepared, continued.manifest)
+        if (damage := damage_of(*served) or damage_of(*continued)) is not None:
             files = Finding(
                 kind="impossible", what="files", before="whole", after="damaged", why=damage
             )

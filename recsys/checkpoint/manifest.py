@@ -28,6 +28,7 @@ class Progress(Frozen):
         best_finer: Metric of the best validation that breaks ties of the other.
         stale: Validations since the best one.
         schedule_start: Steps of the trainings that this one continues.
+        annealing_from: The step after which rates began to anneal; None: they did not yet.
     """
 
     step: int
@@ -37,19 +38,42 @@ class Progress(Frozen):
     best_finer: float = 0.0
     stale: int
     schedule_start: int = 0
+    annealing_from: int | None = None
 
     @property
     def schedule_step(self) -> int:
         """Steps of this training and of those that it continues, for the learning rates."""
         return self.schedule_start + self.step
 
-    def is_over(self, total_steps: int, patience: int) -> bool:
-        """Returns whether all steps are done, or validations have not improved for too long."""
-        return self.step >= total_steps or self.stale >= patience
+    @property
+    def continued_step(self) -> int:
+        """Step of the checkpoint that a next training goes on from.
+
+        It is the best one, or where that is annealed, the one before annealing.
+        """
+        if self.annealing_from is None:
+            return self.best_step
+        return min(self.best_step, self.annealing_from)
+
+    def is_over(self, total_steps: int, patience: int, annealing: int) -> bool:
+        """Returns whether all steps are done, or validations have not improved for too long.
+
+        Args:
+            total_steps: Number of steps, if patience does not end before.
+            patience: Validations without improvement that end a training without annealing.
+            annealing: Number of steps of annealing.
+        """
+        if self.annealing_from is not None:
+            return self.step >= self.annealing_from + annealing
+        return self.step >= total_steps or (self.stale >= patience and not annealing)
 
     def at_step(self, step: int) -> "Progress":
         """Returns the progress after `step` steps, with the validations so far."""
         return self.model_copy(update={"step": step})
+
+    def annealing_now(self) -> "Progress":
+        """Returns the progress whose next steps anneal."""
+        return self.model_copy(update={"annealing_from": self.step})
 
     def after_validation(self, score: Score | None) -> "Progress":
         """Returns the progress after a validation of the present step.
@@ -151,13 +175,15 @@ def damage_of(path: Path, manifest: CheckpointManifest) -> str | None:
 def remove_old_checkpoints(directory: Path, keep: int) -> None:
     """Removes all but the last `keep` whole ones, and the best one of each of these.
 
-    A training that resumes from one of them still finds its best one.
+    A training that resumes from one of them still finds its best one, and the one before annealing.
     """
     checkpoints = list(_newest_first(directory))
     whole = [(path, m) for path, m, damage in checkpoints if m is not None and damage is None]
     kept = set()
     for path, manifest in whole[:keep]:
-        kept |= {path, checkpoint_path(directory, manifest.progress.best_step)}
+        progress = manifest.progress
+        steps = (progress.best_step, progress.continued_step)
+        kept |= {path, *(checkpoint_path(directory, step) for step in steps)}
     for path, _, _ in checkpoints:
         if path not in kept:
             shutil.rmtree(path)

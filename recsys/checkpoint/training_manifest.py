@@ -9,8 +9,10 @@ from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 
-# Directory of the best checkpoint in `config.train_dir`; a next training continues from it.
+# Directory of the best checkpoint in `config.train_dir`.
 CHECKPOINT = "checkpoint"
+# Directory of the checkpoint before annealing, where the best one is annealed.
+BEFORE_ANNEALING = "before_annealing"
 # File in the directory of an unfinished training.
 IDENTITY_FILE = "identity.json"
 
@@ -37,6 +39,7 @@ class TrainManifest(Frozen):
         steps: Steps done.
         best_step: Step of the checkpoint that was kept.
         validation: Validation metrics of that step; empty without validation events.
+        trained_to: Time of the latest training example, ISO 8601; None where the log has no times.
         seconds: Seconds from start to end; of a resumed training, those of the last process.
         mlflow_uri: Address of the tracking store.
         mlflow_run_id: Id of the MLflow run.
@@ -51,6 +54,7 @@ class TrainManifest(Frozen):
     steps: int
     best_step: int
     validation: dict[str, float]
+    trained_to: str | None = None
     seconds: float
     mlflow_uri: str
     mlflow_run_id: str
@@ -103,6 +107,12 @@ def readable_training(directory: Path) -> TrainManifest | None:
     with suppress(UserError):
         return read_manifest(directory, TrainManifest)
     return None
+
+
+def continued_checkpoint(train_dir: Path) -> Path:
+    """Returns the checkpoint of a finished training that a next one goes on from."""
+    before = train_dir / BEFORE_ANNEALING
+    return before if before.is_dir() else train_dir / CHECKPOINT
 
 
 def work_dir_of(config: Config) -> Path:

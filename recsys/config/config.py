@@ -99,6 +99,11 @@ class Config(Settings):
                 "training.examples sequences needs data.history.kind past and no features.context, "
                 "because its examples share a history; use events"
             )
+        if self.training.replay is not None and self.data.columns.timestamp is None:
+            raise ValueError(
+                "training.replay needs data.columns.timestamp, which tells new examples from older "
+                "ones; name it or remove replay"
+            )
         fault = sharding_fault(self.sharding, self.features)
         if fault is not None:
             raise ValueError(fault)

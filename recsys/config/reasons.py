@@ -61,6 +61,7 @@ REASONS = {
     "epochs are the whole training.",
     "training.patience": "validation is noisy: one that is not better says little.",
     "training.start": "what is trained from scratch can be compared with what was before.",
+    "training.replay": "all examples forget nothing, and cost a whole training each day.",
     "sharding.row_wise_from": "smaller tables cost less on one rank than the exchange of parts.",
     "sharding.precision": "half precision of tables saves memory, which is rarely scarce before "
     "millions of rows.",

@@ -44,9 +44,11 @@ class CosineSchedule(_WarmUp):
 class InfiniteSchedule(Settings):
     """A schedule over all trainings of a model, which warms up only once.
 
-    For `start: previous`; see `recsys.training.schedules`. Ibrahim et al., Simple and scalable
-    strategies to continually pre-train large language models (2024); Hägele et al., Scaling laws
-    and compute-optimal training beyond fixed training durations (2024).
+    For `start: previous`, which goes on from the checkpoint before annealing; see
+    `recsys.training.schedules`. Ibrahim et al., Simple and scalable strategies to continually
+    pre-train large language models (2024); Hägele et al., Scaling laws and compute-optimal training
+    beyond fixed training durations (2024); Singh et al., Beyond cosine decay: on the effectiveness
+    of infinite learning rate schedule for continual pre-training (2025).
     """
 
     kind: Literal["infinite"] = "infinite"
@@ -59,7 +61,8 @@ class InfiniteSchedule(Settings):
         0.1,
         ge=0,
         lt=1,
-        description="Part of each training's steps, at its end, in which rates fall to 0.",
+        description="Part of each training's steps, at its end, in which rates fall to 0; the next "
+        "training goes on from the checkpoint before them.",
     )
 
 
@@ -148,12 +151,26 @@ class TrainingConfig(Settings):
     )
     validations_per_epoch: int = Field(1, ge=1, le=MANY, description="Validations in each epoch.")
     patience: int = Field(
-        3, ge=1, le=MANY, description="Validations without improvement after which training stops."
+        3,
+        ge=1,
+        le=MANY,
+        description="Validations without improvement after which training stops, or the infinite "
+        "schedule begins to anneal.",
     )
     start: Literal["scratch", "previous"] = Field(
         "scratch",
         description="Model to begin with. previous: the last training's of this output, if there "
         "is one; rows that are new to its vocabularies start fresh.",
+    )
+    # A configuration without it is that of versions that did not know it, and so is its identity.
+    replay: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        exclude_if=lambda replay: replay is None,
+        description="Part of older examples, drawn at random, among those of a training that goes "
+        "on from a previous one; the others are newer than its last one. null: all examples, old "
+        "and new.",
     )
     checkpoint_every: int | None = Field(
         None,
@@ -177,4 +194,14 @@ class TrainingConfig(Settings):
     def _every_worker_has_examples(self) -> "TrainingConfig":
         if self.batch_size < self.workers:
             raise ValueError("batch_size must be at least as large as ray.workers")
+        return self
+
+    @model_validator(mode="after")
+    def _replay_has_an_effect(self) -> "TrainingConfig":
+        if self.replay is None:
+            return self
+        if self.start == "scratch":
+            raise ValueError("replay has no effect with start scratch; remove it or set previous")
+        if self.examples == "sequences":
+            raise ValueError("replay needs examples of kind events, whose times are known")
         return self

@@ -9,6 +9,7 @@ that a step is the same for any number of ranks, and for a training that was int
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from recsys.data.candidates import CandidateBuilder, Candidates, only_items
 from recsys.data.host_batch import HostBatch
 from recsys.data.plan import rows_per_rank
 from recsys.data.reader import LocalBatch
+from recsys.data.replay import selected_events
 from recsys.ssl.views import ViewBuilder, Views, value_positions
 
 # Streams of random choices; 13, 14, 16 and 17 are those of the views.
@@ -38,9 +40,10 @@ class BatchBuilder:
     Args:
         prepared: The prepared data.
         config: Configuration; its features, loss, ssl and seed are used.
+        selection: Directory of the examples; None: all of the prepared ones.
     """
 
-    def __init__(self, prepared: Prepared, config: Config) -> None:
+    def __init__(self, prepared: Prepared, config: Config, selection: Path | None = None) -> None:
         self._item_features = prepared.features.item
         self._query_features = prepared.features.query
         self._context_features = prepared.features.context
@@ -48,7 +51,7 @@ class BatchBuilder:
         self._query_columns = prepared.query_columns
         self._loss = config.loss
         self._seed = config.training.seed
-        frequency = prepared.item_frequency
+        frequency = prepared.item_frequency if selection is None else selected_events(selection)
         self._has_learnt_id = prepared.has_learnt_id
         # An item without any event counts as one: log 0 would leave it out of every softmax.
         self._log_q = np.log(np.maximum(frequency, 1) / max(1, frequency.sum())).astype(np.float32)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipelines.prepared.reader import Prepared
@@ -119,7 +120,7 @@ def in_process_batches(
     """Yields one rank's batches from `from_step` on, built in a thread of this process."""
 
     def build() -> Generator[HostBatch, None, None]:
-        builder = BatchBuilder(Prepared(config.prepared_dir), config)
+        builder = BatchBuilder(Prepared(config.prepared_dir), config, plan.selection)
         for local in read_steps(plan, from_step, plan.total_steps, rank, world_size):
             yield builder.training(local, rank, world_size)
 
@@ -158,7 +159,7 @@ def ray_batches(
     steps = max(1, steps, (stop - from_step) // _MAX_TASKS)
 
     def build(row: dict[str, Any], turn: int) -> Iterator[dict[str, Any]]:
-        builder = _builder(document, data)
+        builder = _builder(document, data, plan.selection)
         first = row["item"]
         for local in read_steps(plan, first, min(first + steps, stop), rank, world_size):
             if local.step % _STREAMS == turn:
@@ -210,7 +211,7 @@ def pacing() -> type:
 
 
 @lru_cache(maxsize=1)
-def _builder(document: str, data: str) -> BatchBuilder:
+def _builder(document: str, data: str, selection: Path | None) -> BatchBuilder:
     """Builds a builder, or reuses it: a worker keeps its tables mapped until the data change."""
     config = Config.model_validate_json(document)
-    return BatchBuilder(Prepared(config.prepared_dir), config)
+    return BatchBuilder(Prepared(config.prepared_dir), config, selection)

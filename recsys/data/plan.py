@@ -63,6 +63,7 @@ class TrainingPlan:
         kind: Kind of the rows: events, which are an example each, or sequences of several.
         examples_per_row: Average number of examples in a row.
         steps: Number of batches after which training ends; None: those of all epochs.
+        selection: Directory of the files, where they are not all prepared examples; see `replay`.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -74,6 +75,7 @@ class TrainingPlan:
     kind: Literal["events", "sequences"] = "events"
     examples_per_row: float = 1.0
     steps: int | None = None
+    selection: Path | None = None
 
     @cached_property
     def rows(self) -> int:

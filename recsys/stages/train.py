@@ -5,35 +5,29 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from feature_store.core.documents import read_lines, read_object
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.files import (
-    directory_written_atomically,
-    linked_tree,
     marked_by,
     require_replaceable,
     write_json,
-    write_text,
 )
-from feature_store.core.locks import locked, reading, waiting
-from feature_store.core.manifests import read_manifest, write_manifest, written_as
+from feature_store.core.locks import locked, reading
+from feature_store.core.manifests import read_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import (
-    checkpoint_path,
-    damage_of,
-    latest_checkpoint,
     read_checkpoint,
 )
 from recsys.checkpoint.training_manifest import (
-    CHECKPOINT,
     IDENTITY_FILE,
     TrainManifest,
+    continued_checkpoint,
     is_up_to_date,
     readable_training,
     training_fingerprint,
@@ -42,17 +36,19 @@ from recsys.checkpoint.training_manifest import (
 from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.data.plan import TrainingPlan
+from recsys.data.replay import select_examples
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
-from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
-from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.stages.publish import IS_OWN, publish
+from recsys.tracking import Run, open_run, start_run
 from recsys.training.launch import launch
 from recsys.training.log import METRICS_FILE
 from recsys.training.progress import TrainingProgress, Watcher
 from recsys.training.run import CHECKPOINTS, SHARDING_FILE, TrainingRun, plan_run
 
-_IS_OWN = written_as(TrainManifest)
+# Folder of the examples of an unfinished training, where they are not all.
+_EXAMPLES = "examples"
 # An unfinished training writes at least one of these.
 _MARKS = (IDENTITY_FILE, SHARDING_FILE, METRICS_FILE, CHECKPOINTS)
 
@@ -79,7 +75,7 @@ def train(
             a directory to write holds something else, or training diverges.
     """
     console = console or Console()
-    require_replaceable(config.train_dir, _IS_OWN)
+    require_replaceable(config.train_dir, IS_OWN)
     require_replaceable(work_dir_of(config), marked_by(*_MARKS))
     with reading(config.prepared_dir):
         if (finished := _up_to_date(config, refit_of, console)) is not None:
@@ -115,14 +111,21 @@ def _steps(refit_of: TrainManifest | None) -> int | None:
 
 def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> TrainManifest:
     prepared = Prepared(config.prepared_dir)
-    started_from = _begins_with(config, prepared, console)
+    previous = _begins_with(config, prepared, console)
+    started_from = previous.fingerprint if previous is not None else None
     warning = selection_warning(prepared, config.evaluation.select_by)
     if warning is not None and refit_of is None:
         console.print(f"train: {warning}")
     steps = _steps(refit_of)
     work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from, steps))
     run, plan = plan_run(
-        config, prepared, work_dir, started_from=started_from, steps=steps, warn=console.print
+        config,
+        prepared,
+        work_dir,
+        started_from=started_from,
+        steps=steps,
+        selection=_select(config, prepared, previous, work_dir, console),
+        warn=console.print,
     )
     counts = Task.of(prepared, "validation").counts
     for sentence in repeats_sentences(counts, "validation", config.data.repeats):
@@ -131,7 +134,7 @@ def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> 
     with _tracked(config, work_dir, refit_of) as tracked:
         _train_and_show(run, plan, tracked, console)
         seconds = time.monotonic() - started
-        manifest = _publish(config, prepared, run, tracked.result(), seconds, console)
+        manifest = publish(config, prepared, run, tracked.result(), seconds, console)
     shutil.rmtree(work_dir)
     console.print(
         f"train: {manifest.steps} steps in {manifest.seconds:.0f} s"
@@ -141,8 +144,8 @@ def _train(config: Config, refit_of: TrainManifest | None, console: Console) -> 
     return manifest
 
 
-def _begins_with(config: Config, prepared: Prepared, console: Console) -> str | None:
-    """Returns the fingerprint of the training whose model a new one begins with; None: scratch.
+def _begins_with(config: Config, prepared: Prepared, console: Console) -> TrainManifest | None:
+    """Returns the training whose model a new one begins with; None: scratch.
 
     Raises:
         UserError: It cannot be read, or does not fit.
@@ -151,7 +154,7 @@ def _begins_with(config: Config, prepared: Prepared, console: Console) -> str | 
         finished = read_manifest(config.train_dir, TrainManifest)
         if finished is not None:
             require_fit(config, prepared)
-            return finished.fingerprint
+            return finished
     elif config.train_dir.is_dir() and readable_training(config.train_dir) is None:
         console.print(
             f"train: {config.train_dir} is of another version, or damaged; it is replaced",
@@ -163,13 +166,36 @@ def _begins_with(config: Config, prepared: Prepared, console: Console) -> str | 
 
 def require_fit(config: Config, prepared: Prepared) -> None:
     """Raises a UserError where a training cannot begin with the model of `config.train_dir`."""
-    _, manifest = read_checkpoint(config.train_dir / CHECKPOINT)
+    _, manifest = read_checkpoint(continued_checkpoint(config.train_dir))
     for finding in compare(config, prepared, manifest):
         if finding.kind == "impossible":
             raise UserError(
                 f"training.start is previous, and {config.train_dir} does not fit: "
                 f"{finding.sentence()}; see `recsys doctor`, or set training.start: scratch."
             )
+
+
+def _select(
+    config: Config,
+    prepared: Prepared,
+    previous: TrainManifest | None,
+    work_dir: Path,
+    console: Console,
+) -> Path | None:
+    """Selects new examples and replayed ones, and returns where they are; None: all are used."""
+    share = config.training.replay
+    if previous is None or share is None:
+        return None
+    directory, selected = work_dir / _EXAMPLES, None
+    if previous.trained_to is not None:
+        since = datetime.fromisoformat(previous.trained_to)
+        seed = config.training.seed
+        selected = select_examples(prepared, directory, since=since, share=share, seed=seed)
+    said = "all examples, for none is newer than those of the previous training"
+    if selected is not None:
+        said = f"{selected.new:,} new examples, and {selected.replayed:,} of the older ones"
+    console.print(f"train: {said}", highlight=False)
+    return directory if selected is not None else None
 
 
 def _open_work_dir(config: Config, identity: str) -> Path:
@@ -261,67 +287,3 @@ def _print_once(path: Path, console: Console) -> Callable[[object], None]:
             console.print(path.read_text(encoding="utf-8").rstrip())
 
     return receive
-
-
-def _publish(
-    config: Config,
-    prepared: Prepared,
-    run: TrainingRun,
-    tracked: Run,
-    seconds: float,
-    console: Console,
-) -> TrainManifest:
-    """Puts the best checkpoint and what describes it into `config.train_dir`."""
-    latest = latest_checkpoint(run.checkpoints_dir)
-    assert latest is not None
-    progress = latest.manifest.progress
-    best = read_checkpoint(checkpoint_path(run.checkpoints_dir, progress.best_step))
-    if (damage := damage_of(*best)) is not None:
-        raise UserError(
-            f"{best.path} is damaged ({damage}); remove {work_dir_of(config)} and train again."
-        )
-    lines = read_lines(run.work_dir / METRICS_FILE, "step")
-    manifest = TrainManifest(
-        fingerprint=run.identity,
-        prepared_fingerprint=run.prepared_fingerprint,
-        schema_fingerprint=prepared.manifest.schema_fingerprint,
-        config=config,
-        started_from=run.started_from,
-        steps=progress.step,
-        best_step=progress.best_step,
-        validation=_validation_at(progress.best_step, lines),
-        seconds=round(seconds, 1),
-        mlflow_uri=tracking_uri(config),
-        mlflow_run_id=tracked.run_id,
-    )
-    say = partial(console.print, "train:", highlight=False, soft_wrap=True)
-    with waiting(say), directory_written_atomically(config.train_dir, _IS_OWN) as directory:
-        linked_tree(best.path, directory / CHECKPOINT)
-        shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)
-        shutil.copy(run.work_dir / SHARDING_FILE, directory / SHARDING_FILE)
-        write_diagnostics(directory / DIAGNOSTICS, lines, prepared, config, progress.best_step)
-        write_text(directory / "config.json", config.model_dump_json(indent=2) + "\n")
-        write_manifest(directory, manifest)
-    _track_results(config, manifest, tracked)
-    return manifest
-
-
-def _validation_at(step: int, lines: list[dict[str, float | None]]) -> dict[str, float]:
-    """Returns the validation metrics of a step, by name; those without a value are left out."""
-    return {
-        name.removeprefix("validation."): value
-        for line in lines
-        if line["step"] == step
-        for name, value in line.items()
-        if name.startswith("validation.") and value is not None
-    }
-
-
-def _track_results(config: Config, manifest: TrainManifest, tracked: Run) -> None:
-    """Saves the files of the training, and the quality of its data, with its MLflow run."""
-    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
-        tracked.save(config.train_dir / name)
-    for name in ("quality.json", "quality.html"):
-        tracked.save(config.prepared_dir / "statistics" / name, "data")
-    best = {f"best.{name}": value for name, value in manifest.validation.items()}
-    tracked.log([{"step": manifest.best_step, **best}])

@@ -26,6 +26,7 @@ from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
 from recsys.training.numerics import repeatable, use_precision
 from recsys.training.objective import build_objective
 from recsys.training.run import SHARDING_FILE, Start, TrainingRun, training_plan
+from recsys.training.schedules import annealing_steps
 from recsys.training.trainer import Trainer
 from recsys.training.validator import Validator
 
@@ -63,12 +64,13 @@ def _train(
 ) -> None:
     config = run.config
     prepared = Prepared(config.prepared_dir)
-    plan = training_plan(prepared, config, run.steps)
+    plan = training_plan(prepared, config, run.steps, run.selection)
     latest = latest_checkpoint(run.checkpoints_dir)
     check_ranks_agree(config, prepared, plan, latest.path.name if latest is not None else None)
     run.check(prepared, plan, latest)
     start = run.start(latest)
-    if start.progress.is_over(plan.total_steps, config.training.patience):
+    annealing = annealing_steps(config.training.schedule, plan.total_steps)
+    if start.progress.is_over(plan.total_steps, config.training.patience, annealing):
         return
     rank, world_size, step = dist.get_rank(), dist.get_world_size(), start.progress.step
     # Batches are built while the model is.

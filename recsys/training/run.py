@@ -14,9 +14,10 @@ from recsys.checkpoint.manifest import (
     latest_checkpoint,
     read_checkpoint,
 )
-from recsys.checkpoint.training_manifest import CHECKPOINT, training_fingerprint
+from recsys.checkpoint.training_manifest import continued_checkpoint, training_fingerprint
 from recsys.config.config import Config
 from recsys.data.plan import TrainingPlan, plan_training
+from recsys.data.replay import selected_files
 
 # File of the table that shows how tables are sharded, in a training's directory.
 SHARDING_FILE = "sharding.txt"
@@ -55,6 +56,7 @@ class TrainingRun(Frozen):
         started_from: Fingerprint of the training in `config.train_dir` whose model this one starts
             with; None: it starts from scratch.
         steps: Number of steps, whatever the epochs; None: by the configuration.
+        selection: Directory of the examples, absolute; None: all of the prepared ones.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class TrainingRun(Frozen):
     step: int
     started_from: str | None
     steps: int | None = None
+    selection: Path | None = None
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -122,7 +125,7 @@ class TrainingRun(Frozen):
         )
         if self.started_from is None:
             return Start(progress, checkpoint=None, is_warm_start=False)
-        previous = read_checkpoint(self.config.train_dir / CHECKPOINT)
+        previous = read_checkpoint(continued_checkpoint(self.config.train_dir))
         earlier = previous.manifest.progress.schedule_step
         progress = progress.model_copy(update={"schedule_start": earlier})
         return Start(progress, previous, is_warm_start=True)
@@ -135,6 +138,7 @@ def plan_run(
     *,
     started_from: str | None = None,
     steps: int | None = None,
+    selection: Path | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> tuple[TrainingRun, TrainingPlan]:
     """Determines everything about a training before its ranks start.
@@ -145,6 +149,7 @@ def plan_run(
         work_dir: Directory of the training, which may hold checkpoints of it.
         started_from: Fingerprint of the training whose model this one starts with; None: scratch.
         steps: Number of steps, whatever the epochs; None: by the configuration.
+        selection: Directory of the examples; None: all of the prepared ones.
         warn: Function that is called with a warning of each damaged checkpoint.
 
     Returns:
@@ -153,7 +158,8 @@ def plan_run(
     Raises:
         UserError: There are fewer examples than workers.
     """
-    plan = training_plan(prepared, config, steps)
+    selection = selection.resolve() if selection is not None else None
+    plan = training_plan(prepared, config, steps, selection)
     latest = latest_checkpoint(work_dir / CHECKPOINTS, warn)
     run = TrainingRun(
         # Workers may have another working directory.
@@ -165,24 +171,36 @@ def plan_run(
         step=latest.manifest.progress.step if latest is not None else 0,
         started_from=started_from,
         steps=steps,
+        selection=selection,
     )
     return run, plan
 
 
-def training_plan(prepared: Prepared, config: Config, steps: int | None = None) -> TrainingPlan:
+def training_plan(
+    prepared: Prepared,
+    config: Config,
+    steps: int | None = None,
+    selection: Path | None = None,
+) -> TrainingPlan:
     """Returns the order of examples that the configuration asks for.
 
     Args:
         prepared: Prepared data.
         config: Configuration.
         steps: Number of steps, whatever the epochs; None: by the configuration.
+        selection: Directory of the examples; None: all of the prepared ones.
     """
-    in_sequences = config.training.examples == "sequences"
+    if selection is not None:
+        files = selected_files(selection)
+    elif config.training.examples == "sequences":
+        files = prepared.sequences()
+    else:
+        files = prepared.examples("train")
     plan = plan_training(
-        prepared.sequences() if in_sequences else prepared.examples("train"),
+        files,
         batch_size=config.training.batch_size,
         workers=config.training.workers,
         epochs=config.training.epochs,
         seed=config.training.seed,
     )
-    return replace(plan, steps=steps)
+    return replace(plan, steps=steps, selection=selection)

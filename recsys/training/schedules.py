@@ -8,6 +8,9 @@ over all trainings that continue each other's model:
     cooldown   down to `constant`
     constant   the same                  the same
     annealing  down to 0, at its end     down to 0, at the end of each
+
+The steps of annealing make the model that is released. They are no steps of the next training,
+which goes on from the checkpoint before them (Singh et al., Beyond Cosine Decay, 2025).
 """
 
 import math
@@ -16,7 +19,12 @@ from recsys.config.training import ConstantSchedule, CosineSchedule, InfiniteSch
 
 
 def learning_rate_factor(
-    schedule: Schedule, step: int, *, total_steps: int, earlier_steps: int = 0
+    schedule: Schedule,
+    step: int,
+    *,
+    total_steps: int,
+    earlier_steps: int = 0,
+    annealing: int | None = None,
 ) -> float:
     """Returns the factor of the learning rates in a step, above 0 and at most 1.
 
@@ -26,9 +34,12 @@ def learning_rate_factor(
         total_steps: Number of steps of this training.
         earlier_steps: Number of steps of the trainings that this one continues; only the infinite
             schedule counts them, the others begin anew.
+        annealing: Number of steps of annealing at the end; None: those of `annealing_steps`.
     """
     if isinstance(schedule, InfiniteSchedule):
-        return _infinite(schedule, step, total_steps, earlier_steps)
+        if annealing is None:
+            annealing = annealing_steps(schedule, total_steps)
+        return _infinite(schedule, step, total_steps - annealing, annealing, earlier_steps)
     warmup = warmup_steps(schedule, total_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -43,7 +54,23 @@ def warmup_steps(schedule: ConstantSchedule | CosineSchedule, total_steps: int) 
     return round(schedule.warmup * total_steps if is_fraction else schedule.warmup)
 
 
-def _infinite(schedule: InfiniteSchedule, step: int, total_steps: int, earlier_steps: int) -> float:
+def annealing_steps(schedule: Schedule, total_steps: int) -> int:
+    """Returns the number of steps of annealing at the end of a training; 0 of other schedules.
+
+    At least one step comes before them, so that there is a checkpoint to go on from.
+
+    Args:
+        schedule: Kind and sizes of the schedule.
+        total_steps: Number of steps of the training.
+    """
+    if not isinstance(schedule, InfiniteSchedule):
+        return 0
+    return min(round(schedule.anneal_fraction * total_steps), total_steps - 1)
+
+
+def _infinite(
+    schedule: InfiniteSchedule, step: int, annealing_from: int, annealing: int, earlier_steps: int
+) -> float:
     """Warms up and cools down by Ibrahim et al. 2024, anneals by Hägele et al. 2024 (1 - sqrt)."""
     seen = earlier_steps + step
     if seen < schedule.warmup:
@@ -51,9 +78,8 @@ def _infinite(schedule: InfiniteSchedule, step: int, total_steps: int, earlier_s
     else:
         fraction = (seen - schedule.warmup) / schedule.cooldown_steps
         factor = _cosine(schedule.constant, min(1.0, fraction))
-    annealed = round(schedule.anneal_fraction * total_steps)
-    into = step - (total_steps - annealed)
-    return factor * (1 - math.sqrt(into / annealed)) if into > 0 else factor
+    into = step - annealing_from
+    return factor * (1 - math.sqrt(into / annealing)) if into > 0 else factor
 
 
 def _cosine(final: float, fraction: float) -> float:

@@ -23,7 +23,7 @@ from recsys.training.log import TrainingLog
 from recsys.training.numerics import check_gradients, check_loss, seed_dropout
 from recsys.training.objective import Losses
 from recsys.training.pipelining import pipelined_steps
-from recsys.training.schedules import learning_rate_factor
+from recsys.training.schedules import annealing_steps, learning_rate_factor
 from recsys.training.validator import Validator
 
 # Number of steps between two lines of losses.
@@ -65,6 +65,7 @@ class Trainer:
         self.keys = keys
         self.device = device
         self.total_steps = total_steps
+        self.annealing = annealing_steps(settings.schedule, total_steps)
         self.validation_steps = validation_steps
         self.earlier_steps = earlier_steps
 
@@ -79,6 +80,8 @@ class Trainer:
     ) -> None:
         """Trains until the last step, or until validations have not improved for too long.
 
+        With the infinite schedule, patience brings annealing forward instead.
+
         Args:
             batches: This rank's batches, from step `progress.step` on.
             progress: Progress of the checkpoint that the model was loaded from.
@@ -90,6 +93,8 @@ class Trainer:
         Raises:
             UserError: A number is no longer finite, or the disk is full.
         """
+        if progress.annealing_from is not None:
+            self.total_steps = progress.annealing_from + self.annealing
         steps = self.steps(batches, progress.step)
         every = self.settings.checkpoint_every or self.total_steps
         for step, (losses, batch) in enumerate(steps, progress.step + 1):
@@ -97,21 +102,32 @@ class Trainer:
             checkpoints.check()
             progress = progress.at_step(step)
             is_validation = step % self.validation_steps == 0 or step == self.total_steps
-            is_checkpoint = is_validation or step % every == 0
+            if self.annealing and step == self.total_steps - self.annealing:
+                progress = progress.annealing_now()
+            is_checkpoint = is_validation or step % every == 0 or step == progress.annealing_from
             # A line before each checkpoint makes the lines of a resumed run equal.
             if step % _LOG_STEPS == 0 or is_checkpoint:
                 log.write(step)
             if is_validation:
                 progress = progress.after_validation(validator.validate(step, batch))
+                progress = self._annealing_if_stale(progress)
             if is_checkpoint:
                 checkpoints.save(self.state(), progress)
             if is_validation:
                 if on_validation is not None:
                     on_validation()
                 log.restart_clock()  # Validation does not count in the speed of training.
-            if progress.stale >= self.settings.patience:
+            if progress.is_over(self.total_steps, self.settings.patience, self.annealing):
                 break
         checkpoints.wait()
+
+    def _annealing_if_stale(self, progress: Progress) -> Progress:
+        """Begins to anneal where patience ends before the planned step."""
+        is_before = self.annealing > 0 and progress.annealing_from is None
+        if is_before and progress.stale >= self.settings.patience:
+            self.total_steps = progress.step + self.annealing
+            return progress.annealing_now()
+        return progress
 
     def state(self) -> dict[str, Any]:
         """Returns every tensor of a checkpoint, by name."""
@@ -160,6 +176,7 @@ class Trainer:
             step,
             total_steps=self.total_steps,
             earlier_steps=self.earlier_steps,
+            annealing=self.annealing,
         )
         self.optimizers.set_learning_rates(self.earlier_steps + step, factor)
         self.optimizers.zero_grad()

@@ -12,7 +12,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.doctor import diagnose
 from recsys.checkpoint.manifest import read_checkpoint
 from recsys.checkpoint.table_rows import moved_tables, table_rows
-from recsys.checkpoint.training_manifest import CHECKPOINT
+from recsys.checkpoint.training_manifest import CHECKPOINT, continued_checkpoint
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from tests.support.planted import planted_config, write_planted_log
@@ -109,6 +109,8 @@ def test_a_nightly_training_continues_with_a_grown_catalogue(tmp_path, tracking_
     assert diagnose(config).verdict == "nothing there"
     first = train(config)  # There is no model yet.
     assert first.started_from is None
+    _, before = read_checkpoint(continued_checkpoint(config.train_dir))
+    assert before.progress.step == before.progress.annealing_from < first.best_step
     old_rows = table_rows(Prepared(config.prepared_dir))
     old = tensors_of(config.train_dir / CHECKPOINT)
     assert train(config) == first
@@ -127,7 +129,7 @@ def test_a_nightly_training_continues_with_a_grown_catalogue(tmp_path, tracking_
     assert train(config) == second
     assert diagnose(config).action == "nothing, as this training is done"
     _, manifest = read_checkpoint(config.train_dir / CHECKPOINT)
-    assert manifest.progress.schedule_start == first.best_step
+    assert manifest.progress.schedule_start == before.progress.step
     new = tensors_of(config.train_dir / CHECKPOINT)
     seen = "model.main_loss.frequency.examples"
     assert new[seen] > old[seen] > 0  # The estimate of logQ continues.

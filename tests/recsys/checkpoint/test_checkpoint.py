@@ -99,6 +99,22 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
     assert names(tmp_path) == ["step-0000000002"]
 
 
+def keep_before_annealing(directory: Path) -> None:
+    config = toy_config(keep_checkpoints=1)
+    toy = ToyTraining(config)
+    writer = toy_writer(directory, config)
+    for step in range(1, 6):
+        toy.train(1)
+        annealing = {"annealing_from": 2} if step >= 2 else {}
+        writer.save(toy.state(), progress(step, step).model_copy(update=annealing))
+    writer.wait()
+
+
+def test_the_checkpoint_before_annealing_is_kept(tmp_path):
+    on_ranks(1, keep_before_annealing, tmp_path)
+    assert names(tmp_path) == [f"step-{step:010d}" for step in (2, 5)]
+
+
 def fill_the_disk(directory: Path, is_simulated: bool) -> None:
     config = toy_config()
     toy = ToyTraining(config)

@@ -15,7 +15,11 @@ from recsys.checkpoint.manifest import (
     checkpoint_path,
     latest_checkpoint,
 )
-from recsys.checkpoint.training_manifest import CHECKPOINT, training_fingerprint
+from recsys.checkpoint.training_manifest import (
+    BEFORE_ANNEALING,
+    CHECKPOINT,
+    training_fingerprint,
+)
 from recsys.training.run import TrainingRun, plan_run
 
 
@@ -97,3 +101,8 @@ def test_a_training_starts_from_scratch_or_from_the_model_before_it(planted, pre
     assert (warm.checkpoint, warm.is_warm_start) == (previous, True)
     assert warm.progress == scratch.progress.model_copy(update={"schedule_start": 42})
     assert warm.progress.plan == plan.identity
+    # Steps of annealing are no steps of the next training.
+    before = write_checkpoint(config.train_dir / BEFORE_ANNEALING, config, "its plan", 25, 12)
+    warm = run.start(None)
+    assert warm.checkpoint == before
+    assert warm.progress.schedule_start == 37

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from recsys.config.training import ConstantSchedule, CosineSchedule, InfiniteSchedule
-from recsys.training.schedules import learning_rate_factor
+from recsys.training.schedules import annealing_steps, learning_rate_factor
 
 
 def factors(schedule, total, earlier=0):
@@ -50,3 +50,18 @@ def test_infinite_continues_without_a_warm_up_where_others_begin_anew():
     assert whole[8:] == rest
     warm = ConstantSchedule(warmup=4)
     assert factors(warm, 6, earlier=40) == factors(warm, 6)
+
+
+def test_annealing_that_began_early_is_as_long_as_the_planned_one():
+    assert annealing_steps(INFINITE, 40) == 10
+    assert annealing_steps(ConstantSchedule(), 40) == 0
+    planned = factors(INFINITE, 40)
+    early = [
+        learning_rate_factor(INFINITE, step, total_steps=30, annealing=10) for step in range(30)
+    ]
+    assert early[20:] == pytest.approx(planned[30:])
+
+
+def test_a_step_comes_before_annealing():
+    schedule = INFINITE.model_copy(update={"anneal_fraction": 0.99})
+    assert [annealing_steps(schedule, total) for total in (1, 2, 3)] == [0, 1, 2]

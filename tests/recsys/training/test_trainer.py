@@ -13,6 +13,7 @@ from recsys.evaluation.selection import Score
 from recsys.training.launch import single_process_group
 from recsys.training.numerics import repeatable
 from recsys.training.pipelining import pipelined_steps
+from recsys.training.schedules import annealing_steps
 from recsys.training.trainer import Trainer
 from tests.support.parity import BATCH, CPU, Case, sharded_case, train_case, trainer_of, whole
 from tests.support.small_batches import local_batch, prepared
@@ -111,18 +112,22 @@ class Loop(Trainer):
     def __init__(self, settings: TrainingConfig, total_steps: int, validation_steps: int) -> None:
         self.settings = settings
         self.total_steps = total_steps
+        self.annealing = annealing_steps(settings.schedule, total_steps)
         self.validation_steps = validation_steps
 
     def steps(self, batches, first):
-        return (({"step": step}, None) for step in range(first + 1, self.total_steps + 1))
+        step = first
+        while step < self.total_steps:  # It may come nearer meanwhile.
+            step += 1
+            yield {"step": step}, None
 
     def state(self):
         return {}
 
 
-def loop(values, *, first=0, total=6, validation_steps=2, **settings):
+def loop(values, *, total=6, validation_steps=2, start=None, **settings):
     recorder = Recorder(values)
-    progress = Progress(step=first, plan="", best_step=0, best_value=None, stale=0)
+    progress = start or Progress(step=0, plan="", best_step=0, best_value=None, stale=0)
     trainer = Loop(TrainingConfig(**settings), total, validation_steps)
     trainer.train(
         iter(()), progress, recorder, recorder, recorder, lambda: recorder.calls.append("called")
@@ -149,6 +154,41 @@ def test_the_loop_ends_when_validations_no_longer_improve():
         call for call in loop([0.5, 0.5, 0.4, 0.9], total=8, patience=2) if type(call) is tuple
     ]
     assert saved == [(2, 2, 0), (4, 2, 1), (6, 2, 2)]
+
+
+ANNEALED = {"schedule": {"kind": "infinite", "anneal_fraction": 0.3}}
+
+
+def test_a_checkpoint_is_taken_before_annealing():
+    calls = loop([0.1, 0.2, 0.3], total=10, validation_steps=4, **ANNEALED)
+    assert [call for call in calls if type(call) is tuple] == [
+        *((4, 4, 0), (7, 4, 0), (8, 8, 0), (10, 10, 0))
+    ]
+
+
+def test_patience_begins_to_anneal_where_the_schedule_is_infinite():
+    """Tests that rates anneal from step 4, where patience ends, in 6 steps as planned for 20."""
+    calls = loop([0.5, 0.4, 0.6, 0.7, 0.8], total=20, patience=1, **ANNEALED)
+    saved = [call for call in calls if type(call) is tuple]
+    assert saved == [(2, 2, 0), (4, 2, 1), (6, 6, 0), (8, 8, 0), (10, 10, 0)]
+
+
+def test_a_training_that_was_killed_while_it_anneals_ends_at_the_same_step():
+    start = Progress(step=6, plan="", best_step=6, best_value=0.6, stale=0, annealing_from=4)
+    saved = [
+        call
+        for call in loop([0.7, 0.8], total=20, patience=1, start=start, **ANNEALED)
+        if type(call) is tuple
+    ]
+    assert saved == [(8, 8, 0), (10, 10, 0)]
+    assert start.continued_step == 4
+    assert not start.is_over(20, patience=1, annealing=6)
+    assert start.at_step(10).is_over(20, patience=1, annealing=6)
+
+
+def test_a_best_checkpoint_from_before_annealing_is_the_one_to_go_on_from():
+    progress = Progress(step=10, plan="", best_step=2, best_value=0.5, stale=4, annealing_from=4)
+    assert progress.continued_step == 2
 
 
 def test_equal_values_are_told_apart_by_the_finer_metric():

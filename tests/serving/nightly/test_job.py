@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +21,13 @@ import serving
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import read_manifest
-from recsys.checkpoint.training_manifest import TrainManifest
+from recsys.checkpoint.manifest import read_checkpoint
+from recsys.checkpoint.training_manifest import TrainManifest, continued_checkpoint
 from recsys.cli import app
 from recsys.config.config import Config
 from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.runs import runs_table
+from recsys.stages.refit import refit_config
 from recsys.tracking import existing_store, tracking_uri
 from serving.bundle.manifest import verify
 from serving.nightly.days import Days
@@ -249,18 +252,42 @@ def test_a_job_that_was_killed_is_finished_by_the_next_call(week: Any, killed: A
 
 def test_training_goes_on_from_the_champion_and_not_from_a_refused_model(killed: Any) -> None:
     config, runs = killed.config, Path(killed.config.output)
-    previous = config.training.model_copy(update={"start": "previous"})
-    config = config.model_copy(update={"training": previous})
+    config = daily_config(
+        Path(config.data.events),
+        runs,
+        tracking={"experiment": "nightly"},
+        training={
+            "start": "previous",
+            "replay": 0.5,
+            "schedule": {"kind": "infinite", "warmup": 2, "cooldown_steps": 4},
+        },
+    )
     champion = read_manifest(runs / killed.outcome.date / "train", TrainManifest)
     write_days(Path(config.data.events), 12, 12)
     assert run_day(worse(killed.config), midnight(12), console=QUIET).outcome == "kept"
     write_days(Path(config.data.events), 13, 13)
-    found = run_day(config, midnight(13), console=QUIET)
+    said = StringIO()
+    found = run_day(config, midnight(13), console=Console(file=said))
     assert (found.started_from, found.is_final) == ("champion", True)
     trained = read_manifest(config.train_dir, TrainManifest)
     assert champion is not None
     assert trained is not None
     assert trained.started_from == champion.fingerprint
+    # Two days are new to each of both models, of which one is trained to the last day.
+    assert said.getvalue().count(f"{2 * EVENTS_OF_DAY} new examples, and ") == 2
+    assert_goes_on_from_before_annealing(config, runs / found.date)
+
+
+def assert_goes_on_from_before_annealing(config: Config, day: Path) -> None:
+    """Puts a day's models where the next day goes on from them, after others were there."""
+    for section in (config, refit_config(config)):
+        shutil.rmtree(section.train_dir)
+    begin(config, day, [], midnight(14), print)
+    for section in (config, refit_config(config)):
+        trained = read_manifest(section.train_dir, TrainManifest)
+        _, checkpoint = read_checkpoint(continued_checkpoint(section.train_dir))
+        assert trained is not None
+        assert checkpoint.progress.step == checkpoint.progress.annealing_from < trained.best_step
 
 
 def test_training_begins_from_scratch_where_it_must(tmp_path: Path) -> None:
