@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can correct."""
+"""The exception for mistakes that the user can correct."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The text is one sentence that says what was wrong, what was expected and what to do. The command
     line prints it and exits with a non-zero status, without a traceback.
     """
+
+
+class PlaceError(UserError):
+    """A place that a command must not write to; its input may be as it should."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.core.errors import UserError
+from feature_store.core.errors import PlaceError
 from feature_store.core.locks import locked
 from feature_store.core.temporary import is_temporary, temporary_sibling
 
@@ -144,33 +144,33 @@ def require_replaceable(directory: Path, is_own: IsOwn, inputs: Iterable[Path] =
         inputs: Files and directories that the command reads.
 
     Raises:
-        UserError: The directory is neither absent nor empty nor the command's own; it is the
+        PlaceError: The directory is neither absent nor empty nor the command's own; it is the
             working directory, or holds it; it is within an input, or holds one.
     """
     real = _real_path(directory)
     for parent in real.parents:
         if parent.exists() and not parent.is_dir():
-            raise UserError(f"cannot write to {directory}: {parent} is a file; choose another.")
+            raise PlaceError(f"cannot write to {directory}: {parent} is a file; choose another.")
     for each in inputs:
         read = _real_path(each)
         if read in real.parents:
-            raise UserError(f"{directory} is within {each}, which is read; choose another.")
+            raise PlaceError(f"{directory} is within {each}, which is read; choose another.")
         if real in read.parents:
-            raise UserError(f"{directory} holds {each}, which is read; choose another.")
+            raise PlaceError(f"{directory} holds {each}, which is read; choose another.")
     if not real.exists():
         return
     if not real.is_dir():
-        raise UserError(f"{directory} is a file, expected a directory; choose another.")
+        raise PlaceError(f"{directory} is a file, expected a directory; choose another.")
     entries = (entry.name for entry in real.iterdir())
     first = next((name for name in entries if not is_temporary(name)), None)
     if first is not None and not is_own(real):
-        raise UserError(
+        raise PlaceError(
             f"{directory} holds something else, such as {first}; choose another directory, or move "
             "that away."
         )
     with suppress(FileNotFoundError):  # The working directory may have been removed.
         if Path.cwd().is_relative_to(real):
-            raise UserError(
+            raise PlaceError(
                 f"{directory} is the working directory or holds it, and would be replaced; change "
                 "to another directory first."
             )

@@ -18,6 +18,7 @@ from pipelines.logs.filesystems import (
     reading,
     real_path,
 )
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.urls import shown
 
 _READERS = 16
@@ -80,11 +81,13 @@ def layouts_of(footers: Mapping[str, Footer], what: str) -> tuple[Layout, ...]:
         what: Name of the table.
 
     Raises:
-        UserError: There is no row in any file, or directories give different columns.
+        RefusedLogError: There is no row in any file.
+        UserError: Directories give different columns.
     """
     some = {file: footer for file, footer in footers.items() if footer.metadata.num_rows}
     if not some:
-        raise UserError(f"{what}: {_some(list(footers))} holds no rows; expected at least one.")
+        sentence = f"{what}: {_some(list(footers))} holds no rows; expected at least one."
+        raise RefusedLogError(sentence, list(footers))
     _require_same_keys(some, what)
     groups: dict[tuple[object, ...], list[str]] = {}
     last: tuple[Footer, tuple[object, ...]] | None = None

@@ -40,8 +40,8 @@ def require_few(
         errors: Errors of those that cannot be read.
 
     Raises:
-        RefusedLogError: There are too many.
-        UserError: No file can be used.
+        RefusedLogError: There are too many, or no file can be used.
+        UnreadableFileError: The only file, or one where none may be put aside, cannot be read.
     """
     if not rejected or (len(rejected) <= (limit or 0) and len(rejected) < len(files)):
         return
@@ -49,11 +49,12 @@ def require_few(
     key = "data.quality.max_rejected_files"
     message = str(errors[0]) if errors else f"{table}: {shown(file)} {reason}; correct it."
     if limit is None or len(rejected) == len(files) == 1:
-        raise errors[0] if errors else UserError(message)
+        raise errors[0] if errors else RefusedLogError(message, list(rejected))
     if limit == 0 and len(rejected) == 1:
         raise RefusedLogError(f"{message.removesuffix('.')}, or put it aside by {key}: 1.", [file])
     if len(rejected) == len(files):
-        raise UserError(f"{table}: no file can be used: {shown(file)} {reason}; correct them.")
+        sentence = f"{table}: no file can be used: {shown(file)} {reason}; correct them."
+        raise RefusedLogError(sentence, list(rejected))
     raise RefusedLogError(
         f"{table}: {len(rejected):,} of {len(files):,} files cannot be used, {key} allows "
         f"{limit:,}: {shown(file)} {reason}; correct them, or raise {key}.",

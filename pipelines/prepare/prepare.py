@@ -27,7 +27,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from feature_store.core.errors import UserError
+from feature_store.core.errors import PlaceError
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest
 from feature_store.core.times import as_utc
 from feature_store.encoding.encoder import SideEncoder
@@ -36,6 +36,7 @@ from feature_store.schema import SIDES, FeatureSchema
 from pipelines.executor import Executor
 from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.logs.listing import Listing, would_read
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import (
     Files,
     file_marks,
@@ -187,7 +188,7 @@ def _without(files: Files, passed_over: Collection[str], console: Console) -> Fi
     for file in sorted(marks.keys() - set(kept)):
         print_line(console, f"passed over: {shown(file)}")
     if not kept:
-        raise UserError("events: every file is passed over; mend one of them.")
+        raise RefusedLogError("events: every file is passed over; mend one of them.", [])
     return {**files, "events": Listing(kept, files["events"].notes)}
 
 
@@ -197,7 +198,7 @@ def _require_outside(data: DataConfig, output: Path) -> None:
     paths = {"events": data.events, "items": data.items, "queries": data.queries}
     for table, path in paths.items():
         if path is not None and would_read(path, str(written)):
-            raise UserError(
+            raise PlaceError(
                 f"the output {output.parent} is within {shown(path)}, where the {table} are read; "
                 "choose an output outside of it."
             )

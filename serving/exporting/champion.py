@@ -20,7 +20,7 @@ from recsys.stages.evaluate import EvaluationManifest
 from recsys.tracking import tracking_uri
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.gate import GateError
-from serving.registry.registry import champion_manifest, registered_name
+from serving.registry.registry import champion_manifest
 
 Metrics = dict[str, dict[str, float]]
 
@@ -103,7 +103,7 @@ def judge(config: Config, trained: TrainManifest, say: Callable[[str], None]) ->
     Args:
         config: Configuration with the evaluation of the model.
         trained: Manifest of the evaluated training.
-        say: Function called with a sentence that says why there is no comparison.
+        say: Function called with the reason why there is no comparison.
 
     Returns:
         The comparison, which is also in `config.comparison_dir`; None where there is no champion,
@@ -113,16 +113,14 @@ def judge(config: Config, trained: TrainManifest, say: Callable[[str], None]) ->
     if champion is None or champion.training_fingerprint == trained.fingerprint:
         return None
     if champion.repeats != config.data.repeats:
-        _say_why_not(
-            config,
+        say(
             f"it was evaluated with data.repeats: {champion.repeats}, so its figures are of "
-            "another task",
-            say,
+            "another task"
         )
         return None
     evaluation = read_manifest(config.evaluation_dir, EvaluationManifest)
     if evaluation is None or evaluation.training_fingerprint != trained.fingerprint:
-        say("not compared with the champion: run `recsys evaluate` first")
+        say("the new model was not evaluated (`recsys evaluate`)")
         return None
     done = read_manifest(config.comparison_dir, Judgement)
     identity = champion.seal, evaluation.fingerprint
@@ -130,7 +128,7 @@ def judge(config: Config, trained: TrainManifest, say: Callable[[str], None]) ->
         return done
     found = _rows_of(config, champion, evaluation)
     if found is None:
-        _say_why_not(config, "its evaluation was not kept", say)
+        say("its evaluation was not kept")
         return None
     return _compared(config, trained, champion, evaluation, found, say)
 
@@ -150,7 +148,7 @@ def _compared(
     except UserError:  # They have no query with the same held-out items, or other metrics.
         comparison = None
     if comparison is None or not comparison.is_of_most:
-        _say_why_not(config, "it was evaluated on other held-out items", say)
+        say("it was evaluated on other held-out items")
         return None
     judgement = Judgement(
         champion=champion.mlflow_run_id,
@@ -182,13 +180,6 @@ def _rows_of(
         return find_run(champion.mlflow_run_id, tracking_uri(config)), False
     except UserError:
         return None
-
-
-def _say_why_not(config: Config, why: str, say: Callable[[str], None]) -> None:
-    say(
-        f"not compared with the champion: {why}; `recsys promote {registered_name(config)}` makes "
-        "this model the champion"
-    )
 
 
 def require_not_worse(judgement: Judgement | None) -> None:

@@ -71,7 +71,7 @@ from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
 from serving.recommend.golden import require_golden, write_golden
 from serving.recommend.load import open_bundle
-from serving.registry.registry import register
+from serving.registry.registry import register, registered_name
 from serving.server.app import create_app
 from serving.server.service import Service
 
@@ -137,11 +137,19 @@ def _judged(config: Config, console: Console) -> Judgement | None:
     if evaluated is None:
         raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
     say = partial(console.print, "export:", highlight=False, soft_wrap=True)
-    judgement = judge(config, evaluated, say)
+    judgement = judge(config, evaluated, lambda why: say(not_compared(config, why)))
     require_not_worse(judgement)
     if judgement is not None:
         say(f"compared with the champion (A): {judgement.sentence()}")
     return judgement
+
+
+def not_compared(config: Config, why: str) -> str:
+    """Formats why a model was not compared with the champion, and what to do about it."""
+    return (
+        f"not compared with the champion: {why}; `recsys promote {registered_name(config)}` makes "
+        "this model the champion"
+    )
 
 
 def _export(

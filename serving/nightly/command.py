@@ -32,7 +32,7 @@ def run_nightly(
     codes = []
     for outcome in run_days(config, first, last, console=console):
         print(json.dumps(outcome.model_dump(mode="json"), ensure_ascii=False), flush=True)
-        if outcome.outcome in ("failed", "refused"):
+        if outcome.needs_somebody:
             print(f"recsys: {one_line(outcome.reason)}", file=sys.stderr)
         codes.append(outcome.exit_code(with_outcomes=outcome_codes))
     return next((code for code in _WORST if code in codes), codes[-1])

@@ -24,7 +24,7 @@ from serving.exporting.export import export
 from serving.exporting.gate import GateError
 from serving.nightly.champion import evaluate_champion
 from serving.nightly.days import Days, day_name
-from serving.nightly.news import News
+from serving.nightly.news import News, require_past
 from serving.nightly.outcome import Outcome
 from serving.nightly.page import day_page
 from serving.nightly.start import begin
@@ -59,10 +59,10 @@ class Day:
         self._judged: Judgement | None = None
         self._is_prepared = False
         self._facts: dict[str, Any] = {}
-        self._said = ""
+        self._finished: list[Outcome] = []
+        self._why_not_judged = ""
 
     def _say(self, sentence: str) -> None:
-        self._said = sentence
         self._console.print(f"job: {sentence}", highlight=False, soft_wrap=True)
 
     def outcome(self, kind: Any, reason: str, **facts: Any) -> Outcome:
@@ -92,7 +92,7 @@ class Day:
     def run(self) -> Outcome:
         """Runs the stages as far as they are needed."""
         config = self._config
-        finished = self._days.finished()
+        finished = self._finished = self._days.finished()
         if finished and finished[-1].as_of > self._as_of.isoformat():
             return self.outcome(
                 "nothing new",
@@ -107,8 +107,10 @@ class Day:
         self._sources = news.read
         has_later = before is not None and before.counts.rejected.get(_FUTURE, 0) > 0
         if last is not None and news.is_nothing and not has_later:
+            require_past(self._as_of, last.last_event)
             return self._nothing_new(last)
         prepared = news.prepare(self._as_of, self._console)
+        require_past(self._as_of, prepared.last_event)
         self._sources, self._is_prepared = news.read, True
         counts = prepared.counts
         self._facts |= {
@@ -185,11 +187,11 @@ class Day:
             "value": metric if isinstance(metric, float) else None,
         }
         if champion is None and CHAMPION in current_seals(config):
-            return self._kept(self._not_compared("its bundle is of another version's layout"))
+            return self._uncompared("its bundle is of another version's layout")
         if champion is not None and champion.training_fingerprint != trained.fingerprint:
             why = self._evaluate(champion)
             if why is not None:
-                return self._kept(why)
+                return self._uncompared(why)
         judgement = self._judgement(trained)
         self._judged = judgement
         if judgement is not None:
@@ -197,7 +199,7 @@ class Day:
             if judgement.comparison.is_worse:
                 return self._kept(f"worse than the champion (A): {judgement.sentence()}")
         elif champion is not None and champion.training_fingerprint != trained.fingerprint:
-            return self._kept(self._said)
+            return self._uncompared(self._why_not_judged)
         try:
             bundle = export(config, console=console)
         except GateError as error:
@@ -211,7 +213,11 @@ class Day:
 
     def _judgement(self, trained: TrainManifest) -> Judgement | None:
         """Compares with the champion, or reads how this model was compared before its promotion."""
-        judgement = judge(self._config, trained, self._say)
+
+        def note(why: str) -> None:
+            self._why_not_judged = why
+
+        judgement = judge(self._config, trained, note)
         if judgement is None:
             judgement = read_manifest(self._config.comparison_dir, Judgement)
         is_its = judgement is not None and judgement.training_fingerprint == trained.fingerprint
@@ -221,21 +227,26 @@ class Day:
         """Evaluates the champion on today's held-out items; returns why it cannot be."""
         found = self._days.of_seal(champion.seal)
         if found is None:
-            return self._not_compared("its checkpoint is not kept below this output")
+            return "its checkpoint is not kept below this output"
         day, outcome = found
         begins = _test_from(Prepared(self._config.prepared_dir).manifest)
         if outcome.trained_to is not None and begins is not None and outcome.trained_to > begins:
-            return self._not_compared(f"that of {outcome.date} was trained on today's test")
+            return f"that of {outcome.date} was trained on today's test"
         try:
             evaluate_champion(self._config, day, champion.seal, self._console)
         except UserError as error:
-            return self._not_compared(str(error).rstrip("."))
+            return str(error).rstrip(".")
         return None
 
-    def _not_compared(self, why: str) -> str:
-        return (
-            f"it cannot be compared: {why}; `recsys run` without --as-of and then `recsys promote "
-            f"{registered_name(self._config)}` make a new model the champion without a comparison"
+    def _uncompared(self, why: str) -> Outcome:
+        """Returns the outcome of a day whose model cannot take a champion's place."""
+        days = 1 + (self._finished[-1].uncompared if self._finished else 0)
+        self._facts["uncompared"] = days
+        again = f", for {days} days in a row" if days > 1 else ""
+        return self._kept(
+            f"it cannot be compared{again}: {why}; `recsys run` without --as-of and then `recsys "
+            f"promote {registered_name(self._config)}` make a new model the champion without a "
+            "comparison"
         )
 
     def _kept(self, reason: str) -> Outcome:

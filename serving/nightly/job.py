@@ -23,7 +23,7 @@ from feature_store.core.times import as_utc
 from recsys.config.config import Config
 from serving.nightly.day import Day
 from serving.nightly.days import PAGE, Days, day_name
-from serving.nightly.news import RefusedDayError
+from serving.nightly.news import AheadError, RefusedDayError
 from serving.nightly.notify import notify
 from serving.nightly.outcome import Outcome
 from serving.registry.registry import CHAMPION, current_seals
@@ -41,8 +41,8 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         The outcome, which is also in the day's directory.
 
     Raises:
-        UserError: Another process is at work on this output, see `waiting`; or the day's directory
-            holds something else.
+        UserError: Another process is at work on this output, see `waiting`; the day's directory
+            holds something else; or the day is ahead of the clock and of the log.
     """
     console, as_of = console or Console(), as_utc(as_of)
     with locked(Path(config.output) / "job"):
@@ -56,6 +56,8 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
         day = Day(config, as_of, days, console)
         try:
             outcome = day.run()
+        except AheadError:  # It must not be among the days.
+            raise
         except RefusedDayError as error:
             outcome = day.refused(str(error))
         except UserError as error:

@@ -3,21 +3,25 @@
 A day is refused for the files at fault, or for all its new ones where none is named. They become
 suspects. A later day first tries with all files, for they may have been mended or the limits
 raised, and where that is refused, without the suspects. So a bad day needs nobody, and no file is
-lost.
+lost. But a configuration of the data that is not the last training's may be wrong itself: with it,
+an error that names no file fails the day.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from feature_store.core.errors import UserError
+from feature_store.core.errors import PlaceError, UserError
 from feature_store.core.locks import BusyError
+from feature_store.core.times import as_utc
 from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import file_marks, list_files
 from pipelines.prepared.reader import PreparedManifest
 from pipelines.quality.news import Known
+from pipelines.settings import Quality
+from recsys.checkpoint.training_manifest import readable_training
 from recsys.config.config import Config
 from recsys.stages.prepare import prepare
 from serving.nightly.days import Days
@@ -70,6 +74,9 @@ class News:
         Raises:
             RefusedDayError: The log of the day is refused.
             BusyError: Another process uses the prepared data.
+            AheadError: The day is ahead of the clock and of the log.
+            PlaceError: The prepared data must not be written where it would be.
+            UserError: The configuration does not fit the log.
         """
         known = None
         if self._last is not None and self._before:
@@ -85,7 +92,7 @@ class News:
                     console=console,
                 )
                 break
-            except BusyError:
+            except (BusyError, PlaceError):
                 raise
             except UserError as error:
                 if not passed_over and self._of_earlier_days():
@@ -93,11 +100,20 @@ class News:
                     console.print("job: trying without the files of the refused days")
                     passed_over = self._of_earlier_days()
                     continue
+                if not _names_files(error):
+                    require_past(as_of, self._last.last_event if self._last else None)
+                    if self._is_of_other_configuration():
+                        raise
                 self._refuse(error)
                 raise RefusedDayError(str(error)) from error
         self.read = self._all() - passed_over
         self._days.suspect({mark: self._suspects[mark] for mark in passed_over})
         return prepared
+
+    def _is_of_other_configuration(self) -> bool:
+        """Returns whether no training has had this configuration of data and features."""
+        trained = readable_training(self._config.train_dir)
+        return trained is None or _read_by(trained.config) != _read_by(self._config)
 
     def _refuse(self, error: UserError) -> None:
         """Notes the files at fault, or all new ones of the events where none is named."""
@@ -113,5 +129,36 @@ class News:
         self._days.suspect({**self._suspects, **blamed})
 
 
+def _names_files(error: UserError) -> bool:
+    """Returns whether an error is that of files, whatever the configuration."""
+    return isinstance(error, (RefusedLogError, UnreadableFileError))
+
+
+def _read_by(config: Config) -> object:
+    """Returns what decides how the log is read; limits do not."""
+    data = config.data.model_copy(update={"quality": Quality()})
+    return data.model_dump(mode="json"), config.features.model_dump(mode="json")
+
+
 class RefusedDayError(UserError):
     """A day whose log is refused: the champion stays, and the next day goes on."""
+
+
+class AheadError(UserError):
+    """A day that is ahead of the clock and of the log: the days before it would be lost."""
+
+
+def require_past(as_of: datetime, last_event: str | None) -> None:
+    """Refuses a time that is more than a day after now and after the last event.
+
+    The log alone does not tell, for it may be late; nor does the clock, for a log may be simulated.
+    """
+    latest = datetime.now(UTC)
+    if last_event is not None:
+        latest = max(latest, as_utc(datetime.fromisoformat(last_event)))
+    end = latest + timedelta(days=1)
+    if as_of > end:
+        raise AheadError(
+            f"{as_of:%Y-%m-%d} is ahead of the clock and of the log; days are done in order, so "
+            f"those before it would never be: name one up to {end:%Y-%m-%d}."
+        )

@@ -93,6 +93,7 @@ def _write_metrics(settings: NotifyConfig, outcome: Outcome) -> None:
     gauge("passed_over_files", "Files of refused days that were not read.", outcome.passed_over)
     gauge("test_value", "Metric of the new model on the test.", outcome.value, **metric)
     gauge("champion_value", "Metric of the champion on it.", outcome.champion_value, **metric)
+    gauge("uncompared_days", "Days in a row without a comparison.", outcome.uncompared)
     if outcome.champion is not None and outcome.champion.isdigit():
         gauge("champion_version", "Version that is the champion.", int(outcome.champion))
     kinds = Gauge("recsys_job_outcome", "1 of the latest outcome.", ["model", "outcome"],

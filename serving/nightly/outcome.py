@@ -40,6 +40,8 @@ class Outcome(Frozen):
         events: Number of events of all splits; None where the log was not prepared.
         last_event: Time of the last event, ISO 8601; None as of `events`.
         trained_to: End of the training events of the evaluated model, ISO 8601, where it moves.
+        uncompared: Number of finished days in a row, up to this one, on which the champion could
+            not be compared.
         git_commit: Commit of the code, where it runs from a checkout.
         seconds: Duration of the call.
     """
@@ -64,6 +66,7 @@ class Outcome(Frozen):
     events: int | None = None
     last_event: str | None = None
     trained_to: str | None = None
+    uncompared: int = 0
     git_commit: str | None = None
     seconds: float = 0.0
 
@@ -72,11 +75,21 @@ class Outcome(Frozen):
         """Whether the day is finished."""
         return self.outcome in FINAL
 
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether the next day will end as this one unless somebody acts."""
+        return self.outcome in ("failed", "refused") or self.uncompared > 1
+
     def exit_code(self, *, with_outcomes: bool) -> int:
         """Returns the exit code of a command.
+
+        A champion that cannot be compared once may be one of a day that is gone; twice in a row, no
+        model will replace it any more, and schedulers must show it.
 
         Args:
             with_outcomes: Whether a kept champion and a day without news have codes of their own.
         """
+        if self.uncompared > 1:
+            return _CODES["failed"]
         codes = {**_CODES, **(_OUTCOME_CODES if with_outcomes else {})}
         return codes.get(self.outcome, 0)

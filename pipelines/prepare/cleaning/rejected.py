@@ -14,6 +14,7 @@ from feature_store.forgotten import FORGOTTEN
 from feature_store.schema import SIDES
 from pipelines.executor.shuffle import read_partitions
 from pipelines.logs.columns import undictionaried
+from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import Catalogue
 from pipelines.prepare.cleaning.cleaning import FUTURE, LEFT_OUT
@@ -159,9 +160,10 @@ def require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
     """Checks that the log is what `data.quality` asks for."""
     quality, read = job.data.quality, job.sources.events.rows
     if events < quality.min_events:
-        raise UserError(
+        raise RefusedLogError(
             f"{events:,} of {read:,} events are left, expected at least {quality.min_events:,}; "
-            "fix the log, or lower data.quality.min_events."
+            "fix the log, or lower data.quality.min_events.",
+            [],
         )
     # After a given time, events wait for their day.
     waiting = (FUTURE,) if job.split_end is not None else ()
@@ -172,10 +174,11 @@ def require_quality(job: Job, events: int, rejected: dict[str, int]) -> None:
         if reason.startswith("events: ") and reason not in left_out
     }
     if sum(faulty.values()) > quality.max_rejected_fraction * read:
-        raise UserError(
+        raise RefusedLogError(
             f"{sum(faulty.values()) / read:.2%} of {read:,} events were rejected "
             f"({by_reason(faulty)}), expected at most {quality.max_rejected_fraction:.2%}; fix "
-            "the log, or raise data.quality.max_rejected_fraction."
+            "the log, or raise data.quality.max_rejected_fraction.",
+            [],
         )
 
 

@@ -11,6 +11,7 @@ from recsys.comparison.runs import find_run
 from recsys.stages.evaluate import EvaluationManifest
 from serving.exporting import champion
 from serving.exporting.champion import ChampionEvaluation, Judgement, judge, require_not_worse
+from serving.exporting.export import not_compared
 from tests.recsys.comparison.test_compare import write_run
 from tests.support.planted import groceries_config
 
@@ -41,7 +42,8 @@ def system(tmp_path, monkeypatch):
             found = {"run": rows, str(config.evaluation_dir): find_run(str(config.evaluation_dir))}
             monkeypatch.setattr(champion, "find_run", lambda name, uri=None: found[name])
         said: list[str] = []
-        return judge(config, NEW, said.append), "".join(said)
+        found = judge(config, NEW, said.append)
+        return found, "".join(not_compared(config, why) for why in said)
 
     write_run(tmp_path / "plain", 0.3, 1)
     write_run(tmp_path / "good", 0.6, 2)

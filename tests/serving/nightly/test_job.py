@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,16 +32,20 @@ from recsys.tracking import existing_store, tracking_uri
 from serving.bundle.manifest import verify
 from serving.nightly.days import Days
 from serving.nightly.job import run_day, run_days
+from serving.nightly.news import AheadError, News, require_past
 from serving.nightly.outcome import Outcome
 from serving.nightly.start import begin
 from serving.registry.registry import champion_manifest, promote, rollback
+from serving.server.build import build
 from tests.support.hostile.held_locks import held_by_another
+from tests.support.nightly.asked import asked_all_the_time
 from tests.support.nightly.daily_log import (
     EVENTS_OF_DAY,
     daily_config,
     events_of,
     midnight,
     partition,
+    without_day,
     write_day,
     write_days,
 )
@@ -227,6 +231,42 @@ def test_latest_is_the_champions_day_before_anybody_is_told(
     assert served == [week.second.date]
 
 
+def test_a_day_ahead_of_the_clock_and_of_the_log_is_refused_and_left_out(week: Any) -> None:
+    as_of = datetime(2962, 11, 13, tzinfo=UTC)
+    with pytest.raises(UserError, match=r"ahead of the clock and of the log; .* one up to 20"):
+        run_day(week.config, as_of, console=QUIET)
+    write_days(week.events, 13, 13)
+    with pytest.raises(UserError, match="2962-11-13 is ahead"):
+        run_day(week.config, as_of, console=QUIET)
+    assert not (week.output / "2962-11-13").exists()
+    without_day(week.events, 13)
+    assert run_day(week.config, midnight(13), console=QUIET).outcome == "nothing new"
+
+
+def test_a_log_ahead_of_the_clock_has_its_days() -> None:
+    """Checks a simulated log, whose dates may be any."""
+    last, late = "2962-11-12T23:00:00+00:00", datetime(2962, 11, 13, tzinfo=UTC)
+    require_past(late, last)
+    for past_events in (last, "2026-11-13T00:00:00+00:00", None):
+        with pytest.raises(AheadError):
+            require_past(late + timedelta(days=1), past_events)
+
+
+def test_an_error_of_the_configuration_fails_the_day_and_blames_no_file(week: Any) -> None:
+    wanted = {"name": "brand", "kind": "categorical", "dim": 4}
+    item = [*week.config.features.model_dump(mode="json")["item"], wanted]
+    broken = daily_config(week.events, week.output, features={"item": item, "query": []})
+    write_days(week.events, 13, 13)
+    found = run_day(broken, midnight(13), console=QUIET)
+    assert (found.outcome, found.exit_code(with_outcomes=False)) == ("failed", 1)
+    assert "there is no table of items" in found.reason
+    assert not (week.output / "suspects.json").exists()
+    with pytest.raises(UserError, match="does not exist"):
+        News(daily_config(week.events / "absent", week.output), Days(broken), "2026-11-14", None)
+    without_day(week.events, 13)
+    assert run_day(week.config, midnight(13), console=QUIET).outcome == "nothing new"
+
+
 @pytest.fixture(scope="module")
 def killed(week: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Kills the job of the second day in its stages and while the day is kept; then finishes it."""
@@ -376,15 +416,25 @@ def test_a_bad_day_is_refused_and_the_next_good_one_works_alone(killed: Any) -> 
     assert list(json.loads((runs / "suspects.json").read_text()).values()) == ["2026-11-17"]
 
 
-def test_a_champion_of_a_plain_run_is_compared_with(killed: Any) -> None:
+def test_a_champion_of_a_plain_run_is_compared_with_while_the_alias_is_served(
+    killed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serves the alias during a promotion by hand and one by the job."""
     config = killed.config
     runs, events = Path(config.output), Path(config.data.events)
     partition(events, 16).unlink()
     write_days(events, 19, 19)
     bundle = serving.run(config, as_of=midnight(19), console=QUIET).bundle
-    promote("nightly", tracking_uri=tracking_uri(config))
-    write_days(events, 20, 20)
-    found = run_day(config, midnight(20), console=QUIET)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(config))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = serving.ServerSettings("models:/nightly@champion", reload_seconds=0.05)
+    with asked_all_the_time(build(settings)) as answers:
+        promote("nightly", tracking_uri=tracking_uri(config))
+        answers.wait_for(bundle.seal)
+        write_days(events, 20, 20)
+        found = run_day(config, midnight(20), console=QUIET)
+        answers.wait_for(found.seal)
+    assert answers.failed == []
     assert found.outcome == "promoted"
     assert found.reason.startswith("not worse: ")
     assert verify(runs / "adopted" / "bundle").seal == bundle.seal
@@ -421,13 +471,18 @@ def test_a_champion_of_an_earlier_version_stays_and_the_job_goes_on(
     write_days(week.events, 14, 14)
     found = run_day(config.model_copy(update={"training": previous}), midnight(14), console=QUIET)
     assert (found.outcome, found.started_from, found.champion) == ("kept", "scratch", "2")
-    assert "it cannot be compared" in found.reason
+    assert "it cannot be compared: " in found.reason
+    assert "and then `recsys promote nightly` make a new model the champion" in found.reason
+    assert (found.uncompared, found.exit_code(with_outcomes=False)) == (1, 0)
     assert f"{champion.name} holds no checkpoint that this version can read" in found.reason
     monkeypatch.setattr("serving.nightly.day.champion_manifest", lambda _: None)
     write_days(week.events, 15, 15)
     found = run_day(config, midnight(15), console=QUIET)
     assert (found.outcome, found.champion) == ("kept", "2")
-    assert "it cannot be compared: its bundle is of another version's layout" in found.reason
+    why = "its bundle is of another version's layout"
+    assert f"it cannot be compared, for 2 days in a row: {why}" in found.reason
+    assert (found.uncompared, found.needs_somebody) == (2, True)
+    assert [found.exit_code(with_outcomes=each) for each in (False, True)] == [1, 1]
 
 
 def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
@@ -439,6 +494,6 @@ def test_a_rollback_to_a_day_that_is_gone_is_said(week: Any) -> None:
         write_days(week.events, 16, 16)
         found = run_day(week.config, midnight(16), console=QUIET)
         assert found.outcome == "kept"
-        assert "it cannot be compared: its checkpoint is not kept below this output" in found.reason
+        assert "3 days in a row: its checkpoint is not kept below this output" in found.reason
     finally:
         promote("nightly", version="2", tracking_uri=uri)

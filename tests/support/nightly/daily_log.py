@@ -51,6 +51,12 @@ def write_day(events: Path, day: int, table: pa.Table) -> None:
     pq.write_table(table, path)
 
 
+def without_day(events: Path, day: int) -> None:
+    """Removes the partition of a day."""
+    partition(events, day).unlink()
+    partition(events, day).parent.rmdir()
+
+
 def midnight(day: int) -> datetime:
     """Returns the end of a day, counted from 1: the first moment after its partition."""
     return datetime.combine(FIRST + timedelta(days=day), datetime.min.time(), UTC)
