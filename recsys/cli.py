@@ -429,6 +429,8 @@ def compare(
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
+        if (bounds := result.slice_bounds[0]) is not None:
+            print(bounds.sentence())
         print(result.sentence())
         if output is not None:
             print(f"report: {output / PAGE}")

@@ -9,7 +9,7 @@ from pipelines.quality.columns import columns_table, share_cell
 from pipelines.quality.coverage import Coverage
 from pipelines.quality.drift import MIN_ROWS, THRESHOLDS, Drift
 from pipelines.quality.quality import Activity, Quality
-from pipelines.reports.format import count_of
+from pipelines.reports.format import as_sentence, count_of
 from pipelines.reports.opening import Checks
 from pipelines.reports.parts import (
     Cell,
@@ -236,6 +236,9 @@ def _slices(quality: Quality) -> Table:
     items = sum(each.items for each in quality.slices.values())
     splits = ("train", "validation", "test")
     totals = [sum(getattr(each, split) for each in quality.slices.values()) for split in splits]
+    bounds = (
+        "" if quality.slice_bounds is None else f"{as_sentence(quality.slice_bounds.sentence())} "
+    )
     rows: list[Cells] = []
     for name, each in quality.slices.items():
         counts = zip((each.train, each.validation, each.test), totals, strict=True)
@@ -245,9 +248,7 @@ def _slices(quality: Quality) -> Table:
         "Items by training events",
         ["Slice", "Items", "Of items", "Of training", "Of validation", "Of test"],
         rows,
-        note="Cold items have no training event, tail items 1 to 5; torso reaches to the 80th "
-        "percentile of the trained items, head is the rest. The last columns are the share of "
-        "each split's events.",
+        note=f"{bounds}The last columns are the share of each split's events.",
     )
 
 

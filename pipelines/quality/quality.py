@@ -19,7 +19,8 @@ from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.coverage import Coverage, coverage
 from pipelines.quality.drift import Drift, by_severity, drift, rejected_drift
-from pipelines.statistics.popularity import Popularity, Slice, events_by_slice, popularity
+from pipelines.statistics.popularity import Popularity, popularity
+from pipelines.statistics.slices import Slice, SliceBounds, events_by_slice
 from pipelines.statistics.summaries import ColumnSummary, Summary, iso_time
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -98,6 +99,7 @@ class Quality(Frozen):
         activity: Events over time; None where the log has no time.
         items: Events of each item, of all splits.
         slices: Items by their training events, as the metrics are sliced.
+        slice_bounds: Bounds of these slices; None of an earlier version's report.
         queries: Distinct items of each query.
         compared_with: Time of the earlier run; None for a first run.
         drift: Comparisons with the earlier run, the worst first.
@@ -113,6 +115,7 @@ class Quality(Frozen):
     activity: Activity | None
     items: Popularity
     slices: dict[str, Slice]
+    slice_bounds: SliceBounds | None = None
     queries: Popularity
     coverage: tuple[Coverage, ...]
     compared_with: str | None
@@ -145,7 +148,7 @@ def quality(
     state = QueryState.load(directory / "queries" / "state.arrow")
     per_query = sum(getattr(state, split).lengths for split in SPLITS)
     assert isinstance(per_query, np.ndarray)
-    per_item = by_split.sum(axis=1)
+    bounds, per_item = SliceBounds.of(by_split[:, 0]), by_split.sum(axis=1)
     items, queries = _current(directory, "item"), _current(directory, "query")
     return Quality(
         as_of=manifest.as_of,
@@ -155,7 +158,8 @@ def quality(
         rejected_files=manifest.rejected_files,
         activity=_activity(summaries["events"], manifest.data.columns.timestamp),
         items=popularity(per_item[items]),
-        slices=events_by_slice(by_split[items]),
+        slices=events_by_slice(by_split[items], bounds),
+        slice_bounds=bounds,
         queries=popularity(per_query[queries]),
         coverage=(
             *coverage(directory, manifest.features, "item", items, per_item),

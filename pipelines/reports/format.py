@@ -17,6 +17,11 @@ def interval(bounds: Value) -> str:
     return f"{bounds[0]:.3f}-{bounds[1]:.3f}" if isinstance(bounds, tuple) else "-"
 
 
+def as_sentence(text: str) -> str:
+    """Returns a statement as a sentence, with its first letter in upper case and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def shown(value: Value, digits: int = 3) -> str:
     """Returns a count with separators, another number with some decimals, or a dash."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -12,6 +12,7 @@ from pipelines.reports.opening import Opening
 from pipelines.reports.plots import Plot
 
 Tone = Literal["", "good", "warn", "bad"]
+Style = Literal["plain", "strong", "warning"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Text:
     kind: ClassVar[str] = "text"
 
     text: str
-    style: Literal["plain", "strong", "warning"] = "plain"
+    style: Style = "plain"
     see: tuple[str, str] | None = None
 
 

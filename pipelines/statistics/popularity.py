@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from feature_store.core.columns import Bools, Ints
+from feature_store.core.columns import Ints
 from feature_store.core.settings import Frozen
 
-# Borders of the slices by training events, see `item_slices`.
-_MOST_OF_TAIL = 5
-_HEAD_QUANTILE = 0.8
 _PERCENTS = (0, 10, 25, 50, 75, 90, 99, 100)
 
 
@@ -29,15 +26,6 @@ class Popularity(Frozen):
     gini: float
     quantiles: dict[str, float]
     curve: tuple[tuple[float, float], ...]
-
-
-class Slice(Frozen):
-    """The items of a slice, and their events in each split."""
-
-    items: int
-    train: int
-    validation: int
-    test: int
 
 
 def popularity(counts: Ints) -> Popularity:
@@ -65,42 +53,3 @@ def popularity(counts: Ints) -> Popularity:
         quantiles=quantiles,
         curve=tuple(curve),
     )
-
-
-def item_slices(frequency: Ints) -> dict[str, Bools]:
-    """Assigns items to slices by their training events.
-
-    Cold items have none, tail items 1 to 5, torso items more, up to the 80th percentile, and head
-    items more than that. The percentile is over the items that have training events: the smallest
-    frequency that at least 80 % of them do not exceed. Where it is 5 or less there is no torso.
-
-    Args:
-        frequency: Training events of each item, [items].
-
-    Returns:
-        Whether each item is in the slice, [items], by slice.
-    """
-    trained = frequency[frequency > 0]
-    border = np.quantile(trained, _HEAD_QUANTILE, method="inverted_cdf") if len(trained) else 0
-    is_rare = frequency <= _MOST_OF_TAIL
-    return {
-        "head": ~is_rare & (frequency > border),
-        "torso": ~is_rare & (frequency <= border),
-        "tail": is_rare & (frequency > 0),
-        "cold": frequency == 0,
-    }
-
-
-def events_by_slice(by_split: Ints) -> dict[str, Slice]:
-    """Counts the items and events of each of `item_slices`.
-
-    Args:
-        by_split: Events for training, validation and test, [items, 3].
-    """
-    slices = {}
-    for name, is_member in item_slices(by_split[:, 0]).items():
-        events = by_split[is_member].sum(axis=0).tolist()
-        slices[name] = Slice(
-            items=int(is_member.sum()), train=events[0], validation=events[1], test=events[2]
-        )
-    return slices

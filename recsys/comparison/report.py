@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipelines.reports.format import number
+from pipelines.reports.format import as_sentence, number
 from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
 from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Range, Ranges
@@ -116,6 +116,10 @@ def verdict_parts(comparison: Comparison) -> list[Part]:
             f"{before} of A, {after} of B (sampled queries, without an interval)."
         )
         parts.insert(2, Text(text))
+    if (bounds := comparison.slice_bounds[0]) is not None:
+        parts.insert(2, Text(as_sentence(bounds.sentence())))
+    if other := comparison.other_slices():
+        parts.insert(1, Text(as_sentence(other), "warning"))
     if comparison.left_out:
         text = (
             f"{comparison.left_out:,} queries are left out: only one run has them, or their "

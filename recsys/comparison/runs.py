@@ -10,8 +10,9 @@ import pyarrow as pa
 from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.tables import read_table
+from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.item_map import ITEMS
-from recsys.evaluation.per_query import PER_QUERY, REPEATS
+from recsys.evaluation.per_query import BOUNDS, PER_QUERY, REPEATS
 from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.tracking import existing_store
 
@@ -35,8 +36,16 @@ class EvaluatedRun:
     @property
     def repeats(self) -> str:
         """Setting `data.repeats` of its data; earlier versions excluded all that a query had."""
-        metadata = self.per_query.schema.metadata or {}
-        return metadata.get(REPEATS.encode(), b"exclude").decode()
+        return (self._metadata(REPEATS) or b"exclude").decode()
+
+    @property
+    def slice_bounds(self) -> SliceBounds | None:
+        """Bounds of the slices of its items; None of an earlier version's evaluation."""
+        bounds = self._metadata(BOUNDS)
+        return None if bounds is None else SliceBounds.model_validate_json(bounds)
+
+    def _metadata(self, key: str) -> bytes | None:
+        return (self.per_query.schema.metadata or {}).get(key.encode())
 
 
 def find_run(name: str, tracking_uri: str | None = None) -> EvaluatedRun:

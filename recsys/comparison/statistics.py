@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.settings import Frozen
+from pipelines.statistics.slices import SliceBounds
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
@@ -80,6 +81,8 @@ class Comparison(Frozen):
         losses: Queries that lose most.
         tail_at_loss: Recall@50 of the tail of both runs, where the popularity dial costs 1 % of the
             overall Recall@50; None of a run without the curve.
+        slice_bounds: Bounds of the slices of either run, of which those of the first are used; None
+            of an earlier version's evaluation.
     """
 
     before: str
@@ -95,6 +98,7 @@ class Comparison(Frozen):
     gains: tuple[ExampleQuery, ...]
     losses: tuple[ExampleQuery, ...]
     tail_at_loss: tuple[float | None, float | None] = (None, None)
+    slice_bounds: tuple[SliceBounds | None, SliceBounds | None] = (None, None)
 
     @property
     def is_safe(self) -> bool:
@@ -114,6 +118,13 @@ class Comparison(Frozen):
     def is_of_most(self) -> bool:
         """Whether most queries of the two runs were compared."""
         return 2 * self.queries >= self.left_out
+
+    def other_slices(self) -> str:
+        """Returns what to know where the second run was evaluated with other bounds, or nothing."""
+        before, after = self.slice_bounds
+        if before is None or after is None or before.ranges() == after.ranges():
+            return ""
+        return f"B was evaluated with other slices ({after.ranges()}); all here are A's"
 
     def verdict_in(self, group: str) -> Verdict | None:
         """Returns the verdict in a group, by all its metrics; None where there are too few pairs.
@@ -167,7 +178,9 @@ class Comparison(Frozen):
         if self.left_out:
             text += f" ({self.queries:,} queries in common, {self.left_out:,} left out)"
         worse = ", ".join(self._slice_in_words(name) for name in self.worse_slices)
-        return f"{text}: {figures}" + (f"; but B is worse in {worse}" if worse else "")
+        text += f": {figures}" + (f"; but B is worse in {worse}" if worse else "")
+        other = self.other_slices()
+        return f"{text}; {other}" if other else text
 
     def _slice_in_words(self, name: str) -> str:
         row = self.deciding(name)
@@ -257,6 +270,7 @@ def compare_runs(
         gains=_examples(left, right, change, [i for i in order[::-1] if change[i] > 0]),
         losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
         tail_at_loss=(_tail_at_loss(before), _tail_at_loss(after)),
+        slice_bounds=(before.slice_bounds, after.slice_bounds),
     )
 
 

@@ -40,7 +40,7 @@ def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart 
     marks = [Mark("x", row.started, "champion") for row in ordered if row.run_id == champion]
     summary = (
         f"{len(ordered):,} evaluated runs; higher is better. Look for a curve that falls while the "
-        "others stay, and for runs below popularity."
+        "others stay, and for runs below popularity. Slices are by the training events of each run."
     )
     if marks:
         summary += " The vertical line is the champion."

@@ -9,7 +9,7 @@ from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import write_parquet
 from feature_store.kinds import Filterable
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.config.config import Config
 from recsys.evaluation.ranking import top_items, vector_scorer
 from recsys.evaluation.slices import value_name

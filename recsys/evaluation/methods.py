@@ -8,7 +8,7 @@ from rich.console import Console
 
 from feature_store.core.columns import Ints
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.config.config import Config
 from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
 from recsys.evaluation.draw import draw_sentences, most_queries

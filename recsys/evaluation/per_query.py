@@ -9,12 +9,12 @@ import pyarrow as pa
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.files import write_parquet
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.metrics import Ranks, overall_ratios
 
 PER_QUERY = "per_query.parquet"
-# Key of the file's metadata.
-REPEATS = "data.repeats"
+# Keys of the file's metadata.
+REPEATS, BOUNDS = "data.repeats", "slice_bounds"
 
 _LATEST = 20
 # Groups are small so that one query's rows can be read without all others.
@@ -38,7 +38,7 @@ def write_per_query(
     and `held_out_slice`, the ids and how often they are in training (head, torso, tail or cold);
     and of each method `<method>.items`, best first, `<method>.ranks` of the held-out items, from 0
     and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`. The file's
-    metadata has `data.repeats`.
+    metadata has `data.repeats`, and the bounds of the slices as JSON (`slice_bounds`).
 
     Args:
         path: Parquet file to write.
@@ -51,7 +51,8 @@ def write_per_query(
         cutoffs: Cutoffs of the metrics.
     """
     ids = prepared.item_encoder.ids.tokens
-    slices = item_slices(prepared.item_frequency)
+    bounds = SliceBounds.of(prepared.item_frequency)
+    slices = bounds.members(prepared.item_frequency)
     slice_of_item = np.stack(list(slices.values())).argmax(axis=0).astype(np.int32)
     slice_names = pa.DictionaryArray.from_arrays(
         pa.array(slice_of_item[held_out.values]), pa.array(list(slices))
@@ -73,7 +74,8 @@ def write_per_query(
         ratios = overall_ratios(ranks[method], cutoffs)
         for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
             columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
-    table = pa.table(columns, metadata={REPEATS: prepared.manifest.data.repeats})
+    settings = {REPEATS: prepared.manifest.data.repeats, BOUNDS: bounds.model_dump_json()}
+    table = pa.table(columns, metadata=settings)
     write_parquet(path, table, row_group_size=_ROWS_OF_GROUP)
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from feature_store.core.settings import Frozen
 from pipelines.reports.format import Figures, Value, interval, number
 from pipelines.settings import Repeats
+from pipelines.statistics.slices import SliceBounds
 from recsys.config.evaluation import CUTOFFS
 from recsys.evaluation.draw import draw_sentences
 from recsys.evaluation.long_tail import FrequencyBin
@@ -68,6 +69,7 @@ class EvaluationResult(Measured):
             whose query had the item before (`repeated`), and `items` that are ranked; where
             `queries` were drawn, `drawn_from` is the number of all.
         baselines: Metrics of `evaluation.baselines`, by the same code on the same queries.
+        slice_bounds: Bounds of `slices`; None of an earlier version's evaluation.
         split: Kind of the split; the figures are those of its test part.
         history: Kind of the histories.
         repeats: Whether items that a query has had are ranked for it.
@@ -85,6 +87,7 @@ class EvaluationResult(Measured):
 
     counts: dict[str, int]
     baselines: dict[str, Measured]
+    slice_bounds: SliceBounds | None = None
     split: str
     history: str
     repeats: Repeats = "exclude"
@@ -186,8 +189,10 @@ class EvaluationResult(Measured):
 
     def notes(self) -> list[str]:
         """Returns what is to be said with the results beside warnings."""
-        drawn = draw_sentences(self.counts, "test")
-        return drawn if leaves_many_out(self.counts) else drawn + self._repeats_sentences()
+        notes = draw_sentences(self.counts, "test")
+        if not leaves_many_out(self.counts):
+            notes += self._repeats_sentences()
+        return notes if self.slice_bounds is None else [*notes, self.slice_bounds.sentence()]
 
     def _repeats_sentences(self) -> list[str]:
         return repeats_sentences(self.counts, "test", self.repeats)

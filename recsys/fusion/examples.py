@@ -11,7 +11,7 @@ from feature_store.core.columns import Bools, Ints
 from feature_store.core.files import write_json
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.results import TOWERS, TREND
 from recsys.fusion.fused import Fused

@@ -77,8 +77,8 @@ class Search:
     ranking that has them.
 
     The first climb looks for the highest overall recall within these bounds. The second one looks
-    for what is beyond the head: items of the torso and rare items, those with 5 training events or
-    fewer, weigh the same, however many held-out pairs each has. It keeps either recall within one
+    for what is beyond the head: items of the torso and rare items, those of tail and cold, weigh
+    the same, however many held-out pairs each has. It keeps either recall within one
     standard error of what the first climb found, and within 1 %.
 
     Args:

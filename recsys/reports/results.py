@@ -2,7 +2,7 @@
 
 import math
 
-from pipelines.reports.format import Figures, Value, interval, number
+from pipelines.reports.format import Figures, Value, as_sentence, interval, number
 from pipelines.reports.parts import Cell, Chart, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Bars, Heat
 from recsys.comparison.report import METRIC_TITLES
@@ -32,7 +32,7 @@ def results_section(run: RunData) -> Section:
         return Section("results", "Results", [NO_EVALUATION])
     counts = result.counts
     parts: list[Part] = [Text(f"Warning: {text}.", "warning") for text in result.warnings()]
-    notes = "".join(f" {text[0].upper()}{text[1:]}." for text in result.notes())
+    notes = "".join(f" {as_sentence(text)}" for text in result.notes())
     parts += [
         Text(_summary(result), "strong"),
         Text(

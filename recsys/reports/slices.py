@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipelines.reports.format import Figures, Value, number
+from pipelines.reports.format import Figures, Value, as_sentence, number
 from pipelines.reports.parts import Band, Cell, Chart, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Bars, Heat
 from recsys.evaluation.metrics import Measured
@@ -49,6 +49,7 @@ def slices_section(
                     f"with {result.repeats}: they rank other items, and differences say nothing."
                 )
             parts.append(Text(text, "warning"))
+        parts += _other_bounds(result, against.result, name)
     else:
         best = best_baseline(result)
         other, name = _groups(result.baselines[best]), METHOD_TITLES[best]
@@ -58,6 +59,18 @@ def slices_section(
     parts.append(_table(result))
     parts += [_further(result, kind) for kind in result.by]
     return Section("slices", "Slices", parts)
+
+
+def _other_bounds(ours: EvaluationResult, theirs: EvaluationResult, name: str) -> list[Part]:
+    """Returns a warning where another run was evaluated with other bounds of the slices."""
+    mine, others = ours.slice_bounds, theirs.slice_bounds
+    if mine is None or others is None or mine.ranges() == others.ranges():
+        return []
+    text = (
+        f"Slices of this run are {mine.ranges()}, those of {name} {others.ranges()}: the same name "
+        "is not the same items."
+    )
+    return [Text(text, "warning")]
 
 
 def _differences(
@@ -110,6 +123,9 @@ def _bars(result: EvaluationResult, metric: str) -> Chart:
 
 
 def _table(result: EvaluationResult) -> Table:
+    bounds = (
+        "" if result.slice_bounds is None else f"{as_sentence(result.slice_bounds.sentence())} "
+    )
     rows: list[Row | Band] = []
     for group, methods in result.groups().items():
         if not result.pairs(group):
@@ -124,9 +140,8 @@ def _table(result: EvaluationResult) -> Table:
         "Metrics by slice",
         ["Method", *SHOWN.values()],
         rows,
-        note="Slices are by the item's training events: cold 0, tail 1 to 5, torso to the 80th "
-        "percentile of the trained items, head the rest. Recall is the share of the slice's "
-        "held-out items that are found; NDCG and MAP are means over the queries that have any.",
+        note=f"{bounds}Recall is the share of the slice's held-out items that are found; NDCG and "
+        "MAP are means over the queries that have any.",
     )
 
 

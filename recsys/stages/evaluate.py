@@ -20,7 +20,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import SliceBounds
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
@@ -117,12 +117,14 @@ def _evaluate(config: Config, console: Console) -> EvaluationResult:
     queries = FusedQueries.of(prepared, task, query_vectors, item_vectors)
     ranked = rank_all(config, prepared, methods_of(fused, queries), task, console)
     measured = {name: each.measured for name, each in ranked.items()}
-    slices = item_slices(prepared.item_frequency)
+    bounds = SliceBounds.of(prepared.item_frequency)
+    slices = bounds.members(prepared.item_frequency)
     standings = standings_of(MODEL, {name: each.ranks for name, each in ranked.items()}, slices)
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
         counts={**task.counts, "items": int(prepared.is_current_item.sum())},
+        slice_bounds=bounds,
         split=prepared.manifest.data.split.kind,
         history=prepared.manifest.data.history.kind,
         repeats=repeats,
@@ -251,4 +253,5 @@ def _fingerprint(config: Config, prepared: Prepared, trained: TrainManifest) -> 
     """Identifies an evaluation by all that it depends on; a repeated training has another run."""
     settings = config.evaluation.model_dump(mode="json", exclude={"select_by", "ranking_tasks"})
     parts = (trained.fingerprint, trained.mlflow_run_id, prepared.manifest.fingerprint)
-    return fingerprint([*parts, settings, config.ranking.model_dump(mode="json")])
+    bounds = SliceBounds.of(prepared.item_frequency).marks()
+    return fingerprint([*parts, settings, config.ranking.model_dump(mode="json"), *bounds])

@@ -17,7 +17,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.core.settings import Frozen
 from pipelines.executor import executor_named
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import SliceBounds, item_slices
 from recsys.channels.channel import ChannelData
 from recsys.channels.fit import fit_channel
 from recsys.channels.kinds import CHANNELS
@@ -242,5 +242,6 @@ def _fingerprint(config: Config, prepared: Prepared, trained: TrainManifest) -> 
             trained.mlflow_run_id,
             prepared.manifest.fingerprint,
             settings,
+            *SliceBounds.of(prepared.item_frequency).marks(),
         ]
     )

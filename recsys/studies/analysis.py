@@ -11,6 +11,7 @@ from scipy import stats
 
 from feature_store.core.documents import read_record
 from feature_store.core.settings import Frozen
+from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import METRICS_JSON, SHOWN, TOWERS_CURVE, EvaluationResult
 from recsys.evaluation.significance import Pairs, differences, holm
@@ -61,6 +62,7 @@ class ArmResult(Frozen):
         seconds: Mean duration of a training over seeds.
         pairs: Number of held-out pairs of each metric.
         cells: Values by metric of STUDY_METRICS; metrics without pairs are missing.
+        slice_bounds: Bounds of the slices; None of an earlier version's study.
     """
 
     arm: str
@@ -70,6 +72,7 @@ class ArmResult(Frozen):
     seconds: float
     pairs: dict[str, int]
     cells: dict[str, Cell]
+    slice_bounds: SliceBounds | None = None
 
 
 def analyse(

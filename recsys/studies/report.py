@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.core.files import write_text
-from pipelines.reports.format import count_of
+from pipelines.reports.format import as_sentence, count_of
 from pipelines.reports.html import svg_file
 from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
 from pipelines.reports.parts import (
@@ -51,6 +51,7 @@ def render_markdown(result: "StudyResult") -> str:
             cells = [_text(arm, name) for name in metrics]
             lines.append(_line([arm.arm, *cells]))
         parts.append("\n".join(lines))
+        parts += _bounds(arms)
         parts += [f"![{_TITLES[n]}]({_plot_name(n, fraction)})" for n in _PLOTTED if n in metrics]
         parts.append(_settings(arms))
     return "\n\n".join(parts) + "\n"
@@ -131,10 +132,17 @@ def _parts(result: "StudyResult", fraction: float) -> list[Part]:
     chosen = [(arm.arm, _values(arm)) for arm in arms]
     return [
         table,
+        *map(Text, _bounds(arms)),
         *(plot(arms, name, fraction) for name in _PLOTTED if name in metrics),
         Text("Settings that validation chose:"),
         Facts(chosen),
     ]
+
+
+def _bounds(arms: Sequence[ArmResult]) -> list[str]:
+    """Returns the bounds of the slices, which are those of the training log with these labels."""
+    bounds = arms[0].slice_bounds
+    return [] if bounds is None else [as_sentence(bounds.sentence())]
 
 
 def write_plots(directory: Path, result: "StudyResult") -> None:

@@ -14,6 +14,7 @@ from feature_store.forgotten import Forgotten
 from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
+from pipelines.statistics.slices import SliceBounds
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.evaluation.selection import Score
@@ -195,7 +196,8 @@ def _result(
     arms: list[ArmResult] = []
     counts: dict[str, int] = {}
     for fraction, base in bases.items():
-        data = Prepared(base.prepared_dir).manifest.counts
+        prepared = Prepared(base.prepared_dir)
+        data, bounds = prepared.manifest.counts, SliceBounds.of(prepared.item_frequency)
         counts |= {"items": data.items, "queries": data.queries}
         counts[f"training events with {fraction:.0%} of labels"] = data.train
         tested = {name: each for (f, name), each in tests.items() if f == fraction}
@@ -212,6 +214,7 @@ def _result(
                     seconds=sum(result.seconds for _, result in each) / len(each),
                     pairs=pairs,
                     cells=cells[name],
+                    slice_bounds=bounds,
                 )
             )
     return StudyResult(

@@ -13,6 +13,7 @@ from feature_store.core.manifests import fingerprint
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared
 from pipelines.process import use_threads
+from pipelines.statistics.slices import SliceBounds
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.evaluation.per_query import PER_QUERY
@@ -98,8 +99,9 @@ def unit_of(
     document = config.model_dump(
         mode="json", exclude={"output", "executor", "study", "tuning", "tracking", "export"}
     )
-    data = Prepared(prepared).manifest.fingerprint
-    key = fingerprint([document, data, is_tested])[:16]
+    data = Prepared(prepared)
+    bounds = SliceBounds.of(data.item_frequency).marks()
+    key = fingerprint([document, data.manifest.fingerprint, is_tested, *bounds])[:16]
     directory = runs / key
     config = with_values(config, {"output": str(directory.resolve())}, source=name)
     directory.mkdir(parents=True, exist_ok=True)

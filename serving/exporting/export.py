@@ -20,7 +20,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
 from pipelines.reports.html import render_page
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config

@@ -31,7 +31,7 @@ from feature_store.kinds import AnyFeature, Filterable
 from feature_store.schema import FeatureSchema
 from pipelines.logs.tables import open_source, read_as
 from pipelines.reports.html import render_page
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.config.export import ExportConfig
 from recsys.fusion.fused import Fused
 from serving.batch.item_vectors import map_item_vectors, write_parts

@@ -34,7 +34,7 @@ from pipelines.datasets.generate import generate
 from pipelines.executor import Executor, executor_named
 from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.autoconfig.init import init_config
 from recsys.channels.channel import ChannelData
 from recsys.channels.content import content_matrix, content_space

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.executor import LocalExecutor
 from pipelines.prepared.reader import Prepared
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.channels import linear
 from recsys.channels.channel import ChannelData
 from recsys.channels.fit import fit_channel

@@ -21,7 +21,8 @@ from pipelines.quality.stability import stability_index
 from pipelines.quality.write import write_quality
 from pipelines.reports.html import render_page
 from pipelines.settings import DataConfig
-from pipelines.statistics.popularity import events_by_slice, item_slices, popularity
+from pipelines.statistics.popularity import popularity
+from pipelines.statistics.slices import SliceBounds, events_by_slice, item_slices
 from pipelines.statistics.summaries import Summary, summarise
 from tests.support.outline import Outline
 
@@ -191,7 +192,7 @@ def test_popularity_of_nearly_nothing(counts: Any) -> None:
 
 def test_slices_have_their_items_and_events() -> None:
     by_split = np.random.default_rng(1).zipf(1.3, (400, 3)) - 1
-    found = events_by_slice(by_split)
+    found = events_by_slice(by_split, SliceBounds.of(by_split[:, 0]))
     for name, members in item_slices(by_split[:, 0]).items():
         one = found[name]
         assert one.items == members.sum()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from feature_store.core.columns import Jagged
 from feature_store.core.errors import UserError
+from pipelines.statistics.slices import SliceBounds
 from recsys.cli import app
 from recsys.comparison.compare import compare
 from recsys.comparison.report import comparison_verdict, verdict_parts
@@ -23,7 +24,9 @@ ITEMS, QUERIES, DEPTH = 300, 400, 50
 NAMES = np.array(["head", "torso", "tail", "cold"])
 
 
-def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES, repeats="exclude"):
+def write_run(
+    directory, skill, seed, *, bad_tail=False, queries=QUERIES, repeats="exclude", bounds=None
+):
     """Lists that hold a query's held-out items with a probability."""
     random = np.random.default_rng(0)
     held_out = [random.choice(ITEMS, 1 + q % 3, replace=False) for q in range(queries)]
@@ -52,7 +55,10 @@ def write_run(directory, skill, seed, *, bad_tail=False, queries=QUERIES, repeat
     for place, name in enumerate(metric_names()):
         columns[f"model.{name}"] = ratios.numerator[:, place].astype(np.float32)
     (directory / "evaluation").mkdir(parents=True)
-    table = pa.table(columns, metadata={"data.repeats": repeats})
+    metadata = {"data.repeats": repeats}
+    if bounds is not None:
+        metadata["slice_bounds"] = bounds.model_dump_json()
+    table = pa.table(columns, metadata=metadata)
     pq.write_table(table, directory / "evaluation" / "per_query.parquet")
     return str(directory)
 
@@ -104,6 +110,21 @@ def test_the_page_opens_with_the_verdict_of_the_gate(runs, after, mark, label):
     swapped = comparison_verdict(compare(runs[after], runs["plain"]), "The new", "the old")
     assert swapped.mark == {"better": "worse", "worse": "worse"}.get(mark, mark)
     assert "The new" in swapped.sentence
+
+
+def test_a_comparison_says_the_slices_and_where_those_of_the_other_run_differ(tmp_path):
+    fixed = SliceBounds(rule="fixed", tail=5, torso=20, fixed_torso=0.3)
+    share = SliceBounds(rule="share", tail=2, torso=9, fixed_torso=0.0)
+    runs = {"a": fixed, "b": fixed, "c": share}
+    at = {n: write_run(tmp_path / n, 0.3, 1, bounds=of, queries=50) for n, of in runs.items()}
+    same, other = compare(at["a"], at["b"]), compare(at["a"], at["c"], tmp_path / "out")
+    assert "torso 6 to 20" in str(verdict_parts(same))
+    assert "other slices" not in same.sentence() + str(verdict_parts(same))
+    text = "B was evaluated with other slices (cold 0, tail 1 to 2, torso 3 to 9, head 10 or more)"
+    assert text in other.sentence()
+    assert text in (tmp_path / "out" / "comparison.html").read_text()
+    said = CliRunner().invoke(app, ["compare", at["a"], at["c"]])
+    assert "slices by an item's training events: cold 0, tail 1 to 5, torso 6 to 20" in said.output
 
 
 def test_too_few_pairs_cannot_tell(runs, tmp_path):

@@ -14,7 +14,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_reciprocal_rank,
 )
 
-from pipelines.statistics.popularity import item_slices
+from pipelines.statistics.slices import item_slices
 from recsys.evaluation.metrics import (
     Ratios,
     bootstrap,
@@ -178,7 +178,8 @@ def test_slices_divide_the_items_at_their_borders():
     ("frequency", "sizes"),
     [
         ([0, 0, 0], [0, 0, 0, 3]),
-        ([1, 2, 3, 4, 5, 6], [1, 0, 5, 0]),  # The percentile lies in the tail: there is no torso.
+        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 0]),  # The percentile lies in the tail: by share of events.
+        ([1, 1, 9, 9], [0, 2, 2, 0]),  # Two frequencies have no better bounds.
         ([9, 9, 9], [0, 3, 0, 0]),  # No item is above the percentile.
     ],
 )
