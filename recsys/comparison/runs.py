@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
-from feature_store.core.tables import read_table
+from feature_store.core.tables import column_names, read_table
 from pipelines.statistics.slices import SliceBounds
-from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import BOUNDS, PER_QUERY, REPEATS
-from recsys.evaluation.results import METRICS_JSON, EvaluationResult
+from recsys.evaluation.results import ITEMS, METRICS_JSON, MODEL, EvaluationResult
 from recsys.tracking import existing_store
+
+_OF_QUERY = ("query_id", "history_length", "held_out", "held_out_slice")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class EvaluatedRun:
 
     Attributes:
         name: Name by which it was requested.
-        per_query: Rows written by `write_per_query`.
+        per_query: Rows as `read_rows` returns them.
         titles: Columns `item_id` and `title`; None where the evaluation kept none.
         result: Metrics; None where the evaluation kept none.
     """
@@ -46,6 +47,13 @@ class EvaluatedRun:
 
     def _metadata(self, key: str) -> bytes | None:
         return (self.per_query.schema.metadata or {}).get(key.encode())
+
+
+def read_rows(path: Path) -> pa.Table:
+    """Reads the rows that `write_per_query` wrote, without the lists of other methods."""
+    names = column_names(path)
+    of_model = [name for name in names if name in _OF_QUERY or name.startswith(f"{MODEL}.")]
+    return read_table(path, of_model)
 
 
 def find_run(name: str, tracking_uri: str | None = None) -> EvaluatedRun:
@@ -76,7 +84,7 @@ def _read(name: str, directory: Path) -> EvaluatedRun:
     titles = read_table(items, ["item_id", "title"]) if items.is_file() else None
     metrics = directory / METRICS_JSON
     result = read_record(metrics, EvaluationResult) if metrics.is_file() else None
-    return EvaluatedRun(name, read_table(directory / PER_QUERY), titles, result)
+    return EvaluatedRun(name, read_rows(directory / PER_QUERY), titles, result)
 
 
 def _from_mlflow(run_id: str, tracking_uri: str | None) -> EvaluatedRun:

@@ -16,7 +16,7 @@ from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.rivals import FEW_PAIRS
 from recsys.evaluation.significance import Difference, Pairs, differences, holm
-from recsys.fusion.curve import tail_at_loss
+from recsys.fusion.at_loss import tail_at_loss
 
 _OVERALL = (*SHOWN, "hit_rate@10", "mrr@10")
 _AT = (10, 50)
@@ -266,7 +266,7 @@ def compare_runs(
         queries=len(left),
         left_out=left_out,
         rows=rows,
-        overlap={f"@{k}": _overlap(left, right, k) for k in _AT},
+        overlap=_overlaps(left["model.items"], right["model.items"]),
         gains=_examples(left, right, change, [i for i in order[::-1] if change[i] > 0]),
         losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
         tail_at_loss=(_tail_at_loss(before), _tail_at_loss(after)),
@@ -290,7 +290,7 @@ def _common(before: EvaluatedRun, after: EvaluatedRun) -> tuple[pa.Table, pa.Tab
         strict=True,
     )
     # Their order is that of each run's own catalogue.
-    is_same = np.array([sorted(a) == sorted(b) for a, b in wanted], bool)
+    is_same = np.array([a == b or sorted(a) == sorted(b) for a, b in wanted], bool)
     mine, theirs = mine[is_same], theirs[is_same]
     if not len(mine):
         raise UserError(
@@ -386,12 +386,24 @@ def _verdict_of(found: Difference, p: float | None, level: float) -> Verdict:
     return "better" if found.difference > 0 else "worse"
 
 
-def _overlap(left: pa.Table, right: pa.Table, k: int) -> float:
-    shares = []
-    for a, b in zip(left["model.items"].to_pylist(), right["model.items"].to_pylist(), strict=True):
-        first, second = set(a[:k]), set(b[:k])
-        shares.append(len(first & second) / max(1, len(first | second)))
-    return float(np.mean(shares))
+def _overlaps(left: pa.ChunkedArray, right: pa.ChunkedArray) -> dict[str, float]:
+    """Returns the mean Jaccard similarity of two lists a query, by cutoff."""
+    both = pa.chunked_array([*left.chunks, *right.chunks])
+    lengths = pc.list_value_length(both).to_numpy()
+    items = pc.list_flatten(both).combine_chunks().dictionary_encode().indices.to_numpy()
+    position = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    found = {}
+    for k in _AT:
+        # A place that no item has is unlike all others.
+        shape = len(lengths), min(k, int(lengths.max(initial=0)))
+        places = -1 - np.arange(shape[0] * shape[1]).reshape(shape)
+        rows, is_first = np.repeat(np.arange(len(lengths)), lengths), position < k
+        places[rows[is_first], position[is_first]] = items[is_first]
+        pairs = np.sort(np.concatenate(np.split(places, 2), axis=1), axis=1)
+        shared = (pairs[:, 1:] == pairs[:, :-1]).sum(axis=1)
+        sizes = np.minimum(lengths, k).reshape(2, -1).sum(axis=0)
+        found[f"@{k}"] = float(np.mean(shared / np.maximum(1, sizes - shared)))
+    return found
 
 
 def _examples(

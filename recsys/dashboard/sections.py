@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from feature_store.core.errors import UserError
-from feature_store.core.tables import read_table
 from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Section
 from recsys.comparison.report import (
@@ -13,7 +12,7 @@ from recsys.comparison.report import (
     example_entry,
     verdict_parts,
 )
-from recsys.comparison.runs import EvaluatedRun
+from recsys.comparison.runs import EvaluatedRun, read_rows
 from recsys.comparison.statistics import Comparison, compare_runs
 from recsys.reports.data import data_section
 from recsys.reports.item_map import map_section
@@ -63,7 +62,7 @@ def compared(before: RunData, after: RunData) -> Comparison:
     def evaluated(run: RunData) -> EvaluatedRun:
         if run.queries is None:
             raise UserError(f"run {run.name} has no evaluation; run `recsys evaluate` on it first.")
-        return EvaluatedRun(run.name, read_table(run.queries.path))
+        return EvaluatedRun(run.name, read_rows(run.queries.path))
 
     return compare_runs(evaluated(before), evaluated(after))
 

@@ -15,7 +15,6 @@ from recsys.evaluation.ranking import top_items, vector_scorer
 from recsys.evaluation.slices import value_name
 from recsys.evaluation.titles import item_titles
 
-ITEMS = "items.parquet"
 FEATURE = "feature."
 
 _SIMILAR = 10

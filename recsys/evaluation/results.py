@@ -39,8 +39,8 @@ METHOD_TITLES = {
 # Titles that keep the table on the terminal within 80 columns.
 _SHORT = {TREND: "popular lately"}
 
-# File of an evaluation with its result, and the curve of the towers alone in it.
-METRICS_JSON, TOWERS_CURVE = "metrics.json", "test, towers alone"
+# Files of an evaluation with its result and its items, and the curve of the towers in the result.
+METRICS_JSON, ITEMS, TOWERS_CURVE = "metrics.json", "items.parquet", "test, towers alone"
 
 # Titles of the metrics that tables show, by name.
 SHOWN = {name: metric_title(name) for name in ("recall@10", "recall@50", "ndcg@10", "map@10")}

@@ -15,7 +15,7 @@ from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import METRICS_JSON, SHOWN, TOWERS_CURVE, EvaluationResult
 from recsys.evaluation.significance import Pairs, differences, holm
-from recsys.fusion.curve import tail_at_loss
+from recsys.fusion.at_loss import tail_at_loss
 
 # Metrics of the tables, in their order.
 _BY_QUERY = (*SHOWN, *(f"{name} recall@50" for name in ("tail", "cold", "torso", "head")))

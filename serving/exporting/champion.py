@@ -16,7 +16,7 @@ from recsys.comparison.runs import EvaluatedRun, find_run
 from recsys.comparison.statistics import Comparison, compare_runs
 from recsys.config.config import Config
 from recsys.evaluation.results import METRICS_JSON, EvaluationResult
-from recsys.stages.evaluate import EvaluationManifest
+from recsys.stages.evaluated import EvaluationManifest
 from recsys.tracking import tracking_uri
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.gate import GateError

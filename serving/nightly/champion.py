@@ -39,7 +39,7 @@ from recsys.fusion.fused import Fused
 from recsys.fusion.queries import FusedQueries, methods_of
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import build_model
-from recsys.stages.evaluate import EvaluationManifest
+from recsys.stages.evaluated import EvaluationManifest
 from serving.exporting.champion import ChampionEvaluation
 from serving.nightly.days import LEARNT
 

@@ -11,9 +11,8 @@ from pydantic import BaseModel
 from feature_store.core.documents import DocumentError, read_lines, read_object, read_record
 from feature_store.core.errors import UserError
 from pipelines.quality.quality import Quality
-from recsys.evaluation.item_map import ITEMS
 from recsys.evaluation.per_query import PER_QUERY
-from recsys.evaluation.results import EvaluationResult
+from recsys.evaluation.results import ITEMS, EvaluationResult
 from recsys.fusion.examples import EXAMPLES, Example, Examples
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import QueryTable

@@ -9,12 +9,12 @@ from pipelines.statistics.slices import SliceBounds, item_slices
 
 
 def with_few_giants() -> Any:
-    """Few items have nearly all events: fixed bounds leave the torso 1 % of them."""
+    """Returns a log where few items have nearly all events: fixed bounds leave the torso 1 %."""
     return np.concatenate([np.full(100, 3), np.arange(6, 26), np.arange(500, 3000, 100)])
 
 
 def with_many_rare() -> Any:
-    """Most items have few events, so that the 80th percentile lies in the tail: no torso."""
+    """Returns a log where most items have few events: fixed bounds leave no torso."""
     return np.concatenate([np.repeat([1, 2, 3, 4], [400, 200, 100, 50]), np.arange(6, 40)])
 
 

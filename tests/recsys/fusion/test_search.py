@@ -6,7 +6,8 @@ import torch
 
 from recsys.evaluation.metrics import SLICES
 from recsys.evaluation.results import TradeOff
-from recsys.fusion.curve import DIALS, tail_at_loss, trade_off
+from recsys.fusion.at_loss import tail_at_loss
+from recsys.fusion.curve import DIALS, trade_off
 from recsys.fusion.sample import Sample
 from recsys.fusion.search import Search
 from recsys.fusion.weights import Weights

@@ -252,7 +252,7 @@ def test_drawn_queries_have_the_figures_that_they_have_among_all(trained, monkey
     config, _ = trained
     everything = evaluate(config)
     rows = pq.read_table(config.evaluation_dir / "per_query.parquet").to_pylist()
-    for module in ("recsys.stages.evaluate", "recsys.evaluation.methods"):
+    for module in ("recsys.stages.measure", "recsys.evaluation.methods"):
         monkeypatch.setattr(f"{module}.most_queries", lambda items: 40)
     document = config.model_dump(mode="json")
     document["evaluation"]["baselines"] = ["popularity", "als"]

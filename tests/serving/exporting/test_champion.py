@@ -8,7 +8,7 @@ import pytest
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import write_manifest
 from recsys.comparison.runs import find_run
-from recsys.stages.evaluate import EvaluationManifest
+from recsys.stages.evaluated import EvaluationManifest
 from serving.exporting import champion
 from serving.exporting.champion import ChampionEvaluation, Judgement, judge, require_not_worse
 from serving.exporting.export import not_compared
