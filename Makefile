@@ -89,23 +89,29 @@ format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff format $(PACKAGES) tests
 	$(BIN)/ruff check --fix $(PACKAGES) tests
 
-# A lock is bare `name==version` lines, good for any index: no hosts, paths or local versions. What
+# A lock is bare `name==version` lines, good for any index: no hosts, paths or local versions. cpu
+# and gpu are for development; the images of infra/ are made from the others, whose versions are
+# those of cpu and gpu. What
 # is locked stays unless pyproject.toml no longer allows it (ARGS=--upgrade: all to the newest,
 # ARGS="-P ray": one). PyPI's torch lists CUDA's libraries, which the CPU build does not need.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --quiet \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(ARGS)
 lock: install ## regenerate the locks from pyproject.toml (ARGS=--upgrade; LOCKS=another directory)
 	@mkdir -p $(LOCKS)
-	@for name in cpu gpu serving; do \
+	@for name in cpu gpu serving tracking job-cpu job-gpu; do \
 	  scratch=$$(mktemp); trap 'rm -f "$$scratch"' EXIT; \
 	  cp infra/requirements/$$name.lock "$$scratch" 2>/dev/null || true; \
-	  extras=(--extra dev); drop='^(cuda|nvidia)-|^triton=='; \
-	  case $$name in \
+	  extra=$${name#job-}; extras=(--extra $$extra); drop='^(cuda|nvidia)-|^triton=='; \
+	  case $$extra in \
 	    cpu) extras+=(--overrides infra/requirements/overrides-cpu.txt);; \
 	    gpu) drop='^$$';; \
-	    serving) extras=(-c $(LOCKS)/cpu.lock);; \
 	  esac; \
-	  $(COMPILE) --extra $$name "$${extras[@]}" --output-file "$$scratch" >/dev/null; \
+	  case $$name in \
+	    cpu|gpu) extras+=(--extra dev);; \
+	    job-*) extras+=(-c $(LOCKS)/$$extra.lock);; \
+	    *) extras+=(-c $(LOCKS)/cpu.lock);; \
+	  esac; \
+	  $(COMPILE) "$${extras[@]}" --output-file "$$scratch" >/dev/null; \
 	  grep -vE "$$drop" "$$scratch" | sed -E 's/[+][a-zA-Z0-9.]+//' | LC_ALL=C sort >$(LOCKS)/$$name.lock.new; \
 	  mv $(LOCKS)/$$name.lock.new $(LOCKS)/$$name.lock; rm -f "$$scratch"; \
 	  echo "lock: $$(wc -l <$(LOCKS)/$$name.lock) packages in $(LOCKS)/$$name.lock"; \

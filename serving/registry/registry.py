@@ -10,7 +10,9 @@ A version of a registered model is a bundle among the artifacts of the run that 
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
-from recsys.tracking import changing_store, existing_store, is_missing, open_run
+from recsys.tracking import changing_store, existing_store, is_missing, open_run, store_uri
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
 from serving.registry.cache import cached_bundle
+from serving.registry.http_store import HttpStore
 from serving.registry.references import SCHEME, referenced_version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -188,7 +191,7 @@ def resolve(reference: str, *, tracking_uri: str | None = None, cache: Path | No
     """
     if not reference.startswith(SCHEME):
         return Path(reference)
-    with existing_store(tracking_uri, f"cannot fetch {reference}") as client:
+    with _readable_store(tracking_uri, f"cannot fetch {reference}") as client:
         version = referenced_version(client, reference)
         return cached_bundle(
             _seal_of(version), lambda directory: _download(client, version, directory), cache
@@ -210,8 +213,27 @@ def current_version(reference: str, *, tracking_uri: str | None = None) -> str |
     """
     if not reference.startswith(SCHEME):
         return None
-    with existing_store(tracking_uri, f"cannot look {reference} up") as client:
+    with _readable_store(tracking_uri, f"cannot look {reference} up") as client:
         return str(referenced_version(client, reference).version)
+
+
+@contextmanager
+def _readable_store(given: str | None, problem: str) -> Iterator[Any]:
+    """Yields a client that reads versions: MLflow's, or one of an MLflow server without MLflow.
+
+    Args:
+        given: URI of the store; see `existing_store`.
+        problem: Beginning of the sentence of an error.
+    """
+    uri = store_uri(given)
+    if find_spec("mlflow") is not None or not uri.startswith(("http://", "https://")):
+        with existing_store(uri, problem) as client:
+            yield client
+        return
+    try:
+        yield HttpStore(uri)
+    except UserError as error:
+        raise UserError(f"{problem}: {str(error).rstrip('.')}; look at the store {uri}.") from error
 
 
 def champion_manifest(config: Config) -> BundleManifest | None:
