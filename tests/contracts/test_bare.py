@@ -1,5 +1,6 @@
 """A bundle answers where nothing is installed but the extra `serving`."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.infra_files import CONFIGS, server_commands
+
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements" / "serving.lock"
 ANSWER = """
-import sys
+import json, sys
 from pathlib import Path
-import serving, serving.server.build
+import serving, serving.server.build, serving.server.launch
+from feature_store.core.errors import UserError
+from recsys import cli
 recommender = serving.load(sys.argv[1])
 assert recommender.recommend("3", 5).items
 assert recommender.similar_items("i3", 5).items
@@ -30,6 +35,17 @@ try:
     serving.load("models:/mine@champion")
 except Exception as error:
     assert "mlflow" in str(error).lower(), error
+served = []
+serving.server.launch.run_app = lambda app, *, host, **_: served.append(host)
+for command in json.loads(sys.argv[3]):
+    words = [sys.argv[1] if word.startswith("models:/") else word for word in command]
+    words = [sys.argv[4] if word.endswith(".yaml") else word for word in words]
+    try:
+        cli.app(words[1:], standalone_mode=False)
+    except UserError as error:
+        assert "--online" in words and "Redis" in str(error), error
+        served.append("0.0.0.0")
+assert served == ["0.0.0.0"] * 3, served
 """
 
 
@@ -57,6 +73,9 @@ def bare(tmp_path_factory):
 
 
 def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tiny_fused, tmp_path):
+    """Runs the server's commands of `infra/`, too; with a Redis that does not answer."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIGS[0].read_text().replace("redis:6379", "127.0.0.1:9"))
     code = f"import sys; sys.path.insert(0, {str(bare)!r})\n{ANSWER}"
     # Without the site packages of the environment.
     command = [
@@ -67,6 +86,8 @@ def test_a_bundle_answers_where_only_the_extra_serving_is(bare, tiny_fused, tmp_
         code,
         str(tiny_fused.bundle_dir),
         str(tmp_path / "log"),
+        json.dumps(list(server_commands().values())),
+        str(config),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
