@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.infra_files import CONFIGS, server_commands
+from tests.support.infra.files import CONFIGS, server_commands
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements" / "serving.lock"

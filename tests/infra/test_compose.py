@@ -9,7 +9,7 @@ import jsonschema
 import yaml
 
 from recsys.config.load import load_config
-from tests.support.infra_files import CONFIGS, INFRA, compose
+from tests.support.infra.files import CONFIGS, INFRA, compose
 
 SERVICES = compose()["services"]
 

@@ -10,7 +10,7 @@ from typer.main import get_group
 
 from recsys import cli
 from recsys.config.load import load_config
-from tests.support.infra_files import (
+from tests.support.infra.files import (
     CONFIGS,
     DOCKERFILE,
     INFRA,
@@ -120,7 +120,7 @@ def test_the_night_runs_and_then_fills_the_online_store(
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
 def test_the_configurations_are_ones(path: Path) -> None:
     config = load_config(path)
-    assert config.tracking.experiment == "recsys"  # Of the alias that is served.
+    assert config.tracking.experiment == "recsys"  # The server follows its alias.
     assert config.feature_store.online == "redis"
     assert Path(config.output).is_relative_to("/data")
     assert config.job.notify.textfile is not None

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 
 from recsys.config.load import load_config
-from tests.support.infra_files import CONFIGS, INFRA, MANIFESTS, manifests, pins
+from tests.support.infra.files import CONFIGS, INFRA, MANIFESTS, manifests, pins
 
 DIRECTORY = INFRA / "kubernetes"
 # Version of the schemas; the manifests use nothing newer.

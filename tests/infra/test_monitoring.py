@@ -16,7 +16,7 @@ from serving.nightly.notify import notify
 from serving.recommend.timing import StageTimer
 from serving.server.metrics import ServerMetrics
 from tests.serving.nightly.test_notify import OUTCOME
-from tests.support.infra_files import INFRA
+from tests.support.infra.files import INFRA
 from tests.support.nightly.daily_log import daily_config
 
 _PAGE = INFRA / "grafana" / "dashboards" / "recsys.json"
@@ -29,7 +29,7 @@ ALERTS = [
 ]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 QUERIES += [rule["expr"] for rule in ALERTS]
-# What Prometheus adds itself.
+# Prometheus adds these itself.
 ADDED = {"job", "instance", "le"}
 
 
