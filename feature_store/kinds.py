@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import EVENTS, ROWS, Settings
+from feature_store.core.settings import EVENTS, MANY, ROWS, Settings
 
 _NgramLength = Annotated[int, Field(ge=1, le=10)]
 
@@ -71,6 +71,14 @@ class _TableFeature(_Feature):
         description="Item feature, such as item.genres, whose table and vocabulary a feature of "
         "query or context reads, so that each learns from the other.",
     )
+    max_idle_days: int | None = Field(
+        None,
+        ge=1,
+        le=MANY,
+        exclude_if=lambda days: days is None,
+        description="Days without it after which a value leaves the vocabulary, and its row is for "
+        "a new one; null: never. Ids and context count by events, others by rows of the table.",
+    )
 
     @property
     def shared_table(self) -> str | None:
@@ -82,12 +90,34 @@ class IdFeature(_TableFeature):
     """The id of the item or query: one row for each entry of the catalogue, in its order.
 
     Where queries are items, too, such as pages that link to pages, the query's id may share the
-    item's rows.
+    item's rows. With min_count or max_idle_days, only some ids have a row; the others are as absent
+    as an id that training has not seen.
     """
 
     kind: Literal["id"] = "id"
+    min_count: int = Field(
+        1,
+        ge=1,
+        le=EVENTS,
+        exclude_if=lambda count: count == 1,
+        description="Events from which on an id has a row of its own.",
+    )
     is_id: ClassVar[bool] = True
     why_not_given: ClassVar[str] = "is the id that is asked for"
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether not every id of the catalogue has a row."""
+        return self.min_count > 1 or self.max_idle_days is not None
+
+    @model_validator(mode="after")
+    def _shares_all_rows(self) -> "IdFeature":
+        if self.shares is not None and self.has_vocabulary:
+            raise ValueError(
+                f"min_count and max_idle_days have no effect on {self.name!r}, which shares the "
+                f"rows of {self.shares}; remove them or shares"
+            )
+        return self
 
 
 class _TokenFeature(_TableFeature):
@@ -118,12 +148,12 @@ class _TokenFeature(_TableFeature):
     def _one_encoding(self) -> "_TokenFeature":
         if self.hash_buckets is not None:
             self._refuse(
-                ("min_count", "max_vocabulary"),
+                ("min_count", "max_vocabulary", "max_idle_days"),
                 f"on the hashed feature {self.name!r}; remove it or hash_buckets",
             )
         if self.shares is not None:
             self._refuse(
-                ("min_count", "max_vocabulary", "hash_buckets"),
+                ("min_count", "max_vocabulary", "max_idle_days", "hash_buckets"),
                 f"on {self.name!r}, which shares the rows of {self.shares}; remove it or shares",
             )
         return self

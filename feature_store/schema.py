@@ -59,7 +59,18 @@ class FeatureSchema(Settings):
                     raise ValueError(f"{where}, whose dim is {owner.dim}; set its dim to that")
                 if feature.is_id and not owner.is_id:
                     raise ValueError(f"{where}; an id shares an id's rows alone; remove shares")
+                if feature.is_id and owner.has_vocabulary:
+                    raise ValueError(
+                        f"{where}, which not every item has (min_count, max_idle_days); remove "
+                        "these keys or shares"
+                    )
         return self
+
+    @property
+    def has_idle_values(self) -> bool:
+        """Whether values leave a vocabulary."""
+        every = (*self.item, *self.query, *self.context)
+        return any(getattr(feature, "max_idle_days", None) is not None for feature in every)
 
     def side(self, side: Side) -> tuple[Feature, ...]:
         """Returns the features of one side, in order."""

@@ -62,7 +62,7 @@ class SideEncoder:
         if owner is not self:
             return owner.num_embeddings(feature)
         if feature.is_id:
-            return max(1, len(self.ids))
+            return max(1, self._rows_of(feature).num_embeddings)
         if isinstance(feature, TimeFeature):
             return feature.num_embeddings
         assert isinstance(feature, TokenFeature)
@@ -102,9 +102,19 @@ class SideEncoder:
         return rows.keep(rows.values >= 0) if owning.is_id else rows
 
     def rows_of_ids(self, ids: pa.Array) -> Ints:
-        """Looks ids up in the id feature's table: rows, [ids] int32, -1 where an id is unknown."""
-        feature = next(f for f in self.features if f.is_id)
-        return self._owner(feature)[0].ids.rows(ids)
+        """Looks ids up in the id feature's table: rows, [ids] int32, -1 where an id has none."""
+        owner, owning = self._owner(next(f for f in self.features if f.is_id))
+        return owner._rows_of(owning).rows(ids)
+
+    def _rows_of(self, feature: AnyFeature) -> Vocabulary:
+        """Returns the vocabulary of the feature's table."""
+        vocabulary = self.vocabulary(feature)
+        assert vocabulary is not None
+        return vocabulary
+
+    def vocabulary(self, feature: AnyFeature) -> Vocabulary | None:
+        """Returns the vocabulary of a feature's own table; None where rows are none's tokens."""
+        return self.vocabularies.get(feature.name, self.ids if feature.is_id else None)
 
     def _owner(self, feature: AnyFeature) -> tuple["SideEncoder", AnyFeature]:
         """Returns the encoder and feature whose table a feature reads: its own or a shared one."""
@@ -117,7 +127,7 @@ class SideEncoder:
     def _rows_of_tokens(self, feature: AnyFeature, tokens: pa.Array) -> Ints:
         """Looks tokens up: rows, [tokens] int32, -1 for unknown ids."""
         if feature.is_id:
-            return self.ids.rows(tokens)
+            return self._rows_of(feature).rows(tokens)
         assert isinstance(feature, TokenFeature)
         if feature.hash_buckets is not None:
             return bucket_rows(token_digests(tokens), feature.hash_buckets)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
 from feature_store.core.columns import Ints
@@ -23,15 +24,17 @@ from feature_store.encoding.scaling import (
     dense_values,
 )
 from feature_store.encoding.tokens import tokens_of
+from feature_store.encoding.turnover import renewed_vocabulary
 from feature_store.encoding.vocabulary import (
     Vocabulary,
     count_tokens,
     grow_vocabulary,
     merge_counts,
 )
-from feature_store.kinds import DenseFeature, ScaledFeature, TokenFeature
+from feature_store.kinds import DenseFeature, IdFeature, ScaledFeature, TokenFeature
 
 _DROPPED_BITS = b"dropped_bits"
+_DAY = 86_400_000_000  # Microseconds.
 
 
 def partial_counts(
@@ -58,27 +61,64 @@ def partial_counts(
     return pa.table({"digest": hashed.digests, "count": hashed.counts})
 
 
+def counted_uses(
+    feature: TokenFeature | IdFeature, column: pa.ChunkedArray, times: Ints
+) -> pa.Table:
+    """Counts the values of a piece of the events, with the time of the last one.
+
+    Args:
+        feature: Feature with a vocabulary.
+        column: Raw values, or ids as strings, [events].
+        times: Times, [events], microseconds.
+    """
+    if isinstance(feature, IdFeature):
+        tokens = column
+    else:
+        tokens, lengths = tokens_of(feature, column)
+        times = np.repeat(times, lengths)
+    table = pa.table({"token": tokens, "count": np.ones(len(times), np.int64), "last": times})
+    return merge_counts([table.filter(pc.is_valid(table["token"]))])
+
+
 def fit_vocabulary(
-    feature: TokenFeature,
+    feature: TokenFeature | IdFeature,
     parts: Iterable[pa.Table],
     previous: Vocabulary | None = None,
     *,
+    moment: int = 0,
     clear_unused: bool = False,
 ) -> Vocabulary:
     """Fits the vocabulary of a feature that has one.
 
     Args:
-        feature: Feature that is not hashed.
-        parts: Results of `partial_counts`, at least one.
+        feature: Feature with a vocabulary.
+        parts: Results of `partial_counts` or of `counted_uses`, at least one.
         previous: Vocabulary of the earlier run; its tokens keep their rows.
+        moment: Time from which idle days count back, microseconds; the last use of what has no
+            time.
         clear_unused: Argument of `grow_vocabulary`.
     """
-    return grow_vocabulary(
-        merge_counts(list(parts)),
-        first_row=1,
+    counts = merge_counts(list(parts))
+    first_row = 0 if feature.is_id else 1
+    max_size = None if isinstance(feature, IdFeature) else feature.max_vocabulary
+    if feature.max_idle_days is None:
+        return grow_vocabulary(
+            counts,
+            first_row=first_row,
+            previous=previous,
+            min_count=feature.min_count,
+            max_size=max_size,
+            clear_unused=clear_unused,
+        )
+    if "last" not in counts.column_names:
+        counts = counts.append_column("last", pa.array(np.full(len(counts), moment)))
+    return renewed_vocabulary(
+        counts,
+        first_row=first_row,
         previous=previous,
         min_count=feature.min_count,
-        max_size=feature.max_vocabulary,
+        max_size=max_size,
+        idle_from=moment - feature.max_idle_days * _DAY,
         clear_unused=clear_unused,
     )
 

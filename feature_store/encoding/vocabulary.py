@@ -1,17 +1,30 @@
-"""Append-only vocabularies: a token keeps its row for ever."""
+"""Vocabularies: a token keeps its row for ever, or as long as it is used; see `turnover`."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.core.columns import Ints
+from feature_store.core.columns import Bools, Ints
 from feature_store.core.files import write_parquet
 
 # Below this many look-ups a Python dictionary beats Arrow, which hashes the vocabulary every call.
 _SMALL_LOOKUP = 4096
+
+
+class Turnover(NamedTuple):
+    """Times at which the tokens of a vocabulary were used, and entered.
+
+    Attributes:
+        last: Time of the last use, [n], microseconds.
+        entered: Generation in which the token took its row, [n]; 0: the first one.
+    """
+
+    last: Ints
+    entered: Ints
 
 
 class Vocabulary:
@@ -21,12 +34,20 @@ class Vocabulary:
         tokens: Strings, [n]; token i has row `first_row + i`. Null where a token was forgotten.
         counts: Occurrences when the token was last counted, [n].
         first_row: 0 for ids; 1 where all out-of-vocabulary tokens share row 0.
+        turnover: Times of tokens, where these can leave; None: they cannot.
     """
 
-    def __init__(self, tokens: pa.Array, counts: pa.Array, first_row: int) -> None:
+    def __init__(
+        self,
+        tokens: pa.Array,
+        counts: pa.Array,
+        first_row: int,
+        turnover: "Turnover | None" = None,
+    ) -> None:
         self.tokens = tokens
         self.counts = counts
         self.first_row = first_row
+        self.turnover = turnover
         self._rows: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -36,6 +57,17 @@ class Vocabulary:
     def num_embeddings(self) -> int:
         """Rows that its table needs, the out-of-vocabulary row included."""
         return self.first_row + len(self.tokens)
+
+    @property
+    def generation(self) -> int:
+        """Number of times that tokens have entered since the first ones."""
+        return 0 if self.turnover is None else int(self.turnover.entered.max(initial=0))
+
+    def is_later(self, generation: int) -> Bools:
+        """Checks which tokens entered after a generation, on a row of another's, [n]."""
+        if self.turnover is None:
+            return np.zeros(len(self.tokens), bool)
+        return self.turnover.entered > generation
 
     def rows(self, tokens: pa.Array) -> Ints:
         """Looks tokens up: rows, [n] int32, -1 where a token is unknown."""
@@ -50,9 +82,11 @@ class Vocabulary:
         return np.where(index < 0, index, index + self.first_row).astype(np.int32)
 
     def save(self, path: Path) -> None:
-        """Writes Parquet with columns token, row and count."""
+        """Writes Parquet with columns token, row and count, and those of a turnover."""
         rows = np.arange(len(self.tokens), dtype=np.int64) + self.first_row
         table = {"token": self.tokens, "row": pa.array(rows), "count": self.counts}
+        if self.turnover is not None:
+            table |= {"last": self.turnover.last, "entered": self.turnover.entered}
         write_parquet(path, pa.table(table))
 
     @classmethod
@@ -67,7 +101,10 @@ class Vocabulary:
         if first_row not in (0, 1):
             raise ValueError(f"{path.name} begins with row {first_row}")
         columns = [table[name].combine_chunks() for name in ("token", "count")]
-        return cls(columns[0], columns[1], first_row)
+        turnover = None
+        if "entered" in table.column_names:
+            turnover = Turnover(table["last"].to_numpy(), table["entered"].to_numpy())
+        return cls(columns[0], columns[1], first_row, turnover)
 
 
 def count_tokens(tokens: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -79,9 +116,12 @@ def count_tokens(tokens: pa.Array | pa.ChunkedArray) -> pa.Table:
 
 
 def merge_counts(parts: list[pa.Table]) -> pa.Table:
-    """Adds up the counts of parts."""
-    merged = pa.concat_tables(parts).group_by("token").aggregate([("count", "sum")])
-    return merged.select(["token", "count_sum"]).rename_columns(["token", "count"])
+    """Adds up the counts of parts; of their column last, if there is one, the latest stays."""
+    has_last = "last" in parts[0].column_names
+    added = [("count", "sum"), *([("last", "max")] if has_last else [])]
+    merged = pa.concat_tables(parts).group_by("token").aggregate(added)
+    names = {"token": "token", "count_sum": "count", **({"last_max": "last"} if has_last else {})}
+    return merged.select(list(names)).rename_columns(list(names.values()))
 
 
 def grow_vocabulary(

@@ -39,6 +39,7 @@ from pipelines.prepare.catalogue_ids import (
 from pipelines.prepare.encoders import fit_encoder, load_encoder
 from pipelines.prepare.feature_values import require_values, summarise_features
 from pipelines.prepare.job import Run, count_of
+from pipelines.prepare.uses import Uses
 from pipelines.statistics.summaries import Summary, merge, summarise_column
 
 
@@ -81,9 +82,15 @@ class EncodeFeatures:
 
 
 def encode_catalogue(
-    run: Run, catalogue: Catalogue, previous: SideEncoder | None
+    run: Run, catalogue: Catalogue, previous: SideEncoder | None, uses: Uses
 ) -> tuple[Vocabulary, Summary | None]:
     """Grows the vocabularies of a side, and encodes its features.
+
+    Args:
+        run: The run.
+        catalogue: Items or queries of this run.
+        previous: Encoder of the earlier run, whose tokens keep their rows.
+        uses: Uses of values by events.
 
     Returns:
         The ids by index; and statistics of the columns of the side's table, if there is one.
@@ -106,7 +113,9 @@ def encode_catalogue(
     if summaries:
         require_values(table, features, merge(summaries))
     counted = partial(_counts, count_tasks)
-    encoder = fit_encoder(run, side, features, ids, counted, previous, clear_unused=clear_unused)
+    encoder = fit_encoder(
+        run, side, features, ids, counted, previous, uses, clear_unused=clear_unused
+    )
     encode_tasks = [
         EncodeFeatures(
             piece,

@@ -19,6 +19,7 @@ from pipelines.prepare.histories import Events, Requests, previous_times, reques
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan
 from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
+from pipelines.prepare.uses import Uses
 from pipelines.settings import Repeats
 
 
@@ -86,7 +87,9 @@ class Context:
         return self.encoder.encode(pa.table(columns))
 
 
-def fit_context(run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEncoder]) -> None:
+def fit_context(
+    run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEncoder], uses: Uses
+) -> None:
     """Grows the vocabularies of the context, and fits its scalings, from all kept events."""
     features = run.job.features.context_columns
     if features:
@@ -102,7 +105,7 @@ def fit_context(run: Run, scans: Sequence[Scan], previous: Mapping[str, SideEnco
         if side in previous
     )
     earlier = previous.get("context")
-    fit_encoder(run, "context", features, NO_IDS, counted, earlier, clear_unused=clear_unused)
+    fit_encoder(run, "context", features, NO_IDS, counted, earlier, uses, clear_unused=clear_unused)
 
 
 def context_order(raw: pa.Table) -> Ints:

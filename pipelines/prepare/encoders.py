@@ -14,9 +14,10 @@ from feature_store.encoding.encoder import SideEncoder
 from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, hash_collisions
 from feature_store.encoding.scaling import Scaling
 from feature_store.encoding.vocabulary import Vocabulary
-from feature_store.kinds import AnyFeature, DenseFeature, TokenFeature
+from feature_store.kinds import AnyFeature, DenseFeature, IdFeature, TokenFeature
 from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 from pipelines.prepare.job import Run
+from pipelines.prepare.uses import Uses
 
 # Function from a feature's position to its `partial_counts` of all pieces.
 Counted = Callable[[int], Iterable[pa.Table]]
@@ -29,6 +30,7 @@ def fit_encoder(
     ids: Vocabulary,
     counted: Counted,
     previous: SideEncoder | None,
+    uses: Uses,
     *,
     clear_unused: bool,
 ) -> SideEncoder:
@@ -41,6 +43,7 @@ def fit_encoder(
         ids: Ids of the side.
         counted: Counts that tasks made of each feature.
         previous: Encoder of the earlier run, whose tokens keep their rows.
+        uses: Uses of values by events.
         clear_unused: Whether tokens that are no longer used are cleared, because they may be of a
             row that is to be forgotten.
     """
@@ -49,11 +52,13 @@ def fit_encoder(
     for index, feature in enumerate(features):
         if isinstance(feature, DenseFeature):
             scalings[feature.name] = fit_scaling(feature, counted(index))
-        elif isinstance(feature, TokenFeature) and feature.has_vocabulary:
+        elif isinstance(feature, TokenFeature | IdFeature) and feature.has_vocabulary:
+            used = uses.counts.get(qualified(side, feature))
             vocabularies[feature.name] = fit_vocabulary(
                 feature,
-                counted(index),
+                counted(index) if used is None else [used],
                 previous.vocabularies[feature.name] if previous is not None else None,
+                moment=uses.moment,
                 clear_unused=clear_unused,
             )
     directory = run.directory / "vocabulary"

@@ -67,6 +67,7 @@ from pipelines.prepare.statistics import (
     write_mutual_information,
     write_quality_report,
 )
+from pipelines.prepare.uses import count_uses
 from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.news import Known, require_filled
@@ -230,9 +231,10 @@ def _run(
     items, queries = (complete_catalogue(each, scans.tasks) for each in (items, queries))
     for catalogue in (items, queries):
         note_spellings(run, catalogue, scans.tasks)
-    item_ids, item_summary = encode_catalogue(run, items, previous.get("item"))
-    query_ids, query_summary = encode_catalogue(run, queries, previous.get("query"))
-    fit_context(run, scans.tasks, previous)
+    uses = count_uses(run, scans)
+    item_ids, item_summary = encode_catalogue(run, items, previous.get("item"), uses)
+    query_ids, query_summary = encode_catalogue(run, queries, previous.get("query"), uses)
+    fit_context(run, scans.tasks, previous, uses)
     examples = build_examples(run, scans, item_ids, query_ids)
     rejected = keep_rejected(run, [items, queries], scans, examples)
     require_training(job, int(examples.counts[0].sum()), rejected)

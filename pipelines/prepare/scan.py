@@ -211,7 +211,7 @@ def scan_key(
     """Identifies what a scan depends on, but for `as_of` and the forgotten ids."""
     columns = data.columns.model_dump()
     split = data.split.column if isinstance(data.split, GivenSplit) else None
-    of_training = {"dim", "min_count", "max_vocabulary"}
+    of_training = {"dim", "min_count", "max_vocabulary", "max_idle_days"}
     features = [feature.model_dump(exclude=of_training) for feature in context]
     settings = [columns, asdict(clock), data.min_rating, data.event_types, split, features]
     return fingerprint([_VERSION, piece_identity(piece), settings, buckets])

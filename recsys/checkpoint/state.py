@@ -69,24 +69,25 @@ def warm_start(
     checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
-    forgotten: Mapping[str, Ints],
+    unknown: Mapping[str, Ints],
 ) -> None:
     """Loads a checkpoint as `restore` does, into a model whose tables may have more rows.
 
-    New rows stay as they are, and so do rows of forgotten tokens, and state of the losses that the
-    checkpoint does not have.
+    New rows stay as they are, with the state of their optimizer, and so do rows that mean something
+    else than in the checkpoint, and state of the losses that the checkpoint does not have.
 
     Args:
         checkpoint: Checkpoint to load.
         sharded: A new model.
         optimizer: Optimizer of all its parameters.
-        forgotten: Rows of forgotten tokens, by the name of their table.
+        unknown: Rows that the checkpoint knows nothing of, by the name of their table; see
+            `unknown_rows`.
 
     Raises:
         UserError: The checkpoint is damaged, or it is of another model.
     """
     state = checkpoint_state(sharded, optimizer)
-    fresh = [kept for name in state for kept in _rows_of(name, state, forgotten)]
+    fresh = [kept for name in state for kept in _rows_of(name, state, unknown)]
     _load_all(checkpoint, sharded, optimizer, is_warm_start=True)
     for part, index, values in fresh:
         part[index] = values

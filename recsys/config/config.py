@@ -104,6 +104,11 @@ class Config(Settings):
                 "training.replay needs data.columns.timestamp, which tells new examples from older "
                 "ones; name it or remove replay"
             )
+        if self.features.has_idle_values and self.data.columns.timestamp is None:
+            raise ValueError(
+                "features: max_idle_days needs data.columns.timestamp, by which days are counted; "
+                "name it or remove max_idle_days"
+            )
         fault = sharding_fault(self.sharding, self.features)
         if fault is not None:
             raise ValueError(fault)

@@ -25,6 +25,8 @@ REASONS = {
     "features.*.min_count": "a rare value helps where items are few; init raises it where most "
     "values of a large column occur once.",
     "features.*.max_vocabulary": "it bounds a table's memory; beyond it, hash_buckets are cheaper.",
+    "features.*.max_idle_days": "a row that never moves is right for any log; a limit keeps tables "
+    "small where values come and go.",
     "features.*.hash_buckets": "a vocabulary gives each value a row of its own, and explanations "
     "their names.",
     "features.*.pooling": "what came last says most of what comes next.",

@@ -198,12 +198,16 @@ def _row_groups(piece: Piece) -> Iterator[tuple[int, int, int]]:
 
 
 def _footer(file: str) -> pq.FileMetaData:
-    """Reads a footer, or remembers it: by inode, for the next day's file may have the same name."""
-    return _footer_of(file, os.stat(file).st_ino)
+    """Reads a footer, or remembers it.
+
+    The next day's file may have the same name, and of a removed file even its inode.
+    """
+    state = os.stat(file)
+    return _footer_of(file, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=256)
-def _footer_of(file: str, inode: int) -> pq.FileMetaData:
+def _footer_of(file: str, inode: int, changed: int, size: int) -> pq.FileMetaData:
     return pq.read_metadata(file)
 
 

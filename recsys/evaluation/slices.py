@@ -150,5 +150,6 @@ def value_name(value: int, feature: AnyFeature, encoder: SideEncoder) -> str:
     is_id = feature.is_id
     if value == OOV_ROW and not is_id:
         return _RARE
-    vocabulary = encoder.ids if is_id else encoder.vocabularies[feature.name]
+    vocabulary = encoder.vocabulary(feature)
+    assert vocabulary is not None
     return str(vocabulary.tokens[value - vocabulary.first_row].as_py())

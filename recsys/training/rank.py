@@ -11,7 +11,7 @@ from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
 from recsys.checkpoint.manifest import latest_checkpoint
 from recsys.checkpoint.state import restore, warm_start
-from recsys.checkpoint.table_rows import forgotten_rows, table_rows
+from recsys.checkpoint.table_rows import table_rows, unknown_rows
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.data.builder import BatchBuilder
 from recsys.data.loader import BatchSource, TimedIterator
@@ -107,8 +107,9 @@ def _build_trainer(
     if dist.get_rank() == 0:
         write_text(run.work_dir / SHARDING_FILE, format_plan(tables))
     if start.checkpoint is not None and start.is_warm_start:
-        forgotten = {table_name(name): rows for name, rows in forgotten_rows(prepared).items()}
-        warm_start(start.checkpoint, sharded, optimizers.combined, forgotten)
+        unknown = unknown_rows(start.checkpoint.manifest.tables, prepared)
+        fresh = {table_name(name): rows for name, rows in unknown.items()}
+        warm_start(start.checkpoint, sharded, optimizers.combined, fresh)
     elif start.checkpoint is not None:
         restore(start.checkpoint, sharded, optimizers.combined)
     return Trainer(

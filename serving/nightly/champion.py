@@ -28,6 +28,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import CheckpointManifest, read_checkpoint
 from recsys.checkpoint.state import load_weights
+from recsys.checkpoint.table_rows import table_rows, unknown_rows
 from recsys.checkpoint.training_manifest import CHECKPOINT, TrainManifest, readable_training
 from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
@@ -59,7 +60,7 @@ class AsItWas(Prepared):
 
     def __init__(self, directory: Path, checkpoint: CheckpointManifest, learnt: Bools) -> None:
         super().__init__(directory)
-        self._rows = {name: table.rows for name, table in checkpoint.tables.items()}
+        self._tables = checkpoint.tables
         self._learnt = learnt
 
     @cached_property
@@ -83,6 +84,16 @@ class AsItWas(Prepared):
         """Returns the context of requests, without values that came later."""
         return self._known("context", super().context_of(queries, split))
 
+    @cached_property
+    def _knows(self) -> dict[str, Bools]:
+        """Whether the earlier model knows each row of today's tables, by their names."""
+        unknown, knows = unknown_rows(self._tables, self), {}
+        for name, table in table_rows(self).items():
+            if name in self._tables:
+                knows[name] = np.arange(table.rows) < self._tables[name].rows
+                knows[name][unknown.get(name, [])] = False
+        return knows
+
     def _known(self, group: FeatureGroup, columns: Mapping[str, Column]) -> dict[str, Column]:
         features = {feature.name: feature for feature in self.features.of(group)}
         return {
@@ -91,10 +102,10 @@ class AsItWas(Prepared):
         }
 
     def _without_later(self, feature: AnyFeature, group: FeatureGroup, column: Column) -> Column:
-        rows = self._rows.get(feature.shared_table or qualified(group, feature))
-        if rows is None or not isinstance(column, Jagged):
+        name = feature.shared_table or qualified(group, feature)
+        if name not in self._tables or not isinstance(column, Jagged):
             return column
-        is_known = column.values < rows
+        is_known = self._knows[name][column.values]
         if self.features.owner(feature).is_id:
             return column.keep(is_known)
         return replace(column, values=np.where(is_known, column.values, OOV_ROW))

@@ -84,9 +84,9 @@ class ToyTraining:
         restore(checkpoint, self.sharded, self.optimizers.combined)
         self.step = checkpoint.manifest.progress.schedule_step
 
-    def warm_start(self, path: Path, forgotten: dict[str, Any] | None = None) -> None:
+    def warm_start(self, path: Path, unknown: dict[str, Any] | None = None) -> None:
         checkpoint = read_checkpoint(path)
-        warm_start(checkpoint, self.sharded, self.optimizers.combined, forgotten or {})
+        warm_start(checkpoint, self.sharded, self.optimizers.combined, unknown or {})
         self.step = checkpoint.manifest.progress.schedule_step
 
 

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from pipelines.prepared.reader import Prepared
 from recsys.config.training import TrainingConfig
 from recsys.data.builder import BatchBuilder
+from recsys.data.plan import plan_training
+from recsys.data.reader import read_steps
 from recsys.data.replay import select_examples, selected_events, selected_files
 from recsys.training.run import training_plan
 
@@ -93,3 +95,14 @@ def test_replay_is_refused_where_it_has_no_effect():
         TrainingConfig(start="previous", replay=0.5, examples="sequences")
     # Identities of earlier versions' trainings stay.
     assert "replay" not in TrainingConfig(start="previous").model_dump(mode="json")
+
+
+def test_a_file_that_was_written_again_is_read_as_it_is_now(prepared, tmp_path):
+    """Writes a file in the place of another one, which a file system may give its inode."""
+    for rows in (64, 32):
+        path = tmp_path / "part-00000.parquet"
+        table = pq.read_table(prepared.examples("train")[0])
+        pq.write_table(table.slice(0, rows), path)
+        plan = plan_training([path], batch_size=16, workers=1, epochs=1, seed=0)
+        read = [local.item for local in read_steps(plan, 0, plan.total_steps, 0, 1)]
+        assert sorted(np.concatenate(read)) == sorted(table["item"].to_numpy()[:rows])
