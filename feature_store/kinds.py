@@ -400,6 +400,8 @@ TokenFeature = (
 ScaledFeature = NumericFeature | DateFeature
 DenseFeature = ScaledFeature | VectorFeature
 ListFeature = MultiValuedFeature | SequenceFeature
-# Kinds with named values: requests filter by them, and slices of the evaluation are made of them.
-Filterable = CategoricalFeature | MultiValuedFeature
+# Kinds with named values, of which slices of the evaluation are made.
+NamedFeature = CategoricalFeature | MultiValuedFeature
+# Kinds that requests filter by: named values, and numbers and dates, which have an order.
+Filterable = NamedFeature | ScaledFeature
 AnyFeature = IdFeature | ColumnFeature | TimeFeature

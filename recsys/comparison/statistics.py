@@ -1,6 +1,7 @@
 """Paired comparison of two evaluated runs: which is better, for which items, and how surely."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.settings import Frozen
+from feature_store.core.tabular import Tabular, rows_table
 from pipelines.statistics.slices import SliceBounds
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
@@ -63,7 +65,7 @@ class ExampleQuery(Frozen):
     after: tuple[str, ...]
 
 
-class Comparison(Frozen):
+class Comparison(Frozen, Tabular):
     """Comparison of two runs on the queries that both were evaluated on.
 
     Attributes:
@@ -99,6 +101,29 @@ class Comparison(Frozen):
     losses: tuple[ExampleQuery, ...]
     tail_at_loss: tuple[float | None, float | None] = (None, None)
     slice_bounds: tuple[SliceBounds | None, SliceBounds | None] = (None, None)
+
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each group and metric.
+
+        Returns:
+            Columns group, metric, held_out (pairs), before, after, difference with the ends of its
+            interval (low, high), p, wins, losses, adjusted_p and verdict; null where there are too
+            few pairs.
+        """
+        rows = [
+            {
+                "group": row.group,
+                "metric": row.metric,
+                "held_out": row.count,
+                **asdict(row.found),
+                "adjusted_p": row.adjusted_p,
+                "verdict": _verdict_of(row.found, row.adjusted_p, self.level)
+                if row.adjusted_p is not None
+                else None,
+            }
+            for row in self.rows
+        ]
+        return rows_table(rows)
 
     @property
     def is_safe(self) -> bool:

@@ -85,8 +85,8 @@ class Config(Settings):
         for name in self.export.filters or ():
             if name not in filterable:
                 raise ValueError(
-                    f"export.filters: {name!r} is not a categorical or multi-valued item feature; "
-                    f"expected some of {', '.join(filterable) or 'none'}"
+                    f"export.filters: {name!r} is not an item feature of named values, numbers or "
+                    f"dates; expected some of {', '.join(filterable) or 'none'}"
                 )
         ordered = [encoder.kind for encoder in self.model.history if encoder.needs_order]
         if ordered and self.data.history.kind == "others":

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from feature_store.core.settings import MANY, Settings
-from feature_store.kinds import Filterable
+from feature_store.kinds import NamedFeature
 from feature_store.schema import FeatureSchema, qualified
 
 Baseline = Literal["random", "popularity", "item_knn", "ease", "als"]
@@ -83,7 +83,7 @@ def evaluation_fault(
         qualified(side, feature)
         for side in ("item", "query")
         for feature in features.side(side)
-        if isinstance(feature, Filterable) and not features.owner(feature).is_hashed
+        if isinstance(feature, NamedFeature) and not features.owner(feature).is_hashed
     ]
     for name in settings.slices:
         if name == ITEM_AGE and not has_time:

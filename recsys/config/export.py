@@ -46,8 +46,8 @@ class ExportConfig(Settings):
     )
     filters: tuple[str, ...] | None = Field(
         None,
-        description="Item features that requests can filter by; null: all categorical and "
-        "multi-valued ones.",
+        description="Item features that requests can filter by; null: all with named values "
+        "(categorical, multi_valued), numbers or dates.",
     )
     refit: bool | None = Field(
         None,

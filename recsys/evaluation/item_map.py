@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.core.files import write_parquet
-from feature_store.kinds import Filterable
+from feature_store.kinds import NamedFeature
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.slices import item_slices
 from recsys.config.config import Config
@@ -101,7 +101,7 @@ def _features(prepared: Prepared, rows: Ints) -> dict[str, pa.Array]:
     """Returns by feature each item's first value, where it is a frequent one of the sample."""
     columns = {}
     for feature in prepared.features.item:
-        if not isinstance(feature, Filterable) or feature.is_hashed:  # Its rows have no names.
+        if not isinstance(feature, NamedFeature) or feature.is_hashed:  # Its rows have no names.
             continue
         column = prepared.item_columns[feature.name]
         assert isinstance(column, Jagged)

@@ -1,5 +1,6 @@
 """The result of an evaluation, and how it is shown."""
 
+import pyarrow as pa
 from pydantic import Field
 from rich import box
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from feature_store.core.settings import Frozen
+from feature_store.core.tabular import Tabular, rows_table
 from pipelines.reports.format import Figures, Value, interval, number
 from pipelines.settings import Repeats
 from pipelines.statistics.slices import SliceBounds
@@ -60,7 +62,7 @@ class TradeOff(Frozen):
     slices: dict[str, float | None]
 
 
-class EvaluationResult(Measured):
+class EvaluationResult(Measured, Tabular):
     """Content of `metrics.json`: metrics of the model and of the baselines, and their subject.
 
     Attributes:
@@ -129,6 +131,28 @@ class EvaluationResult(Measured):
             },
         }
 
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each group and method, the model first.
+
+        Returns:
+            Columns group (`overall` or a slice), held_out (pairs), method and every metric, with
+            the ends of its interval as `recall@50_low` and `recall@50_high`.
+        """
+        rows = [
+            {
+                "group": group,
+                "held_out": self.pairs(group),
+                "method": METHOD_TITLES.get(name, name),
+                **_plain(figures),
+            }
+            for group, methods in self.groups().items()
+            for name, figures in methods.items()
+        ]
+        return rows_table(rows)
+
+    def _shown(self) -> pa.Table:
+        return self.to_arrow().select(["group", "held_out", "method", *SHOWN])
+
     def pairs(self, group: str) -> int:
         """Returns the number of held-out pairs of a group."""
         count = self.counts["held_out"] if group == "overall" else self.slices[group]["count"]
@@ -196,6 +220,18 @@ class EvaluationResult(Measured):
 
     def _repeats_sentences(self) -> list[str]:
         return repeats_sentences(self.counts, "test", self.repeats)
+
+
+def _plain(figures: Figures) -> dict[str, float | None]:
+    """Splits intervals into their two ends; counts of pairs are left out."""
+    plain: dict[str, float | None] = {}
+    for name, value in figures.items():
+        if name.endswith("_ci"):
+            low, high = value if isinstance(value, tuple) else (None, None)
+            plain |= {f"{name[:-3]}_low": low, f"{name[:-3]}_high": high}
+        elif name != "count" and not isinstance(value, tuple):
+            plain[name] = value
+    return plain
 
 
 def _sentence(rival: Rival) -> str:

@@ -1,10 +1,13 @@
 """Result of a study."""
 
+import pyarrow as pa
+
 from feature_store.core.settings import Frozen
+from feature_store.core.tabular import Tabular, rows_table
 from recsys.studies.analysis import ArmResult
 
 
-class StudyResult(Frozen):
+class StudyResult(Frozen, Tabular):
     """Content of `study.json`.
 
     Attributes:
@@ -24,3 +27,24 @@ class StudyResult(Frozen):
     seeds: int
     counts: dict[str, int]
     arms: tuple[ArmResult, ...]
+
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each label fraction, arm and metric.
+
+        Returns:
+            Columns label_fraction, arm, metric, held_out (pairs), mean over seeds with the ends of
+            its interval (low, high), difference to the baseline, p, adjusted_p and seeds (a list).
+        """
+        rows = [
+            {
+                "label_fraction": arm.label_fraction,
+                "arm": arm.arm,
+                "metric": metric,
+                "held_out": arm.pairs.get(metric),
+                **cell.model_dump(exclude={"seeds"}),
+                "seeds": list(cell.seeds),
+            }
+            for arm in self.arms
+            for metric, cell in arm.cells.items()
+        ]
+        return rows_table(rows)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from feature_store.core.settings import Frozen
+from feature_store.core.tabular import Tabular, rows_table
 
 
 class Candidate(Frozen):
@@ -25,7 +28,7 @@ class Candidate(Frozen):
     mlflow_run_id: str
 
 
-class TuningResult(Frozen):
+class TuningResult(Frozen, Tabular):
     """Result of a search; `best.json`.
 
     Attributes:
@@ -48,6 +51,25 @@ class TuningResult(Frozen):
     config: str
     mlflow_uri: str
     mlflow_run_id: str
+
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each candidate, the best first.
+
+        Returns:
+            Columns trial, mean, value, confirmed (a list), and every setting by its path.
+        """
+        rows = [
+            {
+                "trial": each.trial,
+                "mean": each.mean,
+                "value": each.value,
+                "confirmed": list(each.confirmed),
+                # A setting may be a list in one candidate, and a word in another.
+                **{path: str(value) for path, value in each.values.items()},
+            }
+            for each in self.candidates
+        ]
+        return rows_table(rows)
 
     @property
     def best(self) -> Candidate:

@@ -56,7 +56,7 @@ class BulkManifest(Frozen):
         histories_to: Time of the last event that the bundle's histories may hold, ISO 8601; None:
             its log has no times.
         queries: Number of queries.
-        fallbacks: Number of unknown queries.
+        fallbacks: Number of queries that popularity answered.
         recommendations: Rows in all parts.
         parts: Number of files.
         seconds: Duration of the run.
@@ -151,7 +151,7 @@ def recommend_all(
             write_manifest(directory, manifest)
     console.print(
         f"recommend: {manifest.recommendations:,} items for {total:,} queries, "
-        f"{manifest.fallbacks:,} of them unknown, to {output} ({manifest.seconds:.0f} s)"
+        f"{manifest.fallbacks:,} of them by popularity, to {output} ({manifest.seconds:.0f} s)"
     )
     return manifest
 

@@ -56,7 +56,7 @@ class Exposure(NamedTuple):
         variant: Name of the variant; empty where there is none.
         query_id: Id of the query.
         is_override: Whether the variant was not assigned by the hash.
-        is_fallback: Whether the query was unknown.
+        is_fallback: Whether popularity answered.
         k: Number of items in the request.
         item_ids: Ids of the items, best first.
         scores: Scores of the items.

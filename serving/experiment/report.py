@@ -8,7 +8,7 @@ the query on an item that it was recommended, at most a window after it last was
     events_per_query    outcomes, over queries
     value_per_query     values of outcomes, over queries
     hit_rate            answers with an outcome, over answers
-    fallback_rate       answers to unknown queries, over answers
+    fallback_rate       answers by popularity, over answers
     latency_p99_ms      latency that 99 % of answers do not exceed
 """
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.core.arrow import id_strings
 from feature_store.core.columns import Column, Ints, write_columns
 from feature_store.core.files import write_array, write_text
+from feature_store.encoding.numbers import numbers_of, times_of
 from feature_store.encoding.tokens import tokens_of
-from feature_store.kinds import Filterable
+from feature_store.kinds import DateFeature, Filterable, NumericFeature, ScaledFeature
 from pipelines.logs.tables import open_source, read_piece
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
@@ -30,7 +32,7 @@ from serving.bundle.manifest import (
     VOCABULARY,
 )
 from serving.exporting.towers import visible_item_columns
-from serving.recommend.filters import write_value_lists
+from serving.recommend.filters.value_lists import NAMES, write_value_lists
 
 
 def write_contents(directory: Path, config: Config, prepared: Prepared) -> None:
@@ -92,14 +94,26 @@ def value_pairs(feature: Filterable, column: pa.ChunkedArray, rows: Ints) -> tup
     """Lists each raw value with an item that has it, [pairs].
 
     Args:
-        feature: Feature, by which a value is cut into tokens.
+        feature: Feature, by which a value is cut into tokens, or read as a number or a date.
         column: Raw values, [items].
         rows: Indices of the items, [items]; items with a negative one are left out.
     """
+    if isinstance(feature, NumericFeature | DateFeature):
+        values = _ordered_values(feature, column)
+        kept = values.is_valid().to_numpy(zero_copy_only=False) & (rows >= 0)
+        return values.filter(pa.array(kept)), rows[kept]
     tokens, lengths = tokens_of(feature, column)
     items = np.repeat(rows, lengths)
     kept = items >= 0
-    return tokens.filter(pa.array(kept)).cast(pa.string()), items[kept]
+    return tokens.filter(pa.array(kept)).cast(NAMES), items[kept]
+
+
+def _ordered_values(feature: ScaledFeature, column: pa.ChunkedArray) -> pa.Array:
+    """Returns numbers or dates, null where a value is none."""
+    if isinstance(feature, DateFeature):
+        return times_of(column)
+    numbers = numbers_of(column)
+    return pc.if_else(pc.is_finite(numbers), numbers, None)
 
 
 def _filter_features(config: Config) -> list[Filterable]:

@@ -63,7 +63,7 @@ from serving.index.build import build_index
 from serving.index.index import ItemIndex
 from serving.index.recall import recall_by_slice
 from serving.index.report import IndexReport
-from serving.recommend.filters import read_filters, write_value_lists
+from serving.recommend.filters.value_lists import read_filters, write_value_lists
 from serving.recommend.golden import Golden, read_golden, require_golden, write_golden
 from serving.recommend.load import open_bundle, read_snapshot, read_titles
 from serving.recommend.options import RecommendOptions
@@ -292,7 +292,7 @@ def _write_items(bundle: Path, directory: Path, table: pa.Table, changed: _Items
         if name in table.column_names:
             rows = first + np.arange(changed.added)
             pairs.append(value_pairs(features[name], table[name], rows))
-        values = pa.concat_arrays([values.cast(pa.string()) for values, _ in pairs])
+        values = pa.concat_arrays([values for values, _ in pairs])
         write_value_lists(
             directory / FILTERS, name, values, np.concatenate([items for _, items in pairs])
         )

@@ -1,8 +1,12 @@
 """The answers of a recommender."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from feature_store.core.settings import Frozen
+from feature_store.core.tabular import Tabular
 
 
 class Item(Frozen):
@@ -81,14 +85,15 @@ class ExplainedRecommendation:
     explanation: Explanation
 
 
-class Recommendations(Frozen):
+class Recommendations(Frozen, Tabular):
     """The best items for a query, best first.
 
     Attributes:
         query_id: Id in the request.
         items: Items that the query is not known to have had, or any where repeats are allowed.
-        fallback: Whether the query is unknown.
-        source: `model`, or `popularity` where the model had nothing to go by.
+        fallback: Whether popularity answered, because nothing is known or given that the model
+            could go by.
+        source: `popularity` of a fallback, else `model`.
     """
 
     query_id: str
@@ -96,9 +101,45 @@ class Recommendations(Frozen):
     fallback: bool
     source: str
 
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each item, best first.
 
-class SimilarItems(Frozen):
+        Returns:
+            Columns rank (from 1), item_id, title and score; of explained items also `because` and
+            `shared`: lists of what counts most.
+        """
+        explained = [each for each in self.items if isinstance(each, ExplainedRecommendation)]
+        if not explained:
+            return _table(self.items)
+        why = [each.explanation for each in explained]
+        because = [[_name(reason) for reason in each.because] for each in why]
+        shared = [[f"{same.feature} {same.value or '(similar)'}" for same in w.shared] for w in why]
+        texts = pa.list_(pa.string())
+        table = _table(explained).append_column("because", pa.array(because, texts))
+        return table.append_column("shared", pa.array(shared, texts))
+
+
+class SimilarItems(Frozen, Tabular):
     """The items nearest to one, nearest first."""
 
     item_id: str
     items: tuple[Recommendation, ...]
+
+    def to_arrow(self) -> pa.Table:
+        """Returns a row for each item: rank (from 1), item_id, title and score."""
+        return _table(self.items)
+
+
+def _table(items: Sequence[Recommendation | ExplainedRecommendation]) -> pa.Table:
+    return pa.table(
+        {
+            "rank": pa.array(range(1, len(items) + 1), pa.int32()),
+            "item_id": pa.array([each.item_id for each in items], pa.string()),
+            "title": pa.array([each.title for each in items], pa.string()),
+            "score": pa.array([each.score for each in items], pa.float64()),
+        }
+    )
+
+
+def _name(reason: Reason) -> str:
+    return reason.item_id if reason.title is None else reason.title

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints
 from serving.bundle.ids import IdTable
-from serving.recommend.filters import ValueLists
+from serving.recommend.filters.value_lists import ValueLists
 
 
 @dataclass(frozen=True)

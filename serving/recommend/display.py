@@ -45,9 +45,9 @@ def print_recommendations(
         console: Console to print on.
         with_parts: Whether reasons have the parts of the score, too, and what each adds.
     """
-    if answer.fallback:
-        by = "popularity" if answer.source == "popularity" else "the context"
-        console.print(f"query {escape(answer.query_id)} is unknown: recommended by {by}")
+    if answer.fallback or not liked:
+        by = "popularity" if answer.fallback else "what else is known or given"
+        console.print(f"query {escape(answer.query_id)} has no history: recommended by {by}")
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
     table.add_column(f"query {escape(answer.query_id)} liked (latest first)", max_width=44)

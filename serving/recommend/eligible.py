@@ -5,7 +5,7 @@ import numpy as np
 from feature_store.core.columns import Bools, Jagged
 from pipelines.settings import Repeats
 from serving.recommend.catalogue import Catalogue
-from serving.recommend.filters import ItemFilters
+from serving.recommend.filters.item_filters import ItemFilters
 from serving.recommend.options import RecommendOptions
 
 

@@ -36,7 +36,7 @@ from serving.bundle.manifest import (
 from serving.index.index import ItemIndex
 from serving.recommend.catalogue import Catalogue
 from serving.recommend.consistency import refusing, require_channels, require_items, require_queries
-from serving.recommend.filters import read_filters
+from serving.recommend.filters.value_lists import read_filters
 from serving.recommend.fused.fused_search import FusedSearch
 from serving.recommend.fused.shared import SharedContent
 from serving.recommend.late_parts import DeferredParts, LateParts, read_tower

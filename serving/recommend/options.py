@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feature_store.core.times import microseconds
-from serving.recommend.filters import Where
+from serving.recommend.filters.item_filters import Where
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class RecommendOptions:
         history: Item ids, the oldest first, instead of the known history.
         exclude_seen: Whether items that a query has had are left out of its answer; None: as in
             the evaluation, see `data.repeats`. The query itself is always left out.
-        where: Values by item feature: an answer has one of them; see `export.filters`.
+        where: Condition by item feature: a value, several of which an answer has one, or a range
+            such as `{"ge": 1990, "lt": 2000}`; see `export.filters`.
         allow: Ids that answers are among; None: all.
         deny: Ids that no answer is among.
         tail: Place between the validated ranking, 0, and the one with the most rare items, 1; see

@@ -81,7 +81,7 @@ class CurrentState:
         own: Item that the query is itself, if it is one.
         read: Items that channels read, if they read all that are known.
         latest: Time of the history's latest event, or `NO_TIME`.
-        is_fallback: Whether the query is unknown, [queries].
+        is_unknown: Whether the query is unknown, [queries].
         is_blank: Whether there is nothing that the model could go by, [queries].
         vectors: Stored vectors, [queries, dim]; then columns are empty. None: the tower is to
             compute them.
@@ -93,7 +93,7 @@ class CurrentState:
     own: Jagged
     read: Jagged
     latest: Ints
-    is_fallback: Bools
+    is_unknown: Bools
     is_blank: Bools
     vectors: Floats | None = None
 
@@ -149,7 +149,7 @@ class Queries:
             if self._snapshot.vectors is not None and len(rows) and (rows >= 0).all():
                 return self._stored_state(rows, self._snapshot.vectors)
             state = self._snapshot_state(rows, query_ids)
-            return replace(state, is_blank=state.is_fallback & (not options.context))
+            return replace(state, is_blank=state.is_unknown & (not options.context))
         parts = [
             self._merged(row, query_id, each, options)
             for row, query_id, each in zip(rows.tolist(), query_ids, online, strict=True)
@@ -311,6 +311,6 @@ def _joined(parts: Sequence[CurrentState]) -> CurrentState:
         Jagged.concatenate([part.own for part in parts]),
         Jagged.concatenate([part.read for part in parts]),
         np.concatenate([part.latest for part in parts]),
-        np.concatenate([part.is_fallback for part in parts]),
+        np.concatenate([part.is_unknown for part in parts]),
         np.concatenate([part.is_blank for part in parts]),
     )

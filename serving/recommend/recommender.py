@@ -138,13 +138,14 @@ class Recommender:
         for row, query_id in enumerate(query_ids):
             of_query = slice(items.offsets[row], items.offsets[row + 1])
             named = self._with_titles(items.values[of_query], scores[of_query])
-            is_explained = options.explain and not state.is_blank[row]
+            is_fallback = bool(state.is_blank[row])
+            is_explained = options.explain and not is_fallback
             answers.append(
                 Recommendations.model_construct(
                     query_id=query_id,
                     items=self._explained(best, row, named, options) if is_explained else named,
-                    fallback=bool(state.is_fallback[row]),
-                    source="popularity" if state.is_blank[row] else "model",
+                    fallback=is_fallback,
+                    source="popularity" if is_fallback else "model",
                 )
             )
         timer.end("answer")
@@ -172,7 +173,7 @@ class Recommender:
         ]
         items = Jagged.concatenate([part.items for part in parts])
         scores = np.concatenate([part.scores for part in parts])
-        is_fallback = np.concatenate([part.state.is_fallback for part in parts])
+        is_fallback = np.concatenate([part.state.is_blank for part in parts])
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths) + 1
         rows = items.row_of_value()
         return pa.table(

@@ -5,16 +5,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
-from feature_store.core.arrow import id_strings, token_of
+from feature_store.core.arrow import id_strings
 from serving.recommend.answers import ExplainedRecommendation, Recommendation
+from serving.recommend.filters.conditions import OPERATORS, Condition, condition_of
 from serving.recommend.options import RecommendOptions
 from serving.recommend.recommender import MAX_K
 
 MAX_BODY_BYTES = 262_144
 MAX_BATCH = 256
 MAX_EVENTS = 1000
+_MAX_TEXT, _MAX_VALUES = 256, 1000
 
 # A client's clock may be a little ahead; a log by dates must not grow a part for each of any.
 _AHEAD, _BEHIND = timedelta(minutes=10), timedelta(days=365)
@@ -28,12 +38,15 @@ def _id_string(value: Any) -> Any:
     return value if token is None else token
 
 
-def _token(value: Any) -> Any:
-    """Converts numbers and booleans to the same values of a log."""
-    token = token_of(value)
-    if token is None:
-        raise ValueError("expected a string, a finite number or a boolean")
-    return token
+def _condition(value: Any) -> Condition:
+    """Reads a condition of a filter as callers from Python give it, within bounds of a request."""
+    condition = condition_of(value)
+    if len(condition) > _MAX_VALUES:
+        raise ValueError(f"expected at most {_MAX_VALUES} values")
+    texts = condition.values() if isinstance(condition, dict) else condition
+    if any(isinstance(text, str) and len(text) > _MAX_TEXT for text in texts):
+        raise ValueError(f"expected values of at most {_MAX_TEXT} characters")
+    return condition
 
 
 def _recent(moment: datetime) -> datetime:
@@ -43,9 +56,28 @@ def _recent(moment: datetime) -> datetime:
     return aware
 
 
-Text = Annotated[str, Field(max_length=256)]
-Id = Annotated[str, Field(min_length=1, max_length=256), BeforeValidator(_id_string)]
-Token = Annotated[str, Field(min_length=1, max_length=256), BeforeValidator(_token)]
+Text = Annotated[str, Field(max_length=_MAX_TEXT)]
+Id = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(_id_string)]
+_VALUE = {"type": ["string", "number", "boolean"], "maxLength": _MAX_TEXT}
+_BOUND = {"type": ["number", "string"], "maxLength": _MAX_TEXT}
+Where = Annotated[
+    Any,
+    AfterValidator(_condition),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _VALUE,
+                {"type": "array", "items": _VALUE, "maxItems": _MAX_VALUES},
+                {
+                    "type": "object",
+                    "properties": dict.fromkeys(OPERATORS, _BOUND),
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            ]
+        }
+    ),
+]
 K = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
 Values = Annotated[dict[Text, Any], Field(max_length=64)]
 
@@ -58,14 +90,13 @@ class Filters(_Closed):
     """Filters of the answer; all conditions hold at once.
 
     Attributes:
-        where: Values by item feature: an answer has one of them.
+        where: Condition by item feature: a value, several of which an answer has one, or a range
+            of numbers or dates with `ge`, `gt`, `le`, `lt`.
         allow: Ids that answers are among.
         deny: Ids that no answer is among.
     """
 
-    where: Annotated[
-        dict[Text, Annotated[list[Token], Field(max_length=1000)]], Field(max_length=16)
-    ] = Field(default_factory=dict)
+    where: Annotated[dict[Text, Where], Field(max_length=16)] = Field(default_factory=dict)
     allow: Annotated[list[Id], Field(max_length=10_000)] | None = None
     deny: Annotated[list[Id], Field(max_length=10_000)] = Field(default_factory=list)
 
@@ -114,7 +145,13 @@ class RecommendRequest(_RecommendBody):
             "examples": [
                 {"query_id": "42", "k": 10},
                 {"features": {"age": 31}, "history": ["7", "12"], "k": 5},
-                {"query_id": "42", "filters": {"where": {"genres": ["Drama"]}, "deny": ["50"]}},
+                {
+                    "query_id": "42",
+                    "filters": {
+                        "where": {"genres": ["Drama", "Comedy"], "year": {"ge": 1990, "lt": 2000}},
+                        "deny": ["50"],
+                    },
+                },
             ]
         },
     )
@@ -172,7 +209,7 @@ class EventBody(_Closed):
     timestamp: Annotated[datetime, AfterValidator(_recent)] | None = Field(
         None, description="null: now. No time zone means UTC."
     )
-    type: Text = Field("click", description="Type of the outcome, for ab-report.")
+    event_type: Text = Field("click", description="Type of the outcome, for ab-report.")
     value: float = Field(1.0, allow_inf_nan=False)
     request_id: Text | None = Field(None, description="Id of the answer that led to it.")
 
@@ -182,7 +219,11 @@ class EventsRequest(_Closed):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"events": [{"query_id": "42", "item_id": "50"}]}]},
+        json_schema_extra={
+            "examples": [
+                {"events": [{"query_id": "42", "item_id": "50", "event_type": "purchase"}]}
+            ]
+        },
     )
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MAX_EVENTS)]
@@ -198,7 +239,8 @@ class Model(_Closed):
 class RecommendResponse(_Closed):
     """The best items, best first.
 
-    `fallback` is whether the query is unknown, `source` whether the model or popularity answered.
+    `fallback` is whether popularity answered, because nothing is known or given that the model
+    could go by; `source` is then `popularity`, and else `model`.
     """
 
     query_id: str | None

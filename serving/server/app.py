@@ -11,9 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import faiss
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -43,6 +44,7 @@ from serving.server.deployment import Deployment
 from serving.server.http import BearerToken, BodyLimit, BodyRoute
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
+from serving.server.try_page import OPEN_PATHS, PAGE, add_try_page
 
 PROBES = ("/healthz", "/readyz")
 _PATHS = (
@@ -54,6 +56,8 @@ _PATHS = (
     "/version",
     "/reload",
     "/rollback",
+    "/openapi.json",
+    PAGE,
     *PROBES,
 )
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -79,7 +83,8 @@ def create_app(
     Args:
         service: Service that answers.
         deployment: Bundles that POST /reload and POST /rollback replace, given a token.
-        token: Token that every request except probes must carry; None: none is needed.
+        token: Token that every request must carry, except probes and those of the page to try
+            the API on; None: none is needed.
         host: Address or name that the server listens on; requests must name it, or another name
             of the machine, where no token tells friends from strangers. None: any name is right.
         lifespan: Context of the server's life.
@@ -89,14 +94,15 @@ def create_app(
         description="Recommendations of a sealed bundle, or of two in an A/B test.",
         lifespan=lifespan,
         responses=_PROBLEMS,
-        # Its pages would load scripts from elsewhere.
+        dependencies=[] if token is None else [Security(HTTPBearer(auto_error=False))],
+        # FastAPI's pages would load scripts from elsewhere.
         docs_url=None,
         redirect_slashes=False,
         redoc_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     if token is not None:
-        app.add_middleware(BearerToken, token=token, open_paths=PROBES)
+        app.add_middleware(BearerToken, token=token, open_paths=(*PROBES, *OPEN_PATHS))
     elif host is not None:
         app.add_middleware(HostCheck, host=host, advice="set RECSYS_TOKEN")
     app.add_middleware(_Timed, metrics=service.metrics)
@@ -107,6 +113,7 @@ def create_app(
     app.add_exception_handler(Exception, _failed)
     _add_answers(app, service, deployment)
     _add_probes(app, service)
+    add_try_page(app)
     if deployment is not None and token is not None:
         _add_changes(app, deployment)
     return app

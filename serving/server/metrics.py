@@ -45,7 +45,7 @@ class ServerMetrics:
         )
         self._fallbacks = Counter(
             "recsys_fallbacks",
-            "Recommendations to unknown queries.",
+            "Recommendations by popularity, for want of all else.",
             ["variant"],
             registry=registry,
         )

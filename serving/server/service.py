@@ -165,7 +165,7 @@ class Service:
                         time,
                         event.query_id,
                         event.item_id,
-                        event.type,
+                        event.event_type,
                         event.value,
                         event.request_id,
                     )

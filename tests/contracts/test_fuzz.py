@@ -28,7 +28,7 @@ SEEDS = (
     {"features": {"age": 3, "country": "c1"}, "history": ["i1"], "context": {}, "at": "2024-01-01"},
     {"query_ids": ["1", "2"], "k": 3, "exclude_seen": False},
     {"item_id": "i3", "k": 3, "filters": {"allow": ["i1", "i2"]}},
-    {"events": [{"query_id": "3", "item_id": "i1", "type": "view", "value": 2.5}]},
+    {"events": [{"query_id": "3", "item_id": "i1", "event_type": "view", "value": 2.5}]},
 )
 VALUES = (
     None, True, -1, 0, 10**30, 1e308, float("nan"), float("inf"), "", "\x00", "\ud800", "é" * 300,

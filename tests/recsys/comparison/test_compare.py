@@ -153,6 +153,18 @@ def test_a_better_run_is_found_to_be_better(runs):
     assert compare(runs["good"], runs["plain"]).verdict == "worse"
 
 
+def test_a_comparison_is_a_table(runs):
+    found = compare(runs["plain"], runs["good"])
+    table = found.to_arrow()
+    assert table.num_rows == len(found.rows)
+    first = table.to_pylist()[0]
+    overall = found.rows[0]
+    assert (first["group"], first["metric"]) == (overall.group, overall.metric)
+    assert (first["before"], first["low"]) == (overall.found.before, overall.found.low)
+    assert {"better", "no difference"} <= set(table["verdict"].to_pylist())
+    assert "<th>group</th>" in found._repr_html_()
+
+
 def test_runs_that_differ_by_chance_are_not_told_apart(runs):
     found = compare(runs["plain"], runs["again"])
     assert found.verdict == "no difference"

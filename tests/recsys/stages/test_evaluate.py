@@ -211,6 +211,12 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
     )
     assert sum(part["count"] for part in written["by"]["history_length"].values()) == sum(counts)
     assert result.model_dump(mode="json") == written
+    frame = result.to_pandas().set_index(["group", "method"])
+    assert len(frame) == len(groups)
+    assert frame.loc[("overall", "this model"), "recall@10"] == written["overall"]["recall@10"]
+    assert frame.loc[("overall", "this model"), "recall@10_low"] == low
+    assert frame.loc[("tail", "item-kNN"), "held_out"] == written["slices"]["tail"]["count"]
+    assert "recall@10_low" not in result._repr_html_()
 
     from mlflow import MlflowClient
 

@@ -33,6 +33,13 @@ def study(p, tail_pairs=80, tail_p=0.001):
     )
 
 
+def test_a_study_is_a_table():
+    table = study(0.001).to_arrow()
+    assert table["arm"].to_pylist() == ["none", "none", "rfm", "rfm", "cfm", "cfm"]
+    assert table["adjusted_p"].to_pylist()[0] is None
+    assert table["held_out"].to_pylist()[:2] == [500, 80]
+
+
 @pytest.mark.parametrize(
     ("result", "label", "tail"),
     [

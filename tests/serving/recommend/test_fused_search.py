@@ -115,6 +115,9 @@ def test_a_bundle_without_channels_has_no_tail(exported):
 
 def test_the_parts_of_an_explanation_are_the_score(tiny_fused, recommender):
     options = RecommendOptions(explain=True, tail=0.3)
+    table = recommender.recommend("7", 5, options).to_arrow()
+    assert table.column_names == ["rank", "item_id", "title", "score", "because", "shared"]
+    assert any(table["because"].to_pylist())
     found = recommender.recommend("7", ITEMS, options)
     history = {item.item_id for item in recommender.liked("7", 50)}
     known = {f"i{i}" for i in bag(known_to_channels(Prepared(tiny_fused.prepared_dir), "test"), 7)}

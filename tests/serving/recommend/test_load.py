@@ -93,6 +93,7 @@ def test_the_layout_is_the_documented_one(bundle):
         "items/features.arrow",
         "items/filters/group.arrow",
         "items/filters/tags.arrow",
+        "items/filters/year.arrow",
         "items/frequency.npy",
         "items/indexed.npy",
         "items/titles.arrow",

@@ -52,7 +52,7 @@ def test_filters_leave_the_best_of_what_they_let_through(recommender):
 
 
 def test_several_values_are_any_of_them_and_several_features_all(recommender):
-    either = RecommendOptions(where={"group": ["g1", "g2", "unheard"]}, exclude_seen=False)
+    either = RecommendOptions(where={"group": ["g1", "g2"]}, exclude_seen=False)
     found = {int(i[1:]) for i in ids(recommender.recommend("3", ITEMS, either))}
     assert found == {i for i in range(ITEMS) if i % 6 in (1, 2) and i % 11}
     both = RecommendOptions(where={"group": ["g1"], "tags": ["t2"]}, exclude_seen=False)
@@ -60,13 +60,26 @@ def test_several_values_are_any_of_them_and_several_features_all(recommender):
     assert found == {i for i in range(ITEMS) if i % 6 == 1 and i % 11 and i % 4 == 3}
 
 
-def test_what_nothing_has_is_an_empty_answer_and_no_feature_an_error(recommender):
-    assert ids(recommender.recommend("3", 5, RecommendOptions(where={"group": ["unheard"]}))) == []
+def test_a_range_and_a_value_are_conditions_as_lists_are(recommender):
+    where = {"group": "g2", "year": {"gt": 1952, "le": 1970}}
+    found = ids(recommender.recommend("3", ITEMS, RecommendOptions(where=where)))
+    everything = ids(recommender.recommend("3", ITEMS))
+    assert found == [i for i in everything if in_group(i) and int(i[1:]) in (8, 14)]
+    assert found
+
+
+def test_what_nothing_has_and_no_feature_are_errors(recommender):
+    for value, nearest in [("unheard", "expected one of"), ("G1", "the nearest is 'g1'")]:
+        with pytest.raises(UserError, match=f"filter by 'group': no item has '{value}'; {nearest}"):
+            recommender.recommend("3", 5, RecommendOptions(where={"group": ["g1", value]}))
+    assert ids(recommender.recommend("3", 5, RecommendOptions(where={"group": []}))) == []
     assert ids(recommender.recommend("3", 5, RecommendOptions(allow=[]))) == []
     assert ids(recommender.recommend("nobody", 5, RecommendOptions(allow=["i1"]))) == ["i1"]
-    with pytest.raises(UserError, match="expected some of group, tags"):
-        recommender.recommend("3", 5, RecommendOptions(where={"year": ["1950"]}))
-    assert recommender.filterable == ("group", "tags")
+    with pytest.raises(UserError, match=r"expected some of group, tags, year; did you mean 'year'"):
+        recommender.recommend("3", 5, RecommendOptions(where={"years": ["1951"]}))
+    with pytest.raises(UserError, match=r"group, tags, year; see export\.filters"):
+        recommender.recommend("3", 5, RecommendOptions(where={"title": ["x"]}))
+    assert recommender.filterable == ("group", "tags", "year")
 
 
 def test_seen_items_are_answers_where_that_is_asked(tiny, recommender):
@@ -109,6 +122,19 @@ def test_batches_are_tables_of_the_single_answers(recommender):
     assert recommender.recommend_batch([], 3).num_rows == 0
 
 
+def test_answers_are_tables(recommender):
+    found = recommender.recommend("3", 4)
+    assert found.to_arrow().to_pylist() == [
+        {"rank": rank, "item_id": each.item_id, "title": each.title, "score": each.score}
+        for rank, each in enumerate(found.items, start=1)
+    ]
+    assert found.to_pandas()["item_id"].tolist() == ids(found)
+    assert found._repr_html_().count("<tr>") == 5
+    similar = recommender.similar_items("i2", 3)
+    assert similar.to_arrow()["item_id"].to_pylist() == ids(similar)
+    assert recommender.recommend("3", 4, RecommendOptions(allow=[])).to_arrow().num_rows == 0
+
+
 def test_given_features_take_the_place_of_known_ones(recommender):
     # Query 6 is 6 years old and of country c0; query 9 is 9 and of c0.
     options = RecommendOptions(features={"age": 9, "country": "c0"}, history=["i1"])
@@ -117,7 +143,7 @@ def test_given_features_take_the_place_of_known_ones(recommender):
     other = recommender.encode(["new"], RecommendOptions(features={"age": 9}, history=["i1"]))[0]
     assert np.abs(other - six).max() > 1e-4
     found = recommender.recommend("new", 5, options)
-    assert found.fallback
+    assert not found.fallback
     assert found.source == "model"
     assert "i1" not in ids(recommender.recommend("new", ITEMS, options))
     for features, words in [

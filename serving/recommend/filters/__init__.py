@@ -1,0 +1,1 @@
+"""Filters of items by the values of their features."""
