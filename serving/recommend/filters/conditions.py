@@ -32,8 +32,9 @@ def condition_of(value: object) -> Condition:
     """
     if isinstance(value, Mapping):
         return _bounds(value)
-    is_one = isinstance(value, str) or not isinstance(value, Iterable)
-    return [_token(each) for each in ([value] if is_one else value)]
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_token(each) for each in value]
+    return [_token(value)]
 
 
 def _bounds(given: Mapping[Any, object]) -> dict[str, float | str]:
@@ -50,15 +51,17 @@ def _bounds(given: Mapping[Any, object]) -> dict[str, float | str]:
 
 def _bound(name: str, given: object) -> float | str:
     bound = _plain(given)
-    is_number = isinstance(bound, int | float) and not isinstance(bound, bool)
-    if not is_number and not isinstance(bound, str):
+    if isinstance(bound, str):
+        return bound
+    if isinstance(bound, bool) or not isinstance(bound, int | float):
         raise ValueError(f"{name} is {given!r}; expected a number or a date")
     try:
-        if isinstance(bound, str) or math.isfinite(bound):
-            return bound if isinstance(bound, str) else float(bound)
+        number = float(bound)
     except OverflowError:  # An integer of hundreds of digits.
-        pass
-    raise ValueError(f"{name} is no finite number; expected a number or a date")
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is no finite number; expected a number or a date")
+    return number
 
 
 def _token(given: object) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.columns import Floats, Ints, Jagged, jagged_from_arrow
+from feature_store.core.columns import Ints, Jagged, jagged_from_arrow
 from feature_store.core.files import write_atomically
 from feature_store.encoding.numbers import days_of, numbers_of
 from serving.bundle.files import mapped_table
@@ -74,7 +76,7 @@ class ValueLists:
             raise ValueError(f"its values are no numbers{example}; name values instead of a range")
         first, last = 0, len(numbers)
         for operator, bound in bounds.items():
-            side = "left" if operator in ("ge", "lt") else "right"
+            side: Literal["left", "right"] = "left" if operator in ("ge", "lt") else "right"
             place = int(np.searchsorted(numbers, self._number(bound, operator), side))
             if operator in ("ge", "gt"):
                 first = max(first, place)
@@ -91,7 +93,7 @@ class ValueLists:
         return {value: row for row, value in enumerate(self.values.to_pylist())}
 
     @cached_property
-    def _ordered(self) -> tuple[Floats, Ints]:
+    def _ordered(self) -> tuple[npt.NDArray[np.float64], Ints]:
         """Numbers that values are, dates as days since 1970, ascending, and the value of each."""
         converted = days_of(self.values) if self.values.type == DATES else numbers_of(self.values)
         numbers = converted.to_numpy(zero_copy_only=False)
@@ -103,7 +105,7 @@ class ValueLists:
         """Reads a bound or a value as those of the feature are."""
         if self.values.type == DATES:
             text = f"{given:g}" if isinstance(given, float) else given
-            number, expected = days_of(pa.array([text], pa.string()))[0].as_py(), "a date"
+            number = days_of(pa.array([text], pa.string()))[0].as_py()
             expected = "a date, such as 2024-01-31"
         else:
             number = numbers_of(pa.array([given]))[0].as_py()
