@@ -7,6 +7,7 @@ nothing. A variable that the user has set in the environment stays as it is.
 import logging
 import os
 import socket
+import sys
 import warnings
 
 # The engines and the processes that they start read these.
@@ -73,6 +74,33 @@ def sleep_while_waiting() -> None:
     so it is called before that; processes that are started later inherit it.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def spare_pandas() -> None:
+    """Keeps pyarrow from importing pandas, where no pandas object is ever given to it.
+
+    It does so at its first array, to recognise such objects, which takes as long as all other
+    imports of a command that answers at once. Conversions to pandas still import it.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow
+
+        pyarrow.array([0])
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """Finder of modules that says that pandas is not there."""
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: object, target: object = None) -> None:
+        """Raises `ImportError` for pandas."""
+        if fullname == "pandas":
+            raise ImportError("pandas is left out")
 
 
 def use_all_cores() -> None:

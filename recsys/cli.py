@@ -8,10 +8,11 @@ error, results to standard output.
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -24,6 +25,9 @@ from recsys.console import Wait, one_line, print_json, progress
 from recsys.disk_faults import disk_fault
 from serving.commands import app as serving_app
 from serving.operations import app as operations_app
+
+if TYPE_CHECKING:
+    from recsys.config.config import Config
 
 app = typer.Typer(
     cls=CheckedCommands,
@@ -65,6 +69,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 _AS_OF = "UTC time after which events do not count, and from which split.kind time counts back"
 _FOUND = "in place of the column that is found."
 AsOf = Annotated[datetime | None, typer.Option(help=f"{_AS_OF}.", metavar="DATE")]
+
+
+def _read(path: Path, overrides: Sequence[str] | None) -> "Config":
+    """Reads a configuration; commands do so before they import a stage, which may take seconds."""
+    from recsys.config.load import load_config
+
+    return load_config(path, overrides or ())
 
 
 @app.command(rich_help_panel="Data")
@@ -202,10 +213,10 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Turn logs into examples, item and query tables, vocabularies and statistics."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.stages.prepare import prepare as prepare_stage
 
-    manifest = prepare_stage(load_config(config, overrides or ()), as_of=as_of, console=progress())
+    manifest = prepare_stage(loaded, as_of=as_of, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
 
@@ -223,11 +234,10 @@ def forget(
     wait: Wait = False,
 ) -> None:
     """Remove queries or items from all later runs of `prepare`."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.stages.forget import doubts, unreached
     from recsys.stages.forget import forget as forget_ids
 
-    loaded = load_config(config, overrides or ())
     added = forget_ids(loaded, query_ids=query_id or (), item_ids=item_id or ())
     print(f"{added} new ids in {loaded.forgotten_path}")
     for sentence in doubts(loaded, query_id or (), item_id or ()):
@@ -252,10 +262,10 @@ def materialize(
     as_json: AsJson = False,
 ) -> None:
     """Load the feature store: snapshots, and the latest features for serving."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.stages.materialize import materialize as materialize_stage
 
-    manifest = materialize_stage(load_config(config, overrides or ()), console=progress())
+    manifest = materialize_stage(loaded, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
 
@@ -268,10 +278,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train to the best checkpoint, tracked in MLflow; resumes after a kill."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.stages.train import train as train_stage
 
-    manifest = train_stage(load_config(config, overrides or ()), console=progress())
+    manifest = train_stage(loaded, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
 
@@ -279,10 +289,10 @@ def train(
 @app.command(rich_help_panel="Train")
 def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Check whether the trained model can be continued under a changed configuration."""
+    loaded = _read(config, overrides)
     from recsys.checkpoint.doctor import diagnose, print_diagnosis
-    from recsys.config.load import load_config
 
-    found = diagnose(load_config(config, overrides or ()))
+    found = diagnose(loaded)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
@@ -299,10 +309,10 @@ def fuse(
     as_json: AsJson = False,
 ) -> None:
     """Fit retrieval channels and find their weights beside the model's; evaluate does it, too."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.stages.fuse import fuse as fuse_stage
 
-    manifest = fuse_stage(load_config(config, overrides or ()), console=progress())
+    manifest = fuse_stage(loaded, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
 
@@ -323,12 +333,12 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search for better settings on the validation split; resumable."""
-    from recsys.config.load import load_config
-    from recsys.tuning.tune import tune as tune_stage
-
     budget = {"trials": trials, "minutes": minutes, "concurrent": concurrent}
     given = [f"tuning.{key}={value}" for key, value in budget.items() if value is not None]
-    result = tune_stage(load_config(config, [*(overrides or ()), *given]), console=progress())
+    loaded = _read(config, [*(overrides or ()), *given])
+    from recsys.tuning.tune import tune as tune_stage
+
+    result = tune_stage(loaded, console=progress())
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
@@ -364,7 +374,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Plan the sharding of tables for hardware that you do not have."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.distributed.hardware_plan import (
         Hardware,
         format_hardware_plan,
@@ -373,7 +383,7 @@ def plan(
     )
 
     hardware = Hardware.of(world_size, local_world_size, device, hbm_gib, ddr_gib)
-    found = plan_hardware(load_config(config, overrides or ()), hardware, parse_rows(rows or ()))
+    found = plan_hardware(loaded, hardware, parse_rows(rows or ()))
     if as_json:
         print_json(found.to_json())
     else:
@@ -388,11 +398,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure exact full-corpus metrics by slice, with intervals and baselines."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.evaluation.results import print_table
     from recsys.stages.evaluate import evaluate as evaluate_stage
 
-    loaded = load_config(config, overrides or ())
     result = evaluate_stage(loaded, console=progress())
     if as_json:
         print((loaded.evaluation_dir / "metrics.json").read_text(encoding="utf-8"), end="")
@@ -473,11 +482,10 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """Compare objectives, or any arms, over label fractions and seeds; resumable."""
-    from recsys.config.load import load_config
+    loaded = _read(config, overrides)
     from recsys.studies.study import MARKDOWN
     from recsys.studies.study import study as run_study
 
-    loaded = load_config(config, overrides or ())
     result = run_study(loaded, console=progress())
     if as_json:
         print_json(result.model_dump(mode="json"))
@@ -515,11 +523,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate and export; with a date as the nightly job."""
-    from recsys.config.load import load_config
-    from serving.job import print_summary
-    from serving.job import run as run_job
-
-    loaded = load_config(config, overrides or ())
+    loaded = _read(config, overrides)
     if (first is None) != (last is None) or (as_of is not None and first is not None):
         raise UserError("give either --as-of, or both --from and --to, which it is between.")
     first, last = first or as_of, last or as_of
@@ -530,6 +534,9 @@ def run(
         sys.exit(run_nightly(loaded, first, last, outcome_codes=outcome_codes, console=console))
     if outcome_codes:
         raise UserError("--outcome-codes are those of the nightly job; give --as-of, too.")
+    from serving.job import print_summary
+    from serving.job import run as run_job
+
     result = run_job(loaded, console=progress())
     if as_json:
         print_json(result.model_dump(mode="json"))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from feature_store.core.errors import UserError
 from feature_store.core.settings import LARGE, MANY
+from pipelines.process import spare_pandas
 from recsys.console import Wait, print_json, progress
 
 app = typer.Typer(add_completion=False)
@@ -84,11 +85,12 @@ def export(
             print(f"next: recsys serve {output} --log {output}.log")
         return
     from recsys.config.load import load_config
-    from serving.exporting.export import export as export_stage
 
     if config is None:
         raise UserError("export takes a CONFIG, or --ab with two bundles.")
     loaded = load_config(config, overrides or ())
+    from serving.exporting.export import export as export_stage  # After it, as it takes seconds.
+
     manifest = export_stage(loaded, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -116,6 +118,7 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to one query."""
+    spare_pandas()
     from recsys.config.load import parse_assignment
     from serving.recommend.options import RecommendOptions
     from serving.recommend.store import load_for_command
@@ -123,7 +126,7 @@ def query(
     given = [parse_assignment("--context", text, "name=value") for text in context or ()]
     options = RecommendOptions(dict(given), at, tail=tail, explain=explain)
     store = _online_store(online)
-    recommender = load_for_command(bundle, store)
+    recommender = load_for_command(bundle, store, late="when_needed")
     answer = recommender.recommend(query_id, k, options)
     if as_json:
         histories_to = None if store else recommender.manifest.data_window.histories_to

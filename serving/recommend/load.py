@@ -1,7 +1,9 @@
 """Opening of a bundle."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +34,7 @@ from serving.bundle.manifest import (
     BundleManifest,
     read_manifest,
     verify,
+    verify_deferred,
 )
 from serving.index.index import ItemIndex
 from serving.recommend.catalogue import Catalogue
@@ -44,9 +47,13 @@ from serving.recommend.online import OnlineQueries
 from serving.recommend.queries import Queries, QuerySnapshot
 from serving.recommend.recommender import Recommender
 
+# When the parts that known queries are answered without are verified and read: at once, in a thread
+# beside the first answers, or when an answer needs them.
+LateRead = Literal["at_once", "in_background", "when_needed"]
+
 
 def load(
-    path: str | Path, *, online: OnlineQueries | None = None, defer_tower: bool = False
+    path: str | Path, *, online: OnlineQueries | None = None, late: LateRead = "at_once"
 ) -> Recommender:
     """Opens a recommender that answers from the bundle alone.
 
@@ -57,16 +64,16 @@ def load(
         path: A directory that `recsys export` wrote, or a version in MLflow's registry:
             `models:/NAME@champion`, `models:/NAME/3`.
         online: Source of state since the export; None: there is none.
-        defer_tower: Whether the query tower and the items' contents are verified and read in the
-            background, for a quick start: known queries are answered without them; see
-            `serving.recommend.late_parts.DeferredParts`.
+        late: Time at which the query tower and the items' contents are verified and read; known
+            queries are answered without them. Servers start sooner with "in_background" (see
+            `serving.recommend.late_parts.DeferredParts`), commands with "when_needed".
 
     Raises:
         UserError: It is no bundle, of another version, or not as it was exported.
     """
     directory = local_bundle(path)
-    manifest = verify(directory, defer_tower=defer_tower)
-    recommender = open_bundle(directory, manifest, online, defer_tower=defer_tower)
+    manifest = verify(directory, defer_tower=late != "at_once")
+    recommender = open_bundle(directory, manifest, online, late=late)
     # The files of a directory that was replaced meanwhile may be of two exports.
     if read_manifest(directory).seal != manifest.seal:
         raise UserError(f"the bundle {directory} was replaced while it was read; read it again.")
@@ -91,7 +98,7 @@ def open_bundle(
     manifest: BundleManifest,
     online: OnlineQueries | None = None,
     *,
-    defer_tower: bool = False,
+    late: LateRead = "at_once",
 ) -> Recommender:
     """Opens a verified bundle; see `load`.
 
@@ -142,12 +149,26 @@ def open_bundle(
                 content = SharedContent.read(directory, schema, len(items)) if has_content else None
                 return LateParts(tower, content)
 
-        late = DeferredParts(directory, manifest, read) if defer_tower else _returning(read())
-        return Recommender(manifest, catalogue, queries, late, context, index, fused)
+        parts = _late_parts(directory, manifest, read, late)
+        return Recommender(manifest, catalogue, queries, parts, context, index, fused)
 
 
-def _returning(parts: LateParts) -> Callable[[], LateParts]:
-    return lambda: parts
+def _late_parts(
+    directory: Path, manifest: BundleManifest, read: Callable[[], LateParts], late: LateRead
+) -> Callable[[], LateParts]:
+    """Returns what the parts are got from; reads them now where they are wanted at once."""
+    if late == "in_background":
+        return DeferredParts(directory, manifest, read)
+    if late == "at_once":
+        parts = read()
+        return lambda: parts
+
+    @cache
+    def verified() -> LateParts:
+        verify_deferred(directory, manifest)
+        return read()
+
+    return verified
 
 
 def read_snapshot(directory: Path) -> QuerySnapshot:

@@ -10,7 +10,7 @@ from feature_store.online.features import OnlineFeatures
 from feature_store.online.store import Contents, OnlineStore, nothing_materialized
 from feature_store.schema import FeatureSchema
 from feature_store.settings import FeatureStoreConfig
-from serving.recommend.load import load
+from serving.recommend.load import LateRead, load
 from serving.recommend.online import OnlineState
 from serving.recommend.recommender import Recommender
 from serving.recommend.stored import PATIENCE, StoredQueries, state_of
@@ -77,20 +77,23 @@ class AwaitedQueries:
             ) from error
 
 
-def load_for_command(path: str | Path, store: Store | None) -> Recommender:
+def load_for_command(
+    path: str | Path, store: Store | None, *, late: LateRead = "at_once"
+) -> Recommender:
     """Opens a recommender that answers from the bundle and the online store, if there is one.
 
     Args:
         path: A bundle, as `load` takes it.
         store: Online store; None: the bundle alone.
+        late: Time at which the query tower is read; see `load`.
 
     Raises:
         UserError: The bundle or the store cannot be opened, or they are of different models.
     """
     if store is None:
-        return load(path)
+        return load(path, late=late)
     queries, schema = store.open_for_command()
-    recommender = load(path, online=queries)
+    recommender = load(path, online=queries, late=late)
     require_same_features(recommender, schema)
     return recommender
 

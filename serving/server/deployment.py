@@ -12,7 +12,7 @@ from feature_store.core.manifests import MANIFEST
 from serving.experiment.experiment import EXPERIMENT_JSON, Experiment, Variant, read_experiment
 from serving.experiment.exposure_log import division
 from serving.recommend.golden import read_golden, require_golden
-from serving.recommend.load import load, local_bundle
+from serving.recommend.load import LateRead, load, local_bundle
 from serving.recommend.online import OnlineQueries
 from serving.recommend.recommender import Recommender
 from serving.server.metrics import ServerMetrics
@@ -103,11 +103,11 @@ class Source:
             return [_stamp(directory / EXPERIMENT_JSON), *(_version(b) for b in bundles)]
         return [_version(each) for each in (self._bundle, self._other) if each is not None]
 
-    def open(self, *, defer_tower: bool = False) -> Serving:
+    def open(self, *, late: LateRead = "at_once") -> Serving:
         """Reads, verifies and tries the bundles.
 
         Args:
-            defer_tower: Whether query towers are read in the background; see `load`.
+            late: Time at which query towers are read; see `load`.
 
         Raises:
             UserError: One of them is corrupt, or does not answer its golden queries as it should.
@@ -119,21 +119,21 @@ class Source:
                 )
             experiment = read_experiment(Path(self._bundle))
             paths = {v.name: Path(self._bundle) / v.bundle for v in experiment.variants}
-            opened = {name: self._open(path, defer_tower) for name, path in paths.items()}
+            opened = {name: self._open(path, late) for name, path in paths.items()}
             return Serving(opened, experiment)
-        first = self._open(self._bundle, defer_tower)
+        first = self._open(self._bundle, late)
         if self._other is None:
             return Serving({MAIN: first})
-        second = self._open(self._other, defer_tower)
+        second = self._open(self._other, late)
         return Serving({"a": first, "b": second}, self._experiment())
 
     @property
     def _is_experiment(self) -> bool:
         return (Path(self._bundle) / EXPERIMENT_JSON).is_file()
 
-    def _open(self, bundle: str | Path, defer_tower: bool) -> Recommender:
+    def _open(self, bundle: str | Path, late: LateRead) -> Recommender:
         directory = local_bundle(bundle)
-        recommender = load(directory, online=self._online, defer_tower=defer_tower)
+        recommender = load(directory, online=self._online, late=late)
         golden = read_golden(directory)
         require_golden(recommender, golden)
         return recommender
@@ -174,7 +174,7 @@ class Deployment:
         self._lock = threading.Lock()
         self._version = source.version()
         # No request is answered before the first bundle is open; later ones can take their time.
-        self.serving = source.open(defer_tower=True)
+        self.serving = source.open(late="in_background")
         self.is_reading = False
         self._before: Serving | None = None
         self._stop = threading.Event()

@@ -6,6 +6,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import pytest
+
 import serving
 import serving.recommend.load as load
 from feature_store.core.errors import UserError
@@ -65,3 +67,16 @@ def test_a_tower_that_cannot_be_read_is_told_to_whoever_asks(exported, monkeypat
         assert recommend(port, UNKNOWN)[0] == 500
         assert request(port, "GET", "/readyz") == (503, {"error": "the tower is of a newer torch"})
         assert recommend(port, KNOWN)[0] == 200
+
+
+def test_parts_that_are_read_when_needed_are_verified_then(exported, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(exported, bundle)
+    damaged = bundle / "query_tower" / "000.npy"
+    damaged.write_bytes(damaged.read_bytes() + b"x")
+    recommender = serving.load(bundle, late="when_needed")
+    assert recommender.recommend("3", 5) == serving.load(exported).recommend("3", 5)
+    with pytest.raises(UserError, match=r"query_tower/000.npy .* is not the one"):
+        recommender.late()
+    whole = serving.load(exported, late="when_needed")
+    assert whole.late() is whole.late()
