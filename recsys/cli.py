@@ -230,11 +230,28 @@ def forget(
     item_id: Annotated[
         list[str] | None, typer.Option("--item-id", help="Item id to forget; repeatable.")
     ] = None,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--everywhere",
+            help="Remove them from the log, too, train anew, and remove all earlier models.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what --everywhere would do.")
+    ] = False,
     overrides: Overrides = None,
     wait: Wait = False,
 ) -> None:
-    """Remove queries or items from all later runs of `prepare`."""
+    """Remove queries or items from all later runs of `prepare`, or from everything at once."""
+    if dry_run and not everywhere:
+        raise UserError("--dry-run lists what --everywhere would do; give both.")
     loaded = _read(config, overrides)
+    if everywhere:
+        from serving.forgetting.command import run_everywhere
+
+        run_everywhere(loaded, query_id or (), item_id or (), dry_run=dry_run, console=progress())
+        return
     from recsys.stages.forget import doubts, unreached
     from recsys.stages.forget import forget as forget_ids
 
@@ -249,7 +266,7 @@ def forget(
     ):
         if directory.exists():
             print(f"      recsys {name} {config}")
-    print("what no command writes anew, and you delete if it holds the ids:")
+    print("what no command writes anew, and you, or --everywhere, delete if it holds the ids:")
     for place in unreached(loaded):
         print(f"  - {place}")
 

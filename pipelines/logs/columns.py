@@ -88,6 +88,28 @@ def undictionaried(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
+def take_rows(table: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
+    """Takes rows, and nothing of others: a dictionary would hold their values, too."""
+    columns = []
+    for column in table.columns:
+        kind = undictionaried(column.type)
+        taken = _without_views(column).take(rows)
+        columns.append(taken if taken.type == kind else taken.cast(kind))
+    return pa.table(columns, table.column_names)
+
+
+def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Copies views: Arrow cannot take rows of text, nor undo dictionaries within lists."""
+    kind = column.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return column.cast(undictionaried(kind))
+    if pa.types.is_list_view(kind):
+        return column.cast(pa.list_(kind.value_field))
+    if pa.types.is_large_list_view(kind):
+        return column.cast(pa.large_list(kind.value_field))
+    return column
+
+
 def partition_of(path: str) -> Partition:
     """Returns the columns that the directories of a path give, as Hive and Spark write them.
 

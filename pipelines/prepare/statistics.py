@@ -64,7 +64,8 @@ def write_quality_report(
     known = {table: summary for table, summary in summaries.items() if summary is not None}
     for note in _notes_on_numbers(known):
         run.job.progress.note(note)
-    report = quality(run.directory, manifest, known, before)
+    is_forgetful = bool(run.job.forgotten.fingerprint)
+    report = quality(run.directory, manifest, known, before, is_forgetful=is_forgetful)
     write_quality(run.directory, report)
     if report.shifts:
         worst = "; ".join(shift.sentence for shift in report.shifts[:_SHOWN_SHIFTS])

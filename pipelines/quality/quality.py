@@ -13,7 +13,6 @@ from pydantic import Field
 from feature_store.core.columns import Bools
 from feature_store.core.documents import read_record
 from feature_store.core.settings import Frozen
-from feature_store.forgotten import FORGOTTEN
 from feature_store.schema import SIDES, Side
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
@@ -133,6 +132,8 @@ def quality(
     manifest: PreparedManifest,
     summaries: dict[str, Summary],
     previous: Quality | None = None,
+    *,
+    is_forgetful: bool = False,
 ) -> Quality:
     """Puts the report together.
 
@@ -142,6 +143,8 @@ def quality(
         summaries: Summaries of the kept rows of `events`, and of `items` and `queries` where the
             log has them.
         previous: Report of the run before; None for a first run.
+        is_forgetful: Whether ids are to be forgotten: no value is named that only the run before
+            had, for it may have been theirs.
     """
     frequency = pq.read_table(directory / "statistics" / "item_frequency.parquet")
     by_split = np.stack([frequency[split].to_numpy() for split in SPLITS], axis=1)
@@ -166,7 +169,9 @@ def quality(
             *coverage(directory, manifest.features, "query", queries, per_query),
         ),
         compared_with=previous.as_of if previous is not None else None,
-        drift=_drift(previous, summaries, manifest) if previous is not None else (),
+        drift=_drift(previous, summaries, manifest, is_forgetful=is_forgetful)
+        if previous is not None
+        else (),
         summaries=summaries,
     )
 
@@ -256,11 +261,14 @@ def _activity(events: Summary, column: str | None) -> Activity | None:
 
 
 def _drift(
-    previous: Quality, summaries: dict[str, Summary], manifest: PreparedManifest
+    previous: Quality,
+    summaries: dict[str, Summary],
+    manifest: PreparedManifest,
+    *,
+    is_forgetful: bool,
 ) -> tuple[Drift, ...]:
     columns = manifest.data.columns
     ids = {name(side) for name in (columns.id_of, columns.key_of) for side in SIDES}
-    is_forgetful = any(reason.endswith(f": {FORGOTTEN}") for reason in manifest.counts.rejected)
     found = [*drift(previous.summaries, summaries, ids, is_forgetful=is_forgetful)]
     for table in previous.tables:
         if table.name == "events":

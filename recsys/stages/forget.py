@@ -1,6 +1,6 @@
 """The list of ids that `prepare` drops, and what a run after that does not reach."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,14 +42,19 @@ def forget(config: Config, *, query_ids: Sequence[str] = (), item_ids: Sequence[
     Raises:
         UserError: There is no id, or the list cannot be read.
     """
-    if not query_ids and not item_ids:
-        raise UserError("nothing to forget: expected at least one --query-id or --item-id.")
+    require_ids(query_ids, item_ids)
     with locked(config.forgotten_path):
         before = Forgotten.load(config.forgotten_path)
         after = before.adding("query", query_ids).adding("item", item_ids)
         if after != before:
             after.save(config.forgotten_path)
     return len(after.query) + len(after.item) - len(before.query) - len(before.item)
+
+
+def require_ids(query_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+    """Refuses to forget nothing, with a `UserError`."""
+    if not query_ids and not item_ids:
+        raise UserError("nothing to forget: expected at least one --query-id or --item-id.")
 
 
 def doubts(config: Config, query_ids: Sequence[str], item_ids: Sequence[str]) -> list[str]:
@@ -90,12 +95,7 @@ def unreached(config: Config) -> list[str]:
             "MLflow's artifacts of earlier runs, and the versions of registered bundles, in "
             f"{artifacts_of(store) if store is not None else uri}"
         )
-    output = Path(config.output)
-    written = {*_WRITTEN, *(["refit"] if config.refits else [])}
-    for entry in sorted(output.iterdir()):
-        is_of_store = entry.name.startswith(("mlflow.db", "mlartifacts"))
-        if entry.name not in written and not is_of_store and not entry.name.startswith("."):
-            places.append(str(entry))
+    places += map(str, foreign(config, {"refit"} if config.refits else set()))
     places.append(
         "what `recommend`, `vectors`, `update` and `export --ab` wrote elsewhere, and logs of "
         "`serve --log`"
@@ -103,6 +103,21 @@ def unreached(config: Config) -> list[str]:
     places.append("bundles that were downloaded from the registry, in ~/.cache/recsys")
     places.append("the log, and backups of all this")
     return places
+
+
+def foreign(config: Config, more: Collection[str]) -> list[Path]:
+    """Returns what is below the output and is neither written anew nor of MLflow's store.
+
+    Args:
+        config: Configuration of the output.
+        more: Names of what else is written anew.
+    """
+    return [
+        entry
+        for entry in sorted(Path(config.output).iterdir())
+        if entry.name not in (*_WRITTEN, *more)
+        and not entry.name.startswith((".", "mlflow.db", "mlartifacts"))
+    ]
 
 
 def _known(config: Config, side: Side, ids: Sequence[str]) -> set[str]:

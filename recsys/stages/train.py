@@ -50,7 +50,7 @@ from recsys.training.run import CHECKPOINTS, SHARDING_FILE, TrainingRun, plan_ru
 # Folder of the examples of an unfinished training, where they are not all.
 _EXAMPLES = "examples"
 # An unfinished training writes at least one of these.
-_MARKS = (IDENTITY_FILE, SHARDING_FILE, METRICS_FILE, CHECKPOINTS)
+MARKS = (IDENTITY_FILE, SHARDING_FILE, METRICS_FILE, CHECKPOINTS)
 
 
 def train(
@@ -76,7 +76,7 @@ def train(
     """
     console = console or Console()
     require_replaceable(config.train_dir, IS_OWN)
-    require_replaceable(work_dir_of(config), marked_by(*_MARKS))
+    require_replaceable(work_dir_of(config), marked_by(*MARKS))
     with reading(config.prepared_dir):
         if (finished := _up_to_date(config, refit_of, console)) is not None:
             return finished

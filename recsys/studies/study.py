@@ -30,7 +30,7 @@ from recsys.tracking import Run, open_run, start_run, tracking_uri
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
 # Folder of the trainings, which tells the directory of a study from others; and a file with the
 # list of forgotten ids that they know.
-_RUNS, _FORGOTTEN = "runs", "forgotten_list.json"
+RUNS, _FORGOTTEN = "runs", "forgotten_list.json"
 # Each seed is tested without the usual baselines and slices, which one evaluation has already.
 _TEST = {
     "evaluation.baselines": ["popularity"],
@@ -57,10 +57,10 @@ def study(config: Config, *, console: Console | None = None) -> StudyResult:
     """
     console = console or Console()
     arms = arms_of(config)
-    require_replaceable(config.study_dir, marked_by(_RUNS))
+    require_replaceable(config.study_dir, marked_by(RUNS))
     list_files(config.data)  # Before anything is made, for there may be no log.
     with locked(config.study_dir):
-        (config.study_dir / _RUNS).mkdir(parents=True, exist_ok=True)
+        (config.study_dir / RUNS).mkdir(parents=True, exist_ok=True)
         remove_temporary_files(config.study_dir)
         _discard_forgotten(config)
         bases = {f: _prepared(config, f, console) for f in config.study.label_fractions}
@@ -94,7 +94,7 @@ def _discard_forgotten(config: Config) -> None:
     now = Forgotten.load(config.forgotten_path).fingerprint
     before = read_object(path).get("list") if path.exists() else ""
     if now != before:
-        for run in (config.study_dir / _RUNS).iterdir():
+        for run in (config.study_dir / RUNS).iterdir():
             shutil.rmtree(run)
         write_json(path, {"list": now})
 
@@ -182,7 +182,7 @@ def _test(config: Config, chosen: Chosen, bases: dict[float, Config], console: C
 def _unit(
     config: Config, base: Config, title: str, values: dict[str, Any], **settings: Any
 ) -> Unit:
-    runs = config.study_dir / _RUNS
+    runs = config.study_dir / RUNS
     return unit_of(base, base.prepared_dir, runs, title, values, evaluation=_TEST, **settings)
 
 

@@ -38,7 +38,7 @@ from recsys.tuning.tracking import MlflowTracker
 
 TRIALS = "trials.jsonl"
 BEST_CONFIG = "best.yaml"
-_IDENTITY = "identity.json"
+IDENTITY = "identity.json"
 
 
 class TuningManifest(Frozen):
@@ -78,7 +78,7 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
     console = console or Console()
     work_dir = config.tuning_dir.with_name(f"{config.tuning_dir.name}.partial")
     require_replaceable(config.tuning_dir, _IS_OWN)
-    require_replaceable(work_dir, marked_by(_IDENTITY, TRIALS))
+    require_replaceable(work_dir, marked_by(IDENTITY, TRIALS))
     axes = search_space(config)
     _prepared(config)  # Before anything is made, for there may be none.
     with locked(config.tuning_dir), reading(config.prepared_dir):
@@ -139,7 +139,7 @@ def _open_work_dir(
     config: Config, work_dir: Path, identity: str, finished: TuningManifest | None
 ) -> None:
     """Opens the unfinished search's directory; one of another configuration is removed."""
-    path = work_dir / _IDENTITY
+    path = work_dir / IDENTITY
     if path.exists() and read_object(path).get("identity") == identity:
         return
     shutil.rmtree(work_dir, ignore_errors=True)
@@ -153,7 +153,7 @@ def _open_work_dir(
 
 def _open_run(config: Config, work_dir: Path) -> Run:
     """Opens the run of a resumed search, or starts one."""
-    path = work_dir / _IDENTITY
+    path = work_dir / IDENTITY
     identity = read_object(path, "identity", "mlflow_run_id")
     if identity["mlflow_run_id"] is not None:
         run = open_run(config, identity["mlflow_run_id"])

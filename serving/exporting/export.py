@@ -78,7 +78,9 @@ from serving.server.service import Service
 _IS_OWN = written_as(BundleManifest)
 
 
-def export(config: Config, *, console: Console | None = None) -> BundleManifest:
+def export(
+    config: Config, *, may_be_worse: bool = False, console: Console | None = None
+) -> BundleManifest:
     """Writes the bundle of the trained model, or returns at once where that is already there.
 
     Nothing is written, and an earlier bundle stays, unless the gate is passed: the evaluated model
@@ -91,6 +93,7 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
 
     Args:
         config: Configuration whose training is finished.
+        may_be_worse: Whether the model may be worse than the champion, which must go in any case.
         console: Console of progress.
 
     Returns:
@@ -110,6 +113,8 @@ def export(config: Config, *, console: Console | None = None) -> BundleManifest:
             _register(config, bundle, console)
             return bundle
     judgement = _judged(config, console)
+    if not may_be_worse:
+        require_not_worse(judgement)
     served = refit(config, console=console) if config.refits else config
     with (
         reading(*inputs, served.prepared_dir, served.train_dir),
@@ -138,7 +143,6 @@ def _judged(config: Config, console: Console) -> Judgement | None:
         raise UserError(f"{config.train_dir} holds no trained model; run `recsys train` first.")
     say = partial(console.print, "export:", highlight=False, soft_wrap=True)
     judgement = judge(config, evaluated, lambda why: say(not_compared(config, why)))
-    require_not_worse(judgement)
     if judgement is not None:
         say(f"compared with the champion (A): {judgement.sentence()}")
     return judgement

@@ -18,10 +18,10 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.train import train
 from recsys.tracking import code_version
 from serving.bundle.manifest import BundleManifest
-from serving.bundle.manifest import read_manifest as read_bundle
 from serving.exporting.champion import Judgement, judge
 from serving.exporting.export import export
 from serving.exporting.gate import GateError
+from serving.nightly.adopt import adopt, trained_to
 from serving.nightly.champion import evaluate_champion
 from serving.nightly.days import Days, day_name
 from serving.nightly.news import News, require_past
@@ -100,7 +100,8 @@ class Day:
                 champion=self._champion_version(),
             )
         champion = champion_manifest(config)
-        self._adopt(champion)
+        if champion is not None:
+            adopt(config, self._days, champion, self._as_of)
         before = read_manifest(config.prepared_dir, PreparedManifest)
         last = finished[-1] if finished else None
         news = News(config, self._days, day_name(self._as_of), last)
@@ -118,7 +119,7 @@ class Day:
             "passed_over": len(prepared.passed_over),
             "events": counts.train + counts.validation + counts.test,
             "last_event": prepared.last_event,
-            "trained_to": _trained_to(prepared),
+            "trained_to": trained_to(prepared),
         }
         mark = (self._facts["events"], prepared.last_event)
         if last is not None and mark == (last.events, last.last_event):
@@ -135,35 +136,6 @@ class Day:
         self._facts |= {"events": last.events, "last_event": last.last_event}
         champion = self._champion_version()  # Another command may have changed it since.
         return self.outcome("nothing new", f"no event came since {last.date}", champion=champion)
-
-    def _adopt(self, champion: BundleManifest | None) -> None:
-        """Keeps the model of the stages where another command has made it the champion."""
-        config = self._config
-        if champion is None or self._days.of_seal(champion.seal) is not None:
-            return
-        trained = readable_training(config.train_dir)
-        prepared = read_manifest(config.prepared_dir, PreparedManifest)
-        if trained is None or prepared is None or not _is_bundle(config, champion):
-            return
-        if prepared.as_of == self._as_of.isoformat():
-            return  # It is the model of this day, by a call that was killed.
-        if trained.fingerprint != champion.training_fingerprint:
-            return
-        if trained.prepared_fingerprint != prepared.fingerprint:
-            return
-        adopted = Outcome(
-            date="adopted",
-            as_of=prepared.as_of,
-            outcome="promoted",
-            reason="another command made it the champion",
-            model=registered_name(config),
-            metric=config.evaluation.select_by,
-            seal=champion.seal,
-            mlflow_run_id=trained.mlflow_run_id,
-            started_from="scratch" if trained.started_from is None else "champion",
-            trained_to=_trained_to(prepared),
-        )
-        self._days.adopt(adopted)
 
     def _is_todays(self, champion: BundleManifest, prepared: PreparedManifest) -> bool:
         """Returns whether a call that was killed has promoted the model of this day."""
@@ -256,20 +228,6 @@ class Day:
     def _champion_version(self) -> str | None:
         champion = current_seals(self._config).get(CHAMPION)
         return version_of_seal(self._config, champion) if champion is not None else None
-
-
-def _is_bundle(config: Config, champion: BundleManifest) -> bool:
-    try:
-        return read_bundle(config.bundle_dir).seal == champion.seal
-    except UserError:
-        return False
-
-
-def _trained_to(prepared: PreparedManifest) -> str | None:
-    split = prepared.data.split
-    if not isinstance(split, TimeSplit) or split.validation_from is None:
-        return None
-    return as_utc(split.validation_from).astimezone(UTC).isoformat()
 
 
 def _test_from(prepared: PreparedManifest) -> str | None:

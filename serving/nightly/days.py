@@ -30,6 +30,7 @@ from feature_store.core.files import (
     write_text,
 )
 from feature_store.core.manifests import written_as
+from feature_store.core.temporary import is_temporary
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from serving.nightly.outcome import Outcome
@@ -112,6 +113,33 @@ class Days:
         path = self._root / _SUSPECTS
         if days or path.is_file():
             write_json(path, dict(sorted(days.items())))
+
+    def rename_marks(self, marks: Mapping[str, str | None]) -> None:
+        """Replaces marks of files that were written again; None: the file is gone."""
+        for outcome in self._all():
+            before = self.sources(outcome.date)
+            after = {marks.get(mark, mark) for mark in before} - {None}
+            if after != before:
+                write_json(self.path(outcome.date) / SOURCES, sorted(filter(None, after)))
+        days = {marks.get(mark, mark): day for mark, day in self.suspects().items()}
+        self.suspect({mark: day for mark, day in days.items() if mark is not None})
+
+    def models(self) -> list[Path]:
+        """Returns what the days hold of their models and logs, and what a kill left of it."""
+        parts = {*(part.partition("/")[0] for part in _MODEL), "evaluation", "comparison"}
+        parts |= {PAGE, LEARNT}
+        named = [self.path(outcome.date) for outcome in self._all()]
+        return [
+            entry
+            for day in [*named, self.path(_ADOPTED)]
+            if day.is_dir()
+            for entry in sorted(day.iterdir())
+            if entry.name in parts or is_temporary(entry.name)
+        ]
+
+    def names(self) -> set[str]:
+        """Returns the names that the job gives to what it writes below the output."""
+        return {outcome.date for outcome in self._all()} | {_ADOPTED, _SUSPECTS, LATEST}
 
     def write(
         self, outcome: Outcome, sources: Iterable[str], page: str, *, is_compared: bool

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -42,6 +42,20 @@ def cached_bundle(seal: str, download: Callable[[Path], Path], cache: Path | Non
         os.utime(target)
     _prune(target.parent)
     return target
+
+
+def cached_seals(cache: Path | None = None) -> set[str]:
+    """Returns the seals of the bundles that this machine's cache has."""
+    cache = cache or _default_cache()
+    return {path.name for path in cache.glob("*") if _SEAL.fullmatch(path.name)}
+
+
+def forget_cached(seals: Iterable[str], cache: Path | None = None) -> None:
+    """Removes bundles from this machine's cache; servers keep those that they have opened."""
+    for seal in seals:
+        target = (cache or _default_cache()) / seal
+        with _locked(target):
+            shutil.rmtree(target, ignore_errors=True)
 
 
 @contextmanager

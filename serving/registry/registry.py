@@ -380,5 +380,15 @@ def _former_champions(model: Any) -> list[str]:
     return versions
 
 
+def artifact_of(seal: str) -> str:
+    """Returns the path of a bundle among the artifacts of its run."""
+    return f"{_ARTIFACTS}/{seal}"
+
+
+def forget_former(client: Any, name: str) -> None:
+    """Forgets the former champions of a model, so that no rollback looks for them."""
+    _remember(client, name, [])
+
+
 def _remember(client: Any, name: str, versions: list[str]) -> None:
     client.set_registered_model_tag(name, _FORMER_TAG, json.dumps(versions[-_REMEMBERED:]))

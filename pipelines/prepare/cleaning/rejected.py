@@ -13,7 +13,7 @@ from feature_store.core.files import write_parquet
 from feature_store.forgotten import FORGOTTEN
 from feature_store.schema import SIDES
 from pipelines.executor.shuffle import read_partitions
-from pipelines.logs.columns import undictionaried
+from pipelines.logs.columns import take_rows
 from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import Piece, read_piece
 from pipelines.prepare.catalogue_ids import Catalogue
@@ -92,33 +92,11 @@ def keep_rows(task: KeepRows) -> None:
             batches = read_partitions(file, [task.piece.index], task.pieces)
             tables.append(pa.Table.from_batches(batches))
     rejected = pa.concat_tables(tables).sort_by("row")
-    rows = _take(read_piece(task.piece), rejected["row"])
+    rows = take_rows(read_piece(task.piece), rejected["row"])
     name = "reason"
     while name in rows.column_names:  # The log's own column of that name stays what it is.
         name = f"_{name}"
     write_parquet(task.path, rows.append_column(name, rejected["reason"]))
-
-
-def _take(table: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
-    """Takes rows, and nothing of others: a dictionary would hold their values, too."""
-    columns = []
-    for column in table.columns:
-        kind = undictionaried(column.type)
-        taken = _without_views(column).take(rows)
-        columns.append(taken if taken.type == kind else taken.cast(kind))
-    return pa.table(columns, table.column_names)
-
-
-def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Copies views: Arrow cannot take rows of text, nor undo dictionaries within lists."""
-    kind = column.type
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
-        return column.cast(undictionaried(kind))
-    if pa.types.is_list_view(kind):
-        return column.cast(pa.list_(kind.value_field))
-    if pa.types.is_large_list_view(kind):
-        return column.cast(pa.large_list(kind.value_field))
-    return column
 
 
 def require_training(job: Job, examples: int, rejected: dict[str, int]) -> None:

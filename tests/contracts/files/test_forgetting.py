@@ -13,20 +13,23 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from recsys.config.config import Config
-from recsys.config.load import load_config
+from recsys.config.load import load_config, parse_config
 from recsys.stages import evaluate as evaluation
 from recsys.stages import fuse as fusion
+from recsys.stages import measure
 from recsys.stages.forget import forget
 from recsys.stages.materialize import materialize
 from recsys.stages.prepare import prepare
 from recsys.studies import study
 from recsys.tracking import mlflow_client
+from serving.forgetting.everywhere import forget_everywhere
 from tests.support.materialized import QUIET, reader_of
 from tests.support.tiny_bundle import export_untrained, untrained
 
@@ -142,10 +145,11 @@ def config(tmp_path: Path) -> Config:
 def evaluate_and_export(config: Config, patch: pytest.MonkeyPatch) -> None:
     """Writes what follows a training, of a model that was not trained."""
     model = untrained(config)
-    for stage in (evaluation, fusion):
-        patch.setattr(stage, "read_manifest", lambda *_: None)
+    patch.setattr(evaluation, "read_manifest", lambda *_: None)
+    patch.setattr(fusion, "read_manifest", lambda *_: None)
+    for stage in (measure, fusion):
         patch.setattr(stage, "load_model", lambda _: model)
-    patch.setattr(evaluation, "open_run", lambda *_: None)
+    patch.setattr(measure, "open_run", lambda *_: None)
     evaluation.evaluate(config, console=QUIET)
     export_untrained(config, patch, model=model[0])
 
@@ -200,6 +204,62 @@ def test_what_is_not_reached_and_what_is_unknown_is_said(command, config, tmp_pa
     assert "recsys study" in out
     assert ".bundle.old" not in out
     assert "fusion" not in out  # `evaluate` writes it anew.
+
+
+def test_everywhere_means_the_log_and_the_prepared_data_too(command, config, tmp_path):
+    """Rewrites dictionaries, also within lists and structs."""
+    log, output = tmp_path / "log", Path(config.output)
+    wanted = needles(QUERY, ITEM, *OWN)
+    arguments = ["forget", tmp_path / "config.yaml", "--query-id", QUERY, "--item-id", ITEM]
+    status, _, error = command(*arguments, "--dry-run")
+    assert (status, output.exists()) == (1, False)
+    assert "--dry-run lists what --everywhere would do; give both" in error
+    prepare(config, console=QUIET)
+    before = {name: (log / name).read_bytes() for name in files_with(log, wanted)}
+    status, out, _ = command(*arguments, "--everywhere", "--dry-run")
+    assert status == 0
+    assert "would be done, and nothing was:" in out
+    assert f"queries: 1 of 33 rows of {log}/queries.parquet" in out
+    assert {name: (log / name).read_bytes() for name in files_with(log, wanted)} == before
+    assert not config.forgotten_path.exists()
+    rows = pq.read_table(log / "events.parquet").num_rows
+    (log / "events.parquet").chmod(0o640)
+    status, out, error = command(*arguments, "--everywhere")
+    assert status == 0, error
+    assert "run again without them: prepare\n" in out
+    assert "not reached" in out
+    assert files_with(tmp_path, wanted) == set()
+    table = pq.read_table(log / "events.parquet")
+    assert f"events: {rows - table.num_rows} of {rows} rows" in out
+    assert table["path"].to_pylist() == [[each] for each in table["query_id"].to_pylist()]
+    assert (log / "events.parquet").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_directory_that_is_an_id_and_files_that_are_elsewhere_or_broken(tmp_path):
+    table = pa.table({"item_id": ["a", "b"], "timestamp": [1, 2]})
+    for query in (QUERY, "bob"):
+        (tmp_path / "log" / f"query_id={query}").mkdir(parents=True)
+        pq.write_table(table, tmp_path / "log" / f"query_id={query}" / "part.parquet")
+    (tmp_path / "log" / "broken.parquet").write_bytes(b"PAR1 but no more")
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"query_id": [QUERY, "bob"]}), stream)
+    fsspec.filesystem("memory").pipe("/forgotten.parquet", stream.getvalue())
+    config = parse_config(
+        {
+            "output": str(tmp_path / "out"),
+            "executor": "local",
+            "data": {"events": str(tmp_path / "log"), "queries": "memory://forgotten.parquet"},
+            "features": {"item": [{"name": "item_id", "kind": "id", "dim": 4}], "query": []},
+            "ssl": {"method": "none"},
+        }
+    )
+    found = forget_everywhere(config, query_ids=[QUERY], console=QUIET)
+    left = [path.name for path in sorted((tmp_path / "log").iterdir())]
+    assert left == ["broken.parquet", "query_id=bob"]
+    assert len(found.done) == 1
+    places = "\n".join(found.unreached)
+    assert "queries: 1 of 2 rows of memory://forgotten.parquet, which is not of this" in places
+    assert "broken.parquet as Parquet" in places
 
 
 def test_a_study_forgets_in_each_of_its_data_sets(config):

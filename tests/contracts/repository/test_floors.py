@@ -61,6 +61,7 @@ FLOORS = {
         "server",
         "exporting",
         "job nightly",
+        "forgetting",
         "commands",
         "operations",
     ),

@@ -1,0 +1,1 @@
+"""Forgetting of ids wherever the configuration leads: `recsys forget --everywhere`."""
