@@ -21,7 +21,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.settings import EVENTS, LARGE, MANY, ROWS
 from pipelines.process import sleep_while_waiting
 from recsys.arguments import CheckedCommands
-from recsys.console import Wait, one_line, print_json, progress
+from recsys.console import Wait, never_silent, one_line, print_json, progress
 from recsys.disk_faults import disk_fault
 from serving.commands import app as serving_app
 from serving.operations import app as operations_app
@@ -574,7 +574,8 @@ def main() -> None:
     sleep_while_waiting()
     try:
         try:
-            app()
+            with never_silent():
+                app()
         finally:
             _flush_output()
     except UserError as error:

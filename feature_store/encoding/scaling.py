@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.arrow import plain_array
-from feature_store.core.columns import Bools, Ints
+from feature_store.core.columns import Bools, Dense, Ints
 from feature_store.encoding.numbers import days_of, numbers_of
 from feature_store.kinds import DateFeature, DenseFeature, ScaledFeature
 
@@ -52,6 +52,17 @@ def dense_values(
         matrix[fits] = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
     present = np.isfinite(matrix).all(axis=1)
     return np.where(present[:, None], matrix, 0.0), present
+
+
+def raw_numbers(feature: ScaledFeature, scaling: "Scaling", column: Dense) -> Numbers:
+    """Returns an encoded number or date as it was in the log, but for rounding, [rows].
+
+    Dates are days since 1970; NaN where a row has none.
+    """
+    numbers = scaling.restore(column.values.astype(np.float64))[:, 0]
+    if feature.scaling == "log":
+        numbers = np.sign(numbers) * np.expm1(np.abs(numbers))
+    return np.where(column.present, numbers, np.nan)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,10 @@ class Standardisation:
     def scale(self, numbers: Numbers) -> Numbers:
         """Scales numbers, [rows, width]."""
         return (numbers - self.mean) / self.deviation
+
+    def restore(self, scaled: Numbers) -> Numbers:
+        """Returns the numbers before they were scaled, but for rounding, [rows, width]."""
+        return scaled * self.deviation.astype(np.float64) + self.mean
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,10 @@ class Quantiles:
         start, end = self.numbers[left], self.numbers[left + 1]
         low, high = self.levels[left], self.levels[left + 1]
         return np.minimum(low + (known - start) / (end - start) * (high - low), high)
+
+    def restore(self, scaled: Numbers) -> Numbers:
+        """Returns the numbers of ranks, [rows, 1], but for rounding."""
+        return np.interp(scaled, self.levels, self.numbers)
 
 
 Scaling = Standardisation | Quantiles

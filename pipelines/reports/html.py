@@ -9,10 +9,11 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.reports.opening import SIGNS
-from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, style_of
+from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, shade_of, style_of
 from pipelines.reports.parts import Chart, Page
 from pipelines.reports.plots import Bars, Graph
 from pipelines.reports.svg import chart as svg
+from pipelines.reports.ticks import colour_scale
 
 _HERE = "pipelines.reports"
 
@@ -74,13 +75,18 @@ def environment(package: str) -> Environment:
 
 
 def legend(chart: Chart) -> list[tuple[int, str, str]]:
-    """Returns style, name and kind of the series, where there is more than one."""
+    """Returns style, name and kind of the series, where there is more than one.
+
+    The kind of a value that has a colour is this colour.
+    """
     plot, names = chart.plot, []
     if isinstance(plot, Bars):
         names = [(style_of(at), name, "bars") for at, name in enumerate(plot.series)]
     elif isinstance(plot, Graph):
         named = [(at, each) for at, each in enumerate(plot.series) if each.name]
         names = [(style_of(at), e.name, e.kind) for at, e in named if not e.is_faint]
+        if (scale := colour_scale(plot)) is not None:
+            names += [(0, text, shade_of(scale.share(value))) for value, text in scale.ticks]
     return names if len(names) > 1 else []
 
 

@@ -4,6 +4,8 @@
 # white, and lightened for dark pages.
 LIGHT = ("#0072b2", "#b34700", "#00795a", "#a3427c", "#8a6d00", "#333333", "#2f7fa8", "#6a51a3")
 DARK = ("#56b4e9", "#e69f00", "#2fc49a", "#e08fc0", "#e0c341", "#c9d1d9", "#8fc7e8", "#b9a5ea")
+# Colours of values from low to high, of even steps to the eye (from viridis of Matplotlib).
+SHADES = ("#443983", "#31688e", "#21918c", "#35b779", "#8fd744")
 # By their names in Plotly, and as lengths for SVG.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
 LENGTHS = {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "12 5"}
@@ -19,6 +21,17 @@ OUTLINES = {
     "star": "M0,-4.8L1.3,-1.5L4.6,-1.5L2,0.7L3,4L0,2L-3,4L-2,0.7L-4.6,-1.5L-1.3,-1.5Z",
     "hexagon": "M0,-4L3.5,-2V2L0,4L-3.5,2V-2Z",
 }
+
+
+def shade_of(share: float) -> str:
+    """Returns the colour of a value at a place from 0 to 1; others count as the nearest."""
+    place = min(max(share, 0.0), 1.0) * (len(SHADES) - 1)
+    at = min(int(place), len(SHADES) - 2)
+    channels = (
+        round((1 - place + at) * low + (place - at) * high)
+        for low, high in zip(*(bytes.fromhex(s[1:]) for s in SHADES[at : at + 2]), strict=True)
+    )
+    return "#" + bytes(channels).hex()
 
 
 def style_of(at: int) -> int:

@@ -151,6 +151,7 @@ class Entry:
         title: Title that it is found by.
         parts: Its content.
         is_open: Whether it is unfolded at first; only then it is printed.
+        key: Key of what it is about, by which a click on a chart finds it; empty: it has none.
     """
 
     kind: ClassVar[str] = "entry"
@@ -158,6 +159,7 @@ class Entry:
     title: str
     parts: "Sequence[Part]"
     is_open: bool = False
+    key: str = ""
 
 
 Part = Text | Facts | Table | Chart | Code | Entry

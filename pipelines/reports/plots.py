@@ -33,20 +33,25 @@ class Series:
     Attributes:
         name: Name in the legend; empty: not in the legend.
         points: (x, y) in the order of drawing; a y of None is a gap.
-        kind: `bars` stand upright at their x, as wide as the smallest distance of two.
+        kind: `bars` stand upright at their x, as wide as the smallest distance of two; `rings` are
+            drawn around points of other series.
         labels: Text of each point for a pointer; empty: its coordinates.
         is_faint: Whether it is only the background of the others.
         bounds: Interval of each point, None where it has none; empty: no point has one.
         faint: Whether each point says little, and is grey; empty: none is.
+        values: Value of each point on the graph's axis of colours; empty: the colour of the series.
+        keys: Key of what each point stands for, by which a click finds it; empty: none has one.
     """
 
     name: str
     points: Sequence[tuple[float, float | None]]
-    kind: Literal["line", "points", "bars"] = "line"
+    kind: Literal["line", "points", "bars", "rings"] = "line"
     labels: Sequence[str] = ()
     is_faint: bool = False
     bounds: Sequence[tuple[float, float] | None] = ()
     faint: Sequence[bool] = ()
+    values: Sequence[float] = ()
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Graph:
         y: Vertical axis.
         marks: Dashed lines.
         height: Height of the plot, in pixels.
+        colours: Axis of the points' values as colours; None: no point has a value.
     """
 
     kind: ClassVar[str] = "graph"
@@ -77,6 +83,7 @@ class Graph:
     y: Axis
     marks: Sequence[Mark] = ()
     height: int = 190
+    colours: Axis | None = None
 
 
 @dataclass(frozen=True)

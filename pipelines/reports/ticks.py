@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.reports.plots import Axis
+from pipelines.reports.plots import Axis, Graph
 
 _DAY = 86_400.0
 # Steps of dates: (unit of NumPy, count, seconds).
@@ -42,6 +42,12 @@ class Scale:
         if self.is_log:
             low, high, value = math.log(low), math.log(high), math.log(max(value, low))
         return (value - low) / (high - low)
+
+
+def colour_scale(graph: Graph) -> Scale | None:
+    """Places the values that a graph's points have as colours; None where there are none."""
+    values = [value for series in graph.series for value in series.values]
+    return None if graph.colours is None or not values else scale_of(graph.colours, values)
 
 
 def scale_of(axis: Axis, values: Sequence[float], *, is_padded: bool = False) -> Scale:

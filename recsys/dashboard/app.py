@@ -8,10 +8,16 @@ from typing import Any
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from recsys.dashboard.run_store import RunStore
+from recsys.reports.run.run_data import DAY_PAGE
 from recsys.tracking import store_uri
 
 _FAULT = "The dashboard could not draw this page because of an error of its own; see its log."
 _PAGE, _BEGINNING = b"<!doctype html>", 100
+# Milliseconds after which something has to stand where a view will be.
+_SHORT = 200
+_NO_SCRIPTS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+}
 _INDEX = """<!DOCTYPE html>
 <html lang="en" class="light">
   <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<style>STYLE</style></head>
@@ -27,18 +33,24 @@ def build_app(store: RunStore, host: str = "127.0.0.1") -> Any:
         store: Store of the runs to show.
         host: Address or name that the server listens on.
     """
-    from dash import Dash, Input, Output, dcc, html
-    from fastapi import FastAPI
+    from dash import Dash, Input, Output, State, dcc, html
+    from fastapi import FastAPI, Response
 
     from pipelines.http.hosts import HostCheck
     from pipelines.reports.html import style
-    from recsys.dashboard.components import label
+    from recsys.dashboard.components import KEYED, label
     from recsys.dashboard.pages import page
     from recsys.dashboard.requests import KnownRequests
+    from recsys.dashboard.runs import DAY
 
     own_style = (files("recsys.dashboard") / "dashboard.css").read_text(encoding="utf-8")
     # FastAPI's own pages would load scripts from elsewhere, and have nothing to describe.
     server: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @server.get(f"{DAY}{{run_id}}")
+    def day(run_id: str) -> Response:
+        return _day(store, run_id)
+
     app = Dash(
         "recsys.dashboard",
         server=server,
@@ -61,13 +73,14 @@ def build_app(store: RunStore, host: str = "127.0.0.1") -> Any:
         **label("Pages"),
     )
     content = html.Main(id="page", tabIndex=-1)
+    skeleton = html.Div("Loading...", className="skeleton", role="status")
     app.layout = [
         html.A("Skip to the content", href="#page", className="skip"),
         html.Header([html.Strong("recsys dashboard"), navigation]),
-        dcc.Location(id="location"),
+        dcc.Location(id="location", refresh="callback-nav"),
         dcc.Store(id="title"),
         html.Div(id="titled", hidden=True),
-        dcc.Loading(content, delay_show=300, fullscreen=False),
+        dcc.Loading(content, delay_show=_SHORT, custom_spinner=skeleton),
     ]
 
     @app.callback(
@@ -89,9 +102,34 @@ def build_app(store: RunStore, host: str = "127.0.0.1") -> Any:
         Output("titled", "children"),
         Input("title", "data"),
     )
+    # A click on an item of the map leads to its neighbours.
+    app.clientside_callback(
+        """function (clicked, path) {
+            const key = clicked && clicked.points[0].customdata;
+            if (typeof key !== "string") { return window.dash_clientside.no_update; }
+            return path.replace(/map$/, "similar") + "?item=" + encodeURIComponent(key);
+        }""",
+        Output("location", "href"),
+        Input(KEYED, "clickData"),
+        State("location", "pathname"),
+        prevent_initial_call=True,
+    )
     app.server.add_middleware(KnownRequests, dash=app)
     app.server.add_middleware(HostCheck, host=host, advice="give its name as --host")
     return app
+
+
+def _day(store: RunStore, run_id: str) -> Any:
+    """Returns the page that the nightly job wrote on the day of a run, which has no scripts."""
+    from fastapi.responses import HTMLResponse, PlainTextResponse
+
+    try:
+        path = store.data(run_id).find(DAY_PAGE)
+    except UserError as error:
+        return PlainTextResponse(str(error), 404)
+    if path is None:
+        return PlainTextResponse(f"the nightly job has left no page with run {run_id}.", 404)
+    return HTMLResponse(path.read_text(encoding="utf-8"), headers=_NO_SCRIPTS)
 
 
 def serve(uri: str | None, *, host: str, port: int) -> None:

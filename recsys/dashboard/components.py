@@ -23,8 +23,12 @@ from pipelines.reports.parts import (
     Table,
     Text,
 )
-from pipelines.reports.plots import Heat
+from pipelines.reports.plots import Graph, Heat, Plot
 from recsys.dashboard.plotly import OPTIONS, figure_of
+from recsys.dashboard.runs import DAY
+
+# Id of the chart whose points lead somewhere; a page has one.
+KEYED = "keyed"
 
 _SVG = "data:image/svg+xml,"
 # Columns beyond which a table scrolls on a phone, and is set closer on paper; rows that stay on one
@@ -164,11 +168,16 @@ def _plot(chart: Chart) -> list[Any]:
         return [_heat(chart.title, chart.plot)]
     # Any: Dash lists the options that it knows, and passes on all.
     options: Any = OPTIONS
-    graph = dcc.Graph(figure=figure_of(chart.plot), config=options, className="graph")
+    names: Any = {"id": KEYED} if _is_keyed(chart.plot) else {}
+    graph = dcc.Graph(figure=figure_of(chart.plot), config=options, className="graph", **names)
     shown = html.Div(graph, role="group", className="screen", **label(chart.title))
     drawn = re.sub("<title>.*?</title>", "", svg_file(chart, is_titled=False), flags=re.DOTALL)
     picture = html.Img(src=f"{_SVG}{quote(drawn)}", alt="", className="print")
     return [shown, picture]
+
+
+def _is_keyed(plot: Plot) -> bool:
+    return isinstance(plot, Graph) and any(series.keys for series in plot.series)
 
 
 def _heat(title: str, heat: Heat) -> Any:
@@ -249,7 +258,9 @@ def _row(row: Row | Band | Cells, table: Table) -> Any:
 def _cell(cell: str | Cell) -> Any:
     if isinstance(cell, str):
         return cell
-    text = dcc.Link(cell.text, href=cell.href) if cell.href else cell.text
+    # The page of a day is a file, and no view of this one.
+    link = html.A if cell.href.startswith(DAY) else dcc.Link
+    text = link(cell.text, href=cell.href) if cell.href else cell.text
     parts = [html.Span(text, className=cell.tone), *map(html.Small, cell.notes)]
     if cell.share is not None:
         bar = html.I(style={"width": f"{100 * cell.share:.1f}%"})

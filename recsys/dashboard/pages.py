@@ -22,7 +22,7 @@ from recsys.dashboard.components import (
     section_component,
 )
 from recsys.dashboard.run_store import RunRow, RunStore
-from recsys.dashboard.runs import history, runs_table
+from recsys.dashboard.runs import DAY, history, runs_table
 from recsys.dashboard.sections import (
     SECTIONS,
     champion_verdict,
@@ -30,7 +30,7 @@ from recsys.dashboard.sections import (
     comparison_section,
     tests_of,
 )
-from recsys.reports.item_map import map_section
+from recsys.reports.item_map import colours_of, map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import example_ids, item_name, item_parts, query_parts
 from recsys.reports.opening import run_opening
@@ -134,7 +134,15 @@ def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:
     opening = opening_components(_opening(store, row, run))
     # The verdict stands above all tabs; what else is to be checked, above the results.
     shown = opening if key == "results" else opening[:1]
-    return [html.H1(f"Run {row.title}"), *shown, _tabs(row, key), *content]
+    return [html.H1(f"Run {row.title}"), *_day(row), *shown, _tabs(row, key), *content]
+
+
+def _day(row: RunRow) -> list[Any]:
+    """Returns a link to the page of the day of the nightly job; nothing of other runs."""
+    if not row.day:
+        return []
+    link = html.A("page of the day", href=f"{DAY}{row.run_id}")
+    return [html.P([f"{row.day[:1].upper()}{row.day[1:]}: ", link], className="soft")]
 
 
 def _opening(store: RunStore, row: RunRow, run: RunData) -> list[Opening]:
@@ -160,12 +168,31 @@ def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[
 
 def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
     assert run.items is not None
-    features = ["slice", *run.items.features]
-    chosen = query.get("feature", features[min(1, len(features) - 1)])
+    features, search = colours_of(run.items), query.get("search", "")
+    chosen = query.get("feature", features[0])
     if chosen not in features:
         raise UserError(f"feature is {chosen!r}, expected one of: {', '.join(features)}.")
-    field = choice("feature", "Colour by", [(f, f) for f in features], chosen)
-    return [form(here, [field], "Show"), section_component(map_section(run, [chosen]))]
+    fields = [
+        choice("feature", "Colour by", [(f, f) for f in features], chosen),
+        search_field("search", "Mark items by id or title", search),
+    ]
+    similar = here.replace("/map", "/similar")
+    return [
+        form(here, fields, "Show"),
+        *_marked(run.items, search, similar),
+        section_component(map_section(run, [chosen], search)),
+    ]
+
+
+def _marked(items: ItemTable, search: str, similar: str) -> list[Any]:
+    """Returns links to the neighbours of the items that were searched for."""
+    if not search:
+        return []
+    rows = items.search(search, _SAMPLES)
+    if not rows:
+        return part_components([Text(f"No item has the id {search}, or it in its title.")])
+    names = [(items.names["item_id"][row].as_py(), item_name(items, row)) for row in rows]
+    return [_samples(names, similar, "item", "Neighbours of:")]
 
 
 def _query_page(run: RunData, queries: QueryTable, here: str, wanted: str) -> list[Any]:
@@ -202,11 +229,13 @@ def _tabs(row: RunRow, key: str) -> Any:
     return html.Nav(html.Ul(links), className="tabs", **label("Sections of the run"))
 
 
-def _samples(names: list[tuple[str, str]], here: str, field: str) -> Any:
+def _samples(
+    names: list[tuple[str, str]], here: str, field: str, title: str = "For instance:"
+) -> Any:
     links = [
         html.Li(dcc.Link(text, href=f"{here}?{urlencode({field: key})}")) for key, text in names
     ]
-    return html.Div([html.Span("For instance:"), html.Ul(links)], className="samples")
+    return html.Div([html.Span(title), html.Ul(links)], className="samples")
 
 
 def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 
-from pipelines.reports.palette import DASHES, LIGHT, SYMBOLS, style_of
+from pipelines.reports.palette import DASHES, LIGHT, SHADES, SYMBOLS, style_of
 from pipelines.reports.plots import Axis, Bars, Graph, Mark, Plot, Ranges, Series
+from pipelines.reports.ticks import Scale, colour_scale
 
 # The buttons are named one by one, so that no version of Plotly adds one which sends the data away.
 OPTIONS: dict[str, Any] = {
@@ -42,10 +43,16 @@ def figure_of(plot: Plot) -> Figure:
 
 def _graph(graph: Graph) -> Figure:
     data = [_trace(series, at, graph.x) for at, series in enumerate(graph.series)]
+    if (colours := colour_scale(graph)) is not None:
+        assert graph.colours is not None
+        for trace, series in zip(data, graph.series, strict=True):
+            if series.values:
+                trace["marker"] |= _shaded(series.values, colours, graph.colours.title)
     layout = _layout(has_legend=len([s for s in graph.series if s.name]) > 1)
     layout |= {"xaxis": _axis(graph.x), "yaxis": _axis(graph.y), "height": graph.height + 150}
     if graph.x.is_hidden:
         layout["hovermode"] = "closest"
+        layout["margin"] |= {"l": 16, "b": 16}
     layout["shapes"] = [
         {
             "type": "line",
@@ -76,12 +83,20 @@ def _trace(series: Series, at: int, x: Axis) -> dict[str, Any]:
         # Plotly reads texts as markup.
         texts = [escape(text, quote=False).replace("\n", "<br>") for text in series.labels]
         trace |= {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
+    if not series.name:
+        trace["showlegend"] = False
+    if series.keys:
+        trace["customdata"] = list(series.keys)
     if series.bounds:
         trace["error_y"] = _error([value for _, value in series.points], series.bounds)
     if series.kind == "bars":
         return trace | {"type": "bar", "marker": {"color": colour}}
+    if series.kind == "rings":
+        ring = {"color": _FONT["color"], "symbol": "circle-open", "size": 18, "line": {"width": 3}}
+        return trace | {"mode": "markers", "marker": ring}
     if series.kind == "points":
-        marker = {"color": colour, "symbol": SYMBOLS[style], "size": 7, "opacity": 0.75}
+        fill = _colours(series.faint, colour)
+        marker = {"color": fill, "symbol": SYMBOLS[style], "size": 7, "opacity": 0.75}
         return trace | {"mode": "markers", "marker": marker}
     is_dotted = len(series.points) <= _MOST_MARKERS and not series.is_faint
     line = {"color": colour, "dash": "dash" if series.is_faint else DASHES[style]}
@@ -89,6 +104,25 @@ def _trace(series: Series, at: int, x: Axis) -> dict[str, Any]:
         "mode": "lines+markers" if is_dotted else "lines",
         "line": line | {"width": 1 if series.is_faint else 2},
         "marker": {"symbol": SYMBOLS[style], "size": 7, "color": _colours(series.faint, colour)},
+    }
+
+
+def _shaded(values: Sequence[float], colours: Scale, title: str) -> dict[str, Any]:
+    """Returns the colours of points by their values, with a bar that tells which is which."""
+    bar = {
+        "title": {"text": escape(title, quote=False), "side": "right"},
+        "tickvals": [colours.share(value) for value, _ in colours.ticks],
+        "ticktext": [text for _, text in colours.ticks],
+        "thickness": 12,
+    }
+    return {
+        "color": [round(colours.share(value), 4) for value in values],
+        "symbol": SYMBOLS[0],
+        "cmin": 0,
+        "cmax": 1,
+        "colorscale": [[at / (len(SHADES) - 1), shade] for at, shade in enumerate(SHADES)],
+        "colorbar": bar,
+        "showscale": True,
     }
 
 
@@ -215,6 +249,8 @@ def _layout(*, has_legend: bool) -> dict[str, Any]:
         "margin": {"l": 56, "r": 16, "t": _TOOLBAR, "b": 48},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
+        # On its colours, as of a light point, a text would be hard to read.
+        "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": _FONT["color"]}},
         "showlegend": has_legend,
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
     }

@@ -8,6 +8,9 @@ from pipelines.reports.plots import Axis, Graph, Mark, Series
 from recsys.comparison.report import METRIC_TITLES
 from recsys.dashboard.run_store import RunRow
 
+# Address of the page of the day that trained a run, before the run's id.
+DAY = "/day/"
+
 _GROUPS = ("overall", "head", "torso", "tail", "cold", "popularity")
 
 
@@ -64,6 +67,7 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
             remarks.append(row.day)
         if ours is not None and popular is not None and ours < popular:
             remarks.append("below popularity")
+        remark = ", ".join(remarks) or "-"
         link = f"/run/{row.run_id}/{'results' if ours is not None else 'training'}"
         rows_of.append(
             Row(
@@ -71,7 +75,7 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
                     Cell(row.title, href=link),
                     row.status.lower(),
                     row.ssl,
-                    ", ".join(remarks) or "-",
+                    Cell(remark, href=f"{DAY}{row.run_id}") if row.day else remark,
                     shown(ours),
                     shown(row.metric("recall@50", "tail")),
                     shown(row.metric("recall@50", "cold")),

@@ -58,11 +58,13 @@ def rank_all(
         console: Console for progress.
     """
     settings = config.evaluation
-    console.print(
-        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries"
-    )
     fitted, left_out = _methods(config, prepared, task)
     methods = {**methods, **fitted}
+    titles = [METHOD_TITLES[name] for name in methods]
+    console.print(
+        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries, "
+        f"first by {titles[0]}"
+    )
     for sentence in [*draw_sentences(task.counts, task.split), *left_out]:
         console.print(f"evaluate: {sentence}")
     slices = item_slices(prepared.item_frequency)
@@ -76,7 +78,7 @@ def rank_all(
     )
     features = feature_matrix(prepared)
     ranked: dict[str, Ranked] = {}
-    for name, build in methods.items():
+    for (name, build), following in zip(methods.items(), [*titles[1:], ""], strict=True):
         started = time.monotonic()
         depth = max(settings.cutoffs)
         top = ranked_items(build(), prepared, task.excluded, depth, settings.ranking_tasks)
@@ -96,7 +98,10 @@ def rank_all(
             )
         ranked[name] = Ranked(top, ranks, measured.model_copy(update={"lists": lists}))
         seconds = time.monotonic() - started
-        console.print(f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s")
+        console.print(
+            f"evaluate: {METHOD_TITLES[name]} ranked in {seconds:.1f} s"
+            + (f"; now {following}" if following else "")
+        )
     return ranked
 
 

@@ -73,7 +73,12 @@ def similar_section(run: RunData) -> Section:
     total = items.names.num_rows
     rows = items.spread(_ITEMS)
     entries = [
-        Entry(f"Items like {item_name(items, row)}", [_neighbours(items, row)], is_open=not at)
+        Entry(
+            f"Items like {item_name(items, row)}",
+            [_neighbours(items, row)],
+            is_open=not at,
+            key=items.names["item_id"][row].as_py(),
+        )
         for at, row in enumerate(rows)
     ]
     note = Text(

@@ -131,6 +131,9 @@ def _fuse(config: Config, refit_of: FusionManifest | None, console: Console) -> 
         weights, curve = refit_of.weights, refit_of.trade_off
     elif len(task.queries):
         sampled = task.take(sampled_rows(task.queries))
+        console.print(
+            f"fuse: searching for the weights on {len(sampled.queries):,} validation queries"
+        )
         sample = draw_sample(fused, _queries(config, prepared, model, sampled))
         slices = item_slices(prepared.item_frequency)
         with one_thread():

@@ -76,6 +76,7 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
     measured = {name: each.measured for name, each in ranked.items()}
     bounds = SliceBounds.of(prepared.item_frequency)
     slices = bounds.members(prepared.item_frequency)
+    console.print("evaluate: testing the differences to the baselines")
     standings = standings_of(MODEL, {name: each.ranks for name, each in ranked.items()}, slices)
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
@@ -98,7 +99,7 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
         rivals=tuple(rivals_of(standings)),
         **_fusion_facts(fused, fusion, queries, slices),
     )
-    _write(config, prepared, trained, result, queries, fused, ranked)
+    _write(config, prepared, trained, result, queries, fused, ranked, console)
     console.print(f"evaluate: wrote {config.evaluation_dir}")
     return result
 
@@ -142,6 +143,7 @@ def _write(
     queries: FusedQueries,
     fused: Fused | None,
     ranked: Mapping[str, Ranked],
+    console: Console,
 ) -> None:
     """Writes the directory, and adds it to the training's run."""
     task, own = queries.task, ranked[MODEL]
@@ -157,7 +159,10 @@ def _write(
             ranks={name: each.ranks for name, each in ranked.items()},
             cutoffs=config.evaluation.cutoffs,
         )
+        on_map = min(config.evaluation.map_items, int(prepared.is_current_item.sum()))
+        console.print(f"evaluate: drawing the map of {on_map:,} items")
         write_items(directory / ITEMS, config, prepared, queries.item_vectors)
+        console.print("evaluate: writing examples and the report")
         write_examples(directory / EXAMPLES, prepared, queries, fused, own.top, own.ranks)
         data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
         page = evaluation_page(data, prepared, trained.config, trained.best_step)

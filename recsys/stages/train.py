@@ -21,9 +21,7 @@ from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import read_manifest
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.compatibility import compare
-from recsys.checkpoint.manifest import (
-    read_checkpoint,
-)
+from recsys.checkpoint.manifest import latest_checkpoint, read_checkpoint
 from recsys.checkpoint.training_manifest import (
     IDENTITY_FILE,
     TrainManifest,
@@ -42,10 +40,12 @@ from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
 from recsys.stages.publish import IS_OWN, publish
 from recsys.tracking import Run, open_run, start_run
+from recsys.training.estimate import Estimate
 from recsys.training.launch import launch
 from recsys.training.log import METRICS_FILE
 from recsys.training.progress import TrainingProgress, Watcher
-from recsys.training.run import CHECKPOINTS, SHARDING_FILE, TrainingRun, plan_run
+from recsys.training.run import CHECKPOINTS, SHARDING_FILE, TrainingRun, plan_run, validation_steps
+from recsys.training.schedules import annealing_steps
 
 # Folder of the examples of an unfinished training, where they are not all.
 _EXAMPLES = "examples"
@@ -247,13 +247,17 @@ def _train_and_show(
 ) -> None:
     """Runs the ranks; meanwhile shows the lines of metrics that they write, and tracks them."""
     _announce(run, plan, console)
-    progress = TrainingProgress(
-        console,
-        run.step,
-        plan.total_steps,
-        plan.steps_per_epoch,
-        run.config.evaluation.select_by,
+    settings, total = run.config.training, plan.total_steps
+    estimate = Estimate(
+        run.start(latest_checkpoint(run.checkpoints_dir)).progress,
+        total,
+        every=validation_steps(settings, plan.steps_per_epoch),
+        # A refit makes its steps, for nothing is held out.
+        patience=settings.patience if run.steps is None else total,
+        annealing=annealing_steps(settings.schedule, total),
     )
+    select_by = run.config.evaluation.select_by
+    progress = TrainingProgress(console, run.step, total, plan.steps_per_epoch, select_by, estimate)
     receivers = [
         _print_once(run.work_dir / SHARDING_FILE, console),
         progress.show,
@@ -274,6 +278,8 @@ def _announce(run: TrainingRun, plan: TrainingPlan, console: Console) -> None:
         f"train: {run.config.ssl.method}, {plan.total_steps} steps of at most {plan.batch_size} "
         f"{rows} on {ranks} ({'ray' if training.ray else 'local'}){beginning}"
     )
+    if training.ray:
+        console.print(f"train: starting Ray Train with {ranks}")
 
 
 def _print_once(path: Path, console: Console) -> Callable[[object], None]:

@@ -9,11 +9,16 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
+from recsys.evaluation.selection import score_of
+from recsys.training.estimate import Estimate
 
 _POLL_SECONDS = 0.5
 # Seconds between two plain lines.
-_LINE_SECONDS = 10.0
+_LINE_SECONDS = 5.0
+_BAR_WIDTH = 8
 # Keys of a line of losses that are no losses.
 _NO_LOSSES = ("step", "examples_per_second", "loader_wait")
 
@@ -97,37 +102,45 @@ class Watcher:
 
 
 class TrainingProgress:
-    """Display of steps, examples per second, losses and the last validation.
+    """Display of steps, the time that is left, the last validation, the speed and the losses.
 
     Args:
         console: Console to show it on: a bar on a terminal, else a line now and then.
         step: Number of steps that are already done.
         total: Number of steps of all epochs.
         steps_per_epoch: Number of steps of an epoch.
-        metric: Validation metric to show.
+        metric: Validation metric to show, by which checkpoints are selected.
+        estimate: Estimate of the time that is left.
     """
 
     def __init__(
-        self, console: Console, step: int, total: int, steps_per_epoch: int, metric: str
+        self,
+        console: Console,
+        step: int,
+        total: int,
+        steps_per_epoch: int,
+        metric: str,
+        estimate: Estimate,
     ) -> None:
         self._console = console
         self._total = total
         self._steps_per_epoch = steps_per_epoch
         self._metric = metric
+        self._estimate = estimate
         self._validation = ""
         self._losses = "starting"
         self._last_line = time.monotonic()
         self._bar = Progress(
-            TextColumn("training {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("training"),
+            BarColumn(bar_width=_BAR_WIDTH),
+            # The losses are at the end, which is cut where the terminal is narrow.
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, ratio=1)),
+            expand=True,
             console=console,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "", total=total, completed=step, epoch=self._epoch(step), text=self._losses
+            "", total=total, completed=step, text=f"{self._place(step)}, {self._losses}"
         )
 
     def __enter__(self) -> "TrainingProgress":
@@ -144,23 +157,32 @@ class TrainingProgress:
 
     def show(self, lines: list[Line]) -> None:
         """Shows new lines of metrics."""
-        key = f"validation.{self._metric}"
         for line in lines:
-            if "examples_per_second" in line:
-                losses = {k: v for k, v in line.items() if k not in _NO_LOSSES}
-                text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                self._losses = f"{line['examples_per_second']:,.0f} examples/s  {text}"
-            elif line.get(key) is not None:
-                self._validation = f"  {self._metric} {line[key]:.4f}"
+            self._take(line)
         step = int(lines[-1]["step"])
-        text = self._losses + self._validation
-        self._bar.update(self._task, completed=step, epoch=self._epoch(step), text=text)
+        self._estimate.reached(step)
+        known = (self._place(step), self._estimate.text(), self._validation, self._losses)
+        text = ", ".join(part for part in known if part)
+        self._bar.update(self._task, completed=step, text=text)
         is_due = time.monotonic() - self._last_line >= _LINE_SECONDS
         if not self._console.is_terminal and is_due:
             self._last_line = time.monotonic()
-            self._console.print(
-                f"training {self._epoch(step)}, step {step}/{self._total}: {text}", soft_wrap=True
-            )
+            self._console.print(f"training {text}", soft_wrap=True)
+
+    def _take(self, line: Line) -> None:
+        prefix = "validation."
+        if "examples_per_second" in line:
+            losses = {k: v for k, v in line.items() if k not in _NO_LOSSES}
+            text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            self._losses = f"{line['examples_per_second']:,.0f} examples/s, {text}"
+        elif f"{prefix}{self._metric}" in line:
+            found = {k.removeprefix(prefix): v for k, v in line.items() if k.startswith(prefix)}
+            score = score_of(found, self._metric)
+            self._estimate.validated(int(line["step"]), score)
+            self._validation = "" if score is None else f"{self._metric} {score.value:.4f}"
+
+    def _place(self, step: int) -> str:
+        return f"{self._epoch(step)}, step {step}/{self._total}"
 
     def _epoch(self, step: int) -> str:
         epochs = self._total // self._steps_per_epoch

@@ -25,7 +25,7 @@ from recsys.model.two_tower import build_model
 from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
 from recsys.training.numerics import repeatable, use_precision
 from recsys.training.objective import build_objective
-from recsys.training.run import SHARDING_FILE, Start, TrainingRun, training_plan
+from recsys.training.run import SHARDING_FILE, Start, TrainingRun, training_plan, validation_steps
 from recsys.training.schedules import annealing_steps
 from recsys.training.trainer import Trainer
 from recsys.training.validator import Validator
@@ -120,6 +120,6 @@ def _build_trainer(
         keys,
         device,
         total_steps=plan.total_steps,
-        validation_steps=-(-plan.steps_per_epoch // settings.validations_per_epoch),
+        validation_steps=validation_steps(settings, plan.steps_per_epoch),
         earlier_steps=start.progress.schedule_start,
     )

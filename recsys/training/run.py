@@ -16,6 +16,7 @@ from recsys.checkpoint.manifest import (
 )
 from recsys.checkpoint.training_manifest import continued_checkpoint, training_fingerprint
 from recsys.config.config import Config
+from recsys.config.training import TrainingConfig
 from recsys.data.plan import TrainingPlan, plan_training
 from recsys.data.replay import selected_files
 
@@ -174,6 +175,11 @@ def plan_run(
         selection=selection,
     )
     return run, plan
+
+
+def validation_steps(settings: TrainingConfig, steps_per_epoch: int) -> int:
+    """Returns the number of steps between two validations."""
+    return -(-steps_per_epoch // settings.validations_per_epoch)
 
 
 def training_plan(

@@ -170,6 +170,7 @@ def _export(
     assert evaluated is not None
     prepared, held_out = Prepared(served.prepared_dir), Prepared(config.prepared_dir)
     trained = Trained(config, manifest, prepared, model, fused, evaluated, held_out)
+    console.print("export: exporting the towers, building the index and checking both")
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, judgement)
     index = bundle.index

@@ -58,7 +58,7 @@ def svg_file(
     Args:
         chart: Chart to draw.
         style: CSS.
-        legend: Style, name and kind of the series.
+        legend: Style, name and kind of the series; a kind that begins with # is a colour.
         is_titled: Whether the title stands above it.
         width: Width in pixels.
     """
@@ -106,21 +106,26 @@ def _places(widths: Sequence[float], width: int) -> list[tuple[float, int]]:
 def _add_entry(root: Element, name: str, style: str, kind: str, x: float, y: int) -> None:
     """Adds an entry of a legend, the sample of the style before the name."""
     left, middle = number(x), str(y - 4)
-    if kind == "bars":
+    if kind.startswith("#"):
+        sample = {"cx": number(x + 13), "cy": middle, "r": "5", "fill": kind}
+        SubElement(root, "circle", sample)
+    elif kind == "bars":
         sample = {"class": f"area {style}", "x": left, "y": str(y - 9), "width": "26"}
         SubElement(root, "rect", {**sample, "height": "10"})
     else:
         if kind == "line":
             line = {"class": f"line {style}", "x1": left, "x2": number(x + 26)}
             SubElement(root, "line", {**line, "y1": middle, "y2": middle})
-        symbol = {"class": f"dots {style}", "href": f"#symbol-{style[1:]}", "y": middle}
+        shape = "ring" if kind == "rings" else f"symbol-{style[1:]}"
+        symbol = {"class": f"dots {style}", "href": f"#{shape}", "y": middle}
         SubElement(root, "use", {**symbol, "x": number(x + 13)})
     add_text(root, name, x=number(x + _SAMPLE), y=str(y))
 
 
 def symbols() -> Element:
-    """Returns the definitions of the points' symbols, one for each style."""
+    """Returns the definitions of the points' symbols, one for each style, and of a ring."""
     defs = Element("defs")
     for at, name in enumerate(SYMBOLS):
         SubElement(defs, "path", {"id": f"symbol-{at}", "d": OUTLINES[name]})
+    SubElement(defs, "circle", {"id": "ring", "class": "ring", "r": "9"})
     return defs

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.etree.ElementTree import Element, SubElement
 
-from pipelines.reports.palette import style_of
+from pipelines.reports.palette import shade_of, style_of
 from pipelines.reports.plots import Graph, Series
 from pipelines.reports.svg.elements import (
     LINE,
@@ -19,7 +19,7 @@ from pipelines.reports.svg.elements import (
     percent,
     width,
 )
-from pipelines.reports.ticks import Scale, scale_of
+from pipelines.reports.ticks import Scale, colour_scale, scale_of
 
 # Width of the SVG that is stretched.
 _STRETCH = 1000
@@ -60,10 +60,14 @@ def draw_graph(root: Element, graph: Graph) -> Drawing:
             line.set("vector-effect", "non-scaling-stroke")
             if series.is_faint and series.name:
                 SubElement(line, "title").text = series.name
+    colours = colour_scale(graph)
     for at, series in enumerate(graph.series):
         is_dotted = series.kind == "line" and len(series.points) <= _MOST_DOTS
-        if (series.kind == "points" or is_dotted) and not series.is_faint:
-            _dots(root, series, at, x, y, graph.height)
+        if (series.kind in ("points", "rings") or is_dotted) and not series.is_faint:
+            group = _dots(root, series, at, x, y, graph.height)
+            if colours is not None:
+                for dot, value in zip(group.iter("use"), series.values, strict=False):
+                    dot.set("fill", shade_of(colours.share(value)))
     left = max((width(text) for _, text in y.ticks), default=0.0)
     top = LINE + 12 if graph.y.title else 8
     return Drawing(root, graph.height, (top, 14, bottom, math.ceil(left) + 8))
@@ -130,7 +134,7 @@ def _with_room(scale: Scale, width: float) -> Scale:
     return Scale(scale.low - width / 2, scale.high + width / 2, scale.is_log, scale.ticks)
 
 
-def _dots(root: Element, series: Series, at: int, x: Scale, y: Scale, height: int) -> None:
+def _dots(root: Element, series: Series, at: int, x: Scale, y: Scale, height: int) -> Element:
     style = style_of(at)
     group = SubElement(root, "g", {"class": f"dots s{style}"})
     labels = series.labels or [""] * len(series.points)
@@ -146,8 +150,10 @@ def _dots(root: Element, series: Series, at: int, x: Scale, y: Scale, height: in
             low, high = (number((1 - y.share(end)) * height) for end in ends)
             whisker = {"class": "whisker", "x1": at_x, "x2": at_x, "y1": low, "y2": high}
             SubElement(group, "line", whisker)
-        dot = SubElement(group, "use", {"href": f"#symbol-{style}", "x": at_x})
+        shape = "ring" if series.kind == "rings" else f"symbol-{style}"
+        dot = SubElement(group, "use", {"href": f"#{shape}", "x": at_x})
         if is_faint:
             dot.set("class", "few")
         dot.set("y", number((1 - y.share(value)) * height))
         SubElement(dot, "title").text = label or f"{place:.6g}: {value:.6g}"
+    return group

@@ -1,5 +1,6 @@
 """Items of a run: titles, positions on the map, and neighbours."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.core.tables import column_names, read_table
-from recsys.evaluation.item_map import FEATURE
+from recsys.evaluation.item_map import FEATURE, INFORMATION
 
 # Training events from which on an item's neighbours tell something of the model.
 _KNOWN = 10
@@ -73,16 +74,24 @@ class ItemTable:
 
     @cached_property
     def positions(self) -> pa.Table:
-        """Items on the map: `x`, `y`, `title`, `slice`, `frequency` and the features."""
-        columns = ["x", "y", "title", "slice", "frequency", *map(self.column, self.features)]
+        """Items on the map: `x`, `y`, `item_id`, `title`, `slice`, `frequency` and the features."""
+        columns = ["x", "y", "item_id", "title", "slice", "frequency"]
+        columns += map(self.column, self.features)
         table = read_table(self.path, columns)
         return table.filter(pc.is_valid(table["x"]))
 
     @cached_property
     def features(self) -> list[str]:
-        """Features by which the map can be coloured, besides the slice."""
+        """Features by which the map can be coloured, the most telling first."""
         names = column_names(self.path)
         return [name.removeprefix(FEATURE) for name in names if name.startswith(FEATURE)]
+
+    @property
+    def information(self) -> dict[str, float]:
+        """Share of the vectors' clusters that each feature tells; empty of earlier versions."""
+        metadata = self.positions.schema.metadata or {}
+        told: dict[str, float] = json.loads(metadata.get(INFORMATION.encode(), b"{}"))
+        return told
 
     @staticmethod
     def column(feature: str) -> str:

@@ -23,6 +23,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 Curves = list[dict[str, float | None]]
 
 METRICS, QUALITY = "evaluation/metrics.json", "data/quality.json"
+# Page of the day of the nightly job that trained a run.
+DAY_PAGE = "nightly/day.html"
 CURVES, CONFIG, MASKS = "metrics.jsonl", "config.json", "diagnostics/masks.json"
 _CURVE_POINTS = 400
 

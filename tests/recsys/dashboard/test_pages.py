@@ -93,6 +93,15 @@ CURVES = [Series("a", [(1, 0.5), (2, None)]), Series("b", [(1, 1.0)], labels=["<
         Graph(CURVES, Axis(categories=["p", "q", "r"]), Axis(), [Mark("y", 0.7, "here")]),
         Graph([Series("a", [(1, 2.0)], "bars"), Series("b", [], "points")], Axis(), Axis()),
         Graph([Series("a", [(0.0, 1.0)], "points", ["label"])], Axis(is_hidden=True), Axis()),
+        Graph(
+            [
+                Series("", [(0.0, 1.0), (1.0, 2.0)], "points", values=[3.0, 9.0], keys=["a", "b"]),
+                Series("found", [(0.0, 1.0)], "rings"),
+            ],
+            Axis(is_hidden=True),
+            Axis(is_hidden=True),
+            colours=Axis("year"),
+        ),
         Bars(["x", "y"], {"a": [1.0, None], "b": [2.0, 0.0]}),
         Ranges([Range("a", 0.1, 0.0, 0.2, [0.1]), Range("b", 0.1, None, None)], "x"),
     ],
@@ -209,6 +218,33 @@ def test_slices_are_held_against_the_run_before(evaluated):
     assert any(name.startswith("item.group: ") and name.endswith(")") for name in heat)
     words = text_of(page(store, f"/run/{after}/slices?against=")[1])
     assert "Difference to popularity" in words
+
+
+def test_the_map_leads_to_the_neighbours_of_what_is_found_or_clicked(evaluated):
+    here = f"/run/{evaluated.run_ids[1]}/map"
+    words = text_of(page(evaluated.store(), f"{here}?search=i1")[1])
+    assert f"/run/{evaluated.run_ids[1]}/similar?item=i1" in words
+    assert '"id": "keyed"' in words
+    (figure,) = charts_of(page(evaluated.store(), f"{here}?feature=training+events")[1])
+    (trace,) = figure["data"]
+    assert len(trace["customdata"]) == len(trace["marker"]["color"]) == len(trace["x"])
+    assert not trace["showlegend"]
+    assert trace["marker"]["colorbar"]["title"]["text"] == "training events"
+    nothing = text_of(page(evaluated.store(), f"{here}?search=no+such+item")[1])
+    assert "No item has the id no such item" in nothing
+
+
+def test_a_run_of_the_nightly_job_leads_to_the_page_of_its_day(evaluated, monkeypatch):
+    store = evaluated.store()
+    store.wait()
+    run_id = evaluated.run_ids[1]
+    tagged = dataclasses.replace(store.row(run_id), day="promoted on 2026-11-23")
+    monkeypatch.setitem(store._rows, run_id, tagged)
+    listed, own = (text_of(page(store, at)[1]) for at in ("/", f"/run/{run_id}/results"))
+    assert f'"href": "/day/{run_id}"' in listed
+    assert f'"href": "/day/{run_id}"' in own
+    other = text_of(page(store, f"/run/{evaluated.run_ids[0]}/results")[1])
+    assert "/day/" not in other
 
 
 def test_the_long_tail_shows_both_runs(evaluated):

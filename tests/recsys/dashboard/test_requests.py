@@ -3,9 +3,11 @@
 import http.client
 import json
 import re
+from typing import ClassVar
 
 import pytest
 
+from feature_store.core.errors import UserError
 from recsys.dashboard.app import build_app
 from recsys.dashboard.requests import CALLBACK
 from tests.support.servers import running
@@ -22,11 +24,25 @@ GOOD = {
 }
 
 
+class Run:
+    """A run that the nightly job trained, or another one."""
+
+    def __init__(self, page):
+        self.find = lambda name: page if name == "nightly/day.html" else None
+
+
 class Store:
-    """A store without runs."""
+    """A store whose list has no runs."""
+
+    pages: ClassVar = {}
 
     def rows(self):
         return []
+
+    def data(self, run_id):
+        if run_id not in self.pages:
+            raise UserError(f"the store has no training with the id {run_id!r}.")
+        return Run(self.pages[run_id])
 
     def __getattr__(self, name):
         return lambda *arguments: []
@@ -47,6 +63,29 @@ def ask(port, method, path, body=None, **headers):
     found = answer.status, answer.read().decode(errors="replace")
     connection.close()
     return found
+
+
+def test_the_page_of_a_day_is_shown_without_scripts(port, tmp_path, monkeypatch):
+    (tmp_path / "day.html").write_text("<!doctype html><title>Day</title>")
+    monkeypatch.setattr(Store, "pages", {"nightly": tmp_path / "day.html", "other": None})
+    assert ask(port, "GET", "/day/nightly") == (200, "<!doctype html><title>Day</title>")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/day/nightly")
+    assert "default-src 'none'" in connection.getresponse().headers["Content-Security-Policy"]
+    connection.close()
+    assert ask(port, "GET", "/day/other")[0] == 404
+    status, sentence = ask(port, "GET", "/day/none")
+    assert status == 404
+    assert "no training with the id 'none'" in sentence
+
+
+def test_something_stands_where_a_page_will_be(port):
+    _, index = ask(port, "GET", "/")
+    assert re.search(r"_dash-loading, \.skeleton \{[^}]*min-height", index)
+    _, layout = ask(port, "GET", "/_dash-layout")
+    loading = next(each for each in json.loads(layout) if each["type"] == "Loading")
+    assert loading["props"]["delay_show"] <= 300
+    assert loading["props"]["custom_spinner"]["props"]["className"] == "skeleton"
 
 
 def test_a_callback_is_answered(port):
