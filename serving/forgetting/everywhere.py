@@ -113,7 +113,8 @@ def _leftovers(
     paths = removable(config, stages)
     paths += [path for path in days.models() if path.parent != kept]
     versions = other_versions(config, seal) if "export" in stages else []
-    runs = runs_with_artifacts(config, _runs_of(config) if bundle is not None else ())
+    is_new = "train" in stages and not dry_run
+    runs = runs_with_artifacts(config, _runs_of(config) if is_new else ())
     seals = cached_seals() & {version.seal for version in versions}
     lines = [f"removed: {path}" for path in paths]
     name = registered_name(config)

@@ -25,19 +25,17 @@ from serving.registry.registry import registered_name as name_of
 
 def stages_of(config: Config) -> list[str]:
     """Returns the stages that have written something, in order."""
-    stages = []
-    if config.prepared_dir.exists():
-        stages.append("prepare")
-        if config.feature_store_dir.exists():
-            stages.append("materialize")
-        is_served = config.bundle_dir.exists() or bool(current_seals(config))
-        if is_served or config.train_dir.exists():
-            stages.append("train")
-        if is_served or config.evaluation_dir.exists():
-            stages.append("evaluate")
-        if is_served:
-            stages.append("export")
-    return stages
+    is_served = config.bundle_dir.exists() or bool(current_seals(config))
+    is_evaluated = is_served or config.evaluation_dir.exists()
+    is_trained = is_evaluated or config.train_dir.exists()
+    has_run = {
+        "prepare": is_trained or config.prepared_dir.exists(),
+        "materialize": config.feature_store_dir.exists(),
+        "train": is_trained,
+        "evaluate": is_evaluated,
+        "export": is_served,
+    }
+    return [stage for stage, was in has_run.items() if was]
 
 
 def remake(

@@ -17,6 +17,7 @@ from recsys.config.config import Config
 from recsys.tracking import existing_store, tracking_uri
 from serving.forgetting import everywhere
 from serving.forgetting.everywhere import forget_everywhere
+from serving.forgetting.remake import stages_of
 from serving.nightly.days import Days
 from serving.nightly.job import run_day
 from serving.registry.registry import resolve
@@ -59,6 +60,8 @@ def forgotten(tmp_path_factory: pytest.TempPathFactory, new_store: Path) -> Any:
             "query": [{"name": "query_id", "kind": "id", "dim": 8}],
         },
         model={"query_tower": []},
+        training={"epochs": 1},
+        ranking={"channels": []},
     )
     found = SimpleNamespace(config=config, directory=directory, output=output, events=events)
     with pytest.MonkeyPatch.context() as patch:
@@ -145,6 +148,20 @@ def test_what_is_not_reached_is_said(forgotten: Any) -> None:
     assert (forgotten.output / "study" / "thesis").is_dir()
     for words in ("backups", "other MLflow stores", "servers on other machines", "serve --log"):
         assert words in places
+
+
+def test_stages_that_have_run_run_again(tmp_path: Path) -> None:
+    config = daily_config(tmp_path / "log", tmp_path / "out")
+    for name, stages in (
+        ("none", []),
+        ("prepared", ["prepare"]),
+        ("feature_store", ["prepare", "materialize"]),
+        ("train", ["prepare", "materialize", "train"]),
+        ("evaluation", ["prepare", "materialize", "train", "evaluate"]),
+        ("bundle", ["prepare", "materialize", "train", "evaluate", "export"]),
+    ):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        assert stages_of(config) == stages
 
 
 def test_the_job_and_the_forgetting_wait_for_each_other(forgotten: Any) -> None:

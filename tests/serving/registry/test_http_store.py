@@ -16,6 +16,12 @@ from feature_store.core.errors import UserError
 from recsys.tracking import start_run
 from serving.bundle.manifest import read_manifest, seal
 from serving.registry import registry
+from serving.registry.forgetting import (
+    other_versions,
+    remove_artifacts,
+    remove_versions,
+    runs_with_artifacts,
+)
 from serving.registry.http_store import HttpStore
 from serving.registry.registry import current_version, promote, register, resolve
 from tests.support.servers import running
@@ -53,7 +59,7 @@ def system(
             patch.setenv("MLFLOW_TRACKING_URI", uri)
             patch.setenv("XDG_CACHE_HOME", str(directory))
             name = registry.registered_name(config)
-            yield SimpleNamespace(uri=uri, name=name, bundles=bundles)
+            yield SimpleNamespace(uri=uri, name=name, config=config, bundles=bundles)
 
 
 def test_an_alias_of_a_server_is_read_and_followed(system: Any) -> None:
@@ -72,6 +78,23 @@ def test_what_a_server_does_not_have_is_a_sentence(system: Any) -> None:
         current_version("models:/none@champion")
     with pytest.raises(UserError, match="is not a reference"):
         current_version("models:/none")
+
+
+def test_artifacts_of_a_server_are_removed(system: Any, tmp_path: Path) -> None:
+    """Removes the champion's, so it is the last of these tests that reads them."""
+    config, (_, second) = system.config, system.bundles
+    run = second.mlflow_run_id
+    assert run in runs_with_artifacts(config, ())
+    assert run not in runs_with_artifacts(config, (run,))
+    versions = other_versions(config, second.seal)
+    assert [version.version for version in versions] == ["1"]
+    assert remove_artifacts(config, [run], versions) == []
+    assert run not in runs_with_artifacts(config, ())
+    with pytest.raises(UserError, match="cannot fetch"):  # It has no files any more.
+        resolve(f"models:/{system.name}/1", cache=tmp_path)
+    remove_versions(config, versions, "2")
+    assert other_versions(config, second.seal) == []
+    assert current_version(f"models:/{system.name}@challenger") == "2"
 
 
 class Answering:
