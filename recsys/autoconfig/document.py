@@ -342,6 +342,7 @@ def _training(found: Findings) -> list[Entry]:
                 "sparse_learning_rate": sparse,
                 "dense_learning_rate": dense,
                 "weight_decay": rules.weight_decay(size),
+                "averaging": rules.AVERAGING,
             }.items()
         ),
     ]

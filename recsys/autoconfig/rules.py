@@ -64,6 +64,11 @@ _LARGE_BATCH = 4096
 _EPOCHS = ((200_000, 40), (1_000_000, 20), (5_000_000, 6), (50_000_000, 2))
 _DROPOUTS = ((1_000_000, 0.3), (10_000_000, 0.1))
 _WEIGHT_DECAYS = ((1_000_000, 0.01),)
+# Learning rate of the tables. With averaged weights 0.2 finds as much as 0.05 or more, in fewer
+# epochs, on logs of 100 thousand to a million events.
+_SPARSE_RATE = 0.2
+# Validations over which weights are averaged: of 0.5, 1, 2 and 4, those of 2 and 4 find most.
+AVERAGING = 2.0
 
 
 # Evaluation.
@@ -155,7 +160,7 @@ def learning_rates(size: Size) -> tuple[float, float]:
     """Returns the sparse and the dense rate, which grow with the root of batches above 1024."""
     defaults = TrainingConfig()
     factor = (max(batch_size(size), 1024) / 1024) ** 0.5
-    return defaults.sparse_learning_rate * factor, defaults.dense_learning_rate * factor
+    return _SPARSE_RATE * factor, defaults.dense_learning_rate * factor
 
 
 def id_dropout(item_features: int) -> float:

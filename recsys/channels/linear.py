@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from feature_store.core.columns import Floats
+from feature_store.core.columns import Floats, Ints
 from recsys.channels.channel import Channel, ChannelData
 from recsys.channels.co_occurrence import MOST_EVENTS
 from recsys.channels.product import Product
@@ -15,19 +15,22 @@ from recsys.channels.step import Step
 
 # The time grows with the cube of the number of items, and the memory with its square.
 MOST_ITEMS = 10_000
-# Weight of the squared weights, over the mean number of queries of an item. Less than what is best
-# alone: beside the model, what tells less popular items apart counts more.
-REGULARISATION = 3.0
+# Weight of the squared weights, over the mean number of queries of an item, and beside it the
+# probability that an item of a query is hidden, which weighs those of popular items more. Both are
+# less than what is best alone: beside the model, what tells less popular items apart counts more.
+REGULARISATION, DROPOUT = 3.0, 0.5
 # Weights that are kept in all, and of each candidate at least: the fewer, the less EASE finds.
 _KEPT, _LEAST_OF_EACH = 5_000_000, 300
 
 
 class Linear(Channel):
-    """EASE: weights that predict each item of a query from its others (Steck 2019).
+    """EASE: weights that predict each item of a query from its others, some of them hidden.
 
     With more than 10,000 items, an item is predicted from its nearest ones alone.
 
-    Source: Embarrassingly shallow autoencoders for sparse data, WWW 2019.
+    Sources: Steck, Embarrassingly shallow autoencoders for sparse data, WWW 2019; for the hidden
+    items, in closed form, Steck, Autoencoders that don't overfit towards the identity, NeurIPS
+    2020 (EDLAE).
     """
 
     name = "linear"
@@ -61,7 +64,20 @@ class Linear(Channel):
     def write_second_step(cls, data: ChannelData, parts: list[Path], directory: Path) -> None:
         """Writes what the least squares read."""
         seen = data.log.seen(MOST_EVENTS)
-        Ridge.write(seen, REGULARISATION * seen.nnz / seen.shape[1], parts, directory)
+        counts = np.bincount(seen.indices, minlength=seen.shape[1])
+        Ridge.write(seen, penalties(counts), parts, directory)
+
+
+def penalties(counts: Ints) -> Floats:
+    """Returns the weight of the squared weights from each item, [items].
+
+    Those in proportion to the mean fit logs of any size.
+
+    Args:
+        counts: Queries that have each item, [items].
+    """
+    each = REGULARISATION * counts.mean() + DROPOUT / (1 - DROPOUT) * counts
+    return each.astype(np.float32)
 
 
 def _of_greatest_size(weights: Floats) -> sparse.csr_matrix:
@@ -83,8 +99,7 @@ def ease_weights(seen: sparse.csr_matrix) -> Floats:
         seen: Binary matrix of queries and their items.
     """
     together = torch.from_numpy((seen.T @ seen).toarray()).double()
-    # In proportion to the queries of an item, it fits logs of any size.
-    together.diagonal().add_(REGULARISATION * float(together.diagonal().mean()))
+    together.diagonal().add_(torch.from_numpy(penalties(together.diagonal().numpy())))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(together))
     weights = -inverse / inverse.diagonal()
     weights.fill_diagonal_(0.0)

@@ -29,22 +29,24 @@ class Ridge:
         queries: Binary matrix of items and the queries that have them, [items, queries] float32.
         frequent: Most frequent items, ascending.
         together: Common queries of these, [frequent, frequent] float32.
-        penalty: Weight of the squared weights.
+        penalties: Weight of the squared weights from each item, [items].
     """
 
     near: sparse.csr_matrix
     queries: sparse.csr_matrix
     frequent: Ints
     together: Floats
-    penalty: float
+    penalties: Floats
 
     @staticmethod
-    def write(seen: sparse.csr_matrix, penalty: float, parts: list[Path], directory: Path) -> None:
+    def write(
+        seen: sparse.csr_matrix, penalties: Floats, parts: list[Path], directory: Path
+    ) -> None:
         """Writes a step.
 
         Args:
             seen: Binary matrix of queries and their items.
-            penalty: Weight of the squared weights.
+            penalties: Weight of the squared weights from each item, [items].
             parts: Directories of the nearest items of ranges of candidates, in order.
             directory: Directory to write.
         """
@@ -58,7 +60,7 @@ class Ridge:
         for name, array in (
             ("frequent", frequent),
             ("together", together),
-            ("penalty", np.array(penalty)),
+            ("penalties", penalties),
         ):
             write_array(directory / f"{name}.npy", array)
 
@@ -66,9 +68,9 @@ class Ridge:
     def read(cls, directory: Path) -> Self:
         """Maps what `write` wrote into memory."""
         near, queries = (read_matrix(directory / name) for name in ("near", "queries"))
-        names = ("frequent", "together", "penalty")
-        frequent, together, penalty = (mapped_array(directory / f"{name}.npy") for name in names)
-        return cls(near, queries, frequent, together, float(penalty))
+        names = ("frequent", "together", "penalties")
+        frequent, together, penalties = (mapped_array(directory / f"{name}.npy") for name in names)
+        return cls(near, queries, frequent, together, penalties)
 
     def costs(self) -> Ints:
         """Returns the number of multiplications for each candidate, about, [candidates]."""
@@ -105,7 +107,7 @@ class Ridge:
         own = order[np.searchsorted(items, candidates, sorter=order)]
         equations = common[at[:, :, None], at[:, None, :]].astype(np.float64)
         unknown = np.arange(at.shape[1])
-        equations[:, unknown, unknown] += self.penalty
+        equations[:, unknown, unknown] += self.penalties[sources.clip(min=0)]
         wanted = common[at, own[:, None]].astype(np.float64)
         weights = np.linalg.solve(equations, wanted[:, :, None])[:, :, 0]
         offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -1,6 +1,7 @@
 """Tensors of a checkpoint: taken from a sharded model, and loaded into one of any sharding.
 
     model.<parameter or buffer>               the objective: weights, logQ estimator
+    average.model.<parameter or buffer>       the towers' averaged weights, where they are averaged
     optimizer.<parameter>.<state>             both optimizers
 
 Each rank reads the chunks of the values that it needs, so that most shardings need no conversion.
@@ -30,7 +31,9 @@ from recsys.distributed.optimizers import TABLES
 
 _WEIGHT = ".weight"
 # Prefix of the towers' tensors in a checkpoint; other tensors belong to the losses.
-_TOWERS = f"{MODEL}model."
+TOWERS = f"{MODEL}model."
+# Prefix of averages, before the names of the weights.
+AVERAGE = "average."
 
 
 def checkpoint_state(sharded: DistributedModelParallel, optimizer: CombinedOptimizer) -> State:
@@ -51,6 +54,7 @@ def restore(
     checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
+    average: State | None = None,
 ) -> None:
     """Loads a checkpoint into a sharded model and its optimizers; a collective call.
 
@@ -58,11 +62,12 @@ def restore(
         checkpoint: Checkpoint to load.
         sharded: The same model, under any sharding and number of ranks.
         optimizer: Optimizer of all its parameters.
+        average: Tensors of the averaged weights, by name, to load into; None: there are none.
 
     Raises:
         UserError: The checkpoint is damaged, or it is of another model.
     """
-    _load_all(checkpoint, sharded, optimizer, is_warm_start=False)
+    _load_all(checkpoint, sharded, optimizer, average, is_warm_start=False)
 
 
 def warm_start(
@@ -88,7 +93,7 @@ def warm_start(
     """
     state = checkpoint_state(sharded, optimizer)
     fresh = [kept for name in state for kept in _rows_of(name, state, unknown)]
-    _load_all(checkpoint, sharded, optimizer, is_warm_start=True)
+    _load_all(checkpoint, sharded, optimizer, None, is_warm_start=True)
     for part, index, values in fresh:
         part[index] = values
 
@@ -97,6 +102,7 @@ def _load_all(
     checkpoint: Checkpoint,
     sharded: DistributedModelParallel,
     optimizer: CombinedOptimizer,
+    average: State | None,
     *,
     is_warm_start: bool,
 ) -> None:
@@ -108,7 +114,7 @@ def _load_all(
     for _, part in optimizer.optimizers:
         if isinstance(part, KeyedOptimizerWrapper):
             part.init_state()  # A dense optimizer creates its state only in its first step.
-    state = checkpoint_state(sharded, optimizer)
+    state = checkpoint_state(sharded, optimizer) | (average or {})
     saved: Saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
     rows = [rows for name in state if (rows := row_state(name, state, saved)) is not None]
     for each in rows:
@@ -125,7 +131,7 @@ def _load_all(
 
 
 def load_weights(path: Path, model: nn.Module, *, may_grow: bool = False) -> None:
-    """Loads the weights of the towers alone, in this process alone.
+    """Loads the weights of the towers alone, in this process alone: averaged ones where there are.
 
     Args:
         path: Directory of the checkpoint.
@@ -136,7 +142,12 @@ def load_weights(path: Path, model: nn.Module, *, may_grow: bool = False) -> Non
         UserError: The checkpoint holds more than tensors, or its metadata is damaged.
     """
     require_plain_metadata(path)
-    state = {f"{_TOWERS}{name}": value for name, value in model.state_dict().items()}
+    saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    names = {f"{TOWERS}{name}": value for name, value in model.state_dict().items()}
+    state = {
+        (averaged if (averaged := f"{AVERAGE}{name}") in saved else name): value
+        for name, value in names.items()
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         planner = _GrowingPlanner() if may_grow else None
@@ -171,8 +182,8 @@ def _state_name(parameter: str, key: str) -> str | None:
 
 def _is_fresh(name: str, value: Tensor, saved: Saved) -> bool:
     """Returns whether a warm start leaves a tensor alone: one of the losses that does not fit."""
-    of_optimizer = f"{OPTIMIZER}{_TOWERS.removeprefix(MODEL)}"
-    if name.startswith((_TOWERS, of_optimizer)):
+    of_optimizer = f"{OPTIMIZER}{TOWERS.removeprefix(MODEL)}"
+    if name.startswith((TOWERS, of_optimizer)):
         return False
     return name not in saved or not _fits(name, value, saved)
 

@@ -62,6 +62,7 @@ REASONS = {
     "training.validations_per_epoch": "a validation ranks all items; init takes more where few "
     "epochs are the whole training.",
     "training.patience": "validation is noisy: one that is not better says little.",
+    "training.averaging": "it costs a copy of the tables; init takes it, for it finds more.",
     "training.start": "what is trained from scratch can be compared with what was before.",
     "training.replay": "all examples forget nothing, and cost a whole training each day.",
     "sharding.row_wise_from": "smaller tables cost less on one rank than the exchange of parts.",

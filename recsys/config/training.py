@@ -157,6 +157,15 @@ class TrainingConfig(Settings):
         description="Validations without improvement after which training stops, or the infinite "
         "schedule begins to anneal.",
     )
+    # A configuration without it is that of versions that did not know it, and so is its identity.
+    averaging: float | None = Field(
+        None,
+        gt=0,
+        le=LARGE,
+        exclude_if=lambda averaging: averaging is None,
+        description="Length of the moving average of the weights, in validations; the average is "
+        "what is validated, evaluated and exported. null: the latest weights.",
+    )
     start: Literal["scratch", "previous"] = Field(
         "scratch",
         description="Model to begin with. previous: the last training's of this output, if there "

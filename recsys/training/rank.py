@@ -22,6 +22,7 @@ from recsys.distributed.ranks import check_ranks_agree
 from recsys.distributed.sharding import shard
 from recsys.model.side_inputs import table_name
 from recsys.model.two_tower import build_model
+from recsys.training.averaging import WeightAverage
 from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
 from recsys.training.numerics import repeatable, use_precision
 from recsys.training.objective import build_objective
@@ -106,12 +107,17 @@ def _build_trainer(
     optimizers = Optimizers(sharded, settings)
     if dist.get_rank() == 0:
         write_text(run.work_dir / SHARDING_FILE, format_plan(tables))
+    interval = validation_steps(settings, plan.steps_per_epoch)
     if start.checkpoint is not None and start.is_warm_start:
         unknown = unknown_rows(start.checkpoint.manifest.tables, prepared)
         fresh = {table_name(name): rows for name, rows in unknown.items()}
         warm_start(start.checkpoint, sharded, optimizers.combined, fresh)
-    elif start.checkpoint is not None:
-        restore(start.checkpoint, sharded, optimizers.combined)
+    average = None
+    if settings.averaging is not None:
+        average = WeightAverage(sharded, optimizers, settings.averaging, interval)
+    if start.checkpoint is not None and not start.is_warm_start:
+        saved = average.state() if average is not None else None
+        restore(start.checkpoint, sharded, optimizers.combined, saved)
     return Trainer(
         sharded,
         model,
@@ -120,6 +126,7 @@ def _build_trainer(
         keys,
         device,
         total_steps=plan.total_steps,
-        validation_steps=validation_steps(settings, plan.steps_per_epoch),
+        validation_steps=interval,
         earlier_steps=start.progress.schedule_start,
+        average=average,
     )

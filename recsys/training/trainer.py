@@ -5,6 +5,7 @@ and what it needs, `recsys.training.launch` starts the ranks.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from recsys.data.batch import Batch, agreed_batch
 from recsys.data.host_batch import HostBatch
 from recsys.distributed.optimizers import Optimizers
 from recsys.model.two_tower import TwoTower
+from recsys.training.averaging import WeightAverage
 from recsys.training.log import TrainingLog
 from recsys.training.numerics import check_gradients, check_loss, seed_dropout
 from recsys.training.objective import Losses
@@ -43,6 +45,7 @@ class Trainer:
         total_steps: Number of steps of this training.
         validation_steps: Number of steps between two validations.
         earlier_steps: Number of steps of the trainings that this one continues, for the schedule.
+        average: Average of the weights, which is validated and kept; None: the weights are.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Trainer:
         total_steps: int,
         validation_steps: int,
         earlier_steps: int = 0,
+        average: WeightAverage | None = None,
     ) -> None:
         self.objective = objective
         self.model = model
@@ -68,6 +72,7 @@ class Trainer:
         self.annealing = annealing_steps(settings.schedule, total_steps)
         self.validation_steps = validation_steps
         self.earlier_steps = earlier_steps
+        self.average = average
 
     def train(
         self,
@@ -100,6 +105,8 @@ class Trainer:
         for step, (losses, batch) in enumerate(steps, progress.step + 1):
             log.add(losses)
             checkpoints.check()
+            if self.average is not None:
+                self.average.update(step)
             progress = progress.at_step(step)
             is_validation = step % self.validation_steps == 0 or step == self.total_steps
             if self.annealing and step == self.total_steps - self.annealing:
@@ -109,7 +116,9 @@ class Trainer:
             if step % _LOG_STEPS == 0 or is_checkpoint:
                 log.write(step)
             if is_validation:
-                progress = progress.after_validation(validator.validate(step, batch))
+                with self.average.in_place() if self.average is not None else nullcontext():
+                    score = validator.validate(step, batch)
+                progress = progress.after_validation(score)
                 progress = self._annealing_if_stale(progress)
             if is_checkpoint:
                 checkpoints.save(self.state(), progress)
@@ -131,7 +140,8 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Returns every tensor of a checkpoint, by name."""
-        return checkpoint_state(self.objective, self.optimizers.combined)
+        state = checkpoint_state(self.objective, self.optimizers.combined)
+        return state | self.average.state() if self.average is not None else state
 
     def steps(self, batches: Iterator[HostBatch], first: int) -> Iterator[tuple[Losses, Batch]]:
         """Makes the steps after the first `first` ones, and yields the losses and batch of each.

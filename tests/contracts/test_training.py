@@ -36,7 +36,7 @@ SAME_ON_ALL_RANKS = {"dropout": 0.0}  # The towers' dropout differs from rank to
 
 def short(config, **training):
     """Returns a configuration of few steps over the same prepared data."""
-    keys = {"epochs": 2, "patience": 50, **training}
+    keys = {"epochs": 2, "patience": 50, "averaging": 1.0, **training}
     return config.model_copy(
         update={
             "model": config.model.model_copy(update=SAME_ON_ALL_RANKS),
@@ -68,6 +68,7 @@ def test_two_ranks_equal_one(planted, tmp_path):
     one, two = (saved_tensors(tmp_path / str(ranks)) for ranks in (1, 2))
     assert one.keys() == two.keys()
     assert any("embedding_bags" in name and "momentum" in name for name in one)
+    assert any("embedding_bags" in name and name.startswith("average.") for name in one)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
     assert_same_lines(losses(tmp_path / "2"), losses(tmp_path / "1"))

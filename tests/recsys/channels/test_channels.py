@@ -10,7 +10,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.channels.channel import ChannelData
 from recsys.channels.co_occurrence import CoOccurrence
 from recsys.channels.content import content_matrix, content_space
-from recsys.channels.linear import REGULARISATION, Linear
+from recsys.channels.linear import DROPOUT, REGULARISATION, Linear
 from recsys.channels.links import Links
 from recsys.channels.log import TrainingLog
 from recsys.channels.product import Product
@@ -89,11 +89,12 @@ def test_linear_weights_predict_an_item_from_the_others(data):
     matrix = np.zeros((len(data.log.items), PAGES))
     for row, bag in enumerate(bags(data)):
         matrix[row, bag] = 1
-    penalty = REGULARISATION * np.diag(matrix.T @ matrix).mean()
+    counts = np.diag(matrix.T @ matrix)
+    penalties = REGULARISATION * counts.mean() + DROPOUT / (1 - DROPOUT) * counts
     weights = dense(Linear.product(data))
     for item in range(0, PAGES, 5):
         others = np.delete(matrix, item, axis=1)
-        normal = others.T @ others + penalty * np.eye(PAGES - 1)
+        normal = others.T @ others + np.diag(np.delete(penalties, item))
         expected = np.linalg.solve(normal, others.T @ matrix[:, item])
         np.testing.assert_allclose(np.delete(weights[:, item], item), expected, atol=1e-5)
 

@@ -19,16 +19,17 @@ from recsys.channels.ridge import Ridge
 from recsys.stages.prepare import prepare
 from tests.support.fused.pages_log import PAGES, pages_config
 
-ITEMS, QUERIES, PENALTY = 40, 90, 1.5
+ITEMS, QUERIES = 40, 90
+PENALTIES = np.linspace(1.5, 6.0, ITEMS)
 
 
-def expected(seen: np.ndarray, near: np.ndarray, penalty: float) -> np.ndarray:
+def expected(seen: np.ndarray, near: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """Solves each candidate's equations, [candidates, sources]."""
     together = seen.T @ seen
     weights = np.zeros_like(together)
     for candidate, row in enumerate(near):
         sources = np.flatnonzero(row)
-        equations = together[np.ix_(sources, sources)] + penalty * np.eye(len(sources))
+        equations = together[np.ix_(sources, sources)] + np.diag(penalties[sources])
         weights[candidate, sources] = np.linalg.solve(equations, together[sources, candidate])
     return weights
 
@@ -44,7 +45,7 @@ def written(directory: Path) -> tuple[Ridge, np.ndarray, np.ndarray]:
     parts = [directory / "a", directory / "b"]
     for part, rows in zip(parts, (slice(0, 15), slice(15, ITEMS)), strict=True):
         write_matrix(part, sparse.csr_matrix(near[rows]))
-    Ridge.write(sparse.csr_matrix(seen), PENALTY, parts, directory / "step")
+    Ridge.write(sparse.csr_matrix(seen), PENALTIES, parts, directory / "step")
     return Ridge.read(directory / "step"), seen, near
 
 
@@ -55,7 +56,7 @@ def test_weights_solve_the_equations_of_the_nearest_items(tmp_path, monkeypatch,
     step, seen, near = written(tmp_path)
     assert len(step.frequent) == max(1, frequent)
     found = step.highest(0, ITEMS, ITEMS)
-    np.testing.assert_allclose(found.toarray(), expected(seen, near, PENALTY), atol=1e-5)
+    np.testing.assert_allclose(found.toarray(), expected(seen, near, PENALTIES), atol=1e-5)
     parts = [step.highest(start, stop, ITEMS) for start, stop in ((0, 11), (11, 12), (12, ITEMS))]
     assert abs(sparse.vstack(parts) - found).max() < 1e-6
 
@@ -73,7 +74,8 @@ def test_many_items_are_predicted_from_their_nearest_ones(tmp_path, monkeypatch)
     seen = data.log.seen(500).toarray()
     together = seen.T @ seen
     cosine = together / np.sqrt(np.outer(np.diag(together), np.diag(together)))
-    penalty = 3.0 * np.diag(together).mean()
+    # A half of the items hidden: as much again of an item's own count.
+    penalties = 3.0 * np.diag(together).mean() + np.diag(together)
     lists = fitted.lists
     weights = np.zeros((PAGES, PAGES))
     weights[lists.values, lists.row_of_value()] = fitted.scores
@@ -83,4 +85,4 @@ def test_many_items_are_predicted_from_their_nearest_ones(tmp_path, monkeypatch)
         assert 0 < len(sources) <= 4
         others = np.delete(cosine[candidate], candidate)
         assert cosine[candidate, sources].min() >= np.sort(others)[-4] - 1e-6
-    np.testing.assert_allclose(weights, expected(seen, weights != 0, penalty), atol=1e-5)
+    np.testing.assert_allclose(weights, expected(seen, weights != 0, penalties), atol=1e-5)

@@ -114,6 +114,7 @@ class Loop(Trainer):
         self.total_steps = total_steps
         self.annealing = annealing_steps(settings.schedule, total_steps)
         self.validation_steps = validation_steps
+        self.average = None
 
     def steps(self, batches, first):
         step = first
