@@ -19,6 +19,8 @@ Doubles = npt.NDArray[np.float64]
 
 # Items of the history that are named for each item of an answer.
 _REASONS = 3
+# Share of a score's parts above 0 from which on something is a reason for it.
+_LEAST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class Parts:
         channels: Part of each channel by name, without those that say nothing of the item.
         trend: Part of the recent popularity.
         dial: Part that the popularity dial adds; below 0 for popular items.
-        because: Items of the query that count most in the channels' part, and what each adds.
-        shared: Feature values shared with items of the query that count most in it.
+        because: Items of the query that count most in the channels' part, and what each adds, of
+            those that add at least 1 % of all parts above 0.
+        shared: Feature values shared with items of the query that count most in it, likewise.
     """
 
     towers: float
@@ -71,17 +74,23 @@ def parts_of(
                 added[row][by] += part
     shared = _shared([each for each in said if each.lists == CONTENT_LISTS], items, content)
     trend, dial = weights.trend * fused.trend[items], -weights.dial * fused.dial[items]
-    return [
-        Parts(
-            towers=float(weights.model * products[row]),
-            channels=channels[row],
-            trend=float(trend[row]),
-            dial=float(dial[row]),
-            because=tuple(sorted(added[row].items(), key=lambda each: -each[1])[:_REASONS]),
-            shared=shared[row],
+    parts = []
+    for row in range(len(items)):
+        towers = float(weights.model * products[row])
+        of_item = (towers, *channels[row].values(), float(trend[row]), float(dial[row]))
+        least = _LEAST * sum(part for part in of_item if part > 0)
+        reasons = sorted(added[row].items(), key=lambda each: -each[1])[:_REASONS]
+        parts.append(
+            Parts(
+                towers=towers,
+                channels=channels[row],
+                trend=float(trend[row]),
+                dial=float(dial[row]),
+                because=tuple(each for each in reasons if each[1] >= least),
+                shared=tuple(each for each in shared[row] if each.score >= least),
+            )
         )
-        for row in range(len(items))
-    ]
+    return parts
 
 
 def explanation_of(parts: Parts, catalogue: Catalogue) -> Explanation:

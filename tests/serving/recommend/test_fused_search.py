@@ -127,9 +127,13 @@ def test_the_parts_of_an_explanation_are_the_score(tiny_fused, recommender):
         total = parts.towers + sum(parts.channels.values()) + parts.trend + parts.dial
         assert item.score == pytest.approx(total, abs=1e-5)
         assert {each.item_id for each in parts.because} <= history | known
-        if len(parts.because) in (1, 2):  # All that add something are named.
+        every = (parts.towers, *parts.channels.values(), parts.trend, parts.dial)
+        least = 0.01 * sum(part for part in every if part > 0)
+        assert all(each.score >= least for each in (*parts.because, *parts.shared))
+        if len(parts.because) in (1, 2):  # All that add more than little are named.
             added = sum(each.score for each in parts.because)
-            assert added == pytest.approx(sum(parts.channels.values()), abs=1e-5)
+            little = least * len(history | known)
+            assert added == pytest.approx(sum(parts.channels.values()), abs=1e-5 + little)
             is_explained += 1
     assert is_explained > 3
     popular = recommender.recommend("nobody", 3, options).items
