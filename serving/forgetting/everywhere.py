@@ -125,13 +125,13 @@ def _leftovers(
         return lines, []
     for path in paths:
         _remove(path)
-    # A version is removed last, for it names the run that has its artifacts.
+    # A version is removed last, for it names the run and the bundle that it was.
+    forget_cached(filter(None, seals))
     problems = remove_artifacts(config, runs, versions) if runs or versions else []
     if bundle is not None and versions:
         version = version_of_seal(config, bundle.seal)
         assert version is not None
         remove_versions(config, versions, version)
-    forget_cached(filter(None, seals))
     return lines, problems
 
 

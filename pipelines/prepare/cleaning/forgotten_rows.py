@@ -85,10 +85,12 @@ def without_rows(data: DataConfig, found: FileRows, forgotten: Forgotten) -> Pat
     """
     path = Path(local_path(found.file) or found.file) if is_url(found.file) else Path(found.file)
     if found.rows == found.total:
-        path.unlink()
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)  # It was a link.
         if partition_of(str(path)) and not any(path.parent.iterdir()):
             path.parent.rmdir()  # Its name may be an id.
         return None
+    path = path.resolve()  # A link stays one.
     status = path.stat()
 
     def write(temporary: Path) -> None:

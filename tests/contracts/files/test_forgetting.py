@@ -224,11 +224,14 @@ def test_everywhere_means_the_log_and_the_prepared_data_too(command, config, tmp
     assert not config.forgotten_path.exists()
     rows = pq.read_table(log / "events.parquet").num_rows
     (log / "events.parquet").chmod(0o640)
+    (log / "events.parquet").rename(tmp_path / "elsewhere.parquet")
+    (log / "events.parquet").symlink_to(tmp_path / "elsewhere.parquet")
     status, out, error = command(*arguments, "--everywhere")
     assert status == 0, error
     assert "run again without them: prepare\n" in out
     assert "not reached" in out
     assert files_with(tmp_path, wanted) == set()
+    assert (log / "events.parquet").is_symlink()
     table = pq.read_table(log / "events.parquet")
     assert f"events: {rows - table.num_rows} of {rows} rows" in out
     assert table["path"].to_pylist() == [[each] for each in table["query_id"].to_pylist()]
