@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
+from recsys.evaluation import nearest
+from recsys.evaluation.nearest import Nearest, is_worth_it
 
 # Function of (start, stop) that returns the scores of these items, [rows, stop - start].
 ItemScores = Callable[[int, int], Tensor]
@@ -29,8 +32,8 @@ _LAST_INDEX = 2**31 - 1
 _EXCLUDED = torch.iinfo(torch.int64).min
 
 
-def vector_scorer(query_vectors: Floats, item_vectors: Floats) -> Scorer:
-    """Returns a scorer by inner products.
+class VectorScorer:
+    """Scorer by inner products.
 
     Products are summed in float64 and rounded once: their float32 sums would depend on the blocks.
 
@@ -41,19 +44,40 @@ def vector_scorer(query_vectors: Floats, item_vectors: Floats) -> Scorer:
     Raises:
         UserError: A vector is not finite.
     """
-    for name, vectors in (("query", query_vectors), ("item", item_vectors)):
-        if not np.isfinite(vectors).all():
-            raise UserError(
-                f"the model's {name} vectors are not finite, because its training diverged; lower "
-                "training.sparse_learning_rate or training.dense_learning_rate and train again."
-            )
-    items = torch.from_numpy(item_vectors).double()
 
-    def choose(rows: Ints) -> ItemScores:
-        queries = torch.from_numpy(query_vectors[rows]).double()
-        return lambda start, stop: queries @ items[start:stop].T
+    def __init__(self, query_vectors: Floats, item_vectors: Floats) -> None:
+        for name, vectors in (("query", query_vectors), ("item", item_vectors)):
+            if not np.isfinite(vectors).all():
+                raise UserError(
+                    f"the model's {name} vectors are not finite, because its training diverged; "
+                    "lower training.sparse_learning_rate or training.dense_learning_rate and train "
+                    "again."
+                )
+        self.query_vectors = query_vectors
+        self.item_vectors = item_vectors
 
-    return choose
+    def __call__(self, rows: Ints) -> ItemScores:
+        """Returns the scores of items for the queries of these positions."""
+        queries = torch.from_numpy(self.query_vectors[rows]).double()
+        return lambda start, stop: queries @ self._doubled[start:stop].T
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether all vectors are float32."""
+        return self.query_vectors.dtype == self.item_vectors.dtype == np.float32
+
+    def from_row(self, start: int) -> "VectorScorer":
+        """Returns the scorer of the queries from `start` on."""
+        return VectorScorer(self.query_vectors[start:], self.item_vectors)
+
+    @cached_property
+    def _doubled(self) -> Tensor:
+        return torch.from_numpy(self.item_vectors).double()
+
+
+def vector_scorer(query_vectors: Floats, item_vectors: Floats) -> VectorScorer:
+    """Returns a scorer by inner products; see `VectorScorer`."""
+    return VectorScorer(query_vectors, item_vectors)
 
 
 def top_items(
@@ -82,6 +106,9 @@ def top_items(
     """
     top = np.full((len(excluded), k), -1, np.int64)
     hidden = None if is_candidate is None else torch.from_numpy(~is_candidate)
+    if isinstance(scorer, VectorScorer) and scorer.is_float32 and is_worth_it(num_items, k):
+        _rank_by_vectors(scorer, num_items, excluded, hidden, top)
+        return top
 
     def rank(start: int) -> None:
         rows = np.arange(start, min(start + query_block, len(excluded)))
@@ -93,6 +120,24 @@ def top_items(
         for _ in pool.map(rank, range(0, len(excluded), query_block)):
             pass  # Raises the block's error.
     return top
+
+
+def _rank_by_vectors(
+    scorer: VectorScorer, num_items: int, excluded: Jagged, hidden: Tensor | None, top: Ints
+) -> None:
+    """Writes the best items of all queries to `top`, [queries, k]."""
+    items = torch.from_numpy(scorer.item_vectors[:num_items])
+    longest = float(items.norm(dim=1).max())
+
+    def rank(start: int) -> None:
+        rows = np.arange(start, min(start + nearest.QUERY_BLOCK, len(excluded)))
+        queries = torch.from_numpy(scorer.query_vectors[rows])
+        search = Nearest(queries, items, excluded.take(rows), hidden, top.shape[1], longest)
+        top[rows] = search.best(nearest.ITEM_BLOCK).numpy()
+
+    with one_thread_a_core() as pool:
+        for _ in pool.map(rank, range(0, len(excluded), nearest.QUERY_BLOCK)):
+            pass  # Raises the block's error.
 
 
 @contextmanager
@@ -243,8 +288,9 @@ def top_items_on_ray(
 def _rank(shared: tuple[Any, ...], start: int, excluded: Jagged) -> Ints:
     """Ranks the queries from `start` on, as many as `excluded` has."""
     scorer, num_items, k, is_candidate = shared
+    is_vectors = isinstance(scorer, VectorScorer)
     return top_items(
-        lambda rows: scorer(rows + start),
+        scorer.from_row(start) if is_vectors else lambda rows: scorer(rows + start),
         num_items=num_items,
         excluded=excluded,
         k=k,

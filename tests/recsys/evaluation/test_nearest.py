@@ -1,0 +1,70 @@
+"""The search that looks at few products finds what the one that looks at all of them does."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.evaluation import nearest
+from recsys.evaluation.ranking import top_items, vector_scorer
+from tests.support.bags import jagged, random_bags
+
+ITEMS, QUERIES, K = 1500, 40, 5
+
+
+def found_by_all_and_by_few(queries, items, excluded, is_candidate=None):
+    scorer = vector_scorer(queries, items)
+    asked = {
+        "num_items": len(items),
+        "excluded": jagged(excluded),
+        "k": K,
+        "is_candidate": is_candidate,
+    }
+    return top_items(lambda rows: scorer(rows), **asked), top_items(scorer, **asked)
+
+
+def vectors(kind, rng):
+    queries, items = (rng.standard_normal((n, 8)).astype(np.float32) for n in (QUERIES, ITEMS))
+    if kind == "equal":  # The lowest item is first, and any number may be kept.
+        items = items[rng.integers(0, 3, ITEMS)]
+    elif kind == "close":  # Float32 products are further apart than the scores.
+        items = items[:1] + rng.integers(-2, 3, (ITEMS, 8)).astype(np.float32) * 2**-22
+    elif kind == "zero":
+        queries[::2], items[::3] = 0, 0
+    elif kind == "descending":
+        items = np.sort(items, axis=0)
+    return queries, items
+
+
+@pytest.mark.parametrize("kind", ["any", "equal", "close", "zero", "descending"])
+@pytest.mark.parametrize("block", [64, 333])
+def test_the_best_are_found_to_the_last_tie(kind, block, monkeypatch):
+    assert nearest.is_worth_it(ITEMS, K)
+    monkeypatch.setattr(nearest, "ITEM_BLOCK", block)
+    monkeypatch.setattr(nearest, "QUERY_BLOCK", 16)
+    rng = np.random.default_rng(7)
+    queries, items = vectors(kind, rng)
+    excluded = random_bags(rng, QUERIES, ITEMS, 300)
+    whole, few = found_by_all_and_by_few(queries, items, excluded)
+    assert np.array_equal(few, whole)
+
+
+@pytest.mark.parametrize("candidates", [0, 3, 40, 1200])
+def test_only_candidates_are_found_however_few(candidates):
+    rng = np.random.default_rng(1)
+    queries, items = vectors("any", rng)
+    is_candidate = np.zeros(ITEMS, np.bool_)
+    is_candidate[rng.choice(ITEMS, candidates, replace=False)] = True
+    excluded = [list(range(0, ITEMS, 2)), *[[]] * (QUERIES - 1)]
+    whole, few = found_by_all_and_by_few(queries, items, excluded, is_candidate)
+    assert np.array_equal(few, whole)
+
+
+def test_few_products_are_kept():
+    rng = np.random.default_rng(2)
+    queries, items = (rng.standard_normal((n, 16)).astype(np.float32) for n in (8, 20_000))
+    search = nearest.Nearest(
+        *map(torch.from_numpy, (queries, items)), jagged([[]] * 8), None, K, 10.0
+    )
+    search._sample()
+    kept = sum(search._look_at(start, start + 1000) for start in range(0, 20_000, 1000))
+    assert kept < 0.05 * 8 * 20_000
