@@ -29,7 +29,7 @@ export UV_SYSTEM_CERTS := 1
 # Every worker process of Ray imports its engines anew, which takes longer without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install quickstart test lint types unit format lock clean
+.PHONY: help install quickstart test lint types unit gpu format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,11 @@ types: install ## mypy
 JOBS ?= 2
 unit: install ## pytest; ARGS="-m 'not slow'" or ARGS=tests/contracts/test_cli.py for fewer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 25 $(ARGS)
+
+gpu: install ## tests on a GPU, at most 8 minutes; figures and traces stay in build/gpu
+	@mkdir -p build
+	timeout 480 $(BIN)/python -m pytest tests/gpu -q --basetemp build/gpu $(ARGS)
+	@find build/gpu -name 'speed.jsonl' -exec cat {} +
 
 format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff format $(PACKAGES) tests

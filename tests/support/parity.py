@@ -145,9 +145,9 @@ def trainer_of(
     )
 
 
-def train_case(case: Case, steps: int = STEPS) -> Trained:
+def train_case(case: Case, steps: int = STEPS, device: torch.device = CPU) -> Trained:
     """Trains in this process's group; the tensors are on rank 0."""
-    with sharded_case(case) as (settings, sharded, optimizers):
+    with sharded_case(case, device) as (settings, sharded, optimizers):
         # Only AdamW's groups have it: the kernels of tables keep theirs to themselves.
         of_adamw = [group for group in optimizers.combined.param_groups if "eps" in group]
         assert of_adamw

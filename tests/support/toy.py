@@ -55,14 +55,21 @@ class ToyTraining:
         rows: Rows of each table.
         dim: Embedding dimension of each table.
         width: Width of the layer.
+        device: Device of the rank.
     """
 
     def __init__(
-        self, config: Config, rows: int = ROWS, dim: int = DIM, width: int = WIDTH
+        self,
+        config: Config,
+        rows: int = ROWS,
+        dim: int = DIM,
+        width: int = WIDTH,
+        device: torch.device = CPU,
     ) -> None:
         toy = Toy(rows, dim, width)
         self.rows = rows
-        sharded, _ = shard(toy, toy.model, config.training, config.sharding, CPU)
+        self.device = device
+        sharded, _ = shard(toy, toy.model, config.training, config.sharding, device)
         self.sharded: DistributedModelParallel = sharded
         self.optimizers = Optimizers(self.sharded, config.training)
         self.step = 0
@@ -72,7 +79,8 @@ class ToyTraining:
         for _ in range(steps):
             self.optimizers.set_learning_rates(self.step, 1.0)
             self.optimizers.zero_grad()
-            self.sharded(_batch(self.step, self.rows, batch_size)).backward()
+            batch = _batch(self.step, self.rows, batch_size).to(self.device)
+            self.sharded(batch).backward()
             self.optimizers.step()
             self.step += 1
 
