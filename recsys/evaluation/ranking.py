@@ -13,8 +13,8 @@ from torch import Tensor
 
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
-from recsys.evaluation import nearest
-from recsys.evaluation.nearest import Nearest, is_worth_it
+from recsys import nearest
+from recsys.nearest import Nearest, is_worth_it
 
 # Function of (start, stop) that returns the scores of these items, [rows, stop - start].
 ItemScores = Callable[[int, int], Tensor]

@@ -36,6 +36,7 @@ FLOORS = {
     ),
     "recsys": (
         "arguments config console disk_faults products",
+        "nearest",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion",
         "tracking",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.evaluation import nearest
+from recsys import nearest
 from recsys.evaluation.ranking import top_items, vector_scorer
 from tests.support.bags import jagged, random_bags
 
