@@ -206,11 +206,8 @@ class TrainingConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _replay_has_an_effect(self) -> "TrainingConfig":
-        if self.replay is None:
-            return self
-        if self.start == "scratch":
-            raise ValueError("replay has no effect with start scratch; remove it or set previous")
-        if self.examples == "sequences":
+    def _replayed_examples_have_times(self) -> "TrainingConfig":
+        # With start scratch it waits for a training that goes on, as job.scratch_days does.
+        if self.replay is not None and self.examples == "sequences":
             raise ValueError("replay needs examples of kind events, whose times are known")
         return self

@@ -57,7 +57,7 @@ def begin(
     if why is None:
         return config
     say(f"training from scratch: {why}")
-    training = config.training.model_copy(update={"start": "scratch", "replay": None})
+    training = config.training.model_copy(update={"start": "scratch"})
     return config.model_copy(update={"training": training})
 
 

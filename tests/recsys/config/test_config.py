@@ -26,6 +26,8 @@ DOCUMENT = {
         ]
     },
 }
+NO_TIME = {"columns": {"timestamp": None}, "history": {"kind": "others"}}
+COMES_AND_GOES = {"item": [{"name": "item_id", "kind": "id", "dim": 16, "max_idle_days": 3}]}
 
 
 @pytest.fixture
@@ -48,6 +50,14 @@ def changed(**sections):
         ({"training": {"epoch": 3}}, "unknown key training.epoch (did you mean epochs?"),
         ({"ssl": {"method": "cfm", "alfa": 1}}, "unknown key ssl.alfa (did you mean alpha?"),
         ({"ssl": {"method": "none", "alpha": 1}}, "unknown key ssl.alpha"),
+        (
+            {"training": {"start": "previous", "replay": 0.5}, "data": NO_TIME},
+            "training.replay needs data.columns.timestamp",
+        ),
+        (
+            {"data": NO_TIME, "features": COMES_AND_GOES, "ssl": {"method": "none"}},
+            "max_idle_days needs data.columns.timestamp",
+        ),
         (
             {"data": {"split": {"kind": "time"}}},
             "data.split: split.kind time needs either the lengths validation and test, such as 7d, "

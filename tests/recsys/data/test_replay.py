@@ -87,10 +87,9 @@ def test_a_training_reads_the_selection_and_its_popularity(planted, prepared, tm
     np.testing.assert_array_equal(read.log_q, expected)
 
 
-def test_replay_is_refused_where_it_has_no_effect():
+def test_replay_is_refused_where_examples_have_no_time():
     assert TrainingConfig(start="previous", replay=0.0).replay == 0
-    with pytest.raises(ValidationError, match="replay has no effect with start scratch"):
-        TrainingConfig(replay=0.5)
+    assert TrainingConfig(start="scratch", replay=0.5).replay == 0.5  # Tuning begins from scratch.
     with pytest.raises(ValidationError, match="replay needs examples of kind events"):
         TrainingConfig(start="previous", replay=0.5, examples="sequences")
     # Identities of earlier versions' trainings stay.
