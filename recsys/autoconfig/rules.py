@@ -56,6 +56,9 @@ SHORTEST_HISTORY, LONGEST_HISTORY, UNKNOWN_HISTORY = 10, 100, 50
 
 # Training.
 
+# Part of older examples in a training that goes on; docs/operations.md has the month that it is of.
+REPLAY = 0.5
+
 OTHERS_HISTORY_DROPOUT = 0.3
 # Queries without an order have many events, and many items that they have not seen fit them, too.
 TEMPERATURE_OF_OTHERS = 0.1

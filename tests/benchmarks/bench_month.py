@@ -48,7 +48,7 @@ PROBES = 400
 # Age of the events that are asked for again, in days.
 OLD = 7
 # Days that a point of the plots is the mean of.
-SMOOTHED = 3
+SMOOTHED = 5
 
 INFINITE = {"kind": "infinite", "warmup": 10, "cooldown_steps": 100, "anneal_fraction": 0.2}
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -258,12 +258,12 @@ def charts(rows: Sequence[Row], forgot: Sequence[Row], days: int) -> dict[str, C
     bad = [Mark("x", day, kind) for day, kind in Month(days).bad.items()]
     names = list(dict.fromkeys(row["arm"] for row in rows))
 
-    def quality(of: Sequence[str], title: str) -> Chart:
+    def quality(of: Sequence[str], title: str, key: str = "recall") -> Chart:
         series = [
-            Series(name, _smoothed([(r["day"], r["recall"]) for r in rows if r["arm"] == name]))
+            Series(name, _smoothed([(r["day"], r[key]) for r in rows if r["arm"] == name]))
             for name in of
         ]
-        summary = f"Recall@{CUTOFF} of the next day's events, mean of {SMOOTHED} days."
+        summary = f"Recall@{CUTOFF} of what is served, mean of {SMOOTHED} days."
         return Chart(title, summary, Graph(series, Axis("day"), Axis("recall@10"), bad, 240))
 
     scratch = [name for name in names if name.startswith("scratch")]
@@ -277,6 +277,7 @@ def charts(rows: Sequence[Row], forgot: Sequence[Row], days: int) -> dict[str, C
     return {
         "month-replay": quality([*scratch, *replayed], "The next day, with replay"),
         "month-new-only": quality([*scratch, *new_only], "The next day, without replay"),
+        "month-week-ago": quality(names, f"Events as of {OLD} days before", "old"),
         "month-forgetting": Chart(
             "Earlier days, at the end of the month",
             f"Recall@{CUTOFF} of the last served model, of events as on each day.",

@@ -12,7 +12,9 @@ import pytest
 from feature_store.core.errors import UserError
 from feature_store.core.times import span_of
 from pipelines.settings import TimeSplit
+from recsys.autoconfig import rules
 from recsys.autoconfig.init import data_name, init_config, relative_path
+from recsys.config.load import load_config
 from recsys.config.training import RayTrainConfig
 from tests.support.init_logs import START, init, log, refusal, said, write
 
@@ -114,6 +116,22 @@ def test_times_of_every_type(tmp_path: Path, kind: str) -> None:
     assert cut == pytest.approx(0.1, abs=0.03)
     assert [encoder.kind for encoder in config.model.history] == ["mean", "last"]
     assert config.features.query == ()  # Test queries may be new.
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_a_nightly_job_is_proposed_to_go_on_where_there_is_a_clock(
+    tmp_path: Path, has_time: bool
+) -> None:
+    events = log() if has_time else {k: v for k, v in log().items() if k != "timestamp"}
+    assert init(tmp_path, events).training.start == "scratch"
+    text = (tmp_path / "config.yaml").read_text()
+    assert ("# start: previous" in text) == has_time
+    if has_time:
+        for key in ("start", "replay"):
+            text = text.replace(f"  # {key}: ", f"  {key}: ")
+        (tmp_path / "config.yaml").write_text(text)
+        training = load_config(tmp_path / "config.yaml").training
+        assert (training.start, training.replay) == ("previous", rules.REPLAY)
 
 
 def test_a_log_without_time(tmp_path: Path) -> None:
