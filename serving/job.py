@@ -94,7 +94,8 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     example = _example_query(Prepared(config.prepared_dir))
     recommender = load(config.bundle_dir)
     answer = recommender.recommend(example, _SHOWN, RecommendOptions(explain=True))
-    print_recommendations(answer, recommender.liked(example, _SHOWN), console, with_parts=False)
+    liked, word = recommender.liked(example, _SHOWN), result.evaluation.query
+    print_recommendations(answer, liked, console, with_parts=False, query=word)
     bundle = shlex.quote(_shown(config.bundle_dir))
     # A newcomer need not have activated the environment.
     programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"

@@ -72,6 +72,7 @@ from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.news import Known, require_filled
 from pipelines.quality.quality import read_quality
+from pipelines.reports.words import plural_of, word_of
 from pipelines.settings import DataConfig
 from pipelines.urls import shown
 
@@ -175,7 +176,7 @@ def prepare(
                         raise
                     damaged.append(error)
                     sources = open_sources(data, features, files, damaged)
-    _print_summary(console, manifest.counts, time.monotonic() - started)
+    _print_summary(console, manifest, time.monotonic() - started)
     _print_rejected_files(console, manifest)
     return manifest
 
@@ -292,17 +293,19 @@ def _previous_encoders(
     }
 
 
-def _print_summary(console: Console, counts: Counts, seconds: float) -> None:
+def _print_summary(console: Console, manifest: PreparedManifest, seconds: float) -> None:
+    counts = manifest.counts
     gone = {reason: n for reason, n in counts.rejected.items() if reason.endswith(f": {FORGOTTEN}")}
     kept = {reason: n for reason, n in counts.rejected.items() if reason not in gone}
     if kept:
         print_line(console, f"put aside in rejected/: {by_reason(kept)}")
     if gone:
         print_line(console, f"dropped: {by_reason(gone)}")
+    queries = plural_of(word_of(manifest.data.columns.query_id))
     print_line(
         console,
         f"{counts.train:,} training, {counts.validation:,} validation, "
-        f"{counts.test:,} test examples; {counts.items:,} items, {counts.queries:,} queries; "
+        f"{counts.test:,} test examples; {counts.items:,} items, {counts.queries:,} {queries}; "
         f"{sum(counts.rejected.values()):,} rows rejected ({seconds:.1f} s)",
     )
 

@@ -35,6 +35,7 @@ def quality_page(quality: Quality) -> Page:
     """Returns the whole report."""
     return Page(
         title="Quality of the log",
+        query=quality.query,
         lead=f"Prepared as of {_minute(quality.as_of)} UTC",
         sections=quality_sections(quality),
         warnings=quality_warnings(quality),

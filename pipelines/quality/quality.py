@@ -18,6 +18,7 @@ from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.coverage import Coverage, coverage
 from pipelines.quality.drift import Drift, by_severity, drift, rejected_drift
+from pipelines.reports.words import word_of
 from pipelines.statistics.popularity import Popularity, popularity
 from pipelines.statistics.slices import Slice, SliceBounds, events_by_slice
 from pipelines.statistics.summaries import ColumnSummary, Summary, iso_time
@@ -103,6 +104,7 @@ class Quality(Frozen):
         compared_with: Time of the earlier run; None for a first run.
         drift: Comparisons with the earlier run, the worst first.
         summaries: Summaries of the columns, by table.
+        query: Word of the log for a query.
     """
 
     version: int = 1
@@ -120,6 +122,7 @@ class Quality(Frozen):
     compared_with: str | None
     drift: tuple[Drift, ...]
     summaries: dict[str, Summary]
+    query: str = "query"
 
     @property
     def shifts(self) -> tuple[Drift, ...]:
@@ -173,6 +176,7 @@ def quality(
         if previous is not None
         else (),
         summaries=summaries,
+        query=word_of(manifest.data.columns.query_id),
     )
 
 

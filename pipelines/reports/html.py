@@ -14,6 +14,7 @@ from pipelines.reports.parts import Chart, Page
 from pipelines.reports.plots import Bars, Graph
 from pipelines.reports.svg import chart as svg
 from pipelines.reports.ticks import colour_scale
+from pipelines.reports.words import reworded_page
 
 _HERE = "pipelines.reports"
 
@@ -36,7 +37,11 @@ def render_page(
             SVG.
         extra: Further variables of the template.
     """
-    context: dict[str, object] = {"page": page, "draw": draw or inline_svg, "legend": legend}
+    context: dict[str, object] = {
+        "page": reworded_page(page),
+        "draw": draw or inline_svg,
+        "legend": legend,
+    }
     # A given function draws legends of its own; this one is then for paper alone.
     context["of_legend"] = "legend" if draw is None else "legend print"
     return environment(package).get_template(template).render(**context, **extra)

@@ -192,6 +192,7 @@ class Page:
         sections: Content, in order.
         warnings: Paragraphs that a reader must not overlook.
         opening: Verdict and checks, which come first.
+        query: Word of the log for a query, which the page is shown with.
     """
 
     title: str
@@ -199,3 +200,4 @@ class Page:
     sections: Sequence[Section]
     warnings: Sequence[Text] = ()
     opening: Sequence[Opening] = ()
+    query: str = "query"

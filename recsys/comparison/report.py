@@ -25,6 +25,7 @@ def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
     none: list[Part] = [Text("None.")]
     return Page(
         title="Comparison of two models",
+        query=comparison.query,
         lead=f"A: {comparison.before}; B: {comparison.after}",
         opening=[comparison_verdict(comparison)],
         sections=[

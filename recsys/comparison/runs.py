@@ -11,7 +11,7 @@ from feature_store.core.documents import read_record
 from feature_store.core.errors import UserError
 from feature_store.core.tables import column_names, read_table
 from pipelines.statistics.slices import SliceBounds
-from recsys.evaluation.per_query import BOUNDS, PER_QUERY, REPEATS
+from recsys.evaluation.per_query import BOUNDS, PER_QUERY, QUERY, REPEATS
 from recsys.evaluation.results import ITEMS, METRICS_JSON, MODEL, EvaluationResult
 from recsys.tracking import existing_store
 
@@ -44,6 +44,11 @@ class EvaluatedRun:
         """Bounds of the slices of its items; None of an earlier version's evaluation."""
         bounds = self._metadata(BOUNDS)
         return None if bounds is None else SliceBounds.model_validate_json(bounds)
+
+    @property
+    def query(self) -> str:
+        """Word of its log for a query."""
+        return (self._metadata(QUERY) or b"query").decode()
 
     def _metadata(self, key: str) -> bytes | None:
         return (self.per_query.schema.metadata or {}).get(key.encode())

@@ -12,6 +12,7 @@ from feature_store.core.columns import Bools, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.settings import Frozen
 from feature_store.core.tabular import Tabular, rows_table
+from pipelines.reports.words import plural_of
 from pipelines.statistics.slices import SliceBounds
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
@@ -85,6 +86,7 @@ class Comparison(Frozen, Tabular):
             overall Recall@50; None of a run without the curve.
         slice_bounds: Bounds of the slices of either run, of which those of the first are used; None
             of an earlier version's evaluation.
+        query: Word of the first run's log for a query.
     """
 
     before: str
@@ -101,6 +103,7 @@ class Comparison(Frozen, Tabular):
     losses: tuple[ExampleQuery, ...]
     tail_at_loss: tuple[float | None, float | None] = (None, None)
     slice_bounds: tuple[SliceBounds | None, SliceBounds | None] = (None, None)
+    query: str = "query"
 
     def to_arrow(self) -> pa.Table:
         """Returns a row for each group and metric.
@@ -201,7 +204,8 @@ class Comparison(Frozen, Tabular):
             "no difference": "no significant difference between A and B",
         }[self.verdict]
         if self.left_out:
-            text += f" ({self.queries:,} queries in common, {self.left_out:,} left out)"
+            queries = plural_of(self.query)
+            text += f" ({self.queries:,} {queries} in common, {self.left_out:,} left out)"
         worse = ", ".join(self._slice_in_words(name) for name in self.worse_slices)
         text += f": {figures}" + (f"; but B is worse in {worse}" if worse else "")
         other = self.other_slices()
@@ -296,6 +300,7 @@ def compare_runs(
         losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
         tail_at_loss=(_tail_at_loss(before), _tail_at_loss(after)),
         slice_bounds=(before.slice_bounds, after.slice_bounds),
+        query=before.query,
     )
 
 

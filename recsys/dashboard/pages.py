@@ -10,6 +10,7 @@ from dash import dcc, html
 from feature_store.core.errors import UserError
 from pipelines.reports.opening import Opening
 from pipelines.reports.parts import Section, Text
+from pipelines.reports.words import explained, reworded_opening, reworded_part, reworded_section
 from recsys.comparison.report import METRIC_TITLES, comparison_verdict
 from recsys.dashboard.components import (
     choice,
@@ -130,11 +131,17 @@ def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:
     elif key == "similar" and run.items is not None:
         content = _item_page(run.items, here, query.get("item", ""))
     else:
-        content = [section_component(SECTIONS[key][1](run))]
-    opening = opening_components(_opening(store, row, run))
+        content = [_section(SECTIONS[key][1](run), run)]
+    said = [reworded_opening(each, run.query) for each in _opening(store, row, run)]
+    opening = opening_components(said)
     # The verdict stands above all tabs; what else is to be checked, above the results.
     shown = opening if key == "results" else opening[:1]
     return [html.H1(f"Run {row.title}"), *_day(row), *shown, _tabs(row, key), *content]
+
+
+def _section(section: Section, run: RunData) -> Any:
+    """Returns a section in the words of the run's log."""
+    return section_component(reworded_section(section, run.query))
 
 
 def _day(row: RunRow) -> list[Any]:
@@ -163,7 +170,7 @@ def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[
     else:
         section = slices_section(run, other, tests_of(other, run) if other is not None else None)
     here = f"/run/{row.run_id}/{key}"
-    return [_against_form(store, row, here, against), section_component(section)]
+    return [_against_form(store, row, here, against), _section(section, run)]
 
 
 def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
@@ -180,7 +187,7 @@ def _map_page(run: RunData, here: str, query: Query) -> list[Any]:
     return [
         form(here, fields, "Show"),
         *_marked(run.items, search, similar),
-        section_component(map_section(run, [chosen], search)),
+        _section(map_section(run, [chosen], search), run),
     ]
 
 
@@ -198,11 +205,13 @@ def _marked(items: ItemTable, search: str, similar: str) -> list[Any]:
 def _query_page(run: RunData, queries: QueryTable, here: str, wanted: str) -> list[Any]:
     samples = example_ids(run, queries, _SAMPLES)
     asked = wanted or (samples[0] if samples else "")
-    parts = query_parts(run, queries, asked, here)
+    parts = [reworded_part(part, run.query) for part in query_parts(run, queries, asked, here)]
+    word = run.query.capitalize()
     return [
-        form(here, [search_field("query", "Query id", wanted)], "Look up"),
+        *part_components([Text(text) for text in [explained(run.query)] if text]),
+        form(here, [search_field("query", f"{word} id", wanted)], "Look up"),
         _samples([(name, name) for name in samples], here, "query"),
-        html.Section([html.H2(f"Query {asked}"), *part_components(parts)]),
+        html.Section([html.H2(f"{word} {asked}"), *part_components(parts)]),
     ]
 
 
@@ -281,8 +290,9 @@ def _compare_page(store: RunStore, query: Query) -> Any:
         before, after = store.data(a), store.data(b)
         comparison = compared(before, after)
         section = comparison_section(comparison, before, after)
-        verdict = opening_components([comparison_verdict(comparison)])
-        content = [content[0], *verdict, *content[1:], section_component(section)]
+        verdict = reworded_opening(comparison_verdict(comparison), after.query)
+        shown_first = opening_components([verdict])
+        content = [content[0], *shown_first, *content[1:], _section(section, after)]
     else:
         text = Text("Queries that both runs were evaluated on are compared one by one.")
         content += part_components([text])

@@ -29,7 +29,8 @@ def render_run(run: RunData, title: str) -> str:
         title: Title of the page.
     """
     sections = [section_of(run) for _, section_of in SECTIONS.values()]
-    page = Page(f"Run {title}", f"MLflow run {run.run_id}", sections, opening=run_opening(run))
+    lead, opening = f"MLflow run {run.run_id}", run_opening(run)
+    page = Page(f"Run {title}", lead, sections, opening=opening, query=run.query)
     return render_file(page)
 
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.files import write_parquet
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.words import word_of
 from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.metrics import Ranks, overall_ratios
 
 PER_QUERY = "per_query.parquet"
 # Keys of the file's metadata.
-REPEATS, BOUNDS = "data.repeats", "slice_bounds"
+REPEATS, BOUNDS, QUERY = "data.repeats", "slice_bounds", "query"
 
 _LATEST = 20
 # Groups are small so that one query's rows can be read without all others.
@@ -38,7 +39,8 @@ def write_per_query(
     and `held_out_slice`, the ids and how often they are in training (head, torso, tail or cold);
     and of each method `<method>.items`, best first, `<method>.ranks` of the held-out items, from 0
     and null beyond the list, and `<method>.<metric>`, such as `model.recall@10`. The file's
-    metadata has `data.repeats`, and the bounds of the slices as JSON (`slice_bounds`).
+    metadata has `data.repeats`, and the bounds of the slices as JSON (`slice_bounds`), and the
+    log's word for a query (`query`).
 
     Args:
         path: Parquet file to write.
@@ -74,7 +76,9 @@ def write_per_query(
         ratios = overall_ratios(ranks[method], cutoffs)
         for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
             columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
-    settings = {REPEATS: prepared.manifest.data.repeats, BOUNDS: bounds.model_dump_json()}
+    data = prepared.manifest.data
+    word = word_of(data.columns.query_id)
+    settings = {REPEATS: data.repeats, BOUNDS: bounds.model_dump_json(), QUERY: word}
     table = pa.table(columns, metadata=settings)
     write_parquet(path, table, row_group_size=_ROWS_OF_GROUP)
 

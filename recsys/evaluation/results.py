@@ -1,5 +1,7 @@
 """The result of an evaluation, and how it is shown."""
 
+from functools import partial
+
 import pyarrow as pa
 from pydantic import Field
 from rich import box
@@ -10,6 +12,7 @@ from rich.table import Table
 from feature_store.core.settings import Frozen
 from feature_store.core.tabular import Tabular, rows_table
 from pipelines.reports.format import Figures, Value, interval, number
+from pipelines.reports.words import QUERY, plural_of, reworded
 from pipelines.settings import Repeats
 from pipelines.statistics.slices import SliceBounds
 from recsys.config.evaluation import CUTOFFS
@@ -71,6 +74,7 @@ class EvaluationResult(Measured, Tabular):
             whose query had the item before (`repeated`), and `items` that are ranked; where
             `queries` were drawn, `drawn_from` is the number of all.
         baselines: Metrics of `evaluation.baselines`, by the same code on the same queries.
+        query: Word of the log for a query.
         slice_bounds: Bounds of `slices`; None of an earlier version's evaluation.
         split: Kind of the split; the figures are those of its test part.
         history: Kind of the histories.
@@ -89,6 +93,7 @@ class EvaluationResult(Measured, Tabular):
 
     counts: dict[str, int]
     baselines: dict[str, Measured]
+    query: str = "query"
     slice_bounds: SliceBounds | None = None
     split: str
     history: str
@@ -274,20 +279,21 @@ def print_table(result: EvaluationResult, console: Console) -> None:
                 bounds = [interval(figures[f"{metric}_ci"]) for metric in SHOWN]
                 table.add_row("", "95 % range", *bounds)
         table.add_section()
-    counts = result.counts
-    console.print(
-        f"test split: {counts['items']:,} items ranked for {counts['queries']:,} queries",
-        highlight=False,
-    )
+    counts, say = result.counts, partial(reworded, word=result.query)
+    known_as = "" if result.query == QUERY else " (`query` in the configuration)"
+    queries = f"{counts['queries']:,} {plural_of(result.query)}{known_as}"
+    console.print(f"test split: {counts['items']:,} items ranked for {queries}", highlight=False)
     console.print(table)
     for note in result.notes():
-        console.print(escape(note), highlight=False)
+        console.print(escape(say(note)), highlight=False)
     if (sentence := result.against_towers()) is not None:
         console.print(sentence, highlight=False, soft_wrap=True)
     if (sentence := result.better_parts()) is not None:
         console.print(sentence, highlight=False, soft_wrap=True)
     for warning in result.warnings():
-        console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[bold]warning:[/bold] {escape(say(warning))}", highlight=False, soft_wrap=True
+        )
 
 
 def _is_less(value: Value, other: Value) -> bool:

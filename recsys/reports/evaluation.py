@@ -32,6 +32,7 @@ def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step:
     assert result is not None, "the evaluation writes its figures first"
     return Page(
         title="Evaluation of a two-tower model",
+        query=result.query,
         lead=f"Experiment {run.name}, MLflow run {result.mlflow_run_id}",
         opening=run_opening(run),
         sections=[

@@ -16,6 +16,7 @@ from feature_store.core.files import (
 from feature_store.core.manifests import write_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
+from pipelines.reports.words import word_of
 from pipelines.statistics.slices import SliceBounds
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -82,6 +83,7 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
         counts={**task.counts, "items": int(prepared.is_current_item.sum())},
+        query=word_of(prepared.manifest.data.columns.query_id),
         slice_bounds=bounds,
         split=prepared.manifest.data.split.kind,
         history=prepared.manifest.data.history.kind,

@@ -61,6 +61,7 @@ def study_page(result: "StudyResult") -> Page:
     """Returns the study as a page."""
     return Page(
         title=f"Study of {result.name}",
+        query=result.query,
         lead=_design(result),
         opening=[_verdict(result, fraction) for fraction in _fractions(result)],
         sections=[

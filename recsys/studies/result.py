@@ -18,6 +18,7 @@ class StudyResult(Frozen, Tabular):
         seeds: Number of trainings of each arm.
         counts: Size of the data: items, queries, and training events by fraction.
         arms: Results by fraction, then in the order of the configuration.
+        query: Word of the log for a query.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StudyResult(Frozen, Tabular):
     seeds: int
     counts: dict[str, int]
     arms: tuple[ArmResult, ...]
+    query: str = "query"
 
     def to_arrow(self) -> pa.Table:
         """Returns a row for each label fraction, arm and metric.

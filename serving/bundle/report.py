@@ -32,6 +32,7 @@ def bundle_page(
     window = manifest.data_window
     return Page(
         title="Bundle",
+        query="query" if result is None else result.query,
         opening=[
             *_verdicts(manifest, result, comparison),
             Checks(_checks(manifest, least_recall)),

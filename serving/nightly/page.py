@@ -30,6 +30,7 @@ def day_page(outcome: Outcome, judgement: Judgement | None, quality: Quality | N
         sections.append(Section("log", "Log", [_shifts(quality)]))
     return Page(
         title=f"Day {outcome.date}",
+        query="query" if quality is None else quality.query,
         lead=f"{outcome.outcome}: {outcome.reason}",
         sections=sections,
         opening=[_verdict(outcome, judgement)],

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.reports.words import QUERY
 from serving.bundle.manifest import BundleManifest
 from serving.recommend.answers import (
     ExplainedRecommendation,
@@ -35,7 +36,12 @@ def snapshot_note(manifest: BundleManifest) -> str:
 
 
 def print_recommendations(
-    answer: Recommendations, liked: Sequence[Item], console: Console, *, with_parts: bool = True
+    answer: Recommendations,
+    liked: Sequence[Item],
+    console: Console,
+    *,
+    with_parts: bool = True,
+    query: str = QUERY,
 ) -> None:
     """Prints a query's recommendations next to the latest items of its history.
 
@@ -44,13 +50,14 @@ def print_recommendations(
         liked: Items of the history, latest first.
         console: Console to print on.
         with_parts: Whether reasons have the parts of the score, too, and what each adds.
+        query: Word of the log for a query.
     """
     if answer.fallback or not liked:
         by = "popularity" if answer.fallback else "what else is known or given"
-        console.print(f"query {escape(answer.query_id)} has no history: recommended by {by}")
+        console.print(f"{query} {escape(answer.query_id)} has no history: recommended by {by}")
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", justify="right")
-    table.add_column(f"query {escape(answer.query_id)} liked (latest first)", max_width=44)
+    table.add_column(f"{query} {escape(answer.query_id)} liked (latest first)", max_width=44)
     table.add_column("recommended", max_width=44)
     table.add_column("score", justify="right")
     for rank, (had, item) in enumerate(zip_longest(liked, answer.items), start=1):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from feature_store.core.documents import DocumentError, read_lines, read_object, read_record
 from feature_store.core.errors import UserError
 from pipelines.quality.quality import Quality
+from pipelines.reports.words import word_of
 from recsys.evaluation.per_query import PER_QUERY
 from recsys.evaluation.results import ITEMS, EvaluationResult
 from recsys.fusion.examples import EXAMPLES, Example, Examples
@@ -91,6 +92,12 @@ class RunData:
         """Configuration as trained."""
         path = self.find(CONFIG)
         return read_object(path) if path else {}
+
+    @cached_property
+    def query(self) -> str:
+        """Word of its log for a query."""
+        columns = self.config.get("data", {}).get("columns", {})
+        return word_of(columns.get("query_id", ""))
 
     @cached_property
     def items(self) -> ItemTable | None:

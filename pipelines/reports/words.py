@@ -1,0 +1,159 @@
+"""The word for a query: where people read, it is what the log calls it, such as a user.
+
+Pages are written with `query`. Here their sentences, headings and names of figures are reworded;
+ids, titles, values, commands and keys of the configuration stay.
+"""
+
+import re
+from dataclasses import replace
+from functools import partial
+
+from pipelines.reports.opening import Checks, Opening, Verdict
+from pipelines.reports.parts import (
+    Band,
+    Cells,
+    Chart,
+    Entry,
+    Facts,
+    Page,
+    Part,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+from pipelines.reports.plots import Axis, Bars, Graph, Plot, Ranges
+
+QUERY = "query"
+# Names of columns of ids that tell who asks, and their plurals where these are irregular.
+_KNOWN = dict.fromkeys(
+    (
+        *("user", "customer", "member", "visitor", "session", "reader", "listener", "viewer"),
+        *("player", "client", "subscriber", "buyer", "shopper", "guest", "reviewer", "student"),
+        *("patient", "household", "device", "traveller", "traveler", "learner", "profile"),
+    ),
+    "",
+) | {"person": "people", "company": "companies", "party": "parties"}
+_PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# The word as prose: no command, key, path or name in code.
+_PROSE = re.compile(
+    r"(?<![\w.`/-])(?<!recsys )(?:(?P<many>[Qq]ueries)|(?P<one>[Qq]uery))(?![\w`-]|[./]\w)"
+)
+_START = re.compile(r"^Query(?= )")
+
+
+def word_of(column: str) -> str:
+    """Returns what a log calls a query, by the name of the column of its ids.
+
+    Args:
+        column: Name such as `user_id`, `customerId` or `event.visitor`.
+
+    Returns:
+        The word, in the singular; `query` where the name is none that people use.
+    """
+    pieces = [piece.lower() for piece in _PIECE.findall(column)]
+    named = [p if p in _KNOWN else p.removesuffix("s") for p in pieces]
+    return next((piece for piece in named if piece in _KNOWN), QUERY)
+
+
+def plural_of(word: str) -> str:
+    """Returns the plural of a word for a query."""
+    return "queries" if word == QUERY else _KNOWN.get(word) or f"{word}s"
+
+
+def reworded(text: str, word: str) -> str:
+    """Returns a sentence with the word in place of `query`, but in commands and keys."""
+    if word == QUERY:
+        return text
+
+    def other(match: re.Match[str]) -> str:
+        found = plural_of(word) if match["many"] else word
+        return found.capitalize() if match[0][0] == "Q" else found
+
+    return _PROSE.sub(other, text)
+
+
+def explained(word: str) -> str:
+    """Returns what the word stands for, in a sentence; nothing where it is `query` itself."""
+    return "" if word == QUERY else f"A {word} is what the configuration calls a query."
+
+
+def reworded_page(page: Page) -> Page:
+    """Returns a page in the words of its log, with a sentence that says so."""
+    if page.query == QUERY:
+        return page
+    say = partial(reworded, word=page.query)
+    return replace(
+        page,
+        title=say(page.title),
+        lead=" ".join(filter(None, [say(page.lead), explained(page.query)])),
+        sections=[reworded_section(each, page.query) for each in page.sections],
+        warnings=[replace(each, text=say(each.text)) for each in page.warnings],
+        opening=[reworded_opening(each, page.query) for each in page.opening],
+    )
+
+
+def reworded_section(section: Section, word: str) -> Section:
+    """Returns a section in the words of a log."""
+    parts = [reworded_part(part, word) for part in section.parts]
+    return replace(section, title=reworded(section.title, word), parts=parts)
+
+
+def reworded_opening(opening: Opening, word: str) -> Opening:
+    """Returns a verdict or checks in the words of a log."""
+    say = partial(reworded, word=word)
+    if isinstance(opening, Checks):
+        return Checks([replace(each, text=say(each.text)) for each in opening.checks])
+    groups = [replace(each, text=say(each.text)) for each in opening.groups]
+    said = replace(opening, sentence=say(opening.sentence), groups=groups)
+    assert isinstance(said, Verdict)
+    return replace(said, todo=say(opening.todo))
+
+
+def reworded_part(part: Part, word: str) -> Part:
+    """Returns a part in the words of a log."""
+    say = partial(reworded, word=word)
+    if isinstance(part, Text):
+        return replace(part, text=say(part.text))
+    if isinstance(part, Facts):
+        return replace(part, pairs=[(say(name), value) for name, value in part.pairs])
+    if isinstance(part, Table):
+        return _table(part, word)
+    if isinstance(part, Chart):
+        numbers = None if part.numbers is None else _table(part.numbers, word)
+        said = replace(part, title=say(part.title), summary=say(part.summary), numbers=numbers)
+        return replace(said, plot=_plot(part.plot, word))
+    if isinstance(part, Entry):
+        # After its first word, the title of an entry has those of items.
+        title = _START.sub(word.capitalize(), part.title, count=1)
+        return replace(part, title=title, parts=[reworded_part(each, word) for each in part.parts])
+    return part
+
+
+def _table(table: Table, word: str) -> Table:
+    title = _START.sub(word.capitalize(), table.title, count=1)
+    columns = [reworded(name, word) for name in table.columns]
+    rows = [_row(row, word) for row in table.rows]
+    return replace(table, title=title, columns=columns, rows=rows, note=reworded(table.note, word))
+
+
+def _row(row: Row | Band | Cells, word: str) -> Row | Band | Cells:
+    """Returns a row whose name is reworded where it is the word alone; all else are values."""
+    if isinstance(row, Band):
+        return row
+    cells = row.cells if isinstance(row, Row) else row
+    named = [reworded(c, word) if isinstance(c, str) and c == "Queries" else c for c in cells]
+    return replace(row, cells=named) if isinstance(row, Row) else named
+
+
+def _plot(plot: Plot, word: str) -> Plot:
+    say = partial(reworded, word=word)
+    if isinstance(plot, Graph):
+        return replace(plot, x=_axis(plot.x, word), y=_axis(plot.y, word))
+    if isinstance(plot, Bars | Ranges):
+        return replace(plot, title=say(plot.title))
+    return plot
+
+
+def _axis(axis: Axis, word: str) -> Axis:
+    return replace(axis, title=reworded(axis.title, word))

@@ -1,0 +1,91 @@
+"""A query is called what its log calls it, where people read."""
+
+import pytest
+
+from pipelines.reports.html import render_page
+from pipelines.reports.opening import Check, Checks, Judged, Verdict
+from pipelines.reports.parts import Chart, Code, Entry, Facts, Page, Row, Section, Table, Text
+from pipelines.reports.plots import Axis, Bars, Graph, Series
+from pipelines.reports.words import explained, plural_of, reworded, reworded_page, word_of
+
+
+@pytest.mark.parametrize(
+    ("column", "word"),
+    [
+        ("user_id", "user"),
+        ("userId", "user"),
+        ("USER", "user"),
+        ("event.visitor.id", "visitor"),
+        ("users", "user"),
+        ("sessionID", "session"),
+        ("person_key", "person"),
+        ("query_id", "query"),
+        ("uid", "query"),
+        ("asin", "query"),
+        ("", "query"),
+    ],
+)
+def test_the_word_is_that_of_the_column_of_ids(column, word):
+    assert word_of(column) == word
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("943 queries, each query once. Queries: 3", "943 users, each user once. Users: 3"),
+        ("a query's items; query-level", "a user's items; query-level"),
+        ("`recsys query BUNDLE`, recsys query, --query-id, data.queries, query.country, query_id",)
+        * 2,
+        ("queries/features.arrow and `query`",) * 2,
+        ("of these queries.", "of these users."),
+    ],
+)
+def test_sentences_are_reworded_but_no_commands_and_keys(text, said):
+    assert reworded(text, "user") == said
+    assert reworded(text, "query") == text
+
+
+def test_plurals_and_explanations():
+    assert (plural_of("query"), plural_of("user"), plural_of("person")) == (
+        "queries",
+        "users",
+        "people",
+    )
+    assert explained("query") == ""
+    assert explained("user") == "A user is what the configuration calls a query."
+
+
+def a_page(query):
+    """Returns a page that has `query` in every place, among them a title of an item."""
+    title = "The Query (film)"
+    verdict = Verdict("better", "Better for queries.", [Judged("all", "better", "by queries")], "q")
+    table = Table(
+        "Query 7", ["Query", "Queries"], [Row(["Queries", title])], note="Means over queries."
+    )
+    graph = Graph([Series("a", [(0, 1.0)], labels=[title])], Axis("queries"), Axis())
+    entry = Entry(f"Query 7: finds {title}", [Text("of the query"), Code("query: 1")])
+    parts = [
+        Entry(f"Items like {title}", []),
+        Text("Each query."),
+        Facts([("Queries", title)]),
+        table,
+        Chart("By query", "Of queries.", graph, table),
+        Chart("Bars", "", Bars(["x"], {"a": [1.0]}, "mean over queries")),
+        entry,
+    ]
+    checks = Checks([Check("Leaks", "passes", "No query.")])
+    return Page(
+        "Queries", "5 queries.", [Section("s", "Queries", parts)], (), [verdict, checks], query
+    )
+
+
+def test_a_page_is_in_the_words_of_its_log_but_for_titles_and_code():
+    said = str(reworded_page(a_page("user")))
+    assert said.count("The Query (film)") == str(a_page("query")).count("The Query (film)")
+    left = said.replace("The Query (film)", "").replace("query: 1", "").replace("calls a query", "")
+    left = left.replace("query='user'", "")
+    assert "quer" not in left.lower()
+    assert reworded_page(a_page("query")) == a_page("query")
+    html = render_page(a_page("user"))
+    assert "5 users. A user is what the configuration calls a query." in html
+    assert "calls a query" not in render_page(a_page("query"))
