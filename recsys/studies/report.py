@@ -25,7 +25,7 @@ from pipelines.reports.plots import Range, Ranges
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.rivals import FEW_PAIRS, LEVEL
 from recsys.studies import analysis
-from recsys.studies.analysis import STUDY_METRICS, ArmResult
+from recsys.studies.analysis import AT_LOSS, STUDY_METRICS, ArmResult
 
 if TYPE_CHECKING:
     from recsys.studies.result import StudyResult
@@ -35,6 +35,8 @@ _PLOTTED = ("recall@50", "tail recall@50")
 _TITLES = {
     **SHOWN,
     **{n: n.replace("recall", "Recall").capitalize() for n in STUDY_METRICS if n not in SHOWN},
+    # In a row of ten headings there is room for few words; the note says what they mean.
+    **dict(zip(AT_LOSS, ("Tail at 1 % loss", "Same, towers"), strict=True)),
 }
 
 
@@ -128,7 +130,8 @@ def _parts(result: "StudyResult", fraction: float) -> list[Part]:
         note=f"Means over {result.seeds} seeds, with 95 % intervals of the mean. ▲ and ▼: "
         f"significantly better or worse than {result.baseline} (shaded); fewer than {FEW_PAIRS} "
         "pairs allow no conclusion. "
-        "At 1 % loss: where the popularity dial costs 1 % of the overall Recall@50.",
+        "At 1 % loss: Recall@50 of the tail where the popularity dial costs 1 % of the overall "
+        "one; the same of the towers alone.",
     )
     chosen = [(arm.arm, _values(arm)) for arm in arms]
     return [

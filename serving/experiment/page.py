@@ -7,7 +7,8 @@ import rich.table
 from rich import box
 from rich.console import Console
 
-from pipelines.reports.opening import Judged, Mark, Verdict
+from pipelines.reports.format import as_sentence
+from pipelines.reports.opening import Judged, Mark, Verdict, listed
 from pipelines.reports.parts import Cell, Cells, Chart, Page, Part, Row, Section, Table, Text, Tone
 from pipelines.reports.plots import Range, Ranges
 from serving.experiment.experiment import OUTCOME_METRICS, Metric
@@ -125,12 +126,14 @@ def _opening(report: "AbReport", comparison: "Comparison") -> Verdict:
     control, variant = report.samples[0].variant, comparison.variant
     mark, word, todo = _MARKS[comparison.verdict]
     groups = [_judged(report, lift) for lift in comparison.lifts if lift.control is not None]
-    sentence = _sentence(report, comparison)
+    sentence = _sentence(report, comparison, is_brief=True)
+    # A name stays as it is, also where a sentence begins with it.
+    begins = f"Variant {sentence}" if sentence.startswith(f"{variant} ") else as_sentence(sentence)
     is_open = any(check.state == "open" for check in comparison.guard_rails)
     if is_open and mark == "better":
         todo = "Go on until the guard-rails are kept: more queries make the intervals smaller."
     todo = todo.format(control=control, variant=variant)
-    return Verdict(mark, f"{sentence[0].upper()}{sentence[1:]}.", groups, todo, word)
+    return Verdict(mark, f"{begins.removesuffix('.')}.", groups, todo, word)
 
 
 def _judged(report: "AbReport", lift: "Lift") -> Judged:
@@ -144,11 +147,14 @@ def _judged(report: "AbReport", lift: "Lift") -> Judged:
     return Judged(TITLES[lift.metric], "better" if is_better else "worse", text)
 
 
-def _sentence(report: "AbReport", comparison: "Comparison") -> str:
+def _sentence(report: "AbReport", comparison: "Comparison", *, is_brief: bool = False) -> str:
+    """Returns the verdict with the outcomes that it rests on; in brief, one of them by figures."""
     control, variant = report.samples[0].variant, comparison.variant
-    significant = [_figures(report, lift) for lift in comparison.lifts if _counts(lift)]
+    counted = [lift for lift in comparison.lifts if _counts(lift)]
     first = comparison.lifts[0]
-    found = "; ".join(significant)
+    found = "; ".join(_figures(report, lift) for lift in (counted[:1] if is_brief else counted))
+    if is_brief and len(counted) > 1:
+        found += f"; also {_listed(lift.metric for lift in counted[1:])}, below"
     broken = [c.rail.metric for c in comparison.guard_rails if c.state == "broken"]
     text = {
         "do not trust": "do not trust this test: the variants have not the queries of their shares",
@@ -171,7 +177,7 @@ def _counts(lift: "Lift") -> bool:
 
 
 def _listed(metrics: Iterable[Metric]) -> str:
-    return " and ".join(TITLES[metric].lower() for metric in metrics)
+    return listed([TITLES[metric].lower() for metric in metrics])
 
 
 def _figures(report: "AbReport", lift: "Lift") -> str:

@@ -1,11 +1,13 @@
 """The page of a day: its outcome, the comparison with the champion, and how the log has changed."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pipelines.quality.quality import Quality
 from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Facts, Page, Part, Section, Table, Text
 from recsys.comparison.report import comparison_verdict, differences_table, verdict_parts
+from recsys.evaluation.metrics import metric_title
 from serving.exporting.champion import Judgement
 from serving.nightly.outcome import Outcome
 
@@ -51,18 +53,22 @@ def _facts(outcome: Outcome) -> Part:
         "Model": outcome.model,
         "New version": outcome.version,
         "Champion": outcome.champion,
-        f"{outcome.metric} of the new model": _number(outcome.value),
-        f"{outcome.metric} of the champion": _number(outcome.champion_value),
+        f"{metric_title(outcome.metric)} of the new model": _number(outcome.value),
+        f"{metric_title(outcome.metric)} of the champion": _number(outcome.champion_value),
         "Training began with": outcome.started_from,
         "New files": f"{outcome.new_files:,}",
         "Files of refused days that were not read": f"{outcome.passed_over:,}",
         "Events": None if outcome.events is None else f"{outcome.events:,}",
-        "Last event": outcome.last_event,
+        "Last event (UTC)": None if outcome.last_event is None else _minute(outcome.last_event),
         "MLflow run": outcome.mlflow_run_id,
         "Commit": outcome.git_commit,
         "Seconds": f"{outcome.seconds:,.0f}",
     }
     return Facts([(name, value) for name, value in named.items() if value is not None])
+
+
+def _minute(time: str) -> str:
+    return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _number(value: float | None) -> str | None:

@@ -339,7 +339,8 @@ def test_a_better_variant_is_found_to_be_better_and_a_worse_one_worse(tmp_path):
         mode="json"
     )
     page = (tmp_path / "out" / "ab_report.html").read_text()
-    assert "b is better than a" in page
+    assert "Variant b is better than a: conversion rate 0." in page
+    assert "; also events per query, value per query and hit rate of answers, below." in page
     assert "▲ better" in page
     assert "make it the champion" in page
     console = Console(width=80, file=io.StringIO())
