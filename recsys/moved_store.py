@@ -13,6 +13,7 @@ _FOLDER = "mlartifacts"
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )

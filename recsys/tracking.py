@@ -1,5 +1,6 @@
 """The MLflow store: one run for each training, to which evaluation and export add."""
 
+import logging
 import os
 import re
 import subprocess
@@ -17,9 +18,11 @@ from pipelines.process import quiet_engines
 from recsys.config.config import Config
 from recsys.moved_store import artifacts_of, find_artifacts
 from recsys.sqlite_store import is_blank, make_ready
+from recsys.tracked import EXPERIMENT_TAGS, metric_name
 
 # Limits of MLflow on one request.
 _PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
+_logger = logging.getLogger(__name__)
 _SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<file>[^?]+)(?:\?.*)?", re.S)
 
 
@@ -35,13 +38,14 @@ class Run:
         self._client = client
         self.run_id = run_id
 
-    def log(self, lines: list[dict[str, float]]) -> None:
-        """Logs lines of metrics, each with its `step`."""
+    def log(self, lines: list[dict[str, float]], *, of_model: bool = False) -> None:
+        """Logs lines of metrics, each with its `step`; those of the model also with it."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        of = self._model() if of_model else {}
         metrics = [
-            Metric(_valid_name(name), value, now, int(line["step"]))
+            Metric(metric_name(name), value, now, int(line["step"]), **of)
             for line in lines
             for name, value in line.items()
             if name != "step" and value is not None
@@ -49,6 +53,55 @@ class Run:
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             part = metrics[start : start + _METRICS_AT_ONCE]
             self._client.log_batch(self.run_id, metrics=part)
+
+    def add_data(self, dataset: Any) -> None:
+        """Notes the data that the run reads."""
+        from mlflow.entities import DatasetInput, InputTag
+
+        tags = [InputTag("mlflow.data.context", "training")]
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
+    def add_model(self, name: str, params: Mapping[str, str], step: int) -> None:
+        """Notes the model that the run made, once, for MLflow's view of models.
+
+        Args:
+            name: Name of the model.
+            params: Settings that tell models apart.
+            step: Step at which it was best.
+        """
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.exceptions import MlflowException
+
+        run = self._client.get_run(self.run_id)
+        if _models_of(run):
+            return
+        try:
+            model = self._client.create_logged_model(
+                run.info.experiment_id,
+                name=re.sub(r"[/:.%\"']", "-", name),
+                source_run_id=self.run_id,
+                params=dict(params),
+                model_type="two_tower",
+            )
+            self._client.finalize_logged_model(model.model_id, "READY")
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+        except MlflowException as error:  # A server of MLflow 2 knows no such models.
+            _logger.warning("MLflow's view of models lacks this one: %s", error)
+
+    def _model(self) -> dict[str, str]:
+        """Returns the run's model and data, as a metric has them."""
+        run = self._client.get_run(self.run_id)
+        models = _models_of(run)
+        inputs = run.inputs.dataset_inputs if run.inputs is not None else []
+        if not models or not inputs:  # The run is of an earlier version.
+            return {}
+        dataset = inputs[0].dataset
+        named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+        return {"model_id": models[0].model_id, **named}
+
+    def describe(self, text: str) -> None:
+        """Sets the description, in Markdown."""
+        self.tag(**{"mlflow.note.content": text})
 
     def save(self, path: Path, directory: str | None = None) -> None:
         """Stores a copy of a file with the run."""
@@ -236,6 +289,10 @@ def open_run(config: Config, run_id: str) -> Run | None:
     return Run(client, run_id)
 
 
+def _models_of(run: Any) -> list[Any]:
+    return list(run.outputs.model_outputs) if run.outputs is not None else []
+
+
 def _valid_name(name: str) -> str:
     """Turns `recall@10` into `recall_at_10`: MLflow allows few characters."""
     return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
@@ -252,12 +309,16 @@ def _experiment(client: Any, config: Config) -> str:
 
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     if experiment is not None:
+        for name in EXPERIMENT_TAGS.keys() - experiment.tags.keys():
+            client.set_experiment_tag(experiment.experiment_id, name, EXPERIMENT_TAGS[name])
         return experiment.experiment_id
     path = sqlite_path(tracking_uri(config))
     # By default MLflow would take the working directory.
     location = artifacts_of(path).as_uri() if path is not None else None
     try:
-        return client.create_experiment(config.tracking.experiment, artifact_location=location)
+        return client.create_experiment(
+            config.tracking.experiment, artifact_location=location, tags=dict(EXPERIMENT_TAGS)
+        )
     except MlflowException:  # Another training was faster.
         experiment = client.get_experiment_by_name(config.tracking.experiment)
         if experiment is None:

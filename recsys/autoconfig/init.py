@@ -1,7 +1,6 @@
 """`recsys init`: profiles a log and writes a configuration that fits it, with the reasons."""
 
 import os
-import re
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from pipelines.logs.sampling import ParquetTable, open_table
 from pipelines.profile.events import EventsProfile, profile_events
-from pipelines.urls import is_url, shown
+from pipelines.urls import is_url
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.bookkeeping import bookkeeping
 from recsys.autoconfig.columns.roles import Roles, Wanted, find_roles
@@ -21,11 +20,11 @@ from recsys.autoconfig.columns.times import WantedTime
 from recsys.autoconfig.columns.wanted import Problems, WantedIds
 from recsys.autoconfig.context import propose_context
 from recsys.autoconfig.coverage import unlisted_share
+from recsys.autoconfig.data_name import data_name
 from recsys.autoconfig.document import Findings, document
 from recsys.autoconfig.features import Choice, choose_features, id_choice
 from recsys.autoconfig.figures import number
 from recsys.autoconfig.machine import count_gpus
-from recsys.autoconfig.names import normalised
 from recsys.autoconfig.positives import find_positives
 from recsys.autoconfig.repeats import choose_repeats
 from recsys.autoconfig.sentences import sentences
@@ -36,21 +35,6 @@ from recsys.config.load import load_config, parse_config
 from recsys.config.yaml_reader import parse_yaml
 from recsys.config.yaml_writer import render
 
-# Names of files and directories that every log may have, and so no names of data.
-_PLAIN_NAMES = set(
-    [
-        "events",
-        "event",
-        "interactions",
-        "ratings",
-        "clicks",
-        "log",
-        "logs",
-        "data",
-        "train",
-        "parquet",
-    ]
-)
 # Splits under which every query that is tested has been trained on.
 _SPLITS_OF_KNOWN_QUERIES = ("leave_last_out", "random_hash")
 
@@ -271,13 +255,3 @@ def relative_path(path: str, directory: Path) -> str:
         return lexical
     # `..` leads out of what a link points to, not out of the directory that holds the link.
     return os.path.relpath(os.path.abspath(path), physical)
-
-
-def data_name(events: str) -> str:
-    """Returns a name for the data: the nearest directory whose name is not that of any log."""
-    parts = re.split(r"[/\\]", shown(events) if is_url(events) else os.path.abspath(events))
-    for part in reversed([part for part in parts if part and not re.search(r"[*?\[\]=:]", part)]):
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", part.removesuffix(".parquet")).strip(".-_")
-        if name and normalised(name) not in _PLAIN_NAMES and not name.startswith("part-"):
-            return name
-    return "recsys"

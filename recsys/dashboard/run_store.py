@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from feature_store.core.errors import UserError
 from recsys.reports.run.run_data import RunData
+from recsys.tracked import metric_name
 from recsys.tracking import existing_store
 
 # Age that the list of runs may have, and number of runs kept in memory.
@@ -36,7 +37,7 @@ class RunRow:
         status: Status in MLflow, such as FINISHED.
         ssl: Method of self-supervision.
         day: Day of the nightly job that trained it, and its outcome; empty of other runs.
-        metrics: Metrics of the test split, such as `test.tail.recall_at_50`.
+        metrics: Metrics of the test split, such as `test/tail/recall_at_50`.
     """
 
     run_id: str
@@ -52,13 +53,14 @@ class RunRow:
     @property
     def title(self) -> str:
         """Title that no other run has: time, name and the start of the id."""
-        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.started))
-        return f"{when} {self.name} {self.run_id[:8]}"
+        day, minute = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.started)).split()
+        name = self.name.replace(f" {day}", "")  # Most names have the day.
+        return f"{day} {minute} {name} {self.run_id[:8]}"
 
     def metric(self, metric: str, group: str = "overall") -> float | None:
         """Returns a metric of the test split, such as `recall@50` of `tail`."""
-        name = metric.replace("@", "_at_")
-        return self.metrics.get(f"test.{name}" if group == "overall" else f"test.{group}.{name}")
+        groups = ["test"] if group == "overall" else ["test", group]
+        return self.metrics.get(metric_name(".".join([*groups, metric])))
 
 
 class RunStore:
@@ -209,5 +211,10 @@ def _row(run: Any, experiment: str) -> RunRow:
         status=run.info.status,
         ssl=run.data.params.get("ssl.method", ""),
         day=" on ".join(run.data.tags[name] for name in _DAY if name in run.data.tags),
-        metrics={k: v for k, v in run.data.metrics.items() if k.startswith("test.")},
+        # Runs of earlier versions have other names of the same metrics.
+        metrics={
+            metric_name(name): value
+            for name, value in run.data.metrics.items()
+            if name.startswith(("test/", "test."))
+        },
     )

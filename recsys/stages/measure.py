@@ -40,6 +40,7 @@ from recsys.fusion.weights import Weights
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 from recsys.reports.evaluation import evaluation_page
+from recsys.reports.note import run_note
 from recsys.reports.run.run_data import Find, RunData
 from recsys.stages.evaluated import EvaluationManifest, evaluation_fingerprint
 from recsys.stages.fuse import FusionManifest, fuse
@@ -171,7 +172,8 @@ def _write(
         write_text(directory / REPORT, render_page(page))
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.
-            run.log([{"step": trained.best_step, **_tracked(result)}])
+            run.log([{"step": trained.best_step, **_tracked(result)}], of_model=True)
+            run.describe(run_note(result))
             for name in (METRICS_JSON, REPORT, PER_QUERY, ITEMS, EXAMPLES):
                 run.save(directory / name, "evaluation")
         manifest = EvaluationManifest(
@@ -199,7 +201,10 @@ def _files(config: Config, evaluation: Path) -> Find:
 
 
 def _tracked(result: EvaluationResult) -> dict[str, float]:
-    """Returns the metrics to track: `test.recall@10`, `test.tail.recall@10` and so on."""
+    """Returns the metrics to track: `test.recall@10`, `test.tail.recall@10` and so on.
+
+    MLflow has them as `test/tail/recall_at_10`; see `recsys.tracked.metric_name`.
+    """
     groups: dict[str, Mapping[str, object]] = {
         "test": {**result.overall, **result.lists},
         **{f"test.{name}": figures for name, figures in result.slices.items()},

@@ -26,6 +26,7 @@ from recsys.checkpoint.training_manifest import (
 )
 from recsys.config.config import Config
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
+from recsys.tracked import run_name
 from recsys.tracking import Run, tracking_uri
 from recsys.training.log import METRICS_FILE
 from recsys.training.run import SHARDING_FILE, TrainingRun
@@ -123,4 +124,8 @@ def _track_results(config: Config, manifest: TrainManifest, tracked: Run) -> Non
     for name in ("quality.json", "quality.html"):
         tracked.save(config.prepared_dir / "statistics" / name, "data")
     best = {f"best.{name}": value for name, value in manifest.validation.items()}
-    tracked.log([{"step": manifest.best_step, **best}])
+    params = {"ssl.method": config.ssl.method, "training.seed": str(config.training.seed)}
+    params["model.history"] = ", ".join(encoder.kind for encoder in config.model.history)
+    tracked.add_model(run_name(config), params, manifest.best_step)
+    tracked.log([{"step": manifest.best_step, **best}], of_model=True)
+    tracked.describe("Trained, but not evaluated yet: run `recsys evaluate`.")

@@ -39,6 +39,7 @@ from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
 from recsys.stages.publish import IS_OWN, publish
+from recsys.tracked import dataset_of, run_name
 from recsys.tracking import Run, open_run, start_run
 from recsys.training.estimate import Estimate
 from recsys.training.launch import launch
@@ -234,10 +235,11 @@ def _open_run(config: Config, work_dir: Path, refit_of: TrainManifest | None) ->
         run = open_run(config, identity["mlflow_run_id"])
         if run is not None:
             return run
-    name, tags = f"{config.ssl.method}-seed{config.training.seed}", {}
+    name, tags = run_name(config), {}
     if refit_of is not None:
-        name, tags = f"{name}-refit", {"mlflow.parentRunId": refit_of.mlflow_run_id}
+        name, tags = f"{name} refit", {"mlflow.parentRunId": refit_of.mlflow_run_id}
     run = start_run(config, name, tags=tags)
+    run.add_data(dataset_of(config, Prepared(config.prepared_dir).manifest.fingerprint))
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
 

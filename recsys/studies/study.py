@@ -26,6 +26,7 @@ from recsys.studies.arms import arms_of, trials_of
 from recsys.studies.report import render_markdown, study_page, write_plots
 from recsys.studies.result import StudyResult
 from recsys.studies.units import Unit, UnitResult, run_units, unit_of
+from recsys.tracked import run_name
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
@@ -111,7 +112,9 @@ def _open_run(config: Config) -> Run:
         previous = open_run(config, read_object(path, "mlflow_run_id")["mlflow_run_id"])
         if previous is not None:
             return previous
-    run = start_run(config, "study", tags={"mlflow.source.name": "recsys study"})
+    run = start_run(
+        config, f"{run_name(config)} study", tags={"mlflow.source.name": "recsys study"}
+    )
     write_json(path, {"mlflow_run_id": run.run_id})
     return run
 

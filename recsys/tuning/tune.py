@@ -28,6 +28,7 @@ from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.evaluation.selection import NOTHING, Score
 from recsys.evaluation.validation import selection_warning
+from recsys.tracked import run_name
 from recsys.tracking import Run, open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.report import render_best, tuning_page
@@ -159,7 +160,7 @@ def _open_run(config: Config, work_dir: Path) -> Run:
         run = open_run(config, identity["mlflow_run_id"])
         if run is not None:
             return run
-    run = start_run(config, "tune", tags={"mlflow.source.name": "recsys tune"})
+    run = start_run(config, f"{run_name(config)} tune", tags={"mlflow.source.name": "recsys tune"})
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
 

@@ -38,7 +38,7 @@ FLOORS = {
         "arguments config console disk_faults products",
         "nearest",
         "losses evaluation autoconfig channels sqlite_store moved_store",
-        "fusion",
+        "fusion tracked",
         "tracking",
         "ssl",
         "data",

@@ -13,7 +13,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.times import span_of
 from pipelines.settings import TimeSplit
 from recsys.autoconfig import rules
-from recsys.autoconfig.init import data_name, init_config, relative_path
+from recsys.autoconfig.data_name import data_name
+from recsys.autoconfig.init import init_config, relative_path
 from recsys.config.load import load_config
 from recsys.config.training import RayTrainConfig
 from tests.support.init_logs import START, init, log, refusal, said, write

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.autoconfig.init import data_name
+from recsys.autoconfig.data_name import data_name
 from tests.support.init_logs import START, init, log, write
 
 

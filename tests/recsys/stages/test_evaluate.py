@@ -222,8 +222,8 @@ def test_a_planted_log_is_evaluated_beside_its_baselines(trained):
 
     client = MlflowClient(tracking_uri(config))
     run = client.get_run(manifest.mlflow_run_id)
-    assert run.data.metrics["test.recall_at_10"] == written["overall"]["recall@10"]
-    assert "test.popularity.map_at_10" in run.data.metrics
+    assert run.data.metrics["test/recall_at_10"] == written["overall"]["recall@10"]
+    assert "test/popularity/map_at_10" in run.data.metrics
     kept = client.list_artifacts(manifest.mlflow_run_id, "evaluation")
     tables = {"per_query.parquet", "items.parquet", "examples.json"}
     names = {"metrics.json", "report.html", *tables}

@@ -339,7 +339,7 @@ def test_the_planted_value_is_found_and_every_trial_is_tracked(planted, ray_sess
         assert run.data.tags["recsys.tuning.status"] == trial.status
         for path, value in trial.started.values.items():
             assert float(run.data.params[path]) == value
-        history = client.get_metric_history(run.info.run_id, "validation.recall_at_10")
+        history = client.get_metric_history(run.info.run_id, "validation/recall_at_10")
         assert len(history) == len(trial.validations)
     assert client.get_run(result.mlflow_run_id).info.status == "FINISHED"
 
