@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import pyarrow as pa
 
 # Rows of a table in a notebook.
 _SHOWN = 60
-_RIGHT = ' style="text-align:right"'
+_RIGHT = {"style": "text-align:right"}
 
 
 class Tabular(ABC):
@@ -46,22 +46,21 @@ def rows_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
 
 def html_table(table: pa.Table) -> str:
     """Renders the first rows of a table; numbers are on the right, and texts are escaped."""
-    rights = [_RIGHT if _is_number(field.type) else "" for field in table.schema]
-    head = "".join(
-        f"<th{right}>{escape(name)}</th>"
-        for name, right in zip(table.column_names, rights, strict=True)
-    )
-    rows = [
-        "".join(
-            f"<td{right}>{escape(_text(row[name]))}</td>"
-            for name, right in zip(table.column_names, rights, strict=True)
-        )
-        for row in table.slice(0, _SHOWN).to_pylist()
-    ]
-    body = "".join(f"<tr>{cells}</tr>" for cells in rows)
+    rights = [_RIGHT if _is_number(field.type) else {} for field in table.schema]
+    whole = Element("div")
+    drawn = SubElement(whole, "table")
+    head = SubElement(SubElement(drawn, "thead"), "tr")
+    for name, right in zip(table.column_names, rights, strict=True):
+        SubElement(head, "th", right).text = name
+    body = SubElement(drawn, "tbody")
+    for row in table.slice(0, _SHOWN).to_pylist():
+        cells = SubElement(body, "tr")
+        for name, right in zip(table.column_names, rights, strict=True):
+            SubElement(cells, "td", right).text = _text(row[name])
     rest = table.num_rows - _SHOWN
-    more = f"<p>and {rest:,} more rows</p>" if rest > 0 else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    if rest > 0:
+        SubElement(whole, "p").text = f"and {rest:,} more rows"
+    return tostring(whole, encoding="unicode", method="html")
 
 
 def _is_number(kind: pa.DataType) -> bool:

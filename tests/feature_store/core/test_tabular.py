@@ -15,7 +15,7 @@ def test_a_result_is_a_table_in_a_notebook_and_for_pandas():
     assert list(frame.columns) == ["name", "value", "other"]
     assert frame["value"].iloc[0] == 0.25
     page = Result()._repr_html_()
-    assert page.startswith("<table>")
+    assert page.startswith("<div><table>")
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     assert '<td style="text-align:right">0.250</td>' in page

@@ -1,10 +1,10 @@
-"""Rejected rows: their own values in every type of column, and nothing of other rows."""
+"""Taken rows: their own values in every type of column, and nothing of other rows."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare.cleaning.rejected import _take
+from pipelines.logs.columns import take_rows
 
 _WORDS = ["ours", "theirs", "ours too", None]
 _CODES = pa.array(_WORDS).dictionary_encode()
@@ -30,7 +30,7 @@ COLUMNS = {
 @pytest.mark.parametrize("name", COLUMNS)
 def test_rows_keep_their_values_and_leave_the_others(name, tmp_path):
     column = COLUMNS[name]
-    taken = _take(pa.table({"x": column}), pa.chunked_array([[2, 0, 3]]))["x"]
+    taken = take_rows(pa.table({"x": column}), pa.chunked_array([[2, 0, 3]]))["x"]
     values = column.to_pylist()
     assert taken.to_pylist() == [values[2], values[0], values[3]]
     pq.write_table(pa.table({"x": taken}), tmp_path / "rows.parquet", compression="none")
