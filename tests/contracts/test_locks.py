@@ -15,6 +15,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import waiting
 from recsys.cli import app
 from recsys.stages import evaluate as evaluating
+from recsys.stages import measure as measuring
 from recsys.stages import train as training
 from tests.support.hostile.held_locks import held_by_another
 
@@ -112,8 +113,11 @@ def test_two_of_a_stage_at_once_do_the_work_once(planted, trained, tmp_path, mon
         }
     )
     done = []
-    for module, stage in ((training, "train"), (evaluating, "evaluate")):
-        run, work = getattr(module, stage), getattr(module, f"_{stage}")
+    for run, module, name in (
+        (training.train, training, "_train"),
+        (evaluating.evaluate, measuring, "measure_model"),
+    ):
+        work = getattr(module, name)
 
         def second(run=run):
             with waiting():
@@ -125,7 +129,7 @@ def test_two_of_a_stage_at_once_do_the_work_once(planted, trained, tmp_path, mon
             other.start()
             return work(*arguments)
 
-        monkeypatch.setattr(module, f"_{stage}", first)
+        monkeypatch.setattr(module, name, first)
         done.append(run(config))  # Starts the second one, once.
         other.join()
     assert done[0] == done[1]

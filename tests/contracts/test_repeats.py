@@ -17,7 +17,7 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.reader import read_steps
-from recsys.stages import evaluate as evaluating
+from recsys.stages import measure as measuring
 from recsys.stages import train as training
 from recsys.stages.evaluate import evaluate
 from recsys.stages.materialize import materialize
@@ -157,7 +157,7 @@ def test_what_is_left_out_is_said_in_training_and_evaluation(excluding, allowing
         assert f"train: {pairs_of} {words}" in said.getvalue()
 
     model, manifest = untrained(excluding)
-    monkeypatch.setattr(evaluating, "load_model", lambda _: (model, manifest))
+    monkeypatch.setattr(measuring, "load_model", lambda _: (model, manifest))
     said = io.StringIO()
     result = evaluate(excluding, console=Console(file=said, width=300))
     words = f"{BACK} of {CUSTOMERS} held-out pairs of the test split (80.0%) are left out, because"
