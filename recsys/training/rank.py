@@ -114,7 +114,9 @@ def _build_trainer(
         warm_start(start.checkpoint, sharded, optimizers.combined, fresh)
     average = None
     if settings.averaging is not None:
-        average = WeightAverage(sharded, optimizers, settings.averaging, interval)
+        # A training of a given number of steps may end before its first validation.
+        between = min(interval, plan.total_steps)
+        average = WeightAverage(sharded, optimizers, settings.averaging, between)
     if start.checkpoint is not None and not start.is_warm_start:
         saved = average.state() if average is not None else None
         restore(start.checkpoint, sharded, optimizers.combined, saved)

@@ -24,9 +24,10 @@ from recsys.data.reader import read_steps
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
+from recsys.training.launch import single_process_group
 from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
-from recsys.training.run import TrainingRun, training_plan
+from recsys.training.run import TrainingRun, plan_run, training_plan
 from tests.support.hostile.listeners import Listener, assert_on_loopback, listeners
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.ranks import run_of, saved_tensors, seen_pairs, start_ranks, train_on_ranks
@@ -158,6 +159,18 @@ def test_every_example_is_read_once_an_epoch(planted):
 def test_planted_structure_is_learnt(planted, trained):
     assert trained.validation["recall@10"] > 0.95
     assert trained.best_step <= trained.steps
+
+
+def test_a_training_of_few_steps_averages_those_that_it_has(planted, tmp_path):
+    config = short(planted, batch_size=32)
+    run, plan = plan_run(config, Prepared(config.prepared_dir), tmp_path, steps=2)
+    assert plan.steps_per_epoch > 48  # Updates are further apart than so few steps.
+    with single_process_group(torch.device("cpu")):
+        train_on_rank(run, torch.device("cpu"), in_process_batches)
+    saved = saved_tensors(tmp_path)
+    averages = {n.removeprefix("average."): v for n, v in saved.items() if n.startswith("average.")}
+    assert averages
+    assert all(torch.equal(saved[name], value) for name, value in averages.items())
 
 
 def test_a_loss_that_is_not_finite_is_an_error(planted, tmp_path):
