@@ -73,8 +73,8 @@ test: install ## lint, types and unit: what continuous integration runs
 	@$(MAKE) --no-print-directory -j3 lint types unit
 
 lint: install ## ruff: rules and formatting
-	$(BIN)/ruff check $(PACKAGES) tests
-	$(BIN)/ruff format --check $(PACKAGES) tests
+	$(BIN)/ruff check $(PACKAGES) tests docs
+	$(BIN)/ruff format --check $(PACKAGES) tests docs
 
 types: install ## mypy
 	$(BIN)/mypy
@@ -91,8 +91,8 @@ gpu: install ## tests on a GPU, at most 8 minutes; figures and traces stay in bu
 	@find build/gpu -name 'speed.jsonl' -exec cat {} +
 
 format: install ## rewrite the code as ruff wants it
-	$(BIN)/ruff format $(PACKAGES) tests
-	$(BIN)/ruff check --fix $(PACKAGES) tests
+	$(BIN)/ruff format $(PACKAGES) tests docs
+	$(BIN)/ruff check --fix $(PACKAGES) tests docs
 
 # A lock is bare `name==version` lines, good for any index: no hosts, paths or local versions. cpu
 # and gpu are for development; the images of infra/ are made from the others, whose versions are

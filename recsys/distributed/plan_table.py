@@ -46,7 +46,7 @@ def table_plans(
     Args:
         plan: Plan of one collection of tables.
         configs: Configurations of its tables.
-        training: Training settings; the tables' optimizer is used.
+        training: Training settings; the tables' optimizer and averaging are used.
         ranks: Number of ranks that the plan is for.
     """
     (placed,) = plan.plan.values()
@@ -64,6 +64,7 @@ def table_plans(
         for rank, size in shards:
             weights = math.prod(size) * DATA_TYPE_NUM_BITS[config.data_type] // 8
             copies = 2 if sharding.sharding_type == "data_parallel" else 1  # And the gradient.
+            copies += training.averaging is not None
             held[rank] += copies * weights + state_bytes(size[0], size[1], training)
         tables.append(
             TablePlan(

@@ -182,7 +182,7 @@ def topology_of(device: str, world_size: int, memory: int | None = None) -> Topo
 
 
 class _StorageEstimator(EmbeddingStorageEstimator):
-    """Counts what TorchRec's does not: fused optimizers' state, replicated tables' gradients."""
+    """Counts what TorchRec does not: optimizers' state, averages, replicated tables' gradients."""
 
     def __init__(
         self,
@@ -201,9 +201,12 @@ class _StorageEstimator(EmbeddingStorageEstimator):
                 assert shard.storage is not None
                 rows, columns = shard.size
                 state = state_bytes(rows, columns, self._training)
+                weights = rows * columns * option.tensor.element_size()
                 if option.sharding_type == ShardingType.DATA_PARALLEL.value:
-                    state += rows * columns * option.tensor.element_size()  # The gradient.
-                # The state lies with most of the table.
+                    state += weights  # The gradient.
+                if self._training.averaging is not None:
+                    state += weights  # The average.
+                # All of it lies with most of the table.
                 is_in_gpu = shard.storage.hbm > shard.storage.ddr
                 shard.storage += Storage(state, 0) if is_in_gpu else Storage(0, state)
 

@@ -51,6 +51,19 @@ def test_memory_counts_the_optimizers_state(config, optimizer, per_row):
     assert set(table.bytes.values()) == {1_000_000 * per_row}
 
 
+def test_memory_counts_the_average_of_the_weights(config):
+    settings = with_values(config, {"training.averaging": 2.0}, source="test")
+    rows = {"item.item_id": 8_000_000}
+    plain, averaged = (plan_hardware(c, hardware(8), rows) for c in (config, settings))
+    table = next(table for table in averaged.tables if table.feature == "item.item_id")
+    assert set(table.bytes.values()) == {1_000_000 * (16 + 16 + 1) * 4}
+    more = averaged.ranks[0].gpu_bytes - plain.ranks[0].gpu_bytes
+    assert more == pytest.approx(1_000_000 * 16 * 4, rel=0.01)
+    full = {"item.item_id": 2_000_000_000}  # Without the average, 16 ranks hold it.
+    with pytest.raises(UserError, match="more than the"):
+        plan_hardware(settings, hardware(16, hbm=16.0), full)
+
+
 def test_what_does_not_fit_is_one_sentence_that_names_the_table_and_by_how_much(config):
     rows = {"item.item_id": 2_000_000_000}
     with pytest.raises(UserError) as error:
