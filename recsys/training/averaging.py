@@ -110,9 +110,15 @@ class WeightAverage:
 
 
 def _cloned(value: Tensor) -> Tensor:
-    if not isinstance(value, ShardedTensor):
-        return value.detach().clone()
-    return with_tensors(value, [part.clone() for part in _parts(value)])
+    copies = [_copy(part) for part in _parts(value)]
+    return with_tensors(value, copies) if isinstance(value, ShardedTensor) else copies[0]
+
+
+def _copy(part: Tensor) -> Tensor:
+    # A plain copy of a table in the machine's memory (fused_uvm) would lie on the GPU.
+    if part.is_cuda and torch.ops.fbgemm.is_uvm_tensor(part):
+        return torch.ops.fbgemm.new_unified_tensor(part, list(part.shape), False).copy_(part)
+    return part.clone()
 
 
 def _parts(value: Tensor) -> list[Tensor]:
