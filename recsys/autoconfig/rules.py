@@ -70,7 +70,7 @@ _WEIGHT_DECAYS = ((1_000_000, 0.01),)
 # Learning rate of the tables. With averaged weights 0.2 finds as much as 0.05 or more, in fewer
 # epochs, on logs of 100 thousand to a million events.
 _SPARSE_RATE = 0.2
-# Validations over which weights are averaged: of 0.5, 1, 2 and 4, those of 2 and 4 find most.
+# Validations over which weights are averaged; half of one and one find less (docs/results.md).
 AVERAGING = 2.0
 
 
