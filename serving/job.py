@@ -7,12 +7,14 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from feature_store.core.errors import UserError
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared, PreparedManifest
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -22,7 +24,7 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.tracking import tracking_uri
-from serving.bundle.manifest import BundleManifest
+from serving.bundle.manifest import BundleManifest, read_manifest
 from serving.exporting.export import export
 from serving.recommend.display import print_recommendations
 from serving.recommend.load import load
@@ -42,6 +44,7 @@ class RunResult(Frozen):
         trained: Manifest of the training.
         evaluation: Contents of metrics.json.
         bundle: Manifest of the sealed bundle.
+        is_new: Whether this run wrote the bundle; it was there otherwise.
         seconds: Duration of the whole run.
     """
 
@@ -50,6 +53,7 @@ class RunResult(Frozen):
     trained: TrainManifest
     evaluation: EvaluationResult
     bundle: BundleManifest
+    is_new: bool
     seconds: float
 
 
@@ -74,6 +78,7 @@ def run(
     prepared = prepare(config, as_of=as_of, console=console)
     trained = train(config, console=console)
     evaluation = evaluate(config, console=console)
+    earlier = _seal(config)
     bundle = export(config, console=console)
     promotion = promote_if_passed(config, bundle)
     if promotion is not None:
@@ -84,18 +89,27 @@ def run(
         trained=trained,
         evaluation=evaluation,
         bundle=bundle,
+        is_new=bundle.seal != earlier,
         seconds=round(time.monotonic() - started, 1),
     )
 
 
+def _seal(config: Config) -> str | None:
+    """Returns the seal of the bundle that is there; None: there is none that can be read."""
+    with suppress(UserError):
+        return read_manifest(config.bundle_dir).seal
+    return None
+
+
 def print_summary(config: Config, result: RunResult, console: Console) -> None:
-    """Prints the metrics, an example, the paths of all results, and what to try next."""
+    """Prints the metrics, an example of a new bundle, all paths, and what to try next."""
     print_table(result.evaluation, console)
     example = _example_query(Prepared(config.prepared_dir))
-    recommender = load(config.bundle_dir)
-    answer = recommender.recommend(example, _SHOWN, RecommendOptions(explain=True))
-    liked, word = recommender.liked(example, _SHOWN), result.evaluation.query
-    print_recommendations(answer, liked, console, with_parts=False, query=word)
+    if result.is_new:
+        recommender = load(config.bundle_dir)
+        answer = recommender.recommend(example, _SHOWN, RecommendOptions(explain=True))
+        liked, word = recommender.liked(example, _SHOWN), result.evaluation.query
+        print_recommendations(answer, liked, console, with_parts=False, query=word)
     bundle = shlex.quote(_shown(config.bundle_dir))
     # A newcomer need not have activated the environment.
     programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"

@@ -15,6 +15,9 @@ CHECKPOINT = "checkpoint"
 BEFORE_ANNEALING = "before_annealing"
 # File in the directory of an unfinished training.
 IDENTITY_FILE = "identity.json"
+# Files of any training: lines of metrics, and the table that shows how tables are sharded.
+METRICS_FILE = "metrics.jsonl"
+SHARDING_FILE = "sharding.txt"
 
 # Keys that change how a training runs, and not what it learns.
 _RUNTIME_KEYS = {

@@ -21,6 +21,8 @@ from recsys.checkpoint.manifest import (
 from recsys.checkpoint.training_manifest import (
     BEFORE_ANNEALING,
     CHECKPOINT,
+    METRICS_FILE,
+    SHARDING_FILE,
     TrainManifest,
     work_dir_of,
 )
@@ -28,10 +30,9 @@ from recsys.config.config import Config
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
 from recsys.tracked import run_name
 from recsys.tracking import Run, tracking_uri
-from recsys.training.log import METRICS_FILE
-from recsys.training.run import SHARDING_FILE, TrainingRun
+from recsys.training.run import TrainingRun
 
-IS_OWN = written_as(TrainManifest)
+_IS_OWN = written_as(TrainManifest)
 
 
 def publish(
@@ -83,7 +84,7 @@ def publish(
         mlflow_run_id=tracked.run_id,
     )
     say = partial(console.print, "train:", highlight=False, soft_wrap=True)
-    with waiting(say), directory_written_atomically(config.train_dir, IS_OWN) as directory:
+    with waiting(say), directory_written_atomically(config.train_dir, _IS_OWN) as directory:
         for name, path in kept.items():
             linked_tree(path, directory / name)
         shutil.copy(run.work_dir / METRICS_FILE, directory / METRICS_FILE)

@@ -16,8 +16,6 @@ from recsys.data.plan import TrainingPlan
 from recsys.training.numerics import not_finite
 from recsys.training.objective import Losses
 
-METRICS_FILE = "metrics.jsonl"
-
 
 class MetricsFile:
     """File of JSON lines, `{"step": ..., <metric>: ...}`, which rank 0 writes.

@@ -12,6 +12,7 @@ from pipelines.process import quiet_engines
 from recsys.checkpoint.manifest import latest_checkpoint
 from recsys.checkpoint.state import restore, warm_start
 from recsys.checkpoint.table_rows import table_rows, unknown_rows
+from recsys.checkpoint.training_manifest import METRICS_FILE, SHARDING_FILE
 from recsys.checkpoint.writer import CheckpointWriter
 from recsys.data.builder import BatchBuilder
 from recsys.data.loader import BatchSource, TimedIterator
@@ -23,10 +24,10 @@ from recsys.distributed.sharding import shard
 from recsys.model.side_inputs import table_name
 from recsys.model.two_tower import build_model
 from recsys.training.averaging import WeightAverage
-from recsys.training.log import METRICS_FILE, MetricsFile, TrainingLog
+from recsys.training.log import MetricsFile, TrainingLog
 from recsys.training.numerics import repeatable, use_precision
 from recsys.training.objective import build_objective
-from recsys.training.run import SHARDING_FILE, Start, TrainingRun, training_plan, validation_steps
+from recsys.training.run import Start, TrainingRun, training_plan, validation_steps
 from recsys.training.schedules import annealing_steps
 from recsys.training.trainer import Trainer
 from recsys.training.validator import Validator

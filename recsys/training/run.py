@@ -20,9 +20,6 @@ from recsys.config.training import TrainingConfig
 from recsys.data.plan import TrainingPlan, plan_training
 from recsys.data.replay import selected_files
 
-# File of the table that shows how tables are sharded, in a training's directory.
-SHARDING_FILE = "sharding.txt"
-
 
 @dataclass(frozen=True)
 class Start:

@@ -11,11 +11,11 @@ from feature_store.core.documents import read_lines
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from pipelines.process import use_threads
+from recsys.checkpoint.training_manifest import METRICS_FILE
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.loader import in_process_batches
 from recsys.training.launch import device_of, single_process_group
-from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run
 from recsys.tuning.journal import Started, Trial

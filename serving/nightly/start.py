@@ -10,8 +10,8 @@ from feature_store.core.manifests import written_as
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.training_manifest import TrainManifest, is_up_to_date, readable_training
 from recsys.config.config import Config
+from recsys.stages.fit import require_fit
 from recsys.stages.refit import refit_config
-from recsys.stages.train import require_fit
 from serving.nightly.outcome import Outcome
 
 _IS_OWN = written_as(TrainManifest)

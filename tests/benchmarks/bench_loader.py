@@ -23,6 +23,7 @@ import torch
 from pipelines.executor.session import ensure_ray
 from pipelines.prepared.reader import Prepared
 from pipelines.process import use_all_cores
+from recsys.checkpoint.training_manifest import METRICS_FILE
 from recsys.config.config import Config
 from recsys.config.load import load_config
 from recsys.data.host_batch import HostBatch
@@ -30,7 +31,6 @@ from recsys.data.loader import BatchSource, in_process_batches, ray_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
 from recsys.training.launch import single_process_group
-from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run, training_plan
 

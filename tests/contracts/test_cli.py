@@ -10,6 +10,7 @@ import yaml
 
 import recsys
 import serving
+from tests.support.imported import imported
 from tests.support.planted import planted_config, write_planted_log
 
 
@@ -153,6 +154,8 @@ def test_run_from_parquet_to_an_answer(
     assert written == [(moved / name / "manifest.json").stat().st_mtime_ns for name in manifests]
     for name in ("here", "there", "out"):
         assert not list((tmp_path / name).glob("*"))
+    again = ("run", str(config_file), *options, "--set", "output=../moved")
+    assert not {"ray", "torch", "torchrec"} & set(imported(again))
 
     status, out, err = command("query", "../moved/bundle", "--query-id", "q7", "--json")
     assert (status, err) == (0, "")

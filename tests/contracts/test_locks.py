@@ -15,6 +15,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import waiting
 from recsys.cli import app
 from recsys.stages import evaluate as evaluating
+from recsys.stages import fit as fitting
 from recsys.stages import measure as measuring
 from recsys.stages import train as training
 from tests.support.hostile.held_locks import held_by_another
@@ -114,7 +115,7 @@ def test_two_of_a_stage_at_once_do_the_work_once(planted, trained, tmp_path, mon
     )
     done = []
     for run, module, name in (
-        (training.train, training, "_train"),
+        (training.train, fitting, "fit_model"),
         (evaluating.evaluate, measuring, "measure_model"),
     ):
         work = getattr(module, name)

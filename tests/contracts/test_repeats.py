@@ -17,8 +17,8 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.reader import read_steps
+from recsys.stages import fit as fitting
 from recsys.stages import measure as measuring
-from recsys.stages import train as training
 from recsys.stages.evaluate import evaluate
 from recsys.stages.materialize import materialize
 from recsys.stages.prepare import prepare
@@ -145,7 +145,7 @@ def test_what_is_left_out_is_said_in_training_and_evaluation(excluding, allowing
     def stop(*_):
         raise StoppedError
 
-    monkeypatch.setattr(training, "_tracked", stop)
+    monkeypatch.setattr(fitting, "_tracked", stop)
     for config, words in (
         (excluding, "(25.0%) are left out, because the query had the item before"),
         (allowing, "(25.0%) are items that the query had before; they are ranked"),

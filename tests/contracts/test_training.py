@@ -17,7 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint.training_manifest import work_dir_of
+from recsys.checkpoint.training_manifest import METRICS_FILE, work_dir_of
 from recsys.config.training import RayTrainConfig
 from recsys.data.loader import in_process_batches, ray_batches
 from recsys.data.reader import read_steps
@@ -25,7 +25,6 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.training.launch import single_process_group
-from recsys.training.log import METRICS_FILE
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun, plan_run, training_plan
 from tests.support.hostile.listeners import Listener, assert_on_loopback, listeners

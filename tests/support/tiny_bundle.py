@@ -30,7 +30,7 @@ from recsys.config.config import Config
 from recsys.config.load import parse_config
 from recsys.model.two_tower import TwoTower, build_model
 from serving.bundle.manifest import BundleManifest
-from serving.exporting import champion
+from serving.exporting import bundling, champion
 from serving.exporting import export as exporting
 
 ITEMS, QUERIES = 60, 25
@@ -128,8 +128,9 @@ def export_untrained(
 ) -> BundleManifest:
     """Exports without a checkpoint and without MLflow."""
     made, manifest = untrained(config, seed)
-    patch.setattr(exporting, "read_manifest", lambda *_: manifest)
-    patch.setattr(exporting, "load_model", lambda _: (model or made, manifest))
+    for each in (exporting, bundling):
+        patch.setattr(each, "read_manifest", lambda *_: manifest)
+    patch.setattr(bundling, "load_model", lambda _: (model or made, manifest))
     patch.setattr(champion, "champion_manifest", lambda *_: None)
     patch.setattr(exporting, "register", lambda *_: None)
     return exporting.export(config)

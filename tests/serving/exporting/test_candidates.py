@@ -12,7 +12,7 @@ from recsys.evaluation.task import Task
 from recsys.fusion.fused import ChannelInfo, Fused, FusionInfo
 from recsys.fusion.weights import Weights
 from serving.bundle.manifest import MAX_LOSS, FusionReport
-from serving.exporting import export as exporting
+from serving.exporting import bundling
 from serving.exporting.candidates import Validation, measure_candidates
 from serving.index.flat import Flat
 from serving.index.index import ItemIndex
@@ -122,7 +122,7 @@ def test_without_validation_queries_nothing_is_measured():
 
 def test_an_export_says_what_candidates_cost(tmp_path, monkeypatch, capsys):
     measurement = FusionReport(weights=WEIGHTS, candidates=1000, exact_recall=0.5, recall=0.49)
-    monkeypatch.setattr(exporting, "measure_candidates", lambda *_: measurement)
+    monkeypatch.setattr(bundling, "measure_candidates", lambda *_: measurement)
     config = write_fused_prepared(tmp_path, export={"index": "hnsw"})
     assert export_fused(config, monkeypatch).fusion == measurement
     assert "candidates cost 2.0% of recall@50" in " ".join(capsys.readouterr().out.split())

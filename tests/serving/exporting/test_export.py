@@ -19,8 +19,8 @@ from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
+from serving.exporting import bundling, golden
 from serving.exporting import export as exporting
-from serving.exporting import golden
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.tiny_bundle import (
     ITEMS,
@@ -195,7 +195,7 @@ def test_a_batch_of_no_queries_is_an_empty_table(exported):
 
 def test_an_export_that_is_done_is_not_done_again(exported, monkeypatch):
     config, manifest = exported
-    monkeypatch.setattr(exporting, "_write", lambda *_: pytest.fail("it was written again"))
+    monkeypatch.setattr(bundling, "_write", lambda *_: pytest.fail("it was written again"))
     assert export_untrained(config, monkeypatch) == manifest
 
 
@@ -270,7 +270,7 @@ def test_a_bundle_that_fails_its_gate_leaves_the_earlier_one(
                 "serving.exporting.contents.visible_item_columns", lambda p: p.item_columns
             )
         elif break_it == "slice":
-            monkeypatch.setattr(exporting, "recall_by_slice", lambda *_: {"head": 1, "tail": 0.9})
+            monkeypatch.setattr(bundling, "recall_by_slice", lambda *_: {"head": 1, "tail": 0.9})
         else:
             monkeypatch.setattr(golden, "exact_answers", lambda q, *_: [(("i1",), (0.5,))] * len(q))
     with pytest.raises(UserError, match=sentence):

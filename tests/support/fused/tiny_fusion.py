@@ -14,7 +14,7 @@ from recsys.config.config import Config
 from recsys.fusion.fused import ChannelInfo, Fused, FusionInfo, rarity
 from recsys.fusion.weights import Weights
 from serving.bundle.manifest import BundleManifest
-from serving.exporting import export as exporting
+from serving.exporting import bundling
 from tests.support.tiny_bundle import export_untrained, write_prepared
 
 WEIGHTS = Weights(
@@ -75,7 +75,7 @@ def export_fused(
         fused = random_fused(prepared.num_items) if made is None else made(prepared)
         fused.save(config.fusion_dir)
 
-    patch.setattr(exporting, "fuse", fuse)
+    patch.setattr(bundling, "fuse", fuse)
     return export_untrained(config, patch)
 
 
