@@ -9,7 +9,7 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
 from recsys.studies.analysis import analyse
-from tests.support.bridged import bridged_config, write_bridged_log
+from tests.support.logs.bridged import bridged_config, write_bridged_log
 
 ARMS: dict[str, dict[str, Any]] = {
     "cfm": {"method": "cfm", "alpha": 1.0},

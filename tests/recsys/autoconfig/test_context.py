@@ -8,7 +8,7 @@ import yaml
 
 from recsys.autoconfig.init import init_config
 from recsys.config.load import load_config
-from tests.support.init_logs import log, write
+from tests.support.logs.init_logs import log, write
 
 PROPOSED = "  # context:"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.init_logs import init, log, said
+from tests.support.logs.init_logs import init, log, said
 
 ITEMS = 240
 DAYS = [dt.date(1996, 1, 1) + dt.timedelta(days=37 * i % 8000) for i in range(ITEMS)]

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.init_logs import init, log
+from tests.support.logs.init_logs import init, log
 
 
 def item_features(directory: Path, **columns: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from recsys.autoconfig.data_name import data_name
 from recsys.autoconfig.init import init_config, relative_path
 from recsys.config.load import load_config
 from recsys.config.training import RayTrainConfig
-from tests.support.init_logs import START, init, log, refusal, said, write
+from tests.support.logs.init_logs import START, init, log, refusal, said, write
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 

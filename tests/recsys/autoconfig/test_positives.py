@@ -13,7 +13,7 @@ from pipelines.logs.clock import Clock
 from pipelines.prepare.cleaning.cleaning import clean_events, event_columns
 from pipelines.prepare.cleaning.ids import ids_of
 from recsys.config.config import Config
-from tests.support.init_logs import log, said
+from tests.support.logs.init_logs import log, said
 
 ROWS = 400
 RANDOM = np.random.default_rng(0)

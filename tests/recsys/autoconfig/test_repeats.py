@@ -11,7 +11,7 @@ from rich.console import Console
 from pipelines.profile.repeats import RepeatShare
 from pipelines.settings import History, LeaveLastOut
 from recsys.autoconfig.repeats import choose_repeats
-from tests.support.init_logs import START, init
+from tests.support.logs.init_logs import START, init
 
 DAY = 86_400
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.init_logs import log, said
+from tests.support.logs.init_logs import log, said
 
 
 def test_a_split_that_became_random_is_said(tmp_path: Path) -> None:

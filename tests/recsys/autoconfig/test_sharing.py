@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.init_logs import init, said
+from tests.support.logs.init_logs import init, said
 
 PAGES = 80
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.autoconfig.data_name import data_name
-from tests.support.init_logs import START, init, log, write
+from tests.support.logs.init_logs import START, init, log, write
 
 
 def days(directory: Path, time: bool, items: int = 60) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.init_logs import init, log, said, write
+from tests.support.logs.init_logs import init, log, said, write
 
 ITEMS = 60
 RANDOM = np.random.default_rng(3)

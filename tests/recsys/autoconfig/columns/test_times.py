@@ -14,7 +14,7 @@ from rich.console import Console
 from feature_store.core.times import span_of
 from pipelines.settings import TimeSplit
 from recsys.config.config import Config
-from tests.support.init_logs import START, init, log, refusal
+from tests.support.logs.init_logs import START, init, log, refusal
 
 EVENTS = log()
 TIMES = pa.array(EVENTS["timestamp"], pa.timestamp("s"))

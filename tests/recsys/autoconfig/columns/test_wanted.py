@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recsys.cli import app
-from tests.support.init_logs import init, log, refusal, write
+from tests.support.logs.init_logs import init, log, refusal, write
 
 
 def foreign() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
