@@ -1,6 +1,5 @@
 """The MLflow store: one run for each training, to which evaluation and export add."""
 
-import logging
 import os
 import re
 import subprocess
@@ -16,105 +15,15 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import locked, waiting
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
+from recsys.mlflow_run import Run
 from recsys.moved_store import artifacts_of, find_artifacts
 from recsys.sqlite_store import is_blank, make_ready
-from recsys.tracked import EXPERIMENT_TAGS, metric_name
+from recsys.tracked import EXPERIMENT_TAGS
 
 # Limits of MLflow on one request.
-_PARAMS_AT_ONCE, _PARAM_LENGTH, _METRICS_AT_ONCE = 100, 6000, 1000
-_logger = logging.getLogger(__name__)
+_PARAMS_AT_ONCE, _PARAM_LENGTH = 100, 6000
+_IDENTITY_TAG = "recsys.identity"
 _SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<file>[^?]+)(?:\?.*)?", re.S)
-
-
-class Run:
-    """An MLflow run.
-
-    Args:
-        client: Client of the tracking store.
-        run_id: Id of an existing run.
-    """
-
-    def __init__(self, client: Any, run_id: str) -> None:
-        self._client = client
-        self.run_id = run_id
-
-    def log(self, lines: list[dict[str, float]], *, of_model: bool = False) -> None:
-        """Logs lines of metrics, each with its `step`; those of the model also with it."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        of = self._model() if of_model else {}
-        metrics = [
-            Metric(metric_name(name), value, now, int(line["step"]), **of)
-            for line in lines
-            for name, value in line.items()
-            if name != "step" and value is not None
-        ]
-        for start in range(0, len(metrics), _METRICS_AT_ONCE):
-            part = metrics[start : start + _METRICS_AT_ONCE]
-            self._client.log_batch(self.run_id, metrics=part)
-
-    def add_data(self, dataset: Any) -> None:
-        """Notes the data that the run reads."""
-        from mlflow.entities import DatasetInput, InputTag
-
-        tags = [InputTag("mlflow.data.context", "training")]
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
-
-    def add_model(self, name: str, params: Mapping[str, str], step: int) -> None:
-        """Notes the model that the run made, once, for MLflow's view of models.
-
-        Args:
-            name: Name of the model.
-            params: Settings that tell models apart.
-            step: Step at which it was best.
-        """
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.exceptions import MlflowException
-
-        run = self._client.get_run(self.run_id)
-        if _models_of(run):
-            return
-        try:
-            model = self._client.create_logged_model(
-                run.info.experiment_id,
-                name=re.sub(r"[/:.%\"']", "-", name),
-                source_run_id=self.run_id,
-                params=dict(params),
-                model_type="two_tower",
-            )
-            self._client.finalize_logged_model(model.model_id, "READY")
-            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
-        except MlflowException as error:  # A server of MLflow 2 knows no such models.
-            _logger.warning("MLflow's view of models lacks this one: %s", error)
-
-    def _model(self) -> dict[str, str]:
-        """Returns the run's model and data, as a metric has them."""
-        run = self._client.get_run(self.run_id)
-        models = _models_of(run)
-        inputs = run.inputs.dataset_inputs if run.inputs is not None else []
-        if not models or not inputs:  # The run is of an earlier version.
-            return {}
-        dataset = inputs[0].dataset
-        named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
-        return {"model_id": models[0].model_id, **named}
-
-    def describe(self, text: str) -> None:
-        """Sets the description, in Markdown."""
-        self.tag(**{"mlflow.note.content": text})
-
-    def save(self, path: Path, directory: str | None = None) -> None:
-        """Stores a copy of a file with the run."""
-        self._client.log_artifact(self.run_id, str(path), directory)
-
-    def tag(self, **tags: str) -> None:
-        """Sets tags."""
-        for name, value in tags.items():
-            self._client.set_tag(self.run_id, name, value)
-
-    def end(self, status: str) -> None:
-        """Ends the run as `FINISHED`, `FAILED` or `KILLED`."""
-        self._client.set_terminated(self.run_id, status)
 
 
 def tracking_uri(config: Config) -> str:
@@ -252,29 +161,60 @@ def start_run(
     *,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    identity: str | None = None,
 ) -> Run:
-    """Starts a run with the configuration as its parameters, or others, and further tags."""
-    from mlflow.entities import Param
+    """Starts a run with the configuration as its parameters, or others, and further tags.
 
+    Args:
+        config: Configuration with the store and the experiment.
+        name: Name of the run.
+        params: Parameters; None: the configuration's.
+        tags: Further tags.
+        identity: Identity of the work: a run of it that a killed process began is continued; None:
+            there is none.
+    """
     client = mlflow_client(tracking_uri(config))
     experiment = _experiment(client, config)
+    if params is None:
+        params = dict(_flat(config.model_dump(mode="json"), ""))
+    params = {_valid_name(name): str(value)[:_PARAM_LENGTH] for name, value in params.items()}
+    begun = _begun(client, experiment, config, identity) if identity is not None else None
+    if begun is not None:
+        _log_params(client, begun.info.run_id, params, begun.data.params)
+        return Run(client, begun.info.run_id).continued()
     tags = {
         "mlflow.runName": name,
         "mlflow.source.name": "recsys train",
         "recsys.version": version("recsys"),
         **code_version(),
         "recsys.output": config.output,
+        **({_IDENTITY_TAG: identity} if identity is not None else {}),
         **(tags or {}),
     }
     run_id = client.create_run(
         experiment, run_name=name, tags=tags, start_time=int(time.time() * 1000)
     ).info.run_id
-    if params is None:
-        params = dict(_flat(config.model_dump(mode="json"), ""))
-    entries = [Param(_valid_name(k), str(v)[:_PARAM_LENGTH]) for k, v in params.items()]
+    _log_params(client, run_id, params, {})
+    return Run(client, run_id)
+
+
+def _begun(client: Any, experiment: str, config: Config, identity: str) -> Any | None:
+    """Returns the run of some work that a killed process began; None where there is none."""
+    running = f"attributes.status = 'RUNNING' and tags.`{_IDENTITY_TAG}` = '{identity}'"
+    runs = client.search_runs([experiment], running)
+    output = config.output
+    return next((run for run in runs if run.data.tags.get("recsys.output") == output), None)
+
+
+def _log_params(
+    client: Any, run_id: str, params: Mapping[str, str], has: Mapping[str, str]
+) -> None:
+    """Logs parameters that a run does not have: MLflow lets none be changed."""
+    from mlflow.entities import Param
+
+    entries = [Param(name, value) for name, value in params.items() if name not in has]
     for start in range(0, len(entries), _PARAMS_AT_ONCE):
         client.log_batch(run_id, params=entries[start : start + _PARAMS_AT_ONCE])
-    return Run(client, run_id)
 
 
 def open_run(config: Config, run_id: str) -> Run | None:
@@ -287,10 +227,6 @@ def open_run(config: Config, run_id: str) -> Run | None:
     except MlflowException:
         return None
     return Run(client, run_id)
-
-
-def _models_of(run: Any) -> list[Any]:
-    return list(run.outputs.model_outputs) if run.outputs is not None else []
 
 
 def _valid_name(name: str) -> str:

@@ -223,7 +223,7 @@ def _run(
     require_usual_files(job, scans)
     split = job.data.split
     if job.holds_out and any(scanned.kept for scanned in scans.scanned):
-        data = {"split": placed(split, *scans.moments(), job.split_end)}
+        data = {"split": placed(split, scans, job.split_end, job.progress.note)}
         job = replace(job, data=job.data.model_copy(update=data))
     run = Run(job, workspace.build(inputs_of(identity, earlier, scans)))
     lender = (workspace.lender or workspace).output

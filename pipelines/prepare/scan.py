@@ -150,6 +150,25 @@ class Scans:
         first = min((part.first for part in some), default=0)
         return moment_of(first), moment_of(max((part.last for part in some), default=0))
 
+    def latest_until(self, moment: datetime, enough: datetime) -> datetime:
+        """Returns the time of the latest event up to a moment, or of any that is after `enough`.
+
+        Args:
+            moment: Time, not before the first event.
+            enough: Time after which any event will do, so that few files are read.
+        """
+        until, after, latest = microseconds(moment), microseconds(enough), None
+        some = [pair for pair in zip(self.tasks, self.scanned, strict=True) if pair[1].kept]
+        for task, part in sorted(some, key=lambda pair: pair[1].last > until):
+            if part.first > until:
+                continue
+            found = part.last if part.last <= until else _latest_until(task, until)
+            latest = found if latest is None else max(latest, found)
+            if latest > after:
+                break
+        assert latest is not None
+        return moment_of(latest)
+
 
 def scan_events(job: Job, workspace: Workspace) -> Scans:
     """Scans the pieces of the events that no earlier run has scanned."""
@@ -191,6 +210,15 @@ def _notes(data: DataConfig, scans: Scans) -> Iterator[str]:
         yield from note_on_texts(f"events: {side} id", (part.texts[side] for part in scans.scanned))
     for side in SIDES:
         yield from note_on_share(side, columns[data.columns.id_of(side)])
+
+
+def _latest_until(task: Scan, until: int) -> int:
+    """Returns the time of a piece's latest event up to a moment, in microseconds."""
+    with pa.memory_map(str(task.events)) as source:
+        schema = pa.ipc.open_file(source).schema
+        options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("time")])
+        times = pa.ipc.open_file(source, options=options).read_all()["time"].to_numpy()
+    return int(times[times <= until].max())
 
 
 def discard_other_scans(workspace: Workspace, scans: Scans) -> None:

@@ -1,6 +1,8 @@
 """The split of each event: training, validation or test."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
 # The least difference of two times.
 _INSTANT = timedelta(microseconds=1)
+_DAY = timedelta(days=1)
 # Split by the remainder of a CRC-32 divided by 10.
 _BY_REMAINDER = np.array([TEST, VALIDATION, *[TRAIN] * 8], np.int8)
 
@@ -61,23 +64,52 @@ def assign_splits(
             raise AssertionError("a moving split is placed before events are assigned")
 
 
-def placed(split: Split, first: datetime, last: datetime, as_of: datetime | None) -> Split:
+class EventTimes(Protocol):
+    """Times of the events of a log."""
+
+    def moments(self) -> tuple[datetime, datetime]:
+        """Returns the times of the first and of the last event."""
+        ...
+
+    def latest_until(self, moment: datetime, enough: datetime) -> datetime:
+        """Returns the time of the latest event up to a moment, or of any that is after `enough`."""
+        ...
+
+
+def placed(
+    split: Split, times: EventTimes, as_of: datetime | None, say: Callable[[str], None]
+) -> Split:
     """Returns a split whose windows have bounds; one that does not move stays as it is.
+
+    A validation of whole days counts back from the last day before the test that has events: the
+    one before it may have been refused.
 
     Args:
         split: Kind of split and its settings.
-        first: Time of the first event.
-        last: Time of the last event.
+        times: Times of the events.
         as_of: Time from which windows count back; None: that of the last event.
+        say: Function called with a sentence on days without events that are passed over.
 
     Raises:
         UserError: The windows leave nothing to train on, or no event is within the test's.
     """
     if not isinstance(split, TimeSplit) or split.validation is None or split.test is None:
         return split
+    first, last = times.moments()
     end = as_of or last
     test_from = _before(end, span_of(split.test))
-    validation_from = _before(test_from, span_of(split.validation))
+    span = span_of(split.validation)
+    validation_from = _before(test_from, span)
+    if not span % _DAY and first <= validation_from and test_from < last:
+        latest = times.latest_until(test_from, validation_from)
+        days = (test_from - latest) // _DAY
+        if latest <= validation_from:
+            validation_from = _before(test_from, span + days * _DAY)
+            say(
+                f"data.split: no event is within the validation, {split.validation} before "
+                f"{_shown(test_from)}, so it is the {split.validation} before "
+                f"{_shown(_before(test_from, days * _DAY))}"
+            )
     if validation_from < first:
         raise UserError(
             f"data.split: validation {split.validation} and test {split.test} before "

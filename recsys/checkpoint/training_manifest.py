@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from feature_store.core.documents import read_object
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import fingerprint, read_manifest
 from feature_store.core.settings import Frozen
@@ -121,3 +122,13 @@ def continued_checkpoint(train_dir: Path) -> Path:
 def work_dir_of(config: Config) -> Path:
     """Returns the directory of the configuration's unfinished training."""
     return config.train_dir.with_name(f"{config.train_dir.name}.partial")
+
+
+def is_left(config: Config, finished: TrainManifest) -> bool:
+    """Returns whether a process that had finished a training was killed before it was all done."""
+    work_dir = work_dir_of(config)
+    path = work_dir / IDENTITY_FILE
+    if not path.exists():
+        return work_dir.is_dir()
+    # Another identity is that of an unfinished training, which can be resumed.
+    return bool(read_object(path, "identity")["identity"] == finished.fingerprint)

@@ -2,9 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 
@@ -33,9 +32,9 @@ from recsys.data.replay import select_examples
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
+from recsys.mlflow_run import Run
 from recsys.stages.publish import publish
-from recsys.tracked import dataset_of, run_name
-from recsys.tracking import Run, open_run, start_run
+from recsys.stages.track import tracked_run
 from recsys.training.estimate import Estimate
 from recsys.training.launch import launch
 from recsys.training.progress import TrainingProgress, Watcher
@@ -81,7 +80,7 @@ def fit_model(config: Config, refit_of: TrainManifest | None, console: Console) 
     for sentence in repeats_sentences(counts, "validation", config.data.repeats):
         console.print(f"train: {sentence}", highlight=False, soft_wrap=True)
     started = time.monotonic()
-    with _tracked(config, work_dir, refit_of) as tracked:
+    with tracked_run(config, work_dir, refit_of) as tracked:
         _train_and_show(run, plan, tracked, console)
         seconds = time.monotonic() - started
         manifest = publish(config, prepared, run, tracked.result(), seconds, console)
@@ -158,41 +157,6 @@ def _open_work_dir(config: Config, identity: str) -> Path:
     return work_dir
 
 
-@contextmanager
-def _tracked(
-    config: Config, work_dir: Path, refit_of: TrainManifest | None
-) -> Iterator[Future[Run]]:
-    """Opens the training's MLflow run in a thread, and ends it with the training's status.
-
-    MLflow takes seconds to start, and the workers need not wait for it.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(_open_run, config, work_dir, refit_of)
-        try:
-            yield run
-        except BaseException as error:
-            run.result().end("FAILED" if isinstance(error, Exception) else "KILLED")
-            raise
-        run.result().end("FINISHED")
-
-
-def _open_run(config: Config, work_dir: Path, refit_of: TrainManifest | None) -> Run:
-    """Opens the MLflow run of an interrupted training, or starts one."""
-    path = work_dir / IDENTITY_FILE
-    identity = read_object(path, "identity", "mlflow_run_id")
-    if identity["mlflow_run_id"] is not None:
-        run = open_run(config, identity["mlflow_run_id"])
-        if run is not None:
-            return run
-    name, tags = run_name(config), {}
-    if refit_of is not None:
-        name, tags = f"{name} refit", {"mlflow.parentRunId": refit_of.mlflow_run_id}
-    run = start_run(config, name, tags=tags)
-    run.add_data(dataset_of(config, Prepared(config.prepared_dir).manifest.fingerprint))
-    write_json(path, {**identity, "mlflow_run_id": run.run_id})
-    return run
-
-
 def _train_and_show(
     run: TrainingRun, plan: TrainingPlan, tracked: Future[Run], console: Console
 ) -> None:
@@ -214,7 +178,7 @@ def _train_and_show(
         progress.show,
         lambda lines: tracked.result().log(lines),
     ]
-    with progress, Watcher(run.work_dir / METRICS_FILE, run.step, receivers):
+    with progress, Watcher(run.work_dir / METRICS_FILE, receivers):
         launch(run)
 
 

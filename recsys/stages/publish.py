@@ -27,9 +27,10 @@ from recsys.checkpoint.training_manifest import (
     work_dir_of,
 )
 from recsys.config.config import Config
+from recsys.mlflow_run import Run
 from recsys.reports.diagnostics import DIAGNOSTICS, write_diagnostics
-from recsys.tracked import run_name
-from recsys.tracking import Run, tracking_uri
+from recsys.stages.track import track_results
+from recsys.tracking import tracking_uri
 from recsys.training.run import TrainingRun
 
 _IS_OWN = written_as(TrainManifest)
@@ -92,7 +93,7 @@ def publish(
         write_diagnostics(directory / DIAGNOSTICS, lines, prepared, config, progress.best_step)
         write_text(directory / "config.json", config.model_dump_json(indent=2) + "\n")
         write_manifest(directory, manifest)
-    _track_results(config, manifest, tracked)
+    track_results(config, manifest, tracked)
     return manifest
 
 
@@ -116,17 +117,3 @@ def _validation_at(step: int, lines: list[dict[str, float | None]]) -> dict[str,
         for name, value in line.items()
         if name.startswith("validation.") and value is not None
     }
-
-
-def _track_results(config: Config, manifest: TrainManifest, tracked: Run) -> None:
-    """Saves the files of the training, and the quality of its data, with its MLflow run."""
-    for name in ("config.json", METRICS_FILE, SHARDING_FILE, "manifest.json", DIAGNOSTICS):
-        tracked.save(config.train_dir / name)
-    for name in ("quality.json", "quality.html"):
-        tracked.save(config.prepared_dir / "statistics" / name, "data")
-    best = {f"best.{name}": value for name, value in manifest.validation.items()}
-    params = {"ssl.method": config.ssl.method, "training.seed": str(config.training.seed)}
-    params["model.history"] = ", ".join(encoder.kind for encoder in config.model.history)
-    tracked.add_model(run_name(config), params, manifest.best_step)
-    tracked.log([{"step": manifest.best_step, **best}], of_model=True)
-    tracked.describe("Trained, but not evaluated yet: run `recsys evaluate`.")

@@ -13,6 +13,7 @@ from recsys.checkpoint.training_manifest import (
     METRICS_FILE,
     SHARDING_FILE,
     TrainManifest,
+    is_left,
     is_up_to_date,
     readable_training,
     work_dir_of,
@@ -49,15 +50,20 @@ def train(
     require_replaceable(config.train_dir, written_as(TrainManifest))
     require_replaceable(work_dir_of(config), marked_by(*MARKS))
     with reading(config.prepared_dir):
-        if (finished := _up_to_date(config, refit_of, console)) is not None:
+        finished = _up_to_date(config, refit_of, console)
+        if finished is not None and not is_left(config, finished):
             return finished
-        # It is imported here because its engines take seconds.
+        # They are imported here because their engines take seconds.
         from recsys.stages.fit import fit_model
+        from recsys.stages.track import complete
 
         # The earlier training can be read until this one is finished.
         with locked(work_dir_of(config)):
-            finished = _up_to_date(config, refit_of, console)
-            return finished or fit_model(config, refit_of, console)
+            finished = finished or _up_to_date(config, refit_of, console)
+            if finished is None:
+                return fit_model(config, refit_of, console)
+            complete(config, finished)
+            return finished
 
 
 def _up_to_date(

@@ -20,6 +20,7 @@ from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.evaluation.selection import Score
 from recsys.evaluation.validation import selection_warning
+from recsys.mlflow_run import Run
 from recsys.stages.prepare import prepare
 from recsys.studies.analysis import ArmResult, analyse
 from recsys.studies.arms import arms_of, trials_of
@@ -27,7 +28,7 @@ from recsys.studies.report import render_markdown, study_page, write_plots
 from recsys.studies.result import StudyResult
 from recsys.studies.units import Unit, UnitResult, run_units, unit_of
 from recsys.tracked import run_name
-from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.tracking import open_run, start_run, tracking_uri
 
 RESULT, MARKDOWN, PAGE, _RUN = "study.json", "study.md", "study.html", "mlflow.json"
 # Folder of the trainings, which tells the directory of a study from others; and a file with the

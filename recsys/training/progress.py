@@ -32,15 +32,11 @@ class Watcher:
 
     Args:
         path: Path of the file, which need not exist yet.
-        after_step: Last step of an earlier process, whose lines are skipped.
-        receivers: Functions that are called with the new lines.
+        receivers: Functions that are called with lines: first those of earlier processes.
     """
 
-    def __init__(
-        self, path: Path, after_step: int, receivers: list[Callable[[list[Line]], None]]
-    ) -> None:
+    def __init__(self, path: Path, receivers: list[Callable[[list[Line]], None]]) -> None:
         self._path = path
-        self._after_step = after_step
         self._receivers = receivers
         self._offset = 0
         self._inode: int | None = None
@@ -91,7 +87,7 @@ class Watcher:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         lines = [json.loads(line) for line in whole.splitlines()]
-        return [line for line in lines if line["step"] > self._after_step and self._is_new(line)]
+        return [line for line in lines if self._is_new(line)]
 
     def _is_new(self, line: Line) -> bool:
         """Returns whether a line is new: steps that were lost with a worker are logged again."""
@@ -123,6 +119,7 @@ class TrainingProgress:
         estimate: Estimate,
     ) -> None:
         self._console = console
+        self._begun_at = step
         self._total = total
         self._steps_per_epoch = steps_per_epoch
         self._metric = metric
@@ -156,7 +153,10 @@ class TrainingProgress:
         self._bar.stop()
 
     def show(self, lines: list[Line]) -> None:
-        """Shows new lines of metrics."""
+        """Shows lines of metrics, but for those of an earlier process."""
+        lines = [line for line in lines if line["step"] > self._begun_at]
+        if not lines:
+            return
         for line in lines:
             self._take(line)
         step = int(lines[-1]["step"])

@@ -4,7 +4,8 @@ from typing import Any
 
 from feature_store.core.errors import UserError
 from recsys.config.config import Config
-from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.mlflow_run import Run
+from recsys.tracking import open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
 
 

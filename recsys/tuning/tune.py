@@ -28,8 +28,9 @@ from recsys.config.config import Config
 from recsys.data.candidates import check_candidates
 from recsys.evaluation.selection import NOTHING, Score
 from recsys.evaluation.validation import selection_warning
+from recsys.mlflow_run import Run
 from recsys.tracked import run_name
-from recsys.tracking import Run, open_run, start_run, tracking_uri
+from recsys.tracking import open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.report import render_best, tuning_page
 from recsys.tuning.result import Candidate, TuningResult

@@ -163,11 +163,12 @@ def run(
     features: FeatureSchema = FEATURES,
     as_of: Any = None,
     executor: Executor = LOCAL,
+    console: Console | None = None,
     **data: Any,
 ) -> Prepared:
-    """Prepares without output."""
+    """Prepares, without output where there is no console."""
     config = DataConfig.model_validate(data)
-    console = Console(quiet=True)
+    console = console or Console(quiet=True)
     prepare(config, features, output, executor=executor, as_of=as_of, console=console)
     return Prepared(output)
 

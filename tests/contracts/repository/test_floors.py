@@ -39,6 +39,7 @@ FLOORS = {
         "nearest",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion tracked",
+        "mlflow_run",
         "tracking",
         "ssl",
         "data",

@@ -1,8 +1,10 @@
 """Splits by CRC-32 against zlib itself, the counts that real data sets state, and windows."""
 
+import shutil
 import zlib
 from collections import Counter
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from feature_store.core.errors import UserError
 from pipelines.prepare.splits import assign_splits
@@ -166,3 +169,35 @@ def test_an_as_of_long_after_the_last_event_is_one_sentence(tmp_path: Path) -> N
     split = {"kind": "time", "validation": "1d", "test": "1d"}
     with pytest.raises(UserError, match="the last event is of 2026-11-03 19:00, so none is within"):
         run(tmp_path / "out", IDS_ONLY, datetime(2026, 11, 9), events=events, split=split)
+
+
+@pytest.mark.parametrize("is_one_file", [False, True])
+def test_a_validation_of_days_without_events_is_that_of_the_days_before(
+    tmp_path: Path, is_one_file: bool
+) -> None:
+    """Passes over two days, of which one was refused and one never came, and says so."""
+    directory = Path(daily(tmp_path / "events", 10))
+    for day in (8, 9):
+        shutil.rmtree(directory / f"date=2026-11-{day:02}")
+    if is_one_file:
+        whole = pq.read_table(directory)
+        directory = tmp_path / "whole"
+        directory.mkdir()
+        pq.write_table(whole, directory / "part.parquet")
+    said = StringIO()
+    split = {"kind": "time", "validation": "1d", "test": "1d"}
+    prepared = run(
+        tmp_path / "out",
+        IDS_ONLY,
+        datetime(2026, 11, 10, 23, 30),
+        console=Console(file=said),
+        events=str(directory),
+        split=split,
+    )
+    placed = prepared.manifest.data.split
+    assert isinstance(placed, TimeSplit)
+    assert placed.validation_from == datetime(2026, 11, 6, 23, 30, 0, 1, tzinfo=UTC)
+    assert placed.test_from == datetime(2026, 11, 9, 23, 30, 0, 1, tzinfo=UTC)
+    assert cuts(prepared) == ("07 00", "10 00")
+    sentence = "no event is within the validation, 1d before 2026-11-09 23:30, so it is the 1d befo"
+    assert sentence in said.getvalue().replace("\n", "")

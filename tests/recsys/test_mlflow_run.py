@@ -1,0 +1,62 @@
+"""Runs of MLflow that a killed process began: they are continued, and hold everything once."""
+
+from typing import Any
+
+import pytest
+
+from recsys.config.config import Config
+from recsys.mlflow_run import Run
+from recsys.tracking import mlflow_client, start_run, tracking_uri
+
+
+@pytest.fixture
+def config(planted: Config) -> Config:
+    """Returns a configuration of an experiment of its own."""
+    settings = planted.tracking.model_copy(update={"experiment": "continued"})
+    return planted.model_copy(update={"tracking": settings})
+
+
+def values_of(run: Run, config: Config, name: str) -> list[tuple[int, float]]:
+    """Returns the values of a metric, with their steps."""
+    history = mlflow_client(tracking_uri(config)).get_metric_history(run.run_id, name)
+    return [(metric.step, metric.value) for metric in history]
+
+
+def test_a_run_that_a_killed_process_began_is_continued(config: Config) -> None:
+    begun = start_run(config, "night", params={"a": 1}, identity="work")
+    again = start_run(config, "night", params={"a": 2, "b": 3}, identity="work")
+    assert again.run_id == begun.run_id
+    run = mlflow_client(tracking_uri(config)).get_run(begun.run_id)
+    assert run.data.params == {"a": "1", "b": "3"}
+    elsewhere = config.model_copy(update={"output": f"{config.output} elsewhere"})
+    for other in (
+        start_run(config, "night", params={}, identity="other work"),
+        start_run(elsewhere, "night", params={}, identity="work"),
+    ):
+        assert other.run_id != begun.run_id
+    begun.end("FINISHED")
+    assert start_run(config, "night", params={}, identity="work").run_id != begun.run_id
+
+
+def test_a_continued_run_is_given_what_it_lacks(config: Config) -> None:
+    lines: list[dict[str, Any]] = [{"step": step, "main": 1.0 / step} for step in (2, 4, 6)]
+    run = start_run(config, "night", params={})
+    run.log(lines[:2])
+    run.continued().log(lines)
+    assert values_of(run, config, "training/main") == [(2, 0.5), (4, 0.25), (6, 1 / 6)]
+
+
+def test_a_model_has_one_value_of_a_metric_until_it_is_measured_anew(config: Config) -> None:
+    run = start_run(config, "night", params={})
+    for value in (0.5, 0.5, 0.75):
+        run.log([{"step": 6, "test.recall@10": value}], of_model=True)
+    assert values_of(run, config, "test/recall_at_10") == [(6, 0.5), (6, 0.75)]
+
+
+def test_a_run_is_described_once_by_what_comes_first(config: Config) -> None:
+    run = start_run(config, "night", params={})
+    run.describe_first("trained")
+    run.describe("promoted")
+    run.describe_first("trained")
+    data = mlflow_client(tracking_uri(config)).get_run(run.run_id).data
+    assert data.tags["mlflow.note.content"] == "promoted"
