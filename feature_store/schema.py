@@ -25,6 +25,11 @@ class FeatureSchema(Settings):
     query: tuple[Feature, ...] = ()
     context: tuple[ContextFeature, ...] = Field((), description="Features of the events.")
 
+    @property
+    def queries_are_items(self) -> bool:
+        """Whether the ids of queries are those of items, as of pages that link to pages."""
+        return any(each.is_id and each.shared_table is not None for each in self.query)
+
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "FeatureSchema":
         groups: tuple[FeatureGroup, ...] = ("item", "query", "context")

@@ -11,6 +11,8 @@ from recsys.tracked import metric_name
 
 # Limit of MLflow on one request.
 _METRICS_AT_ONCE = 1000
+# Tag that MLflow shows as the description of a run, and what stands between its parts.
+_NOTE, _RULE = "mlflow.note.content", "\n\n---\n\n"
 _logger = logging.getLogger(__name__)
 
 
@@ -116,13 +118,26 @@ class Run:
         return {"model_id": models[0].model_id, **named}
 
     def describe(self, text: str) -> None:
-        """Sets the description, in Markdown."""
-        self.tag(**{"mlflow.note.content": text})
+        """Sets the description, in Markdown; what `annotate` put below it stays."""
+        self._note(text, self._notes()[1])
 
     def describe_first(self, text: str) -> None:
         """Sets the description of a run that has none."""
-        if "mlflow.note.content" not in self._client.get_run(self.run_id).data.tags:
+        if not self._notes()[0]:
             self.describe(text)
+
+    def annotate(self, text: str) -> None:
+        """Sets what stands below the description, such as what a job did with the run."""
+        self._note(self._notes()[0], text)
+
+    def _notes(self) -> tuple[str, str]:
+        """Returns the description, and what stands below it."""
+        note = self._client.get_run(self.run_id).data.tags.get(_NOTE, "")
+        above, _, below = note.partition(_RULE)
+        return above, below
+
+    def _note(self, *parts: str) -> None:
+        self.tag(**{_NOTE: _RULE.join(filter(None, parts))})
 
     def save(self, path: Path, directory: str | None = None) -> None:
         """Stores a copy of a file with the run."""

@@ -134,9 +134,11 @@ def query(
         return
     from serving.recommend.display import print_recommendations, snapshot_note
 
-    print_recommendations(answer, recommender.liked(query_id, k), Console())
+    manifest = recommender.manifest
+    liked = recommender.liked(query_id, k)
+    print_recommendations(answer, liked, Console(), query=manifest.query)
     if store is None:
-        note = snapshot_note(recommender.manifest)
+        note = snapshot_note(manifest)
         progress().print(f"query: {note}", highlight=False, soft_wrap=True)
 
 

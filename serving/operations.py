@@ -71,9 +71,9 @@ def ab_report(
     as_json: AsJson = False,
 ) -> None:
     """Tell which variant of an A/B test is better, by how much, and whether to trust that."""
-    from serving.experiment.page import print_ab_report
     from serving.experiment.report import PAGE
     from serving.experiment.report import ab_report as report
+    from serving.experiment.sentences import print_ab_report
 
     result = report(
         log,

@@ -18,6 +18,7 @@ from pipelines.executor.tasks import run_tasks
 from pipelines.logs.tables import Sources
 from pipelines.prepare.workspace import Build
 from pipelines.quality.news import Known
+from pipelines.reports.words import reworded
 from pipelines.settings import DataConfig
 
 Task = TypeVar("Task")
@@ -43,10 +44,11 @@ class Progress:
 
     Args:
         console: Console that shows them.
+        query: Word of the log for a query.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, query: str) -> None:
+        self._console, self._query = console, query
         self._status = console.status("prepare")
         self._text = ""
 
@@ -64,9 +66,9 @@ class Progress:
 
     def begin(self, text: str) -> None:
         """Prints the step that begins."""
-        self._text = text
-        print_line(self._console, text)
-        self._status.update(escape(f"prepare: {text}"))
+        self._text = reworded(text, self._query)
+        print_line(self._console, self._text)
+        self._status.update(escape(f"prepare: {self._text}"))
 
     def note(self, text: str) -> None:
         """Prints a line within a step."""

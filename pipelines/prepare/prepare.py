@@ -72,7 +72,7 @@ from pipelines.prepare.workspace import Workspace
 from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
 from pipelines.quality.news import Known, require_filled
 from pipelines.quality.quality import read_quality
-from pipelines.reports.words import plural_of, word_of
+from pipelines.reports.words import plural_of, word_for
 from pipelines.settings import DataConfig
 from pipelines.urls import shown
 
@@ -155,7 +155,7 @@ def prepare(
         earlier = read_manifest(refit_of or output, PreparedManifest)
         damaged: list[UnreadableFileError] = []
         while manifest is None:
-            with Progress(console) as progress:
+            with Progress(console, word_for(data, features)) as progress:
                 job = Job(
                     data,
                     features,
@@ -301,7 +301,7 @@ def _print_summary(console: Console, manifest: PreparedManifest, seconds: float)
         print_line(console, f"put aside in rejected/: {by_reason(kept)}")
     if gone:
         print_line(console, f"dropped: {by_reason(gone)}")
-    queries = plural_of(word_of(manifest.data.columns.query_id))
+    queries = plural_of(word_for(manifest.data, manifest.features))
     print_line(
         console,
         f"{counts.train:,} training, {counts.validation:,} validation, "

@@ -37,7 +37,7 @@ def quality_checks(quality: Quality, of_rows: str = "rows", of_drift: str = "dri
     states: dict[str, State] = {"stable": "passes", "shifted": "look", "large shift": "fails"}
     worst = quality.drift[0].verdict if quality.drift else "stable"
     drift = (
-        Check("Drift", "not known", "There is no run before to compare with.", of_drift)
+        Check("Drift", "not known", "There is no run before to compare with.", of_rows)
         if quality.compared_with is None
         else Check("Drift", states[worst], drift_sentence(quality), of_drift)
     )

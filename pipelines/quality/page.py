@@ -57,7 +57,7 @@ def quality_sections(quality: Quality) -> list[Section]:
     """Returns what was read and kept, what changed, and what the data are like."""
     return [
         Section("rows", "Rows", _rows(quality)),
-        Section("drift", "Drift", _drift(quality)),
+        *([] if quality.compared_with is None else [Section("drift", "Drift", _drift(quality))]),
         Section("time", "Time", [_time(quality.activity)]),
         Section("popularity", "Popularity", _popularity(quality)),
         Section("coverage", "Features", [_coverage(quality.coverage)]),
@@ -85,9 +85,10 @@ def _rows(quality: Quality) -> list[Part]:
         ("Queries", f"{quality.queries.rows:,}"),
     ]
     times = [
-        ("First event (UTC)", _minute(quality.first_event)),
-        ("Last event (UTC)", _minute(quality.last_event)),
+        ("First event (UTC)", quality.first_event),
+        ("Last event (UTC)", quality.last_event),
     ]
+    known = [(name, _minute(time)) for name, time in times if time is not None]
     rows = []
     for each in quality.tables:
         rejected = sum(each.rejected.values())
@@ -115,15 +116,14 @@ def _rows(quality: Quality) -> list[Part]:
     ]
     return [
         Facts(figures, is_large=True),
-        Facts(times),
+        *([Facts(known)] if known else []),
         table,
         *(files if quality.rejected_files else []),
     ]
 
 
 def _drift(quality: Quality) -> list[Part]:
-    if quality.compared_with is None:
-        return [Text("This is the first run: there is nothing to compare it with.")]
+    assert quality.compared_with is not None, "a first run has no such section"
     limits = "; ".join(
         f"{measure} {shifted:g} and {large:g}"
         for measure, (shifted, large) in THRESHOLDS.items()
@@ -220,14 +220,14 @@ def tail_chart(title: str, popularity: Popularity, rows: str, events: str) -> Ch
     return Chart(
         title,
         f"The most popular 10 % of {rows} have {share_of(popularity, 0.1):.0%} of the {events}; "
-        f"Gini {popularity.gini:.2f}. The further the curve is above the straight line, on which "
-        "all have the same, the more the few dominate.",
+        f"Gini {popularity.gini:.2f}. The most popular are on the left: the further the curve is "
+        "above the straight line, on which all have the same, the more the few dominate.",
         Graph(
             [
                 Series(title, list(popularity.curve)),
                 Series("all the same", [(0.0, 0.0), (1.0, 1.0)], is_faint=True),
             ],
-            Axis(f"share of {rows}, the most popular first", scale="share", bounds=(0.0, 1.0)),
+            Axis(f"share of {rows}", scale="share", bounds=(0.0, 1.0)),
             Axis(f"share of {events}", scale="share", bounds=(0.0, 1.0)),
         ),
     )
@@ -291,9 +291,9 @@ def _coverage(features: Sequence[Coverage]) -> Part:
     )
 
 
-def _minute(time: str | None) -> str:
+def _minute(time: str) -> str:
     """Returns `2024-05-06 07:08`; the times of the manifest are UTC."""
-    return "no time" if time is None else time[:16].replace("T", " ")
+    return time[:16].replace("T", " ")
 
 
 def _share(some: int, total: int) -> float:

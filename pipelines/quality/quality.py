@@ -18,7 +18,7 @@ from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.coverage import Coverage, coverage
 from pipelines.quality.drift import Drift, by_severity, drift, rejected_drift
-from pipelines.reports.words import word_of
+from pipelines.reports.words import word_for
 from pipelines.statistics.popularity import Popularity, popularity
 from pipelines.statistics.slices import Slice, SliceBounds, events_by_slice
 from pipelines.statistics.summaries import ColumnSummary, Summary, iso_time
@@ -176,7 +176,7 @@ def quality(
         if previous is not None
         else (),
         summaries=summaries,
-        query=word_of(manifest.data.columns.query_id),
+        query=word_for(manifest.data, manifest.features),
     )
 
 

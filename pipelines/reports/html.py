@@ -6,7 +6,7 @@ from importlib.resources import files
 from xml.etree.ElementTree import tostring
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipelines.reports.opening import SIGNS
 from pipelines.reports.palette import DARK, DASHES, LENGTHS, LIGHT, shade_of, style_of
@@ -14,7 +14,7 @@ from pipelines.reports.parts import Chart, Page
 from pipelines.reports.plots import Bars, Graph
 from pipelines.reports.svg import chart as svg
 from pipelines.reports.ticks import colour_scale
-from pipelines.reports.words import reworded_page
+from pipelines.reports.words import pieces, reworded_page
 
 _HERE = "pipelines.reports"
 
@@ -74,9 +74,18 @@ def environment(package: str) -> Environment:
         undefined=StrictUndefined,
     )
     made.globals["signs"] = SIGNS
+    made.filters["said"] = said
     made.globals["style"] = Markup(style())
     made.globals["symbols"] = Markup(tostring(svg.symbols(), encoding="unicode"))
     return made
+
+
+def said(text: str) -> Markup:
+    """Returns a sentence as markup, with what is between backticks set as code."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if is_code else escape(piece)
+        for piece, is_code in pieces(text)
+    )
 
 
 def legend(chart: Chart) -> list[tuple[int, str, str]]:

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
+from feature_store.schema import FeatureSchema
 from pipelines.reports.opening import Checks, Opening, Verdict
 from pipelines.reports.parts import (
     Band,
@@ -23,17 +24,23 @@ from pipelines.reports.parts import (
     Text,
 )
 from pipelines.reports.plots import Axis, Bars, Graph, Plot, Ranges
+from pipelines.settings import DataConfig
 
-QUERY = "query"
+QUERY, USER = "query", "user"
+# Name of the column in logs of this project's own layout, which calls every query so.
+_NEUTRAL = "query_id"
 # Names of columns of ids that tell who asks, and their plurals where these are irregular.
 _KNOWN = dict.fromkeys(
     (
         *("user", "customer", "member", "visitor", "session", "reader", "listener", "viewer"),
         *("player", "client", "subscriber", "buyer", "shopper", "guest", "reviewer", "student"),
         *("patient", "household", "device", "traveller", "traveler", "learner", "profile"),
+        *("basket", "cart", "visit", "playlist", "driver"),
     ),
     "",
 ) | {"person": "people", "company": "companies", "party": "parties"}
+# Abbreviations of these.
+_SHORT = {"uid": USER, "usr": USER, "cust": "customer", "sid": "session"}
 _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 # The word as prose: no command, key, path or name in code.
 _PROSE = re.compile(
@@ -42,18 +49,38 @@ _PROSE = re.compile(
 _START = re.compile(r"^Query(?= )")
 
 
-def word_of(column: str) -> str:
+def word_of(column: str, *, is_item: bool = False) -> str:
     """Returns what a log calls a query, by the name of the column of its ids.
 
     Args:
         column: Name such as `user_id`, `customerId` or `event.visitor`.
+        is_item: Whether queries are items, such as pages that link to pages.
 
     Returns:
-        The word, in the singular; `query` where the name is none that people use.
+        The word, in the singular: a user where the name is `query_id`, which says nothing, and
+        queries are no items; `query` where it is none that people use.
     """
-    pieces = [piece.lower() for piece in _PIECE.findall(column)]
-    named = [p if p in _KNOWN else p.removesuffix("s") for p in pieces]
-    return next((piece for piece in named if piece in _KNOWN), QUERY)
+    if column == _NEUTRAL and not is_item:
+        return USER
+    for piece in map(str.lower, _PIECE.findall(column)):
+        forms = (piece, piece.removesuffix("s"), piece.removesuffix("id"))
+        for form in forms:
+            if (word := _SHORT.get(form, form)) in _KNOWN:
+                return word
+    return QUERY
+
+
+def word_for(data: DataConfig, features: FeatureSchema) -> str:
+    """Returns what a configured log calls a query."""
+    return word_of(data.columns.query_id, is_item=features.queries_are_items)
+
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """Returns the pieces of a sentence, and whether each is code, which backticks set apart."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return [(text, False)]
+    return [(part, at % 2 == 1) for at, part in enumerate(parts) if part]
 
 
 def plural_of(word: str) -> str:

@@ -2,12 +2,25 @@
 
 from collections.abc import Mapping
 
-from pipelines.reports.format import as_sentence, number
+from pipelines.reports.format import as_sentence, count_of, number
 from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
-from pipelines.reports.parts import Band, Cell, Chart, Entry, Page, Part, Row, Section, Table, Text
+from pipelines.reports.parts import (
+    Band,
+    Cell,
+    Chart,
+    Entry,
+    Facts,
+    Page,
+    Part,
+    Row,
+    Section,
+    Table,
+    Text,
+)
 from pipelines.reports.plots import Range, Ranges
 from recsys.comparison import statistics
-from recsys.comparison.statistics import Comparison, ExampleQuery
+from recsys.comparison.example_queries import ExampleQuery
+from recsys.comparison.statistics import Comparison
 from recsys.evaluation.metrics import metric_title
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.rivals import FEW_PAIRS
@@ -29,7 +42,7 @@ def comparison_page(comparison: Comparison, titles: Mapping[str, str]) -> Page:
         lead=f"A: {comparison.before}; B: {comparison.after}",
         opening=[comparison_verdict(comparison)],
         sections=[
-            Section("verdict", "Verdict", verdict_parts(comparison)),
+            Section("verdict", "At a glance", verdict_parts(comparison)),
             Section("differences", "Differences", [differences_table(comparison)]),
             Section(
                 "gains",
@@ -66,7 +79,7 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
     sentence = f"{phrases[overall.mark]}: {overall.text}"
     if words:
         worst = next(group for group in groups if group.mark == "worse")
-        sentence += f"; but {words}: {worst.text}"
+        sentence += f"; but {new} is {words}: {worst.text}"
     sentence = f"{sentence[0].upper()}{sentence[1:]}."
     return Verdict(mark, sentence, groups, _todo(mark, comparison, new, old), words)
 
@@ -80,7 +93,7 @@ def _judged(comparison: Comparison, group: str) -> Judged:
     marks: dict[statistics.Verdict, Mark] = {"better": "better", "worse": "worse"}
     verdict = comparison.verdict_in(group)
     if verdict is None:
-        return Judged(group, "cannot tell", f"only {row.count} held-out pairs: {text}")
+        return Judged(group, "cannot tell", f"only {row.count} held-out pairs; {text}")
     return Judged(group, marks.get(verdict, "no different"), text)
 
 
@@ -100,52 +113,49 @@ def _todo(mark: Mark, comparison: Comparison, new: str, old: str) -> str:
 
 
 def verdict_parts(comparison: Comparison) -> list[Part]:
-    """Returns the verdict, what it rests on, and the differences by group."""
-    overlap = ", ".join(f"{value:.2f} {cutoff}" for cutoff, value in comparison.overlap.items())
-    parts: list[Part] = [
-        Text(comparison.sentence(), "strong"),
-        Text(
-            f"{comparison.queries:,} queries in common. Mean overlap of the lists (items in both, "
-            f"over items in either): {overlap}."
-        ),
-        _forest(comparison),
+    """Returns what the verdict rests on: warnings, the differences by group, and further facts."""
+    parts: list[Part] = []
+    if comparison.left_out:
+        text = (
+            f"{comparison.left_out:,} queries are left out: only one run has them, or their "
+            "held-out items differ."
+        )
+        parts.append(Text(text, "warning"))
+    if other := comparison.other_slices():
+        parts.append(Text(as_sentence(other), "warning"))
+    facts = [("Queries in common", f"{comparison.queries:,}")]
+    facts += [
+        (f"Items in both lists{cutoff.replace('@', ', of the first ')}", f"{value:.0%}")
+        for cutoff, value in comparison.overlap.items()
     ]
+    parts += [_forest(comparison), Facts(facts)]
     if None not in comparison.tail_at_loss:
         before, after = (number(value) for value in comparison.tail_at_loss)
         text = (
             "Recall@50 of the tail where the popularity dial costs 1 % of the overall Recall@50: "
             f"{before} of A, {after} of B (sampled queries, without an interval)."
         )
-        parts.insert(2, Text(text))
+        parts.append(Text(text))
     if (bounds := comparison.slice_bounds[0]) is not None:
-        parts.insert(2, Text(as_sentence(bounds.sentence())))
-    if other := comparison.other_slices():
-        parts.insert(1, Text(as_sentence(other), "warning"))
-    if comparison.left_out:
-        text = (
-            f"{comparison.left_out:,} queries are left out: only one run has them, or their "
-            "held-out items differ."
-        )
-        parts.insert(1, Text(text, "warning"))
+        parts.append(Text(as_sentence(bounds.sentence())))
     return parts
 
 
 def _forest(comparison: Comparison) -> Chart:
-    """Returns the difference of each group in the metric of the verdict."""
+    """Returns the difference of each group in the metric that its verdict rests on."""
+    groups = dict.fromkeys(row.group for row in comparison.rows)
     rows = [
         Range(
-            f"{row.group} ({row.count:,})",
+            f"{row.group}: {metric_title(row.metric)} ({row.count:,})",
             row.found.difference,
             row.found.low,
             row.found.high,
         )
-        for row in comparison.rows
-        if row.metric == comparison.metric and row.found.difference is not None
-        if row.found.low is not None
+        for row in map(comparison.deciding, groups)
+        if row.found.difference is not None and row.found.low is not None
     ]
-    title = metric_title(comparison.metric)
     return Chart(
-        f"B minus A in {title}, by group",
+        "B minus A, by group",
         "Right of 0 B is better. Whiskers are 95 % intervals: where one crosses 0, the difference "
         "may be chance. In parentheses: held-out pairs.",
         Ranges(rows, "B minus A", spec="+.4f", is_difference=True),
@@ -221,7 +231,15 @@ def example_entry(query: ExampleQuery, titles: Mapping[str, str]) -> Entry:
         for at in range(depth)
     ]
     first = titles.get(query.held_out[0]) or query.held_out[0]
-    more = f" and {len(query.held_out) - 1} more" if len(query.held_out) > 1 else ""
-    title = f"Query {query.query}: {query.change:+.3f}, held out: {first}{more}"
+    others = count_of(len(query.held_out) - 1, "held-out item")
+    more = f"; {others} more" if len(query.held_out) > 1 else ""
+    title = (
+        f"Query {query.query}: {first} {_place(query.ranks[0])} of A, {_place(query.ranks[1])} of B"
+        f"{more} ({query.change:+.3f})"
+    )
     table = Table(title, ["Rank", "A recommends", "B recommends"], rows, texts=3)
     return Entry(title, [table], is_open=True)
+
+
+def _place(rank: int | None) -> str:
+    return "not in the list" if rank is None else f"at rank {rank}"

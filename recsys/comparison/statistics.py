@@ -1,6 +1,5 @@
 """Paired comparison of two evaluated runs: which is better, for which items, and how surely."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal
 
@@ -14,6 +13,7 @@ from feature_store.core.settings import Frozen
 from feature_store.core.tabular import Tabular, rows_table
 from pipelines.reports.words import plural_of
 from pipelines.statistics.slices import SliceBounds
+from recsys.comparison.example_queries import ExampleQuery, example_queries
 from recsys.comparison.runs import EvaluatedRun
 from recsys.evaluation.metrics import SLICES, Doubles
 from recsys.evaluation.results import SHOWN
@@ -24,7 +24,6 @@ from recsys.fusion.at_loss import tail_at_loss
 _OVERALL = (*SHOWN, "hit_rate@10", "mrr@10")
 _AT = (10, 50)
 _LENGTHS = ((0, 0), (1, 5), (6, 20), (21, None))
-_EXAMPLES = 5
 
 Verdict = Literal["better", "worse", "no difference"]
 
@@ -46,24 +45,6 @@ class Row(Frozen):
     count: int
     found: Difference
     adjusted_p: float | None
-
-
-class ExampleQuery(Frozen):
-    """A query that one run answers better.
-
-    Attributes:
-        query: Query id.
-        change: Change of the verdict's metric.
-        held_out: Ids of its held-out items.
-        before: First item ids of the first run's list.
-        after: First item ids of the second run's list.
-    """
-
-    query: str
-    change: float
-    held_out: tuple[str, ...]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
 
 
 class Comparison(Frozen, Tabular):
@@ -296,8 +277,8 @@ def compare_runs(
         left_out=left_out,
         rows=rows,
         overlap=_overlaps(left["model.items"], right["model.items"]),
-        gains=_examples(left, right, change, [i for i in order[::-1] if change[i] > 0]),
-        losses=_examples(left, right, change, [i for i in order if change[i] < 0]),
+        gains=example_queries(left, right, change, [i for i in order[::-1] if change[i] > 0]),
+        losses=example_queries(left, right, change, [i for i in order if change[i] < 0]),
         tail_at_loss=(_tail_at_loss(before), _tail_at_loss(after)),
         slice_bounds=(before.slice_bounds, after.slice_bounds),
         query=before.query,
@@ -434,23 +415,6 @@ def _overlaps(left: pa.ChunkedArray, right: pa.ChunkedArray) -> dict[str, float]
         sizes = np.minimum(lengths, k).reshape(2, -1).sum(axis=0)
         found[f"@{k}"] = float(np.mean(shared / np.maximum(1, sizes - shared)))
     return found
-
-
-def _examples(
-    left: pa.Table, right: pa.Table, change: Doubles, order: Sequence[int]
-) -> tuple[ExampleQuery, ...]:
-    chosen = pa.array(order[:_EXAMPLES], pa.int64())
-    mine, theirs = left.take(chosen), right.take(chosen)
-    return tuple(
-        ExampleQuery(
-            query=mine["query_id"][i].as_py(),
-            change=float(change[row.as_py()]),
-            held_out=tuple(mine["held_out"][i].as_py()),
-            before=tuple(mine["model.items"][i].as_py()[:10]),
-            after=tuple(theirs["model.items"][i].as_py()[:10]),
-        )
-        for i, row in enumerate(chosen)
-    )
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

@@ -24,6 +24,7 @@ from pipelines.reports.parts import (
     Text,
 )
 from pipelines.reports.plots import Graph, Heat, Plot
+from pipelines.reports.words import pieces
 from recsys.dashboard.plotly import OPTIONS, figure_of
 from recsys.dashboard.runs import DAY
 
@@ -110,23 +111,28 @@ def search_field(name: str, title: str, value: str) -> Any:
 
 def _verdict(verdict: Verdict) -> Any:
     mark = html.Span(verdict.label, className="mark")
-    parts: list[Any] = [html.P([mark, f" {verdict.sentence}"], className="says")]
+    parts: list[Any] = [html.P([mark, " ", *_said(verdict.sentence)], className="says")]
     if verdict.groups:
         parts.append(html.Dl([_judged(group) for group in verdict.groups], className="judged"))
     if verdict.todo:
-        parts.append(html.P([html.Strong("Next:"), f" {verdict.todo}"], className="todo"))
+        parts.append(html.P([html.Strong("Next:"), " ", *_said(verdict.todo)], className="todo"))
     return html.Div(parts, className=f"verdict {_class(verdict.mark)}")
 
 
 def _judged(group: Judged) -> Any:
     mark = html.Span(f"{SIGNS[group.mark]} {group.mark}", className="mark")
-    judged = html.Dd([mark, html.Small(group.text)])
+    judged = html.Dd([mark, html.Small(_said(group.text))])
     return html.Div([html.Dt(group.name), judged], className=_class(group.mark))
 
 
 def _check(check: Check) -> Any:
-    parts = [html.Strong(check.name), html.Span(check.label, className="mark")]
-    return html.Li([*parts, html.Small(check.text)], className=_class(check.state))
+    head = html.Div([html.Strong(check.name), html.Span(check.label, className="mark")])
+    return html.Li([head, html.Small(_said(check.text))], className=_class(check.state))
+
+
+def _said(text: str) -> list[Any]:
+    """Returns the pieces of a sentence, of which those between backticks are code."""
+    return [html.Code(piece) if is_code else piece for piece, is_code in pieces(text)]
 
 
 def _class(of: Mark | State) -> str:
@@ -136,7 +142,7 @@ def _class(of: Mark | State) -> str:
 def _part(part: Part, of: str) -> Any:
     if isinstance(part, Text):
         style = "soft" if part.style == "plain" else part.style
-        return html.P(part.text, className=style)
+        return html.P(_said(part.text), className=style)
     if isinstance(part, Facts):
         pairs = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in part.pairs]
         return html.Dl(pairs, className="large" if part.is_large else "")
@@ -151,11 +157,11 @@ def _part(part: Part, of: str) -> Any:
 
 def _entry(entry: Entry) -> Any:
     content = [html.Summary(entry.title), *part_components(entry.parts, entry.title)]
-    return html.Details(content, open=entry.is_open)
+    return html.Details(content, open=entry.is_open, className="entry")
 
 
 def _chart(chart: Chart) -> Any:
-    inner = [html.H3(chart.title), *_plot(chart), html.Figcaption(chart.summary)]
+    inner = [html.H3(chart.title), *_plot(chart), html.Figcaption(_said(chart.summary))]
     if chart.numbers is not None:
         inner.append(html.Details([html.Summary("The numbers"), _grid(chart.numbers)]))
     is_wide = chart.is_wide or isinstance(chart.plot, Heat)
@@ -215,7 +221,7 @@ def _scrolled(table: Any, title: str, columns: int) -> Any:
 
 def _table(table: Table, of: str) -> Any:
     head = [html.H3(table.title)] if table.title != of else []
-    note = [html.P(table.note, className="soft")] if table.note else []
+    note = [html.P(_said(table.note), className="soft")] if table.note else []
     short, dense = len(table.rows) <= _FEW_ROWS, len(table.columns) > _MANY_COLUMNS
     classes = f"table{' short' * short}{' dense' * dense}"
     return html.Div([*head, *note, _grid(table)], className=classes)

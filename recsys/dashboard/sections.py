@@ -94,7 +94,7 @@ def comparison_section(comparison: Comparison, before: RunData, after: RunData) 
     """
     examples = [*comparison.gains, *comparison.losses]
     items = after.items or before.items
-    ids = list({i for query in examples for i in (*query.before, *query.after)})
+    ids = list({i for query in examples for i in (*query.before, *query.after, *query.held_out)})
     titles = {} if items is None else dict(zip(ids, items.titles(ids), strict=True))
     parts = [
         *verdict_parts(comparison),

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from feature_store.core.columns import Ints
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.words import reworded, word_for
 from pipelines.statistics.slices import item_slices
 from recsys.config.config import Config
 from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
@@ -61,12 +62,13 @@ def rank_all(
     fitted, left_out = _methods(config, prepared, task)
     methods = {**methods, **fitted}
     titles = [METHOD_TITLES[name] for name in methods]
-    console.print(
-        f"evaluate: ranking {prepared.num_items:,} items for {len(task.queries):,} queries, "
+    ranking = (
+        f"ranking {prepared.num_items:,} items for {len(task.queries):,} queries, "
         f"first by {titles[0]}"
     )
-    for sentence in [*draw_sentences(task.counts, task.split), *left_out]:
-        console.print(f"evaluate: {sentence}")
+    query = word_for(config.data, config.features)
+    for sentence in [ranking, *draw_sentences(task.counts, task.split), *left_out]:
+        console.print(f"evaluate: {reworded(sentence, query)}")
     slices = item_slices(prepared.item_frequency)
     further = build_slices(
         settings.slices,

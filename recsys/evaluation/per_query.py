@@ -9,7 +9,7 @@ import pyarrow as pa
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.files import write_parquet
 from pipelines.prepared.reader import Prepared
-from pipelines.reports.words import word_of
+from pipelines.reports.words import word_for
 from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.metrics import Ranks, overall_ratios
 
@@ -77,7 +77,7 @@ def write_per_query(
         for name, values in zip(ratios.names, ratios.numerator.T, strict=True):
             columns[f"{method}.{name}"] = pa.array(values.astype(np.float32))
     data = prepared.manifest.data
-    word = word_of(data.columns.query_id)
+    word = word_for(data, prepared.features)
     settings = {REPEATS: data.repeats, BOUNDS: bounds.model_dump_json(), QUERY: word}
     table = pa.table(columns, metadata=settings)
     write_parquet(path, table, row_group_size=_ROWS_OF_GROUP)

@@ -42,8 +42,7 @@ def prepared_section(manifest: PreparedManifest, run: RunData) -> Section:
     }
     files = ", ".join(f"{len(paths):,} of {table}" for table, paths in manifest.sources.items())
     facts = [
-        ("Events from", _minute(manifest.first_event)),
-        ("Events to", _minute(manifest.last_event)),
+        *_window(manifest.first_event, manifest.last_event),
         ("Prepared as of", _minute(manifest.as_of)),
         ("Files", files),
     ]
@@ -66,7 +65,7 @@ def prepared_section(manifest: PreparedManifest, run: RunData) -> Section:
         for section in quality_sections(run.quality):
             if section.key in ("drift", "time", "popularity", "coverage"):
                 parts += section.parts
-        note = "statistics/quality.html of the prepared data has the columns, one by one."
+        note = "`statistics/quality.html` of the prepared data has the columns, one by one."
         parts.append(Text(note))
     return Section("data", _TITLE, parts)
 
@@ -97,8 +96,12 @@ def features_section(information: MutualInformation) -> Section:
     )
 
 
-def _minute(time: str | None) -> str:
+def _window(first: str | None, last: str | None) -> list[tuple[str, str]]:
+    """Returns the time of the events, of a log that has one."""
+    times = (("Events from", first), ("Events to", last))
+    return [(name, _minute(time)) for name, time in times if time is not None]
+
+
+def _minute(time: str) -> str:
     """Returns `2024-05-06 07:08 UTC`."""
-    if time is None:
-        return "no time in the log"
     return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -17,6 +17,10 @@ from recsys.reports.run.run_data import RunData
 
 SLICE, FREQUENCY = "slice", "training events"
 _MOST_FEATURES = 3
+_LOOK_FOR = {
+    SLICE: "Look for tail and cold items among the frequent ones that they are like.",
+    FREQUENCY: "Look for rare items beside frequent ones that they are like.",
+}
 # Quantiles between which colours differ: a few items far away would make all others alike.
 _ENDS = (0.1, 0.9)
 # Ratio of the ends from which on colours are of ratios.
@@ -42,8 +46,8 @@ def map_section(
     parts: list[Part] = [
         Text(
             f"{count_of(items.positions.num_rows, 'item')}; those with similar vectors lie "
-            "together (t-SNE of the item tower's vectors). Look for groups of one colour: the "
-            "vectors know that feature. Distances between far groups mean nothing. "
+            "together (t-SNE of the item tower's vectors). Distances between far groups mean "
+            "nothing. Of a clump that only has rare items the tower knows no more than that. "
             f"{_most_telling(items)}"
             "In the dashboard, a click on an item leads to the items most like it."
         )
@@ -89,9 +93,9 @@ def _map(items: ItemTable, feature: str, search: str | None) -> Chart:
         series.append(replace(rings, kind="rings"))
     return Chart(
         f"Items by {feature}",
-        f"Good are groups of one {feature} that lie together, and tail or cold items among the "
-        "frequent ones that they are like. Look for a clump that only has rare items: the tower "
-        "knows no more of them than that they are rare.",
+        _LOOK_FOR.get(
+            feature, f"Look for items of like {feature} side by side: the vectors know it."
+        ),
         Graph(series, Axis(is_hidden=True), Axis(is_hidden=True), height=520, colours=colours),
         is_wide=True,
     )

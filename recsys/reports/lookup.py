@@ -15,6 +15,8 @@ from recsys.reports.run.run_data import RunData
 _QUERIES, _ITEMS = 60, 150
 # Items of a list, and entries that are unfolded at first.
 _SHOWN, _OPEN = 10, 3
+# Entries whose titles are shown; the others are folded away behind one.
+_TITLES = 12
 
 
 def examples_section(run: RunData) -> Section:
@@ -35,9 +37,10 @@ def examples_section(run: RunData) -> Section:
     )
     note = Text(
         f"{len(ids):,} of {len(queries.ids):,} evaluated queries, {chosen}. Up to {_SHOWN} items "
-        "each; recsys dashboard looks up any query."
+        "each; `recsys dashboard` looks up any query."
     )
-    return Section("examples", "Recommendations", [note, *entries], is_searched=True)
+    parts = [note, *_folded(entries, "more query", "more queries")]
+    return Section("examples", "Recommendations", parts, is_searched=True)
 
 
 def example_ids(run: RunData, queries: QueryTable, count: int) -> list[str]:
@@ -83,10 +86,19 @@ def similar_section(run: RunData) -> Section:
     ]
     note = Text(
         f"{len(rows):,} of {total:,} items, the well-known ones, and those whose vectors are "
-        "nearest. Good are neighbours of one kind, rare ones among them; recsys dashboard looks up "
-        "any item."
+        "nearest. Good are neighbours of one kind, rare ones among them; `recsys dashboard` looks "
+        "up any item."
     )
-    return Section("similar", "Similar items", [note, *entries], is_searched=True)
+    parts = [note, *_folded(entries, "more item", "more items")]
+    return Section("similar", "Similar items", parts, is_searched=True)
+
+
+def _folded(entries: Sequence[Entry], noun: str, plural: str) -> list[Part]:
+    """Returns the first entries, and one with the others, where these are not a few."""
+    if len(entries) <= 2 * _TITLES:
+        return list(entries)
+    others = entries[_TITLES:]
+    return [*entries[:_TITLES], Entry(count_of(len(others), noun, plural), others)]
 
 
 def item_parts(items: ItemTable, text: str, page: str) -> list[Part]:
@@ -164,8 +176,12 @@ def _title(answer: Answer, titles: Callable[[Sequence[str]], list[str]]) -> str:
     return (
         f"Query {answer.query_id}: {len(found)} of "
         f"{count_of(len(answer.held_out), 'held-out item')} in the first {_SHOWN}; "
-        f"{'finds' if found else 'misses'} {titles([first])[0]}{rank}, from a history of "
-        f"{count_of(answer.length, 'item')}"
+        f"{'finds' if found else 'misses'} {titles([first])[0]}{rank}, "
+        + (
+            f"from a history of {count_of(answer.length, 'item')}"
+            if answer.length
+            else "without a history"
+        )
     )
 
 

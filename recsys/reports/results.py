@@ -14,6 +14,13 @@ from recsys.reports.run.run_data import RunData
 _COMPARED = "recall@50"
 # Digits of p from which on a shade is not darker.
 MOST_CERTAIN = 3.0
+# How to read the tables of lists.
+_OF_LISTS = (
+    "What the lists are like, whether or not they are right. Coverage: share of all items that "
+    "anyone is recommended. Gini: 0 where all items are recommended as often, towards 1 where few "
+    "are always. Novelty: how rare an item is in training. Popularity: training events of an item. "
+    "Similarity: mean cosine of two items of a list, by their features."
+)
 NO_EVALUATION = Text("This run has no evaluation: run `recsys evaluate` on its configuration.")
 # Titles that say which direction means what.
 _LIST_TITLES = {
@@ -182,16 +189,18 @@ def _methods(result: EvaluationResult) -> Table:
         rows,
         note="Higher is better. Means over queries; below each its 95 % interval, from a bootstrap "
         f"over queries. Items that the query is known to have {known}. Where two intervals "
-        "overlap, the command recsys compare tells whether the difference is chance.",
+        "overlap, `recsys compare` tells whether the difference is chance.",
     )
 
 
 def _lists(result: EvaluationResult) -> list[Table]:
+    """Returns what the lists are like at each cutoff; the first table says how to read them."""
     cutoffs = dict.fromkeys(name.partition("@")[2] for name in result.lists)
-    return [_lists_at(result, cutoff) for cutoff in cutoffs]
+    notes = [_OF_LISTS, *[""] * len(cutoffs)]
+    return [_lists_at(result, each, note) for each, note in zip(cutoffs, notes, strict=False)]
 
 
-def _lists_at(result: EvaluationResult, cutoff: str) -> Table:
+def _lists_at(result: EvaluationResult, cutoff: str, note: str) -> Table:
     rows = [
         Row(
             [
@@ -206,14 +215,12 @@ def _lists_at(result: EvaluationResult, cutoff: str) -> Table:
         f"Lists of the first {cutoff} items",
         ["Method", *_LIST_TITLES.values()],
         rows,
-        note="What the lists are like, whether or not they are right. Coverage: share of all items "
-        "that anyone is recommended. Gini: 0 where all items are recommended as often, towards 1 "
-        "where few are always. Novelty: how rare an item is in training. Popularity: training "
-        "events of an item. Similarity: mean cosine of two items of a list, by their features.",
+        note=note,
     )
 
 
 def _listed(value: float | None) -> str:
+    """Returns about three significant digits; 0.5 and 0.05 have as many decimals."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 3}f}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pipelines.reports.format import Figures, Value, as_sentence, number
-from pipelines.reports.parts import Band, Cell, Chart, Part, Row, Section, Table, Text
+from pipelines.reports.parts import Band, Cell, Chart, Entry, Part, Row, Section, Table, Text
 from pipelines.reports.plots import Bars, Heat
 from recsys.evaluation.metrics import Measured
 from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, EvaluationResult
@@ -22,7 +22,7 @@ from recsys.reports.run.run_data import RunData
 _COMPARED = "recall@50"
 # P-values by group and metric; None of a group with few pairs.
 Tests = Mapping[tuple[str, str], float | None]
-_TITLES = {"history_length": "Length of the query's history", "item_age": "Age of the item"}
+_KINDS = {"history_length": "length of the history", "item_age": "age of the item"}
 
 
 def slices_section(
@@ -52,11 +52,13 @@ def slices_section(
         parts += _other_bounds(result, against.result, name)
     else:
         best = best_baseline(result)
-        other, name = _groups(result.baselines[best]), METHOD_TITLES[best]
+        name = METHOD_TITLES[best]
         tests = {(e.group, e.metric): e.p for e in result.standings if e.method == best}
+        tested = {group for group, _ in tests} or set(result.groups())
+        other = {g: each for g, each in _groups(result.baselines[best]).items() if g in tested}
     parts.append(_differences(_groups(result), other, name, tests or {}))
     parts += [_bars(result, metric) for metric in ("recall@10", "recall@50")]
-    parts.append(_table(result))
+    parts.append(Entry("All methods and metrics, by slice", [_table(result)]))
     parts += [_further(result, kind) for kind in result.by]
     return Section("slices", "Slices", parts)
 
@@ -76,13 +78,17 @@ def _other_bounds(ours: EvaluationResult, theirs: EvaluationResult, name: str) -
 def _differences(
     ours: dict[str, Figures], theirs: dict[str, Figures], name: str, tests: Tests
 ) -> Chart:
-    """Returns a heat map whose shades are of p, for a small difference may be sure."""
+    """Returns a heat map of what was tested, shaded by p, for a small difference may be sure."""
     names, values, texts, faint = [], [], [], []
+    metrics = [
+        each for each in SHOWN if any(p is not None and m == each for (_, m), p in tests.items())
+    ]
+    metrics = metrics or list(SHOWN)
     for group, figures in ours.items():
         if group not in theirs:
             continue
-        changes = [_change(figures[metric], theirs[group][metric]) for metric in SHOWN]
-        p = [tests.get((group, metric)) for metric in SHOWN]
+        changes = [_change(figures[metric], theirs[group][metric]) for metric in metrics]
+        p = [tests.get((group, metric)) for metric in metrics]
         count = figures.get("count")
         names.append(f"{group} ({count:,})" if isinstance(count, int) else group)
         values.append([certainty(each, c or 0.0) for each, c in zip(p, changes, strict=True)])
@@ -96,7 +102,7 @@ def _differences(
         "it. Tests against a baseline are each by itself; the verdict above corrects for their "
         f"number. Grey: not tested, or fewer than {FEW_PAIRS} pairs. Look for ▼ in the tail."
     )
-    columns = list(SHOWN.values())
+    columns = [SHOWN[metric] for metric in metrics]
     plot = Heat(names, columns, values, texts, largest=MOST_CERTAIN, faint=faint)
     return Chart(f"Difference to {name}", summary, plot, is_wide=True)
 
@@ -104,13 +110,15 @@ def _differences(
 def _bars(result: EvaluationResult, metric: str) -> Chart:
     """Returns a bar for each method in each group that has anything to find."""
     groups = {name: group for name, group in result.groups().items() if result.pairs(name)}
+    # As in the other charts, so that a method has one colour on the page.
+    methods = [method for method in result.compared if method != "random"]
     series = {
         METHOD_TITLES[method]: [known(group[method][metric]) for group in groups.values()]
-        for method in result.compared
+        for method in methods
     }
     bounds = {
         METHOD_TITLES[method]: [spread(group[method][f"{metric}_ci"]) for group in groups.values()]
-        for method in result.compared
+        for method in methods
     }
     names = [f"{name} ({result.pairs(name):,} held out)" for name in groups]
     few = [result.pairs(name) < FEW_PAIRS for name in groups]
@@ -146,20 +154,20 @@ def _table(result: EvaluationResult) -> Table:
 
 
 def _further(result: EvaluationResult, kind: str) -> Table:
+    """Returns a metric of all methods; the other metrics are in the heat map of differences."""
     others = [name for name in result.baselines if name != "random"]
     rows = []
     for value, figures in result.by[kind].items():
         compared = [result.baselines[name].by[kind][value][_COMPARED] for name in others]
         head = Cell(value, [f"{figures['count']:,} held out"])
-        rows.append([head, *metric_cells(figures, list(SHOWN)), *map(number, compared)])
-    heads = [f"{SHOWN[_COMPARED]} of {METHOD_TITLES[name]}" for name in others]
+        rows.append([head, *metric_cells(figures, [_COMPARED]), *map(number, compared)])
     return Table(
-        _TITLES.get(kind, kind),
-        ["Slice", *(f"{title} of this model" for title in SHOWN.values()), *heads],
+        f"{SHOWN[_COMPARED]} by {_KINDS.get(kind, kind)}",
+        ["Slice", *(METHOD_TITLES[name] for name in (MODEL, *others))],
         rows,
         note="Recall of a slice of items is the share of its held-out items that are found; slices "
         "of queries are measured as all are. An item or a query may be in several.",
-        own=range(1, 1 + len(SHOWN)),
+        own=[1],
     )
 
 
@@ -170,7 +178,7 @@ def _change(ours: Value, theirs: Value) -> float | None:
 def _groups(measured: Measured) -> dict[str, Figures]:
     """Returns figures by name: overall, by frequency, and by further slices."""
     further = {
-        f"{kind}: {name}": figures
+        f"{_KINDS.get(kind, kind)}: {name}": figures
         for kind, parts in measured.by.items()
         for name, figures in parts.items()
     }

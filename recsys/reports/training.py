@@ -51,10 +51,11 @@ _DIAGNOSTICS = {
 }
 _FIRST = 3
 _NOTE = "Measured at each validation, on the catalogue and on one batch with other masks each time."
-_LOSS = "Lower is better. Look for the step from which it falls no more."
-_VALIDATED = (
-    "Higher is better. Look whether it still rises at the end (train longer), or fell from its "
-    "best (overfitting)."
+_LOSSES = {"main": "Main loss", "ssl": "Self-supervised loss"}
+_LOSS, _VALIDATED = "Lower is better.", "Higher is better."
+_LOOK_FOR = (
+    "Look for the step from which a loss falls no more, and whether the metrics of validation "
+    "still rise at the end (train longer) or fell from their best (overfitting)."
 )
 
 
@@ -68,7 +69,9 @@ def training_section(curves: Curves, best_step: int | None = None) -> Section:
     names = _drawn(curves)
     others = ("validation.", PREFIX)
     losses = [name for name in names if name not in _SPEEDS and not name.startswith(others)]
-    charts = [_curve(curves, name, f"{name} loss", _LOSS, best_step) for name in losses]
+    charts = [
+        _curve(curves, name, _LOSSES.get(name, f"{name} loss"), _LOSS, best_step) for name in losses
+    ]
     charts += [
         _curve(curves, f"validation.{name}", f"Validation {title}", _VALIDATED, best_step)
         for name, title in SHOWN.items()
@@ -76,7 +79,7 @@ def training_section(curves: Curves, best_step: int | None = None) -> Section:
     ]
     if not charts:
         return Section("training", "Training", [Text("This run has no training curves.")])
-    note = "Look for a loss that still falls, or for metrics that fall again while it does."
+    note = _LOOK_FOR
     if best_step is not None:
         note = f"The dashed line is the checkpoint that was kept, step {best_step:,}. {note}"
     return Section("training", "Training", [Text(note), *charts])

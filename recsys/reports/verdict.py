@@ -64,7 +64,7 @@ def _judged(result: EvaluationResult, group: str) -> Judged:
         )
     text = _figures(best.method, best.metric, best.model, best.value)
     if best.p is None:
-        return Judged(group, "cannot tell", f"only {best.pairs} held-out pairs: {text}")
+        return Judged(group, "cannot tell", f"only {best.pairs} held-out pairs; {text}")
     is_better = best in beaten_of(result.standings)
     return Judged(group, "better" if is_better else "no different", text)
 

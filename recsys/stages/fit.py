@@ -14,6 +14,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.manifests import read_manifest
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.words import reworded, word_for
 from recsys.checkpoint.compatibility import compare
 from recsys.checkpoint.manifest import latest_checkpoint, read_checkpoint
 from recsys.checkpoint.training_manifest import (
@@ -64,7 +65,8 @@ def fit_model(config: Config, refit_of: TrainManifest | None, console: Console) 
     started_from = previous.fingerprint if previous is not None else None
     warning = selection_warning(prepared, config.evaluation.select_by)
     if warning is not None and refit_of is None:
-        console.print(f"train: {warning}")
+        said = reworded(warning, word_for(config.data, config.features))
+        console.print(f"train: {said}")
     steps = refit_of.best_step if refit_of is not None else None
     work_dir = _open_work_dir(config, training_fingerprint(config, prepared, started_from, steps))
     run, plan = plan_run(
@@ -78,7 +80,8 @@ def fit_model(config: Config, refit_of: TrainManifest | None, console: Console) 
     )
     counts = Task.of(prepared, "validation").counts
     for sentence in repeats_sentences(counts, "validation", config.data.repeats):
-        console.print(f"train: {sentence}", highlight=False, soft_wrap=True)
+        said = reworded(sentence, word_for(config.data, config.features))
+        console.print(f"train: {said}", highlight=False, soft_wrap=True)
     started = time.monotonic()
     with tracked_run(config, work_dir, refit_of) as tracked:
         _train_and_show(run, plan, tracked, console)

@@ -17,6 +17,7 @@ from feature_store.core.manifests import fingerprint, read_manifest, write_manif
 from feature_store.core.settings import Frozen
 from pipelines.executor import executor_named
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.words import plural_of, word_for
 from pipelines.statistics.slices import SliceBounds, item_slices
 from recsys.channels.channel import ChannelData
 from recsys.channels.fit import fit_channel
@@ -131,8 +132,9 @@ def _fuse(config: Config, refit_of: FusionManifest | None, console: Console) -> 
         weights, curve = refit_of.weights, refit_of.trade_off
     elif len(task.queries):
         sampled = task.take(sampled_rows(task.queries))
+        queries = plural_of(word_for(config.data, config.features))
         console.print(
-            f"fuse: searching for the weights on {len(sampled.queries):,} validation queries"
+            f"fuse: searching for the weights on {len(sampled.queries):,} {queries} of validation"
         )
         sample = draw_sample(fused, _queries(config, prepared, model, sampled))
         slices = item_slices(prepared.item_frequency)

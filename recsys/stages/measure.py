@@ -16,7 +16,7 @@ from feature_store.core.files import (
 from feature_store.core.manifests import write_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
-from pipelines.reports.words import word_of
+from pipelines.reports.words import reworded, word_for
 from pipelines.statistics.slices import SliceBounds
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -62,9 +62,11 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
     prepared = Prepared(config.prepared_dir)
     model, trained = load_model(config)
     repeats = prepared.manifest.data.repeats
+    query = word_for(prepared.manifest.data, prepared.features)
     task = Task.of(prepared, _SPLIT, most_queries(prepared.num_items))
     for sentence in repeats_sentences(task.counts, _SPLIT, repeats):
-        console.print(f"evaluate: {sentence}", highlight=False, soft_wrap=True)
+        said = reworded(sentence, query)
+        console.print(f"evaluate: {said}", highlight=False, soft_wrap=True)
     if not len(task.queries):
         console.print(
             f"evaluate: warning: the {_SPLIT} split has no held-out items, so there are no "
@@ -84,7 +86,7 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
         counts={**task.counts, "items": int(prepared.is_current_item.sum())},
-        query=word_of(prepared.manifest.data.columns.query_id),
+        query=query,
         slice_bounds=bounds,
         split=prepared.manifest.data.split.kind,
         history=prepared.manifest.data.history.kind,

@@ -14,7 +14,7 @@ from feature_store.forgotten import Forgotten
 from pipelines.logs.tables import list_files
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
-from pipelines.reports.words import word_of
+from pipelines.reports.words import word_for
 from pipelines.statistics.slices import SliceBounds
 from recsys.config.config import Config
 from recsys.config.load import with_values
@@ -224,7 +224,7 @@ def _result(
             )
     return StudyResult(
         name=config.tracking.experiment,
-        query=word_of(config.data.columns.query_id),
+        query=word_for(config.data, config.features),
         baseline=config.study.baseline,
         metric=config.evaluation.select_by,
         trials=config.study.trials,

@@ -43,6 +43,7 @@ from feature_store.core.documents import read_json
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST, fingerprint, sha256_of, write_manifest
 from feature_store.core.settings import Frozen
+from pipelines.reports.words import QUERY
 from pipelines.settings import Repeats
 from recsys.fusion.weights import Weights
 from serving.index.report import IndexReport
@@ -183,6 +184,7 @@ class BundleManifest(Frozen):
         refit: Training whose model the bundle holds; None: it holds the evaluated one.
         items: Number of items of the index.
         queries: Number of queries in the snapshot.
+        query: Word of the log for a query.
         dim: Length of a vector.
         data_window: Times of the log.
         metrics: Overall metrics by split: `validation`, and `test` where it had been evaluated.
@@ -205,6 +207,7 @@ class BundleManifest(Frozen):
     refit: Refit | None = None
     items: int
     queries: int
+    query: str = QUERY
     dim: int
     data_window: DataWindow
     metrics: dict[str, dict[str, float]]
@@ -309,7 +312,9 @@ def read_manifest(directory: Path) -> BundleManifest:
 
 
 def _seal_of(manifest: BundleManifest) -> str:
-    return fingerprint(manifest.model_dump(mode="json", exclude={"seal"}))
+    # Bundles that were sealed before there was a word for a query are whole without it.
+    absent = {"query"} if manifest.query == QUERY else set()
+    return fingerprint(manifest.model_dump(mode="json", exclude={"seal", *absent}))
 
 
 def _files_of(directory: Path) -> set[str]:

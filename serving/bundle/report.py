@@ -1,18 +1,27 @@
 """The page of an export: what was measured before the bundle took its place."""
 
+from dataclasses import replace
+
 from pipelines.reports.opening import Check, Checks, Judged, Verdict
 from pipelines.reports.parts import Chart, Page, Part, Row, Section, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
 from recsys.comparison.report import comparison_verdict
 from recsys.comparison.statistics import Comparison
-from recsys.evaluation.results import EvaluationResult
+from recsys.evaluation.results import METHOD_TITLES, TOWERS, EvaluationResult
+from recsys.fusion.weights import OF_RARE
 from recsys.reports.verdict import baseline_verdict
 from serving.bundle.manifest import BundleManifest, FusionReport
 from serving.index.report import IndexReport, SearchPoint
 
 REPORT = "report.html"
+_SERVE = "Serve it: `recsys serve`, or `recsys query` for a look at its answers."
 
-_PARTS = {"trend": "recent popularity", "dial": "popularity that is taken off"}
+_PARTS = {
+    **METHOD_TITLES,
+    TOWERS: "towers",
+    "trend": "recent popularity",
+    "dial": "popularity that is taken off",
+}
 
 
 def bundle_page(
@@ -60,7 +69,10 @@ def _verdicts(
         sentence = f"The gate found the model not worse than the champion of run {gate.champion}."
         verdicts.append(Verdict("no different", sentence, groups, word="not worse"))
     if result is not None:
-        verdicts.append(baseline_verdict(result))
+        verdict = baseline_verdict(result)
+        # It is exported already.
+        is_to_serve = verdict.mark == "better" and comparison is None
+        verdicts.append(replace(verdict, todo=_SERVE) if is_to_serve else verdict)
     if not verdicts:
         sentence = "Neither a champion nor an evaluation was there to hold the model against."
         verdicts = [Verdict("cannot tell", sentence, todo="Run `recsys evaluate`, then export.")]
@@ -160,7 +172,7 @@ def _trade_off(report: IndexReport, least: float) -> Chart:
 def _fusion(fusion: FusionReport) -> Section:
     weights = fusion.weights
     parts = weights.by_part(list(weights.used()))
-    rows = [[_PARTS.get(name, name), f"{weight:g}"] for name, weight in parts.items() if weight]
+    rows = [[_part_title(name), f"{weight:g}"] for name, weight in parts.items() if weight]
     table = Table("Fused ranking", ["Part of a score", "Weight"], rows, _candidates(fusion))
     return Section("fusion", "Fused ranking", [table])
 
@@ -179,24 +191,30 @@ def _candidates(fusion: FusionReport) -> str:
 def _gate(manifest: BundleManifest) -> Table:
     gate = manifest.gate
     values = {
-        "Largest difference of an item's vector, exported against trained": gate.item_difference,
-        "The same of a query's vector": gate.query_difference,
-        **{
-            f"Recall@100 of the index, items of the {name}": value
-            for name, value in gate.recall_by_slice.items()
-        },
-        **{
-            f"Recall@50 against the champion's, {name}": value
-            for name, value in gate.changes.items()
-        },
+        f"Recall@100 of the index, {name} items": value
+        for name, value in gate.recall_by_slice.items()
+    }
+    changes = {
+        f"Recall@50 against the champion's, {name}": value for name, value in gate.changes.items()
     }
     note = (
         f"Compared with the champion of run {gate.champion}."
         if gate.champion is not None
         else "It was not compared with a champion."
     )
-    rows = [[name, f"{value:.4g}"] for name, value in values.items()]
+    differences = {
+        "Largest difference of an item's vector, exported against trained": gate.item_difference,
+        "The same of a query's vector": gate.query_difference,
+    }
+    rows = [[name, f"{value:.1e}"] for name, value in differences.items()]
+    rows += [[name, f"{value:.2%}"] for name, value in values.items()]
+    rows += [[name, f"{value:+.2%}"] for name, value in changes.items()]
     return Table("Gate", ["Measured", "Value"], rows, note)
+
+
+def _part_title(part: str) -> str:
+    name = part.removesuffix(OF_RARE)
+    return _PARTS.get(name, name) + part.removeprefix(name)
 
 
 def _minute(time: str | None) -> str:

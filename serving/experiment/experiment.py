@@ -20,6 +20,7 @@ from pydantic import (
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from feature_store.core.settings import Frozen
+from pipelines.reports.words import QUERY
 
 EXPERIMENT_JSON = "experiment.json"
 
@@ -86,6 +87,7 @@ class Experiment(Frozen):
         variants: Variants; the first is the control.
         overrides: Variant by query id, for testers, whose answers do not count.
         guard_rails: Limits of all variants but the first.
+        query: Word of the log for a query.
         created: Time of creation.
     """
 
@@ -94,6 +96,7 @@ class Experiment(Frozen):
     variants: Annotated[tuple[Variant, ...], Field(min_length=2)]
     overrides: dict[str, str] = Field(default_factory=dict)
     guard_rails: tuple[GuardRail, ...] = ()
+    query: Annotated[str, Field(min_length=1, max_length=32)] = QUERY
     created: AwareDatetime
 
     @model_validator(mode="after")

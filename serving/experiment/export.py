@@ -59,8 +59,8 @@ def export_experiment(
     if not 0 < split < 1:
         raise UserError(f"the split is {split:g}, expected the share of b, between 0 and 1.")
     sources = {"a": _bundle_of(a), "b": _bundle_of(b)}
-    seals = {verify(source).seal for source in sources.values()}
-    if len(seals) == 1 and not allow_same:
+    manifests = [verify(source) for source in sources.values()]
+    if manifests[0].seal == manifests[1].seal and not allow_same:
         raise UserError(
             f"{a} and {b} are the same bundle; give two different ones, or --allow-same for an A/A "
             "test."
@@ -76,6 +76,7 @@ def export_experiment(
         variants=tuple(Variant(name=n, bundle=n, share=share) for n, share in shares.items()),
         overrides=_known(overrides or {}, shares),
         guard_rails=tuple(guard_rails),
+        query=manifests[0].query,
         created=datetime.now(UTC),
     )
     with directory_written_atomically(output, is_own) as directory:

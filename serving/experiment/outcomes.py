@@ -213,7 +213,7 @@ def _tail_latencies(database: duckdb.DuckDBPyConnection) -> dict[str, Estimate]:
 def _with_variance(histogram: Ints, tail: int, share: Estimate) -> Estimate:
     """Estimates a bin's latency in milliseconds from the part of answers that are no slower."""
     value = tail / _BINS_PER_MS
-    if share.variance is None:
+    if share.variance is None or histogram[:, 1].sum() * (1 - _TAIL) < 1:  # It is the slowest one.
         return Estimate(value, None, share.queries)
     reach = float(stats.norm.ppf(0.975)) * share.variance**0.5
     if _TAIL + reach >= 1:  # There are too few answers beyond.

@@ -96,6 +96,7 @@ def ab_report(
         contaminated=left_out[0],
         overridden=left_out[1],
         comparisons=_comparisons(experiment, estimates, level, is_mismatch(sample_ratio_p)),
+        query=experiment.query,
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

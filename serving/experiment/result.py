@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from feature_store.core.settings import Frozen
+from pipelines.reports.words import QUERY
 from serving.experiment.statistics import Lift, RailCheck
 
 Verdict = Literal["do not trust", "guard-rail broken", "better", "worse", "mixed", "no difference"]
@@ -48,6 +49,7 @@ class AbReport(Frozen):
         contaminated: Number of queries with several variants, which are left out.
         overridden: Number of queries with an override, which are left out.
         comparisons: Comparison of each variant but the control.
+        query: Word of the log for a query.
     """
 
     experiment: str
@@ -61,6 +63,7 @@ class AbReport(Frozen):
     contaminated: int
     overridden: int
     comparisons: tuple[Comparison, ...]
+    query: str = QUERY
 
     @property
     def is_trusted(self) -> bool:

@@ -11,6 +11,7 @@ from feature_store.core.manifests import read_manifest, written_as
 from pipelines.prepared.reader import Prepared
 from pipelines.process import quiet_engines
 from pipelines.reports.html import render_page
+from pipelines.reports.words import plural_of, word_for
 from pipelines.statistics.slices import item_slices
 from recsys.checkpoint.load import load_model
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -87,9 +88,9 @@ def write_bundle(
     console.print("export: exporting the towers, building the index and checking both")
     with directory_written_atomically(config.bundle_dir, _IS_OWN) as directory:
         bundle = _write(directory, trained, judgement)
-    index = bundle.index
+    index, queries = bundle.index, plural_of(bundle.query)
     console.print(
-        f"export: {bundle.items} items and {bundle.queries} queries to {config.bundle_dir}; "
+        f"export: {bundle.items:,} items and {bundle.queries:,} {queries} to {config.bundle_dir}; "
         f"{index.kind} index, recall@100 {index.recall:.4f}"
     )
     if bundle.fusion is not None and bundle.fusion.warning is not None:
@@ -130,6 +131,7 @@ def _write(directory: Path, trained: Trained, judgement: Judgement | None) -> Bu
         refit=trained.refit(),
         items=len(indexed),
         queries=prepared.num_queries,
+        query=word_for(log.data, prepared.features),
         dim=trained.model.dim,
         data_window=DataWindow(
             first_event=log.first_event,

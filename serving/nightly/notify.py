@@ -68,7 +68,8 @@ def _tag(config: Config, outcome: Outcome, page: Path) -> None:
     if outcome.mlflow_run_id is not None:
         run = open_run(config, outcome.mlflow_run_id)
         if run is not None:
-            run.tag(**tags, **{"mlflow.note.content": description})
+            run.tag(**tags)
+            run.annotate(description)
             run.save(page, "nightly")
     if outcome.version is not None:
         describe_version(config, outcome.version, description, tags)

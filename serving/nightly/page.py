@@ -9,8 +9,16 @@ from pipelines.reports.parts import Facts, Page, Part, Section, Table, Text
 from recsys.comparison.report import comparison_verdict, differences_table, verdict_parts
 from recsys.evaluation.metrics import metric_title
 from serving.exporting.champion import Judgement
-from serving.nightly.outcome import Outcome
+from serving.nightly.outcome import Kind, Outcome
 
+# Deeds of the job, in words.
+_DID: dict[Kind, str] = {
+    "promoted": "The new model is the champion now",
+    "kept": "The champion stays",
+    "nothing new": "There was nothing to do",
+    "refused": "The log was refused, and the champion stays",
+    "failed": "The job failed, and the champion stays",
+}
 # Differences of the log that are shown.
 _SHOWN = 20
 
@@ -33,26 +41,38 @@ def day_page(outcome: Outcome, judgement: Judgement | None, quality: Quality | N
     return Page(
         title=f"Day {outcome.date}",
         query="query" if quality is None else quality.query,
-        lead=f"{outcome.outcome}: {outcome.reason}",
+        lead=f"Data to {_minute(outcome.as_of)} UTC; the job took {_duration(outcome.seconds)}",
         sections=sections,
         opening=[_verdict(outcome, judgement)],
     )
 
 
 def _verdict(outcome: Outcome, judgement: Judgement | None) -> Verdict:
-    """Returns the verdict on the new model against the champion."""
-    if judgement is not None:
-        verdict = comparison_verdict(judgement.comparison, "the new model", "the champion")
-        return replace(verdict, todo="")  # The job has done it.
-    sentence = "No new model was compared with the champion on this day."
-    return Verdict("cannot tell", sentence, word=outcome.outcome)
+    """Returns the verdict on the new model against the champion, and what the job did."""
+    did = _DID[outcome.outcome]
+    if judgement is None:
+        return Verdict(
+            "cannot tell", f"{did}: {outcome.reason.removesuffix('.')}.", word=outcome.outcome
+        )
+    verdict = comparison_verdict(judgement.comparison, "the new model", "the champion")
+    is_compared = judgement.sentence() in outcome.reason
+    # The job has done what is to be done. Its reason is the comparison, unless it names another.
+    because = "" if is_compared else f": {outcome.reason.removesuffix('.')}"
+    return replace(verdict, sentence=f"{verdict.sentence} {did}{because}.", todo="")
+
+
+def _duration(seconds: float) -> str:
+    """Returns a number of seconds, or of minutes of a longer time."""
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
 def _facts(outcome: Outcome) -> Part:
     named = {
+        "Outcome": outcome.outcome,
+        "Reason": outcome.reason,
         "Model": outcome.model,
-        "New version": outcome.version,
-        "Champion": outcome.champion,
+        "Version of the new model": outcome.version,
+        "Version of the champion": outcome.champion,
         f"{metric_title(outcome.metric)} of the new model": _number(outcome.value),
         f"{metric_title(outcome.metric)} of the champion": _number(outcome.champion_value),
         "Training began with": outcome.started_from,
@@ -61,8 +81,7 @@ def _facts(outcome: Outcome) -> Part:
         "Events": None if outcome.events is None else f"{outcome.events:,}",
         "Last event (UTC)": None if outcome.last_event is None else _minute(outcome.last_event),
         "MLflow run": outcome.mlflow_run_id,
-        "Commit": outcome.git_commit,
-        "Seconds": f"{outcome.seconds:,.0f}",
+        "Commit": outcome.git_commit and outcome.git_commit[:12],
     }
     return Facts([(name, value) for name, value in named.items() if value is not None])
 

@@ -64,6 +64,9 @@ def test_two_projects_share_a_store_and_each_has_its_models(planted, tracking_ur
         for _ in range(2):  # A training may be interrupted here, and go on.
             run.add_model(run_name(config), {"ssl.method": "cfm"}, step=7)
         run.log([{"step": 7, "test.recall@10": recall}], of_model=True)
+        run.describe("**worse**")
+        for day in ("1st", "2nd"):
+            run.annotate(f"{day} of May: kept")
         run.describe("**better**")
         run.end("FINISHED")
     assert not caplog.records
@@ -74,7 +77,7 @@ def test_two_projects_share_a_store_and_each_has_its_models(planted, tracking_ur
         assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
         (run,) = client.search_runs([experiment.experiment_id])
         assert run.data.metrics == {"test/recall_at_10": recall}
-        assert run.data.tags["mlflow.note.content"] == "**better**"
+        assert run.data.tags["mlflow.note.content"] == "**better**\n\n---\n\n2nd of May: kept"
         (used,) = run.inputs.dataset_inputs
         assert used.dataset.name == run.info.run_name.split()[0]
         (model,) = client.search_logged_models([experiment.experiment_id])

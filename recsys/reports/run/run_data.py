@@ -97,7 +97,9 @@ class RunData:
     def query(self) -> str:
         """Word of its log for a query."""
         columns = self.config.get("data", {}).get("columns", {})
-        return word_of(columns.get("query_id", ""))
+        features = self.config.get("features", {}).get("query", ())
+        is_item = any(each.get("kind") == "id" and each.get("shares") for each in features)
+        return word_of(columns.get("query_id", ""), is_item=is_item)
 
     @cached_property
     def items(self) -> ItemTable | None:

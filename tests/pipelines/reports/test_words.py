@@ -19,14 +19,24 @@ from pipelines.reports.words import explained, plural_of, reworded, reworded_pag
         ("users", "user"),
         ("sessionID", "session"),
         ("person_key", "person"),
-        ("query_id", "query"),
-        ("uid", "query"),
+        ("query_id", "user"),
+        ("uid", "user"),
+        ("userid", "user"),
+        ("CUSTOMERID", "customer"),
+        ("sid", "session"),
+        ("query", "query"),
+        ("search_query_id", "query"),
         ("asin", "query"),
         ("", "query"),
     ],
 )
 def test_the_word_is_that_of_the_column_of_ids(column, word):
     assert word_of(column) == word
+
+
+def test_queries_that_are_items_are_no_users():
+    assert word_of("query_id", is_item=True) == "query"
+    assert word_of("user_id", is_item=True) == "user"
 
 
 @pytest.mark.parametrize(

@@ -181,8 +181,8 @@ def test_a_query_is_looked_up_by_the_keyboard_alone(opened, evaluated):
     opened.page.keyboard.type("q7")
     opened.page.keyboard.press("Enter")
     opened.page.wait_for_url("**/examples?query=q7")
-    opened.page.wait_for_selector("h2:text('Query q7')")
-    assert opened.page.get_by_label("Query id").input_value() == "q7"
+    opened.page.wait_for_selector("h2:text('User q7')")
+    assert opened.page.get_by_label("User id").input_value() == "q7"
 
 
 def test_a_narrow_screen_scrolls_only_down(opened, evaluated):
@@ -236,7 +236,7 @@ def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path
     assert places.count() == opened.page.locator("[data-figure]").count()
     assert all(place.is_visible() for place in places.all())
     opened.page.emulate_media(media="screen")
-    opened.page.get_by_label("Search").first.fill("query q7:")
+    opened.page.get_by_label("Search").first.fill("user q7:")
     shown = opened.page.locator("#examples details.entry:visible")
-    assert all("Query q7:" in text for text in shown.all_inner_texts())
+    assert all("User q7:" in text for text in shown.all_inner_texts())
     assert axe(opened.page) == []

@@ -258,12 +258,12 @@ def test_a_query_is_looked_up(evaluated):
     asked = rows[len(rows) // 2]
     here = f"/run/{evaluated.run_ids[1]}/examples"
     words = text_of(page(evaluated.store(), f"{here}?query={asked['query_id']}")[1])
-    assert f"Query {asked['query_id']}" in words
+    assert f"User {asked['query_id']}" in words
     titles = [f"Item number {name[1:]} of group" for name in asked["model.items"][:10]]
     assert all(title in words for title in titles)
     assert "By popularity" in words
     unknown = text_of(page(evaluated.store(), f"{here}?query=q")[1])
-    assert "No evaluated query has the id 'q'" in unknown
+    assert "No evaluated user has the id 'q'" in unknown
     assert "Ids that begin like it" in unknown
 
 
@@ -309,7 +309,7 @@ def test_similar_items_are_the_nearest(evaluated):
 def test_two_runs_are_compared(evaluated):
     before, after, without = evaluated.run_ids
     content = page(evaluated.store(), f"/compare?a={before}&b={after}")[1]
-    assert "queries in common" in text_of(content)
+    assert "Users in common" in text_of(content)
     assert len(charts_of(content)) == 1
     title, content = page(evaluated.store(), f"/compare?a={before}&b={without}")
     assert title == "Error"

@@ -175,11 +175,11 @@ def test_the_report_holds_the_figures_and_is_well_formed(report):
     ):
         assert expected in text
     spoken = outline.spoken
-    (loss,) = [each for each in spoken if each.startswith("main loss: ")]
+    (loss,) = [each for each in spoken if each.startswith("Main loss: ")]
     assert "Lower is better" in loss
     assert "6.125" in text
     assert "4.5" in text
-    of_training = [e for e in spoken if e.startswith(("main loss", "Validation", "Examples per"))]
+    of_training = [e for e in spoken if e.startswith(("Main loss", "Validation", "Examples per"))]
     assert len(of_training) == 2  # Speed and metrics without values are left out.
 
 

@@ -83,7 +83,7 @@ def test_slices_are_shaded_by_their_tests_and_bars_carry_intervals(tmp_path):
     kinds = [shades[name][0] for name in ("overall", "head", "cold")]
     assert kinds == ["below", "below", "faint"]
     assert shades["torso"][1] == 0  # Chance may explain it, however large it is.
-    assert plot.shade(0, plot.columns.index("NDCG@10"))[0] == "faint"
+    assert "NDCG@10" not in plot.columns  # No test says whether chance explains it.
     assert first.plot.faint == [False, False, False, False, True]
     assert first.plot.bounds["this model"][0] == found.overall["recall@10_ci"]
 

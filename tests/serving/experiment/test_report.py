@@ -14,8 +14,9 @@ from scipy import stats
 from feature_store.core.errors import UserError
 from serving.experiment.experiment import Experiment, GuardRail, Variant, write_experiment
 from serving.experiment.log_rows import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
-from serving.experiment.page import ab_page, print_ab_report, sentences, warnings
+from serving.experiment.page import ab_page
 from serving.experiment.report import ab_report
+from serving.experiment.sentences import print_ab_report, sentences, warnings
 from serving.experiment.statistics import Estimate, Moments, lift, ratio
 
 NOON = 1_700_000_000_000_000

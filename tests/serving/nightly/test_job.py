@@ -447,7 +447,11 @@ def test_runs_and_versions_say_what_the_day_did(week: Any) -> None:
         version = client.get_model_version("nightly", "2")
         pages = client.list_artifacts(week.worse.mlflow_run_id, "nightly")
     assert (tags["recsys.outcome"], tags["recsys.day"]) == ("kept", "2026-11-13")
-    assert "B is worse than A" in tags["mlflow.note.content"]
+    verdict, day = tags["mlflow.note.content"].split("\n\n---\n\n")
+    assert verdict.startswith("**")
+    assert "Against the best baseline" in verdict
+    assert day.startswith("2026-11-13: kept. worse than the champion")
+    assert "B is worse than A" in day
     assert [page.path for page in pages] == ["nightly/day.html"]
     assert version.description.startswith("2026-11-12: promoted. not worse: ")
     assert version.tags["recsys.as_of"] == "2026-11-12T00:00:00+00:00"
