@@ -277,7 +277,7 @@ def test_up_to_date_until_something_changes(tmp_path: Path) -> None:
     assert not same
     assert "prepare: reading 600 events in 1 file\n" in text
     assert re.fullmatch(
-        r"prepare: 5\d\d training, 25 validation, 25 test examples; 60 items, 25 queries; "
+        r"prepare: 5\d\d training, 25 validation, 25 test examples; 60 items, 25 users; "
         r"\d+ rows rejected \(\d+\.\d s\)",
         text.splitlines()[-1],
     )

@@ -272,7 +272,7 @@ def test_drawn_queries_have_the_figures_that_they_have_among_all(trained, monkey
             assert row[name] == of_all[row["query_id"]][name]
     mean = np.mean([row["model.recall@10"] for row in of_drawn])
     assert drawn.overall["recall@10"] == pytest.approx(mean, abs=1e-6)
-    sentence = "40 queries are ranked, drawn by a hash from the"
+    sentence = "40 users are ranked, drawn by a hash from the"
     assert sentence in " ".join(capsys.readouterr().out.split())
     assert sentence in (config.evaluation_dir / "report.html").read_text()
 
