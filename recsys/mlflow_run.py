@@ -155,3 +155,25 @@ class Run:
 
 def _models_of(run: Any) -> list[Any]:
     return list(run.outputs.model_outputs) if run.outputs is not None else []
+
+
+def downloaded(client: Any, run_id: str, path: str, directory: Path) -> Path:
+    """Downloads a file or directory of a run's artifacts, and returns where it is.
+
+    The client's own method would keep threads for each run, for as long as the process lives.
+
+    Args:
+        client: Client of the tracking store.
+        run_id: Id of the run.
+        path: Path of the artifact.
+        directory: Directory to download to.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    root = client.get_run(run_id).info.artifact_uri
+    uri = f"{root}/{path}"
+    return Path(
+        download_artifacts(
+            artifact_uri=uri, dst_path=str(directory), tracking_uri=client.tracking_uri
+        )
+    )

@@ -13,6 +13,7 @@ from feature_store.core.tables import column_names, read_table
 from pipelines.statistics.slices import SliceBounds
 from recsys.evaluation.per_query import BOUNDS, PER_QUERY, QUERY, REPEATS
 from recsys.evaluation.results import ITEMS, METRICS_JSON, MODEL, EvaluationResult
+from recsys.mlflow_run import downloaded
 from recsys.tracking import existing_store
 
 _OF_QUERY = ("query_id", "history_length", "held_out", "held_out_slice")
@@ -110,8 +111,8 @@ def _download(run_id: str, directory: Path, tracking_uri: str | None) -> Path:
     with existing_store(tracking_uri, f"cannot read run {run_id}") as client:
         from mlflow.exceptions import MlflowException
 
-        path = client.download_artifacts(run_id, f"evaluation/{PER_QUERY}", str(directory))
+        path = downloaded(client, run_id, f"evaluation/{PER_QUERY}", directory)
         for other in (ITEMS, METRICS_JSON):
             with contextlib.suppress(MlflowException, OSError):  # An evaluation may have no titles.
-                client.download_artifacts(run_id, f"evaluation/{other}", str(directory))
-        return Path(path)
+                downloaded(client, run_id, f"evaluation/{other}", directory)
+        return path

@@ -23,6 +23,8 @@ from recsys.reports.diagnostics import DIAGNOSTICS
 from recsys.tracked import dataset_of, run_name
 from recsys.tracking import open_run, start_run
 
+_REFIT = "The refit on all events, which is served; the run above it has the evaluation."
+
 
 @contextmanager
 def tracked_run(
@@ -57,7 +59,8 @@ def _open_run(config: Config, work_dir: Path, refit_of: TrainManifest | None) ->
             return run.continued()
     name, tags = run_name(config), {}
     if refit_of is not None:
-        name, tags = f"{name} refit", {"mlflow.parentRunId": refit_of.mlflow_run_id}
+        name = f"{name} refit"
+        tags = {"mlflow.parentRunId": refit_of.mlflow_run_id, "mlflow.note.content": _REFIT}
     run = start_run(config, name, tags=tags, identity=identity["identity"])
     run.add_data(dataset_of(config, Prepared(config.prepared_dir).manifest.fingerprint))
     write_json(path, {**identity, "mlflow_run_id": run.run_id})

@@ -21,6 +21,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
+from recsys.mlflow_run import downloaded
 from recsys.tracking import changing_store, existing_store, is_missing, open_run, store_uri
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
@@ -368,7 +369,9 @@ def _seal_of(version: Any) -> str:
 def _download(client: Any, version: Any, directory: Path, file: str = "") -> Path:
     """Downloads a version's bundle, or one file of it, below the directory; returns its path."""
     path = f"{_ARTIFACTS}/{_seal_of(version)}/{file}".rstrip("/")
-    return Path(client.download_artifacts(version.run_id, path, str(directory)))
+    if isinstance(client, HttpStore):
+        return Path(client.download_artifacts(version.run_id, path, str(directory)))
+    return downloaded(client, version.run_id, path, directory)
 
 
 def _aliases(model: Any) -> dict[str, str]:

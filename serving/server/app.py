@@ -6,9 +6,10 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from weakref import proxy
 
 import faiss
 from fastapi import APIRouter, FastAPI, Request, Response, Security
@@ -111,17 +112,22 @@ def create_app(
     app.add_exception_handler(UserError, _refused_value)
     app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _failed)
-    _add_answers(app, service, deployment)
-    _add_probes(app, service)
+    pool = ThreadPoolExecutor(_POOL_THREADS, "answer")
+    # FastAPI remembers endpoints for good, in caches of the process. So the application alone holds
+    # what they use, and a bundle goes with it.
+    app.state.held = service, deployment, pool
+    used, changed = proxy(service), None if deployment is None else proxy(deployment)
+    _add_answers(app, used, changed, proxy(pool))
+    _add_probes(app, used)
     add_try_page(app)
-    if deployment is not None and token is not None:
-        _add_changes(app, deployment)
+    if changed is not None and token is not None:
+        _add_changes(app, changed)
     return app
 
 
-def _add_answers(app: FastAPI, service: Service, deployment: Deployment | None) -> None:
-    pool = ThreadPoolExecutor(_POOL_THREADS, "answer")
-
+def _add_answers(
+    app: FastAPI, service: Service, deployment: Deployment | None, pool: Executor
+) -> None:
     async def run_in_pool(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
         if deployment is not None and deployment.is_reading:
             # Newer bundles would hardly get their turn beside several threads.

@@ -1,11 +1,14 @@
-"""Runs of MLflow that a killed process began: they are continued, and hold everything once."""
+"""Runs of MLflow: those that a killed process began hold everything once; no threads stay."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recsys.config.config import Config
-from recsys.mlflow_run import Run
+from recsys.mlflow_run import Run, downloaded
 from recsys.tracking import mlflow_client, start_run, tracking_uri
 
 
@@ -60,3 +63,21 @@ def test_a_run_is_described_once_by_what_comes_first(config: Config) -> None:
     run.describe_first("trained")
     data = mlflow_client(tracking_uri(config)).get_run(run.run_id).data
     assert data.tags["mlflow.note.content"] == "promoted"
+
+
+def pools() -> int:
+    """Returns the number of pools of threads in this process."""
+    gc.collect()
+    return sum(isinstance(each, ThreadPoolExecutor) for each in gc.get_objects())
+
+
+def test_a_download_leaves_no_thread(config: Config, tmp_path: Path) -> None:
+    run = start_run(config, "night", params={})
+    (tmp_path / "page.html").write_text("page")
+    run.save(tmp_path / "page.html", "nightly")
+    client = mlflow_client(tracking_uri(config))
+    before = pools()
+    found = downloaded(client, run.run_id, "nightly/page.html", tmp_path / "to")
+    assert found.read_text() == "page"
+    assert downloaded(client, run.run_id, "nightly", tmp_path / "to").is_dir()
+    assert pools() == before

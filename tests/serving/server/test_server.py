@@ -1,9 +1,11 @@
 """The HTTP server, over a real socket."""
 
+import gc
 import http.client
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from weakref import ref
 
 import pytest
 
@@ -227,3 +229,14 @@ def test_serving_what_is_no_bundle_or_on_a_taken_port_is_a_users_error(tmp_path,
         serve(ServerSettings(tmp_path))
     with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
         serve(ServerSettings(exported), port=port)
+
+
+def test_an_application_that_is_gone_leaves_neither_bundle_nor_threads(recommender):
+    service = Service.of(recommender)
+    app = create_app(service)
+    with running(app) as port:
+        assert recommend(port, {"query_id": "3", "k": 4})[0] == 200
+    held = [ref(each) for each in (service, app.state.held[-1])]
+    del service, app
+    gc.collect()
+    assert [each() for each in held] == [None, None]

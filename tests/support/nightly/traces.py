@@ -1,7 +1,8 @@
 """Traces of a nightly job: files and store, without what differs from one process to another.
 
 Ids of MLflow are random, and durations differ. `repeatably` makes ids those of names, and stops the
-clocks whose durations are sealed, so that fingerprints and seals are equal, too.
+clocks whose durations are sealed, so that fingerprints and seals are equal, too; nor do commits
+count.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from recsys.config.config import Config
 from recsys.tracking import existing_store, tracking_uri
 
 # Keys of JSON, and fields of MLflow, that hold durations and times of the clock.
-_CLOCK = re.compile(r"seconds|_per_second|loader_wait|git")
+_CLOCK = re.compile(r"seconds|_per_second|loader_wait")
 # Files that hold random ids, or that nobody reads any more. The store is read by its client.
 _SKIPPED = re.compile(
     r"mlflow\.db.*|mlartifacts(/.*)?|.*\.work(/.*)?|(.*/)?\.[^/]+\.lock|.*/\.metadata"
@@ -24,12 +25,14 @@ _SKIPPED = re.compile(
 
 
 def repeatably() -> None:
-    """Lets MLflow call the n-th run of a name by a hash of name and n, and stops clocks."""
+    """Lets MLflow call the n-th run of a name by a hash of name and n; stops clocks."""
     from mlflow.store.tracking import sqlalchemy_store as module
 
+    from recsys import tracking
     from serving.index import build
-    from serving.nightly import job
+    from serving.nightly import day, job
 
+    tracking.code_version = day.code_version = dict
     build.time = SimpleNamespace(thread_time_ns=lambda: 0)
     job.time = SimpleNamespace(monotonic=lambda: 0.0)
     create, drawn = module.SqlAlchemyStore.create_run, uuid.uuid4
