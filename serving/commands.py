@@ -60,6 +60,10 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Directory of the experiment.")
     ] = None,
+    may_be_worse: Annotated[
+        bool,
+        typer.Option("--may-be-worse", help="Export a model that is worse than the champion, too."),
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of CONFIG."),
@@ -72,8 +76,10 @@ def export(
         from serving.experiment.export import export_experiment
         from serving.recommend.load import local_bundle
 
-        if output is None or config is not None:
-            raise UserError("export --ab takes two bundles and -o DIRECTORY, and no CONFIG.")
+        if output is None or config is not None or may_be_worse:
+            raise UserError(
+                "export --ab takes two bundles and -o DIRECTORY, and no CONFIG or --may-be-worse."
+            )
         a, b = (local_bundle(each) for each in ab)
         experiment = export_experiment(
             a, b, output, split=split, salt=salt, name=name, allow_same=allow_same
@@ -91,7 +97,7 @@ def export(
     loaded = load_config(config, overrides or ())
     from serving.exporting.export import export as export_stage  # After it, as it takes seconds.
 
-    manifest = export_stage(loaded, console=progress())
+    manifest = export_stage(loaded, may_be_worse=may_be_worse, console=progress())
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

@@ -35,7 +35,7 @@ def export(
 
     Args:
         config: Configuration whose training is finished.
-        may_be_worse: Whether the model may be worse than the champion, which must go in any case.
+        may_be_worse: Whether the model may be worse than the champion.
         console: Console of progress.
 
     Returns:

@@ -28,6 +28,7 @@ from serving.nightly.news import News, require_past
 from serving.nightly.outcome import Outcome
 from serving.nightly.page import day_page
 from serving.nightly.start import begin
+from serving.nightly.worse import better_but_kept, why_worse
 from serving.registry.registry import (
     CHAMPION,
     champion_manifest,
@@ -102,6 +103,8 @@ class Day:
         champion = champion_manifest(config)
         if champion is not None:
             adopt(config, self._days, champion, self._as_of)
+            self._facts["champion_age_days"] = self._days_since(champion)
+        self._facts["better_but_kept"] = better_but_kept(finished, self._champion_version())
         before = read_manifest(config.prepared_dir, PreparedManifest)
         last = finished[-1] if finished else None
         news = News(config, self._days, day_name(self._as_of), last)
@@ -169,7 +172,9 @@ class Day:
         if judgement is not None:
             self._facts["champion_value"] = _overall(judgement)
             if judgement.comparison.is_worse:
-                return self._kept(f"worse than the champion (A): {judgement.sentence()}")
+                self._facts["better_but_kept"] += judgement.comparison.verdict == "better"
+                days, name = self._facts["better_but_kept"], registered_name(config)
+                return self._kept(why_worse(judgement, days, name))
         elif champion is not None and champion.training_fingerprint != trained.fingerprint:
             return self._uncompared(self._why_not_judged)
         try:
@@ -181,6 +186,7 @@ class Day:
         if current_seals(config).get(CHAMPION) != bundle.seal:
             return self._kept("another command has changed the champion meanwhile")
         reason = "the first model" if judgement is None else f"not worse: {judgement.sentence()}"
+        self._facts |= {"champion_age_days": 0, "better_but_kept": 0}
         return self.outcome("promoted", reason, seal=bundle.seal, version=version, champion=version)
 
     def _judgement(self, trained: TrainManifest) -> Judgement | None:
@@ -209,6 +215,10 @@ class Day:
         except UserError as error:
             return str(error).rstrip(".")
         return None
+
+    def _days_since(self, champion: BundleManifest) -> int:
+        made = as_utc(datetime.fromisoformat(champion.data_window.as_of))
+        return max(0, (self._as_of - made).days)
 
     def _uncompared(self, why: str) -> Outcome:
         """Returns the outcome of a day whose model cannot take a champion's place."""

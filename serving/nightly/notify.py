@@ -95,6 +95,9 @@ def _write_metrics(settings: NotifyConfig, outcome: Outcome) -> None:
     gauge("test_value", "Metric of the new model on the test.", outcome.value, **metric)
     gauge("champion_value", "Metric of the champion on it.", outcome.champion_value, **metric)
     gauge("uncompared_days", "Days in a row without a comparison.", outcome.uncompared)
+    gauge("champion_age_days", "Days since the champion's data.", outcome.champion_age_days)
+    kept = "Days on which the champion stayed though a new model was better overall."
+    gauge("better_but_kept_days", kept, outcome.better_but_kept)
     if outcome.champion is not None and outcome.champion.isdigit():
         gauge("champion_version", "Version that is the champion.", int(outcome.champion))
     kinds = Gauge("recsys_job_outcome", "1 of the latest outcome.", ["model", "outcome"],

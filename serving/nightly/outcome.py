@@ -29,6 +29,9 @@ class Outcome(Frozen):
         model: Name of the registered model.
         version: Version of the new bundle; None where there is none.
         champion: Version of the champion after the day; None where there is none.
+        champion_age_days: Days from the champion's data to this day's; None without a champion.
+        better_but_kept: Number of finished days since the champion is one, up to this one, on which
+            it stayed although the new model was better overall, for that was worse in a slice.
         seal: Seal of the new bundle, where it became the champion.
         mlflow_run_id: Run of the evaluated training; None where nothing was trained.
         started_from: Model that the training began with; None where nothing was trained.
@@ -55,6 +58,8 @@ class Outcome(Frozen):
     model: str
     version: str | None = None
     champion: str | None = None
+    champion_age_days: int | None = None
+    better_but_kept: int = 0
     seal: str | None = None
     mlflow_run_id: str | None = None
     started_from: Literal["scratch", "champion"] | None = None

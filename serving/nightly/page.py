@@ -73,6 +73,10 @@ def _facts(outcome: Outcome) -> Part:
         "Model": outcome.model,
         "Version of the new model": outcome.version,
         "Version of the champion": outcome.champion,
+        "Age of the champion in days": _count(outcome.champion_age_days),
+        "Days on which it stayed though a new model was better overall": _count(
+            outcome.better_but_kept or None
+        ),
         f"{metric_title(outcome.metric)} of the new model": _number(outcome.value),
         f"{metric_title(outcome.metric)} of the champion": _number(outcome.champion_value),
         "Training began with": outcome.started_from,
@@ -88,6 +92,10 @@ def _facts(outcome: Outcome) -> Part:
 
 def _minute(time: str) -> str:
     return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _count(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
 
 
 def _number(value: float | None) -> str | None:

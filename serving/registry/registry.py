@@ -140,8 +140,11 @@ def promote(name: str, *, version: str | None = None, tracking_uri: str | None =
         client.get_model_version(name, wanted)
         former = _aliases(model).get(CHAMPION)
         if former is not None and former != wanted:
-            # Before the alias: were this killed in between, a rollback would skip the champion.
-            _remember(client, name, [*_former_champions(model), former])
+            # Before the alias: were this killed in between, a rollback would skip the champion. The
+            # next call finds it remembered.
+            earlier = _former_champions(model)
+            if earlier[-1:] != [former]:
+                _remember(client, name, [*earlier, former])
         client.set_registered_model_alias(name, CHAMPION, wanted)
     return Promotion(name=name, version=wanted, former=former)
 

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from tests.support.nightly.moments import STAGES, Change, Moment, kill_at, sprea
 from tests.support.nightly.traces import left_by, repeatably
 
 FIRST, SECOND = 10, 11
+# Modules that stages import when they need them, and that take seconds.
+ENGINES = ("recsys.stages.fit", "recsys.stages.measure", "serving.exporting.bundling")
 # Sections of the configuration in which the days differ.
 WAYS: dict[str, dict[str, Any]] = {
     "scratch": {},
@@ -67,6 +70,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=list(STAGES.values()), default=[])
     options = parser.parse_args()
     quiet_engines()
+    for module in ENGINES:
+        import_module(module)
     stages = options.stages or STAGES.values()
     faults = 0
     for way in options.ways:

@@ -56,7 +56,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     directory = tmp_path_factory.mktemp("metrics")
     path = directory / "job.prom"
     config = daily_config(directory, directory / "out", job={"notify": {"textfile": str(path)}})
-    outcome = OUTCOME.model_copy(update={"champion_value": 0.2})
+    outcome = OUTCOME.model_copy(update={"champion_value": 0.2, "champion_age_days": 3})
     notify(config, outcome, Path(), lambda _: None)
     labels: dict[str, set[str]] = {"up": set()}
     for text in (server_text(), path.read_text()):

@@ -136,6 +136,7 @@ def test_a_worse_model_is_kept_out_and_leaves_its_table_and_the_reason(week: Any
     assert (found.outcome, found.version, found.champion) == ("kept", None, "2")
     assert found.reason.startswith("worse than the champion (A): B is worse than A")
     assert found.value < found.champion_value
+    assert (found.champion_age_days, found.better_but_kept) == (1, 0)
     day = week.output / found.date
     assert (day / "evaluation" / "metrics.json").is_file()
     assert "B is worse than A" in (day / "comparison" / "comparison.html").read_text()
@@ -158,6 +159,7 @@ def test_both_models_are_measured_on_the_same_held_out_items(week: Any) -> None:
 
 def test_a_day_without_events_does_nothing(week: Any) -> None:
     assert (week.idle.outcome, week.idle.champion) == ("nothing new", "2")
+    assert (week.idle.champion_age_days, week.second.champion_age_days) == (2, 0)
     assert week.idle.reason == "no event came since 2026-11-13"
     assert (week.idle.events, week.idle.last_event) == (week.worse.events, week.worse.last_event)
 

@@ -27,7 +27,7 @@ STAGES = {
     "serving.nightly.day.evaluate": "evaluate",
     "serving.nightly.day.evaluate_champion": "champion's evaluation",
     "serving.nightly.day.judge": "comparison",
-    "serving.exporting.export.refit": "refit",
+    "recsys.stages.refit.refit": "refit",
     "serving.nightly.day.export": "export",
     "serving.exporting.export.register": "register",
     "serving.nightly.day.promote_if_passed": "promote",
