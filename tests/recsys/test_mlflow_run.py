@@ -68,7 +68,7 @@ def test_a_run_is_described_once_by_what_comes_first(config: Config) -> None:
 def pools() -> int:
     """Returns the number of pools of threads in this process."""
     gc.collect()
-    return sum(isinstance(each, ThreadPoolExecutor) for each in gc.get_objects())
+    return sum(type(each) is ThreadPoolExecutor for each in gc.get_objects())
 
 
 def test_a_download_leaves_no_thread(config: Config, tmp_path: Path) -> None:
