@@ -165,6 +165,26 @@ def test_a_rollback_skips_a_version_that_is_gone_and_a_promotion_that_did_not_en
     assert rollback(system.name, tracking_uri=system.uri).version == "1"
 
 
+def test_a_promotion_that_was_killed_remembers_the_champion_once(system, monkeypatch):
+    class KilledError(BaseException):
+        pass
+
+    def dies(*_):
+        raise KilledError
+
+    for mark in "ab":
+        system.register(mark)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.set_registered_model_alias", dies)
+        with pytest.raises(KilledError):
+            promote(system.name, tracking_uri=system.uri)
+    promote(system.name, tracking_uri=system.uri)
+    with system.client() as client:
+        tags = client.get_registered_model(system.name).tags
+    assert tags["recsys.former_champions"] == '["1"]'
+    assert system.aliases()["champion"] == "2"
+
+
 def test_what_is_not_there_is_told(system):
     uri = {"tracking_uri": system.uri}
     sentence = refusal(promote, "nothing", **uri)
