@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import proxy
 
 import faiss
@@ -116,7 +116,8 @@ def create_app(
     # FastAPI remembers endpoints for good, in caches of the process. So the application alone holds
     # what they use, and a bundle goes with it.
     app.state.held = service, deployment, pool
-    used, changed = proxy(service), None if deployment is None else proxy(deployment)
+    used: Service = proxy(service)
+    changed = None if deployment is None else cast(Deployment, proxy(deployment))
     _add_answers(app, used, changed, proxy(pool))
     _add_probes(app, used)
     add_try_page(app)
