@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -97,7 +98,11 @@ def repeatable(settings: TrainingConfig, device: torch.device) -> Iterator[None]
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # Types do not know its setting.
+    was_filling = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
+    # Else each new tensor is filled, a twentieth of a step, in case something reads it unwritten.
+    memory.fill_uninitialized_memory = False
     if device.type == "cuda":
         # Without it cuBLAS shares workspaces between streams in any order.
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
@@ -107,6 +112,7 @@ def repeatable(settings: TrainingConfig, device: torch.device) -> Iterator[None]
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = was_filling
 
 
 def seed_dropout(seed: int, step: int) -> None:

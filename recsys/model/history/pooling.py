@@ -29,7 +29,7 @@ class MeanPooling(HistoryEncoder):
         """Encodes histories, [examples, dim]; see `HistoryEncoder`."""
         values, offsets = histories.bags
         mean = F.embedding_bag(values, inputs, offsets, mode="mean", include_last_offset=True)
-        return histories.or_default(mean, default)
+        return histories.plus_default(mean, default)
 
 
 class LastItem(HistoryEncoder):
@@ -81,7 +81,7 @@ class RecentPooling(HistoryEncoder):
             per_sample_weights=weights.to(inputs.dtype),
             include_last_offset=True,
         )
-        return histories.or_default(mean, default)
+        return histories.plus_default(mean, default)
 
 
 def recency_weights_of(offsets: Tensor, total: int, rate: Tensor) -> Tensor:

@@ -47,3 +47,16 @@ def test_the_learned_half_life_learns():
         F.mse_loss(model(table, Histories(items, offsets), default), target).backward()
         optimizer.step()
     assert model["recent"].log_rate.item() > before + 1
+
+
+def test_zeros_plus_the_default_are_the_default_to_the_last_bit():
+    histories = Histories(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2, 3]))
+    default = torch.randn(4, requires_grad=True)
+    encoded = torch.randn(3, 4).masked_fill(torch.tensor([[False], [True], [False]]), 0.0)
+    encoded.requires_grad_()
+    found = []
+    for choose in (histories.or_default, histories.plus_default):
+        chosen = choose(encoded, default)
+        gradients = torch.autograd.grad(chosen.square().sum(), (encoded, default))
+        found.append((chosen, gradients[0][::2], gradients[1]))  # Nothing reads an empty bag's.
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
