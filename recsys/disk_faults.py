@@ -33,6 +33,10 @@ _LARGE = _Fault(
     "a file is larger than it may be (ulimit -f, or the file system)", "raise the limit"
 )
 _READ_ONLY = _Fault("the file system is read-only", _OTHER)
+_READ_ONLY_DATABASE = _Fault(
+    "a database, such as mlflow.db, may not be written, or the file system is read-only",
+    "change its owner or mode, or choose another output",
+)
 _FORBIDDEN = _Fault("this user has no permission", f"{_OTHER}, or change its owner or mode")
 _UNWRITTEN = _Fault(
     "a file could not be written", "free some space, or look whether the disk fails"
@@ -59,7 +63,7 @@ _BY_NUMBER = {
 _WITH_FILE = (_FORBIDDEN,)
 _BY_SQLITE_CODE = {
     sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_READONLY: _READ_ONLY_DATABASE,
     sqlite3.SQLITE_IOERR: _UNWRITTEN,
     sqlite3.SQLITE_CANTOPEN: _UNWRITTEN,
     sqlite3.SQLITE_BUSY: _LOCKED,
@@ -72,7 +76,7 @@ _BY_TEXT = {
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     },
     "database or disk is full": _FULL,
-    "attempt to write a readonly database": _READ_ONLY,
+    "attempt to write a readonly database": _READ_ONLY_DATABASE,
     "disk I/O error": _UNWRITTEN,
     "database is locked": _LOCKED,
     r"\d+ requested and \d+ written": _UNWRITTEN,  # NumPy's.

@@ -9,6 +9,8 @@
 is imported inside the functions, because its import takes seconds.
 """
 
+import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ PROJECT = "recsys"
 REPOSITORY = "feature_store.yaml"
 
 _APPLIED = "applied.json"
+_SHARED_METRICS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 _DEFINITIONS = '''"""The views of this directory, for Feast. Written by `recsys materialize`."""
 
 from pathlib import Path
@@ -80,9 +83,24 @@ def feast_store(directory: Path) -> Any:
     """
     if not (directory / REPOSITORY).exists():
         raise UserError(f"{directory} is not a feature store; run `recsys materialize` first.")
+    _import_feast()
     from feast import FeatureStore
 
     return FeatureStore(repo_path=str(directory))
+
+
+def _import_feast() -> None:
+    """Imports Feast, and takes back what that sets: metrics of Prometheus that processes share.
+
+    They would be all of this process: a server would go on with the counts of the one before it,
+    and processes that are started here would look for a directory that is gone.
+    """
+    before = {name: os.environ.get(name) for name in _SHARED_METRICS}
+    importlib.import_module("prometheus_client")  # It looks at the environment once.
+    importlib.import_module("feast")
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def read_views(directory: Path) -> list[FeatureView]:
@@ -104,6 +122,7 @@ def read_views(directory: Path) -> list[FeatureView]:
 
 def definitions(directory: Path) -> dict[str, Any]:
     """Builds Feast's objects by name: entities, a view for each side, and the queries' history."""
+    _import_feast()
     from feast import Entity, ValueType
 
     directory = directory.absolute()

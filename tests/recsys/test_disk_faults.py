@@ -51,7 +51,7 @@ ERRORS = {
     "sqlite, busy": (sqlite_error(sqlite3.SQLITE_BUSY), "another program has locked a database;"),
     "sqlalchemy": (
         sqlalchemy.exc.OperationalError("INSERT", {}, sqlite_error(sqlite3.SQLITE_READONLY)),
-        "the file system is read-only",
+        "a database, such as mlflow.db, may not be written, or the file system is read-only",
     ),
     "cause": (caused(RuntimeError("x"), caused(ValueError("y"), NO_SPACE)), FULL),
     "group": (ExceptionGroup("several", [ValueError("x"), NO_SPACE]), FULL),

@@ -437,6 +437,9 @@ def test_a_champion_of_a_plain_run_is_compared_with_while_the_alias_is_served(
         found = run_day(config, midnight(20), console=QUIET)
         answers.wait_for(found.seal)
     assert answers.failed == []
+    # It was asked before the first promotion, between the two, while the job worked, and after it.
+    assert len(answers.models) == 3
+    assert answers.models[bundle.fingerprint] > 10
     assert found.outcome == "promoted"
     assert found.reason.startswith("not worse: ")
     assert verify(runs / "adopted" / "bundle").seal == bundle.seal

@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,10 +21,12 @@ class Answers:
 
     Attributes:
         failed: Answers that were none of recommendations.
+        models: Number of the others, by the version of the model.
     """
 
     def __init__(self, port: int) -> None:
         self.failed: list[Any] = []
+        self.models: Counter[str] = Counter()
         self._port = port
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
@@ -34,6 +37,7 @@ class Answers:
                 answer = self._request("POST", "/recommend", {"query_id": "q1", "k": 3})
                 if len(answer["items"]) != 3:
                     self.failed.append(answer)
+                self.models[answer["model"]["version"]] += 1
             except Exception as error:
                 self.failed.append(error)
 
@@ -50,6 +54,10 @@ class Answers:
         """Waits until the bundle of a seal answers."""
         deadline = time.monotonic() + _SECONDS
         while seal not in str(self._request("GET", "/version")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        answered = self.models.total()
+        while self.models.total() < answered + 2:  # The first may be of the bundle before.
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
