@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from feature_store.core.locks import locked
 from feature_store.core.settings import Frozen
 from pipelines.prepared.reader import Prepared, PreparedManifest
 from recsys.checkpoint.training_manifest import TrainManifest
@@ -75,14 +76,15 @@ def run(
     """
     started = time.monotonic()
     console = console or Console()
-    prepared = prepare(config, as_of=as_of, console=console)
-    trained = train(config, console=console)
-    evaluation = evaluate(config, console=console)
-    earlier = _seal(config)
-    bundle = export(config, console=console)
-    promotion = promote_if_passed(config, bundle)
-    if promotion is not None:
-        console.print(f"run: {promotion.sentence()}")
+    with locked(Path(config.output) / "job"):  # Neither does the nightly job work meanwhile.
+        prepared = prepare(config, as_of=as_of, console=console)
+        trained = train(config, console=console)
+        evaluation = evaluate(config, console=console)
+        earlier = _seal(config)
+        bundle = export(config, console=console)
+        promotion = promote_if_passed(config, bundle)
+        if promotion is not None:
+            console.print(f"run: {promotion.sentence()}")
     return RunResult(
         output=config.output,
         prepared=prepared,

@@ -1,11 +1,13 @@
 """The work of one day, from the files of the log to an outcome."""
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from feature_store.core.locks import reading
 from feature_store.core.manifests import read_manifest
 from feature_store.core.times import as_utc
 from pipelines.prepared.reader import Prepared, PreparedManifest
@@ -49,16 +51,20 @@ class Day:
         as_of: Time after which events do not count.
         days: Directories of the days.
         console: Console to show progress on.
+        held: Context in which no other command replaces the day's model.
     """
 
-    def __init__(self, config: Config, as_of: datetime, days: Days, console: Console) -> None:
+    def __init__(
+        self, config: Config, as_of: datetime, days: Days, console: Console, held: ExitStack
+    ) -> None:
         self._config = config
+        self._held = held
         self._as_of = as_of
         self._days = days
         self._console = console
         self._sources: set[str] = set()
         self._judged: Judgement | None = None
-        self._is_prepared = False
+        self._prepared: str | None = None
         self._facts: dict[str, Any] = {}
         self._finished: list[Outcome] = []
         self._why_not_judged = ""
@@ -81,7 +87,11 @@ class Day:
 
     def write(self, outcome: Outcome) -> None:
         """Keeps the day with its page."""
-        quality = read_quality(self._config.prepared_dir) if self._is_prepared else None
+        quality = None
+        if self._prepared is not None:
+            if outcome.is_final:
+                self._require_same_data()
+            quality = read_quality(self._config.prepared_dir)
         page = render_page(day_page(outcome, self._judged, quality))
         self._days.write(outcome, self._sources, page, is_compared=self._judged is not None)
 
@@ -109,13 +119,13 @@ class Day:
         last = finished[-1] if finished else None
         news = News(config, self._days, day_name(self._as_of), last)
         self._sources = news.read
-        has_later = before is not None and before.counts.rejected.get(_FUTURE, 0) > 0
-        if last is not None and news.is_nothing and not has_later:
+        if last is not None and news.is_nothing and not may_have_later(before, last):
             require_past(self._as_of, last.last_event)
             return self._nothing_new(last)
         prepared = news.prepare(self._as_of, self._console)
+        self._prepared = prepared.fingerprint
         require_past(self._as_of, prepared.last_event)
-        self._sources, self._is_prepared = news.read, True
+        self._sources = news.read
         counts = prepared.counts
         self._facts |= {
             "new_files": news.new,
@@ -128,12 +138,23 @@ class Day:
         if last is not None and mark == (last.events, last.last_event):
             return self._nothing_new(last)
         if champion is not None and self._is_todays(champion, prepared):
-            return self._with_model(config, champion)
+            return self._with_model(config, champion, champion.training_fingerprint)
         found = self._days.of_seal(champion.seal) if champion is not None else None
         day = found[0] if found is not None else None
         config = begin(config, day, finished, self._as_of, self._say)
-        train(config, console=self._console)
-        return self._with_model(config, champion)
+        trained = train(config, console=self._console)
+        return self._with_model(config, champion, trained.fingerprint)
+
+    def _require_same_data(self) -> None:
+        """Refuses to go on where another command has prepared other data in between."""
+        directory, now = self._config.prepared_dir, None
+        with suppress(UserError):
+            now = read_manifest(directory, PreparedManifest)
+        if now is None or now.fingerprint != self._prepared:
+            raise UserError(
+                f"another command has prepared {directory} meanwhile; call the job again for "
+                f"{day_name(self._as_of)}."
+            )
 
     def _nothing_new(self, last: Outcome) -> Outcome:
         self._facts |= {"events": last.events, "last_event": last.last_event}
@@ -149,11 +170,19 @@ class Day:
             and trained.prepared_fingerprint == prepared.fingerprint
         )
 
-    def _with_model(self, config: Config, champion: BundleManifest | None) -> Outcome:
+    def _with_model(
+        self, config: Config, champion: BundleManifest | None, fingerprint: str
+    ) -> Outcome:
         """Evaluates the trained model, compares it and, unless it is worse, serves it."""
         console = self._console
+        self._held.enter_context(reading(config.train_dir))
+        self._require_same_data()
         trained = read_manifest(config.train_dir, TrainManifest)
-        assert trained is not None
+        if trained is None or trained.fingerprint != fingerprint:
+            raise UserError(
+                f"another command has trained {config.train_dir} anew meanwhile; call the job "
+                f"again for {day_name(self._as_of)}."
+            )
         evaluation = evaluate(config, console=console)
         metric = evaluation.overall.get(config.evaluation.select_by)
         self._facts |= {
@@ -238,6 +267,16 @@ class Day:
     def _champion_version(self) -> str | None:
         champion = current_seals(self._config).get(CHAMPION)
         return version_of_seal(self._config, champion) if champion is not None else None
+
+
+def may_have_later(before: PreparedManifest | None, last: Outcome) -> bool:
+    """Returns whether files that are known may have events that came after the last finished day.
+
+    What another command has prepared since tells nothing of that day.
+    """
+    return (
+        before is None or before.as_of != last.as_of or before.counts.rejected.get(_FUTURE, 0) > 0
+    )
 
 
 def _test_from(prepared: PreparedManifest) -> str | None:

@@ -10,7 +10,7 @@ was killed anywhere is finished by the next call, and a day that is finished is 
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
             holds something else; or the day is ahead of the clock and of the log.
     """
     console, as_of = console or Console(), as_utc(as_of)
-    with locked(Path(config.output) / "job"):
+    with locked(Path(config.output) / "job"), ExitStack() as held:
         days = Days(config)
         done = days.outcome(day_name(as_of))
         if done is not None and done.is_final:
@@ -53,7 +53,7 @@ def run_day(config: Config, as_of: datetime, *, console: Console | None = None) 
             return done.model_copy(update={"is_repeated": True})
         days.require_own(day_name(as_of))
         started = time.monotonic()
-        day = Day(config, as_of, days, console)
+        day = Day(config, as_of, days, console, held)
         try:
             outcome = day.run()
         except AheadError:  # It must not be among the days.

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -20,7 +21,9 @@ from typer.testing import CliRunner
 import serving
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
+from feature_store.core.locks import locked
 from feature_store.core.manifests import read_manifest
+from pipelines.prepared.reader import PreparedManifest
 from recsys.checkpoint.manifest import read_checkpoint
 from recsys.checkpoint.training_manifest import TrainManifest, continued_checkpoint
 from recsys.cli import app
@@ -30,6 +33,7 @@ from recsys.dashboard.runs import runs_table
 from recsys.stages.refit import refit_config
 from recsys.tracking import existing_store, tracking_uri
 from serving.bundle.manifest import verify
+from serving.nightly.day import may_have_later
 from serving.nightly.days import Days
 from serving.nightly.job import run_day, run_days
 from serving.nightly.news import AheadError, News, require_past
@@ -187,6 +191,59 @@ def test_a_second_job_leaves_with_a_sentence(week: Any) -> None:
         pytest.raises(UserError, match="wait for it, give --wait"),
     ):
         run_day(week.config, midnight(12), console=QUIET)
+
+
+def test_a_plain_run_waits_for_the_job(week: Any) -> None:
+    with held_by_another(week.output / "job"), pytest.raises(UserError, match="give --wait"):
+        serving.run(week.config, as_of=midnight(13), console=QUIET)
+
+
+def test_no_other_command_changes_model_or_data_while_the_day_is_at_work(
+    week: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries in another thread, whose locks are its own; then with data that has changed."""
+    config, asked = week.config, []
+    before = read_manifest(config.prepared_dir, PreparedManifest)
+
+    def evaluate(*_: Any, **__: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            asked.append(pool.submit(_takes, config.train_dir).result())
+        raise UserError("enough")
+
+    monkeypatch.setattr("serving.nightly.day.evaluate", evaluate)
+    write_days(week.events, 13, 13)
+    found = run_day(config, midnight(13), console=QUIET)
+    assert (found.outcome, found.reason, asked) == ("failed", "enough", [False])
+    assert _takes(config.train_dir)
+    assert before is not None
+    last_event = midnight(13).isoformat()
+    other = before.model_copy(update={"last_event": last_event})
+    monkeypatch.setattr(News, "prepare", lambda *_: other)
+    found = run_day(config, midnight(13), console=QUIET)
+    assert found.outcome == "failed"
+    assert "another command has prepared" in found.reason
+    without_day(week.events, 13)
+    monkeypatch.undo()
+    assert run_day(config, midnight(13), console=QUIET).outcome == "nothing new"
+
+
+def _takes(output: Path) -> bool:
+    """Returns whether this thread can lock an output."""
+    try:
+        with locked(output):
+            return True
+    except UserError:
+        return False
+
+
+def test_what_another_command_has_prepared_does_not_hide_later_events() -> None:
+    day = outcome_of(10, "scratch")
+    counts = SimpleNamespace(rejected={})
+    same: Any = SimpleNamespace(as_of=day.as_of, counts=counts)
+    other: Any = SimpleNamespace(as_of=midnight(20).isoformat(), counts=counts)
+    assert [may_have_later(each, day) for each in (same, other, None)] == [False, True, True]
+    counts.rejected["events: future timestamp"] = 3
+    assert may_have_later(same, day)
 
 
 def test_old_days_go_but_not_the_champions(week: Any) -> None:
