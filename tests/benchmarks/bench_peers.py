@@ -11,7 +11,8 @@ everybody once, forwards and backwards in turn, in processes of their own; media
 movielens-1m and, with --events, a generated log. Then everybody trains until the mean recall@50 of
 the validation pairs reaches the target, ranked by the same code with the clocks at rest.
 
-"Lines" are those that a user writes: of code, without the measurement; or of the configuration.
+"Lines" are those that a user writes: of code, without the measurement and variants; or of the
+configuration.
 """
 
 import argparse
@@ -71,7 +72,7 @@ PEERS = {
     "tfrs": Peer(
         "with_tfrs.py",
         (*_TENSORFLOW, "tensorflow-recommenders==0.7.7"),
-        {"TensorFlow Recommenders": ""},
+        {"TensorFlow Recommenders": "", "TensorFlow Recommenders, one item of history": "history"},
     ),
     "libreco": Peer(
         "with_libreco.py",
@@ -237,7 +238,9 @@ def lines_of(peer: Peer, data: Path, variant: str) -> int:
     left_out = set()
     for node in ast.walk(ast.parse(source)):
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if is_text or (isinstance(node, ast.FunctionDef) and node.name == "vectors"):
+        is_variant = isinstance(node, ast.If) and "given.variant" in ast.unparse(node.test)
+        is_vectors = isinstance(node, ast.FunctionDef) and node.name == "vectors"
+        if is_text or is_variant or is_vectors:
             left_out.update(range(node.lineno, (node.end_lineno or 0) + 1))
     kept = [
         line

@@ -55,6 +55,17 @@ class Data:
         counts = np.bincount(self.train[:, 1], minlength=self.items)
         return np.log(np.maximum(counts, 1) / len(self.train)).astype(np.float32)
 
+    def another_item(self) -> Any:
+        """Returns [examples] the item of the query's example before each one, or of its last."""
+        order = np.argsort(self.train[:, 0], kind="stable")
+        query, item = self.train[order].T
+        is_first = np.append(True, np.diff(query) > 0)
+        before = np.roll(item, 1)
+        before[is_first] = item[np.append(is_first[1:], True)]
+        found = np.empty_like(item)
+        found[order] = before
+        return found
+
 
 class Meter:
     """Clock of a training's steps.

@@ -1,10 +1,14 @@
-"""TensorFlow Recommenders: a tfrs.Model with a Retrieval task, and Keras' fit."""
+"""TensorFlow Recommenders: a tfrs.Model with a Retrieval task, and Keras' fit.
+
+The variant "history" has one more item of the query, as this project's model always has.
+"""
 
 import os
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # It is written for Keras 2.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
@@ -29,11 +33,14 @@ class Tower(keras.Model):
             ]
         )
 
-    def call(self, values, multi=None):
+    def embed(self, values, multi=None):
         parts = [table(values[:, place]) for place, table in enumerate(self.tables)]
         if multi is not None:
             parts.append(self.multi(multi))
-        return self.layers_(tf.concat(parts, axis=1))
+        return tf.concat(parts, axis=1)
+
+    def call(self, embedded):
+        return self.layers_(embedded)
 
 
 class TwoTowers(tfrs.Model):
@@ -45,10 +52,19 @@ class TwoTowers(tfrs.Model):
         )
         self.task = tfrs.tasks.Retrieval(temperature=TEMPERATURE)
 
+    def queries(self, features):
+        parts = [self.query_tower.embed(features["query"])]
+        if given.variant == "history":
+            parts.append(self.item_tower.embed(features["read"], features["read_multi"]))
+        return self.query_tower(tf.concat(parts, axis=1))
+
+    def items(self, features):
+        return self.item_tower(self.item_tower.embed(features["item"], features["multi"]))
+
     def compute_loss(self, features, training=False):
         return self.task(
-            self.query_tower(features["query"]),
-            self.item_tower(features["item"], features["multi"]),
+            self.queries(features),
+            self.items(features),
             candidate_sampling_probability=features["q"],
             compute_metrics=False,
         )
@@ -65,17 +81,28 @@ query_values, item_values = tf.constant(data.query), tf.constant(data.item)
 multi_values = tf.constant(data.multi)
 
 
-def features(pair):
-    query, item = pair[:, 0], pair[:, 1]
-    return {
+def features(row):
+    query, item = row[:, 0], row[:, 1]
+    found = {
         "query": tf.concat([query[:, None], tf.gather(query_values, query)], axis=1),
-        "item": tf.concat([item[:, None], tf.gather(item_values, item)], axis=1),
+        "item": of_items(item),
         "multi": tf.gather(multi_values, item),
         "q": tf.gather(q, item),
     }
+    if given.variant == "history":
+        read = row[:, 2]
+        found |= {"read": of_items(read), "read_multi": tf.gather(multi_values, read)}
+    return found
 
 
-examples = tf.data.Dataset.from_tensor_slices(data.train).shuffle(len(data.train), seed=0)
+def of_items(item):
+    return tf.concat([item[:, None], tf.gather(item_values, item)], axis=1)
+
+
+rows = data.train
+if given.variant == "history":
+    rows = np.concatenate([rows, data.another_item()[:, None]], axis=1)
+examples = tf.data.Dataset.from_tensor_slices(rows).shuffle(len(rows), seed=0)
 examples = examples.repeat().batch(BATCH).map(features).prefetch(2)
 model = TwoTowers(data)
 model.compile(optimizer=keras.optimizers.Adagrad(0.1))
@@ -90,16 +117,12 @@ class Steps(keras.callbacks.Callback):  # meter
 
 
 def vectors():
-    import numpy as np
-
-    pairs = np.zeros((max(data.queries, data.items), 2), np.int32)
+    pairs = np.zeros((max(data.queries, data.items), 3), np.int32)
     pairs[: data.queries, 0] = np.arange(data.queries)
     pairs[: data.items, 1] = np.arange(data.items)
+    pairs[data.train[:, 0], 2] = data.train[:, 1]
     every = features(tf.constant(pairs))
-    queries, items = (
-        model.query_tower(every["query"]),
-        model.item_tower(every["item"], every["multi"]),
-    )
+    queries, items = model.queries(every), model.items(every)
     return queries.numpy()[: data.queries], items.numpy()[: data.items]
 
 
