@@ -46,6 +46,8 @@ _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _PROSE = re.compile(
     r"(?<![\w.`/-])(?<!recsys )(?:(?P<many>[Qq]ueries)|(?P<one>[Qq]uery))(?![\w`-]|[./]\w)"
 )
+# Beginnings of titles that have names of queries and items in them.
+_NAMED = ("Query ", "Items like ")
 _START = re.compile(r"^Query(?= )")
 
 
@@ -113,7 +115,7 @@ def reworded_page(page: Page) -> Page:
     return replace(
         page,
         title=say(page.title),
-        lead=" ".join(filter(None, [say(page.lead), explained(page.query)])),
+        lead=f"{say(page.lead).removesuffix('.')}. {explained(page.query)}",
         sections=[reworded_section(each, page.query) for each in page.sections],
         warnings=[replace(each, text=say(each.text)) for each in page.warnings],
         opening=[reworded_opening(each, page.query) for each in page.opening],
@@ -151,14 +153,23 @@ def reworded_part(part: Part, word: str) -> Part:
         said = replace(part, title=say(part.title), summary=say(part.summary), numbers=numbers)
         return replace(said, plot=_plot(part.plot, word))
     if isinstance(part, Entry):
-        # After its first word, the title of an entry has those of items.
-        title = _START.sub(word.capitalize(), part.title, count=1)
-        return replace(part, title=title, parts=[reworded_part(each, word) for each in part.parts])
+        return replace(
+            part,
+            title=_title(part.title, word),
+            parts=[reworded_part(each, word) for each in part.parts],
+        )
     return part
 
 
+def _title(title: str, word: str) -> str:
+    """Returns the title of an entry or a table; that of a query or an item has names in it."""
+    if title.startswith(_NAMED):
+        return _START.sub(word.capitalize(), title, count=1)
+    return reworded(title, word)
+
+
 def _table(table: Table, word: str) -> Table:
-    title = _START.sub(word.capitalize(), table.title, count=1)
+    title = _title(table.title, word)
     columns = [reworded(name, word) for name in table.columns]
     rows = [_row(row, word) for row in table.rows]
     return replace(table, title=title, columns=columns, rows=rows, note=reworded(table.note, word))

@@ -36,6 +36,8 @@ _SVG = "data:image/svg+xml,"
 # page; columns and length of names beyond which those of a heat map are turned.
 _SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 24
 _FEW_COLUMNS, _LONG_NAME = 8, 14
+# Length of a text that gets some room.
+_LONG_TEXT = 40
 
 
 def section_component(section: Section) -> Any:
@@ -253,12 +255,16 @@ def _row(row: Row | Band | Cells, table: Table) -> Any:
         [
             html.Th(first, scope="row", className="name" if isinstance(first, list) else ""),
             *(
-                html.Td(cell, className=_column(table, at))
+                html.Td(cell, className=f"{_column(table, at)}{' long' * _is_long(cell)}")
                 for at, cell in enumerate(others, start=1)
             ),
         ],
         className="strong" if isinstance(row, Row) and row.is_strong else "",
     )
+
+
+def _is_long(cell: Any) -> bool:
+    return isinstance(cell, str) and len(cell) > _LONG_TEXT
 
 
 def _cell(cell: str | Cell) -> Any:

@@ -156,6 +156,11 @@ class Queries:
         ]
         return _joined(parts)
 
+    @property
+    def lengths(self) -> Ints:
+        """Lengths of the snapshot's histories, [queries]."""
+        return self._snapshot.history.lengths
+
     def as_evaluated(self) -> "Queries":
         """Copies this object without its online state and the test events."""
         plain = copy.copy(self)

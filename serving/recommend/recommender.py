@@ -32,6 +32,7 @@ from serving.recommend.late_parts import LateParts
 from serving.recommend.options import DEFAULTS, RecommendOptions
 from serving.recommend.popularity import Popularity
 from serving.recommend.queries import CurrentState, Queries
+from serving.recommend.samples import Samples, samples_of
 from serving.recommend.timing import StageTimer
 
 MAX_K = 1000
@@ -226,6 +227,10 @@ class Recommender:
         items = self._queries.history(query_id)[::-1][:n]
         ids = self._catalogue.ids
         return tuple(Item(item_id=ids[i], title=self._catalogue.title(i)) for i in items.tolist())
+
+    def samples(self) -> Samples:
+        """Returns ids and values that the bundle knows, for those who try it."""
+        return samples_of(self._catalogue, self._queries.ids, self._queries.lengths)
 
     def as_evaluated(self) -> "Recommender":
         """Copies the recommender without what happened since the evaluation.

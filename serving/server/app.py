@@ -42,6 +42,7 @@ from serving.server.api import (
     Version,
 )
 from serving.server.deployment import Deployment
+from serving.server.examples import OPENAPI, add_openapi
 from serving.server.http import BearerToken, BodyLimit, BodyRoute
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
@@ -57,7 +58,7 @@ _PATHS = (
     "/version",
     "/reload",
     "/rollback",
-    "/openapi.json",
+    OPENAPI,
     PAGE,
     *PROBES,
 )
@@ -96,8 +97,9 @@ def create_app(
         lifespan=lifespan,
         responses=_PROBLEMS,
         dependencies=[] if token is None else [Security(HTTPBearer(auto_error=False))],
-        # FastAPI's pages would load scripts from elsewhere.
+        # FastAPI's pages would load scripts from elsewhere, and its examples be of no bundle.
         docs_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -121,6 +123,7 @@ def create_app(
     _add_answers(app, used, changed, proxy(pool))
     _add_probes(app, used)
     add_try_page(app)
+    add_openapi(app, used, token)
     if changed is not None and token is not None:
         _add_changes(app, changed)
     return app

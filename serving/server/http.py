@@ -52,6 +52,13 @@ class BodyLimit:
         await self._app(scope, replayed(body, receive), send)
 
 
+def carries(scope: Scope, token: str) -> bool:
+    """Tells whether a request has the token of `Authorization: Bearer`."""
+    given = dict(scope["headers"]).get(b"authorization", b"")
+    # Compared in a time that does not tell how much of it is right.
+    return hmac.compare_digest(given, b"Bearer " + os.fsencode(token))
+
+
 class BearerToken:
     """Refuses requests without the token.
 
@@ -63,7 +70,7 @@ class BearerToken:
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Iterable[str]) -> None:
         self._app = app
-        self._expected = b"Bearer " + os.fsencode(token)
+        self._token = token
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +78,7 @@ class BearerToken:
         if scope["type"] != "http" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        # Compared in a time that does not tell how much of it is right.
-        if hmac.compare_digest(given, self._expected):
+        if carries(scope, self._token):
             await self._app(scope, receive, send)
             return
         text = "the bearer token is missing or wrong; send Authorization: Bearer."

@@ -67,6 +67,11 @@ class Service:
         return cls(lambda: serving, ServerMetrics())
 
     @property
+    def recommender(self) -> Recommender:
+        """Recommender of the first variant, the control of a test."""
+        return next(iter(self._serving().recommenders.values()))
+
+    @property
     def is_waiting(self) -> bool:
         """Whether an answer may have to: for parts that are being read, or for an online store."""
         is_asked = isinstance(self._online, StoredQueries)

@@ -52,6 +52,11 @@ class ValueLists:
         return cls(values, items)
 
     @property
+    def lengths(self) -> Ints:
+        """Number of items of each value, [values]."""
+        return self._items.lengths
+
+    @property
     def listed(self) -> Ints:
         """Items of all values, one value after the other."""
         return self._items.values

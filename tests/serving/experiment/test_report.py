@@ -12,7 +12,14 @@ from rich.console import Console
 from scipy import stats
 
 from feature_store.core.errors import UserError
-from serving.experiment.experiment import Experiment, GuardRail, Variant, write_experiment
+from pipelines.reports.html import render_page
+from serving.experiment.experiment import (
+    Experiment,
+    GuardRail,
+    Variant,
+    read_experiment,
+    write_experiment,
+)
 from serving.experiment.log_rows import EXPOSURE_SCHEMA, OUTCOME_SCHEMA
 from serving.experiment.page import ab_page
 from serving.experiment.report import ab_report
@@ -494,3 +501,37 @@ def test_exposures_of_another_experiment_are_refused(tmp_path):
     log = write_log(tmp_path / "2", [*shown, {"query_id": "q", "variant": "c"}], happened)
     with pytest.raises(UserError, match="variant 'c'"):
         ab_report(log)
+
+
+def test_few_outcomes_and_few_answers_tell_nothing(tmp_path):
+    """Neither "no different" of a handful of outcomes, nor a limit broken by the slowest answer."""
+    shown = [
+        {"query_id": f"{v}{at}", "variant": v, "latency_ms": 9.0 + at if v == "b" else 1.0 + at}
+        for v in "ab"
+        for at in range(40)
+    ]
+    happened = [{"query_id": f"{v}{at}"} for v in "ab" for at in range(10)]
+    rail = GuardRail(metric="latency_p99_ms", worst_relative_change=0.01)
+    found = ab_report(write_log(tmp_path, shown, happened, guard_rails=(rail,)))
+    assert [check.state for check in found.comparisons[0].guard_rails] == ["open"]
+    assert lift_of(found, "latency_p99_ms").relative.low is None
+    (verdict,) = ab_page(found).opening
+    assert (verdict.mark, verdict.word) == ("cannot tell", "too few outcomes")
+    assert "a has 10, b has 10" in verdict.todo
+    assert {each.mark for each in verdict.groups if "rate" in each.name} == {"cannot tell"} | {
+        each.mark for each in verdict.groups if each.name == "Fallback rate"
+    }
+
+
+def test_the_report_has_the_word_of_the_log(tmp_path):
+    log = write_log(tmp_path, *ten_rows())
+    experiment = read_experiment(log).model_copy(update={"query": "session"})
+    write_experiment(log, experiment)
+    found = ab_report(log)
+    page = render_page(ab_page(found))
+    assert "Sessions" in page
+    assert "A session is what the configuration calls a query." in page
+    terminal = io.StringIO()
+    print_ab_report(found, Console(file=terminal, width=80))
+    assert "a: 3 sessions, 4 answers" in terminal.getvalue()
+    assert "queries" not in terminal.getvalue()

@@ -1,6 +1,7 @@
 """The page on which to try the API."""
 
 import http.client
+import json
 import re
 
 import pytest
@@ -89,7 +90,12 @@ def test_a_request_is_tried_in_a_browser_that_asks_this_server_alone(service):
         page.click("button[aria-label='Apply credentials']")
         page.click("button.btn-done")
         page.click("#operations-default-recommend_recommend_post .opblock-summary-control")
-        page.fill(".opblock-body textarea", '{"query_id": "3", "k": 2}')
+        # The example is the bundle's own, from the token on.
+        known = service.recommender.samples().query_ids[0]
+        page.wait_for_function(
+            "known => document.querySelector('.opblock-body textarea')?.value.includes(known)",
+            arg=f'"query_id": "{known}"',
+        )
         page.click("button.execute")
         shown = page.locator(".live-responses-table .response .microlight").first
         shown.wait_for()
@@ -97,3 +103,52 @@ def test_a_request_is_tried_in_a_browser_that_asks_this_server_alone(service):
     assert asked
     assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:", "blob:")) for url in asked)
     assert faults == []
+
+
+def examples(document):
+    """Yields the path and the body of each example of a document."""
+    for path, methods in document["paths"].items():
+        for name in re.findall(r"schemas/(\w+Request)'", str(methods)):
+            for body in document["components"]["schemas"][name]["examples"]:
+                yield path, body
+
+
+def post(port, path, body, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        headers |= {"Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def test_every_example_is_of_the_loaded_bundle_and_gets_a_good_answer(port):
+    tried = list(examples(json.loads(get(port, "/openapi.json")[2])))
+    assert {path for path, _ in tried} == {
+        "/recommend",
+        "/recommend/batch",
+        "/similar-items",
+        "/events",
+    }
+    assert any("where" in str(body) for _, body in tried)
+    for path, body in tried:
+        status, answer = post(port, path, body)
+        assert status == 200, (path, body, answer)
+        if path == "/events":
+            assert answer == {"accepted": 1, "unknown_items": []}
+            continue
+        for each in answer.get("results", [answer]):
+            assert each["items"]
+            assert not each.get("fallback")
+
+
+def test_strangers_get_no_ids_of_the_bundle(service):
+    ids = service.recommender.samples().query_ids
+    with running(create_app(service, token="secret")) as port:
+        strange = json.loads(get(port, "/openapi.json")[2])
+        known = json.loads(get(port, "/openapi.json", Authorization="Bearer secret")[2])
+    asked = [{body.get("query_id") for _, body in examples(each)} for each in (strange, known)]
+    assert ids[0] not in asked[0]
+    assert ids[0] in asked[1]
