@@ -33,9 +33,10 @@ KEYED = "keyed"
 
 _SVG = "data:image/svg+xml,"
 # Columns beyond which a table scrolls on a phone, and is set closer on paper; rows that stay on one
-# page; columns and length of names beyond which those of a heat map are turned.
+# page; columns and length of names beyond which those of a heat map are turned; columns whose
+# headings break anywhere.
 _SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 24
-_FEW_COLUMNS, _LONG_NAME = 8, 14
+_FEW_COLUMNS, _LONG_NAME, _CROWDED = 8, 14, 12
 # Length of a text that gets some room.
 _LONG_TEXT = 40
 
@@ -225,7 +226,8 @@ def _table(table: Table, of: str) -> Any:
     head = [html.H3(table.title)] if table.title != of else []
     note = [html.P(_said(table.note), className="soft")] if table.note else []
     short, dense = len(table.rows) <= _FEW_ROWS, len(table.columns) > _MANY_COLUMNS
-    classes = f"table{' short' * short}{' dense' * dense}"
+    crowded = len(table.columns) > _CROWDED
+    classes = f"table{' short' * short}{' dense' * dense}{' crowded' * crowded}"
     return html.Div([*head, *note, _grid(table)], className=classes)
 
 

@@ -11,7 +11,7 @@ from feature_store.core.errors import UserError
 from pipelines.reports.opening import Opening
 from pipelines.reports.parts import Section, Text
 from pipelines.reports.words import explained, reworded_opening, reworded_part, reworded_section
-from recsys.comparison.report import METRIC_TITLES, comparison_verdict
+from recsys.comparison.report import comparison_verdict
 from recsys.dashboard.components import (
     choice,
     current_page,
@@ -22,8 +22,9 @@ from recsys.dashboard.components import (
     search_field,
     section_component,
 )
+from recsys.dashboard.list_page import runs_page
 from recsys.dashboard.run_store import RunRow, RunStore
-from recsys.dashboard.runs import DAY, history, runs_table
+from recsys.dashboard.runs import DAY
 from recsys.dashboard.sections import (
     SECTIONS,
     champion_verdict,
@@ -42,7 +43,6 @@ from recsys.reports.slices import slices_section
 
 Query = Mapping[str, str]
 
-_PAGE_ROWS = 50
 # Number of runs that can be chosen without typing.
 _CHOICES = 200
 _SAMPLES = 12
@@ -59,7 +59,7 @@ def page(store: RunStore, address: str) -> tuple[str, Any]:
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     try:
         if parts.path in ("", "/"):
-            return "Runs", _runs_page(store, query)
+            return "Runs", runs_page(store, query)
         if parts.path == "/compare":
             return "Compare", _compare_page(store, query)
         match = re.fullmatch(r"/run/(\w+)/(\w+)", parts.path)
@@ -71,51 +71,6 @@ def page(store: RunStore, address: str) -> tuple[str, Any]:
     except UserError as error:
         lines = [html.H1("That did not work"), html.P(str(error), className="warning")]
         return "Error", [*lines, html.P(dcc.Link("All runs", href="/"))]
-
-
-def _runs_page(store: RunStore, query: Query) -> Any:
-    rows = store.rows()
-    if not rows:
-        return [html.H1("Runs"), html.P("The store has no training yet: `recsys run CONFIG`.")]
-    outputs = list(dict.fromkeys(row.output for row in rows))
-    evaluated = [row for row in rows if row.metric("recall@50") is not None]
-    output = query.get("output", (evaluated or rows)[0].output)
-    metric = query.get("metric", "recall@50")
-    if metric not in METRIC_TITLES:
-        raise UserError(f"metric is {metric!r}, expected one of: {', '.join(METRIC_TITLES)}.")
-    shown = [row for row in rows if output in ("", row.output)]
-    text = query.get("search", "").lower()
-    listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
-    number = query.get("page", "")[:9]
-    at = max(1, int(number)) if number.isdecimal() else 1
-    champion = store.champion()
-    fields = [
-        choice("output", "Trained in", [("", "anywhere"), *((o, o) for o in outputs)], output),
-        choice("metric", "Metric", list(METRIC_TITLES.items()), metric),
-        search_field("search", "Name, id or status", query.get("search", "")),
-    ]
-    part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
-    table = runs_table(part, champion, total=len(listed), first=(at - 1) * _PAGE_ROWS)
-    over_time = Section("history", "History", [history(shown, metric, champion)])
-    reading = f"{len(rows):,} runs have been read so far; older ones are on their way: reload."
-    return [
-        html.H1("Runs"),
-        *([] if store.is_complete else part_components([Text(reading)])),
-        form("/", fields, "Show"),
-        section_component(over_time),
-        section_component(Section("runs", "All runs", [table])),
-        _pager(query, at, -(-len(listed) // _PAGE_ROWS)),
-    ]
-
-
-def _pager(query: Query, at: int, pages: int) -> Any:
-    def link(text: str, to: int) -> Any:
-        return dcc.Link(text, href=f"/?{urlencode({**query, 'page': to})}")
-
-    links = [link("Newer", at - 1)] if at > 1 else []
-    links += [html.Span(f"Page {at} of {max(1, pages)}")]
-    links += [link("Older", at + 1)] if at < pages else []
-    return html.Nav(links, className="pager", **label("Pages"))
 
 
 def _run_page(store: RunStore, row: RunRow, key: str, query: Query) -> Any:

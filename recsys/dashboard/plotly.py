@@ -25,6 +25,8 @@ _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2430"}
 _GRID, _MARK, _FEW = "#dfe3e8", "#4a5563", "#b4bac2"
 _HATCHES = ("", "/", ".", "x", "-", "\\", "+", "|")
 _MOST_MARKERS = 200
+# Part of a group of bars that is left free.
+_GAP = 0.2
 # Height above the plot, where the toolbar covers nothing.
 _TOOLBAR = 34
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -152,17 +154,16 @@ def _error(
 
 def _bars(bars: Bars) -> Figure:
     # Lying bars begin at the bottom, and the first group and series shall be on top.
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "type": "bar",
             "orientation": "h",
             "name": name,
             "y": list(bars.groups),
             "x": list(values),
-            "text": ["-" if value is None else format(value, bars.spec) for value in values],
-            "textposition": "outside",
-            "cliponaxis": False,
-            "hovertemplate": "%{y}: %{text}<extra>%{fullData.name}</extra>",
+            "customdata": _texts(values, bars.spec),
+            "offsetgroup": name,
+            "hovertemplate": "%{y}: %{customdata}<extra>%{fullData.name}</extra>",
             "error_x": _error(values, bars.bounds.get(name) or [None] * len(values)),
             "marker": {
                 "color": _colours(bars.faint, LIGHT[style_of(at)]),
@@ -171,13 +172,44 @@ def _bars(bars: Bars) -> Figure:
         }
         for at, (name, values) in enumerate(bars.series.items())
     ]
+    # Figures stand beyond the whiskers, which would strike them through at the ends of the bars.
+    data += [
+        {
+            "type": "scatter",
+            "orientation": "h",
+            "mode": "text",
+            "y": list(bars.groups),
+            "x": _ends(values, bars.bounds.get(name)),
+            "text": [f" {text}" for text in _texts(values, bars.spec)],
+            "textposition": "middle right",
+            "textfont": {"size": 11},
+            "offsetgroup": name,
+            "cliponaxis": False,
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+        for name, values in bars.series.items()
+    ]
     layout = _layout(has_legend=len(bars.series) > 1)
+    layout |= {"scattermode": "group", "scattergap": _GAP, "bargap": _GAP, "barmode": "group"}
     layout["height"] = 120 + len(bars.groups) * (12 + 15 * len(bars.series))
     layout["xaxis"] = _axis(Axis(bars.title))
     layout["yaxis"] = _axis(Axis(categories=bars.groups)) | {"autorange": "reversed"}
     layout["yaxis"]["ticklabelposition"] = "inside top" if len(bars.series) > 1 else "outside"
     layout["margin"] = {"l": 16, "r": 60, "t": _TOOLBAR, "b": 48}
     return {"data": data, "layout": layout}
+
+
+def _texts(values: Sequence[float | None], spec: str) -> list[str]:
+    return ["-" if value is None else format(value, spec) for value in values]
+
+
+def _ends(
+    values: Sequence[float | None], bounds: Sequence[tuple[float, float] | None] | None
+) -> list[float]:
+    """Returns the right ends of bars with their whiskers."""
+    pairs = zip(values, bounds or [None] * len(values), strict=True)
+    return [max(value or 0.0, ends[1] if ends else 0.0) for value, ends in pairs]
 
 
 def _ranges(ranges: Ranges) -> Figure:
@@ -215,7 +247,7 @@ def _ranges(ranges: Ranges) -> Figure:
 
 def _axis(axis: Axis) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "title": {"text": escape(axis.title, quote=False)},
+        "title": {"text": escape(axis.title, quote=False), "font": {"size": 13}},
         "gridcolor": _GRID,
         "automargin": True,
     }

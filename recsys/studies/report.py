@@ -93,8 +93,8 @@ def _verdict(result: "StudyResult", fraction: float) -> Verdict:
     ]
     mark, words = summed_up(groups)
     sentence = (
-        f"{labels}: {best.arm} has the highest Recall@50 of {count_of(len(others), 'arm')} held "
-        f"against {result.baseline}: {groups[0].text}."
+        f"{labels}: {best.arm}, the best of {count_of(len(others), 'arm')} against "
+        f"{result.baseline}, has {groups[0].text}."
     )
     todo = {
         "better": f"Train with the settings of {best.arm}, below.",
@@ -138,8 +138,7 @@ def _parts(result: "StudyResult", fraction: float) -> list[Part]:
         table,
         *map(Text, _bounds(arms)),
         *(plot(arms, name, fraction) for name in _PLOTTED if name in metrics),
-        Text("Settings that validation chose:"),
-        Facts(chosen),
+        *([] if result.trials == 1 else [Text("Settings that validation chose:"), Facts(chosen)]),
     ]
 
 
@@ -180,8 +179,11 @@ def plot(arms: Sequence[ArmResult], metric: str, fraction: float) -> Chart:
 
 def _design(result: "StudyResult") -> str:
     sizes = ", ".join(f"{number:,} {what}" for what, number in result.counts.items())
+    settings = f"the best of {result.trials} settings by validation {result.metric}"
+    if result.trials == 1:
+        settings = "the settings as configured"
     return (
-        f"{sizes}. Of each arm the best of {result.trials} settings by validation {result.metric}, "
+        f"{sizes}. Of each arm {settings}, "
         f"then {result.seeds} trainings with other seeds, each tested once. Figures are means over "
         f"seeds and 95 % intervals of the mean; ▲ and ▼: better or worse than {result.baseline}, "
         f"p < {LEVEL:g} of a paired permutation test over queries, adjusted by Holm's method over "

@@ -36,7 +36,8 @@ def samples_of(catalogue: Catalogue, queries: IdTable, lengths: Ints) -> Samples
         queries: Ids of its queries.
         lengths: Length of each query's history, [queries].
     """
-    typical = np.flatnonzero(lengths >= max(1.0, float(np.median(lengths)))) if len(lengths) else []
+    least = max(1.0, float(np.median(lengths))) if len(lengths) else 1.0
+    typical = np.flatnonzero(lengths >= least)
     often = np.argsort(-catalogue.frequency[catalogue.indexed], kind="stable")[:_ITEMS]
     return Samples(
         tuple(queries[int(row)] for row in typical[:_QUERIES]),

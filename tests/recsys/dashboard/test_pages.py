@@ -417,3 +417,20 @@ def test_a_page_replaces_pages_alone(evaluated, tmp_path):
     assert thesis.read_text() == "years of work"
     for _ in range(2):
         export(evaluated.store()._uri, run_id, tmp_path / "run.html")
+
+
+def test_the_list_opens_with_the_verdict_on_the_champion_or_the_latest(evaluated):
+    content = page(evaluated.store(), "/")[1]
+    words = text_of(content)
+    latest = next(r for r in evaluated.store().rows() if r.metric("recall@50") is not None)
+    assert f"The latest run, {latest.title}: " in words or f"The champion, {latest.title}" in words
+    assert words.index("baseline") < words.index("History")
+
+
+def test_figures_of_bars_stand_beyond_the_whiskers():
+    bars = Bars(["a", "b"], {"x": [0.5, None]}, bounds={"x": [(0.4, 0.7), None]})
+    drawn, texts = figure_of(bars)["data"]
+    assert "text" not in drawn
+    assert texts["x"] == [0.7, 0.0]
+    assert [text.strip() for text in texts["text"]] == ["0.500", "-"]
+    assert texts["offsetgroup"] == drawn["offsetgroup"]

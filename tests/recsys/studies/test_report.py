@@ -52,6 +52,6 @@ def test_a_study_is_a_table():
 def test_the_best_arm_is_judged_by_enough_pairs(result, label, tail):
     (verdict,) = study_page(result).opening
     assert verdict.label == label
-    assert "cfm has the highest Recall@50" in verdict.sentence
+    assert "cfm, the best of 2 arms against none, has Recall@50" in verdict.sentence
     assert [group.mark for group in verdict.groups][1:] == [tail]
     assert ("0.1000 ▼" in render_markdown(result)) == (tail == "worse")
