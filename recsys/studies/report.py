@@ -133,12 +133,15 @@ def _parts(result: "StudyResult", fraction: float) -> list[Part]:
         "At 1 % loss: Recall@50 of the tail where the popularity dial costs 1 % of the overall "
         "one; the same of the towers alone.",
     )
-    chosen = [(arm.arm, _values(arm)) for arm in arms]
+    settings: list[Part] = [
+        Text("Settings that validation chose:"),
+        Facts([(arm.arm, _values(arm)) for arm in arms]),
+    ]
     return [
         table,
         *map(Text, _bounds(arms)),
         *(plot(arms, name, fraction) for name in _PLOTTED if name in metrics),
-        *([] if result.trials == 1 else [Text("Settings that validation chose:"), Facts(chosen)]),
+        *([] if result.trials == 1 else settings),
     ]
 
 
