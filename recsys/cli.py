@@ -574,7 +574,7 @@ def main() -> None:
     sleep_while_waiting()
     try:
         try:
-            with never_silent():
+            with never_silent(sys.argv[1] if len(sys.argv) > 1 else ""):
                 app()
         finally:
             _flush_output()

@@ -29,6 +29,7 @@ def _wait(context: typer.Context, is_given: bool) -> bool:
 # Seconds without a line after which a command says that it is still at work.
 _SILENCE_SECONDS = 8.0
 
+_SERVERS = ("", "serve", "dashboard")
 # Console of the command that runs; None where none does.
 _of_command: ContextVar[Console | None] = ContextVar("of_command", default=None)
 
@@ -49,12 +50,17 @@ def progress() -> Console:
 
 
 @contextmanager
-def never_silent() -> Iterator[None]:
-    """Lets the console of progress speak of its own accord while a command runs."""
+def never_silent(command: str = "") -> Iterator[None]:
+    """Lets the console of progress speak of its own accord while a command runs.
+
+    Args:
+        command: Name of the command, which is said to be starting until it prints its first line:
+            engines take seconds to load. Servers, which print nothing here, are silent.
+    """
     console = _on_standard_error()
     token = _of_command.set(console)
     try:
-        with Heartbeat(console):
+        with Heartbeat(console, first="" if command in _SERVERS else f"{command}: starting"):
             yield
     finally:
         _of_command.reset(token)
@@ -68,12 +74,13 @@ class Heartbeat(RenderHook):
     """Repeats the last line, with the seconds since, whenever a console was silent for too long.
 
     A display that moves, such as a bar, is not silence. Where nothing was ever printed, as by a
-    server, nothing is.
+    server, nothing is, unless there is a line to begin with.
 
     Args:
         console: Console to watch.
         seconds: Silence after which a line is due.
         clock: Function that returns the time in seconds.
+        first: Line to repeat until there is another one.
     """
 
     def __init__(
@@ -81,9 +88,10 @@ class Heartbeat(RenderHook):
         console: Console,
         seconds: float = _SILENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        first: str = "",
     ) -> None:
         self._console, self._seconds, self._clock = console, seconds, clock
-        self._line = ""
+        self._line = first
         self._printed = self._changed = clock()
         self._is_own = False
         self._stopped = threading.Event()

@@ -50,3 +50,20 @@ def test_a_sentence_is_one_line_that_no_terminal_obeys() -> None:
     assert len(line) < 2_000
     assert line.startswith("begin ")
     assert line.endswith(" end")
+
+
+def test_a_command_that_loads_for_long_says_that_it_is_starting() -> None:
+    shown, clock = io.StringIO(), Clock()
+    console = Console(file=shown)
+    heart = Heartbeat(console, 8.0, clock, first="train: starting")
+    console.push_render_hook(heart)
+    clock.now = 9.0
+    heart.beat()
+    console.print("train: starting Ray")
+    clock.now = 18.0
+    heart.beat()
+    assert shown.getvalue().splitlines() == [
+        "... train: starting (9 s)",
+        "train: starting Ray",
+        "... train: starting Ray (9 s)",
+    ]
