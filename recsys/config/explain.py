@@ -1,6 +1,7 @@
 """Explanations of the configuration for `recsys config`, and for the page of all its keys."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -145,7 +146,8 @@ def _with_reason(key: Key, default: str) -> str:
 
 def _example(key: Key) -> str:
     path = key.path.replace("features.*", "features.item.NAME").replace("*", "NAME")
-    return f"--set {path}={example_value(key)}"
+    # Braces and blanks mean something to a shell.
+    return f"--set {shlex.quote(f'{path}={example_value(key)}')}"
 
 
 def example_value(key: Key) -> str:

@@ -33,7 +33,7 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
 
     Args:
         store: Store of the runs.
-        query: What is chosen on the page, by name.
+        query: Choices on the page, by name.
 
     Raises:
         UserError: The metric is none.

@@ -82,7 +82,9 @@ def _minute(time: str) -> str:
 def _parts(explanation: Explanation) -> str:
     parts = {"towers": explanation.towers, **explanation.channels}
     parts |= {"recent popularity": explanation.trend, "popularity dial": explanation.dial}
-    text = ", ".join(f"{name} {part:+.3f}" for name, part in parts.items() if part)
+    # What adds less than a digit that is shown adds nothing to read.
+    shown = {name: part for name, part in parts.items() if abs(part) >= 0.0005}
+    text = ", ".join(f"{name.replace('_', '-')} {part:+.3f}" for name, part in shown.items())
     reasons = _reasons(explanation, "{} {:+.3f}")
     return f"{text}; {reasons}" if reasons else text
 

@@ -504,7 +504,7 @@ def test_exposures_of_another_experiment_are_refused(tmp_path):
 
 
 def test_few_outcomes_and_few_answers_tell_nothing(tmp_path):
-    """Neither "no different" of a handful of outcomes, nor a limit broken by the slowest answer."""
+    """Tests that a handful of outcomes, and the slowest of a few answers, decide nothing."""
     shown = [
         {"query_id": f"{v}{at}", "variant": v, "latency_ms": 9.0 + at if v == "b" else 1.0 + at}
         for v in "ab"
