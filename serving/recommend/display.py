@@ -82,7 +82,7 @@ def _minute(time: str) -> str:
 def _parts(explanation: Explanation) -> str:
     parts = {"towers": explanation.towers, **explanation.channels}
     parts |= {"recent popularity": explanation.trend, "popularity dial": explanation.dial}
-    # What adds less than a digit that is shown adds nothing to read.
+    # Parts that round to nothing tell nothing.
     shown = {name: part for name, part in parts.items() if abs(part) >= 0.0005}
     text = ", ".join(f"{name.replace('_', '-')} {part:+.3f}" for name, part in shown.items())
     reasons = _reasons(explanation, "{} {:+.3f}")
