@@ -23,6 +23,7 @@ from mlflow.entities import Metric, Param
 from recsys.dashboard.pages import page
 from recsys.dashboard.run_store import RunStore
 from recsys.evaluation.metrics import metric_names
+from recsys.tracked import metric_name
 
 _METHODS = ("model", "popularity", "random", "item_knn", "ease", "als")
 _DEPTH = 50
@@ -76,10 +77,9 @@ def _write_runs(uri: str, artifacts: Path, count: int) -> str:
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("schedule", artifact_location=artifacts.as_uri())
     random = np.random.default_rng(0)
-    names = [n.replace("@", "_at_") for n in metric_names()]
     groups = ["test", *(f"test.{g}" for g in ("head", "torso", "tail", "cold", *_METHODS[1:]))]
-    metrics = [f"{group}.{name}" for group in groups for name in names]
-    metrics += [f"curve.{i}" for i in range(250 - len(metrics))]
+    metrics = [metric_name(f"{group}.{name}") for group in groups for name in metric_names()]
+    metrics += [metric_name(f"curve.{i}") for i in range(250 - len(metrics))]
     params = [Param(f"section.key{i}", str(i)) for i in range(150)]
     run_id = ""
     for at in range(count):
@@ -134,6 +134,7 @@ def _write_queries(path: Path, count: int, items: int) -> None:
     ranks = pa.array(np.zeros(count, np.int32))
     offsets = pa.array(np.arange(count + 1, dtype=np.int32))
     columns["model.ranks"] = pa.ListArray.from_arrays(offsets, ranks)
+    columns["held_out_slice"] = pa.ListArray.from_arrays(offsets, pa.array(["tail"] * count))
     pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=2_000)
 
 
