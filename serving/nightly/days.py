@@ -33,6 +33,7 @@ from feature_store.core.manifests import written_as
 from feature_store.core.temporary import is_temporary
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
+from serving.bundle.manifest import read_manifest as read_bundle
 from serving.nightly.outcome import Outcome
 
 OUTCOME, PAGE, LATEST = "outcome.json", "day.html", "latest"
@@ -163,7 +164,10 @@ class Days:
     def _keep(
         self, path: Path, outcome: Outcome, sources: Iterable[str], page: str, parts: list[str]
     ) -> None:
-        parts = [*parts, *(_MODEL if outcome.seal is not None else ())]
+        if outcome.seal is not None:
+            # A model without channels may have found the lists of an earlier one there.
+            is_fused = read_bundle(self._config.bundle_dir).fusion is not None
+            parts = [*parts, *(part for part in _MODEL if is_fused or part != "fusion")]
         with directory_written_atomically(path, _IS_OWN) as directory:
             for part in parts:
                 if (self._root / part).is_dir():

@@ -32,6 +32,7 @@ from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.runs import runs_table
 from recsys.stages.refit import refit_config
 from recsys.tracking import existing_store, tracking_uri
+from serving.bundle.manifest import read_manifest as read_bundle
 from serving.bundle.manifest import verify
 from serving.nightly.day import may_have_later
 from serving.nightly.days import Days
@@ -249,6 +250,19 @@ def test_what_another_command_has_prepared_does_not_hide_later_events() -> None:
 def test_old_days_go_but_not_the_champions(week: Any) -> None:
     assert not (week.output / week.first.date).exists()
     assert (week.output / week.second.date / "train").is_dir()
+
+
+def test_a_model_without_channels_is_kept_without_those_of_an_earlier_one(
+    week: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(week.config.bundle_dir)
+    for fusion in (bundle.fusion, None):
+        changed = bundle.model_copy(update={"fusion": fusion})
+        monkeypatch.setattr("serving.nightly.days.read_bundle", lambda _, found=changed: found)
+        Days(week.config).adopt(week.second.model_copy(update={"date": "adopted"}))
+        assert (week.output / "adopted" / "fusion").is_dir() == (fusion is not None)
+        assert (week.output / "adopted" / "train").is_dir()
+    shutil.rmtree(week.output / "adopted")
 
 
 def test_what_is_no_day_is_neither_removed_nor_replaced(week: Any) -> None:
