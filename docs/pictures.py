@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "data" / "movielens-100k" / "runs" / "movielens-100k"
 PICTURES = Path(__file__).parent / "pictures"
 # Colours of a picture; pages have few, so that it stays small.
-COLOURS = 64
+COLOURS = 256
 
 
 def save(name: str, png: bytes) -> None:
@@ -29,7 +29,9 @@ def save(name: str, png: bytes) -> None:
     PICTURES.mkdir(exist_ok=True)
     image = Image.open(io.BytesIO(png)).convert("RGB")
     path = PICTURES / f"{name}.png"
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # Colours that are rare, as those of a legend, stay what they are.
+    rare = Image.Quantize.MAXCOVERAGE
+    image.quantize(COLOURS, method=rare, dither=Image.Dither.NONE).save(path, optimize=True)
     print(
         f"{path.relative_to(ROOT)}: {image.width} x {image.height}, {path.stat().st_size:,} bytes"
     )
