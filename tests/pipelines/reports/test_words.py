@@ -6,7 +6,14 @@ from pipelines.reports.html import render_page
 from pipelines.reports.opening import Check, Checks, Judged, Verdict
 from pipelines.reports.parts import Chart, Code, Entry, Facts, Page, Row, Section, Table, Text
 from pipelines.reports.plots import Axis, Bars, Graph, Series
-from pipelines.reports.words import explained, plural_of, reworded, reworded_page, word_of
+from pipelines.reports.words import (
+    explained,
+    pieces,
+    plural_of,
+    reworded,
+    reworded_page,
+    word_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +106,24 @@ def test_a_page_is_in_the_words_of_its_log_but_for_titles_and_code():
     html = render_page(a_page("user"))
     assert "5 users. A user is what the configuration calls a query." in html
     assert "calls a query" not in render_page(a_page("query"))
+
+
+def test_what_is_between_backticks_is_code():
+    assert pieces("Run `a < b`, then `c`.") == [
+        ("Run ", False),
+        ("a < b", True),
+        (", then ", False),
+        ("c", True),
+        (".", False),
+    ]
+    assert pieces("a lone ` says nothing") == [("a lone ` says nothing", False)]
+    shown = render_page(a_page("query"))
+    assert "`" not in shown.partition("<main>")[2].partition("<pre")[0]
+
+
+def test_titles_of_entries_and_tables_have_the_word_but_no_names_of_items():
+    titles = ("48 more queries", "Items like The Query (film)", "Events, and items of a query")
+    parts = [Entry(title, [Table(title, ["Query"], [["1"]])]) for title in titles]
+    (section,) = reworded_page(Page("P", "L", [Section("s", "S", parts)], query="user")).sections
+    found = [part.title for part in section.parts]
+    assert found == ["48 more users", "Items like The Query (film)", "Events, and items of a user"]

@@ -16,6 +16,7 @@ def test_the_page_opens_with_the_verdict_and_the_index(tmp_path, monkeypatch):
     gate = manifest.gate.model_copy(update={"champion": "run-0", "changes": {"tail": -0.01}})
     champion = manifest.model_copy(update={"gate": gate})
     first, second, _ = bundle_page(champion, 0.98, result()).opening
+    assert "recsys export" not in second.todo  # It is exported.
     assert first.word == "not worse"
     assert "champion of run run-0" in first.sentence
     assert "baseline" in second.sentence

@@ -133,7 +133,9 @@ def test_the_first_model_and_a_better_one_are_promoted(week: Any) -> None:
     assert verify(day / "bundle").seal == second.seal
     assert (day / "comparison" / "comparison.html").is_file()
     assert json.loads((day / "outcome.json").read_text()) == second.model_dump(mode="json")
-    assert "not worse: " in (day / "day.html").read_text()
+    page = (day / "day.html").read_text()
+    assert "not worse: " in page
+    assert "The new model is the champion now." in page.partition("<nav")[0]
 
 
 def test_a_worse_model_is_kept_out_and_leaves_its_table_and_the_reason(week: Any) -> None:
