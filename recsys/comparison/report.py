@@ -153,11 +153,13 @@ def _forest(comparison: Comparison) -> Chart:
         )
         for row in map(comparison.deciding, groups)
         if row.found.difference is not None and row.found.low is not None
+        if row.count >= FEW_PAIRS or row.group == "overall"
     ]
     return Chart(
         "B minus A, by group",
         "Right of 0 B is better. Whiskers are 95 % intervals: where one crosses 0, the difference "
-        "may be chance. In parentheses: held-out pairs.",
+        "may be chance. In parentheses: held-out pairs; slices with fewer than "
+        f"{FEW_PAIRS} are left out, for their whiskers would hide all others.",
         Ranges(rows, "B minus A", spec="+.4f", is_difference=True),
         is_wide=True,
     )

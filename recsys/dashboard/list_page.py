@@ -23,6 +23,7 @@ from recsys.dashboard.components import (
 )
 from recsys.dashboard.run_store import RunRow, RunStore
 from recsys.dashboard.runs import history, runs_table
+from recsys.dashboard.sections import in_use
 from recsys.reports.opening import run_opening
 
 _PAGE_ROWS = 50
@@ -84,6 +85,7 @@ def _list_opening(store: RunStore, rows: Sequence[RunRow], champion: str | None)
     run = store.data(row.run_id)
     verdict = run_opening(run)[0]
     assert isinstance(verdict, Verdict)
+    verdict = in_use(verdict) if row.run_id == champion else verdict
     named = replace(verdict, sentence=f"{about}, {row.title}: {verdict.sentence}")
     return opening_components([reworded_opening(named, run.query)])
 

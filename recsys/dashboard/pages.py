@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from dash import dcc, html
 
 from feature_store.core.errors import UserError
-from pipelines.reports.opening import Opening
+from pipelines.reports.opening import Opening, Verdict
 from pipelines.reports.parts import Section, Text
 from pipelines.reports.words import explained, reworded_opening, reworded_part, reworded_section
 from recsys.comparison.report import comparison_verdict
@@ -30,6 +30,7 @@ from recsys.dashboard.sections import (
     champion_verdict,
     compared,
     comparison_section,
+    in_use,
     tests_of,
 )
 from recsys.reports.item_map import colours_of, map_section
@@ -111,6 +112,8 @@ def _opening(store: RunStore, row: RunRow, run: RunData) -> list[Opening]:
     """Returns the verdicts against the best baseline and the champion, and the checks."""
     first, *checks = run_opening(run)
     champion = store.champion()
+    if champion == row.run_id and isinstance(first, Verdict):
+        first = in_use(first)
     if champion is None or champion == row.run_id or run.result is None:
         return [first, *checks]
     return [first, champion_verdict(store.data(champion), run), *checks]

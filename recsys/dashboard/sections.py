@@ -1,6 +1,7 @@
 """The sections of a run by the keys of their addresses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from feature_store.core.errors import UserError
@@ -82,6 +83,11 @@ def champion_verdict(champion: RunData, run: RunData) -> Verdict:
         return comparison_verdict(compared(champion, run), "This run", name)
     except UserError as error:
         return Verdict("cannot tell", f"This run cannot be held against {name}: {error}")
+
+
+def in_use(verdict: Verdict) -> Verdict:
+    """Returns the verdict on the champion, which nobody has to compare and export any more."""
+    return replace(verdict, todo="") if verdict.mark == "better" else verdict
 
 
 def comparison_section(comparison: Comparison, before: RunData, after: RunData) -> Section:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.core.errors import UserError
+from pipelines.reports.opening import Verdict
 from pipelines.reports.palette import LIGHT
 from pipelines.reports.parts import Chart, Entry, Facts, Page, Section, Table
 from pipelines.reports.plots import Axis, Bars, Graph, Mark, Range, Ranges, Series
@@ -20,7 +21,7 @@ from recsys.dashboard.plotly import OPTIONS, figure_of
 from recsys.dashboard.run_file import render_file, script_json
 from recsys.dashboard.run_store import RunStore
 from recsys.dashboard.runs import history
-from recsys.dashboard.sections import SECTIONS
+from recsys.dashboard.sections import SECTIONS, in_use
 from recsys.evaluation.results import METHOD_TITLES
 from recsys.reports.run.run_data import RunData
 from tests.support.colours import contrast
@@ -434,3 +435,10 @@ def test_figures_of_bars_stand_beyond_the_whiskers():
     assert texts["x"] == [0.7, 0.0]
     assert [text.strip() for text in texts["text"]] == ["0.500", "-"]
     assert texts["offsetgroup"] == drawn["offsetgroup"]
+
+
+def test_nobody_has_to_export_the_champion():
+    better = Verdict("better", "Better.", todo="Export it.")
+    assert in_use(better).todo == ""
+    worse = dataclasses.replace(better, mark="worse", todo="Look at the tail.")
+    assert in_use(worse) == worse
