@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.config.model import ModelConfig
+from recsys.unit_rows import unit_rows
 
 
 class Tower(nn.Module):
@@ -50,7 +51,7 @@ class Tower(nn.Module):
         vectors = self.output(rows)
         if self.residual is not None:
             vectors = vectors + self.residual(inputs)
-        return F.normalize(vectors, dim=1)
+        return unit_rows(vectors)
 
 
 class Hidden(nn.Module):

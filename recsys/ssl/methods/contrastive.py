@@ -2,13 +2,13 @@
 
 import copy
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys.config.ssl import ContrastiveSettings
 from recsys.losses import softmax as losses
 from recsys.losses.batch_softmax import Equal, batch_softmax
 from recsys.ssl.method import SslBatch, SslContext, SslMethod
+from recsys.unit_rows import unit_rows
 
 
 class ContrastiveLoss(SslMethod):
@@ -38,7 +38,7 @@ class ContrastiveLoss(SslMethod):
         """Computes this rank's loss, a scalar whose mean over ranks is the global batch's."""
         views = batch.vectors
         if self.head is not None:
-            views = F.normalize(self.head(views), dim=2)
+            views = unit_rows(self.head(views))
         view_a, view_b = views
         return contrastive_loss(view_a, view_b, items=batch.items[0], temperature=self._temperature)
 
