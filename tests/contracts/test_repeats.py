@@ -147,8 +147,8 @@ def test_what_is_left_out_is_said_in_training_and_evaluation(excluding, allowing
 
     monkeypatch.setattr(fitting, "tracked_run", stop)
     for config, words in (
-        (excluding, "(25.0%) are left out, because the query had the item before"),
-        (allowing, "(25.0%) are items that the query had before; they are ranked"),
+        (excluding, "(25.0%) are left out, because the user had the item before"),
+        (allowing, "(25.0%) are items that the user had before; they are ranked"),
     ):
         said = io.StringIO()
         with pytest.raises(StoppedError):
