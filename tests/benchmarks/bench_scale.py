@@ -45,7 +45,10 @@ _CURVES: dict[str, list[dict[str, Any]]] = {
     "table rows, fp16": [{"rows": n, "precision": "fp16"} for n in _ROWS],
     "features": [{"features": n} for n in (2, 4, 10, 20, 40)],
     "history": [{"history": n} for n in (1, 10, 50, 200)],
-    "batch": [{"batch": n} for n in (256, 1024, 4096, 16_384, 32_768)],
+    # An epoch of few steps would be mostly validation.
+    "batch": [
+        {"batch": n, "events": max(200_000, 100 * n)} for n in (256, 1024, 4096, 16_384, 32_768)
+    ],
     "ranks": [{"ranks": n} for n in (1, 2)],
     "prepare": [{"events": n, "stage": "prepare"} for n in (200_000, 1_000_000, 5_000_000)],
 }
@@ -97,7 +100,7 @@ def document(log: Path, output: Path, point: dict[str, Any]) -> dict[str, Any]:
         "loss": {"masked": "target"},
         "ssl": {"method": "none"},
         "sharding": {"precision": point["precision"]},
-        "training": {"batch_size": point["batch"], "epochs": 1000},
+        "training": {"batch_size": point["batch"], "epochs": 1000, "patience": 1000},
     }
 
 
