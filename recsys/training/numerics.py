@@ -101,7 +101,7 @@ def repeatable(settings: TrainingConfig, device: torch.device) -> Iterator[None]
     memory: Any = torch.utils.deterministic  # Types do not know its setting.
     was_filling = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    # Else each new tensor is filled, a twentieth of a step, in case something reads it unwritten.
+    # Else each new tensor is filled, in case something reads what nothing wrote.
     memory.fill_uninitialized_memory = False
     if device.type == "cuda":
         # Without it cuBLAS shares workspaces between streams in any order.

@@ -162,6 +162,8 @@ def on_rank(rank: int, ranks: int, document: str, results: str, steps: int) -> N
 
     run, _ = plan_run(config, Prepared(config.prepared_dir), work)
     train_on_rank(run, torch.device("cpu"), short)  # type: ignore[arg-type]
+    if len(times) != _WARM_STEPS + steps + 1:
+        raise SystemExit(f"training ended after {len(times) - 1} steps")
     clock, processor = (
         end - begin for begin, end in zip(times[_WARM_STEPS], times[-1], strict=True)
     )
