@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipelines.reports.opening import Opening
-from pipelines.reports.plots import Plot
+from pipelines.reports.plots import Graph, Plot
 
 Tone = Literal["", "good", "warn", "bad"]
 Style = Literal["plain", "strong", "warning"]
@@ -100,6 +100,11 @@ class Chart:
     plot: Plot
     numbers: Table | None = None
     is_wide: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it has no axes; several share a page on paper."""
+        return isinstance(self.plot, Graph) and self.plot.x.is_hidden
 
 
 @dataclass(frozen=True)

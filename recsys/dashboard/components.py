@@ -35,10 +35,10 @@ _SVG = "data:image/svg+xml,"
 # Columns beyond which a table scrolls on a phone, and is set closer on paper; rows that stay on one
 # page; columns and length of names beyond which those of a heat map are turned; columns whose
 # headings break anywhere.
-_SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 24
+_SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 10
 _FEW_COLUMNS, _LONG_NAME, _CROWDED = 8, 14, 12
-# Length of a text that gets some room.
-_LONG_TEXT = 40
+# Lengths from which a text and a name get some room.
+_LONG_TEXT, _NAME = 40, 4
 
 
 def section_component(section: Section) -> Any:
@@ -168,7 +168,7 @@ def _chart(chart: Chart) -> Any:
     if chart.numbers is not None:
         inner.append(html.Details([html.Summary("The numbers"), _grid(chart.numbers)]))
     is_wide = chart.is_wide or isinstance(chart.plot, Heat)
-    return html.Figure(inner, className="wide" if is_wide else "")
+    return html.Figure(inner, className="wide map" if chart.is_map else "wide" if is_wide else "")
 
 
 def _plot(chart: Chart) -> list[Any]:
@@ -255,7 +255,11 @@ def _row(row: Row | Band | Cells, table: Table) -> Any:
     first, *others = (_cell(cell) for cell in cells)
     return html.Tr(
         [
-            html.Th(first, scope="row", className="name" if isinstance(first, list) else ""),
+            html.Th(
+                first,
+                scope="row",
+                className="name" if isinstance(first, list) or len(first) > _NAME else "",
+            ),
             *(
                 html.Td(cell, className=f"{_column(table, at)}{' long' * _is_long(cell)}")
                 for at, cell in enumerate(others, start=1)

@@ -166,7 +166,9 @@ def _further(result: EvaluationResult, kind: str) -> Table:
         ["Slice", *(METHOD_TITLES[name] for name in (MODEL, *others))],
         rows,
         note="Recall of a slice of items is the share of its held-out items that are found; slices "
-        "of queries are measured as all are. An item or a query may be in several.",
+        "of queries are measured as all are. An item or a query may be in several. These slices "
+        "are not tested against the baselines: a baseline within this model's 95 % interval may "
+        "differ by chance.",
         own=[1],
     )
 

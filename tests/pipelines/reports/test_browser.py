@@ -33,6 +33,10 @@ def crowded_page() -> Page:
         Chart("Heat", LONG, Heat(groups, columns, [[0.5] * 14] * 12, [["+0.123"] * 14] * 12)),
         Chart("Ranges", LONG, Ranges([Range(n, 0.1, -0.1, 0.2) for n in groups], "B minus A",
               spec="+.4f", is_difference=True), is_wide=True),
+        *[Chart(n, LONG, Graph([Series("", [(0.0, 0.0), (1.0, 1.0)], "points")],
+              Axis(is_hidden=True), Axis(is_hidden=True), height=520), is_wide=True)
+          for n in ("A map", "Another map")],
+        Table("Fits", ["A", "B", "C", "D"], [["1", "2", "3", "4"]]),
         Table("Wide", ["Trial", *columns], [[str(r), *["0.123456"] * 14] for r in range(60)]),
         Table("Texts", ["Name", "Text", "Share"],
               [[LONG, f"{LONG} " * 5, Cell("50.0%", share=0.5)]] * 3, texts=2),
@@ -47,3 +51,9 @@ def test_a_crowded_page_is_legible_everywhere(tmp_path: Path) -> None:
         page = browser.new_page(offline=True)
         page.goto(f"file://{tmp_path}/page.html")
         require_legible(page)
+        page.emulate_media(media="print")
+        tops = page.evaluate(
+            "[...document.querySelectorAll('.map')].map(each => each.getBoundingClientRect().top)"
+        )
+        assert len(tops) == 2
+        assert tops[0] == tops[1], "maps share a page"
