@@ -439,7 +439,12 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Directory for the report and JSON.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Metric of the verdict.")] = "recall@50",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Metric of the verdict; else recall@50, and recall@10 of a small catalogue."
+        ),
+    ] = None,
     level: Annotated[float, typer.Option(help="Significance level.", min=0.0, max=1.0)] = 0.05,
     gate: Annotated[
         bool,

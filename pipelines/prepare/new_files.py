@@ -1,8 +1,9 @@
 """New files of the events beside those that an earlier run has read."""
 
+from pipelines.logs.left_out import LEFT_OUT
 from pipelines.logs.listing import Listing
 from pipelines.logs.tables import file_marks, mark_of
-from pipelines.prepare.cleaning.cleaning import FUTURE, LEFT_OUT
+from pipelines.prepare.cleaning.cleaning import FUTURE
 from pipelines.prepare.job import Job
 from pipelines.prepare.scan import Scans
 from pipelines.quality.news import Part, require_usual

@@ -1,5 +1,6 @@
 """The verdict on a log against that of the run before, and its checks."""
 
+from pipelines.logs.left_out import faults
 from pipelines.quality.drift import THRESHOLDS
 from pipelines.quality.quality import Quality
 from pipelines.reports.format import count_of
@@ -60,12 +61,14 @@ def drift_sentence(quality: Quality) -> str:
 
 def _kept(quality: Quality, see: str) -> Check:
     events = quality.tables[0]
-    rejected = sum(events.rejected.values())
-    share = rejected / max(1, events.read)
+    found = faults(events.rejected)
+    share = sum(found.values()) / max(1, events.read)
     look, fails = THRESHOLDS["rejected"]
     text = f"{share:.1%} of {count_of(events.read, 'event')} were rejected"
-    if events.rejected:
-        text += f", most because: {next(iter(events.rejected))}"
+    if found:
+        text += f", most because: {next(iter(found))}"
+    if chosen := sum(events.rejected.values()) - sum(found.values()):
+        text += f"; {count_of(chosen, 'event')} left out as configured"
     state: State = "fails" if share >= fails else "look" if share >= look else "passes"
     if quality.rejected_files:
         text += f"; {count_of(len(quality.rejected_files), 'file')} put aside"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from pipelines.logs.left_out import LEFT_OUT, faults
 from pipelines.quality.checks import drift_sentence, quality_checks, quality_verdict
 from pipelines.quality.columns import columns_table, share_cell
 from pipelines.quality.coverage import Coverage
@@ -77,9 +78,12 @@ def share_of(popularity: Popularity, rows: float) -> float:
 def _rows(quality: Quality) -> list[Part]:
     events = quality.tables[0]
     cold = quality.slices["cold"].items
+    rejected = sum(faults(events.rejected).values())
+    chosen = sum(events.rejected.values()) - rejected
     figures = [
         ("Events kept", f"{events.kept:,}"),
-        ("Events rejected", f"{_share(sum(events.rejected.values()), events.read):.2%}"),
+        ("Events rejected", f"{_share(rejected, events.read):.2%}"),
+        *([("Events left out as configured", f"{chosen:,}")] if chosen else []),
         ("Items", f"{quality.items.rows:,}"),
         ("Cold items", f"{_share(cold, quality.items.rows):.1%}"),
         ("Queries", f"{quality.queries.rows:,}"),
@@ -91,18 +95,24 @@ def _rows(quality: Quality) -> list[Part]:
     known = [(name, _minute(time)) for name, time in times if time is not None]
     rows = []
     for each in quality.tables:
-        rejected = sum(each.rejected.values())
-        rows.append([each.name, "", f"{each.read:,}", f"{each.kept:,}", f"{rejected:,}"])
+        out = sum(each.rejected.values())
+        rows.append([each.name, "", f"{each.read:,}", f"{each.kept:,}", f"{out:,}"])
         rows += [
-            ["", f"rejected: {reason}", "", "", f"{count:,}"]
+            [
+                "",
+                f"{_word(reason)}: {reason}",
+                "",
+                "",
+                f"{count:,}",
+            ]
             for reason, count in each.rejected.items()
         ]
     table = Table(
         "Rows of the tables",
-        ["Table", "Reason", "Read", "Kept", "Rejected"],
+        ["Table", "Reason", "Read", "Kept", "Not kept"],
         rows,
-        note="Cold items have no training event. Rejected rows are kept in rejected/, each with "
-        "its reason; look for reasons that have more rows than you expect.",
+        note="Cold items have no training event. Rows that are not kept lie in rejected/, each "
+        "with its reason; look for reasons that have more rows than you expect.",
         texts=2,
     )
     files = [
@@ -120,6 +130,10 @@ def _rows(quality: Quality) -> list[Part]:
         table,
         *(files if quality.rejected_files else []),
     ]
+
+
+def _word(reason: str) -> str:
+    return "left out" if reason in LEFT_OUT else "rejected"
 
 
 def _drift(quality: Quality) -> list[Part]:

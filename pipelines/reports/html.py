@@ -47,15 +47,16 @@ def render_page(
     return environment(package).get_template(template).render(**context, **extra)
 
 
-def svg_file(chart: Chart, *, is_titled: bool = True) -> str:
+def svg_file(chart: Chart, *, is_titled: bool = True, width: int = 640) -> str:
     """Returns a chart as an SVG file of its own.
 
     Args:
         chart: Chart to draw.
         is_titled: Whether its title stands above it.
+        width: Width in pixels.
     """
     css = f"{_colours('svg')}{_css('chart.css')}"
-    return svg.svg_file(chart, css, legend(chart), is_titled=is_titled)
+    return svg.svg_file(chart, css, legend(chart), is_titled=is_titled, width=width)
 
 
 def style() -> str:

@@ -17,7 +17,7 @@ def compare(
     after: str,
     output: Path | None = None,
     *,
-    metric: str = "recall@50",
+    metric: str | None = None,
     level: float = 0.05,
 ) -> Comparison:
     """Compares two evaluated runs query by query.
@@ -26,7 +26,7 @@ def compare(
         before: Output directory of an evaluated configuration, or the id of its run in MLflow.
         after: Output directory or run id of the model that may replace it.
         output: Directory for `comparison.html` and `comparison.json`; None: nothing is written.
-        metric: Metric of the verdict.
+        metric: Metric of the verdict; None: recall@50, and recall@10 of a small catalogue.
         level: Significance level.
 
     Raises:

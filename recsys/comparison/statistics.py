@@ -148,18 +148,19 @@ class Comparison(Frozen, Tabular):
         return next((verdict for verdict in either if verdict in verdicts), None)
 
     def deciding(self, group: str) -> Row:
-        """Returns the row that the verdict in a group rests on; without one, that of Recall@50."""
-        metric = self.metric if group == "overall" else "recall@50"
+        """Returns the row that the verdict in a group rests on; without one, that of its recall."""
         rows = {row.metric: row for row in self.rows if row.group == group}
         if group == "overall":
-            return rows[metric]
+            return rows[self.metric]
+        of_cutoff = f"recall@{self.metric.partition('@')[2]}"
+        first = rows.get(of_cutoff, rows["recall@50"])
         verdict = self.verdict_in(group)
         found = [
             row
-            for row in (rows[metric], *rows.values())
+            for row in (first, *rows.values())
             if verdict == _verdict_of(row.found, row.adjusted_p, self.level)
         ]
-        return found[0] if found else rows[metric]
+        return found[0] if found else first
 
     def changes(self, metric: str) -> dict[str, float]:
         """Returns the relative change of a metric in each group that was tested."""
@@ -202,7 +203,7 @@ def compare_runs(
     before: EvaluatedRun,
     after: EvaluatedRun,
     *,
-    metric: str = "recall@50",
+    metric: str | None = None,
     level: float = 0.05,
     bootstrap_samples: int = 2000,
     permutations: int = 10_000,
@@ -212,7 +213,8 @@ def compare_runs(
     Args:
         before: Run in use.
         after: Run that may replace it.
-        metric: Metric of the verdict; any that both runs have for each query.
+        metric: Metric of the verdict, any that both runs have for each query; None: the one that
+            the first run was judged by.
         level: Significance level of the overall test, and of all tests of slices together.
         bootstrap_samples: Number of resamples, for the intervals.
         permutations: Number of permutations, for the tests.
@@ -227,6 +229,7 @@ def compare_runs(
             f"with {after.repeats}: they rank other items for a query, so their figures cannot be "
             "compared; prepare, train and evaluate both with the same setting."
         )
+    metric = metric or (before.result.judged_by if before.result else "recall@50")
     left, right, left_out = _common(before, after)
     names = dict.fromkeys([metric, *_OVERALL])
     _require(metric, before, after)

@@ -39,6 +39,8 @@ _SIDEWAYS, _MANY_COLUMNS, _FEW_ROWS = 3, 9, 10
 _FEW_COLUMNS, _LONG_NAME, _CROWDED = 8, 14, 12
 # Lengths from which a text and a name get some room.
 _LONG_TEXT, _NAME = 40, 4
+# Width in pixels of a picture for paper, which is three quarters as wide.
+_WIDE_PICTURE = 940
 
 
 def section_component(section: Section) -> Any:
@@ -180,7 +182,9 @@ def _plot(chart: Chart) -> list[Any]:
     names: Any = {"id": KEYED} if _is_keyed(chart.plot) else {}
     graph = dcc.Graph(figure=figure_of(chart.plot), config=options, className="graph", **names)
     shown = html.Div(graph, role="group", className="screen", **label(chart.title))
-    drawn = re.sub("<title>.*?</title>", "", svg_file(chart, is_titled=False), flags=re.DOTALL)
+    width = _WIDE_PICTURE if chart.is_wide else _WIDE_PICTURE // 2
+    drawn = svg_file(chart, is_titled=False, width=width)
+    drawn = re.sub("<title>.*?</title>", "", drawn, flags=re.DOTALL)
     picture = html.Img(src=f"{_SVG}{quote(drawn)}", alt="", className="print")
     return [shown, picture]
 

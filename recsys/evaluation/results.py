@@ -86,6 +86,7 @@ class EvaluationResult(Measured, Tabular):
         weights: Weights of the parts of the fused ranking; empty where the towers rank alone.
         left_out: Channels that the log has not, with the reason.
         trade_off: Recall along the popularity dial, by split, and on test that of the towers alone.
+        judged_by: Recall that verdicts rest on: Recall@50, and Recall@10 of a small catalogue.
         standings: Methods beside the model, overall and by slice, and whether they differ by more
             than chance.
         rivals: Methods that are significantly better than the model, overall or in a slice.
@@ -105,13 +106,19 @@ class EvaluationResult(Measured, Tabular):
     weights: dict[str, float] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     trade_off: dict[str, tuple[TradeOff, ...]] = Field(default_factory=dict)
+    judged_by: str = "recall@50"
     standings: tuple[Standing, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
     @property
     def chance(self) -> float:
-        """Recall@50 of lists that are drawn at random."""
-        return min(1.0, max(CUTOFFS) / max(1, self.counts["items"]))
+        """Recall of lists that are drawn at random, at the cutoff of `judged_by`."""
+        return min(1.0, self.cutoff / max(1, self.counts["items"]))
+
+    @property
+    def cutoff(self) -> int:
+        """Cutoff of `judged_by`."""
+        return int(self.judged_by.partition("@")[2])
 
     @property
     def methods(self) -> dict[str, Measured]:
@@ -205,16 +212,17 @@ class EvaluationResult(Measured, Tabular):
         return f"parts that alone find significantly more: {', '.join(found)}" if found else None
 
     def against_towers(self) -> str | None:
-        """Returns what channels and dial changed of Recall@50; None where the towers rank alone."""
+        """Returns what channels and dial changed of the recall; None where towers rank alone."""
         if TOWERS not in self.baselines or not self.counts["queries"]:
             return None
         changes = []
         for group, methods in self.groups().items():
-            before, after = (methods[name]["recall@50"] for name in (TOWERS, MODEL))
+            before, after = (methods[name][self.judged_by] for name in (TOWERS, MODEL))
             if isinstance(before, float) and isinstance(after, float):
                 few = f" ({self.pairs(group)} pairs: few)" if self.pairs(group) < FEW_PAIRS else ""
                 changes.append(f"{group} {number(before)} to {number(after)}{few}")
-        return f"Recall@50 from the towers alone to this model: {', '.join(changes)}"
+        title = SHOWN[self.judged_by]
+        return f"{title} from the towers alone to this model: {', '.join(changes)}"
 
     def notes(self) -> list[str]:
         """Returns what is to be said with the results beside warnings."""
@@ -298,4 +306,6 @@ def print_table(result: EvaluationResult, console: Console) -> None:
 
 def _is_less(value: Value, other: Value) -> bool:
     """Tells whether a value is less by more than the digits that are shown."""
-    return isinstance(value, float) and isinstance(other, float) and other - value >= 0.0005
+    return (
+        isinstance(value, float) and isinstance(other, float) and round(value, 3) < round(other, 3)
+    )

@@ -9,7 +9,9 @@ from feature_store.core.settings import Frozen
 from recsys.evaluation.metrics import Doubles, Ranks
 from recsys.evaluation.significance import Pairs, differences, holm
 
-_CUTOFFS, _OF_SLICES = (10, 50), 50
+# Cutoffs of the recall that verdicts rest on, and the number of items below which it is the first
+# one: of 100 items, half are among 50, and of 50 all are.
+_CUTOFFS, _FEW_ITEMS = (10, 50), 100
 # Level of the tests.
 LEVEL = 0.05
 # Fewer held-out pairs of a group allow no conclusion.
@@ -65,8 +67,17 @@ class Rival(_Compared):
     adjusted_p: float
 
 
+def judged_cutoff(items: int) -> int:
+    """Returns the cutoff of the recall that verdicts rest on.
+
+    Args:
+        items: Number of items that are ranked.
+    """
+    return _CUTOFFS[items >= _FEW_ITEMS]
+
+
 def standings_of(
-    model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools]
+    model: str, ranks: Mapping[str, Ranks], slices: Mapping[str, Bools], cutoff: int
 ) -> list[Standing]:
     """Compares all methods with the model on the same queries.
 
@@ -74,17 +85,18 @@ def standings_of(
         model: Name of the model.
         ranks: Ranks of the held-out items by method.
         slices: Members of each slice of items, [items].
+        cutoff: Cutoff of the slices' recall; overall it is the largest one.
 
     Returns:
         Each method in each group that has held-out pairs, by method.
     """
-    own = list(_groups(ranks[model], slices))
+    own = list(_groups(ranks[model], slices, cutoff))
     tests, pairs = [], []
     for name, of_method in ranks.items():
         if name == model:
             continue
         for (group, metric, held_out, before, weight), (*_, after, _) in zip(
-            own, _groups(of_method, slices), strict=True
+            own, _groups(of_method, slices, cutoff), strict=True
         ):
             tests.append((name, group, metric, held_out))
             pairs.append(Pairs(before, after, weight))
@@ -133,7 +145,7 @@ def _apart(
 
 
 def _groups(
-    ranks: Ranks, slices: Mapping[str, Bools]
+    ranks: Ranks, slices: Mapping[str, Bools], largest: int
 ) -> Iterator[tuple[str, str, int, Doubles, Doubles]]:
     """Yields a group, its metric and pairs, and the numerators and denominators, [queries]."""
 
@@ -142,10 +154,10 @@ def _groups(
 
     everything = np.ones(len(ranks.rank), np.bool_)
     each = np.maximum(sums(everything), 1.0)
-    for cutoff in _CUTOFFS:
+    for cutoff in (each for each in _CUTOFFS if each <= largest):
         recall = sums(ranks.rank < cutoff) / each
         yield "overall", f"recall@{cutoff}", len(ranks.rank), recall, np.ones(ranks.num_queries)
     for name, members in slices.items():
         of_slice = members[ranks.item]
-        hits = sums(of_slice & (ranks.rank < _OF_SLICES))
-        yield name, f"recall@{_OF_SLICES}", int(of_slice.sum()), hits, sums(of_slice)
+        hits = sums(of_slice & (ranks.rank < largest))
+        yield name, f"recall@{largest}", int(of_slice.sum()), hits, sums(of_slice)

@@ -69,7 +69,7 @@ def _tail(result: EvaluationResult) -> Check:
     texts: list[str] = []
     state: State = "passes"
     for name in _RARE:
-        pairs, recall = result.pairs(name), result.slices[name]["recall@50"]
+        pairs, recall = result.pairs(name), result.slices[name][result.judged_by]
         if pairs < FEW_PAIRS or not isinstance(recall, float):
             continue
         text = f"finds {recall:.1%} of {pairs:,} pairs in {name}"
@@ -83,4 +83,6 @@ def _tail(result: EvaluationResult) -> Check:
     if not texts:
         few = f"Fewer than {FEW_PAIRS} held-out pairs are of rare items."
         return Check("Tail", "not known", few, "tail")
-    return Check("Tail", state, f"Among its first 50 this model {'; '.join(texts)}.", "tail")
+    return Check(
+        "Tail", state, f"Among its first {result.cutoff} this model {'; '.join(texts)}.", "tail"
+    )

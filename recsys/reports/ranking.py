@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pipelines.reports.format import number
 from pipelines.reports.parts import Chart, Part, Section, Table, Text
 from pipelines.reports.plots import Axis, Graph, Mark, Series
-from recsys.evaluation.results import METHOD_TITLES, TOWERS, EvaluationResult, TradeOff
+from recsys.evaluation.results import METHOD_TITLES, SHOWN, TOWERS, EvaluationResult, TradeOff
 from recsys.fusion.weights import OF_RARE
 from recsys.reports.run.run_data import RunData
 
+# Recall along the dial.
 _RECALL = "recall@50"
 _TITLES = {
     **METHOD_TITLES,
@@ -42,13 +43,13 @@ def _weights(result: EvaluationResult) -> Table:
     for name, weight in result.weights.items():
         alone = result.methods.get(name)
         figures = [
-            number(alone.overall[_RECALL]) if alone is not None else "",
-            number(alone.slices["tail"][_RECALL]) if alone is not None else "",
+            number(alone.overall[result.judged_by]) if alone is not None else "",
+            number(alone.slices["tail"][result.judged_by]) if alone is not None else "",
         ]
         rows.append([_title(name), f"{weight:g}", *figures])
     return Table(
         "Parts of the score",
-        ["Part", "Weight", "Recall@50 alone", "of tail items"],
+        ["Part", "Weight", f"{SHOWN[result.judged_by]} alone", "of tail items"],
         rows,
         note="Channels are scaled to 1 at the query's best item; the towers' part is a cosine.",
     )

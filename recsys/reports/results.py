@@ -11,7 +11,6 @@ from recsys.evaluation.results import METHOD_TITLES, MODEL, SHOWN, TOWERS, Evalu
 from recsys.evaluation.rivals import FEW_PAIRS, LEVEL, Standing
 from recsys.reports.run.run_data import RunData
 
-_COMPARED = "recall@50"
 # Digits of p from which on a shade is not darker.
 MOST_CERTAIN = 3.0
 # How to read the tables of lists.
@@ -60,9 +59,11 @@ def metric_cells(figures: Figures, metrics: list[str]) -> list[str | Cell]:
 
 
 def best_baseline(result: EvaluationResult) -> str:
-    """Returns the name of the baseline with the highest Recall@50; parts of the model are none."""
+    """Returns the name of the baseline with the highest recall; parts of the model are none."""
     others = [name for name in result.compared if name not in (MODEL, TOWERS)]
-    return max(others, key=lambda name: known(result.baselines[name].overall["recall@50"]) or 0.0)
+    return max(
+        others, key=lambda name: known(result.baselines[name].overall[result.judged_by]) or 0.0
+    )
 
 
 def known(value: Value) -> float | None:
@@ -77,7 +78,7 @@ def spread(value: Value) -> tuple[float, float] | None:
 
 def _summary(result: EvaluationResult) -> str:
     """Returns the first metric against each baseline, in a sentence."""
-    name, title = "recall@50", SHOWN["recall@50"]
+    name, title = result.judged_by, SHOWN[result.judged_by]
     value = result.overall[name]
     if not isinstance(value, float):
         return "The test split has no held-out items."
@@ -114,7 +115,7 @@ def _chart(result: EvaluationResult) -> Chart:
 
 def _standings(result: EvaluationResult) -> list[Chart]:
     """Returns a heat map of all methods by slice; none of evaluations that did not test them."""
-    of_metric = {(e.method, e.group): e for e in result.standings if e.metric == _COMPARED}
+    of_metric = {(e.method, e.group): e for e in result.standings if e.metric == result.judged_by}
     groups = [name for name in result.groups() if result.pairs(name)]
     if not of_metric or not groups:
         return []
@@ -125,20 +126,20 @@ def _standings(result: EvaluationResult) -> list[Chart]:
         figures = [method.overall if g == "overall" else method.slices[g] for g in groups]
         marks = ["" if not shade else " ▲" if shade > 0 else " ▼" for shade in shades]
         if name == MODEL:
-            dead = [_is_dead(each[_COMPARED], result) for each in figures]
+            dead = [_is_dead(each[result.judged_by], result) for each in figures]
             shades = [-MOST_CERTAIN if each else 0.0 for each in dead]
             marks = [" ✗" if each else "" for each in dead]
         values.append(shades)
         texts.append(
-            [f"{number(f[_COMPARED])}{mark}" for f, mark in zip(figures, marks, strict=True)]
+            [f"{number(f[result.judged_by])}{mark}" for f, mark in zip(figures, marks, strict=True)]
         )
     better = sum(value > 0 for row in values for value in row)
     return [
         Chart(
             "All methods by slice, against this model",
-            f"{SHOWN[_COMPARED]}, in brackets the held-out pairs. ▲ finds more than this model and "
-            "▼ less, by a paired permutation test of this comparison alone at 5 %; the shade is "
-            f"darker the smaller p is. Grey: fewer than {FEW_PAIRS} pairs, which allow no "
+            f"{SHOWN[result.judged_by]}, in brackets the held-out pairs. ▲ finds more than this "
+            "model and ▼ less, by a paired permutation test of this comparison alone at 5 %; the "
+            f"shade is darker the smaller p is. Grey: fewer than {FEW_PAIRS} pairs, which allow no "
             f"conclusion. ✗: this model finds less than chance would, {result.chance:.3f}. Look "
             f"for ▲ and ✗: {better or 'none'} of the cells {'are' if better > 1 else 'is'} ▲.",
             Heat(

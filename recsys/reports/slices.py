@@ -19,7 +19,6 @@ from recsys.reports.results import (
 )
 from recsys.reports.run.run_data import RunData
 
-_COMPARED = "recall@50"
 # P-values by group and metric; None of a group with few pairs.
 Tests = Mapping[tuple[str, str], float | None]
 _KINDS = {"history_length": "length of the history", "item_age": "age of the item"}
@@ -158,11 +157,11 @@ def _further(result: EvaluationResult, kind: str) -> Table:
     others = [name for name in result.baselines if name != "random"]
     rows = []
     for value, figures in result.by[kind].items():
-        compared = [result.baselines[name].by[kind][value][_COMPARED] for name in others]
+        compared = [result.baselines[name].by[kind][value][result.judged_by] for name in others]
         head = Cell(value, [f"{figures['count']:,} held out"])
-        rows.append([head, *metric_cells(figures, [_COMPARED]), *map(number, compared)])
+        rows.append([head, *metric_cells(figures, [result.judged_by]), *map(number, compared)])
     return Table(
-        f"{SHOWN[_COMPARED]} by {_KINDS.get(kind, kind)}",
+        f"{SHOWN[result.judged_by]} by {_KINDS.get(kind, kind)}",
         ["Slice", *(METHOD_TITLES[name] for name in (MODEL, *others))],
         rows,
         note="Recall of a slice of items is the share of its held-out items that are found; slices "

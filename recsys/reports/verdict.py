@@ -8,7 +8,6 @@ from recsys.evaluation.metrics import metric_title
 from recsys.evaluation.results import METHOD_TITLES, EvaluationResult, advice_on
 from recsys.evaluation.rivals import FEW_PAIRS, Standing, beaten_of
 
-_METRIC = "recall@50"
 _NOTHING = "nothing is held out"
 
 
@@ -33,7 +32,7 @@ def best_of(result: EvaluationResult, group: str) -> Standing | None:
     found = [
         each
         for each in result.standings
-        if (each.group, each.metric) == (group, _METRIC)
+        if (each.group, each.metric) == (group, result.judged_by)
         and each.method != "random"
         and not result.is_part(each.method)
     ]
@@ -58,7 +57,7 @@ def _judged(result: EvaluationResult, group: str) -> Judged:
     rivals = [each for each in result.rivals if each.group == group]
     rivals = [each for each in rivals if not result.is_part(each.method)]
     if rivals:
-        rival = max(rivals, key=lambda each: (each.metric == _METRIC, each.value))
+        rival = max(rivals, key=lambda each: (each.metric == result.judged_by, each.value))
         return Judged(
             group, "worse", _figures(rival.method, rival.metric, rival.model, rival.value)
         )

@@ -29,7 +29,7 @@ from recsys.evaluation.methods import Ranked, rank_all
 from recsys.evaluation.per_query import PER_QUERY, write_per_query
 from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.results import ITEMS, METRICS_JSON, MODEL, TOWERS_CURVE, EvaluationResult
-from recsys.evaluation.rivals import rivals_of, standings_of
+from recsys.evaluation.rivals import judged_cutoff, rivals_of, standings_of
 from recsys.evaluation.task import Task
 from recsys.fusion.curve import trade_off
 from recsys.fusion.examples import EXAMPLES, write_examples
@@ -81,7 +81,9 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
     bounds = SliceBounds.of(prepared.item_frequency)
     slices = bounds.members(prepared.item_frequency)
     console.print("evaluate: testing the differences to the baselines")
-    standings = standings_of(MODEL, {name: each.ranks for name, each in ranked.items()}, slices)
+    cutoff = judged_cutoff(int(prepared.is_current_item.sum()))
+    all_ranks = {name: each.ranks for name, each in ranked.items()}
+    standings = standings_of(MODEL, all_ranks, slices, cutoff)
     result = EvaluationResult(
         **measured.pop(MODEL).model_dump(),
         baselines=measured,
@@ -98,8 +100,9 @@ def measure_model(config: Config, console: Console) -> EvaluationResult:
             prepared.item_frequency,
             prepared.is_current_item,
             {name: each.top for name, each in ranked.items()},
-            {name: each.ranks for name, each in ranked.items()},
+            all_ranks,
         ),
+        judged_by=f"recall@{cutoff}",
         standings=tuple(standings),
         rivals=tuple(rivals_of(standings)),
         **_fusion_facts(fused, fusion, queries, slices),

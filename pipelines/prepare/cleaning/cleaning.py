@@ -18,6 +18,7 @@ from feature_store.forgotten import FORGOTTEN
 from feature_store.kinds import ColumnFeature
 from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
+from pipelines.logs.left_out import LOW_RATING, OTHER_TYPE
 from pipelines.prepare.cleaning.ids import Ids
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
@@ -28,11 +29,7 @@ REPEATED_ID = "repeated id"
 DUPLICATE = "duplicate"
 FUTURE = "future timestamp"
 UNKNOWN_ITEM = "unknown item"
-LOW_RATING = "rating below min_rating"
 INVALID_WEIGHT = "invalid weight"
-OTHER_TYPE = "type not in event_types"
-# The configuration leaves these out; there is nothing wrong with them.
-LEFT_OUT = (LOW_RATING, OTHER_TYPE, FORGOTTEN)
 
 
 class Rejections:

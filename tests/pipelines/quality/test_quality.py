@@ -14,6 +14,7 @@ from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import Counts, PreparedManifest
+from pipelines.quality.checks import quality_checks
 from pipelines.quality.drift import Drift, by_severity, drift
 from pipelines.quality.page import quality_page, share_of
 from pipelines.quality.quality import Quality, quality, read_quality
@@ -304,6 +305,17 @@ def test_rejection_drifts(prepared: Path) -> None:
     assert [(one.measure, one.verdict) for one in found] == [("rejected", "large shift")]
     assert "null item id" in found[0].sentence
     assert found[0].change == pytest.approx(0.1)
+
+
+def test_events_that_the_configuration_leaves_out_are_no_fault(prepared: Path) -> None:
+    left_out = manifest(rejected={"events: rating below min_rating": 6000, "events: duplicate": 3})
+    found = quality(prepared, left_out, log(0))
+    check, _ = quality_checks(found)
+    assert check.state == "passes"
+    assert "most because: duplicate; 6,000 events left out as configured" in check.text
+    assert "left out: rating below min_rating" in render_page(quality_page(found))
+    faulty = manifest(rejected={"events: duplicate": 6000})
+    assert quality_checks(quality(prepared, faulty, log(0)))[0].state == "fails"
 
 
 def test_written_and_read(prepared: Path) -> None:

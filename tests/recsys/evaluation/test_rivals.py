@@ -5,7 +5,7 @@ import pytest
 
 from feature_store.core.columns import Jagged
 from recsys.evaluation.metrics import ranks_of
-from recsys.evaluation.rivals import rivals_of, standings_of
+from recsys.evaluation.rivals import judged_cutoff, rivals_of, standings_of
 
 QUERIES, ITEMS, DEPTH = 300, 1000, 50
 RANDOM = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def ranks(of_even: float, of_odd: float, seed: int):
 
 
 def named(methods, slices):
-    return rivals_of(standings_of("model", methods, slices))
+    return rivals_of(standings_of("model", methods, slices, 50))
 
 
 def test_a_method_that_finds_more_is_named_with_its_group():
@@ -57,7 +57,7 @@ def test_chance_and_few_pairs_name_nobody():
 def test_every_method_has_its_place_in_every_group():
     methods = {"model": ranks(0.7, 0.3, 1), "tail finder": ranks(0.2, 0.6, 2)}
     methods["same"] = methods["model"]
-    found = {(e.method, e.group, e.metric): e for e in standings_of("model", methods, SLICES)}
+    found = {(e.method, e.group, e.metric): e for e in standings_of("model", methods, SLICES, 50)}
     assert len(found) == 2 * (2 + len(SLICES))
     tail, head = (found["tail finder", group, "recall@50"] for group in ("tail", "head"))
     assert tail.value > tail.model
@@ -75,3 +75,11 @@ def test_without_queries_there_is_nobody():
     empty = Jagged.from_lengths(np.empty(0, np.int64), np.empty(0, np.int64))
     none = ranks_of(empty, np.empty((0, DEPTH), np.int64))
     assert named({"model": none, "other": none}, SLICES) == []
+
+
+def test_few_items_are_judged_by_their_first_ten():
+    assert [judged_cutoff(items) for items in (40, 99, 100, 100_000)] == [10, 10, 50, 50]
+    methods = {"model": ranks(0.7, 0.3, 1), "tail finder": ranks(0.2, 0.6, 2)}
+    found = standings_of("model", methods, SLICES, judged_cutoff(40))
+    assert {each.metric for each in found} == {"recall@10"}
+    assert {each.group for each in found} == {"overall", *SLICES}

@@ -112,3 +112,12 @@ def test_the_verdict_comes_before_everything_else(tmp_path):
     opening = opening_of(tmp_path, evaluated(standing("item_knn", "overall", 0.1, 0.0002)))
     text = " ".join(Outline(render_page(Page("Title", "Lead", [], opening=opening))).text.split())
     assert text.index("▼ worse") < text.index("Next:") < text.index("Leaks") < text.index("Lead")
+
+
+def test_a_small_catalogue_is_judged_by_the_metric_that_it_was_tested_with():
+    of_ten = standing("item_knn", "overall", -0.1, 0.0002).model_copy(
+        update={"metric": "recall@10"}
+    )
+    verdict = baseline_verdict(evaluated(of_ten, judged_by="recall@10"))
+    assert verdict.mark == "better"
+    assert "Recall@10 0.400 against its 0.300" in verdict.sentence
