@@ -47,6 +47,11 @@ def tracking_uri(config: Config) -> str:
     return uri
 
 
+def registered_name(config: Config) -> str:
+    """Returns the name of the registered model of a configuration's bundles."""
+    return config.export.registered_model or config.tracking.experiment
+
+
 def store_uri(given: str | None) -> str:
     """Returns the store of an option, of the environment, or of the one output that is here.
 

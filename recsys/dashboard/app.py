@@ -166,7 +166,10 @@ def export(uri: str | None, run_id: str, output: Path) -> None:
     from recsys.dashboard.run_file import render_run
 
     store = RunStore(store_uri(uri))
-    write_text(output, render_run(store.data(run_id), store.row(run_id).title))
+    row, run = store.row(run_id), store.data(run_id)
+    champion = store.champion(row.experiment)
+    in_use = None if champion is None else store.data(champion)
+    write_text(output, render_run(run, row.title, in_use))
 
 
 def _is_page(path: Path) -> bool:

@@ -53,19 +53,19 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
     listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
     number = query.get("page", "")[:9]
     at = max(1, int(number)) if number.isdecimal() else 1
-    champion = store.champion()
+    champions = store.champions()
     fields = [
         choice("output", "Trained in", [("", "anywhere"), *((o, o) for o in outputs)], output),
         choice("metric", "Metric", list(METRIC_TITLES.items()), metric),
         search_field("search", "Name, id or status", query.get("search", "")),
     ]
     part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
-    table = runs_table(part, champion, total=len(listed), first=(at - 1) * _PAGE_ROWS)
-    over_time = Section("history", "History", [history(shown, metric, champion)])
+    table = runs_table(part, champions, total=len(listed), first=(at - 1) * _PAGE_ROWS)
+    over_time = Section("history", "History", [history(shown, metric, champions)])
     reading = f"{len(rows):,} runs have been read so far; older ones are on their way: reload."
     return [
         html.H1("Runs"),
-        *_list_opening(store, shown, champion),
+        *_list_opening(store, shown, champions),
         *([] if store.is_complete else part_components([Text(reading)])),
         form("/", fields, "Show"),
         section_component(over_time),
@@ -74,10 +74,10 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
     ]
 
 
-def _list_opening(store: RunStore, rows: Sequence[RunRow], champion: str | None) -> list[Any]:
+def _list_opening(store: RunStore, rows: Sequence[RunRow], champions: Sequence[str]) -> list[Any]:
     """Returns the verdict on the champion, else on the latest evaluated run of the list."""
     evaluated = [row for row in rows if row.metric("recall@50") is not None]
-    row = next((each for each in evaluated if each.run_id == champion), None)
+    row = next((each for each in evaluated if each.run_id in champions), None)
     about = "The champion" if row is not None else "The latest run"
     if row is None and not evaluated:
         return []
@@ -85,7 +85,7 @@ def _list_opening(store: RunStore, rows: Sequence[RunRow], champion: str | None)
     run = store.data(row.run_id)
     verdict = run_opening(run)[0]
     assert isinstance(verdict, Verdict)
-    verdict = in_use(verdict) if row.run_id == champion else verdict
+    verdict = in_use(verdict) if row.run_id in champions else verdict
     named = replace(verdict, sentence=f"{about}, {row.title}: {verdict.sentence}")
     return opening_components([reworded_opening(named, run.query)])
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from dash import dcc, html
 
 from feature_store.core.errors import UserError
-from pipelines.reports.opening import Opening, Verdict
+from pipelines.reports.opening import Opening
 from pipelines.reports.parts import Section, Text
 from pipelines.reports.words import explained, reworded_opening, reworded_part, reworded_section
 from recsys.comparison.report import comparison_verdict
@@ -27,16 +27,14 @@ from recsys.dashboard.run_store import RunRow, RunStore
 from recsys.dashboard.runs import DAY
 from recsys.dashboard.sections import (
     SECTIONS,
-    champion_verdict,
     compared,
     comparison_section,
-    in_use,
+    opening_of,
     tests_of,
 )
 from recsys.reports.item_map import colours_of, map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import example_ids, item_name, item_parts, query_parts
-from recsys.reports.opening import run_opening
 from recsys.reports.run.items import ItemTable
 from recsys.reports.run.queries import QueryTable
 from recsys.reports.run.run_data import RunData
@@ -110,13 +108,8 @@ def _day(row: RunRow) -> list[Any]:
 
 def _opening(store: RunStore, row: RunRow, run: RunData) -> list[Opening]:
     """Returns the verdicts against the best baseline and the champion, and the checks."""
-    first, *checks = run_opening(run)
-    champion = store.champion()
-    if champion == row.run_id and isinstance(first, Verdict):
-        first = in_use(first)
-    if champion is None or champion == row.run_id or run.result is None:
-        return [first, *checks]
-    return [first, champion_verdict(store.data(champion), run), *checks]
+    champion = store.champion(row.experiment)
+    return opening_of(run, None if champion is None else store.data(champion))
 
 
 def _against_page(store: RunStore, row: RunRow, key: str, query: Query) -> list[Any]:
@@ -206,7 +199,7 @@ def _samples(
 
 
 def _against_form(store: RunStore, row: RunRow, here: str, against: str) -> Any:
-    champion = store.champion()
+    champion = store.champion(row.experiment)
     options = [("", "the best baseline")]
     for other in store.rows():
         if other.metric("recall@50") is not None and other.run_id != row.run_id:
@@ -222,7 +215,7 @@ def _few(options: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, st
 
 def _earlier(store: RunStore, row: RunRow) -> str | None:
     """Returns the champion, else the run trained before in the same output."""
-    champion = store.champion()
+    champion = store.champion(row.experiment)
     if champion is not None and champion != row.run_id:
         return champion
     for other in store.rows():

@@ -11,8 +11,7 @@ from markupsafe import Markup
 from pipelines.reports.html import inline_svg, render_page
 from pipelines.reports.parts import Chart, Page
 from recsys.dashboard.plotly import OPTIONS, Figure, figure_of
-from recsys.dashboard.sections import SECTIONS
-from recsys.reports.opening import run_opening
+from recsys.dashboard.sections import SECTIONS, opening_of
 from recsys.reports.run.run_data import RunData
 
 _PLACE = Markup(
@@ -21,15 +20,16 @@ _PLACE = Markup(
 )
 
 
-def render_run(run: RunData, title: str) -> str:
+def render_run(run: RunData, title: str, champion: RunData | None) -> str:
     """Returns the file.
 
     Args:
         run: Run to show.
         title: Title of the page.
+        champion: Run in use; None where there is none.
     """
     sections = [section_of(run) for _, section_of in SECTIONS.values()]
-    lead, opening = f"MLflow run {run.run_id}", run_opening(run)
+    lead, opening = f"MLflow run {run.run_id}", opening_of(run, champion)
     page = Page(f"Run {title}", lead, sections, opening=opening, query=run.query)
     return render_file(page)
 

@@ -140,15 +140,21 @@ class RunStore:
                 self._data.popitem(last=False)
             return self._data[run_id][1]
 
-    def champion(self) -> str | None:
-        """Returns the id of the run behind the alias `champion`; None where there is none."""
+    def champion(self, experiment: str) -> str | None:
+        """Returns the run behind the alias `champion` in an experiment; None where there is none.
+
+        Several projects share a store, each with experiments and a champion of its own.
+        """
+        return next((r for r in self.champions() if self._rows[r].experiment == experiment), None)
+
+    def champions(self) -> list[str]:
+        """Returns the runs behind the alias `champion` of all registered models."""
+        found = []
         for model in self._client.search_registered_models():
             version = dict(model.aliases).get("champion")
             if version is not None:
-                run_id: str = self._client.get_model_version(model.name, version).run_id
-                if run_id in self._rows:
-                    return run_id
-        return None
+                found.append(self._client.get_model_version(model.name, version).run_id)
+        return [run_id for run_id in found if run_id in self._rows]
 
     def _read(self) -> None:
         """Reads page by page; earlier rows stay until all have been read anew."""

@@ -14,7 +14,7 @@ DAY = "/day/"
 _GROUPS = ("overall", "head", "torso", "tail", "cold", "popularity")
 
 
-def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart | Facts:
+def history(rows: Sequence[RunRow], metric: str, champions: Sequence[str]) -> Chart | Facts:
     """Returns a metric from run to run, overall and by slice, and popularity beside it.
 
     A single run has no time axis: its figures are a card.
@@ -22,7 +22,7 @@ def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart 
     Args:
         rows: Runs, the latest first.
         metric: Metric to show, such as `recall@50`.
-        champion: Id of the run in use; None where there is none.
+        champions: Ids of the runs in use.
     """
     ordered = [row for row in reversed(rows) if row.metric(metric) is not None]
     if len(ordered) == 1:
@@ -40,7 +40,7 @@ def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart 
     x, y = Axis("trained at (UTC)", scale="time"), Axis(METRIC_TITLES[metric])
     if not ordered:
         return Chart(title, "No run here was evaluated.", Graph([], x, y), is_wide=True)
-    marks = [Mark("x", row.started, "champion") for row in ordered if row.run_id == champion]
+    marks = [Mark("x", row.started, "champion") for row in ordered if row.run_id in champions]
     summary = (
         f"{len(ordered):,} evaluated runs; higher is better. Look for a curve that falls while the "
         "others stay, and for runs below popularity. Slices are by the training events of each run."
@@ -50,19 +50,21 @@ def history(rows: Sequence[RunRow], metric: str, champion: str | None) -> Chart 
     return Chart(title, summary, Graph(series, x, y, marks), is_wide=True)
 
 
-def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, first: int) -> Table:
+def runs_table(
+    rows: Sequence[RunRow], champions: Sequence[str], *, total: int, first: int
+) -> Table:
     """Returns a page of the list.
 
     Args:
         rows: Runs of the page.
-        champion: Id of the run in use; None where there is none.
+        champions: Ids of the runs in use.
         total: Number of runs on all pages.
         first: Number of runs before the page.
     """
     rows_of: list[Row] = []
     for row in rows:
         ours, popular = row.metric("recall@50"), row.metric("recall@50", "popularity")
-        remarks = ["champion"] if row.run_id == champion else []
+        remarks = ["champion"] if row.run_id in champions else []
         if row.day:
             remarks.append(row.day)
         if ours is not None and popular is not None and ours < popular:
@@ -81,7 +83,7 @@ def runs_table(rows: Sequence[RunRow], champion: str | None, *, total: int, firs
                     shown(row.metric("recall@50", "cold")),
                     shown(row.metric("ndcg@10")),
                 ],
-                row.run_id == champion,
+                row.run_id in champions,
             )
         )
     headings = ["Run", "Status", "Self-supervision", "Remarks"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from feature_store.core.errors import UserError
-from pipelines.reports.opening import Verdict
+from pipelines.reports.opening import Opening, Verdict
 from pipelines.reports.parts import Section
 from recsys.comparison.report import (
     comparison_verdict,
@@ -19,6 +19,7 @@ from recsys.reports.data import data_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section
 from recsys.reports.lookup import examples_section, similar_section
+from recsys.reports.opening import run_opening
 from recsys.reports.ranking import ranking_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
@@ -63,7 +64,7 @@ def compared(before: RunData, after: RunData) -> Comparison:
     def evaluated(run: RunData) -> EvaluatedRun:
         if run.queries is None:
             raise UserError(f"run {run.name} has no evaluation; run `recsys evaluate` on it first.")
-        return EvaluatedRun(run.name, read_rows(run.queries.path))
+        return EvaluatedRun(run.name, read_rows(run.queries.path), result=run.result)
 
     return compare_runs(evaluated(before), evaluated(after))
 
@@ -88,6 +89,21 @@ def champion_verdict(champion: RunData, run: RunData) -> Verdict:
 def in_use(verdict: Verdict) -> Verdict:
     """Returns the verdict on the champion, which nobody has to compare and export any more."""
     return replace(verdict, todo="") if verdict.mark == "better" else verdict
+
+
+def opening_of(run: RunData, champion: RunData | None) -> list[Opening]:
+    """Returns the verdicts against the best baseline and the champion, and the checks.
+
+    Args:
+        run: Run to show.
+        champion: Run in use, which may be the same one; None where there is none.
+    """
+    first, *checks = run_opening(run)
+    if champion is None or run.result is None:
+        return [first, *checks]
+    if champion.run_id == run.run_id:
+        return [in_use(first) if isinstance(first, Verdict) else first, *checks]
+    return [first, champion_verdict(champion, run), *checks]
 
 
 def comparison_section(comparison: Comparison, before: RunData, after: RunData) -> Section:

@@ -1,9 +1,11 @@
 """The page of an evaluation: all that there is to read of a run, in one file."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.prepared.reader import Prepared
+from pipelines.reports.opening import Verdict
 from pipelines.reports.parts import Code, Entry, Facts, Page, Part, Section
 from recsys.config.config import Config
 from recsys.evaluation.results import EvaluationResult
@@ -19,7 +21,13 @@ from recsys.reports.slices import slices_section
 from recsys.reports.training import diagnostics_sections, training_section
 
 
-def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step: int) -> Page:
+def evaluation_page(
+    run: RunData,
+    prepared: Prepared,
+    config: Config,
+    best_step: int,
+    champion: Sequence[Verdict] = (),
+) -> Page:
     """Returns the page.
 
     Args:
@@ -27,6 +35,7 @@ def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step:
         prepared: Data that it was trained on.
         config: Configuration as trained.
         best_step: Step of the checkpoint that was kept.
+        champion: Verdict against the champion; empty where there is none.
     """
     result = run.result
     assert result is not None, "the evaluation writes its figures first"
@@ -34,7 +43,7 @@ def evaluation_page(run: RunData, prepared: Prepared, config: Config, best_step:
         title="Evaluation of a two-tower model",
         query=result.query,
         lead=f"Experiment {run.name}, MLflow run {result.mlflow_run_id}",
-        opening=run_opening(run),
+        opening=run_opening(run, champion),
         sections=[
             results_section(run),
             ranking_section(run),

@@ -1,5 +1,7 @@
 """Opening of a run's pages: its verdict, and the checks of its data, leaks, tail and drift."""
 
+from collections.abc import Sequence
+
 from pipelines.quality.checks import quality_checks
 from pipelines.reports.format import number
 from pipelines.reports.opening import Check, Checks, Opening, State, Verdict
@@ -13,8 +15,13 @@ _TOO_GOOD, _MANY_ITEMS = 0.9, 100
 _RARE = ("tail", "cold")
 
 
-def run_opening(run: RunData) -> list[Opening]:
-    """Returns the verdict against the best baseline, and the checks that the run's files allow."""
+def run_opening(run: RunData, champion: Sequence[Verdict] = ()) -> list[Opening]:
+    """Returns the verdict against the best baseline, and the checks that the run's files allow.
+
+    Args:
+        run: Run to show.
+        champion: Verdict against the champion, to stand below the other one; empty: there is none.
+    """
     result = run.result
     if result is None:
         sentence = "This run was trained but not evaluated."
@@ -27,6 +34,7 @@ def run_opening(run: RunData) -> list[Opening]:
     of_data = [] if run.quality is None else quality_checks(run.quality, "data", "data")
     # The data come first, the drift last.
     checks = [*of_data[:1], *checks, *of_data[1:]]
+    opening += champion
     return [*opening, Checks(checks)] if checks else opening
 
 

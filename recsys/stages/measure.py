@@ -42,6 +42,7 @@ from recsys.model.two_tower import TwoTower
 from recsys.reports.evaluation import evaluation_page
 from recsys.reports.note import run_note
 from recsys.reports.run.run_data import Find, RunData
+from recsys.stages.champion import champion_verdict
 from recsys.stages.evaluated import EvaluationManifest, evaluation_fingerprint
 from recsys.stages.fuse import FusionManifest, fuse
 from recsys.tracking import open_run
@@ -173,7 +174,8 @@ def _write(
         console.print("evaluate: writing examples and the report")
         write_examples(directory / EXAMPLES, prepared, queries, fused, own.top, own.ranks)
         data = RunData(config.tracking.experiment, trained.mlflow_run_id, _files(config, directory))
-        page = evaluation_page(data, prepared, trained.config, trained.best_step)
+        champion = champion_verdict(config, result, directory)
+        page = evaluation_page(data, prepared, trained.config, trained.best_step, champion)
         write_text(directory / REPORT, render_page(page))
         run = open_run(config, trained.mlflow_run_id)
         if run is not None:  # Else the training was tracked elsewhere.

@@ -11,11 +11,12 @@ from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import read_manifest, written_as
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
+from recsys.tracking import registered_name
 from serving.bundle.manifest import BundleManifest, verify
 from serving.bundle.manifest import read_manifest as read_bundle_manifest
 from serving.exporting.champion import Judgement, judge, require_not_worse
 from serving.exporting.fingerprint import bundle_fingerprint
-from serving.registry.registry import register, registered_name
+from serving.registry.registry import register
 
 _IS_OWN = written_as(BundleManifest)
 

@@ -26,6 +26,7 @@ from recsys.checkpoint.training_manifest import readable_training
 from recsys.config.config import Config
 from recsys.stages.forget import foreign, forget, require_ids
 from recsys.stages.refit import refit_config
+from recsys.tracking import registered_name
 from serving.bundle.manifest import BundleManifest
 from serving.forgetting.log import rewrite, settle
 from serving.forgetting.own import NAMES, removable
@@ -38,7 +39,7 @@ from serving.registry.forgetting import (
     remove_versions,
     runs_with_artifacts,
 )
-from serving.registry.registry import registered_name, version_of_seal
+from serving.registry.registry import version_of_seal
 
 
 class Everywhere(Frozen):

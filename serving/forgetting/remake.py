@@ -14,13 +14,13 @@ from recsys.stages.evaluate import evaluate
 from recsys.stages.materialize import materialize
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
+from recsys.tracking import registered_name as name_of
 from recsys.tracking import tracking_uri
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.export import export
 from serving.nightly.adopt import adopt
 from serving.nightly.days import Days
 from serving.registry.registry import CHAMPION, current_seals, promote, version_of_seal
-from serving.registry.registry import registered_name as name_of
 
 
 def stages_of(config: Config) -> list[str]:

@@ -9,11 +9,11 @@ from pipelines.prepared.reader import PreparedManifest
 from pipelines.settings import TimeSplit
 from recsys.checkpoint.training_manifest import readable_training
 from recsys.config.config import Config
+from recsys.tracking import registered_name
 from serving.bundle.manifest import BundleManifest
 from serving.bundle.manifest import read_manifest as read_bundle
 from serving.nightly.days import Days
 from serving.nightly.outcome import Outcome
-from serving.registry.registry import registered_name
 
 
 def adopt(

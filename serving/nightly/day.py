@@ -18,7 +18,7 @@ from recsys.checkpoint.training_manifest import TrainManifest, readable_training
 from recsys.config.config import Config
 from recsys.stages.evaluate import evaluate
 from recsys.stages.train import train
-from recsys.tracking import code_version
+from recsys.tracking import code_version, registered_name
 from serving.bundle.manifest import BundleManifest
 from serving.exporting.champion import Judgement, judge
 from serving.exporting.export import export
@@ -36,7 +36,6 @@ from serving.registry.registry import (
     champion_manifest,
     current_seals,
     promote_if_passed,
-    registered_name,
     version_of_seal,
 )
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config.config import Config
-from recsys.tracking import changing_store, existing_store, is_missing
+from recsys.tracking import changing_store, existing_store, is_missing, registered_name
 from recsys.tracking import tracking_uri as store_of
 from serving.registry.registry import (
     CHALLENGER,
     CHAMPION,
     artifact_of,
     forget_former,
-    registered_name,
 )
 
 _OUTPUT_TAG = "recsys.output"

@@ -22,7 +22,14 @@ from feature_store.core.manifests import MANIFEST
 from feature_store.core.settings import Frozen
 from recsys.config.config import Config
 from recsys.mlflow_run import downloaded
-from recsys.tracking import changing_store, existing_store, is_missing, open_run, store_uri
+from recsys.tracking import (
+    changing_store,
+    existing_store,
+    is_missing,
+    open_run,
+    registered_name,
+    store_uri,
+)
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
 from serving.registry.cache import cached_bundle
@@ -77,11 +84,6 @@ class Promotion(Frozen):
             return f"version {self.version} of {self.name} is the champion already"
         after = f", after version {self.former}" if self.former is not None else ""
         return f"version {self.version} of {self.name} is the champion{after}"
-
-
-def registered_name(config: Config) -> str:
-    """Returns the name of the registered model of a configuration's bundles."""
-    return config.export.registered_model or config.tracking.experiment
 
 
 def register(config: Config, bundle: BundleManifest, directory: Path) -> RegisteredBundle | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import pyarrow.parquet as pq
@@ -177,10 +178,10 @@ def test_the_list_has_all_runs_and_their_history(evaluated):
 
 def test_a_single_run_is_a_card(evaluated):
     rows = [row for row in evaluated.store().rows() if row.metric("recall@50") is not None]
-    one = history(rows[:1], "recall@50", None)
+    one = history(rows[:1], "recall@50", [])
     assert isinstance(one, Facts)
     assert one.pairs[0] == ("Recall@50, overall", f"{rows[0].metric('recall@50'):.3f}")
-    assert isinstance(history(rows, "recall@50", None), Chart)
+    assert isinstance(history(rows, "recall@50", []), Chart)
 
 
 def test_self_supervision_is_three_charts_and_more(evaluated):
@@ -442,3 +443,20 @@ def test_nobody_has_to_export_the_champion():
     assert in_use(better).todo == ""
     worse = dataclasses.replace(better, mark="worse", todo="Look at the tail.")
     assert in_use(worse) == worse
+
+
+def test_each_project_of_a_store_has_a_champion_of_its_own(evaluated, monkeypatch):
+    store = evaluated.store()
+    row = store.row(evaluated.run_ids[0])
+    runs = {"first": "a", "second": "b"}
+    rows = {r: dataclasses.replace(row, run_id=r, experiment=e) for e, r in runs.items()}
+    client = SimpleNamespace(
+        search_registered_models=lambda: [
+            SimpleNamespace(name=name, aliases={"champion": "1"}) for name in runs
+        ],
+        get_model_version=lambda name, version: SimpleNamespace(run_id=runs[name]),
+    )
+    monkeypatch.setattr(store, "_rows", rows)
+    monkeypatch.setattr(store, "_client", client)
+    assert store.champions() == ["a", "b"]
+    assert [store.champion(name) for name in ("first", "second", "third")] == ["a", "b", None]

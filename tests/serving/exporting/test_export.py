@@ -19,6 +19,7 @@ from recsys.config.config import Config
 from recsys.data.builder import BatchBuilder
 from recsys.evaluation.results import EvaluationResult
 from recsys.model.encode import encode_items, encode_queries
+from recsys.stages.champion import champion_run
 from serving.exporting import bundling, golden
 from serving.exporting import export as exporting
 from tests.support.planted import planted_config, write_planted_log
@@ -326,3 +327,4 @@ def test_a_trained_models_bundle_answers_every_test_query_as_the_trainer_does(tm
     ]
     champion = run._client.get_model_version_by_alias(config.tracking.experiment, "champion")
     assert champion.run_id == manifest.mlflow_run_id
+    assert champion_run(config) == champion.run_id

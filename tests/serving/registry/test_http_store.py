@@ -13,7 +13,7 @@ import pytest
 
 import serving
 from feature_store.core.errors import UserError
-from recsys.tracking import start_run
+from recsys.tracking import registered_name, start_run
 from serving.bundle.manifest import read_manifest, seal
 from serving.registry import registry
 from serving.registry.forgetting import (
@@ -58,7 +58,7 @@ def system(
             patch.setattr(registry, "find_spec", lambda _: None)
             patch.setenv("MLFLOW_TRACKING_URI", uri)
             patch.setenv("XDG_CACHE_HOME", str(directory))
-            name = registry.registered_name(config)
+            name = registered_name(config)
             yield SimpleNamespace(uri=uri, name=name, config=config, bundles=bundles)
 
 
