@@ -45,10 +45,11 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
     outputs = list(dict.fromkeys(row.output for row in rows))
     evaluated = [row for row in rows if row.metric("recall@50") is not None]
     output = query.get("output", (evaluated or rows)[0].output)
-    metric = query.get("metric", "recall@50")
+    shown = [row for row in rows if output in ("", row.output)]
+    recall = _recall(shown)
+    metric = query.get("metric", recall)
     if metric not in METRIC_TITLES:
         raise UserError(f"metric is {metric!r}, expected one of: {', '.join(METRIC_TITLES)}.")
-    shown = [row for row in rows if output in ("", row.output)]
     text = query.get("search", "").lower()
     listed = [row for row in shown if text in f"{row.title} {row.ssl} {row.status}".lower()]
     number = query.get("page", "")[:9]
@@ -60,7 +61,7 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
         search_field("search", "Name, id or status", query.get("search", "")),
     ]
     part = listed[(at - 1) * _PAGE_ROWS : at * _PAGE_ROWS]
-    table = runs_table(part, champions, total=len(listed), first=(at - 1) * _PAGE_ROWS)
+    table = runs_table(part, champions, recall, total=len(listed), first=(at - 1) * _PAGE_ROWS)
     over_time = Section("history", "History", [history(shown, metric, champions)])
     reading = f"{len(rows):,} runs have been read so far; older ones are on their way: reload."
     return [
@@ -72,6 +73,12 @@ def runs_page(store: RunStore, query: Mapping[str, str]) -> Any:
         section_component(Section("runs", "All runs", [table])),
         _pager(query, at, -(-len(listed) // _PAGE_ROWS)),
     ]
+
+
+def _recall(rows: Sequence[RunRow]) -> str:
+    """Returns the recall to show: Recall@50, but where all items of a catalogue are among 50."""
+    values = [value for row in rows if (value := row.metric("recall@50")) is not None]
+    return "recall@10" if values and min(values) == 1 else "recall@50"
 
 
 def _list_opening(store: RunStore, rows: Sequence[RunRow], champions: Sequence[str]) -> list[Any]:

@@ -51,19 +51,20 @@ def history(rows: Sequence[RunRow], metric: str, champions: Sequence[str]) -> Ch
 
 
 def runs_table(
-    rows: Sequence[RunRow], champions: Sequence[str], *, total: int, first: int
+    rows: Sequence[RunRow], champions: Sequence[str], recall: str, *, total: int, first: int
 ) -> Table:
     """Returns a page of the list.
 
     Args:
         rows: Runs of the page.
         champions: Ids of the runs in use.
+        recall: Name of the recall that is shown.
         total: Number of runs on all pages.
         first: Number of runs before the page.
     """
     rows_of: list[Row] = []
     for row in rows:
-        ours, popular = row.metric("recall@50"), row.metric("recall@50", "popularity")
+        ours, popular = row.metric(recall), row.metric(recall, "popularity")
         remarks = ["champion"] if row.run_id in champions else []
         if row.day:
             remarks.append(row.day)
@@ -79,14 +80,14 @@ def runs_table(
                     row.ssl,
                     Cell(remark, href=f"{DAY}{row.run_id}") if row.day else remark,
                     shown(ours),
-                    shown(row.metric("recall@50", "tail")),
-                    shown(row.metric("recall@50", "cold")),
+                    shown(row.metric(recall, "tail")),
+                    shown(row.metric(recall, "cold")),
                     shown(row.metric("ndcg@10")),
                 ],
                 row.run_id in champions,
             )
         )
     headings = ["Run", "Status", "Self-supervision", "Remarks"]
-    headings += ["Recall@50", "of tail", "of cold", "NDCG@10"]
+    headings += [METRIC_TITLES[recall], "of tail", "of cold", "NDCG@10"]
     title = f"Runs {first + 1 if rows else 0} to {first + len(rows)} of {total:,}, latest first"
     return Table(title, headings, rows_of, texts=4)

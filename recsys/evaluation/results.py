@@ -121,6 +121,11 @@ class EvaluationResult(Measured, Tabular):
         return int(self.judged_by.partition("@")[2])
 
     @property
+    def is_small(self) -> bool:
+        """Whether all items are among the first 50, whose figures then tell nothing."""
+        return self.counts["items"] <= max(CUTOFFS)
+
+    @property
     def methods(self) -> dict[str, Measured]:
         """The model, then the baselines."""
         return {MODEL: self, **self.baselines}
@@ -186,7 +191,7 @@ class EvaluationResult(Measured, Tabular):
             warnings.append(f"the model is worse than popularity: {', '.join(worse)}")
         warnings += [_sentence(rival) for rival in self.rivals if not self.is_part(rival.method)]
         items = self.counts["items"]
-        if items <= max(CUTOFFS):
+        if self.is_small:
             same = [f"recall@{k}" for k in CUTOFFS if items <= k]
             tells = "tells" if len(same) == 1 else "tell"
             warnings.append(

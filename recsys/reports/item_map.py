@@ -117,10 +117,11 @@ def _by_number(items: ItemTable, feature: str, values: Doubles, *, is_date: bool
     """Returns the items without a value, and above them those that have one, by their colours."""
     is_known = np.isfinite(values)
     known, others = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+    spec = ".0f" if _are_years(values[known]) else ",.6g"
     texts = [
         f"{feature}: {np.datetime64(int(v), 's').astype('datetime64[D]')}"
         if is_date
-        else f"{feature}: {v:,.6g}"
+        else f"{feature}: {v:{spec}}"
         for v in values[known]
     ]
     shaded = _points(items, "", known, texts, values[known].tolist())
@@ -173,6 +174,12 @@ def _colour_axis(feature: str, values: Doubles, *, is_date: bool) -> Axis:
         return Axis(feature, scale="time", bounds=(low, high))
     if low > 0 and high / low >= _WIDE:
         return Axis(feature, scale="log", bounds=(low, high))
-    # Years have no separators.
-    is_year_like = bool((known == np.rint(known)).all()) and abs(low) >= 1000 and high < 10_000
-    return Axis(feature, bounds=(low, high), spec=".0f" if is_year_like else "")
+    return Axis(feature, bounds=(low, high), spec=".0f" if _are_years(known) else "")
+
+
+def _are_years(values: Doubles) -> bool:
+    """Tells whether numbers look like years, which have no separators."""
+    if not len(values) or (values != np.rint(values)).any():
+        return False
+    low, high = np.quantile(values, _ENDS)
+    return bool(low >= 1000 and high < 10_000)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipelines.reports.format import shown
-from pipelines.reports.parts import Chart, Section, Table
+from pipelines.reports.parts import Chart, Section, Table, Text
 from pipelines.reports.plots import Axis, Graph, Series
 from recsys.evaluation.long_tail import FrequencyBin
 from recsys.evaluation.results import METHOD_TITLES, MODEL, EvaluationResult
@@ -27,6 +27,9 @@ def tail_section(run: RunData, against: RunData | None = None) -> Section:
     result = run.result
     if result is None or not result.long_tail:
         return Section("tail", "Long tail", [NO_EVALUATION])
+    if result.is_small:
+        text = "All items are among the first 50, whose figures would tell nothing; see the slices."
+        return Section("tail", "Long tail", [Text(text)])
     return Section("tail", "Long tail", [_recall(result, against), _exposure(result)])
 
 

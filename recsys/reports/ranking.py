@@ -63,7 +63,7 @@ def _title(part: str) -> str:
 def _curves(result: EvaluationResult) -> list[Chart]:
     """Returns the curve of overall against rare items, and the slices along the dial."""
     curves = {split: points for split, points in result.trade_off.items() if points}
-    if not curves:
+    if not curves or result.is_small:
         return []
     slices = next(iter(curves.values()))[0].slices
     rare = next((name for name in ("tail", "cold", "torso") if slices.get(name) is not None), None)

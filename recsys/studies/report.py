@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.core.files import write_text
-from pipelines.reports.format import as_sentence, count_of
+from pipelines.reports.format import as_sentence
 from pipelines.reports.html import svg_file
 from pipelines.reports.opening import Judged, Mark, Verdict, summed_up
 from pipelines.reports.parts import (
@@ -92,10 +92,10 @@ def _verdict(result: "StudyResult", fraction: float) -> Verdict:
         if name in best.cells
     ]
     mark, words = summed_up(groups)
-    sentence = (
-        f"{labels}: {best.arm}, the best of {count_of(len(others), 'arm')} against "
-        f"{result.baseline}, has {groups[0].text}."
-    )
+    against = f"{best.arm} against {result.baseline}"
+    if len(others) > 1:
+        against = f"{best.arm}, the best of {len(others)} arms against {result.baseline},"
+    sentence = f"{labels}: {against} has {groups[0].text}."
     todo = {
         "better": f"Train with the settings of {best.arm}, below.",
         "worse": f"Keep {result.baseline}, or weigh what {best.arm} gains and loses.",

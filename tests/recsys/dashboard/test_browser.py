@@ -231,11 +231,26 @@ def test_the_file_of_a_run_opens_without_the_network(opened, evaluated, tmp_path
     )
     assert all(opened.points())
     assert opened.buttons() <= BUTTONS
+    painted = opened.page.evaluate(
+        """() => {
+            Plotly.Fx.hover(document.querySelector('#map .js-plotly-plot'), [{pointNumber: 0}]);
+            return [...document.querySelectorAll('.hovertext tspan')].map(
+                each => getComputedStyle(each).fill);
+        }"""
+    )
+    assert len(painted) >= 3, "a title, a feature and events"
+    assert "none" not in painted
     opened.page.emulate_media(media="print")
     places = opened.page.locator("[data-figure] + .print svg.chart")
     assert places.count() == opened.page.locator("[data-figure]").count()
     assert all(place.is_visible() for place in places.all())
     opened.page.emulate_media(media="screen")
+    opened.page.get_by_label("Mark items by id or title").fill("i1")
+    marked = "[...document.querySelectorAll('#map .js-plotly-plot')].map(each => each.data.flatMap("
+    marked += "({customdata, selectedpoints}) => (selectedpoints || []).map(at => customdata[at])))"
+    found = opened.page.evaluate(marked)
+    assert found
+    assert all("i1" in each for each in found)
     opened.page.get_by_label("Search").first.fill("user q7:")
     shown = opened.page.locator("#examples details.entry:visible")
     assert all("User q7:" in text for text in shown.all_inner_texts())
