@@ -52,6 +52,21 @@ def registered_name(config: Config) -> str:
     return config.export.registered_model or config.tracking.experiment
 
 
+def experiment_page(config: Config) -> str:
+    """Returns the address of the experiment in MLflow's view for training models.
+
+    MLflow opens its pages in the view for generative models, unless the address names the other
+    or the browser remembers it.
+
+    Returns:
+        Address below that of MLflow's server.
+    """
+    with existing_store(tracking_uri(config), "cannot find the experiment") as client:
+        experiment = client.get_experiment_by_name(config.tracking.experiment)
+    found = f"/{experiment.experiment_id}" if experiment is not None else ""
+    return f"#/experiments{found}?workflowType=machine_learning"
+
+
 def store_uri(given: str | None) -> str:
     """Returns the store of an option, of the environment, or of the one output that is here.
 

@@ -24,7 +24,7 @@ from recsys.evaluation.results import EvaluationResult, print_table
 from recsys.stages.evaluate import evaluate
 from recsys.stages.prepare import prepare
 from recsys.stages.train import train
-from recsys.tracking import tracking_uri
+from recsys.tracking import experiment_page, tracking_uri
 from serving.bundle.manifest import BundleManifest, read_manifest
 from serving.exporting.export import export
 from serving.recommend.display import print_recommendations
@@ -118,6 +118,7 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     store = shlex.quote(tracking_uri(config))
     lines = [
         f"MLflow run   {result.trained.mlflow_run_id}",
+        f"MLflow       {_pages(config, programs)}",
         f"report       {_shown(config.evaluation_dir / 'report.html')}",
         f"dashboard    {programs}recsys dashboard --tracking-uri {store}",
         f"bundle       {_shown(config.bundle_dir)}",
@@ -128,6 +129,15 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _pages(config: Config, programs: str) -> str:
+    """Returns how to open MLflow's pages of the experiment."""
+    uri, page = tracking_uri(config), experiment_page(config)
+    if uri.startswith(("http://", "https://")):
+        return f"{uri.rstrip('/')}/{page}"
+    command = f"{programs}mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{command}, then http://127.0.0.1:5000/{page}"
 
 
 def _example_query(prepared: Prepared) -> str:

@@ -214,7 +214,7 @@ def compare_runs(
         before: Run in use.
         after: Run that may replace it.
         metric: Metric of the verdict, any that both runs have for each query; None: the one that
-            the first run was judged by.
+            the second run was judged by.
         level: Significance level of the overall test, and of all tests of slices together.
         bootstrap_samples: Number of resamples, for the intervals.
         permutations: Number of permutations, for the tests.
@@ -229,7 +229,7 @@ def compare_runs(
             f"with {after.repeats}: they rank other items for a query, so their figures cannot be "
             "compared; prepare, train and evaluate both with the same setting."
         )
-    metric = metric or (before.result.judged_by if before.result else "recall@50")
+    metric = metric or (after.result.judged_by if after.result else "recall@50")
     left, right, left_out = _common(before, after)
     names = dict.fromkeys([metric, *_OVERALL])
     _require(metric, before, after)

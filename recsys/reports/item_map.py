@@ -119,7 +119,9 @@ def _by_number(items: ItemTable, feature: str, values: Doubles, *, is_date: bool
     known, others = np.flatnonzero(is_known), np.flatnonzero(~is_known)
     spec = ".0f" if _are_years(values[known]) else ",.6g"
     texts = [
-        f"{feature}: {np.datetime64(int(v), 's').astype('datetime64[D]')}"
+        ""  # A point says its training events anyhow.
+        if feature == FREQUENCY
+        else f"{feature}: {np.datetime64(int(v), 's').astype('datetime64[D]')}"
         if is_date
         else f"{feature}: {v:{spec}}"
         for v in values[known]
@@ -142,7 +144,7 @@ def _points(
 ) -> Series:
     table = items.positions.take(pa.array(rows)).to_pydict()
     labels = [
-        f"{title}\n{text}\n{count_of(frequency, 'training event')}"
+        "\n".join(filter(None, [title, text, count_of(frequency, "training event")]))
         for title, text, frequency in zip(table["title"], texts, table["frequency"], strict=True)
     ]
     points = [(round(x, 3), round(y, 3)) for x, y in zip(table["x"], table["y"], strict=True)]

@@ -7,7 +7,7 @@ import pytest
 
 from recsys.dashboard.run_store import RunStore
 from recsys.tracked import dataset_of, metric_name, run_name
-from recsys.tracking import mlflow_client, start_run, tracking_uri
+from recsys.tracking import experiment_page, mlflow_client, start_run, tracking_uri
 
 
 def test_a_name_says_data_method_encoders_date_and_seed(planted):
@@ -75,6 +75,9 @@ def test_two_projects_share_a_store_and_each_has_its_models(planted, tracking_ur
     for project, recall in [("shoes", 0.25), ("hats", 0.5)]:
         experiment = client.get_experiment_by_name(project)
         assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        settings = planted.tracking.model_copy(update={"experiment": project, "uri": tracking_uri})
+        page = f"#/experiments/{experiment.experiment_id}?workflowType=machine_learning"
+        assert experiment_page(planted.model_copy(update={"tracking": settings})) == page
         (run,) = client.search_runs([experiment.experiment_id])
         assert run.data.metrics == {"test/recall_at_10": recall}
         assert run.data.tags["mlflow.note.content"] == "**better**\n\n---\n\n2nd of May: kept"
