@@ -269,7 +269,7 @@ def test_a_mistyped_run_makes_no_store(tmp_path, monkeypatch):
 
 def test_a_small_catalogue_is_compared_by_what_it_was_judged_by(runs):
     result = EvaluationResult.model_construct(judged_by="recall@10", trade_off={})
-    small = replace(find_run(runs["good"]), result=result)
+    small = replace(find_run(runs["again"]), result=result)
     found = compare_runs(find_run(runs["plain"]), small)
     assert found.metric == "recall@10"
     assert {found.deciding(group).metric for group in ("head", "tail")} == {"recall@10"}
