@@ -9,6 +9,7 @@ from feature_store.kinds import AnyFeature
 from pipelines.logs.clock import UNIT_NAMES
 from pipelines.logs.sampling import ParquetTable
 from pipelines.profile.events import EventsProfile
+from pipelines.reports.words import plural_of
 from pipelines.settings import GivenSplit, TimeSplit
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.roles import Roles
@@ -39,6 +40,7 @@ class Findings:
         positives: Columns that separate positives from other events.
         bookkeeping: Columns of each table that describe rows, and the reason for each.
         gpus: Number of GPUs of this machine.
+        word: Word of the log for a query.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Findings:
     positives: Positives
     bookkeeping: dict[str, dict[str, str]]
     gpus: int
+    word: str
 
 
 def document(found: Findings) -> list[Entry]:
@@ -93,8 +96,8 @@ def _header(found: Findings) -> list[Entry]:
         "override a value for one command: --set training.epochs=3"
     )
     figures = (
-        f"{profile.rows:,} events of {'at least ' if is_sample else ''}{profile.queries:,} queries "
-        f"and {profile.items:,} items."
+        f"{profile.rows:,} events of {'at least ' if is_sample else ''}{profile.queries:,} "
+        f"{plural_of(found.word)} and {profile.items:,} items."
     )
     if is_sample:
         figures += f" Figures are estimates from {profile.read:,} events, spread over the files."

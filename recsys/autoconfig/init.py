@@ -12,6 +12,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_text
 from pipelines.logs.sampling import ParquetTable, open_table
 from pipelines.profile.events import EventsProfile, profile_events
+from pipelines.reports.words import reworded, word_of
 from pipelines.urls import is_url
 from recsys.autoconfig import rules
 from recsys.autoconfig.columns.bookkeeping import bookkeeping
@@ -95,7 +96,8 @@ def init_config(
     write_text(output, text)
     if console is not None:
         for sentence in sentences(found):
-            console.print(f"init: {sentence}", markup=False, highlight=False, soft_wrap=True)
+            said = reworded(sentence, found.word)
+            console.print(f"init: {said}", markup=False, highlight=False, soft_wrap=True)
     return load_config(output)
 
 
@@ -180,6 +182,7 @@ def find_out(
         ),
         bookkeeping=aside,
         gpus=count_gpus(),
+        word=word_of(roles.query, is_item=figure is not None),
         size=rules.Size(
             profile.rows,
             split.training_events,

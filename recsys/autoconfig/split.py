@@ -179,7 +179,8 @@ def _choose_ordered(events: EventsProfile, time: TimeProfile) -> tuple[Split, li
                 "training events."
             )
     if events.whole_queries and events.median < rules.LEAVE_LAST_OUT_EVENTS_FROM:
-        few = f"Queries have {number(events.median)} events (median), too few to hold the last out."
+        events_of = "1 event" if events.median == 1 else f"{number(events.median)} events"
+        few = f"Queries have {events_of} each (median), too few to hold the last out."
         return RandomHash(), [why, few, _RANDOM]
     last = "So the last event of each query is its test"
     if time.ties >= rules.TIES_WARNED_FROM:

@@ -25,12 +25,29 @@ from recsys.autoconfig.event_words import is_type_name, label_meaning
 from recsys.autoconfig.names import named
 
 # Names in order of preference, in lower case and without anything but letters and digits.
-_ID_NAMES: dict[Side, str] = {
+_COMMON_NAMES: dict[Side, str] = {
     "query": "queryid userid user uid customerid customer visitorid memberid accountid profileid "
-    "clientid buyerid reviewerid deviceid personid playerid sessionid session query",
+    "clientid buyerid reviewerid readerid listenerid viewerid subscriberid shopperid guestid "
+    "studentid patientid householdid deviceid personid playerid sessionid session query",
     "item": "itemid item productid product movieid asin parentasin sku articleid trackid songid "
     "artistid videoid bookid isbn newsid contentid documentid docid adid businessid listingid "
     "offerid gameid recipeid venueid poiid appid postid movie article",
+}
+# Other words for an id, as in `session_key` and `customer_no`; the common names come first.
+_OTHER_ENDINGS = ["key", "no", "nr", "num", "number", "code", "uid", "uuid", "guid", "hash"]
+_ID_NAMES: dict[Side, str] = {
+    side: " ".join(
+        [
+            names,
+            *(
+                f"{name.removesuffix('id')}{ending}"
+                for name in names.split()
+                if name.endswith("id") and name != "uid"
+                for ending in _OTHER_ENDINGS
+            ),
+        ]
+    )
+    for side, names in _COMMON_NAMES.items()
 }
 # Events whose ids are looked up in the items or queries.
 _LOOKED_UP = 200_000

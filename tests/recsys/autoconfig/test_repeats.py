@@ -53,6 +53,7 @@ def test_the_share_of_held_out_items_that_come_back_decides(
     assert (config.data.split.kind, config.data.repeats) == (split, repeats)
     text = " ".join((tmp_path / "config.yaml").read_text().replace("#", "").split())
     assert f"repeats: {repeats} {why}" in text
+    why = why.replace("the query", "the user").replace("queries", "users")
     assert (f"data.repeats is allow: {why}" in said.getvalue()) == (repeats == "allow")
 
 

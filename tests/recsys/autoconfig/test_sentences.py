@@ -22,6 +22,19 @@ def test_a_split_that_became_random_is_said(tmp_path: Path) -> None:
     assert "name it with" not in text
 
 
+def test_a_query_is_called_what_the_log_calls_it(tmp_path: Path) -> None:
+    visits: dict[str, Any] = log(queries=400, each=1)
+    config, text = said(tmp_path, visits)
+    names = {config.data.columns.query_id: "session_key", config.data.columns.item_id: "product_no"}
+    visits = {names.get(name, name): column for name, column in visits.items()}
+    config, text = said(tmp_path, visits)
+    columns = config.data.columns
+    assert (columns.query_id, columns.item_id) == ("session_key", "product_no")
+    assert "Sessions have 1 event each (median)" in text
+    assert "quer" not in text
+    assert "of 400 sessions and " in (tmp_path / "config.yaml").read_text()
+
+
 def test_events_of_items_that_are_not_listed_are_said(tmp_path: Path) -> None:
     items = {"item_id": np.arange(45), "colour": ["red", "blue", "green"] * 15}
     text = said(tmp_path, log(), items)[1]

@@ -95,7 +95,7 @@ def test_an_index_that_pandas_wrote_is_none_of_either_table(
     config, text = said(tmp_path, *paths, split="random_hash")
     assert [feature.name for feature in config.features.item] == ["item_id", "price"]
     assert [feature.name for feature in config.features.query] == ["query_id", "age"]
-    assert "__index_level_0__ of events and queries (an index)" in text
+    assert "__index_level_0__ of events and users (an index)" in text
     assert "nummer of items (an index)" in text
     assert "__index_level_0__," not in (tmp_path / "config.yaml").read_text()
 
