@@ -262,6 +262,8 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
         where = "the body"
     message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), first["msg"])
     message = message.removeprefix("value error, ")
+    if first["type"] == "extra_forbidden" and where.startswith("filters."):
+        message += "; conditions on features of items belong in filters.where"
     return problem(422, f"{where}: {message}; see GET /openapi.json.")
 
 

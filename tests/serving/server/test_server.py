@@ -115,6 +115,11 @@ def test_probes_and_the_version(port, recommender):
         ({"query_id": "3", "k": 1001}, "k: input should be less than or equal to 1000"),
         ({"query_id": "3", "k": "10"}, "k: input should be a valid integer"),
         ({"query_id": "3", "n": 10}, "n: extra inputs are not permitted"),
+        (
+            {"query_id": "3", "filters": {"group": "g1"}},
+            "filters.group: extra inputs are not permitted; conditions on features of items belong "
+            "in filters.where",
+        ),
         ([], "the body: "),
         (None, "the body: "),
         (b"{", "the body: invalid JSON: EOF"),
