@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pipelines.reports.opening import Opening
 from pipelines.reports.plots import Graph, Plot
 
-Tone = Literal["", "good", "warn", "bad"]
+Tone = Literal["", "good", "warn", "bad", "soft"]
 Style = Literal["plain", "strong", "warning"]
 
 
@@ -23,7 +23,7 @@ class Cell:
         text: Text or number.
         notes: Lines below it, in small print.
         share: Length of a bar below it, from 0 to 1; None for no bar.
-        tone: Judgement that colours the text; the text says it too.
+        tone: Judgement that colours the text, which says it too; `soft` is what says little.
         href: Address within the dashboard; elsewhere the text stands alone.
     """
 

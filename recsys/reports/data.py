@@ -38,7 +38,7 @@ def prepared_section(manifest: PreparedManifest, run: RunData) -> Section:
         "Queries": counts.queries,
         "Items": counts.items,
         "Items in training": counts.items_in_training,
-        "Rows rejected": sum(counts.rejected.values()),
+        "Rows put aside": sum(counts.rejected.values()),
     }
     files = ", ".join(f"{len(paths):,} of {table}" for table, paths in manifest.sources.items())
     facts = [
@@ -54,10 +54,10 @@ def prepared_section(manifest: PreparedManifest, run: RunData) -> Section:
         rows = sorted(counts.rejected.items(), key=lambda pair: -pair[1])
         parts.append(
             Table(
-                "Rejected rows",
+                "Rows put aside",
                 ["Table and reason", "Rows"],
                 [[reason, f"{count:,}"] for reason, count in rows],
-                note="Rows that were put aside, with the reason.",
+                note="Faulty rows, and those that the configuration leaves out, in rejected/.",
             )
         )
     if run.quality is not None:

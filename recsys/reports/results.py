@@ -53,7 +53,7 @@ def results_section(run: RunData) -> Section:
     return Section("results", "Results", parts)
 
 
-def metric_cells(figures: Figures, metrics: list[str]) -> list[str | Cell]:
+def metric_cells(figures: Figures, metrics: list[str]) -> list[Cell]:
     """Returns each metric above its interval."""
     return [Cell(number(figures[name]), [interval(figures[f"{name}_ci"])]) for name in metrics]
 

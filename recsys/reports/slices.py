@@ -1,6 +1,7 @@
 """The slices of a run, held against another run or against the best baseline."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipelines.reports.format import Figures, Value, as_sentence, number
 from pipelines.reports.parts import Band, Cell, Chart, Entry, Part, Row, Section, Table, Text
@@ -159,7 +160,11 @@ def _further(result: EvaluationResult, kind: str) -> Table:
     for value, figures in result.by[kind].items():
         compared = [result.baselines[name].by[kind][value][result.judged_by] for name in others]
         head = Cell(value, [f"{figures['count']:,} held out"])
-        rows.append([head, *metric_cells(figures, [result.judged_by]), *map(number, compared)])
+        (own,) = metric_cells(figures, [result.judged_by])
+        cells = [own, *(Cell(number(each)) for each in compared)]
+        if isinstance(count := figures["count"], int) and count < FEW_PAIRS:
+            cells = [replace(cell, tone="soft") for cell in cells]
+        rows.append([head, *cells])
     return Table(
         f"{SHOWN[result.judged_by]} by {_KINDS.get(kind, kind)}",
         ["Slice", *(METHOD_TITLES[name] for name in (MODEL, *others))],
@@ -167,7 +172,7 @@ def _further(result: EvaluationResult, kind: str) -> Table:
         note="Recall of a slice of items is the share of its held-out items that are found; slices "
         "of queries are measured as all are. An item or a query may be in several. These slices "
         "are not tested against the baselines: a baseline within this model's 95 % interval may "
-        "differ by chance.",
+        f"differ by chance. Grey: fewer than {FEW_PAIRS} held-out pairs.",
         own=[1],
     )
 

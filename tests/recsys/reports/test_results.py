@@ -7,7 +7,7 @@ from recsys.reports.long_tail import tail_section
 from recsys.reports.results import results_section
 from recsys.reports.run.run_data import RunData
 from recsys.reports.slices import slices_section
-from tests.recsys.reports.test_evaluation import result
+from tests.recsys.reports.test_evaluation import measured, result
 
 PAIRS = {"overall": 1000, "head": 600, "torso": 300, "tail": 80, "cold": 20}
 
@@ -86,6 +86,23 @@ def test_slices_are_shaded_by_their_tests_and_bars_carry_intervals(tmp_path):
     assert "NDCG@10" not in plot.columns  # No test says whether chance explains it.
     assert first.plot.faint == [False, False, False, False, True]
     assert first.plot.bounds["this model"][0] == found.overall["recall@10_ci"]
+
+
+def test_further_slices_say_that_they_are_not_tested_and_few_pairs_are_grey(tmp_path):
+    parts = {
+        "0": measured(0.1).overall | {"count": 29},
+        "1-2": measured(0.2).overall | {"count": 30},
+    }
+    found = result()
+    update = {"by": {"history_length": parts}}
+    baselines = {name: each.model_copy(update=update) for name, each in found.baselines.items()}
+    found = found.model_copy(update=update | {"baselines": baselines})
+    *_, table = section(tmp_path, slices_section, found)
+    assert table.title == "Recall@50 by length of the history"
+    assert "not tested against the baselines" in table.note
+    few, enough = ([cell.tone for cell in row[1:]] for row in table.rows)
+    assert few == ["soft"] * 3
+    assert enough == [""] * 3
 
 
 def test_the_long_tail_has_pairs_and_intervals(tmp_path):
