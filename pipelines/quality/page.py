@@ -238,7 +238,7 @@ def tail_chart(title: str, popularity: Popularity, rows: str, events: str) -> Ch
         "above the straight line, on which all have the same, the more the few dominate.",
         Graph(
             [
-                Series(title, list(popularity.curve)),
+                Series("this log", list(popularity.curve)),
                 Series("all the same", [(0.0, 0.0), (1.0, 1.0)], is_faint=True),
             ],
             Axis(f"share of {rows}", scale="share", bounds=(0.0, 1.0)),
