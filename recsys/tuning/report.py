@@ -91,7 +91,9 @@ def tuning_page(search: "Search", result: "TuningResult") -> Page:
 def _best(config: Config, result: "TuningResult") -> list[Part]:
     before, best = leaves(config), result.best
     verdict = f"{result.metric} on the validation split: {best.mean:.4f}"
-    if result.own_value is not None:
+    if all(before.get(path) == value for path, value in best.values.items()):
+        verdict = f"No trial is better than the configuration as it was: {verdict}"
+    elif result.own_value is not None:
         verdict += f"; the configuration as it was: {result.own_value:.4f}"
     rows = [[path, _shown(before.get(path)), _shown(value)] for path, value in best.values.items()]
     return [

@@ -9,8 +9,8 @@ from pipelines.reports.ticks import Scale
 
 # Height of a line of the text of charts, in pixels.
 LINE = 14
-# Room for the names of categories before they are turned: that of a phone.
-_ROOM = 270
+# Room for labels, that of a phone, and the least gap of two.
+_ROOM, _GAP = 270, 4
 # Most characters of the name of a category.
 _MOST_CATEGORY = 17
 
@@ -50,6 +50,7 @@ def add_x_axis(root: Element, axis: Axis, x: Scale, height: int) -> int:
 def _add_ticks(root: Element, axis: Axis, x: Scale, height: int) -> int:
     longest = max((width(text[:_MOST_CATEGORY]) for _, text in x.ticks), default=0.0)
     is_turned = bool(axis.categories) and longest * len(x.ticks) > _ROOM
+    end = -math.inf
     for value, text in x.ticks:
         share = x.share(value)
         if is_turned:
@@ -60,6 +61,11 @@ def _add_ticks(root: Element, axis: Axis, x: Scale, height: int) -> int:
             turned.set("transform", "rotate(-35)")
             continue
         anchor = "start" if share < 0.02 else "end" if share > 0.98 else "middle"
+        start = share * _ROOM - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * width(text)
+        # On a phone it would run into the one before.
+        if not axis.categories and start < end + _GAP:
+            continue
+        end = start + width(text)
         add_text(root, text, x=percent(share), y=str(height + 17), anchor=anchor)
     if not x.ticks:
         return 4

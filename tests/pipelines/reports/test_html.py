@@ -163,3 +163,13 @@ def test_no_module_outside_of_the_kit_writes_html() -> None:
                 assert not markup.search(node.value), where
             if isinstance(node, ast.ImportFrom) and node.module == "html":
                 assert path in ESCAPING, where
+
+
+def test_ticks_of_a_time_axis_do_not_run_into_each_other_on_a_phone() -> None:
+    # Midnight of New Year's Eve of 2021, and 400 days later: the first two ticks are close.
+    first = 1_640_908_800.0
+    ends = [(first, 1.0), (first + 400 * 86_400, 2.0)]
+    drawn = svg_file(Chart("t", "t.", Graph([Series("", ends)], Axis(scale="time"), Axis())))
+    assert "2022-01</text>" in drawn
+    assert "2022-04</text>" not in drawn
+    assert "2022-07</text>" in drawn
