@@ -133,7 +133,9 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
 
 def _pages(config: Config, programs: str) -> str:
     """Returns how to open MLflow's pages of the experiment."""
-    uri, page = tracking_uri(config), experiment_page(config)
+    uri, page = tracking_uri(config), ""
+    with suppress(UserError):  # All is done, and the store may be away.
+        page = experiment_page(config)
     if uri.startswith(("http://", "https://")):
         return f"{uri.rstrip('/')}/{page}"
     command = f"{programs}mlflow ui --backend-store-uri {shlex.quote(uri)}"
