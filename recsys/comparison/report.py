@@ -63,7 +63,7 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
 
     Args:
         comparison: Comparison of two runs.
-        new: Name of the second run.
+        new: Name of the second run, as within a sentence.
         old: Name of the first run.
     """
     groups = [_judged(comparison, name) for name in dict.fromkeys(r.group for r in comparison.rows)]
@@ -81,7 +81,8 @@ def comparison_verdict(comparison: Comparison, new: str = "B", old: str = "A") -
         worst = next(group for group in groups if group.mark == "worse")
         sentence += f"; but {new} is {words}: {worst.text}"
     sentence = f"{sentence[0].upper()}{sentence[1:]}."
-    return Verdict(mark, sentence, groups, _todo(mark, comparison, new, old), words)
+    todo = _todo(mark, comparison, new, old)
+    return Verdict(mark, sentence, groups, f"{todo[0].upper()}{todo[1:]}", words)
 
 
 def _judged(comparison: Comparison, group: str) -> Judged:

@@ -81,7 +81,7 @@ def champion_verdict(champion: RunData, run: RunData) -> Verdict:
     """Returns the verdict on a run against the champion."""
     name = f"the champion, {champion.name}"
     try:
-        return comparison_verdict(compared(champion, run), "This run", name)
+        return comparison_verdict(compared(champion, run), "this run", name)
     except UserError as error:
         return Verdict("cannot tell", f"This run cannot be held against {name}: {error}")
 

@@ -23,17 +23,21 @@ def champion_verdict(config: Config, result: EvaluationResult, evaluation: Path)
     """
     try:
         champion = champion_run(config)
-        if champion in (None, result.mlflow_run_id):
+        if champion is None or champion == result.mlflow_run_id:
             return []
-        assert champion is not None
         now = EvaluatedRun("this model", read_rows(evaluation / PER_QUERY), None, result)
         comparison = compare_runs(find_run(champion, tracking_uri(config)), now)
-    except UserError as error:
-        # An evaluation stands without a champion, which `export` measures on the same test.
-        sentence = f"This model cannot be held against the champion: {error}"
-        todo = "`recsys export` measures the champion on this test, too, and compares the two."
-        return [Verdict("cannot tell", sentence, todo=todo)]
-    return [comparison_verdict(comparison, "This model", "the champion")]
+    except UserError as error:  # An evaluation stands without a champion.
+        return [_unknown(str(error))]
+    if not comparison.is_of_most:
+        return [_unknown("it was evaluated on other held-out items.")]
+    return [comparison_verdict(comparison, "this model", "the champion")]
+
+
+def _unknown(reason: str) -> Verdict:
+    sentence = f"This model cannot be held against the champion: {reason}"
+    todo = "`recsys export` measures the champion on this test, too, and compares the two."
+    return Verdict("cannot tell", sentence, todo=todo)
 
 
 def champion_run(config: Config) -> str | None:
