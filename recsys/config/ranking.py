@@ -29,8 +29,8 @@ class RankingConfig(Settings):
         ge=0,
         le=100,
         description="Weight, in the search, of what is found beyond the head: of the torso, and of "
-        "tail and cold items, half each. It costs at most 1 % of the overall recall for each unit, "
-        "and no more than one standard error. Above 1, it may cost some of the towers' head, too.",
+        "tail and cold items, half each. For each unit, it may cost 2 % of the overall recall, and "
+        "no more than two standard errors. Above 0.3, it may cost some of the towers' head, too.",
     )
 
     @field_validator("channels")

@@ -21,7 +21,7 @@ MODEL, TREND, DIAL = "model", "trend", "dial"
 STRONGEST_DIAL = 1.2
 
 # Most queries of a sample, and the best of each part that are candidates.
-_QUERIES, _BEST = 5_000, 150
+_QUERIES, _BEST = 5_000, 100
 _SEED = 11
 # Queries whose candidates are scored at a time, which bounds the memory.
 _QUERIES_AT_ONCE = 128

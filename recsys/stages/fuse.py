@@ -43,7 +43,7 @@ from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
 
 _SPLIT = "validation"
-_VERSION = 3
+_VERSION = 4
 
 
 class FusionManifest(Frozen):

@@ -76,7 +76,7 @@ def test_no_slice_loses_significantly(tail_weight):
     best = search.outcome(search.best())
     assert best.excess == 0
     for found, alone in zip(best.recall, search.outcome(Weights()).recall, strict=True):
-        assert found >= alone * 0.99
+        assert found >= alone * 0.98
     greedy = search.outcome(Weights(channels={"one_sided": 1.2}))
     assert greedy.excess > 0
 
@@ -179,7 +179,7 @@ def test_overall_recall_comes_before_slices_that_no_ranking_has_at_once():
     assert search.outcome(search.best()).recall == pytest.approx((170 / 400, 170 / 400))
 
 
-def test_few_queries_give_up_one_percent_however_much_chance_explains():
+def test_few_queries_give_up_two_percent_however_much_chance_explains():
     popular = either_or(IS_FREQUENT & (QUERY < 340))  # 170.
     rare = either_or(IS_FREQUENT & (QUERY >= 200) | ~IS_FREQUENT & (QUERY < 130))  # 100 and 65.
     drawn = sample(model=knows_none(), popular=popular, rare=rare)
@@ -198,9 +198,9 @@ def test_a_tail_that_weighs_more_may_cost_the_models_head_but_not_a_baselines():
         return Search(drawn, slices(), tail_weight, baselines).outcome(of_rare).excess
 
     lost = 10 / 10**0.5  # In standard errors: of the head's queries, 10 differ.
-    assert excess(0.5) == excess(1.0) == pytest.approx(lost - 1.645)
-    assert excess(3.0) == 0
-    assert excess(3.0, "same") == pytest.approx(lost - 1.645)
+    assert excess(0.0) == excess(0.3) == pytest.approx(lost - 1.645)
+    assert excess(1.0) == 0
+    assert excess(1.0, "same") == pytest.approx(lost)
 
 
 def _found_rare(search: Search) -> float:
