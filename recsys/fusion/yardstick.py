@@ -14,9 +14,9 @@ from recsys.fusion.sample import Sample
 _SIGNIFICANT = 1.645
 # A recall of the model alone below this counts as this, so that a poor model weighs no recall up.
 _LEAST_RECALL = 0.01
-# What each unit of the tail's weight stands for: the weight of what is found beyond the head, beside
-# the overall recall; the standard errors of either overall recall that may be given up, each at
-# most 1 % of it, for with few queries chance explains more than anybody would give; and how many
+# What each unit of the tail's weight stands for: the weight of what is found beyond the head,
+# beside the overall recall; the standard errors of either overall recall that may be given up, each
+# at most 1 % of it, for with few queries chance explains more than anybody would give; and how many
 # times what is significant a slice may lose against the model alone.
 _BEYOND_HEAD, _GIVEN_UP, _MOST_GIVEN_UP, _LOST = 3.0, 2.0, 0.01, 3.0
 # Worth of a bound that is broken: of each unit that is missing, and how it grows. Overall recalls
