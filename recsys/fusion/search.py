@@ -13,7 +13,7 @@ from recsys.fusion.weights import Weights
 from recsys.fusion.yardstick import Goal, Outcome, Yardstick
 
 # Steps of an ascent, and its learning rate, which falls to a fiftieth of it.
-_STEPS, _RATE = 100, 0.1
+_STEPS, _RATE = 150, 0.1
 # A weight that gains less than this is 0: simpler and as good.
 _LEAST_GAIN = 0.0005
 

@@ -18,7 +18,7 @@ _LEAST_RECALL = 0.01
 # beside the overall recall; the standard errors of either overall recall that may be given up, each
 # at most 1 % of it, for with few queries chance explains more than anybody would give; and how many
 # times what is significant a slice may lose against the model alone.
-_BEYOND_HEAD, _GIVEN_UP, _MOST_GIVEN_UP, _LOST = 3.0, 2.0, 0.01, 3.0
+_BEYOND_HEAD, _GIVEN_UP, _MOST_GIVEN_UP, _LOST = 4.0, 2.0, 0.01, 3.0
 # Worth of a bound that is broken: of each unit that is missing, and how it grows. Overall recalls
 # count in shares of those of the model alone, slices in standard errors.
 _OF_OVERALL, _OF_SLICE = (5.0, 500.0), (0.025, 0.05)
