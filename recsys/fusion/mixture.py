@@ -94,19 +94,18 @@ class Mixture:
         best.sort(axis=1)
         hits, margins, rivals = [], [], []
         for cutoff in CUTOFFS:
+            within = best[:, max(most - cutoff, 0)]
             # A query with fewer candidates has every one among the first.
-            within, beyond = max(most - cutoff, 0), max(most - cutoff - 1, 0)
-            rows = []
-            for place in (within, beyond):
-                score = best[:, min(place, most - 1)]
-                column = (scores == score[:, None]).argmax(axis=1)
-                rows.append((score[self._query], self._query * self._width + column[self._query]))
-            is_hit = own > rows[1][0] if cutoff < self._width else np.isfinite(own)
+            few = np.full_like(within, -np.inf)
+            beyond = best[:, most - cutoff - 1] if cutoff < self._width else few
+            is_hit = own > beyond[self._query]
+            at_within, at_beyond = (
+                (scores == score[:, None]).argmax(axis=1)[self._query] for score in (within, beyond)
+            )
             hits.append(is_hit)
-            rivals.append(np.where(is_hit, rows[1][1], rows[0][1]))
-            rival = np.where(is_hit, rows[1][0], rows[0][0])
-            margins.append(np.where(np.isfinite(rival), own - rival, np.inf))
-        return Found(np.stack(hits), np.stack(margins).astype(np.float32), np.stack(rivals))
+            margins.append(own - np.where(is_hit, beyond[self._query], within[self._query]))
+            rivals.append(self._query * self._width + np.where(is_hit, at_beyond, at_within))
+        return Found(np.stack(hits), np.stack(margins), np.stack(rivals))
 
     def gradient(self, vector: Doubles, found: Found, worth: Doubles) -> Doubles:
         """Returns how much is gained by each weight, [weights], before they are scaled.

@@ -1,6 +1,7 @@
 """The search for the weights of a fused ranking, on the validation split."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,19 @@ from recsys.fusion.yardstick import Goal, Outcome, Yardstick
 _STEPS, _RATE = 150, 0.1
 # A weight that gains less than this is 0: simpler and as good.
 _LEAST_GAIN = 0.0005
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Weights with their outcome.
+
+    Attributes:
+        vector: Weights, scaled, [weights].
+        outcome: What they find.
+    """
+
+    vector: Doubles
+    outcome: Outcome
 
 
 class Search:
@@ -45,28 +59,25 @@ class Search:
     ) -> None:
         self._mixture = Mixture(sample)
         self._tail_weight = tail_weight
-        parts = [_only(name) for name in (*baselines, TREND)]
-        alone, *of_parts = [sample.found(each, CUTOFFS) for each in (Weights(), *parts)]
-        self._yardstick = Yardstick(sample, slices, tail_weight, alone, of_parts)
-        self._measured: dict[bytes, tuple[Doubles, Outcome]] = {}
-        for each in (Weights(), *parts):
-            self._measure(self._mixture.vector(each))
+        references = [Weights(), *(_only(name) for name in (*baselines, TREND))]
+        alone, *others = [sample.found(each, CUTOFFS) for each in references]
+        self._yardstick = Yardstick(sample, slices, tail_weight, alone, others)
+        self._references = [self._measured(self._mixture.vector(each)) for each in references]
 
     def outcome(self, weights: Weights) -> Outcome:
         """Measures weights."""
-        return self._measure(self._mixture.vector(weights))
+        return self._measured(self._mixture.vector(weights)).outcome
 
     def best(self) -> Weights:
         """Returns the best weights of several starts."""
         goal = Goal()
-        for start in self._starts():
-            self._ascend(self._mixture.vector(start), goal)
-        best = self._best(goal)
+        starts = [self._measured(self._mixture.vector(each)) for each in self._starts()]
+        found = [*self._references, *(self._ascended(start, goal) for start in starts)]
+        best = self._best(found, goal)
         if self._tail_weight:
-            goal = Goal(self._tail_weight, self._measure(best))
-            self._ascend(best, goal)
-            best = self._best(goal)
-        return self._mixture.weights(self._simplified(best, goal))
+            goal = Goal(self._tail_weight, best.outcome)
+            best = self._best([*found, self._ascended(best, goal)], goal)
+        return self._mixture.weights(self._simplified(best, goal).vector)
 
     def _starts(self) -> list[Weights]:
         """Returns mixtures: the model with little and with more of all others, and these alone."""
@@ -77,14 +88,16 @@ class Search:
             Weights(model=0.0, channels=all_of, rare=little, trend=0.05, dial=0.3),
         ]
 
-    def _ascend(self, start: Doubles, goal: Goal) -> None:
-        """Follows the gradient from a start, and measures every step."""
-        weights = torch.from_numpy(start.copy())
+    def _ascended(self, start: _Measured, goal: Goal) -> _Measured:
+        """Follows the gradient from a start, and returns the best of all steps."""
+        best = start
+        weights = torch.from_numpy(start.vector.copy())
         optimizer = torch.optim.Adam([weights], lr=_RATE, betas=(0.9, 0.95))
         for step in range(_STEPS):
             vector = self._mixture.scaled(weights.numpy())
             found = self._mixture.found(vector)
-            outcome = self._measured_as(vector, self._yardstick.outcome(found.hits))
+            outcome = self._yardstick.outcome(found.hits)
+            best = self._best([best, _Measured(vector, outcome)], goal)
             worth = self._yardstick.worth(goal, outcome)
             gradient = self._mixture.gradient(weights.numpy(), found, worth)
             weights.grad = torch.from_numpy(-gradient)
@@ -92,34 +105,29 @@ class Search:
                 group["lr"] = _RATE * max(1 - step / _STEPS, 0.02)
             optimizer.step()
             weights.clamp_(min=0)
-
-    def _measure(self, vector: Doubles) -> Outcome:
-        known = self._measured.get(vector.tobytes())
-        if known is not None:
-            return known[1]
-        return self._measured_as(vector, self._yardstick.outcome(self._mixture.found(vector).hits))
-
-    def _measured_as(self, vector: Doubles, outcome: Outcome) -> Outcome:
-        self._measured[vector.tobytes()] = vector, outcome
-        return outcome
-
-    def _best(self, goal: Goal) -> Doubles:
-        """Returns the weights that the goal prefers among all that were measured."""
-        (best, outcome), *others = self._measured.values()
-        for vector, other in others:
-            if self._yardstick.prefers(goal, other, outcome):
-                best, outcome = vector, other
         return best
 
-    def _simplified(self, vector: Doubles, goal: Goal) -> Doubles:
+    def _measured(self, vector: Doubles) -> _Measured:
+        return _Measured(vector, self._yardstick.outcome(self._mixture.found(vector).hits))
+
+    def _best(self, found: Sequence[_Measured], goal: Goal) -> _Measured:
+        """Returns what the goal prefers; the first of equal ones."""
+        best = found[0]
+        for other in found[1:]:
+            if self._yardstick.prefers(goal, other.outcome, best.outcome):
+                best = other
+        return best
+
+    def _simplified(self, found: _Measured, goal: Goal) -> _Measured:
         """Returns the weights without those that gain next to nothing."""
-        for place in np.flatnonzero(vector):
-            without = vector.copy()
-            without[place] = 0
-            one, other = self._measure(vector), self._measure(without)
-            if without.any() and not self._yardstick.prefers(goal, one, other, _LEAST_GAIN):
-                vector = without
-        return vector
+        for place in np.flatnonzero(found.vector):
+            vector = found.vector.copy()
+            vector[place] = 0
+            without = self._measured(vector)
+            gains = self._yardstick.prefers(goal, found.outcome, without.outcome, _LEAST_GAIN)
+            if vector.any() and not gains:
+                found = without
+        return found
 
 
 def _only(part: str) -> Weights:
