@@ -21,7 +21,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Found:
-    """What weights find of a sample's pairs.
+    """Pairs of a sample that weights find.
 
     Attributes:
         hits: Whether a pair is among the first of each cutoff, [cutoffs, pairs].
@@ -115,7 +115,7 @@ class Mixture:
 
         Args:
             vector: Weights before they are scaled, [weights].
-            found: What they find.
+            found: Pairs that they find.
             worth: Worth of finding each pair, [cutoffs, pairs].
         """
         half = np.tanh(found.margins / (2 * _SOFTNESS))

@@ -25,7 +25,7 @@ class _Measured:
 
     Attributes:
         vector: Weights, scaled, [weights].
-        outcome: What they find.
+        outcome: Outcome of their ranking.
     """
 
     vector: Doubles

@@ -14,10 +14,10 @@ from recsys.fusion.sample import Sample
 _SIGNIFICANT = 1.645
 # A recall of the model alone below this counts as this, so that a poor model weighs no recall up.
 _LEAST_RECALL = 0.01
-# What each unit of the tail's weight stands for: the weight of what is found beyond the head,
-# beside the overall recall; the standard errors of either overall recall that may be given up, each
-# at most 1 % of it, for with few queries chance explains more than anybody would give; and how many
-# times what is significant a slice may lose against the model alone.
+# Meaning of each unit of the tail's weight: the weight of what is found beyond the head, beside the
+# overall recall; the standard errors of either overall recall that may be given up, each at most
+# 1 % of it, for with few queries chance explains more than anybody would give; and how many times
+# what is significant a slice may lose against the model alone.
 _BEYOND_HEAD, _GIVEN_UP, _MOST_GIVEN_UP, _LOST = 4.0, 2.0, 0.01, 3.0
 # Worth of a bound that is broken: of each unit that is missing, and how it grows. Overall recalls
 # count in shares of those of the model alone, slices in standard errors.
@@ -95,8 +95,8 @@ class Yardstick:
         slices: Members of each slice of items, [items].
         tail_weight: Weight of what is beyond the head. It lets slices lose more against the model
             alone, but nothing against a baseline.
-        alone: What the model alone finds among the first 10 and 50, [2, pairs].
-        baselines: What each baseline finds.
+        alone: Hits of the model alone among the first 10 and 50, [2, pairs].
+        baselines: Hits of each baseline, the same.
     """
 
     def __init__(
