@@ -197,8 +197,10 @@ def in_a_process(point: dict[str, Any], log: Path, steps: int) -> dict[str, Any]
 
 def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draws a chart for each curve: speed, and memory on the axis at the right."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["svg.fonttype"] = "none"  # Letters stay letters.
     columns = 4
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
@@ -209,15 +211,17 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         if not points:
             continue
         sizes = [point["size"] for point in points]
-        axes.plot(sizes, [p["examples a CPU second"] / 1000 for p in points], "o-", color="C0")
+        speeds = [p["examples a CPU second"] / 1000 for p in points]
+        memory = [p["peak MiB of a rank"] / 1024 for p in points]
+        axes.plot(sizes, speeds, "o-", color="C0")
         axes.set(title=name, xscale="log", xticks=sizes, xlabel="")
         axes.set_xticklabels([_short(size) for size in sizes], rotation=45)
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(speeds))
         axes.set_ylabel("thousand a CPU second", color="C0")
         right = axes.twinx()
-        right.plot(sizes, [p["peak MiB of a rank"] / 1024 for p in points], "s--", color="C1")
-        right.set_ylim(bottom=0)
+        right.plot(sizes, memory, "s--", color="C1")
+        right.set_ylim(0, 1.25 * max(memory))
         right.set_ylabel("peak memory, GiB", color="C1")
     for axes in figure.axes[len(found) : rows * columns]:
         axes.remove()
@@ -226,9 +230,9 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def _short(size: float) -> str:
     for unit, letter in ((1_000_000, "m"), (1000, "k")):
-        if size >= unit:
+        if size >= unit and size % unit == 0:
             return f"{size / unit:g}{letter}"
-    return f"{size:g}"
+    return f"{size:,}"
 
 
 def main() -> None:
