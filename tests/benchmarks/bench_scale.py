@@ -38,9 +38,10 @@ _BASE: dict[str, Any] = {
     "batch": 1024,
     "ranks": 1,
 }
+_EVENTS = (200_000, 1_000_000, 5_000_000, 50_000_000)
 _ROWS = (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000)
 _CURVES: dict[str, list[dict[str, Any]]] = {
-    "log size": [{"events": n} for n in (200_000, 1_000_000, 5_000_000)],
+    "log size": [{"events": n} for n in _EVENTS],
     "table rows, fp32": [{"rows": n} for n in _ROWS],
     "table rows, fp16": [{"rows": n, "precision": "fp16"} for n in _ROWS],
     "features": [{"features": n} for n in (2, 4, 10, 20, 40)],
@@ -50,7 +51,7 @@ _CURVES: dict[str, list[dict[str, Any]]] = {
         {"batch": n, "events": max(200_000, 100 * n)} for n in (256, 1024, 4096, 16_384, 32_768)
     ],
     "ranks": [{"ranks": n} for n in (1, 2)],
-    "prepare": [{"events": n, "stage": "prepare"} for n in (200_000, 1_000_000, 5_000_000)],
+    "prepare": [{"events": n, "stage": "prepare"} for n in _EVENTS],
 }
 
 

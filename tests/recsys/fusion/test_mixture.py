@@ -57,10 +57,11 @@ def test_weights_are_stored_with_one_as_the_highest_part(sample):
     assert mixture.scaled(np.zeros(7)).tolist() == [0.0] * 7
 
 
-def smooth(mixture: Mixture, vector: np.ndarray, rivals: np.ndarray, worth: np.ndarray) -> float:
+def smooth(sample: Sample, vector: np.ndarray, rivals: np.ndarray, worth: np.ndarray) -> float:
     """Sums the worth of pairs, each counted by the logistic function of its margin."""
-    scores = mixture.scores(vector / vector[:4].max()).reshape(-1).astype(np.float64)
-    own = scores[mixture._pairs]
+    scores = Mixture(sample).scores(vector / vector[:4].max()).astype(np.float64)
+    own = scores[sample.query, sample.position]
+    scores = scores.reshape(-1)
     return float((worth / (1 + np.exp(-(own - scores[rivals]) / 0.02))).sum())
 
 
@@ -78,7 +79,7 @@ def test_the_gradient_is_that_of_smooth_hits(sample, scale):
         for sign in (1, -1):
             moved = vector.copy()
             moved[place] += sign * step
-            sides.append(smooth(mixture, moved, found.rivals, worth))
+            sides.append(smooth(exact, moved, found.rivals, worth))
         expected = (sides[0] - sides[1]) / (2 * step)
         assert gradient[place] == pytest.approx(expected, rel=0.02, abs=0.02), place
 
