@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -50,6 +50,23 @@ def tracking_uri(config: Config) -> str:
 def registered_name(config: Config) -> str:
     """Returns the name of the registered model of a configuration's bundles."""
     return config.export.registered_model or config.tracking.experiment
+
+
+def unless_absent(ask: Callable[..., Any], *what: str) -> Any:
+    """Returns MLflow's answer, or None where it has no such thing.
+
+    Args:
+        ask: Function of a client.
+        what: Arguments of it, such as a name.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask(*what)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def experiment_page(config: Config) -> str:

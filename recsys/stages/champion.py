@@ -10,7 +10,13 @@ from recsys.comparison.statistics import compare_runs
 from recsys.config.config import Config
 from recsys.evaluation.per_query import PER_QUERY
 from recsys.evaluation.results import EvaluationResult
-from recsys.tracking import existing_store, is_missing, registered_name, tracking_uri
+from recsys.tracking import (
+    existing_store,
+    is_missing,
+    registered_name,
+    tracking_uri,
+    unless_absent,
+)
 
 
 def champion_verdict(config: Config, result: EvaluationResult, evaluation: Path) -> list[Verdict]:
@@ -50,8 +56,6 @@ def champion_run(config: Config) -> str | None:
     if is_missing(uri):
         return None
     with existing_store(uri, f"cannot read the champion of {name}") as client:
-        for model in client.search_registered_models(f"name = '{name}'"):
-            version = dict(model.aliases).get("champion")
-            if version is not None:
-                return str(client.get_model_version(name, version).run_id)
-    return None
+        model = unless_absent(client.get_registered_model, name)
+        version = dict(model.aliases).get("champion") if model is not None else None
+        return None if version is None else str(client.get_model_version(name, version).run_id)

@@ -10,7 +10,7 @@ A version of a registered model is a bundle among the artifacts of the run that 
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,7 @@ from recsys.tracking import (
     open_run,
     registered_name,
     store_uri,
+    unless_absent,
 )
 from recsys.tracking import tracking_uri as store_of
 from serving.bundle.manifest import VERSION, BundleManifest, read_manifest
@@ -106,7 +107,7 @@ def register(config: Config, bundle: BundleManifest, directory: Path) -> Registe
         return None
     name = registered_name(config)
     with changing_store(store_of(config), f"cannot register {directory} as {name}") as client:
-        model = _unless_absent(client.get_registered_model, name)
+        model = unless_absent(client.get_registered_model, name)
         model = model or client.create_registered_model(name)
         version = _registered_version(client, name, bundle.seal)
         is_new = version is None
@@ -170,7 +171,7 @@ def rollback(name: str, *, tracking_uri: str | None = None) -> Promotion:
         earlier = _former_champions(model)
         while earlier:
             wanted = earlier.pop()
-            if wanted != current and _unless_absent(client.get_model_version, name, wanted):
+            if wanted != current and unless_absent(client.get_model_version, name, wanted):
                 client.set_registered_model_alias(name, CHAMPION, wanted)
                 _remember(client, name, earlier)
                 if current is not None and _aliases(model).get(CHALLENGER) == current:
@@ -255,7 +256,7 @@ def champion_manifest(config: Config) -> BundleManifest | None:
     if is_missing(uri):
         return None
     with existing_store(uri, f"cannot read the {CHAMPION} of {name}") as client:
-        model = _unless_absent(client.get_registered_model, name)
+        model = unless_absent(client.get_registered_model, name)
         version = _aliases(model).get(CHAMPION) if model is not None else None
         if version is None:
             return None
@@ -273,7 +274,7 @@ def current_seals(config: Config) -> dict[str, str]:
     if is_missing(uri):
         return {}
     with existing_store(uri, f"cannot read the versions of {name}") as client:
-        model = _unless_absent(client.get_registered_model, name)
+        model = unless_absent(client.get_registered_model, name)
         found = _aliases(model) if model is not None else {}
         return {
             alias: _seal_of(client.get_model_version(name, version))
@@ -326,18 +327,6 @@ def promote_if_passed(config: Config, bundle: BundleManifest) -> Promotion | Non
             return None
         version = _registered_version(client, name, bundle.seal)
         return promote(name, version=version, tracking_uri=uri) if version is not None else None
-
-
-def _unless_absent(ask: Callable[..., Any], *what: str) -> Any:
-    """Returns MLflow's answer, or None where it has no such thing."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask(*what)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _registered_version(client: Any, name: str, seal: str) -> str | None:
