@@ -55,7 +55,13 @@ def test_the_next_start_removes_what_is_abandoned_and_nothing_else(tmp_path):
         (directory / "lock").touch()
     link.symlink_to(abandoned)
     environment = {**os.environ, keeper.VARIABLE: str(abandoned)}
-    with subprocess.Popen(["sleep", "600"], env=environment) as left:
+    # Its environment can be read for sure once it has answered.
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["cat"], env=environment, text=True, **pipes) as left:
+        assert left.stdin is not None
+        assert left.stdout is not None
+        print("started", file=left.stdin, flush=True)
+        assert left.stdout.readline() == "started\n"
         with (used / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for directory in (link, other, used):
@@ -63,7 +69,7 @@ def test_the_next_start_removes_what_is_abandoned_and_nothing_else(tmp_path):
         assert all(directory.exists() for directory in (abandoned, used, other))
         _remove_if_abandoned(abandoned)
         assert not abandoned.exists()
-        assert left.wait() < 0
+        assert left.wait(timeout=60) < 0
 
 
 def test_ray_runs_in_a_directory_of_its_own(ray_session):
