@@ -67,9 +67,15 @@ class Run:
     def add_data(self, dataset: Any) -> None:
         """Notes the data that the run reads."""
         from mlflow.entities import DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
-        tags = [InputTag("mlflow.data.context", "training")]
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        try:
+            self._client.log_inputs(self.run_id, inputs)
+        except MlflowException:
+            # MLflow looks for the data and then writes it, which a run that does so at the same
+            # moment makes fail; by now the data is there.
+            self._client.log_inputs(self.run_id, inputs)
 
     def add_model(self, name: str, params: Mapping[str, str], step: int) -> None:
         """Notes the model that the run made, once, for MLflow's view of models.

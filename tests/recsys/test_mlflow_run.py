@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Dataset, DatasetInput
+from mlflow.exceptions import MlflowException
 
 from recsys.config.config import Config
 from recsys.mlflow_run import Run, downloaded
@@ -81,3 +83,22 @@ def test_a_download_leaves_no_thread(config: Config, tmp_path: Path) -> None:
     assert found.read_text() == "page"
     assert downloaded(client, run.run_id, "nightly", tmp_path / "to").is_dir()
     assert pools() == before
+
+
+def test_data_that_two_runs_note_at_the_same_moment_is_noted_once(tmp_path, monkeypatch):
+    """Tests a store in which another run has written the data between the look and the write."""
+    client = mlflow_client(f"sqlite:///{tmp_path}/mlflow.db")
+    run_id, other_id = (client.create_run("0").info.run_id for _ in range(2))
+    note, races = client.log_inputs, [MlflowException("UNIQUE constraint failed")]
+
+    def racing(run: str, inputs: list[DatasetInput]) -> None:
+        if races:
+            note(other_id, inputs)
+            raise races.pop()
+        note(run, inputs)
+
+    monkeypatch.setattr(client, "log_inputs", racing)
+    Run(client, run_id).add_data(Dataset("a log", "digest", "local", "{}"))
+    for each in (run_id, other_id):
+        (used,) = client.get_run(each).inputs.dataset_inputs
+        assert used.dataset.name == "a log"
