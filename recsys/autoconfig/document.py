@@ -21,7 +21,7 @@ from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
-from recsys.config.ssl import CorrelatedMasking
+from recsys.config.ssl import Neighbours
 from recsys.config.training import TrainingConfig
 from recsys.config.yaml_writer import Entry, Note, Proposal, Row, Section, Setting, scalar
 
@@ -314,19 +314,21 @@ def _loss(found: Findings) -> list[Entry]:
 
 def _ssl(found: Findings) -> list[Entry]:
     if len(features_of(found.item_choices)) < 2:
-        return [Setting("method", "none", "masking needs at least two item features")]
-    ssl = CorrelatedMasking()
+        return [Setting("method", "none", "items have but one feature")]
+    ssl = Neighbours()
     return [
         Setting(
-            "method", ssl.method, "cfm masks correlated features together, rfm random ones; or none"
+            "method",
+            ssl.method,
+            "items that co-occur are near; cfm masks correlated features; or none",
         ),
         Setting(
             "alpha",
             ssl.alpha,
             "weight in the loss; with few events, 1 may find more of the tail",
         ),
-        _described(CorrelatedMasking, "temperature", ssl.temperature),
-        _described(CorrelatedMasking, "value_dropout", ssl.value_dropout),
+        _described(Neighbours, "temperature", ssl.temperature),
+        _described(Neighbours, "id_dropout", ssl.id_dropout),
     ]
 
 

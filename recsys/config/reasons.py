@@ -48,8 +48,7 @@ REASONS = {
     "and then.",
     "loss.context_dropout": "requests may lack a context.",
     "ssl.method": "views that share correlated features would be too easily alike (Yao et al. "
-    "2021); "
-    "init takes none where items have but an id.",
+    "2021); init takes neighbours, which find more, and none where items have but an id.",
     "ssl.alpha": "the main task decides; more may help the tail of logs with few events.",
     "ssl.items": "popular items are learned from events; the tail needs the rest.",
     "training.epochs": "patience ends most trainings earlier.",

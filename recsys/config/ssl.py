@@ -48,6 +48,8 @@ class ViewPlan:
         batch_size: Number of items of a global batch; None: as many as examples.
         masks: Features that the views hide; None: none.
         value_dropout: Probability that a view leaves out a value of a multi-valued feature.
+        id_dropout: Probability that a view hides the id of its item, beside the masks.
+        of_neighbours: Whether every second view shows a neighbour in the place of the item.
     """
 
     count: int
@@ -55,6 +57,8 @@ class ViewPlan:
     batch_size: int | None
     masks: Masks | None = None
     value_dropout: float = 0.0
+    id_dropout: float = 0.0
+    of_neighbours: bool = False
 
 
 class SslSettings(Settings):
@@ -158,8 +162,8 @@ class SpreadOut(SampledSettings):
     search_space: ClassVar[Mapping[str, Dimension]] = {"alpha": Range(low=0.03, high=3.0, log=True)}
 
 
-class RandomViews(SampledSettings):
-    """Base of methods whose views hide random groups of features; by default RFM's two halves."""
+class PairedViews(SampledSettings):
+    """Base of methods that compare two views of each sampled item."""
 
     value_dropout: float = Field(
         0.1,
@@ -168,6 +172,21 @@ class RandomViews(SampledSettings):
         description="Probability that a view leaves out a value of a multi-valued feature: the "
         "second stage of augmentation, without which what both views show would be alike.",
     )
+
+    num_views: ClassVar[int] = 2
+
+    def fault(self, features: FeatureSchema) -> str | None:
+        """Returns why the section does not fit the features, with what to do; None if it does."""
+        default = type(self).model_fields["value_dropout"].default
+        has_bags = any(feature.has_several_values for feature in features.item)
+        if self.value_dropout not in (0, default) and not has_bags:
+            return "ssl.value_dropout has no effect without an item feature of several values"
+        return None
+
+
+class RandomViews(PairedViews):
+    """Base of methods whose views hide random groups of features; by default RFM's two halves."""
+
     group_size: int | None = Field(
         None,
         ge=1,
@@ -187,8 +206,6 @@ class RandomViews(SampledSettings):
         "task.",
     )
 
-    num_views: ClassVar[int] = 2
-
     @property
     def information(self) -> str | None:
         """Name of the matrix that groups are drawn by; None: they are random."""
@@ -203,10 +220,8 @@ class RandomViews(SampledSettings):
 
     def fault(self, features: FeatureSchema) -> str | None:
         """Returns why the section does not fit the features, with what to do; None if it does."""
-        default = type(self).model_fields["value_dropout"].default
-        has_bags = any(feature.has_several_values for feature in features.item)
-        if self.value_dropout not in (0, default) and not has_bags:
-            return "ssl.value_dropout has no effect without an item feature of several values"
+        if (fault := super().fault(features)) is not None:
+            return fault
         has_id = any(feature.is_id for feature in features.item)
         takes_part = self.id_feature == "masked"
         if not takes_part and not has_id:
@@ -296,6 +311,44 @@ class CorrelatedMasking(ContrastiveSettings, CorrelatedViews):
     search_space: ClassVar[Mapping[str, Dimension]] = _MASKING_SPACE
 
 
+class Neighbours(ContrastiveSettings, PairedViews):
+    """Two views that are an item and one near it, without masks (Wang et al. 2017).
+
+    The near one has co-occurred with the item, or, where the item has few events, with an item of
+    like content. So a rare item is drawn to where items like it are.
+    """
+
+    method: Literal["neighbours"] = "neighbours"
+    id_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Probability that a view hides the id, so that content counts."
+    )
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {
+        "alpha": Range(low=0.03, high=1.0, log=True),
+        "temperature": Range(low=0.05, high=0.5, log=True),
+        "id_dropout": Choices(choices=(0.1, 0.3, 0.5)),
+    }
+
+    @property
+    def view_plan(self) -> ViewPlan:
+        """The items that the method samples, and their views."""
+        return ViewPlan(
+            self.num_views,
+            self.items,
+            self.batch_size,
+            value_dropout=self.value_dropout,
+            id_dropout=self.id_dropout,
+            of_neighbours=True,
+        )
+
+    def fault(self, features: FeatureSchema) -> str | None:
+        """Returns why the section does not fit the features, with what to do; None if it does."""
+        default = type(self).model_fields["id_dropout"].default
+        if self.id_dropout not in (0, default) and not any(f.is_id for f in features.item):
+            return "ssl.id_dropout has no effect without an item feature of kind id"
+        return super().fault(features)
+
+
 class Noise(SampledSettings):
     """XSimGCL: two copies of an item's vector with different noise, without masks (Yu et al. 2023).
 
@@ -316,7 +369,13 @@ class Noise(SampledSettings):
 
 
 SelfSupervisionConfig = Annotated[
-    NoSelfSupervision | FeatureDropout | SpreadOut | RandomMasking | CorrelatedMasking | Noise,
+    NoSelfSupervision
+    | FeatureDropout
+    | SpreadOut
+    | RandomMasking
+    | CorrelatedMasking
+    | Neighbours
+    | Noise,
     Field(discriminator="method"),
 ]
 # The same, by the value of `ssl.method`.

@@ -41,9 +41,16 @@ class BatchBuilder:
         prepared: The prepared data.
         config: Configuration; its features, loss, ssl and seed are used.
         selection: Directory of the examples; None: all of the prepared ones.
+        neighbours: Directory of the items' neighbours for the views; see `ViewBuilder`.
     """
 
-    def __init__(self, prepared: Prepared, config: Config, selection: Path | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        config: Config,
+        selection: Path | None = None,
+        neighbours: Path | None = None,
+    ) -> None:
         self._item_features = prepared.features.item
         self._query_features = prepared.features.query
         self._context_features = prepared.features.context
@@ -55,7 +62,7 @@ class BatchBuilder:
         self._has_learnt_id = prepared.has_learnt_id
         # An item without any event counts as one: log 0 would leave it out of every softmax.
         self._log_q = np.log(np.maximum(frequency, 1) / max(1, frequency.sum())).astype(np.float32)
-        self.views = ViewBuilder(prepared, config)
+        self.views = ViewBuilder(prepared, config, neighbours)
         self.candidates = CandidateBuilder(prepared, config)
 
     @property
@@ -162,7 +169,7 @@ class BatchBuilder:
     ) -> HostBatch:
         """Builds the arrays of stacked candidates, views and history items."""
         views = views or self.views.none()
-        view_items = views.matrix()
+        view_items = views.items
         distinct, inverse = _distinct(history.values)
         blocks = [candidates.items, view_items.reshape(-1), distinct]
         spare = len(queries) - sum(map(len, blocks))  # Queries need rows too.
@@ -224,7 +231,7 @@ class BatchBuilder:
             visible &= self._has_learnt_id[rows]
         visible[:candidates] &= shown
         # To the paper's letter: every item of the corpus shows its id.
-        in_views = views.shows(index)
+        in_views = views.shows(index, is_id=feature.is_id)
         visible[candidates : candidates + len(in_views)] = in_views
         return visible
 

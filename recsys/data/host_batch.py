@@ -60,7 +60,7 @@ class HostBatch:
         accidental_hits: [n, 2] int64, example and column of a candidate that must not count as its
             negative, because it is another positive of the example or padding; never the target.
             Examples ascend.
-        view_items: [V, S] int64, the items of self-supervision, alike in every view; -1 is padding.
+        view_items: [V, S] int64, the items that the views of self-supervision show; -1 is padding.
         view_hidden: [V, item features] bool, the features that each view hides.
         view_key: [1] int64, key of the random numbers of self-supervision in this step.
     """

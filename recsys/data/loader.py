@@ -120,7 +120,8 @@ def in_process_batches(
     """Yields one rank's batches from `from_step` on, built in a thread of this process."""
 
     def build() -> Generator[HostBatch, None, None]:
-        builder = BatchBuilder(Prepared(config.prepared_dir), config, plan.selection)
+        prepared = Prepared(config.prepared_dir)
+        builder = BatchBuilder(prepared, config, plan.selection, plan.neighbours)
         for local in read_steps(plan, from_step, plan.total_steps, rank, world_size):
             yield builder.training(local, rank, world_size)
 
@@ -159,7 +160,7 @@ def ray_batches(
     steps = max(1, steps, (stop - from_step) // _MAX_TASKS)
 
     def build(row: dict[str, Any], turn: int) -> Iterator[dict[str, Any]]:
-        builder = _builder(document, data, plan.selection)
+        builder = _builder(document, data, plan.selection, plan.neighbours)
         first = row["item"]
         for local in read_steps(plan, first, min(first + steps, stop), rank, world_size):
             if local.step % _STREAMS == turn:
@@ -211,7 +212,9 @@ def pacing() -> type:
 
 
 @lru_cache(maxsize=1)
-def _builder(document: str, data: str, selection: Path | None) -> BatchBuilder:
+def _builder(
+    document: str, data: str, selection: Path | None, neighbours: Path | None
+) -> BatchBuilder:
     """Builds a builder, or reuses it: a worker keeps its tables mapped until the data change."""
     config = Config.model_validate_json(document)
-    return BatchBuilder(Prepared(config.prepared_dir), config, selection)
+    return BatchBuilder(Prepared(config.prepared_dir), config, selection, neighbours)

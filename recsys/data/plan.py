@@ -64,6 +64,7 @@ class TrainingPlan:
         examples_per_row: Average number of examples in a row.
         steps: Number of batches after which training ends; None: those of all epochs.
         selection: Directory of the files, where they are not all prepared examples; see `replay`.
+        neighbours: Directory of the items' neighbours, where views of items show them.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -76,6 +77,7 @@ class TrainingPlan:
     examples_per_row: float = 1.0
     steps: int | None = None
     selection: Path | None = None
+    neighbours: Path | None = None
 
     @cached_property
     def rows(self) -> int:

@@ -5,6 +5,7 @@ Every random choice is a hash of the seed, the step and the item's position in t
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,22 +14,25 @@ from feature_store.core.hashing import hash64, hash_uniform
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.ssl.masking import Masking, build_masking
+from recsys.ssl.neighbours import ItemNeighbours
 
-# Streams of random choices; 11, 12 and 15 are those of `recsys.data.builder`.
-_VALUE_DROPOUT, _VIEW_ITEMS, _FEATURE_DROPOUT, _KEY = 13, 14, 16, 17
+# Streams of random choices; 11, 12 and 15 are those of `recsys.data.builder`, and 18 to 21 those of
+# `recsys.ssl.neighbours`.
+_VALUE_DROPOUT, _VIEW_ITEMS, _FEATURE_DROPOUT, _KEY, _ID_DROPOUT = 13, 14, 16, 17, 22
 
 
 @dataclass(frozen=True)
 class Views:
-    """One rank's rows of one step: [view 0 of S items | view 1 of the same S items | ...].
+    """One rank's rows of one step: [view 0 of S items | view 1 of these, or of neighbours | ...].
 
     Attributes:
-        items: [S]; -1 is padding.
+        items: [views, S]; -1 is padding.
         positions: [S] in the global batch.
         hidden: [views, features], the features that each view hides.
         step: Number of the step, from 0.
         seed: Seed of all random choices.
         value_dropout: Probability that a value of a bag is left out.
+        id_dropout: Probability that a row hides the id of its item, beside the masks.
     """
 
     items: Ints
@@ -37,19 +41,26 @@ class Views:
     step: int
     seed: int
     value_dropout: float
+    id_dropout: float
 
     @property
     def key(self) -> Ints:
         """Key of the random numbers that a loss draws in this step, [1] int64."""
         return np.atleast_1d(hash64(self.seed, _KEY, self.step)).view(np.int64)
 
-    def matrix(self) -> Ints:
-        """Returns the item of each row, [views, S]."""
-        return np.tile(self.items, (len(self.hidden), 1))
+    def shows(self, feature: int, *, is_id: bool) -> Bools:
+        """Returns the rows that show a feature, [views x S].
 
-    def shows(self, feature: int) -> Bools:
-        """Returns the rows that show a feature, [views x S]."""
-        return ((self.items >= 0) & ~self.hidden[:, feature, None]).reshape(-1)
+        Args:
+            feature: Position of the feature.
+            is_id: Whether it is the id of the item.
+        """
+        shown = ((self.items >= 0) & ~self.hidden[:, feature, None]).reshape(-1)
+        if is_id and self.id_dropout:
+            shown &= (
+                hash_uniform(self.seed, _ID_DROPOUT, self.step, self._keys()) >= self.id_dropout
+            )
+        return shown
 
     def drop_values(self, feature: int, column: Jagged, start: int) -> Jagged:
         """Leaves values out, independently in each view.
@@ -59,18 +70,20 @@ class Views:
             column: Bags of the feature.
             start: First of these rows in the column.
         """
-        rows = np.arange(start, start + len(self.hidden) * len(self.items))
+        rows = np.arange(start, start + self.items.size)
         first, last = column.offsets[start], column.offsets[start + len(rows)]
         if self.value_dropout == 0.0 or first == last:
             return column
-        # Rows of an item in several views differ in the number that goes into the hash.
-        views = np.arange(len(self.hidden))
-        keys = (len(views) * self.positions + views[:, None]).reshape(-1)
-        row, position = value_positions(column.take(rows), keys)
+        row, position = value_positions(column.take(rows), self._keys())
         draws = hash_uniform(self.seed, _VALUE_DROPOUT, self.step, feature, row, position)
         kept = np.ones(len(column.values), bool)
         kept[first:last] = draws >= self.value_dropout
         return column.keep(kept)
+
+    def _keys(self) -> Ints:
+        """Returns numbers of the rows that differ from view to view, and not by rank."""
+        views = np.arange(len(self.hidden))
+        return (len(views) * self.positions + views[:, None]).reshape(-1)
 
 
 class ItemSampler:
@@ -106,14 +119,19 @@ class ViewBuilder:
     Args:
         prepared: The prepared data.
         config: Configuration; its ssl and training sections are used.
+        neighbours: Directory of the items' neighbours; None: there is none, and views of neighbours
+            show the item itself.
     """
 
-    def __init__(self, prepared: Prepared, config: Config) -> None:
+    def __init__(self, prepared: Prepared, config: Config, neighbours: Path | None = None) -> None:
         self._plan = plan = config.ssl.view_plan
         self._main_dropout = config.ssl.main_dropout
         self._seed = config.training.seed
         self._num_features = len(prepared.features.item)
         self.masking: Masking | None = None
+        self._neighbours: ItemNeighbours | None = None
+        if neighbours is not None:
+            self._neighbours = ItemNeighbours.read(neighbours, prepared.item_frequency, self._seed)
         if plan is not None:
             self._count = plan.batch_size or config.training.batch_size
             candidates = np.flatnonzero(prepared.is_current_item)
@@ -126,8 +144,8 @@ class ViewBuilder:
 
     def none(self) -> Views:
         """Returns no views at all."""
-        nothing = np.zeros(0, np.int64)
-        return self._views(nothing, nothing, np.zeros((0, self._num_features), bool), 0)
+        hidden = np.zeros((0, self._num_features), bool)
+        return self._views(np.zeros((0, 0), np.int64), np.zeros(0, np.int64), hidden, 0)
 
     def items(self, step: int, positives: Ints) -> Ints:
         """Returns the global batch's items of the self-supervised task, [items].
@@ -160,7 +178,10 @@ class ViewBuilder:
         hidden = np.zeros((self._plan.count, self._num_features), bool)
         if self.masking is not None:
             hidden = self.masking.hidden(np.array([step]))[0]
-        return self._views(items[positions], positions, hidden, step)
+        shown = np.tile(items[positions], (self._plan.count, 1))
+        if self._neighbours is not None and self._plan.of_neighbours:
+            shown[1::2] = self._neighbours.draw(step, shown[0], positions)
+        return self._views(shown, positions, hidden, step)
 
     def shown_in_main(self, step: int, keys: Ints) -> Bools:
         """Draws which features each candidate of the main task shows, [features, candidates].
@@ -176,8 +197,9 @@ class ViewBuilder:
         return draws >= self._main_dropout
 
     def _views(self, items: Ints, positions: Ints, hidden: Bools, step: int) -> Views:
-        value_dropout = 0.0 if self._plan is None else self._plan.value_dropout
-        return Views(items, positions, hidden, step, self._seed, value_dropout)
+        plan = self._plan
+        rates = (plan.value_dropout, plan.id_dropout) if plan is not None else (0.0, 0.0)
+        return Views(items, positions, hidden, step, self._seed, *rates)
 
 
 def value_positions(column: Jagged, rows: Ints) -> tuple[Ints, Ints]:

@@ -34,6 +34,7 @@ from recsys.evaluation.repeats import repeats_sentences
 from recsys.evaluation.task import Task
 from recsys.evaluation.validation import selection_warning
 from recsys.mlflow_run import Run
+from recsys.stages.item_neighbours import fit_neighbours
 from recsys.stages.publish import publish
 from recsys.stages.track import tracked_run
 from recsys.training.estimate import Estimate
@@ -76,6 +77,7 @@ def fit_model(config: Config, refit_of: TrainManifest | None, console: Console) 
         started_from=started_from,
         steps=steps,
         selection=_select(config, prepared, previous, work_dir, console),
+        neighbours=fit_neighbours(config, prepared, work_dir, console),
         warn=console.print,
     )
     counts = Task.of(prepared, "validation").counts

@@ -1,9 +1,7 @@
 """The `fuse` stage: retrieval channels and the weights of the fused ranking."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,12 +13,10 @@ from feature_store.core.files import directory_written_atomically, require_repla
 from feature_store.core.locks import locked, reading
 from feature_store.core.manifests import fingerprint, read_manifest, write_manifest, written_as
 from feature_store.core.settings import Frozen
-from pipelines.executor import executor_named
 from pipelines.prepared.reader import Prepared
 from pipelines.reports.words import plural_of, word_for
 from pipelines.statistics.slices import SliceBounds, item_slices
 from recsys.channels.channel import ChannelData
-from recsys.channels.fit import fit_channel
 from recsys.channels.kinds import CHANNELS
 from recsys.channels.log import TrainingLog
 from recsys.channels.neighbours import Neighbours
@@ -41,6 +37,7 @@ from recsys.fusion.search import Search
 from recsys.fusion.weights import Weights
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
+from recsys.stages.channel_lists import channel_lists, remove_channel_lists
 
 _SPLIT = "validation"
 _VERSION = 4
@@ -156,7 +153,7 @@ def _fuse(config: Config, refit_of: FusionManifest | None, console: Console) -> 
         found = info.model_copy(update={"weights": weights})
         Fused(found, lists, *of_items).save(directory)
         write_manifest(directory, manifest)
-    shutil.rmtree(_work_dir(config), ignore_errors=True)
+    remove_channel_lists(config)
     console.print(f"fuse: {_sentence(weights, channels)}", highlight=False, soft_wrap=True)
     return manifest
 
@@ -165,10 +162,6 @@ def _fitted(
     config: Config, data: ChannelData, console: Console
 ) -> tuple[dict[str, Neighbours], dict[str, ChannelInfo], dict[str, str]]:
     """Returns lists by name, channels by name, and why others are left out."""
-    work_dir = _work_dir(config) / fingerprint(
-        [_VERSION, data.prepared.manifest.fingerprint, config.ranking.neighbours]
-    )
-    executor = executor_named(config.executor)
     lists: dict[str, Neighbours] = {}
     channels: dict[str, ChannelInfo] = {}
     left_out: dict[str, str] = {}
@@ -179,15 +172,7 @@ def _fitted(
             left_out[name] = why
             continue
         if channel.lists not in lists:
-            console.print(f"fuse: fitting {channel.title}")
-            lists[channel.lists] = fit_channel(
-                channel,
-                data,
-                neighbours=config.ranking.neighbours,
-                work_dir=work_dir / channel.lists,
-                executor=executor,
-                say=console.print,
-            )
+            lists[channel.lists] = channel_lists(config, data, channel, "fuse", console)
         channels[name] = ChannelInfo(lists=channel.lists, reads=channel.reads_in(data))
     return lists, channels, left_out
 
@@ -224,10 +209,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(count)
-
-
-def _work_dir(config: Config) -> Path:
-    return config.fusion_dir.with_name("fusion.work")
 
 
 def _sentence(weights: Weights, channels: dict[str, ChannelInfo]) -> str:

@@ -66,7 +66,7 @@ def _train(
 ) -> None:
     config = run.config
     prepared = Prepared(config.prepared_dir)
-    plan = training_plan(prepared, config, run.steps, run.selection)
+    plan = training_plan(prepared, config, run.steps, run.selection, run.neighbours)
     latest = latest_checkpoint(run.checkpoints_dir)
     check_ranks_agree(config, prepared, plan, latest.path.name if latest is not None else None)
     run.check(prepared, plan, latest)

@@ -55,6 +55,7 @@ class TrainingRun(Frozen):
             with; None: it starts from scratch.
         steps: Number of steps, whatever the epochs; None: by the configuration.
         selection: Directory of the examples, absolute; None: all of the prepared ones.
+        neighbours: Directory of the items' neighbours, absolute; None: views show items alone.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class TrainingRun(Frozen):
     started_from: str | None
     steps: int | None = None
     selection: Path | None = None
+    neighbours: Path | None = None
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -137,6 +139,7 @@ def plan_run(
     started_from: str | None = None,
     steps: int | None = None,
     selection: Path | None = None,
+    neighbours: Path | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> tuple[TrainingRun, TrainingPlan]:
     """Determines everything about a training before its ranks start.
@@ -148,6 +151,7 @@ def plan_run(
         started_from: Fingerprint of the training whose model this one starts with; None: scratch.
         steps: Number of steps, whatever the epochs; None: by the configuration.
         selection: Directory of the examples; None: all of the prepared ones.
+        neighbours: Directory of the items' neighbours; None: views show items alone.
         warn: Function that is called with a warning of each damaged checkpoint.
 
     Returns:
@@ -156,8 +160,10 @@ def plan_run(
     Raises:
         UserError: There are fewer examples than workers.
     """
-    selection = selection.resolve() if selection is not None else None
-    plan = training_plan(prepared, config, steps, selection)
+    selection, neighbours = (
+        path.resolve() if path is not None else None for path in (selection, neighbours)
+    )
+    plan = training_plan(prepared, config, steps, selection, neighbours)
     latest = latest_checkpoint(work_dir / CHECKPOINTS, warn)
     run = TrainingRun(
         # Workers may have another working directory.
@@ -170,6 +176,7 @@ def plan_run(
         started_from=started_from,
         steps=steps,
         selection=selection,
+        neighbours=neighbours,
     )
     return run, plan
 
@@ -184,6 +191,7 @@ def training_plan(
     config: Config,
     steps: int | None = None,
     selection: Path | None = None,
+    neighbours: Path | None = None,
 ) -> TrainingPlan:
     """Returns the order of examples that the configuration asks for.
 
@@ -192,6 +200,7 @@ def training_plan(
         config: Configuration.
         steps: Number of steps, whatever the epochs; None: by the configuration.
         selection: Directory of the examples; None: all of the prepared ones.
+        neighbours: Directory of the items' neighbours; None: views show items alone.
     """
     if selection is not None:
         files = selected_files(selection)
@@ -206,4 +215,4 @@ def training_plan(
         epochs=config.training.epochs,
         seed=config.training.seed,
     )
-    return replace(plan, steps=steps, selection=selection)
+    return replace(plan, steps=steps, selection=selection, neighbours=neighbours)

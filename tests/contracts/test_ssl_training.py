@@ -17,6 +17,7 @@ METHODS = {
     "feature_dropout": {"method": "feature_dropout", "rate": 0.3},
     "spread_out": {"method": "spread_out", "batch_size": 50},
     "rfm": {"method": "rfm", "items": "training", "projection": 8},
+    "neighbours": {"method": "neighbours", "id_dropout": 0.5},
     "cfm": {
         "method": "cfm",
         "items": "frequency",

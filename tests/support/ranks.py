@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from rich.console import Console
 from torch.multiprocessing import start_processes
 
 from pipelines.prepared.reader import Prepared
@@ -23,6 +24,7 @@ from recsys.config.training import RayTrainConfig
 from recsys.data.loader import in_process_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
+from recsys.stages.item_neighbours import fit_neighbours
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun, plan_run
 
@@ -59,7 +61,9 @@ def train_on_ranks(
 
 def run_of(config: Config, work_dir: Path) -> TrainingRun:
     """Returns the training of a configuration in a directory, as the driver determines it."""
-    run, _ = plan_run(config, Prepared(config.prepared_dir), work_dir)
+    prepared = Prepared(config.prepared_dir)
+    neighbours = fit_neighbours(config, prepared, work_dir, Console())
+    run, _ = plan_run(config, prepared, work_dir, neighbours=neighbours)
     return run
 
 

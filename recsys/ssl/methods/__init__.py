@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from recsys.config.ssl import CorrelatedMasking, Noise, RandomMasking, SpreadOut, SslSettings
+from recsys.config.ssl import (
+    CorrelatedMasking,
+    Neighbours,
+    Noise,
+    RandomMasking,
+    SpreadOut,
+    SslSettings,
+)
 from recsys.ssl.method import SslContext, SslMethod
 from recsys.ssl.methods.contrastive import ContrastiveLoss
 from recsys.ssl.methods.noise import NoiseLoss
@@ -13,6 +20,7 @@ from recsys.ssl.methods.spread_out import SpreadOutLoss
 METHODS: dict[type[SslSettings], Callable[[Any, SslContext], SslMethod]] = {
     RandomMasking: ContrastiveLoss,
     CorrelatedMasking: ContrastiveLoss,
+    Neighbours: ContrastiveLoss,
     SpreadOut: SpreadOutLoss,
     Noise: NoiseLoss,
 }

@@ -1,4 +1,4 @@
-"""RFM and CFM: two views of an item against those of other items."""
+"""RFM, CFM and neighbours: two views of an item against those of other items."""
 
 import copy
 
@@ -40,7 +40,9 @@ class ContrastiveLoss(SslMethod):
         if self.head is not None:
             views = unit_rows(self.head(views))
         view_a, view_b = views
-        return contrastive_loss(view_a, view_b, items=batch.items[0], temperature=self._temperature)
+        # Rows whose second view shows the same item are no negatives of each other.
+        items = batch.items[-1]
+        return contrastive_loss(view_a, view_b, items=items, temperature=self._temperature)
 
 
 def contrastive_loss(

@@ -47,7 +47,7 @@ def test_shipped_data(
     assert listed == set(pq.read_schema(folder / "items.parquet").names)
     assert Path(config.output) == tmp_path / "runs" / name
     assert config.tracking.experiment == name
-    assert config.ssl.method == "cfm"
+    assert config.ssl.method == "neighbours"
     lines = (tmp_path / "config.yaml").read_text().splitlines()
     assert max(len(line) for line in lines if "shares:" not in line) <= 100
 

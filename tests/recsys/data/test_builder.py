@@ -92,9 +92,8 @@ def test_the_same_values_are_dropped_independently_in_each_view():
     agreements = []
     for step in range(60):
         views = builder.views.build(step, local_batch(step).global_items, 0, 1)
-        size = len(views.items)
-        both = np.concatenate([views.items, views.items])
-        column = prepared().item_columns["tags"].take(both)
+        size = views.items.shape[1]
+        column = prepared().item_columns["tags"].take(views.items.reshape(-1))
         dropped = views.drop_values(2, column, 0)
         bags = np.split(dropped.values, dropped.offsets[1:-1])
         for i in range(size):

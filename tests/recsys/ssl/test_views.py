@@ -6,10 +6,32 @@ from scipy.stats import chisquare
 
 from feature_store.core.errors import UserError
 from feature_store.schema import FeatureSchema
+from recsys.channels.neighbours import Neighbours
 from recsys.data.builder import BatchBuilder
+from recsys.ssl.neighbours import write_neighbours
 from recsys.ssl.views import ViewBuilder
 from tests.recsys.data.test_builder import bags_by_feature
-from tests.support.small_batches import FEATURES, ITEMS, config, local_batch, prepared
+from tests.support.indexes import bags as bags_of
+from tests.support.small_batches import (
+    FEATURES,
+    ITEMS,
+    NEVER_TRAINED,
+    config,
+    local_batch,
+    prepared,
+)
+
+
+@pytest.fixture
+def neighbours(tmp_path):
+    """Returns a directory in which each item is near the next one, and like that after it."""
+    scores = np.ones(ITEMS, np.float32)
+    near, alike = (
+        Neighbours(bags_of([[(item - shift) % ITEMS] for item in range(ITEMS)]), scores)
+        for shift in (1, 2)
+    )
+    write_neighbours(tmp_path, near, alike, np.ones(ITEMS, bool))
+    return tmp_path
 
 
 def drawn_items(items: str, steps: int = 2000) -> np.ndarray:
@@ -64,6 +86,27 @@ def test_spread_out_takes_whole_items_once():
         assert np.array_equal(np.concatenate(bags[f"item.{name}"][8:16]), column.values)
 
 
+def test_the_second_view_shows_a_neighbour_and_ids_are_hidden_at_their_rate(neighbours):
+    settings = config(ssl={"method": "neighbours", "id_dropout": 0.3})
+    builder = BatchBuilder(prepared(), settings, neighbours=neighbours)
+    shown = []
+    for step in range(200):
+        host = builder.training(local_batch(step), 0, 1)
+        first, second = host.view_items
+        # By co-occurrence the next one; by content the one after that, whose next one is shown.
+        assert set((second - first) % ITEMS) <= {1, 3}
+        assert ((second - first) % ITEMS == 3)[first >= NEVER_TRAINED].all()
+        assert not host.view_hidden.any()
+        bags = bags_by_feature(builder, host)
+        kind = prepared().item_columns["kind"].take(host.view_items.reshape(-1))
+        assert np.array_equal(np.concatenate(bags["item.kind"][8:24]), kind.values)
+        shown.append([len(bag) for bag in bags["item.item_id"][8:24]])
+        assert all(len(bag) for bag in bags["item.item_id"][:8])
+    assert np.mean(shown) == pytest.approx(0.7, abs=0.03)
+    in_both = np.array(shown)[:, :8] * np.array(shown)[:, 8:]
+    assert np.mean(in_both) == pytest.approx(0.49, abs=0.04)
+
+
 def test_feature_dropout_hides_each_feature_of_the_positives_at_its_rate():
     settings = config(ssl={"method": "feature_dropout", "rate": 0.3})
     builder = BatchBuilder(prepared(), settings)
@@ -93,10 +136,11 @@ def test_feature_dropout_hides_each_feature_of_the_positives_at_its_rate():
         {"method": "spread_out", "batch_size": 5},
         {"method": "cfm", "items": "training", "value_dropout": 0.4},
         {"method": "rfm", "items": "frequency", "views": "independent", "value_dropout": 0.4},
+        {"method": "neighbours", "batch_size": 7, "value_dropout": 0.4},
     ],
 )
-def test_ranks_share_the_rows_of_every_method(ssl):
-    builder = BatchBuilder(prepared(), config(ssl={**ssl}))
+def test_ranks_share_the_rows_of_every_method(ssl, neighbours):
+    builder = BatchBuilder(prepared(), config(ssl={**ssl}), neighbours=neighbours)
     whole = builder.training(local_batch(4), 0, 1)
     bags = bags_by_feature(builder, whole)
     views, size = whole.view_items.shape
@@ -129,6 +173,7 @@ def without(*names: str) -> dict:
         ({"group_size": 3, "id_feature": "shown"}, without(), "at most 2"),
         ({"id_feature": "hidden"}, without("item_id"), "without an item feature of kind id"),
         ({"value_dropout": 0.3}, without("tags"), "without an item feature of several values"),
+        ({"method": "neighbours", "id_dropout": 0.5}, without("item_id"), "of kind id"),
         ({}, without("tags", "kind", "price"), "at least two item features"),
         ({"id_feature": "shown"}, without("tags", "kind"), "beside the id"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from recsys.config.ssl import CorrelatedMasking
+from recsys.config.ssl import CorrelatedMasking, Neighbours
 from recsys.ssl.methods.contrastive import contrastive_loss
 from recsys.ssl.methods.spread_out import spread_out_loss
 from recsys.training.objective import TwoTowerObjective, build_objective, ssl_batch
@@ -16,7 +16,7 @@ from tests.recsys.losses.test_losses import unit_rows
 from tests.recsys.model.test_two_tower import tiny_model, training_batch
 from tests.support.ranks import start_ranks
 from tests.support.small_batches import config, prepared
-from tests.support.ssl_batches import random_batch
+from tests.support.ssl_batches import method_of, random_batch
 
 ITEMS = torch.tensor([4, 7, 4, 2, 9, -1])
 
@@ -50,6 +50,15 @@ def test_contrastive_loss_equals_a_naive_loop():
     view_a, view_b = unit_rows(6, 5, 0), unit_rows(6, 5, 1)
     found = contrastive_loss(view_a, view_b, items=ITEMS, temperature=0.2)
     assert float(found) == pytest.approx(naive_contrastive(view_a, view_b, ITEMS, 0.2))
+
+
+def test_pairs_with_the_same_second_item_are_no_negatives_of_each_other():
+    settings = Neighbours(temperature=0.2)
+    batch = random_batch(settings, ITEMS)
+    other = torch.tensor([1, 2, 3, 1, 1, -1])
+    batch = replace(batch, items=torch.stack([ITEMS, other]))
+    expected = naive_contrastive(*batch.vectors, other, 0.2)
+    assert float(method_of(settings)(batch)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dim", [2, 5])
