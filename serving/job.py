@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from serving.recommend.load import load
 from serving.recommend.options import RecommendOptions
 from serving.registry.registry import promote_if_passed
 
+STAGES = ("prepare", "train", "evaluate", "export")
 # Items of the example's history and of its recommendations.
 _SHOWN = 10
 
@@ -47,6 +49,7 @@ class RunResult(Frozen):
         bundle: Manifest of the sealed bundle.
         is_new: Whether this run wrote the bundle; it was there otherwise.
         seconds: Duration of the whole run.
+        seconds_of: Duration of each stage, by its name.
     """
 
     output: str
@@ -56,6 +59,7 @@ class RunResult(Frozen):
     bundle: BundleManifest
     is_new: bool
     seconds: float
+    seconds_of: dict[str, float]
 
 
 def run(
@@ -74,17 +78,22 @@ def run(
     Raises:
         UserError: As the stages do; what was finished before stays.
     """
-    started = time.monotonic()
     console = console or Console()
+    times = [time.monotonic()]
     with locked(Path(config.output) / "job"):  # Neither does the nightly job work meanwhile.
         prepared = prepare(config, as_of=as_of, console=console)
+        times.append(time.monotonic())
         trained = train(config, console=console)
+        times.append(time.monotonic())
         evaluation = evaluate(config, console=console)
+        times.append(time.monotonic())
         earlier = _seal(config)
         bundle = export(config, console=console)
         promotion = promote_if_passed(config, bundle)
         if promotion is not None:
             console.print(f"run: {promotion.sentence()}")
+        times.append(time.monotonic())
+    lengths = (round(end - start, 1) for start, end in pairwise(times))
     return RunResult(
         output=config.output,
         prepared=prepared,
@@ -92,7 +101,8 @@ def run(
         evaluation=evaluation,
         bundle=bundle,
         is_new=bundle.seal != earlier,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(times[-1] - times[0], 1),
+        seconds_of=dict(zip(STAGES, lengths, strict=True)),
     )
 
 
@@ -116,13 +126,14 @@ def print_summary(config: Config, result: RunResult, console: Console) -> None:
     # A newcomer need not have activated the environment.
     programs = "" if shutil.which("recsys") else f"{_shown(Path(sys.executable).parent)}/"
     store = shlex.quote(tracking_uri(config))
+    stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result.seconds_of.items())
     lines = [
         f"MLflow run   {result.trained.mlflow_run_id}",
         f"MLflow       {_pages(config, programs)}",
         f"report       {_shown(config.evaluation_dir / 'report.html')}",
         f"dashboard    {programs}recsys dashboard --tracking-uri {store}",
         f"bundle       {_shown(config.bundle_dir)}",
-        f"time         {result.seconds:.0f} s",
+        f"time         {result.seconds:.0f} s: {stages}",
         "",
         f"next: {programs}recsys query {bundle} --query-id {shlex.quote(example)} -k 20",
         f"      {programs}recsys serve {bundle}",

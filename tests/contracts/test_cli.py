@@ -1,6 +1,7 @@
 """The commands: bad input is one sentence, and everything works from Parquet to an answer."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,6 +139,7 @@ def test_run_from_parquet_to_an_answer(
         "next: ",
     ):
         assert text in out
+    assert re.search(r"^time +\d+ s: prepare \d+, train \d+, evaluate \d+, export \d+$", out, re.M)
     metrics = json.loads((tmp_path / "out/evaluation/metrics.json").read_text())
     assert metrics["slices"].keys() == {"head", "torso", "tail", "cold"}
     low, high = metrics["overall"]["recall@10_ci"]
@@ -149,7 +151,9 @@ def test_run_from_parquet_to_an_answer(
     manifests = ["prepared", "train", "evaluation", "bundle"]
     written = [(moved / name / "manifest.json").stat().st_mtime_ns for name in manifests]
     status, out, err = command("run", config_file, *options, "--set", "output=../moved", "--json")
-    assert json.loads(out)["trained"]["steps"] > 0
+    result = json.loads(out)
+    assert result["trained"]["steps"] > 0
+    assert sum(result["seconds_of"].values()) == pytest.approx(result["seconds"], abs=0.3)
     assert err.count("is up to date") == 4
     assert written == [(moved / name / "manifest.json").stat().st_mtime_ns for name in manifests]
     for name in ("here", "there", "out"):
