@@ -44,8 +44,8 @@ from pipelines.logs.tables import (
     notes_on,
     open_sources,
 )
-from pipelines.prepare.catalogue_features import encode_catalogue
-from pipelines.prepare.catalogue_ids import complete_catalogue, note_spellings, read_catalogue
+from pipelines.prepare.catalogue.features import encode_catalogue
+from pipelines.prepare.catalogue.ids import complete_catalogue, note_spellings, read_catalogue
 from pipelines.prepare.cleaning.rejected import (
     by_reason,
     keep_rejected,
@@ -53,15 +53,15 @@ from pipelines.prepare.cleaning.rejected import (
     require_training,
     require_weights,
 )
-from pipelines.prepare.context import fit_context
-from pipelines.prepare.examples import build_examples
+from pipelines.prepare.examples.context import fit_context
+from pipelines.prepare.examples.examples import build_examples
+from pipelines.prepare.examples.merge import merge_examples, merge_sequences
+from pipelines.prepare.examples.queries import write_query_state
+from pipelines.prepare.examples.splits import TEST, VALIDATION, placed, require_windows
 from pipelines.prepare.identity import fingerprint_of, inputs_of, manifest_of
 from pipelines.prepare.job import Job, Progress, Run, print_line
-from pipelines.prepare.merge import merge_examples, merge_sequences
 from pipelines.prepare.new_files import require_usual_files
-from pipelines.prepare.queries import write_query_state
 from pipelines.prepare.scan import discard_other_scans, scan_events
-from pipelines.prepare.splits import TEST, VALIDATION, placed, require_windows
 from pipelines.prepare.statistics import (
     write_item_frequency,
     write_mutual_information,

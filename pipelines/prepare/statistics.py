@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from feature_store.core.files import write_json, write_parquet
 from feature_store.encoding.vocabulary import Vocabulary
-from pipelines.prepare.catalogue_ids import current_file
+from pipelines.prepare.catalogue.ids import current_file
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.quality import Quality, quality

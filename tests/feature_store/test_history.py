@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from feature_store.core.columns import Jagged
 from feature_store.core.hashing import hash64
 from feature_store.encoding.context import NO_TIME
-from pipelines.prepare.histories import (
+from pipelines.prepare.examples.histories import (
     Events,
     example_history,
     previous_times,
     query_state,
     requests,
 )
-from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
+from pipelines.prepare.examples.splits import TEST, TRAIN, VALIDATION
 from pipelines.settings import History, Repeats
 
 

@@ -17,9 +17,9 @@ from pipelines.logs.columns import take_rows
 from pipelines.logs.left_out import LEFT_OUT
 from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import Piece, read_piece
-from pipelines.prepare.catalogue_ids import Catalogue
+from pipelines.prepare.catalogue.ids import Catalogue
 from pipelines.prepare.cleaning.cleaning import FUTURE
-from pipelines.prepare.examples import Examples
+from pipelines.prepare.examples.examples import Examples
 from pipelines.prepare.job import Job, Run, count_of
 from pipelines.prepare.scan import Scans
 from pipelines.prepared.reader import part_file

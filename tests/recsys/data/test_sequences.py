@@ -11,9 +11,9 @@ import torch
 from feature_store.core.columns import jagged_from_arrow
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash64
-from pipelines.prepare.histories import Events, example_history
-from pipelines.prepare.sequences import training_sequences
-from pipelines.prepare.splits import TEST, TRAIN
+from pipelines.prepare.examples.histories import Events, example_history
+from pipelines.prepare.examples.sequences import training_sequences
+from pipelines.prepare.examples.splits import TEST, TRAIN
 from pipelines.prepared.reader import Prepared
 from pipelines.settings import History
 from recsys.data.batch import Batch

@@ -29,15 +29,15 @@ from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.kinds import AnyFeature, Feature, IdFeature
 from feature_store.schema import FeatureSchema, Side
 from pipelines.logs.tables import Piece, read_piece
-from pipelines.prepare.catalogue_ids import (
+from pipelines.prepare.catalogue.encoders import fit_encoder, load_encoder
+from pipelines.prepare.catalogue.ids import (
     Catalogue,
     current_file,
     grow_ids,
     rows_file,
     without_forgotten,
 )
-from pipelines.prepare.encoders import fit_encoder, load_encoder
-from pipelines.prepare.feature_values import require_values, summarise_features
+from pipelines.prepare.catalogue.values import require_values, summarise_features
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.uses import Uses
 from pipelines.statistics.summaries import Summary, merge, summarise_column

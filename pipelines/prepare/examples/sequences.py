@@ -24,8 +24,8 @@ from feature_store.core.columns import Ints, Jagged
 from feature_store.core.hashing import hash64
 from feature_store.history import seen_before, windows
 from pipelines.executor.shuffle import write_partitions
-from pipelines.prepare.histories import Events, example_history
-from pipelines.prepare.splits import TRAIN
+from pipelines.prepare.examples.histories import Events, example_history
+from pipelines.prepare.examples.splits import TRAIN
 from pipelines.prepared.reader import SEQUENCE_SCHEMA
 from pipelines.settings import DataConfig, History, Repeats
 

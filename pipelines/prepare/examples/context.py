@@ -14,11 +14,11 @@ from feature_store.encoding.context import NO_TIME, time_values
 from feature_store.encoding.encoder import NO_IDS, SideEncoder
 from feature_store.kinds import PositionFeature, TimeFeature
 from feature_store.schema import SIDES, qualified
-from pipelines.prepare.encoders import fit_encoder
-from pipelines.prepare.histories import Events, Requests, previous_times, requests
+from pipelines.prepare.catalogue.encoders import fit_encoder
+from pipelines.prepare.examples.histories import Events, Requests, previous_times, requests
+from pipelines.prepare.examples.splits import TEST, TRAIN, VALIDATION
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scan
-from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
 from pipelines.prepare.uses import Uses
 from pipelines.settings import Repeats
 

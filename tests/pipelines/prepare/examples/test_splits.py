@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from feature_store.core.errors import UserError
-from pipelines.prepare.splits import assign_splits
+from pipelines.prepare.examples.splits import assign_splits
 from pipelines.settings import ColdItems, LeaveLastOut, RandomHash, TimeSplit
 from tests.support.prepare_logs import IDS_ONLY, CountingExecutor, examples, refusal, run
 

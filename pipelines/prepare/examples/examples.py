@@ -18,7 +18,10 @@ from feature_store.core.hashing import crc32, hash64, hash_strings
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.executor.shuffle import Partitioned, write_partitions
-from pipelines.prepare.bucket import (
+from pipelines.prepare.catalogue.encoders import load_encoder
+from pipelines.prepare.catalogue.ids import current_file, load_ids
+from pipelines.prepare.cleaning.cleaning import DUPLICATE, UNKNOWN_ITEM
+from pipelines.prepare.examples.bucket import (
     Inventory,
     Rows,
     load_inventory,
@@ -26,15 +29,12 @@ from pipelines.prepare.bucket import (
     read_bucket,
     without_duplicates,
 )
-from pipelines.prepare.catalogue_ids import current_file, load_ids
-from pipelines.prepare.cleaning.cleaning import DUPLICATE, UNKNOWN_ITEM
-from pipelines.prepare.context import Context
-from pipelines.prepare.encoders import load_encoder
-from pipelines.prepare.histories import Events, example_history, query_state, requests
+from pipelines.prepare.examples.context import Context
+from pipelines.prepare.examples.histories import Events, example_history, query_state, requests
+from pipelines.prepare.examples.sequences import sequences_file, write_sequences
+from pipelines.prepare.examples.splits import TEST, TRAIN, assign_splits
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scans
-from pipelines.prepare.sequences import sequences_file, write_sequences
-from pipelines.prepare.splits import TEST, TRAIN, assign_splits
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import EXAMPLE_SCHEMA, SPLITS, context_lists
 from pipelines.settings import DataConfig, has_sequences

@@ -15,9 +15,9 @@ from feature_store.core.columns import Ints
 from feature_store.core.files import write_parquet
 from feature_store.schema import FeatureSchema
 from pipelines.executor.shuffle import read_partitions
-from pipelines.prepare.examples import Examples, examples_file
+from pipelines.prepare.examples.examples import Examples, examples_file
+from pipelines.prepare.examples.sequences import sequences_file
 from pipelines.prepare.job import Run, count_of
-from pipelines.prepare.sequences import sequences_file
 from pipelines.prepared.reader import SEQUENCE_SCHEMA, SEQUENCES, SPLITS, example_schema, part_file
 
 _EXAMPLES_IN_GROUP = 16_384

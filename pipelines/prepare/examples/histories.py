@@ -9,7 +9,7 @@ from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.hashing import hash64
 from feature_store.encoding.context import NO_TIME
 from feature_store.history import others_history, past_history, seen_before
-from pipelines.prepare.splits import TEST, TRAIN, VALIDATION
+from pipelines.prepare.examples.splits import TEST, TRAIN, VALIDATION
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS
 from pipelines.settings import History, Repeats

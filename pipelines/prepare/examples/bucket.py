@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from feature_store.core.columns import Ints
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.executor.shuffle import read_partitions
-from pipelines.prepare.context import context_order
+from pipelines.prepare.examples.context import context_order
 
 
 @dataclass(frozen=True)

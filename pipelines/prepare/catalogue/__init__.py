@@ -1,0 +1,1 @@
+"""The catalogues of items and queries: their ids, vocabularies and encoded features."""
