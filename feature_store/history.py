@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.core.columns import Ints, Jagged
+from feature_store.core.sorting import stable_order
 
 # A history of distinct items looks back over at most this many times `max_length` events.
 MAX_STRETCH = 8
@@ -92,7 +93,7 @@ def _distinct_past(
 
 def _following(query: Ints, item: Ints) -> Ints:
     """Returns the position of the query's next event of the same item, past the end if none."""
-    order = np.lexsort((np.arange(len(item)), item, query))
+    order = stable_order(query, item)
     following = np.full(len(item), len(item))
     is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
     following[order[:-1][is_same]] = order[1:][is_same]
@@ -132,7 +133,7 @@ def others_history(
         max_length: Greatest length of a history.
         distinct: Whether an item that repeats counts as one event.
     """
-    order = np.lexsort((item, key, query))
+    order = stable_order(query, key, item)
     if distinct:
         pairs = np.stack([query[order], item[order]])
         is_new = np.ones(len(order), bool)
@@ -144,13 +145,8 @@ def others_history(
     size = end - first
     # Position of the target on its query's circle: one sort of events and targets together.
     targets = len(target_key)
-    merged = np.lexsort(
-        (
-            np.concatenate([np.zeros(len(query), int), np.ones(targets, int)]),
-            np.concatenate([key, target_key]),
-            np.concatenate([query, target_query]),
-        )
-    )
+    # Events come before targets of the same key, as they are given first.
+    merged = stable_order(np.concatenate([query, target_query]), np.concatenate([key, target_key]))
     events_before = np.cumsum(merged < len(query))
     position = np.empty(targets, np.int64)
     is_target = merged >= len(query)
@@ -172,7 +168,8 @@ def windows(start: Ints, lengths: Ints) -> Jagged:
 
 
 def _without_target(history: Jagged, target_item: Ints) -> Jagged:
-    return history.keep(history.values != target_item[history.row_of_value()])
+    is_other = history.values != target_item[history.row_of_value()]
+    return history if is_other.all() else history.keep(is_other)
 
 
 Event = tuple[int, str]  # Microseconds since 1970, item id.

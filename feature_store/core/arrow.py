@@ -32,11 +32,23 @@ def id_strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     cannot hold exactly, or bytes that are not UTF-8.
     """
     array = plain_array(column)
+    return _strings(array, missing_ids(array))
+
+
+def ids_and_missing(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Returns what `id_strings` and what `missing_ids` return."""
+    array = plain_array(column)
+    missing = missing_ids(array)
+    return _strings(array, missing), missing
+
+
+def _strings(array: pa.Array, missing: pa.Array) -> pa.Array:
+    """Converts ids to strings, see `id_strings`, of which it is known which are missing."""
     kind = array.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _whole(array)
     texts = token_strings(array)
-    return pc.if_else(missing_ids(texts), None, texts) if _is_text(kind) else texts
+    return pc.if_else(missing, None, texts) if _is_text(kind) and missing.true_count else texts
 
 
 def missing_ids(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -9,9 +9,10 @@ holds the table rows `values[offsets[r]:offsets[r + 1]]`; an empty bag means tha
 absent. A dense feature is a matrix with a presence mask.
 """
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,8 @@ class Jagged:
 
     def keep(self, kept: Bools) -> "Jagged":
         """Drops the values where `kept` [total] is false."""
-        lengths = np.bincount(self.row_of_value()[kept], minlength=len(self))
-        return Jagged.from_lengths(self.values[kept], lengths)
+        before = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
+        return Jagged(self.values[kept], before[self.offsets])
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,56 @@ def from_arrow(table: pa.Table) -> dict[str, Column]:
 def write_columns(path: Path, columns: dict[str, Column]) -> None:
     """Writes an Arrow IPC file of one record batch, so that readers map it without a copy."""
     table = to_arrow(columns).combine_chunks()
+    write_atomically(path, partial(_write_batch, table=table))
+
+
+def _write_batch(path: Path, table: pa.Table) -> None:
+    """Writes an Arrow IPC file of one batch."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+
+def write_bags(
+    path: Path, offsets: Mapping[str, Ints], parts: Iterable[tuple[str, int, Ints]]
+) -> None:
+    """Writes the file that `write_columns` writes of jagged columns, whose values come in parts.
+
+    Args:
+        path: Path of the file.
+        offsets: Offsets of each column, [rows + 1].
+        parts: Column, position of the first value, and values, int32; together all of them, in any
+            order.
+    """
+    # The file is laid out with zeros, whose place the values then take.
+    table = to_arrow({name: Jagged(_zeros(int(o[-1])), o) for name, o in offsets.items()})
 
     def write(temporary: Path) -> None:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=max(1, table.num_rows))
+        _write_batch(temporary, table)
+        starts = _starts_of_values(temporary)
+        with temporary.open("r+b") as file:
+            for name, first, values in parts:
+                file.seek(starts[name] + first * np.dtype(np.int32).itemsize)
+                file.write(values.astype(np.int32, copy=False).data)
 
     write_atomically(path, write)
+
+
+def _zeros(count: int) -> Ints:
+    """Returns int32 zeros that need no memory: all their pages are the system's one page of them.
+
+    NumPy's own may be memory that was in use before, and then they are written.
+    """
+    width = np.dtype(np.int32).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(1, count) * width), np.int32, count)
+
+
+def _starts_of_values(path: Path) -> dict[str, int]:
+    """Returns the place in a file of one batch where the values of each jagged column begin."""
+    with pa.memory_map(str(path)) as source:
+        begin = source.read_buffer(1).address
+        batch = pa.ipc.open_file(source).get_batch(0)
+        values = {name: batch[name].values.buffers()[1] for name in batch.schema.names}
+        return {name: buffer.address - begin for name, buffer in values.items() if buffer}
 
 
 def read_columns(path: Path) -> dict[str, Column]:

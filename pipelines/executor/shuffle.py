@@ -10,8 +10,14 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import write_atomically
+from feature_store.core.sorting import stable_order
 
 Partitioned = tuple[pa.Table, Ints]
+
+# There are as many batches as tasks of both steps multiplied, so most are small: Arrow would hand
+# the few buffers of each to its threads, which takes 20 times as long as to (de)compress them.
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_READING = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> None:
@@ -29,18 +35,18 @@ def write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> No
 
 
 def _write_partitions(path: Path, parts: Iterable[Partitioned], count: int) -> None:
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
     writer: pa.RecordBatchFileWriter | None = None
     with pa.OSFile(str(path), "wb") as sink:
         for table, partition in parts:
             if writer is None:
-                writer = pa.ipc.new_file(sink, table.schema, options=options)
-            order = np.argsort(partition, kind="stable")
+                writer = pa.ipc.new_file(sink, table.schema, options=_WRITING)
+                nothing = _no_rows(table.schema)
+            order = stable_order(partition)
             ordered = table.take(pa.array(order)).combine_chunks()
             bounds = np.searchsorted(partition[order], np.arange(count + 1))
             for start, end in pairwise(bounds):
                 batches = ordered.slice(start, end - start).to_batches()
-                writer.write_batch(batches[0] if batches else _no_rows(table.schema))
+                writer.write_batch(batches[0] if batches else nothing)
         assert writer is not None
         writer.close()
 
@@ -56,8 +62,8 @@ def read_partitions(path: Path, partitions: Sequence[int], count: int) -> list[p
     Returns:
         One batch or more, so that there is a schema.
     """
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
+    with pa.OSFile(str(path)) as source:
+        reader = pa.ipc.open_file(source, options=_READING)
         return [
             reader.get_batch(part + partition)
             for part in range(0, reader.num_record_batches, count)

@@ -254,23 +254,26 @@ def scan_piece(task: Scan) -> Scanned:
     events, rejections, future = clean_events(
         raw, read, task.data, task.clock, task.as_of, forgotten, task.context
     )
-    queries = events["query"].combine_chunks().dictionary_encode()
+    encoded = {side: events[side].combine_chunks().dictionary_encode() for side in SIDES}
+    queries = encoded["query"]
     partition = (crc32(queries.dictionary) % task.buckets)[queries.indices.to_numpy()]
     write_partitions(task.events, [(events, partition)], task.buckets)
+    # Ids of rejected rows are only listed to notice when they are to be forgotten.
+    is_other = pa.array(~rejections.kept & ~forgotten)
     for side in SIDES:
-        kept = pc.unique(events[side])
-        # Ids of rejected rows are only listed to notice when they are to be forgotten.
-        others = pc.unique(ids[side].filter(pa.array(~rejections.kept & ~forgotten)))
-        others = others.drop_null().filter(pc.invert(pc.is_in(others.drop_null(), value_set=kept)))
+        kept = encoded[side].dictionary
+        others = pc.unique(ids[side].filter(is_other)).drop_null()
+        if len(others):
+            others = others.filter(pc.invert(pc.is_in(others, value_set=kept)))
         is_kept = np.arange(len(kept) + len(others)) < len(kept)
         table = pa.table({"id": pa.concat_arrays([kept, others]), "kept": is_kept})
         write_parquet(task.ids(side), table)
     for index, feature in enumerate(task.context):
         counts = partial_counts(feature, events[qualified("context", feature)])
         write_parquet(task.counts(index), counts)
-    column = events.schema.get_field_index("query")
-    encoded = events.set_column(column, "query", queries)
-    summary = summarise_events(encoded, task.data, task.context)
+    for side in SIDES:
+        events = events.set_column(events.schema.get_field_index(side), side, encoded[side])
+    summary = summarise_events(events, task.data, task.context)
     rejected = rejections.counts()
     if rejected.keys() - {FORGOTTEN}:
         write_parquet(task.rejected, rejections.table())

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -108,16 +107,20 @@ def complete_catalogue(catalogue: Catalogue, scans: tuple[Scan, ...]) -> Catalog
     """Adds ids that only the events have: of all queries, and of items without a table."""
     if catalogue.side == "item" and catalogue.source is not None:
         return catalogue
-    ids, waiting = catalogue.row_ids, 0
-    parts = [ids]
+    return replace(catalogue, ids=_with_events(catalogue.row_ids, catalogue.side, scans))
+
+
+def _with_events(ids: pa.Array, side: Side, scans: tuple[Scan, ...]) -> pa.Array:
+    """Returns distinct ids, and after them those that only the events have, as they come."""
+    parts, waiting = [ids], 0
     for task in scans:
-        parts.append(kept_ids(task, catalogue.side))
+        parts.append(kept_ids(task, side))
         waiting += len(parts[-1])
         # Each id is compared only a few times if the limit grows with the number of ids.
         if waiting > max(_REPEATED_IDS, len(ids)):
             ids, waiting = pc.unique(pa.concat_arrays(parts)), 0
             parts = [ids]
-    return replace(catalogue, ids=pc.unique(pa.concat_arrays(parts)))
+    return pc.unique(pa.concat_arrays(parts))
 
 
 def note_spellings(run: Run, catalogue: Catalogue, scans: tuple[Scan, ...]) -> None:
@@ -125,9 +128,7 @@ def note_spellings(run: Run, catalogue: Catalogue, scans: tuple[Scan, ...]) -> N
     side, ids = catalogue.side, catalogue.ids
     notes = list(note_on_spellings(f"{side} ids", ids))
     if side == "item" and catalogue.source is not None:
-        parts = [kept_ids(task, side) for task in scans]
-        others = [part.filter(pc.invert(pc.is_in(part, value_set=ids))) for part in parts]
-        notes += note_on_unknown(pc.unique(pa.concat_arrays(others)), ids)
+        notes += note_on_unknown(_with_events(ids, side, scans).slice(len(ids)), ids)
     for note in notes:
         run.job.progress.note(note)
 
@@ -159,12 +160,6 @@ def without_forgotten(
     return SideEncoder(
         side, encoder.features, cleared, encoder.vocabularies, encoder.scalings, encoder.items
     ), True
-
-
-@lru_cache(maxsize=8)
-def load_ids(path: Path) -> Vocabulary:
-    """Reads the ids of a catalogue; a worker process keeps them between tasks."""
-    return Vocabulary.load(path)
 
 
 @dataclass(frozen=True)

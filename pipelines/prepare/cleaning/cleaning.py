@@ -144,7 +144,6 @@ def clean_events(
     is_future = rejections.kept & (time.to_numpy() > microseconds(as_of))
     rejections.reject(is_future, FUTURE)
     earliest = int(time.to_numpy()[is_future].min()) if is_future.any() else None
-    rows = pa.array(np.flatnonzero(rejections.kept).astype(np.int32))
     events = pa.table(
         {
             **{side: ids[side].strings for side in sides},
@@ -152,9 +151,12 @@ def clean_events(
             "weight": pa.array(single),
             "split": pa.array(split),
             **{qualified("context", f): raw_values(f, raw[f.name]) for f in context},
+            "row": pa.array(np.arange(raw.num_rows, dtype=np.int32)),
         }
-    ).take(rows)
-    return events.append_column("row", rows), rejections, earliest
+    )
+    if not rejections.kept.all():
+        events = events.take(pa.array(np.flatnonzero(rejections.kept)))
+    return events, rejections, earliest
 
 
 def _times(raw: pa.Table, name: str | None, clock: Clock, rejections: Rejections) -> pa.Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.core.arrow import MISSING, id_strings, missing_ids, token_strings
+from feature_store.core.arrow import MISSING, ids_and_missing, token_strings
 from feature_store.schema import Side
 from pipelines.statistics.summaries import ColumnSummary
 
@@ -40,13 +40,13 @@ class Ids:
 
 def ids_of(column: pa.ChunkedArray) -> Ids:
     """Converts a column of ids, and counts the texts that stand for missing ones."""
-    missing = missing_ids(column)
+    strings, missing = ids_and_missing(column)
     texts: dict[str, int] = {}
     if missing.true_count > column.null_count:
         given = token_strings(column).filter(missing).drop_null()
         listed = pc.if_else(pc.is_in(given, value_set=pa.array(MISSING)), given, "")
         texts = {pair["values"]: pair["counts"] for pair in pc.value_counts(listed).to_pylist()}
-    return Ids(id_strings(column), missing, dict(sorted(texts.items())))
+    return Ids(strings, missing, dict(sorted(texts.items())))
 
 
 def note_on_texts(what: str, parts: Iterable[Mapping[str, int]]) -> Iterator[str]:

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from feature_store.core.columns import Ints
+from feature_store.core.sorting import stable_order
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.executor.shuffle import read_partitions
+from pipelines.prepare.catalogue.item_index import keys_of, load_item_index
 from pipelines.prepare.examples.context import context_order
 
 
@@ -26,6 +28,7 @@ class Inventory:
         items: File of the items' ids.
         current: NumPy file, [items]: which items are in this run's log; events of others are put
             aside.
+        item_index: Folder that `write_item_index` filled.
         queries: File with columns id and index, partitioned by bucket.
         vocabulary: Directory that `SideEncoder.save` wrote.
     """
@@ -34,6 +37,7 @@ class Inventory:
     buckets: int
     items: Path
     current: Path
+    item_index: Path
     queries: Path
     vocabulary: Path
 
@@ -49,15 +53,14 @@ class Rows:
     """Rows of events; every field is [rows].
 
     Attributes:
-        query: Position of the query's id in code-point order.
-        item: Position of the item's id in code-point order.
+        query: Position in the bucket's queries.
+        item: Position in the bucket's items.
         time: Microseconds since 1970.
         weight: Weight in the loss.
         split: Split that the log gives, an index into `SPLITS`; -1 where it gives none.
         piece: Number of the event's piece.
         row: Row of the event in its piece.
-        context: Key of the event's context, see `context_order`.
-        position: Position among all rows of the bucket.
+        position: Position among all rows of the bucket, which are in the order of (piece, row).
     """
 
     query: Ints
@@ -67,12 +70,33 @@ class Rows:
     split: Ints
     piece: Ints
     row: Ints
-    context: Ints
     position: Ints
+
+    def __len__(self) -> int:
+        return len(self.query)
 
     def take(self, rows: Ints) -> "Rows":
         """Returns the given rows, in that order."""
         return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The distinct queries or items of a bucket; every field is [entries].
+
+    Attributes:
+        ids: Ids.
+        keys: Hashes of the ids.
+        index: Index in the catalogue; -1 of an item that this run's catalogue does not have.
+    """
+
+    ids: pa.Array
+    keys: Ints
+    index: Ints
+
+    def take(self, entries: Ints) -> "Entries":
+        """Returns the given entries, in that order."""
+        return Entries(self.ids.take(pa.array(entries)), self.keys[entries], self.index[entries])
 
 
 @dataclass(frozen=True)
@@ -81,14 +105,14 @@ class BucketRows:
 
     Attributes:
         rows: The rows, in the order of the pieces.
-        item_ids: Distinct ids of the items, in code-point order.
-        query_ids: Distinct ids of the queries, in code-point order.
+        items: Items, those of the catalogue in code-point order of their ids, after all others.
+        queries: Queries in the order of their indices.
         context: [rows] raw values of the context, as `context.<feature>`.
     """
 
     rows: Rows
-    item_ids: pa.Array
-    query_ids: pa.Array
+    items: Entries
+    queries: Entries
     context: pa.Table
 
 
@@ -107,9 +131,8 @@ def read_bucket(inventory: Inventory, bucket: int, features: FeatureSchema) -> B
         batches.extend(of_piece)
         piece.append(np.full(sum(len(batch) for batch in of_piece), index))
     table = pa.Table.from_batches(batches).combine_chunks()
-    query, query_ids = _codes(table["query"])
-    item, item_ids = _codes(table["item"])
-    raw = table.select([qualified("context", f) for f in features.context_columns])
+    query, queries = _queries(inventory, bucket, table["query"])
+    item, items = _items(inventory, table["item"])
     rows = Rows(
         query=query,
         item=item,
@@ -118,38 +141,69 @@ def read_bucket(inventory: Inventory, bucket: int, features: FeatureSchema) -> B
         split=table["split"].to_numpy(),
         piece=np.concatenate(piece),
         row=table["row"].to_numpy(),
-        context=context_order(raw) if raw.num_columns else np.zeros(len(table), np.int64),
         position=np.arange(len(table)),
     )
-    return BucketRows(rows, item_ids, query_ids, raw)
+    raw = table.select([qualified("context", f) for f in features.context_columns])
+    return BucketRows(rows, items, queries, raw)
 
 
-def query_index(inventory: Inventory, bucket: int, query_ids: pa.Array) -> Ints:
-    """Returns the index of each of the bucket's queries, [queries]."""
+def _queries(inventory: Inventory, bucket: int, column: pa.ChunkedArray) -> tuple[Ints, Entries]:
+    """Returns the position of each row's query in the distinct ones, and these."""
+    encoded = column.combine_chunks().dictionary_encode()
+    ids = encoded.dictionary
     batches = read_partitions(inventory.queries, [bucket], inventory.buckets)
     table = pa.Table.from_batches(batches)
-    position = pc.index_in(query_ids, value_set=table["id"].combine_chunks())
-    return table["index"].to_numpy()[position.to_numpy()]
+    where = pc.index_in(ids, value_set=table["id"].combine_chunks())
+    index = table["index"].to_numpy()[where.to_numpy()]
+    return _sorted(encoded, Entries(ids, keys_of(ids), index), rank=index)
 
 
-def without_duplicates(rows: Rows) -> tuple[Rows, Rows]:
-    """Sorts by (query, time, item), and returns the heaviest of equal events, and the others."""
-    keys = (rows.row, rows.piece, rows.context, rows.split, -rows.weight)
-    order = np.lexsort((*keys, rows.item, rows.time, rows.query))
-    rows = rows.take(order)
-    repeats = np.zeros(len(order), bool)
+def _items(inventory: Inventory, column: pa.ChunkedArray) -> tuple[Ints, Entries]:
+    """Returns the position of each row's item in the distinct ones, and these."""
+    encoded = column.combine_chunks().dictionary_encode()
+    ids = encoded.dictionary
+    catalogue = load_item_index(inventory.item_index, inventory.items, inventory.current)
+    keys = keys_of(ids)
+    index = catalogue.find(ids, keys)
+    return _sorted(encoded, Entries(ids, keys, index), rank=catalogue.rank_of(index))
+
+
+def _sorted(encoded: pa.DictionaryArray, entries: Entries, rank: Ints) -> tuple[Ints, Entries]:
+    """Sorts a column's dictionary by a rank.
+
+    Args:
+        encoded: Column of the rows.
+        entries: Entries of its dictionary.
+        rank: Rank of each of them.
+    """
+    order = stable_order(rank)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place[encoded.indices.to_numpy()], entries.take(order)
+
+
+def without_duplicates(rows: Rows, context: pa.Table) -> tuple[Rows, Rows]:
+    """Sorts by (query, time, item), and returns the heaviest of equal events, and the others.
+
+    Args:
+        rows: Rows in the order of their positions.
+        context: Raw values of the context by position.
+    """
+    rows = rows.take(stable_order(rows.query, rows.time, rows.item))
+    repeats = np.zeros(len(rows), bool)
     repeats[1:] = (
         (rows.query[1:] == rows.query[:-1])
         & (rows.time[1:] == rows.time[:-1])
         & (rows.item[1:] == rows.item[:-1])
     )
-    return rows.take(np.flatnonzero(~repeats)), rows.take(np.flatnonzero(repeats))
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Returns the distinct values in code-point order, and each row's position in them, first."""
-    encoded = column.combine_chunks().dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary).to_numpy()
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order))
+    if not repeats.any():
+        return rows, rows.take(np.empty(0, np.int64))
+    equal = np.flatnonzero(repeats | np.append(repeats[1:], False))
+    some = rows.take(equal)
+    order = np.arange(len(rows))
+    # Equal events are in the order of their positions, which stays where nothing else decides.
+    keys: list[npt.NDArray[np.generic]] = [some.split, -some.weight, np.cumsum(~repeats)[equal]]
+    if context.num_columns:
+        keys.insert(0, context_order(context.take(pa.array(some.position))))
+    order[equal] = equal[np.lexsort(keys)]
+    return rows.take(order[~repeats]), rows.take(order[repeats])

@@ -14,18 +14,19 @@ from pydantic import TypeAdapter
 
 from feature_store.core.columns import Column, Ints, Jagged, to_arrow, write_columns
 from feature_store.core.files import write_array, write_text
-from feature_store.core.hashing import crc32, hash64, hash_strings
+from feature_store.core.hashing import crc32, hash64
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema, qualified
 from pipelines.executor.shuffle import Partitioned, write_partitions
 from pipelines.prepare.catalogue.encoders import load_encoder
-from pipelines.prepare.catalogue.ids import current_file, load_ids
+from pipelines.prepare.catalogue.ids import current_file
+from pipelines.prepare.catalogue.item_index import write_item_index
 from pipelines.prepare.cleaning.cleaning import DUPLICATE, UNKNOWN_ITEM
 from pipelines.prepare.examples.bucket import (
+    BucketRows,
     Inventory,
     Rows,
     load_inventory,
-    query_index,
     read_bucket,
     without_duplicates,
 )
@@ -40,7 +41,7 @@ from pipelines.prepared.reader import EXAMPLE_SCHEMA, SPLITS, context_lists
 from pipelines.settings import DataConfig, has_sequences
 
 # Seeds of the hashes: with others the same configuration would give other examples.
-_SHUFFLE, _IDS, _LABELS = 1, 5, 7
+_SHUFFLE, _LABELS = 1, 7
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
     run.job.progress.begin(f"building examples in {count_of(scans.buckets, 'part')}")
     folder = run.folder("examples")
     inventory = folder / "inventory.json"
-    _write_inventory(run, scans, queries, inventory)
+    _write_inventory(run, scans, items, queries, inventory)
     rows = run.job.rows_of_task
     ranges = max(1, -(-run.job.sources.events.rows // rows))
     tasks = [
@@ -144,16 +145,20 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
     return Examples(scans.buckets, counts, sequences, weightless, rejected)
 
 
-def _write_inventory(run: Run, scans: Scans, queries: Vocabulary, path: Path) -> None:
-    """Writes what all buckets' tasks read: the inventory, and the queries' indices by bucket."""
+def _write_inventory(
+    run: Run, scans: Scans, items: Vocabulary, queries: Vocabulary, path: Path
+) -> None:
+    """Writes what all buckets' tasks read: the inventory, and the indices of items and queries."""
     inventory = Inventory(
         scans=tuple(task.events for task in scans.tasks),
         buckets=scans.buckets,
         items=run.directory / "vocabulary" / "item_id.parquet",
         current=current_file(run.folder("item")),
+        item_index=run.folder("item"),
         queries=run.folder("examples") / "queries.arrow",
         vocabulary=run.directory / "vocabulary",
     )
+    write_item_index(inventory.item_index, items)
     indices = pa.table({"id": queries.tokens, "index": pa.array(np.arange(len(queries)))})
     indices = indices.filter(pa.array(queries.tokens.is_valid()))
     bucket_of = crc32(indices["id"].combine_chunks()) % scans.buckets
@@ -165,26 +170,23 @@ def build_bucket(task: BuildBucket) -> Built:
     """Makes the examples of a bucket."""
     inventory = load_inventory(task.inventory)
     bucket = read_bucket(inventory, task.index, task.features)
-    rows, item_ids, query_ids = bucket.rows, bucket.item_ids, bucket.query_ids
-    current = np.load(inventory.current)
-    item_index = load_ids(inventory.items).rows(item_ids)
-    is_known = (item_index >= 0) & current[item_index] if len(current) else item_index >= 0
-    unknown = ~is_known[rows.item]
-    kept, duplicates = without_duplicates(rows.take(np.flatnonzero(~unknown)))
-    rejected_rows = {UNKNOWN_ITEM: rows.take(np.flatnonzero(unknown)), DUPLICATE: duplicates}
-    indices = query_index(inventory, task.index, query_ids)
-    split: Ints = np.full(len(kept.row), TRAIN, np.int8)
+    unknown = bucket.items.index[bucket.rows.item] < 0
+    known = bucket.rows.take(np.flatnonzero(~unknown))
+    kept, duplicates = without_duplicates(known, bucket.context)
+    strangers = bucket.rows.take(np.flatnonzero(unknown))
+    rejected_rows = {UNKNOWN_ITEM: strangers, DUPLICATE: duplicates}
+    split: Ints = np.full(len(kept), TRAIN, np.int8)
     if task.holds_out:
         split = assign_splits(
             task.data.split,
             query=kept.query,
-            query_ids=query_ids,
+            query_ids=bucket.queries.ids,
             item=kept.item,
-            item_ids=item_ids,
+            item_ids=bucket.items.ids,
             time=kept.time,
             given=kept.split,
         )
-    events = _events(kept, split, task.data, item_ids, item_index, query_ids, indices)
+    events = _events(kept, split, task.data, bucket)
     document = task.features.model_dump_json()
     encoder = load_encoder(inventory.vocabulary, document, "context")
     context = Context(encoder, bucket.context, task.data.repeats)
@@ -237,46 +239,30 @@ def _write_rejected(
     return rejected
 
 
-def _events(
-    rows: Rows,
-    split: Ints,
-    data: DataConfig,
-    item_ids: pa.Array,
-    item_index: Ints,
-    query_ids: pa.Array,
-    query_index: Ints,
-) -> Events:
-    """Returns the events of sorted rows, in the order of the queries' indices.
+def _events(rows: Rows, split: Ints, data: DataConfig, bucket: BucketRows) -> Events:
+    """Returns the events of sorted rows.
 
     Args:
         rows: Rows sorted by (query, time, item).
         split: Split of each row, [rows].
         data: The configuration; its fraction of labels is used.
-        item_ids: Items' ids in code-point order.
-        item_index: Index of each of these ids.
-        query_ids: Queries' ids in code-point order.
-        query_index: Index of each of these ids.
+        bucket: Bucket that they are of.
     """
-    query = query_index[rows.query]
-    query_key = hash_strings(_IDS, query_ids)[rows.query]
-    item_key = hash_strings(_IDS, item_ids)[rows.item]
-    is_label = np.ones(len(query), bool)
+    items, queries = bucket.items, bucket.queries
     if data.label_fraction < 1:
-        uniform = hash64(_LABELS, query_key, item_key) / np.float64(2**64)
+        keys = queries.keys[rows.query], items.keys[rows.item]
+        uniform = hash64(_LABELS, *keys) / np.float64(2**64)
         is_label = (split != TRAIN) | (uniform < data.label_fraction)
-    # Queries in the order of their ids need not be in the order of their indices.
-    order = np.argsort(query, kind="stable")
-    order = order[is_label[order]]
-    rows = rows.take(order)
+        rows, split = rows.take(np.flatnonzero(is_label)), split[is_label]
     return Events(
-        query=query[order].astype(np.int64),
-        item=item_index[rows.item].astype(np.int64),
+        query=queries.index[rows.query].astype(np.int64),
+        item=items.index[rows.item],
         time=rows.time,
         time_rank=np.unique(rows.time, return_inverse=True)[1],
         weight=rows.weight,
-        split=split[order].astype(np.int64),
-        query_key=query_key[order],
-        item_key=item_key[order],
+        split=split.astype(np.int64),
+        query_key=queries.keys[rows.query],
+        item_key=items.keys[rows.item],
         context_row=rows.position,
     )
 

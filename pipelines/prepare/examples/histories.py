@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Bools, Ints, Jagged
 from feature_store.core.hashing import hash64
+from feature_store.core.sorting import sorted_distinct
 from feature_store.encoding.context import NO_TIME
 from feature_store.history import others_history, past_history, seen_before
 from pipelines.prepare.examples.splits import TEST, TRAIN, VALIDATION
@@ -220,7 +221,7 @@ def _history(events: Events, seen: Bools, targets: _Targets, settings: History) 
 def _distinct(row: Ints, item: Ints, rows: int) -> Jagged:
     """Returns the distinct items of each row, ascending."""
     width = int(item.max(initial=0)) + 1
-    row, item = np.divmod(np.unique(row * width + item), width)
+    row, item = np.divmod(sorted_distinct(row * width + item), width)
     return Jagged.from_lengths(item, np.bincount(row, minlength=rows))
 
 

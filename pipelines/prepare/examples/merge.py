@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints
 from feature_store.core.files import write_parquet
+from feature_store.core.sorting import stable_order
 from feature_store.schema import FeatureSchema
 from pipelines.executor.shuffle import read_partitions
 from pipelines.prepare.examples.examples import Examples, examples_file
@@ -131,4 +132,4 @@ def _gathered(files: Iterable[Path], partitions: Sequence[int], count: int) -> p
     """Returns the rows of some partitions of all files, in the order of their key."""
     batches = [batch for file in files for batch in read_partitions(file, partitions, count)]
     table = pa.Table.from_batches(batches).combine_chunks()
-    return table.take(pa.array(np.argsort(table["key"].to_numpy(), kind="stable")))
+    return table.take(pa.array(stable_order(table["key"].to_numpy())))

@@ -1,25 +1,42 @@
 """The state of all queries, joined from the buckets."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from feature_store.core.columns import Column, Dense, Ints, Jagged, read_columns, write_columns
+from feature_store.core.columns import (
+    Column,
+    Dense,
+    Ints,
+    Jagged,
+    read_columns,
+    write_bags,
+    write_columns,
+)
 from feature_store.core.files import write_array
 from feature_store.encoding.context import NO_TIME
+from feature_store.history import windows
 from feature_store.schema import qualified
 from pipelines.prepare.job import Run
 from pipelines.prepared.query_state import QueryState
 from pipelines.prepared.reader import SPLITS
 
+# Number of items that are in memory at a time, or those of one query where it has more.
+_MOST_ITEMS = 8_000_000
+
 
 def write_query_state(run: Run, queries: int) -> None:
-    """Joins the state and the context of the queries of all buckets, one column at a time."""
+    """Joins the state and the context of the queries of all buckets.
+
+    The items of all queries are as many as the events, so a range of the queries is joined at a
+    time; what a query has of its own is in memory for one column at a time.
+    """
     folder, directory = run.folder("examples"), run.directory / "queries"
     files = sorted(folder.glob("state-*"))
-    columns = {field.name: _joined(files, field.name, queries) for field in fields(QueryState)}
-    write_columns(directory / "state.arrow", columns)
+    offsets = _offsets(files, queries)
+    write_bags(directory / "state.arrow", offsets, _state_in_ranges(files, offsets))
     names = [qualified("context", feature) for feature in run.job.features.context]
     for split in SPLITS[1:] if names else ():
         files = sorted(folder.glob(f"context-{split}-*"))
@@ -32,6 +49,56 @@ def write_query_state(run: Run, queries: int) -> None:
             index, time = np.load(file)
             latest[index] = time
         write_array(directory / "latest.npy", latest)
+
+
+def _offsets(files: list[Path], queries: int) -> dict[str, Ints]:
+    """Returns the offsets of each column of the state, [queries + 1]."""
+    offsets: dict[str, Ints] = {
+        field.name: np.zeros(queries + 1, np.int64) for field in fields(QueryState)
+    }
+    for file in files:
+        part = _read(file)
+        for name, of_all in offsets.items():
+            of_all[1:][part["query"].values] = part[name].lengths
+    for of_all in offsets.values():
+        np.cumsum(of_all, out=of_all)
+    return offsets
+
+
+def _state_in_ranges(
+    files: list[Path], offsets: dict[str, Ints]
+) -> Iterator[tuple[str, int, Ints]]:
+    """Yields columns of ranges of the queries: name, position of the first value, and values."""
+    ends: Ints = np.zeros_like(offsets["train"])
+    for of_all in offsets.values():
+        ends += of_all
+    begin, queries = 0, len(ends) - 1
+    while begin < queries:
+        most = ends[begin] + _MOST_ITEMS
+        end = max(begin + 1, int(np.searchsorted(ends, most, side="right")) - 1)
+        bounds = {name: of_all[[begin, end]] for name, of_all in offsets.items()}
+        joined = {name: np.empty(last - first, np.int32) for name, (first, last) in bounds.items()}
+        for file in files:
+            part = _read(file)
+            index = part["query"].values
+            low, high = np.searchsorted(index, [begin, end])
+            for name, values in joined.items():
+                bags = part[name]
+                first, last = bags.offsets[[low, high]]
+                starts = offsets[name][index[low:high]] - bounds[name][0]
+                places = windows(starts, bags.lengths[low:high]).values
+                values[places] = bags.values[first:last]
+        for name, values in joined.items():
+            if len(values):
+                yield name, int(bounds[name][0]), values
+        begin = end
+
+
+def _read(file: Path) -> dict[str, Jagged]:
+    """Maps the state of a bucket's queries, which are in the order of their indices."""
+    return {
+        name: column for name, column in read_columns(file).items() if isinstance(column, Jagged)
+    }
 
 
 def _joined(files: list[Path], name: str, queries: int) -> Column:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from feature_store.core.columns import Ints, Jagged
 from feature_store.core.hashing import hash64
+from feature_store.core.sorting import stable_order
 from feature_store.history import seen_before, windows
 from pipelines.executor.shuffle import write_partitions
 from pipelines.prepare.examples.histories import Events, example_history
@@ -105,7 +106,7 @@ def _table(events: Events, example: Ints, seen: Ints, sizes: Ints, histories: Ja
 
 def _previous_of_item(query: Ints, item: Ints) -> Ints:
     """Returns the position of the query's previous event of the same item, -1 for none."""
-    order = np.lexsort((np.arange(len(item)), item, query))
+    order = stable_order(query, item)
     is_same = (query[order[1:]] == query[order[:-1]]) & (item[order[1:]] == item[order[:-1]])
     previous = np.full(len(item), -1)
     previous[order[1:][is_same]] = order[:-1][is_same]

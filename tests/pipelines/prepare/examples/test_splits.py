@@ -19,7 +19,7 @@ from pipelines.prepare.examples.splits import assign_splits
 from pipelines.settings import ColdItems, LeaveLastOut, RandomHash, TimeSplit
 from tests.support.prepare_logs import IDS_ONLY, CountingExecutor, examples, refusal, run
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
 real_data = pytest.mark.skipif(
     not DATA.is_dir(), reason="the real data sets are not there: expected ../shared/data"
 )
