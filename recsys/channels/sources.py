@@ -42,10 +42,21 @@ class Sources:
         if reads != "history":
             return items, np.ones(len(items.values), np.float32)
         if len(items) == 1:  # Requests of one query take this path.
-            return items, _weights(np.arange(len(items.values) - 1, -1, -1))
+            return items, _latest(len(items.values))
         later = np.repeat(items.offsets[1:], items.lengths) - 1 - np.arange(len(items.values))
         return items, _weights(later)
 
 
+def _latest(count: int) -> Floats:
+    """Returns the weights of a history of some length, [count]."""
+    if count > len(_LATEST):
+        return _weights(np.arange(count - 1, -1, -1))
+    return _LATEST[len(_LATEST) - count :]
+
+
 def _weights(later: Ints) -> Floats:
     return (0.5 ** (later / _HALF_LIFE)).astype(np.float32)
+
+
+# Weights of the items of a long history.
+_LATEST = _weights(np.arange(1023, -1, -1))

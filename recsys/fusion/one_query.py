@@ -1,32 +1,40 @@
 """The sums of channels for one query, in a fraction of the time of a function for many queries.
 
+Of the thousands of items that channels name, few can be among the best. So all entries are only
+summed by a hash of their items, in a table that stays in the processor's cache: no item has more
+than its place there. Sums are computed for what may be among the best all the same, and for what
+is asked for.
+
 This module needs NumPy alone, because servers read it, too.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import local
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.core.columns import Ints
-from recsys.channels.neighbours import Neighbours
-from recsys.channels.sources import Reads, Sources
+from feature_store.core.columns import Floats, Ints
+from recsys.channels.sources import Sources
 from recsys.fusion.fused import Fused
+from recsys.fusion.heard import Heard, ListBlocks
 from recsys.fusion.weights import Weights
 
+Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
+
+# Places of a channel in the table, a power of two: a hash is an item's last bits.
+_BITS = 14
+_PLACES = 1 << _BITS
+# Part of a channel's highest place whose items are looked at for the highest sum.
+_HIGH = 0.5
+# Sums in float64, of products in float32, that are off by less may be equal.
+_ROUNDED = 1e-6
 
 
 class OneQuery:
     """Sums of channels, as `Fused.channels` has them, one query at a time.
 
-    Sums are taken in an array with a place for every item in every channel, which stays zero
-    between the queries: nothing is sorted. Each thread has its own. What all channels say is read
-    and summed together: of a few thousand neighbours, calling NumPy takes as long as the sums.
+    Several threads may use it at a time.
 
     Args:
         fused: Channels.
@@ -35,84 +43,23 @@ class OneQuery:
     def __init__(self, fused: Fused) -> None:
         self._fused = fused
         self._used = fused.info.weights.used()
-        self._of_thread = local()
+        self._lists = {name: ListBlocks(lists) for name, lists in fused.lists.items()}
 
-    @contextmanager
-    def __call__(self, sources: Sources, weights: Weights) -> Iterator["Said"]:
-        """Sums what channels say of items, for as long as the context lasts.
+    def __call__(self, sources: Sources, weights: Weights, asked: Ints) -> "Said":
+        """Reads what channels say of items.
 
         Args:
             sources: Items of the query; there is one row.
             weights: Weights of the channels.
+            asked: Items whose scores are wanted in any case.
         """
         fused = self._fused
         used = self._used if weights is fused.info.weights else weights.used()
         channels = [fused.info.channels[name] for name in used]
-        lists = [fused.lists[channel.lists] for channel in channels]
-        heard = _Heard.of(lists, [channel.reads for channel in channels], sources)
-        places = self._places(len(used))
-        try:
-            yield Said(fused, places, heard, list(used.values()))
-        finally:  # Also where it fails: the next query of this thread needs zeros.
-            places.reshape(-1)[heard.places] = 0.0
-
-    def _places(self, channels: int) -> Doubles:
-        """Returns this thread's zeros, [channels or more, items] float64."""
-        places: Doubles | None = getattr(self._of_thread, "places", None)
-        if places is None or len(places) < channels:
-            places = self._of_thread.places = np.zeros((channels, len(self._fused.dial)))
-        return places
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """Neighbours of a query's items, channel by channel.
-
-    Attributes:
-        places: Place of each neighbour in [channels, items], with repetitions, [neighbours].
-        scores: Score of each neighbour, [neighbours].
-        ends: End of each channel's neighbours, [channels].
-    """
-
-    places: Ints
-    scores: Doubles
-    ends: list[int]
-
-    @classmethod
-    def of(cls, lists: Sequence[Neighbours], reads: Sequence[Reads], sources: Sources) -> Self:
-        """Reads the neighbours.
-
-        Args:
-            lists: Lists of each channel.
-            reads: Items of the query that each channel reads.
-            sources: Items of the query.
-        """
-        read = {name: sources.of(name) for name in set(reads)}
-        starts: list[Ints] = [_NO]
-        lengths: list[Ints] = [_NO]
-        counts = [_NO_COUNTS]
-        for each, name in zip(lists, reads, strict=True):
-            items, count = read[name]
-            first = each.lists.offsets.take(items.values)
-            starts.append(first)
-            lengths.append(each.lists.offsets.take(items.values + 1) - first)
-            counts.append(count)
-        length = np.concatenate(lengths)
-        stops = length.cumsum()
-        total = int(stops[-1]) if len(stops) else 0
-        at = (np.concatenate(starts) - stops + length).repeat(length)
-        at += np.arange(total)
-        scores = np.concatenate(counts, dtype=np.float64).repeat(length)
-        places, ends, begin = np.empty(total, np.intp), [], 0
-        for number, (each, of_channel) in enumerate(zip(lists, lengths[1:], strict=True)):
-            end = begin + int(of_channel.sum())
-            span = at[begin:end]
-            shift = np.int64(number * len(each))
-            np.add(each.lists.values.take(span), shift, out=places[begin:end])
-            scores[begin:end] *= each.scores.take(span)
-            ends.append(end)
-            begin = end
-        return cls(places, scores, ends)
+        lists = [self._lists[channel.lists] for channel in channels]
+        heard = Heard.of(lists, [channel.reads for channel in channels], sources)
+        both = np.array(list(used.values())).reshape(-1, 2)
+        return Said(fused, heard, both[:, 0], both[:, 1], asked)
 
 
 class Said:
@@ -120,99 +67,139 @@ class Said:
 
     Args:
         fused: Channels.
-        places: Zeros, [channels, items], where sums are taken.
-        heard: Neighbours of the query's items.
-        weights: Weight of each channel, and its additional weight for rare items.
+        heard: Entries of the lists of the query's items.
+        weights: Weight of each channel, [channels].
+        rare: Its additional weight for rare items, [channels].
+        asked: Items whose scores are wanted in any case.
+
+    Attributes:
+        asked: Score of each of them, 0 of those that no channel names, [asked].
     """
 
     def __init__(
-        self,
-        fused: Fused,
-        places: Doubles,
-        heard: _Heard,
-        weights: Sequence[tuple[float, float]],
+        self, fused: Fused, heard: Heard, weights: Doubles, rare: Doubles, asked: Ints
     ) -> None:
-        self._fused = fused
-        flat = places.reshape(-1)
-        np.add.at(flat, heard.places, heard.scores)
-        sums = flat.take(heard.places)
-        self._parts: list[_Part] = []
-        begin = 0
-        for number, (end, of_channel) in enumerate(zip(heard.ends, weights, strict=True)):
-            highest = float(sums[begin:end].max(initial=0.0))
-            if highest > 0:  # Else the channel has nothing to say.
-                first = number * places.shape[1]
-                said = heard.places[begin:end], sums[begin:end], highest
-                self._parts.append(_Part(places[number], first, *said, *of_channel))
-            begin = end
-        self._is_rarer = any(part.rare for part in self._parts)
+        self._fused, self._heard = fused, heard
+        self._is_rarer = bool(rare.any())
+        hashes = heard.items & np.int32(_PLACES - 1)
+        for channel, end in enumerate(heard.ends[1:], 1):
+            hashes[heard.ends[channel - 1] : end] |= np.int32(channel << _BITS)
+        self._hashes = hashes
+        size = len(weights) << _BITS
+        most = np.abs(heard.scores)
+        most *= heard.counts
+        self._table = np.bincount(hashes, most, size).reshape(-1, _PLACES)
+        sums, highest = self._highest(asked)
+        no = np.zeros(len(weights))
+        self._weights = np.divide(weights, highest, out=no, where=highest > 0)
+        self._rare = np.divide(rare, highest, out=no.copy(), where=highest > 0)
+        self.asked = self._of_channels(sums, asked)
 
-    def at(self, items: Ints) -> Doubles:
-        """Returns the scores of items, 0 of those that no channel names."""
-        scores = np.zeros(len(items))
-        rarity = self._fused.rarity.take(items) if self._is_rarer else None
-        for part in self._parts:
-            sums = part.place.take(items)
-            factor = part.weight if rarity is None else part.weight + part.rare * rarity
-            sums *= factor / part.highest
-            scores += sums
-        return scores
-
-    @property
-    def most(self) -> float:
-        """Highest score that an item could have; 1 where channels say nothing."""
-        rare = self._fused.most_rare
-        return sum(part.weight + part.rare * rare for part in self._parts) or 1.0
-
-    def named(self, share: float = -np.inf) -> Ints:
-        """Returns the items to which a channel gives some share of its highest score, ascending.
-
-        An item's score is the sum of what channels say, each of which is at most its weight. So
-        where the score is a share of `most`, one of them gives that share of its highest score.
+    def above(
+        self, least: float, others: Ints, least_of_others: Floats | Doubles
+    ) -> tuple[Ints, Doubles]:
+        """Returns the items whose scores may be as high as some bound, and maybe others.
 
         Args:
-            share: Least share; 0 or less: all items that are named.
+            least: Least score.
+            others: Items that have bounds of their own.
+            least_of_others: Least score of each of them; 0 and less: also where no channel names
+                it.
+
+        Returns:
+            Items, ascending, and the score of each.
         """
-        if share <= 0:
-            return distinct([part.heard - part.first for part in self._parts])
-        found = []
-        for part in self._parts:
-            high = (part.sums >= share * part.highest).nonzero()[0]
-            found.append(part.heard.take(high) - part.first)
-        return distinct(found)
+        factor = self._weights + self._rare * self._fused.most_rare
+        bound = (factor * (1 + _ROUNDED)) @ self._table
+        is_wanted = bound >= least
+        places = others & (_PLACES - 1)
+        wanted = others[bound.take(places) >= least_of_others]
+        is_wanted[wanted & (_PLACES - 1)] = True
+        found = self._entries(is_wanted.take(self._hashes & np.int32(_PLACES - 1)))
+        factors = self._weights.take(found.channels)
+        if self._is_rarer:
+            rarity = self._fused.rarity.take(found.items)
+            factors += self._rare.take(found.channels) * rarity
+        items = np.concatenate([found.items, wanted])
+        return _summed(items, np.concatenate([found.scores * factors, np.zeros(len(wanted))]))
+
+    def everything(self) -> tuple[Ints, Doubles]:
+        """Returns at least all items that channels name, ascending, and the score of each."""
+        return self.above(-np.inf, _NO, np.empty(0))
+
+    def _highest(self, asked: Ints) -> tuple["_Sums", Doubles]:
+        """Returns the sums of some items by channel, those asked for, and the highest sums."""
+        items, places = np.int64(len(self._fused.dial)), self._table.max(axis=1)
+        lowest = _HIGH * places
+        while True:
+            is_wanted = self._table >= lowest[:, None]
+            is_wanted[:, asked & (_PLACES - 1)] = True
+            found = self._entries(is_wanted.reshape(-1).take(self._hashes))
+            sums = _Sums(*_summed(found.items + found.channels * items, found.scores), items)
+            highest = np.zeros(len(places))
+            np.maximum.at(highest, sums.keys // items, sums.values)
+            if (highest >= lowest).all():
+                return sums, highest
+            # Several items share the highest place. No other item is above what was found now.
+            lowest = np.minimum(lowest, highest * (1 - _ROUNDED))
+
+    def _entries(self, is_wanted: Bools) -> "_Entries":
+        """Returns the entries, [entries], that are wanted."""
+        heard, at = self._heard, is_wanted.nonzero()[0]
+        scores = heard.scores.take(at).astype(np.float64)
+        scores *= heard.counts.take(at)
+        channels = self._hashes.take(at) >> _BITS
+        return _Entries(heard.items.take(at).astype(np.int64), channels, scores)
+
+    def _of_channels(self, sums: "_Sums", items: Ints) -> Doubles:
+        """Returns the scores of items whose sums were computed."""
+        shift = np.arange(len(self._weights))[:, None] * sums.items
+        of_channels = sums.at(items + shift)
+        if not self._is_rarer:
+            return self._weights @ of_channels
+        rarity = self._fused.rarity.take(items)
+        return self._weights @ of_channels + (self._rare @ of_channels) * rarity
 
 
-class _Part(NamedTuple):
-    """Scores of one channel that says something.
+class _Entries(NamedTuple):
+    """Some entries of the lists: item, channel and weighted score of each."""
+
+    items: Ints
+    channels: Ints
+    scores: Doubles
+
+
+class _Sums(NamedTuple):
+    """Sums of items by channel.
 
     Attributes:
-        place: Sums by item, [items].
-        first: Place of the first item in [channels, items].
-        heard: Places of the items that are named, with repetitions, [neighbours].
-        sums: Sum of each of them, [neighbours].
-        highest: Highest sum.
-        weight: Weight of the channel.
-        rare: Its additional weight for rare items.
+        keys: Channel and item of each, as channel * items + item, ascending.
+        values: Sums.
+        items: Number of all items.
     """
 
-    place: Doubles
-    first: int
-    heard: Ints
-    sums: Doubles
-    highest: float
-    weight: float
-    rare: float
+    keys: Ints
+    values: Doubles
+    items: np.int64
+
+    def at(self, keys: Ints) -> Doubles:
+        """Returns the sums of keys, 0 of those that have none."""
+        if not len(self.keys):
+            return np.zeros(keys.shape)
+        at = self.keys.searchsorted(keys)
+        sums = self.values.take(at, mode="clip")
+        sums *= self.keys.take(at, mode="clip") == keys
+        return sums
 
 
-def distinct(parts: list[Ints]) -> Ints:
-    """Sorts items and drops repetitions; `np.unique` takes ten times as long for so few."""
-    if not parts:
-        return _NO
-    items = np.concatenate(parts)
-    items.sort()
-    is_first = np.ones(len(items), np.bool_)
-    np.not_equal(items[1:], items[:-1], out=is_first[1:])
-    return items[is_first]
+def _summed(keys: Ints, values: Doubles) -> tuple[Ints, Doubles]:
+    """Returns the distinct keys, ascending, and the sum of each."""
+    order = keys.argsort()
+    keys, values = keys.take(order), values.take(order)
+    is_first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    first = is_first.nonzero()[0]
+    return keys.take(first), np.add.reduceat(values, first) if len(first) else values
 
 
-_NO, _NO_COUNTS = np.empty(0, np.int64), np.empty(0, np.float32)
+_NO = np.empty(0, np.int64)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from recsys.fusion.fused import Fused
-from recsys.fusion.one_query import OneQuery, Said, distinct
+from recsys.fusion.one_query import OneQuery, Said
 from recsys.fusion.weights import Weights
 from serving.index.index import ItemIndex
 from serving.recommend.fused.asked import Asked, AskedOne
@@ -58,14 +58,13 @@ class FusedSearch:
         ends = [self.weights(tail) for tail in (0.0, 1.0)]
         of_items = [fused.of_items(end)[indexed] for end in ends]
         first = [_highest(end, _BEST_OF_ITEMS) for end in of_items]
-        # The most that depends on an item alone: of the first ones, and of others.
-        most = [
-            (float(each.max(initial=-np.inf)), float(each[at].min(initial=np.inf)))
-            for each, at in zip(of_items, first, strict=True)
+        # The most that depends on an item alone, of others than the first ones.
+        self._dials = [end.dial for end in ends]
+        self._most_of_others = [
+            float(each[at].min(initial=np.inf)) for each, at in zip(of_items, first, strict=True)
         ]
-        self._bounds_as_validated = most[0]
-        self._bounds = [end.dial for end in ends], list(zip(*most, strict=True))
         self._first_as_validated = indexed[np.sort(first[0])]
+        self._of_first_as_validated = self._as_validated[self._first_as_validated]
         self._first = indexed[np.unique(np.concatenate(first))]
 
     @property
@@ -121,6 +120,7 @@ class FusedSearch:
         """Scores all items in float32, and the best again in float64."""
         of_items = self._of_items(self._indexed, weights)
         at_once = max(1, _SCORES_AT_ONCE // len(of_items))
+        added = np.empty(len(of_items))
         answers = []
         for number, one in enumerate(asked.each()):
             if number % at_once == 0:
@@ -128,16 +128,18 @@ class FusedSearch:
                 products = self._index.products(block) * np.float32(weights.model)
             scores = products[number % at_once]
             scores += of_items
-            with self._channels(one.sources, weights) as said:
-                items = self._present(said.named())
-                scores[self._positions[items]] += said.at(items)
-                scores[one.excluded.values] = -np.inf
-                if one.allowed is not None:
-                    scores[~one.allowed] = -np.inf
-                last = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
-                near = np.flatnonzero((scores >= last - _TIED) & (scores > -np.inf))
-                found = self._sum(near, self._products(one, near), said, weights)
-                answers.append(_ordered(near, found, k))
+            items, of_channels = self._channels(one.sources, weights, _NO).everything()
+            added[:] = 0.0
+            at = self._positions[items]
+            added[at[at >= 0]] = of_channels[at >= 0]
+            scores += added
+            scores[one.excluded.values] = -np.inf
+            if one.allowed is not None:
+                scores[~one.allowed] = -np.inf
+            last = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+            near = np.flatnonzero((scores >= last - _TIED) & (scores > -np.inf))
+            found = weights.model * self._products(one, near) + added[near] + of_items[near]
+            answers.append(_ordered(near, found.astype(np.float32), k))
         return answers
 
     def _among_candidates(self, one: AskedOne, k: int, weights: Weights) -> tuple[Ints, Floats]:
@@ -146,15 +148,19 @@ class FusedSearch:
         vector = one.vector[None]
         nearest, products = self._index.search(vector, wanted, one.excluded, one.allowed)
         near = nearest.values
-        with self._channels(one.sources, weights) as said:
-            scores = self._sum(near, products.astype(np.float64), said, weights)
-            if len(near) < wanted:  # No more items are left.
-                return _ordered(near, scores, k)
-            # No other item has a higher inner product than the last one that the index found.
-            unseen = weights.model * float(products[-1]) + _TIED
-            least = float(np.partition(scores, -k)[-k]) - unseen
-            most = _MOST_NAMED if is_validated else len(self._indexed)
-            others, added = self._others(one, near, least, most, said, weights)
+        items = self._indexed.take(near)
+        said = self._channels(one.sources, weights, items)
+        total = weights.model * products.astype(np.float64) + said.asked
+        if weights.trend or weights.dial:
+            total += self._of_items(items, weights)
+        scores = total.astype(np.float32)
+        if len(near) < wanted:  # No more items are left.
+            return _ordered(near, scores, k)
+        # No other item has a higher inner product than the last one that the index found.
+        unseen = weights.model * float(products[-1]) + _TIED
+        least = float(np.partition(scores, -k)[-k]) - unseen
+        most = _MOST_NAMED if is_validated else len(self._indexed)
+        others, added = self._others(one, near, least, most, said, weights)
         if len(others):
             total = weights.model * self._products(one, others) + added
             near = np.concatenate([near, others])
@@ -174,51 +180,37 @@ class FusedSearch:
             said: Scores of the channels.
             weights: Weights of the parts.
         """
-        items = self._present(self._named(least, said, weights))
-        added = self._added(items, said, weights)
+        items, added = self._high(least, said, weights)
         left = (added >= least).nonzero()[0]
         positions, added = self._positions.take(items.take(left)), added.take(left)
         found = np.concatenate([near, one.excluded.values])
         found.sort()
         is_open = found.take(found.searchsorted(positions), mode="clip") != positions
+        if not self._is_whole:
+            is_open &= positions >= 0
         if one.allowed is not None:
             is_open &= one.allowed[positions]
         positions, added = positions[is_open], added[is_open]
         highest = _highest(added, most)
         return positions[highest], added[highest]
 
-    def _named(self, least: float, said: Said, weights: Weights) -> Ints:
-        """Returns items whose score without the model's part may be high enough, ascending."""
+    def _high(self, least: float, said: Said, weights: Weights) -> tuple[Ints, Doubles]:
+        """Returns the items, and maybe more, that have a score without the model's part."""
         if not (weights.trend or weights.dial):
-            return said.named(least / said.most)
+            return said.above(least, _NO, np.empty(0))
         if weights is self.fused.info.weights:
-            first, (of_first, of_others) = self._first_as_validated, self._bounds_as_validated
+            first, of_first = self._first_as_validated, self._of_first_as_validated
+            most_of_others = self._most_of_others[0]
         else:  # The part that depends on an item alone is linear in the dial.
-            dials, ends = self._bounds
             first = self._first
-            of_first, of_others = (float(np.interp(weights.dial, dials, each)) for each in ends)
-        if least > of_first:  # Only items that channels name can reach that.
-            return said.named((least - of_first) / said.most)
-        return distinct([said.named((least - of_others) / said.most), first])
-
-    def _added(self, items: Ints, said: Said, weights: Weights) -> Doubles:
-        """Returns the scores of items without the model's part."""
-        scores = said.at(items)
-        if weights.trend or weights.dial:
-            scores += self._of_items(items, weights)
-        return scores
-
-    def _present(self, items: Ints) -> Ints:
-        """Drops items that are gone."""
-        return items if self._is_whole else items[self._positions[items] >= 0]
+            of_first = self._of_items(first, weights)
+            most_of_others = float(np.interp(weights.dial, self._dials, self._most_of_others))
+        items, added = said.above(least - most_of_others, first, least - of_first)
+        added += self._of_items(items, weights)
+        return items, added
 
     def _products(self, one: AskedOne, positions: Ints) -> Doubles:
         return self._index.vectors_of(positions).astype(np.float64) @ one.vector
-
-    def _sum(self, positions: Ints, products: Doubles, said: Said, weights: Weights) -> Floats:
-        """Sums the parts in float64, and rounds once."""
-        added = self._added(self._indexed[positions], said, weights)
-        return (weights.model * products + added).astype(np.float32)
 
     def _of_items(self, items: Ints, weights: Weights) -> Floats:
         """Returns what depends on the item alone, as `Fused.of_items` does, of some items."""
@@ -241,3 +233,6 @@ def _ordered(positions: Ints, scores: Floats, k: int) -> tuple[Ints, Floats]:
         positions, scores = positions[is_best], scores[is_best]
     best = np.lexsort((positions, -scores))[:k]
     return positions[best], scores[best]
+
+
+_NO = np.empty(0, np.int64)

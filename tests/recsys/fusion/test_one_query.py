@@ -3,40 +3,67 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from recsys.channels.sources import Sources
+from recsys.fusion import one_query
 from recsys.fusion.one_query import OneQuery
 from recsys.fusion.weights import Weights
 from tests.support.fused.tiny_fusion import WEIGHTS, random_fused
 from tests.support.indexes import bags
 
-ITEMS = 80
-FUSED = random_fused(ITEMS)
+ITEMS = 83  # The lists do not end with a block.
+FUSED = random_fused(ITEMS, of_each=7)
+ALL_ITEMS = np.arange(ITEMS)
+EVERY_WEIGHTS = (WEIGHTS, Weights(), Weights(channels={"transitions": 0.4, "content": 0.0}))
 
 
 def queries():
     random = np.random.default_rng(3)
     history = [random.choice(ITEMS, length).tolist() for length in (0, 1, 3, 12, 40)]
-    return Sources(bags(history), bags(history[::-1]), bags([[4], [], [7], [], [79]]))
+    history[1] = [ITEMS - 1]
+    return Sources(bags(history), bags(history[::-1]), bags([[4], [], [7], [], [82]]))
 
 
-def test_sums_are_those_of_many_queries():
+# With two places for all items, nearly every bound is too high.
+@pytest.mark.parametrize("bits", [14, 1])
+def test_sums_are_those_of_many_queries(bits, monkeypatch):
+    monkeypatch.setattr(one_query, "_BITS", bits)
+    monkeypatch.setattr(one_query, "_PLACES", 1 << bits)
     sources = queries()
     one = OneQuery(FUSED)
-    for weights in (WEIGHTS, Weights(), Weights(channels={"transitions": 0.4, "content": 0.0})):
+    for weights in EVERY_WEIGHTS:
         items, scores = FUSED.channels(sources, weights)
 
         def check(row, items=items, scores=scores, weights=weights):
             span = slice(items.offsets[row], items.offsets[row + 1])
-            with one(sources.take(np.array([row])), weights) as said:
-                everything = said.at(np.arange(ITEMS))
-                np.testing.assert_array_equal(said.named(), items.values[span])
-                for least in (0.1, 0.3):
-                    high = np.flatnonzero(everything >= least)
-                    assert set(high.tolist()) <= set(said.named(least / said.most).tolist())
-            np.testing.assert_allclose(everything[items.values[span]], scores[span], rtol=1e-6)
-            everything[items.values[span]] = 0
-            assert not everything.any()
+            expected = np.zeros(ITEMS)
+            expected[items.values[span]] = scores[span]
+            said = one(sources.take(np.array([row])), weights, ALL_ITEMS)
+            np.testing.assert_allclose(said.asked, expected, rtol=1e-6)
+            said = one(sources.take(np.array([row])), weights, ALL_ITEMS[row:5])
+            np.testing.assert_allclose(said.asked, expected[row:5], rtol=1e-6)
+            for least in (-np.inf, 0.1, 0.3, 9.0):
+                others = ALL_ITEMS[50:60]
+                least_of_others = np.where(others < 55, -0.1, 0.2)
+                found, high = said.above(least, others, least_of_others)
+                np.testing.assert_allclose(high, expected[found], rtol=1e-6)
+                assert (np.diff(found) > 0).all()
+                is_high = (expected > 0) & (expected >= least)
+                is_high[others] |= expected[others] >= least_of_others
+                assert set(np.flatnonzero(is_high)) <= set(found)
 
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(check, [*range(5), *range(4, -1, -1)] * 5))
+            list(pool.map(check, [*range(5), *range(4, -1, -1)] * 2))
+
+
+def test_few_items_are_summed_one_by_one():
+    fused = random_fused(5000, of_each=40)
+    history = bags([list(range(0, 5000, 100))])
+    said = OneQuery(fused)(Sources(history, history, bags([[]])), WEIGHTS, ALL_ITEMS[:10])
+    everything, scores = said.everything()
+    named = everything[scores > 0]
+    least = float(np.sort(scores)[-20])
+    found, _ = said.above(least, ALL_ITEMS[:0], np.empty(0))
+    assert len(named) > 1000
+    assert len(found) < 60
