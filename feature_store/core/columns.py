@@ -218,7 +218,8 @@ def _zeros(count: int) -> Ints:
     NumPy's own may be memory that was in use before, and then they are written.
     """
     width = np.dtype(np.int32).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(1, count) * width), np.int32, count)
+    pages = mmap.mmap(-1, max(1, count) * width, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, np.int32, count)
 
 
 def _starts_of_values(path: Path) -> dict[str, int]:

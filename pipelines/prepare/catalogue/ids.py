@@ -117,7 +117,7 @@ def _with_events(ids: pa.Array, side: Side, scans: tuple[Scan, ...]) -> pa.Array
         parts.append(kept_ids(task, side))
         waiting += len(parts[-1])
         # Each id is compared only a few times if the limit grows with the number of ids.
-        if waiting > max(_REPEATED_IDS, len(ids)):
+        if waiting > max(_REPEATED_IDS, 3 * len(ids)):
             ids, waiting = pc.unique(pa.concat_arrays(parts)), 0
             parts = [ids]
     return pc.unique(pa.concat_arrays(parts))

@@ -118,6 +118,8 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
     inventory = folder / "inventory.json"
     _write_inventory(run, scans, items, queries, inventory)
     rows = run.job.rows_of_task
+    # Buckets are about as large, and a little more is not worth a slice of its own.
+    slice_rows = rows + rows // 4
     ranges = max(1, -(-run.job.sources.events.rows // rows))
     tasks = [
         BuildBucket(
@@ -127,7 +129,7 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
             run.job.features,
             run.job.holds_out,
             ranges,
-            rows,
+            slice_rows,
             folder,
         )
         for index in range(scans.buckets)
