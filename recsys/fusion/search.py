@@ -72,11 +72,15 @@ class Search:
         """Returns the best weights of several starts."""
         goal = Goal()
         starts = [self._measured(self._mixture.vector(each)) for each in self._starts()]
-        found = [*self._references, *(self._ascended(start, goal) for start in starts)]
+        ascents = [self._ascended(start, goal) for start in starts]
+        found = [*self._references, *ascents]
         best = self._best(found, goal)
         if self._tail_weight:
             goal = Goal(self._tail_weight, best.outcome)
-            best = self._best([*found, self._ascended(best, goal)], goal)
+            # All go on, for the best so far need not be the nearest to what is best now.
+            others = [each for each in ascents if each is not best]
+            found += [self._ascended(each, goal) for each in (best, *others)]
+            best = self._best(found, goal)
         return self._mixture.weights(self._simplified(best, goal).vector)
 
     def _starts(self) -> list[Weights]:

@@ -40,7 +40,7 @@ from recsys.model.two_tower import TwoTower
 from recsys.stages.channel_lists import channel_lists, remove_channel_lists
 
 _SPLIT = "validation"
-_VERSION = 4
+_VERSION = 5
 
 
 class FusionManifest(Frozen):
