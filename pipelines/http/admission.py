@@ -100,6 +100,11 @@ class Admission:
     def __len__(self) -> int:
         return len(self._open) + len(self._reserve)
 
+    @property
+    def working(self) -> int:
+        """Number of connections that have a whole request, which is being answered."""
+        return len(self._open) - len(self._waiting)
+
     def admit(self, connection: Connection) -> bool:
         """Takes a new connection, which waits for its request; False: into the reserve."""
         address = connection.address

@@ -15,7 +15,7 @@ import numpy as np
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
 from feature_store.core.files import write_atomically
-from serving.index.kind import RECALL_AT, IndexKind, selector_of
+from serving.index.kind import RECALL_AT, IndexKind, selector_of, without
 from serving.index.kinds import kind_named
 from serving.index.opened import opened_index
 
@@ -135,11 +135,15 @@ class ItemIndex:
         self, queries: Floats, k: int, bags: Sequence[Ints], left: int, allowed: Bools | None
     ) -> list[_Answer]:
         """Answers by the kind's candidates, and by comparing all where these do not suffice."""
+        if allowed is None and len(queries) == 1:
+            found = self._found_at_once(queries, k, bags[0], left)
+            if found is not None:
+                return [found]
         near, candidates = self._candidates(queries, k, bags, left, allowed)
         answers = []
         for row, bag in enumerate(bags):
             unwanted = _NO_ITEMS if self.kind.skips_excluded else bag
-            items, scores = self._best(queries[row], _without(candidates[row], unwanted), k)
+            items, scores = self._best(queries[row], without(candidates[row], unwanted), k)
             # Most of what is near may be excluded.
             is_short = len(items) < k and len(items) < left - _count(bag, allowed)
             # More items may be equal to the last one than there are candidates.
@@ -149,6 +153,14 @@ class ItemIndex:
                 [(items, scores)] = self._compare(queries[row : row + 1], rest, k, [bag])
             answers.append((items, scores))
         return answers
+
+    def _found_at_once(self, queries: Floats, k: int, bag: Ints, left: int) -> _Answer | None:
+        """Answers one query by what a tuned search finds; None where that is no answer."""
+        wanted = min(left, k + self.kind.slack)
+        if self._breadth_for(wanted, left) != self.kind.breadth.tuned:
+            return None
+        items = self.kind.near(queries, wanted, bag)
+        return None if items is None or len(items) < k else self._best(queries[0], items, k)
 
     def _candidates(
         self, queries: Floats, k: int, bags: Sequence[Ints], left: int, allowed: Bools | None
@@ -188,6 +200,9 @@ class ItemIndex:
     def _best(self, query: Floats, items: Ints, k: int) -> _Answer:
         """Scores the items in float64, and takes the k best ones."""
         scores = (self.vectors_of(items).astype(np.float64) @ query).astype(np.float32)
+        if len(scores) > k:
+            is_best = scores >= np.partition(scores, -k)[-k]
+            items, scores = items[is_best], scores[is_best]
         order = np.lexsort((items, -scores))[:k]
         return items[order], scores[order]
 
@@ -202,15 +217,6 @@ class ItemIndex:
         ratio = max(left, 1) / self.kind.index.ntotal
         units = breadth.tuned * max(1.0, wanted / (RECALL_AT + slack)) / ratio
         return min(math.ceil(units), breadth.total)
-
-
-def _without(candidates: Ints, bag: Ints) -> Ints:
-    """Drops -1 and the items of the bag."""
-    candidates = candidates[candidates >= 0]
-    if not len(bag):
-        return candidates
-    seen = np.sort(bag)
-    return candidates[seen.take(seen.searchsorted(candidates), mode="clip") != candidates]
 
 
 def _count(bag: Ints, allowed: Bools | None) -> int:

@@ -119,6 +119,19 @@ class IndexKind(ABC):
             FAISS's scores and the items, [queries, wanted], best first; -1 where there are no more.
         """
 
+    def near(self, query: Floats, wanted: int, excluded: Ints) -> Ints | None:
+        """Finds items for a query as a tuned search does, before it scores them again.
+
+        Args:
+            query: [1, dim].
+            wanted: Number of candidates that a search would return.
+            excluded: Items that are none of them.
+
+        Returns:
+            The items that it would score; None where a search is to be made instead.
+        """
+        return None
+
     @abstractmethod
     def extended(self, kept: Ints, new_vectors: Floats) -> Self | None:
         """Copies the index, with fewer items and with new ones, which come last.
@@ -171,3 +184,12 @@ def selector_of(allowed: Bools | None, excluded: Ints) -> Any:
         others = _faiss.IDSelectorNot(_faiss.IDSelectorBatch(excluded))
         selector = others if selector is None else _faiss.IDSelectorAnd(selector, others)
     return selector
+
+
+def without(candidates: Ints, bag: Ints) -> Ints:
+    """Drops -1 and the items of the bag."""
+    candidates = candidates[candidates >= 0]
+    if not len(bag):
+        return candidates
+    seen = np.sort(bag)
+    return candidates[seen.take(seen.searchsorted(candidates), mode="clip") != candidates]

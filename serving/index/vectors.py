@@ -81,7 +81,9 @@ class StoredVectors:
         return self._decoded(self._codes[self._rows[items]])
 
     def __getitem__(self, items: Ints) -> Floats:
-        return self._decoded(self._codes[items if self._rows is None else self._rows[items]])
+        return self._decoded(
+            self._codes.take(items if self._rows is None else self._rows[items], axis=0)
+        )
 
     def _decoded(self, codes: Any) -> Floats:
         if self._is_int8:

@@ -36,6 +36,13 @@ class Catalogue:
         positions[self.indexed] = np.arange(len(self.indexed))
         return positions
 
+    def named(self, items: Ints) -> tuple[list[str], list[str | None]]:
+        """Returns ids and titles of items; a title is None where an item has none."""
+        ids: list[str] = self.ids.ids.take(pa.array(items, pa.int64())).to_pylist()
+        if self.titles is None:
+            return ids, [None] * len(ids)
+        return ids, [self.title(item) for item in items.tolist()]
+
     def title(self, item: int) -> str | None:
         """Returns the title of an item; None where it has none."""
         titles = self.titles

@@ -338,11 +338,8 @@ class Recommender:
         )
 
     def _with_titles(self, items: Ints, scores: Floats) -> tuple[Recommendation, ...]:
-        ids, title = self._catalogue.ids, self._catalogue.title
-        return tuple(
-            Recommendation(ids[item], score, title(item))
-            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
-        )
+        ids, titles = self._catalogue.named(items)
+        return tuple(map(Recommendation, ids, scores.tolist(), titles))
 
 
 def _require_k(k: int) -> None:

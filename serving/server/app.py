@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.core.errors import UserError
+from pipelines.http.admission import Admission
 from pipelines.http.hosts import HostCheck
 from pipelines.http.problems import problem
 from serving.recommend.breaker import UnavailableError
@@ -43,7 +44,7 @@ from serving.server.api import (
 )
 from serving.server.deployment import Deployment
 from serving.server.examples import OPENAPI, add_openapi
-from serving.server.http import BearerToken, BodyLimit, BodyRoute
+from serving.server.http import BearerToken, BodyLimit, BodyRoute, ShortCut
 from serving.server.metrics import ServerMetrics
 from serving.server.service import Service
 from serving.server.try_page import OPEN_PATHS, PAGE, add_try_page
@@ -79,6 +80,7 @@ def create_app(
     token: str | None = None,
     host: str | None = "127.0.0.1",
     lifespan: Lifespan | None = None,
+    admission: Admission | None = None,
 ) -> FastAPI:
     """Creates the application; every error is JSON with one sentence under `error`.
 
@@ -90,6 +92,8 @@ def create_app(
         host: Address or name that the server listens on; requests must name it, or another name
             of the machine, where no token tells friends from strangers. None: any name is right.
         lifespan: Context of the server's life.
+        admission: Connections of the server: a request that is the only one is answered in the
+            thread that read it. None: in another thread.
     """
     app = FastAPI(
         title="recsys",
@@ -103,16 +107,22 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
     )
+    faults = {
+        RequestValidationError: _invalid,
+        UserError: _refused_value,
+        UnavailableError: _unavailable,
+    }
+    answers: dict[str, BodyRoute] = {}
+    app.add_middleware(ShortCut, routes=answers, handlers=faults)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     if token is not None:
         app.add_middleware(BearerToken, token=token, open_paths=(*PROBES, *OPEN_PATHS))
     elif host is not None:
         app.add_middleware(HostCheck, host=host, advice="set RECSYS_TOKEN")
     app.add_middleware(_Timed, metrics=service.metrics)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    for fault, answer in faults.items():
+        app.add_exception_handler(fault, answer)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(UserError, _refused_value)
-    app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _failed)
     pool = ThreadPoolExecutor(_POOL_THREADS, "answer")
     # FastAPI remembers endpoints for good, in caches of the process. So the application alone holds
@@ -120,7 +130,9 @@ def create_app(
     app.state.held = service, deployment, pool
     used: Service = proxy(service)
     changed = None if deployment is None else cast(Deployment, proxy(deployment))
-    _add_answers(app, used, changed, proxy(pool))
+    routes = _answers(used, changed, proxy(pool), admission)
+    app.include_router(routes)
+    answers.update((each.path, each) for each in routes.routes if isinstance(each, BodyRoute))
     _add_probes(app, used)
     add_try_page(app)
     add_openapi(app, used, token)
@@ -129,12 +141,14 @@ def create_app(
     return app
 
 
-def _add_answers(
-    app: FastAPI, service: Service, deployment: Deployment | None, pool: Executor
-) -> None:
+def _answers(
+    service: Service, deployment: Deployment | None, pool: Executor, admission: Admission | None
+) -> APIRouter:
     async def run_in_pool(endpoint: Callable[[Any], BaseModel], body: BaseModel) -> Response:
-        if deployment is not None and deployment.is_reading:
-            # Newer bundles would hardly get their turn beside several threads.
+        # To hand a request to another thread takes a tenth of its time. And newer bundles would
+        # hardly get their turn beside several threads.
+        is_alone = admission is not None and admission.working == 1
+        if is_alone or (deployment is not None and deployment.is_reading):
             return _call(endpoint, body)
         return await asyncio.get_running_loop().run_in_executor(pool, _call, endpoint, body)
 
@@ -162,7 +176,7 @@ def _add_answers(
         """Adds events to the histories of queries, from the next answer on."""
         return await run_in_threadpool(_call, service.events, body)
 
-    app.include_router(routes)
+    return routes
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

@@ -50,7 +50,7 @@ def build(
     Args:
         settings: Bundles, log and online store.
         host: Address or name that the server listens on; see `create_app`.
-        admission: Connections of the server, for the metrics.
+        admission: Connections of the server.
 
     Raises:
         UserError: A bundle or the online store cannot be opened, they are of different models, or
@@ -86,4 +86,5 @@ def build(
         token=settings.token,
         host=host,
         lifespan=lifespan_of(close),
+        admission=admission,
     )

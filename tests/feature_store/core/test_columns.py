@@ -28,3 +28,12 @@ def test_values_are_kept_with_their_row():
     kept = bags.keep(np.array([False, True, False, False, True, False]))
     assert kept.values.tolist() == [1, 4]
     assert kept.offsets.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_one_row_is_taken_as_several_are():
+    bags = Jagged.from_lengths(np.arange(6, dtype=np.int32), np.array([2, 0, 3, 1]))
+    for row in range(4):
+        one, two = bags.take(np.array([row])), bags.take(np.array([row, 0]))
+        assert one.values.tolist() == two.values[: -len(bags.values[:2])].tolist()
+        assert one.offsets.tolist() == two.offsets[:2].tolist()
+        assert one.values.dtype == two.values.dtype

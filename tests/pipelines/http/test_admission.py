@@ -91,6 +91,18 @@ def test_whoever_opens_connections_takes_no_more_than_there_are():
     assert not admission._waiting_of
 
 
+def test_those_that_work_are_counted():
+    admission = Admission(SMALL)
+    first, second, _ = opened(admission, "a", 3)
+    assert admission.working == 0
+    admission.work(first)
+    admission.work(second)
+    assert admission.working == 2
+    admission.wait(first)
+    admission.leave(second)
+    assert admission.working == 0
+
+
 def test_the_slowest_readers_are_dropped_where_answers_take_too_much():
     admission = Admission(Limits(unsent_bytes=100))
     slow = [Fake("a", 60), Fake("b", 60), Fake("c", 30)]

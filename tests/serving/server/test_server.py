@@ -4,6 +4,7 @@ import gc
 import http.client
 import json
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from weakref import ref
 
@@ -193,6 +194,22 @@ def test_many_clients_at_once_get_their_own_answers(port, recommender):
         expected = recommender.recommend(query, 5).items
         assert answer["query_id"] == query
         assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected]
+
+
+@pytest.mark.parametrize("working", [1, 2])
+def test_a_request_that_is_alone_is_answered_where_it_was_read(recommender, working, monkeypatch):
+    threads = []
+
+    class Noting(Service):
+        def recommend(self, body):
+            threads.append(threading.current_thread().name)
+            return super().recommend(body)
+
+    admission, service = Admission(Limits()), Noting.of(recommender)
+    monkeypatch.setattr(Admission, "working", working)
+    with running(create_app(service, admission=admission), admission) as port:
+        assert [recommend(port, {"query_id": "3"})[0] for _ in range(2)] == [200, 200]
+    assert [name.startswith("answer") for name in threads] == [working > 1] * 2
 
 
 def test_connections_are_counted(exported):
