@@ -168,7 +168,7 @@ def windows(start: Ints, lengths: Ints) -> Jagged:
 
 
 def _without_target(history: Jagged, target_item: Ints) -> Jagged:
-    is_other = history.values != target_item[history.row_of_value()]
+    is_other = history.values != np.repeat(target_item, history.lengths)
     return history if is_other.all() else history.keep(is_other)
 
 

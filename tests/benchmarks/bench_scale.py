@@ -8,8 +8,11 @@ that are not timed: examples a CPU second (of all ranks together) and the peak m
 Points share a log where they can. `rows` are those of the table of a context feature that has
 another value in each event, hashed, so that each example reads and updates a row that is in no
 cache. `prepare` is measured in CPU seconds of the whole stage with `executor: local`. Where nothing
-else is said: 4 features, 10 items of history, batches of 1,024, 200,000 events, one rank. Memory is
-the peak of what is resident, mapped files included, since the process began this program.
+else is said: 4 features, 10 items of history, batches of 1,024, 200,000 events, one rank.
+
+A log has an item for each 100 of its events and a query for each 40, or for those of a smaller log,
+see `ids_of`. Memory is the peak of what is resident, mapped files included; what is anonymous is
+without them. With `--json` of an earlier run, its other curves stay, and are drawn, too.
 """
 
 import argparse
@@ -17,9 +20,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +33,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _WARM_STEPS = 20
+_WATCH_SECONDS = 0.02
 _BASE: dict[str, Any] = {
     "events": 200_000,
+    "ids_of": None,  # As many as the log has events.
     "rows": 0,  # No such table.
     "precision": "fp32",
     "features": 4,
@@ -52,14 +58,25 @@ _CURVES: dict[str, list[dict[str, Any]]] = {
     ],
     "ranks": [{"ranks": n} for n in (1, 2)],
     "prepare": [{"events": n, "stage": "prepare"} for n in _EVENTS],
+    "prepare, ids of 1m events": [
+        {"events": n, "stage": "prepare", "ids_of": 1_000_000} for n in _EVENTS[1:]
+    ],
 }
 
 
-def write_log(directory: Path, events: int, features: int) -> None:
-    """Writes a log whose items have `features` - 2 values beside their id."""
+def write_log(directory: Path, events: int, features: int, ids_of: int | None = None) -> None:
+    """Writes a log whose items have `features` - 2 values beside their id.
+
+    Args:
+        directory: Directory of the log.
+        events: Number of events.
+        features: Number of features of the model.
+        ids_of: Number of events for which there are enough ids; None: those of this log.
+    """
     directory.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    items, queries = max(1000, events // 100), max(1000, events // 40)
+    known = ids_of or events
+    items, queries = max(1000, known // 100), max(1000, known // 40)
     columns = {
         "query_id": rng.integers(0, queries, events),
         "item_id": (items * rng.random(events) ** 3).astype(np.int64),  # A few are popular.
@@ -176,11 +193,13 @@ def on_rank(rank: int, ranks: int, document: str, results: str, steps: int) -> N
 def measure_prepare(point: dict[str, Any], log: Path, scratch: Path) -> dict[str, float]:
     """Measures `prepare` in this process."""
     started = time.perf_counter(), time.process_time()
-    prepared_config(point, log, scratch)
+    with anonymous_memory() as seen:
+        prepared_config(point, log, scratch)
     return {
         "examples a CPU second": point["events"] / (time.process_time() - started[1]),
         "examples a second": point["events"] / (time.perf_counter() - started[0]),
         "peak MiB of a rank": peak_memory(),
+        "anonymous": max(seen),
     }
 
 
@@ -189,8 +208,32 @@ def peak_memory() -> float:
 
     `ru_maxrss` is as much as the process had in which it was started, which here wrote the log.
     """
+    return memory("VmHWM")
+
+
+def memory(field: str) -> float:
+    """Returns a field of this process' status, in MiB."""
     status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+@contextmanager
+def anonymous_memory() -> Iterator[list[float]]:
+    """Yields a list to which the anonymous memory of this process is added all the while."""
+    seen: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_WATCH_SECONDS):
+            seen.append(memory("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def in_a_process(point: dict[str, Any], log: Path, steps: int) -> dict[str, Any]:
@@ -210,7 +253,7 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["svg.fonttype"] = "none"  # Letters stay letters.
-    columns = 4
+    columns = 3
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     for axes, (name, points) in zip(
@@ -263,20 +306,25 @@ def main() -> None:
         print(json.dumps(result))
         return
     found: dict[str, list[dict[str, Any]]] = {}
+    if given.json is not None and given.json.exists():
+        found = json.loads(given.json.read_text())
     with tempfile.TemporaryDirectory() as name:
         for curve in given.curves:
-            print(f"\n| {curve} | examples a CPU second | a second | peak MiB of a rank |")
-            print("| ---: | ---: | ---: | ---: |", flush=True)
+            found[curve] = []
+            columns = ["examples a CPU second", "a second", "peak MiB of a rank"]
+            columns += ["of these anonymous"] * curve.startswith("prepare")
+            print(f"\n| {' | '.join([curve, *columns])} |")
+            print(f"|{' ---: |' * (1 + len(columns))}", flush=True)
             for change in _CURVES[curve]:
                 key, size = next(iter(change.items()))
                 if key in ("rows", "events") and size > given.largest:
                     continue
                 point = {**_BASE, **change}
-                log = Path(name) / f"{point['events']}-{point['features']}"
+                log = Path(name) / f"{point['events']}-{point['ids_of']}-{point['features']}"
                 if not log.exists():
-                    write_log(log, point["events"], point["features"])
+                    write_log(log, point["events"], point["features"], point["ids_of"])
                 result = {"size": size, **in_a_process(point, log, given.steps)}
-                found.setdefault(curve, []).append(result)
+                found[curve].append(result)
                 if "failed" in result:
                     print(f"| {size:,} | failed: {result['failed']} |", flush=True)
                     continue

@@ -64,15 +64,22 @@ def example_history(
     chosen = np.zeros(len(events), bool)
     chosen[rows] = True
     is_train, is_test = events.split == TRAIN, events.split == TEST
+    targets = _targets(events, chosen, repeats)
     if settings.kind == "others":
-        return _history(events, is_train, _targets(events, chosen, repeats), settings)
-    early = _history(events, is_train, _targets(events, chosen & ~is_test, repeats), settings)
-    late = _history(events, ~is_test, _targets(events, chosen & is_test, repeats), settings)
-    is_late = is_test[rows]
-    position = np.empty(len(is_late), np.int64)
-    position[~is_late] = np.arange(len(early))
-    position[is_late] = len(early) + np.arange(len(late))
-    return Jagged.concatenate([early, late]).take(position)
+        return _history(events, is_train, targets, settings)
+    # Test examples see more, so each query is there twice, with a number of its own for them.
+    early, late = np.flatnonzero(is_train), np.flatnonzero(~is_test)
+    seen, shift = np.concatenate([early, late]), int(events.query.max(initial=0)) + 1
+    return past_history(
+        query=events.query[seen] + np.repeat([0, shift], [len(early), len(late)]),
+        rank=events.time_rank[seen],
+        item=events.item[seen],
+        target_query=targets.query + shift * is_test[chosen],
+        target_rank=targets.time_rank,
+        target_item=targets.item,
+        max_length=settings.max_length,
+        distinct=settings.distinct,
+    )
 
 
 def query_state(

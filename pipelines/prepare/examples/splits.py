@@ -164,9 +164,8 @@ def _shown(moment: datetime) -> str:
 
 
 def _leave_last_out(query: Ints) -> Ints:
-    first = np.searchsorted(query, query, side="left")
-    end = np.searchsorted(query, query, side="right")
-    from_end = end - np.arange(len(query))
-    is_long = end - first >= 3
+    events = np.bincount(query)
+    from_end = np.cumsum(events)[query] - np.arange(len(query))
+    is_long = events[query] >= 3
     split = np.where(from_end == 1, TEST, np.where(from_end == 2, VALIDATION, TRAIN))
     return np.where(is_long, split, TRAIN).astype(np.int8)
