@@ -319,6 +319,7 @@ class Neighbours(ContrastiveSettings, PairedViews):
     """
 
     method: Literal["neighbours"] = "neighbours"
+    alpha: float = Field(0.3, gt=0, le=LARGE, description="Weight of the self-supervised loss.")
     id_dropout: float = Field(
         0.3, ge=0, lt=1, description="Probability that a view hides the id, so that content counts."
     )
