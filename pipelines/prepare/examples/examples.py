@@ -42,6 +42,8 @@ from pipelines.settings import DataConfig, has_sequences
 
 # Seeds of the hashes: with others the same configuration would give other examples.
 _SHUFFLE, _LABELS = 1, 7
+# Reasons against events that are known only here.
+_REASONS = (UNKNOWN_ITEM, DUPLICATE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class BuildBucket:
         ranges: Number of ranges of the shuffle's hash into which each split is cut.
         slice_rows: Number of examples made at a time, because histories are large.
         directory: Folder for `examples-*`, `sequences-*`, `state-*`, `context-*`, `latest-*`,
-            `frequency-*` and `rejected-*` of the bucket.
+            `frequency-*`, `rejected-*` and `counts-*` of the bucket.
     """
 
     index: int
@@ -68,23 +70,6 @@ class BuildBucket:
     ranges: int
     slice_rows: int
     directory: Path
-
-
-@dataclass(frozen=True)
-class Built:
-    """The outcome of a bucket.
-
-    Attributes:
-        examples: Number of examples of each split and range, one split after the other.
-        sequences: Number of sequences of each range; empty where examples cannot share a history.
-        weightless: Number of training examples whose weight is 0.
-        rejected: Number of rejected rows by reason and piece.
-    """
-
-    examples: list[int]
-    sequences: list[int]
-    weightless: int
-    rejected: dict[str, dict[int, int]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +96,11 @@ def examples_file(directory: Path, bucket: int) -> Path:
     return directory / f"examples-{bucket:05d}.arrow"
 
 
+def counts_file(directory: Path, bucket: int) -> Path:
+    """Returns the NumPy file of what a bucket counts; what all buckets count is their sum."""
+    return directory / f"counts-{bucket:05d}.npy"
+
+
 def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabulary) -> Examples:
     """Splits the events and attaches their histories, bucket by bucket."""
     run.job.progress.begin(f"building examples in {count_of(scans.buckets, 'part')}")
@@ -134,17 +124,18 @@ def build_examples(run: Run, scans: Scans, items: Vocabulary, queries: Vocabular
         )
         for index in range(scans.buckets)
     ]
-    built = run.tasks("build", build_bucket, tasks)
-    counts = np.sum([part.examples for part in built], axis=0).reshape(len(SPLITS), ranges)
-    sequences = np.zeros(ranges, np.int64)
-    rejected: dict[str, Ints] = {}
-    for part in built:
-        sequences[: len(part.sequences)] += np.asarray(part.sequences, np.int64)
-        for reason, by_piece in part.rejected.items():
-            total = rejected.setdefault(reason, np.zeros(len(scans.tasks), np.int64))
-            total[list(by_piece)] += list(by_piece.values())
-    weightless = sum(part.weightless for part in built)
-    return Examples(scans.buckets, counts, sequences, weightless, rejected)
+    run.tasks("examples", build_bucket, tasks)
+    total = sum(np.load(counts_file(folder, index)) for index in range(scans.buckets))
+    sizes = len(SPLITS) * ranges, ranges, len(_REASONS) * len(scans.tasks)
+    counts, sequences, rejected, weightless = np.split(total, np.cumsum(sizes))
+    by_reason = zip(_REASONS, np.split(rejected, len(_REASONS)), strict=True)
+    return Examples(
+        scans.buckets,
+        counts.reshape(len(SPLITS), ranges),
+        sequences,
+        int(weightless[0]),
+        {reason: by_piece for reason, by_piece in by_reason if by_piece.any()},
+    )
 
 
 def _write_inventory(
@@ -168,7 +159,7 @@ def _write_inventory(
     write_text(path, TypeAdapter(Inventory).dump_json(inventory).decode())
 
 
-def build_bucket(task: BuildBucket) -> Built:
+def build_bucket(task: BuildBucket) -> None:
     """Makes the examples of a bucket."""
     inventory = load_inventory(task.inventory)
     bucket = read_bucket(inventory, task.index, task.features)
@@ -176,7 +167,6 @@ def build_bucket(task: BuildBucket) -> Built:
     known = bucket.rows.take(np.flatnonzero(~unknown))
     kept, duplicates = without_duplicates(known, bucket.context)
     strangers = bucket.rows.take(np.flatnonzero(unknown))
-    rejected_rows = {UNKNOWN_ITEM: strangers, DUPLICATE: duplicates}
     split: Ints = np.full(len(kept), TRAIN, np.int8)
     if task.holds_out:
         split = assign_splits(
@@ -204,11 +194,11 @@ def build_bucket(task: BuildBucket) -> Built:
             high = examples["key"].to_numpy() >> np.uint64(32)
             ranges = (high * np.uint64(task.ranges) >> np.uint64(32)).astype(np.int64)
             partition = events.split[chosen] * task.ranges + ranges
-            np.add.at(counts, partition, 1)
+            np.add(counts, np.bincount(partition, minlength=len(counts)), out=counts)
             yield examples, partition
 
     write_partitions(examples_file(task.directory, task.index), slices(), len(counts))
-    sequences: list[int] = []
+    sequences: Ints = np.zeros(task.ranges, np.int64)
     if has_sequences(task.data, task.features):
         path = sequences_file(task.directory, task.index)
         sequences = write_sequences(path, events, task.data, task.ranges)
@@ -218,27 +208,32 @@ def build_bucket(task: BuildBucket) -> Built:
     _write_context(task, events, context)
     keys, n = np.unique(events.item * len(SPLITS) + events.split, return_counts=True)
     write_array(task.directory / f"frequency-{name}.npy", np.stack([keys, n]))
-    rejected = _write_rejected(task, rejected_rows, len(inventory.scans))
-    weightless = int(((events.split == TRAIN) & (events.weight == 0)).sum())
-    return Built(counts.tolist(), sequences, weightless, rejected)
+    rejected = _write_rejected(task, (strangers, duplicates), len(inventory.scans))
+    weightless = np.count_nonzero((events.split == TRAIN) & (events.weight == 0))
+    parts = counts, sequences, rejected, np.array([weightless])
+    write_array(counts_file(task.directory, task.index), np.concatenate(parts))
 
 
-def _write_rejected(
-    task: BuildBucket, rejected_rows: dict[str, Rows], pieces: int
-) -> dict[str, dict[int, int]]:
-    """Writes the rejected rows by piece, and returns their number by reason and piece."""
-    rejected: dict[str, dict[int, int]] = {}
+def _write_rejected(task: BuildBucket, rejected: tuple[Rows, ...], pieces: int) -> Ints:
+    """Writes rejected rows by piece.
+
+    Args:
+        task: The task.
+        rejected: Rows of each of `_REASONS`.
+        pieces: Number of pieces of the events.
+
+    Returns:
+        Number of rows of each piece, one reason after the other.
+    """
     parts: list[Partitioned] = []
-    for reason, rows in rejected_rows.items():
-        if not len(rows.row):
+    for reason, rows in zip(_REASONS, rejected, strict=True):
+        if not len(rows):
             continue
-        piece, n = np.unique(rows.piece, return_counts=True)
-        rejected[reason] = dict(zip(piece.tolist(), n.tolist(), strict=True))
         table = pa.table({"row": pa.array(rows.row), "reason": [reason] * len(rows.row)})
         parts.append((table, rows.piece))
     if parts:
         write_partitions(task.directory / f"rejected-{task.index:05d}.arrow", parts, pieces)
-    return rejected
+    return np.concatenate([np.bincount(rows.piece, minlength=pieces) for rows in rejected])
 
 
 def _events(rows: Rows, split: Ints, data: DataConfig, bucket: BucketRows) -> Events:

@@ -39,13 +39,13 @@ def sequences_file(directory: Path, bucket: int) -> Path:
     return directory / f"sequences-{bucket:05d}.arrow"
 
 
-def write_sequences(path: Path, events: Events, data: DataConfig, ranges: int) -> list[int]:
+def write_sequences(path: Path, events: Events, data: DataConfig, ranges: int) -> Ints:
     """Writes a bucket's sequences, and returns the number of sequences in each range."""
     table = training_sequences(events, data.history, data.repeats)
     high = table["key"].to_numpy() >> np.uint64(32)
     partition = (high * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
     write_partitions(path, [(table, partition)], ranges)
-    return np.bincount(partition, minlength=ranges).tolist()
+    return np.bincount(partition, minlength=ranges)
 
 
 def training_sequences(events: Events, settings: History, repeats: Repeats = "exclude") -> pa.Table:
