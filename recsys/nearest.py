@@ -1,9 +1,9 @@
 """The exact best items by inner products, of which nearly all are only glanced at.
 
-Every product is computed once in float32, which is fast and off by no more than a known bound.
-What may be among the best all the same is kept, and computed again in float64 in the end. Of a
-block of products only the highest of each group is compared with the lowest score that can still
-be among the best.
+Every product is computed once, in bf16 where the processor multiplies that faster than float32:
+both are off by no more than a known bound. What may be among the best all the same is kept, and
+computed again in float64 in the end. Of a block of products only the highest of each group is
+compared with the lowest score that can still be among the best.
 """
 
 import numpy as np
@@ -11,18 +11,53 @@ import torch
 from torch import Tensor
 
 from feature_store.core.columns import Jagged
-from recsys.products import product
+from recsys.products import has_bfloat16, product
 
-QUERY_BLOCK, ITEM_BLOCK = 512, 2048
+QUERY_BLOCK, ITEM_BLOCK = 256, 4096
 # Products of a group whose highest alone is looked at; the second is for the first bound.
-_GROUP, _SAMPLE_GROUP = 64, 16
+_GROUP, _SAMPLE_GROUP = 32, 16
 # Part of the items in that sample, and its groups for each of the k best.
 _SAMPLED, _SAMPLE_GROUPS = 1 / 64, 3
 # Kept products for each of the k best before the bound is raised; and those that may be left then.
-_KEPT, _MOST_KEPT = 2, 16
+_KEPT, _MOST_KEPT = 3, 16
 # Corpora of fewer samples than these are ranked whole.
 _WORTH = 4
-_UNIT = 2.0**-24  # Relative error of one rounded float32 operation.
+# Relative error of one rounded operation.
+_UNIT, _BFLOAT16_UNIT = 2.0**-24, 2.0**-8
+# Sum of products below all normal numbers, which a processor may take for 0.
+_TINY = 1e-30
+_HIGHEST = torch.finfo(torch.float32).max
+# Vectors that are looked at at a time.
+_BLOCK = 4096
+
+
+class Items:
+    """The items of a search, as they are multiplied.
+
+    Args:
+        vectors: Item vectors, [items, dim] float32.
+        is_rough: Whether products are computed in bf16; None: where the processor is made for it.
+
+    Attributes:
+        vectors: Item vectors.
+        rounded: Item vectors in float32 or bf16.
+        longest: Length of the longest vector.
+        off: Length of the largest difference of a vector from the rounded one.
+    """
+
+    def __init__(self, vectors: Tensor, is_rough: bool | None = None) -> None:
+        if is_rough is None:
+            is_rough = has_bfloat16()
+        self.vectors = vectors
+        self.rounded = vectors.bfloat16() if is_rough else vectors
+        self.longest = self.off = 0.0
+        for part, rounded in zip(vectors.split(_BLOCK), self.rounded.split(_BLOCK), strict=True):
+            self.longest = max(self.longest, float(part.norm(dim=1).max()))
+            if is_rough:
+                self.off = max(self.off, float((part - rounded).norm(dim=1).max()))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
 
 class Nearest:
@@ -30,31 +65,37 @@ class Nearest:
 
     Args:
         queries: Query vectors, [rows, dim] float32.
-        items: Item vectors, [items, dim] float32.
+        items: Items.
         excluded: Items that are not candidates, [rows].
         hidden: Whether no query may have an item, [items]; None: all may be had.
         k: Number of best items, at most the number of items.
-        longest: Length of the longest item vector.
     """
 
     def __init__(
         self,
         queries: Tensor,
-        items: Tensor,
+        items: Items,
         excluded: Jagged,
         hidden: Tensor | None,
         k: int,
-        longest: float,
     ) -> None:
         self._queries, self._items, self._hidden, self._k = queries, items, hidden, k
         rows, values = excluded.row_of_value(), excluded.values
         order = np.argsort(values, kind="stable")
         self._excluded_rows = torch.from_numpy(rows[order])
         self._excluded_items = values[order].astype(np.int64)
+        self._rounded = queries.to(items.rounded.dtype)
+        off = (queries - self._rounded).norm(dim=1, keepdim=True)
+        length = queries.norm(dim=1, keepdim=True) + off
         # Sums of dim rounded products in any order (Higham 2002, section 3.1), and the rounding of
         # the exact score.
-        error = (items.shape[1] + 8) * _UNIT * longest * queries.norm(dim=1, keepdim=True)
-        self._error = error + torch.finfo(torch.float32).tiny
+        error = (queries.shape[1] + 8) * _UNIT * length * (items.longest + items.off)
+        # The rounding of vectors, by Cauchy and Schwarz, and with the errors of these norms.
+        error += (1 + 2.0**-10) * (off * items.longest + length * items.off)
+        self._error = error + _TINY
+        # The rounding of the sum, relative to what it becomes.
+        is_rough = items.rounded.dtype == torch.bfloat16
+        self._relative = _BFLOAT16_UNIT * (1 + 2.0**-6) if is_rough else 0.0
         self._bound = torch.full((len(queries), 1), -torch.inf)
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -87,39 +128,45 @@ class Nearest:
         step = len(self._items) // sample_size(len(self._items), self._k)
         if step < 2:
             return
-        products = product(self._queries, self._items[::step].contiguous())
+        products = product(self._rounded, self._items.rounded[::step].contiguous())
         is_sampled = self._excluded_items % step == 0
         here = torch.from_numpy(self._excluded_items[is_sampled] // step)
         products[self._excluded_rows[torch.from_numpy(is_sampled)], here] = -torch.inf
         if self._hidden is not None:
             products.masked_fill_(self._hidden[::step], -torch.inf)
-        highest = _grouped(products, _SAMPLE_GROUP).amax(dim=2)
+        highest = _grouped(products, _SAMPLE_GROUP).amax(dim=1).float()
         self._bound = self._below_kth(highest)
 
     def _below_kth(self, table: Tensor) -> Tensor:
         """Returns what no product of the k best can be below, where the table has k of them."""
         lowest = table.topk(self._k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
-        return lowest - 2 * self._error  # Both the lowest and what is compared with it may be off.
+        # Both the lowest and what is compared with it may be off.
+        return self._below(self._below(lowest))
+
+    def _below(self, values: Tensor) -> Tensor:
+        """Returns what scores of these products are not below, and products of these scores."""
+        values = values - self._error
+        return values - self._relative * values.abs().clamp(max=_HIGHEST)
 
     def _look_at(self, start: int, stop: int) -> int:
         """Keeps the items of a block whose products are above the bound; returns how many."""
-        products = product(self._queries, self._items[start:stop])
+        products = product(self._rounded, self._items.rounded[start:stop])
         first, last = np.searchsorted(self._excluded_items, (start, stop))
         if first < last:
             here = torch.from_numpy(self._excluded_items[first:last] - start)
             products[self._excluded_rows[first:last], here] = -torch.inf
         if self._hidden is not None:
             products.masked_fill_(self._hidden[start:stop], -torch.inf)
-        groups = _grouped(products, _GROUP)
-        found = np.flatnonzero((groups.amax(dim=2) > self._bound).numpy())
-        row, group = np.divmod(found, groups.shape[1])
-        rows = torch.from_numpy(row)
-        values = groups.view(-1, _GROUP)[torch.from_numpy(found)]
-        place = np.flatnonzero((values > self._bound[rows]).numpy())
-        chosen, within = np.divmod(place, _GROUP)
-        items = torch.from_numpy(start + group[chosen] * _GROUP + within)
-        self._kept.append((rows[chosen], items, values.view(-1)[place]))
-        return len(place)
+        groups, cut = _comparable(_grouped(products, _GROUP), self._bound)
+        step = groups.shape[2]
+        found = np.flatnonzero((groups.amax(dim=1) > cut).numpy())
+        row, group = np.divmod(found, step)
+        at = (row * (_GROUP * step) + group)[:, None] + np.arange(_GROUP) * step
+        is_above = groups.view(-1).numpy().take(at) > cut.numpy().take(row)[:, None]
+        at = at.reshape(-1).take(np.flatnonzero(is_above))
+        rows, items = (torch.from_numpy(each) for each in np.divmod(at, _GROUP * step))
+        self._kept.append((rows, start + items, products[rows, items].float()))
+        return len(at)
 
     def _raise_bound(self) -> int:
         """Raises the bound to what the kept ones show, and drops those below; returns the rest."""
@@ -127,15 +174,15 @@ class Nearest:
         table = _table(rows, values, len(self._queries), -torch.inf)
         if table.shape[1] >= self._k:
             self._bound = torch.maximum(self._bound, self._below_kth(table))
-            is_left = values > self._bound[rows, 0]
-            rows, items, values = rows[is_left], items[is_left], values[is_left]
+            left = torch.from_numpy(np.flatnonzero((values > self._bound[rows, 0]).numpy()))
+            rows, items, values = rows[left], items[left], values[left]
         self._kept = [(rows, items, values)]
         return len(rows)
 
     def _settle(self) -> int:
         """Computes the scores of what is kept, and keeps the k best of each row alone."""
         rows, items, values = self._all_kept()
-        scores = _exact(self._queries, self._items, rows, items)
+        scores = _exact(self._queries, self._items.vectors, rows, items)
         order = np.lexsort((items.numpy(), -scores.numpy(), rows.numpy()))
         counts = torch.bincount(rows, minlength=len(self._queries))
         starts = counts.cumsum(0) - counts
@@ -147,14 +194,16 @@ class Nearest:
     def _all_kept(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns rows in ascending order, and items and products of all that is kept."""
         rows, items, values = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
-        order = torch.from_numpy(np.argsort(rows.numpy(), kind="stable"))
+        # Numbers of 16 bits are sorted in one pass.
+        kind = np.uint16 if len(self._queries) < 2**16 else np.int64
+        order = torch.from_numpy(np.argsort(rows.numpy().astype(kind), kind="stable"))
         return rows[order], items[order], values[order]
 
 
 def _exact(queries: Tensor, items: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
     """Computes products of pairs in float64, rounded once, [pairs] float32."""
     parts = [torch.empty(0, dtype=torch.float64)]
-    for pairs in torch.arange(len(rows)).split(2**16):
+    for pairs in torch.arange(len(rows)).split(2**12):
         parts.append((queries[rows[pairs]].double() * items[chosen[pairs]].double()).sum(dim=1))
     return torch.cat(parts).float()
 
@@ -169,11 +218,34 @@ def _table(rows: Tensor, values: Tensor, size: int, fill: float) -> Tensor:
 
 
 def _grouped(products: Tensor, size: int) -> Tensor:
-    """Cuts rows into groups, [rows, groups, size]; the last one is filled up with -inf."""
+    """Cuts rows into groups, [rows, size, groups], whose products lie a number of groups apart.
+
+    So the highest of many groups are found side by side. The last products of groups are filled up
+    with -inf.
+    """
     missing = -products.shape[1] % size
     if missing:
         products = torch.nn.functional.pad(products, (0, missing), value=-torch.inf)
-    return products.view(len(products), -1, size)
+    return products.view(len(products), size, -1)
+
+
+def _comparable(groups: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns products and bounds whose highest are found fast, and that compare in the same way.
+
+    Args:
+        groups: Products, [rows, size, groups].
+        bound: [rows, 1] float32.
+
+    Returns:
+        Numbers in the place of the products, and in that of the bounds, which may be a little low.
+    """
+    if groups.dtype == torch.float32:
+        return groups, bound
+    if float(bound.min()) < 0:
+        return groups.float(), bound
+    # PyTorch has no fast maximum of bf16. Its numbers from 0 on have the order of their bits as
+    # integers, and those below 0 are integers below 0.
+    return groups.view(torch.int16), (bound.view(torch.int32) >> 16).to(torch.int16)
 
 
 def sample_size(num_items: int, k: int) -> int:

@@ -1,4 +1,4 @@
-"""Matrix products of training.
+"""Matrix products on the CPU.
 
 On a CPU PyTorch multiplies float32 by MKL, which uses AVX-512 on Intel's processors alone: on an
 EPYC 9005 it is 2.3 times as slow as oneDNN, which PyTorch brings, too, and calls for bf16. PyTorch
@@ -22,6 +22,12 @@ def is_onednn_available() -> bool:
 _HAS_ONEDNN = is_onednn_available()
 
 
+def has_bfloat16() -> bool:
+    """Returns whether the CPU has instructions that multiply bf16 matrices."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """Computes left @ right.T + bias, [rows, columns]; it has no gradient, see `linear`.
 
@@ -30,8 +36,8 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         right: [columns, dim]; both may be transposed matrices.
         bias: [columns]; None: zeros.
     """
-    is_float32 = left.dtype == right.dtype == torch.float32
-    if _HAS_ONEDNN and is_float32 and left.device.type == "cpu" and left.numel() and len(right):
+    is_known = left.dtype == right.dtype and left.dtype in (torch.float32, torch.bfloat16)
+    if _HAS_ONEDNN and is_known and left.device.type == "cpu" and left.numel() and len(right):
         return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return left @ right.T if bias is None else torch.addmm(bias, left, right.T)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from feature_store.core.columns import Bools, Floats, Ints, Jagged
 from feature_store.core.errors import UserError
 from recsys import nearest
-from recsys.nearest import Nearest, is_worth_it
+from recsys.nearest import Items, Nearest, is_worth_it
 
 # Function of (start, stop) that returns the scores of these items, [rows, stop - start].
 ItemScores = Callable[[int, int], Tensor]
@@ -126,13 +126,12 @@ def _rank_by_vectors(
     scorer: VectorScorer, num_items: int, excluded: Jagged, hidden: Tensor | None, top: Ints
 ) -> None:
     """Writes the best items of all queries to `top`, [queries, k]."""
-    items = torch.from_numpy(scorer.item_vectors[:num_items])
-    longest = float(items.norm(dim=1).max())
+    items = Items(torch.from_numpy(scorer.item_vectors[:num_items]))
 
     def rank(start: int) -> None:
         rows = np.arange(start, min(start + nearest.QUERY_BLOCK, len(excluded)))
         queries = torch.from_numpy(scorer.query_vectors[rows])
-        search = Nearest(queries, items, excluded.take(rows), hidden, top.shape[1], longest)
+        search = Nearest(queries, items, excluded.take(rows), hidden, top.shape[1])
         top[rows] = search.best(nearest.ITEM_BLOCK).numpy()
 
     with one_thread_a_core() as pool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import hash64
+from recsys import products
 from recsys.config.training import TrainingConfig
 from recsys.products import linear
 
@@ -83,8 +84,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Returns whether a device has instructions that multiply bf16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return products.has_bfloat16()
 
 
 @contextmanager

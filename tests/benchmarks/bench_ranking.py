@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_ranking.py [--items 1000000] [--queries 2048] [--dim 64] [-k 100]
 
 One thread, processor time. The vectors are random; each query has 100 items that are excluded. The
-fastest product of large fp32 matrices is measured beside each search, and counts as 1. With
---whole, the search that looks at every score runs, too.
+fastest product of large fp32 matrices is measured beside each search, and counts as 1; where the
+processor multiplies bf16, which the search uses there, so is that of bf16 matrices. With --whole,
+the search that looks at every score runs, too.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch
 
 from feature_store.core.columns import Jagged
 from recsys.evaluation.ranking import top_items, vector_scorer
-from recsys.products import product
+from recsys.products import has_bfloat16, product
 
 _PEAK_SIZE = 2048
 _EXCLUDED = 100
@@ -31,9 +32,9 @@ def processor_seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def peak() -> float:
-    """Measures the fastest product of large fp32 matrices, in operations a CPU second."""
-    matrix = torch.randn(_PEAK_SIZE, _PEAK_SIZE)
+def peak(kind: torch.dtype) -> float:
+    """Measures the fastest product of large matrices, in operations a CPU second."""
+    matrix = torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(kind)
     return (
         2 * _PEAK_SIZE**3 / min(processor_seconds(lambda: product(matrix, matrix)) for _ in "12345")
     )
@@ -65,15 +66,17 @@ def main() -> None:
     if given.whole:
         searches["every score looked at"] = lambda: top_items(lambda rows: scorer(rows), **asked)
     operations = 2 * given.queries * given.items * given.dim
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in searches}
+    kinds = [torch.float32, *[torch.bfloat16] * has_bfloat16()]
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in searches}
     for _ in range(given.rounds):
         for name, search in searches.items():
-            best = peak()
+            best = [peak(kind) for kind in kinds]
             seconds = processor_seconds(search)
-            found[name].append((seconds, operations / best / seconds))
+            found[name].append((seconds, *(operations / each / seconds for each in best)))
     for name, runs in found.items():
-        seconds, share = (median(values) for values in zip(*runs, strict=True))
-        print(f"{name}: {seconds:.2f} CPU s, {share:.3f} of the fastest product")
+        seconds, *shares = (median(values) for values in zip(*runs, strict=True))
+        of_each = (f"{share:.3f} of {kind}" for share, kind in zip(shares, kinds, strict=True))
+        print(f"{name}: {seconds:.2f} CPU s, of the fastest product {', '.join(of_each)}")
 
 
 if __name__ == "__main__":
