@@ -149,7 +149,8 @@ def quality(
         is_forgetful: Whether ids are to be forgotten: no value is named that only the run before
             had, for it may have been theirs.
     """
-    frequency = pq.read_table(directory / "statistics" / "item_frequency.parquet")
+    path = directory / "statistics" / "item_frequency.parquet"
+    frequency = pq.read_table(path, columns=list(SPLITS))
     by_split = np.stack([frequency[split].to_numpy() for split in SPLITS], axis=1)
     state = QueryState.load(directory / "queries" / "state.arrow")
     per_query = sum(getattr(state, split).lengths for split in SPLITS)
@@ -191,7 +192,8 @@ def read_quality(directory: Path) -> Quality | None:
 
 def _current(directory: Path, side: Side) -> Bools:
     """Tells which entries of the catalogue are of this run; the vocabulary keeps those gone."""
-    return pq.read_table(directory / "vocabulary" / f"{side}_id.parquet")["count"].to_numpy() > 0
+    path = directory / "vocabulary" / f"{side}_id.parquet"
+    return pq.read_table(path, columns=["count"])["count"].to_numpy() > 0
 
 
 def _table(name: str, summary: Summary, manifest: PreparedManifest) -> TableQuality:
