@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipelines.http.admission import Admission, Reason, address_of
+from pipelines.http.joined import JoinedWrites
 from pipelines.http.problems import problem, raw_problem
 
 
@@ -53,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a place among the connections."""
         super().connection_made(transport)
+        self._writes: Any = JoinedWrites(transport, self.loop)
         self.address = address_of(self.client)
         if not self._admission.admit(self):
             self.app = _ProbesOnly(self.app, self._probes)
@@ -112,6 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _TooMuchError
         self._reading = "body"
         super().on_headers_complete()
+        self.cycle.transport = self._writes
         if not self.pipeline:
             self._expect(self._limits.body_seconds)
 
