@@ -95,8 +95,7 @@ def prepare(
     What it holds is a function of the log's rows and the configuration alone, not of how the rows
     lie in files; and of the earlier directory at `output`, whose vocabularies are appended to if it
     has the same features. Events may be more than memory holds: they are shuffled through files in
-    `<output>.work`, which all of Ray's machines must see. The catalogues, and the items of each
-    query, are held in memory.
+    `<output>.work`, which all of Ray's machines must see. The catalogues are held in memory.
 
     A killed run is resumed by the next call: finished tasks are not run again. Files of events that
     an earlier call has read are not read again; what examples are made of is kept in

@@ -30,8 +30,8 @@ _MOST_ITEMS = 8_000_000
 def write_query_state(run: Run, queries: int) -> None:
     """Joins the state and the context of the queries of all buckets.
 
-    The items of all queries are as many as the events, so a range of the queries is joined at a
-    time; what a query has of its own is in memory for one column at a time.
+    The items of all queries are as many as the events, so those of a range of the queries are
+    joined at a time; the context, which is as much for each query, is joined at once.
     """
     folder, directory = run.folder("examples"), run.directory / "queries"
     files = sorted(folder.glob("state-*"))
