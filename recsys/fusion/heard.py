@@ -7,7 +7,7 @@ the first and last line of a list count nothing.
 This module needs NumPy alone, because servers read it, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -30,7 +30,6 @@ class ListBlocks:
     """
 
     def __init__(self, neighbours: Neighbours) -> None:
-        self.offsets = neighbours.lists.offsets
         self.whole = len(neighbours.scores) >> _BITS
         items = neighbours.lists.values.astype(np.int32, copy=False)
         entries = items, neighbours.scores.astype(np.float32, copy=False)
@@ -56,6 +55,21 @@ class ListBlocks:
                 out[blocks == self.whole] = last
 
 
+class AllLists:
+    """The lists of all channels.
+
+    Args:
+        lists: Lists by name; all have as many items.
+    """
+
+    def __init__(self, lists: Mapping[str, Neighbours]) -> None:
+        self.blocks = {name: ListBlocks(each) for name, each in lists.items()}
+        self.columns = {name: column for column, name in enumerate(lists)}
+        # An item's lists begin side by side, [items + 1, lists]: one place in memory to wait for.
+        offsets = [each.lists.offsets for each in lists.values()]
+        self.offsets = np.stack(offsets, axis=1) if offsets else np.zeros((1, 0), np.int64)
+
+
 class Heard(NamedTuple):
     """Entries of the lists of a query's items, channel by channel.
 
@@ -72,22 +86,30 @@ class Heard(NamedTuple):
     ends: list[int]
 
     @classmethod
-    def of(cls, lists: Sequence[ListBlocks], reads: Sequence[Reads], sources: Sources) -> Self:
+    def of(
+        cls, lists: AllLists, names: Sequence[str], reads: Sequence[Reads], sources: Sources
+    ) -> Self:
         """Reads the lists.
 
         Args:
-            lists: Lists of each channel.
+            lists: All lists.
+            names: Name of each channel's lists.
             reads: Items of the query that each channel reads.
             sources: Items of the query; there is one row.
         """
-        read = {name: sources.of(name) for name in set(reads)}
+        read: dict[Reads, tuple[Floats, Ints, Ints]] = {}
+        for each in set(reads):
+            items, count = sources.of(each)
+            begun = lists.offsets.take(items.values, axis=0)
+            read[each] = count, begun, lists.offsets.take(items.values + 1, axis=0)
         starts: list[Ints] = [_NO]
         stops: list[Ints] = [_NO]
         counts = [_NO_COUNTS]
-        for each, name in zip(lists, reads, strict=True):
-            items, count = read[name]
-            starts.append(each.offsets.take(items.values))
-            stops.append(each.offsets.take(items.values + 1))
+        for name, each in zip(names, reads, strict=True):
+            count, begun, ended = read[each]
+            column = lists.columns[name]
+            starts.append(begun[:, column])
+            stops.append(ended[:, column])
             counts.append(count)
         start, stop = np.concatenate(starts), np.concatenate(stops)
         first = start >> _BITS
@@ -105,10 +127,10 @@ class Heard(NamedTuple):
         heard = np.empty((len(block), _SIZE), np.int32)
         scores = np.empty((len(block), _SIZE), np.float32)
         begin, number, ends_of = 0, 0, []
-        for each, of_channel in zip(lists, counts[1:], strict=True):
-            number += len(of_channel)
+        for name, count in zip(names, counts[1:], strict=True):
+            number += len(count)
             end = int(ends[number - 1]) if number else 0
-            each.copy(block[begin:end], heard[begin:end], scores[begin:end])
+            lists.blocks[name].copy(block[begin:end], heard[begin:end], scores[begin:end])
             ends_of.append(end * _SIZE)
             begin = end
         of_entry = counted.reshape(-1).repeat(spans.reshape(-1))

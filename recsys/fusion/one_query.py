@@ -16,7 +16,7 @@ import numpy.typing as npt
 from feature_store.core.columns import Floats, Ints
 from recsys.channels.sources import Sources
 from recsys.fusion.fused import Fused
-from recsys.fusion.heard import Heard, ListBlocks
+from recsys.fusion.heard import AllLists, Heard
 from recsys.fusion.weights import Weights
 
 Bools = npt.NDArray[np.bool_]
@@ -43,7 +43,7 @@ class OneQuery:
     def __init__(self, fused: Fused) -> None:
         self._fused = fused
         self._used = fused.info.weights.used()
-        self._lists = {name: ListBlocks(lists) for name, lists in fused.lists.items()}
+        self._lists = AllLists(fused.lists)
 
     def __call__(self, sources: Sources, weights: Weights, asked: Ints) -> "Said":
         """Reads what channels say of items.
@@ -56,8 +56,8 @@ class OneQuery:
         fused = self._fused
         used = self._used if weights is fused.info.weights else weights.used()
         channels = [fused.info.channels[name] for name in used]
-        lists = [self._lists[channel.lists] for channel in channels]
-        heard = Heard.of(lists, [channel.reads for channel in channels], sources)
+        names, reads = [each.lists for each in channels], [each.reads for each in channels]
+        heard = Heard.of(self._lists, names, reads, sources)
         both = np.array(list(used.values())).reshape(-1, 2)
         return Said(fused, heard, both[:, 0], both[:, 1], asked)
 
