@@ -4,8 +4,8 @@
 
 One thread, processor time. The vectors are random; each query has 100 items that are excluded. The
 fastest product of large fp32 matrices is measured beside each search, and counts as 1; where the
-processor multiplies bf16, which the search uses there, so is that of bf16 matrices. With --whole,
-the search that looks at every score runs, too.
+processor multiplies bf16, which the search uses there, so is that of bf16 matrices. With --float32
+the search is that of other processors. With --whole, the one that looks at every score runs, too.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from feature_store.core.columns import Jagged
+from recsys import nearest
 from recsys.evaluation.ranking import top_items, vector_scorer
 from recsys.products import has_bfloat16, product
 
@@ -49,8 +50,11 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--float32", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.float32:
+        nearest.has_bfloat16 = lambda: False
     rng = np.random.default_rng(0)
     queries, items = (
         torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((n, given.dim)))).float()
