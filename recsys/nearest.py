@@ -92,7 +92,8 @@ class Nearest:
         error = (queries.shape[1] + 8) * _UNIT * length * (items.longest + items.off)
         # The rounding of vectors, by Cauchy and Schwarz, and with the errors of these norms.
         error += (1 + 2.0**-10) * (off * items.longest + length * items.off)
-        self._error = error + _TINY
+        # It is taken off before the next error, which is relative to more than what is left then.
+        self._error = error * (1 + 2 * _BFLOAT16_UNIT) + _TINY
         # The rounding of the sum, relative to what it becomes.
         is_rough = items.rounded.dtype == torch.bfloat16
         self._relative = _BFLOAT16_UNIT * (1 + 2.0**-6) if is_rough else 0.0

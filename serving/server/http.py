@@ -161,7 +161,10 @@ class ShortCut:
         try:
             response = await route.answer(scope, receive)
         except tuple(self._handlers) as error:
-            response = self._handlers[type(error)](Request(scope), error)
+            answer = next(
+                self._handlers[kind] for kind in self._handlers if isinstance(error, kind)
+            )
+            response = answer(Request(scope), error)
         await response(scope, receive, send)
 
 
