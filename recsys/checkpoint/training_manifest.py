@@ -87,6 +87,9 @@ def training_fingerprint(
         },
     }
     used["select_by"] = config.evaluation.select_by
+    plan = config.ssl.view_plan
+    if plan is not None and plan.of_neighbours:
+        used["neighbours"] = config.ranking.neighbours  # Views show the first of these lists.
     length = [] if steps is None else [steps]
     return fingerprint([used, prepared.manifest.fingerprint, started_from, *length])
 

@@ -20,6 +20,7 @@ from recsys.checkpoint.training_manifest import (
     CHECKPOINT,
     training_fingerprint,
 )
+from recsys.config.ssl import Neighbours
 from recsys.training.run import TrainingRun, plan_run
 
 
@@ -55,6 +56,17 @@ def test_a_run_is_the_same_after_it_was_sent_to_a_rank(planted, prepared, tmp_pa
         plan.identity,
         0,
     )
+
+
+def test_the_length_of_lists_counts_where_views_show_what_is_on_them(planted, prepared):
+    lists = planted.ranking.model_copy(update={"neighbours": 7})
+    for settings, counts in ((planted.ssl, False), (Neighbours(), True)):
+        config = planted.model_copy(update={"ssl": settings})
+        identities = {
+            training_fingerprint(each, prepared)
+            for each in (config, config.model_copy(update={"ranking": lists}))
+        }
+        assert len(identities) == 1 + counts
 
 
 def test_a_rank_has_an_absolute_output_directory(planted, prepared, tmp_path, monkeypatch):
