@@ -25,7 +25,7 @@ class RankingConfig(Settings):
         100, ge=1, le=1000, description="Sources that a channel keeps for each item."
     )
     tail_weight: float = Field(
-        1.0,
+        1.5,
         ge=0,
         le=100,
         description="Weight, in the search, of what is found beyond the head: of the torso, and of "
