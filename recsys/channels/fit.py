@@ -25,6 +25,9 @@ from recsys.channels.step import Step
 _COST_OF_TASK, _COST_OF_NEIGHBOUR = 100_000_000, 50
 
 
+_LISTS = "lists"
+
+
 @dataclass(frozen=True)
 class _Range:
     """A task: the lists of some candidates.
@@ -66,9 +69,9 @@ def fit_channel(
         executor: Engine of the tasks.
         say: Callback for a line of text, if the executor has to be started.
     """
-    lists, steps = work_dir / "lists", (work_dir / "first", work_dir / "second")
+    lists, steps = work_dir / _LISTS, (work_dir / "first", work_dir / "second")
     count = min(neighbours, channel.most_neighbours)
-    if not lists.exists():
+    if not is_fitted(work_dir):
         if channel.keeps_all(data):
             parts = [steps[0] / "part-00000"]
             write_matrix(parts[0], channel.product(data).left)
@@ -90,6 +93,11 @@ def fit_channel(
     for step in steps:
         shutil.rmtree(step, ignore_errors=True)
     return Neighbours.read(lists)
+
+
+def is_fitted(work_dir: Path) -> bool:
+    """Tells whether the lists of a channel are complete in a directory of `fit_channel`."""
+    return (work_dir / _LISTS).exists()
 
 
 def _run_step(

@@ -1,24 +1,40 @@
 """Lists of channels, which `train` may need before `fuse` does."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from feature_store.core.locks import locked
 from feature_store.core.manifests import fingerprint
 from pipelines.executor import executor_named
 from recsys.channels.channel import Channel, ChannelData
-from recsys.channels.fit import fit_channel
+from recsys.channels.fit import fit_channel, is_fitted
 from recsys.channels.neighbours import Neighbours
 from recsys.config.config import Config
 
 _VERSION = 5
 
 
+@contextmanager
+def lists_locked(config: Config) -> Iterator[None]:
+    """Keeps other commands from fitting or removing lists while the block fits and reads them.
+
+    Raises:
+        UserError: Another process has them; see `locked`.
+    """
+    with locked(_work_dir(config)):
+        yield
+
+
 def channel_lists(
     config: Config, data: ChannelData, channel: type[Channel], stage: str, console: Console
 ) -> Neighbours:
     """Fits the lists of a channel, or maps those that another stage has fitted to the same data.
+
+    It is called within `lists_locked`. Lists of other data or of another length are removed.
 
     Args:
         config: Configuration of the lists.
@@ -30,8 +46,12 @@ def channel_lists(
     identity = fingerprint(
         [_VERSION, data.prepared.manifest.fingerprint, config.ranking.neighbours]
     )
-    work_dir = _work_dir(config) / identity / channel.lists
-    console.print(f"{stage}: fitting {channel.title}")
+    directory = _work_dir(config) / identity
+    if not directory.exists():
+        remove_channel_lists(config)
+    work_dir = directory / channel.lists
+    if not is_fitted(work_dir):
+        console.print(f"{stage}: fitting {channel.title}")
     return fit_channel(
         channel,
         data,

@@ -37,7 +37,7 @@ from recsys.fusion.search import Search
 from recsys.fusion.weights import Weights
 from recsys.model.encode import encode_items, encode_queries
 from recsys.model.two_tower import TwoTower
-from recsys.stages.channel_lists import channel_lists, remove_channel_lists
+from recsys.stages.channel_lists import channel_lists, lists_locked, remove_channel_lists
 
 _SPLIT = "validation"
 _VERSION = 5
@@ -92,7 +92,8 @@ def fuse(
     with reading(config.prepared_dir, config.train_dir):
         if (done := _up_to_date(config, console)) is not None:
             return done
-        with locked(config.fusion_dir):  # Another process may have written it meanwhile.
+        with locked(config.fusion_dir), lists_locked(config):
+            # Another process may have written it meanwhile.
             return _up_to_date(config, console) or _fuse(config, refit_of, console)
 
 

@@ -13,7 +13,7 @@ from recsys.channels.log import TrainingLog
 from recsys.channels.neighbours import Neighbours
 from recsys.config.config import Config
 from recsys.ssl.neighbours import write_neighbours
-from recsys.stages.channel_lists import channel_lists, remove_channel_lists
+from recsys.stages.channel_lists import channel_lists, lists_locked, remove_channel_lists
 
 _NEIGHBOURS = "neighbours"
 
@@ -44,8 +44,8 @@ def fit_neighbours(
             return None
         return channel_lists(config, data, channel, "train", console)
 
-    with directory_written_atomically(directory, never) as written:
+    with lists_locked(config), directory_written_atomically(directory, never) as written:
         write_neighbours(written, lists(CoOccurrence), lists(Content), prepared.is_current_item)
-    if not config.ranking.channels:
-        remove_channel_lists(config)
+        if not config.ranking.channels:
+            remove_channel_lists(config)
     return directory

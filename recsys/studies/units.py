@@ -159,6 +159,7 @@ def _run_on_ray(waiting: list[Unit], concurrent: int | None, say: Callable[[str]
 def _run_unit(document: str, is_tested: bool, threads: int) -> str:
     """Trains in a worker; leaves only the result and, for a test, its evaluation."""
     use_threads(threads)
+    from recsys.stages.channel_lists import remove_channel_lists
     from recsys.stages.evaluate import evaluate
     from recsys.stages.train import train
 
@@ -179,5 +180,6 @@ def _run_unit(document: str, is_tested: bool, threads: int) -> str:
     except UserError as error:
         result = UnitResult(validation=None, error=str(error))
     shutil.rmtree(config.train_dir, ignore_errors=True)
+    remove_channel_lists(config)
     write_json(directory / RESULT, result.model_dump(mode="json"))
     return result.model_dump_json()

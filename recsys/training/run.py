@@ -159,11 +159,15 @@ def plan_run(
 
     Raises:
         UserError: There are fewer examples than workers.
+        ValueError: Views show neighbours, and there are none.
     """
     selection, neighbours = (
         path.resolve() if path is not None else None for path in (selection, neighbours)
     )
     plan = training_plan(prepared, config, steps, selection, neighbours)
+    views = config.ssl.view_plan
+    if views is not None and views.of_neighbours and neighbours is None:
+        raise ValueError(f"ssl.method {config.ssl.method} needs the directory of neighbours")
     latest = latest_checkpoint(work_dir / CHECKPOINTS, warn)
     run = TrainingRun(
         # Workers may have another working directory.

@@ -19,6 +19,7 @@ from statistics import median
 
 import pyarrow.parquet as pq
 import torch
+from rich.console import Console
 
 from pipelines.executor.session import ensure_ray
 from pipelines.prepared.reader import Prepared
@@ -30,6 +31,7 @@ from recsys.data.host_batch import HostBatch
 from recsys.data.loader import BatchSource, in_process_batches, ray_batches
 from recsys.data.plan import TrainingPlan
 from recsys.data.reader import read_steps
+from recsys.stages.item_neighbours import fit_neighbours
 from recsys.training.launch import single_process_group
 from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run, training_plan
@@ -76,7 +78,9 @@ def train(config: Config, steps: int) -> tuple[float, float]:
 
     with tempfile.TemporaryDirectory() as name, single_process_group(torch.device("cpu")):
         use_all_cores()
-        run, _ = plan_run(config, Prepared(config.prepared_dir), Path(name))
+        prepared, work_dir = Prepared(config.prepared_dir), Path(name)
+        neighbours = fit_neighbours(config, prepared, work_dir, Console(quiet=True))
+        run, _ = plan_run(config, prepared, work_dir, neighbours=neighbours)
         train_on_rank(run, torch.device("cpu"), short)  # type: ignore[arg-type]
         lines = [json.loads(line) for line in (Path(name) / METRICS_FILE).read_text().splitlines()]
     lines = [line for line in lines[1:] if "loader_wait" in line]

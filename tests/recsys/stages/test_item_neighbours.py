@@ -1,14 +1,17 @@
 """A training whose views show neighbours: what it fits, and what `fuse` need not fit again."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 
 import pytest
 from rich.console import Console
 
+from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.channels import fit
 from recsys.checkpoint.training_manifest import work_dir_of
 from recsys.config.ssl import CorrelatedMasking
+from recsys.stages.channel_lists import lists_locked
 from recsys.stages.fuse import fuse
 from recsys.stages.item_neighbours import fit_neighbours
 from recsys.stages.prepare import prepare
@@ -67,3 +70,21 @@ def test_views_of_other_methods_need_no_neighbours(config, tmp_path):
     cfm = config.model_copy(update={"ssl": CorrelatedMasking()})
     assert fit_neighbours(cfm, Prepared(config.prepared_dir), tmp_path, Console()) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_other_settings_are_removed_and_nobody_else_writes_meanwhile(config, tmp_path):
+    prepared = Prepared(config.prepared_dir)
+    own = config.model_copy(update={"output": str(tmp_path / "out")})
+    shorter = own.model_copy(
+        update={"ranking": config.ranking.model_copy(update={"neighbours": 3})}
+    )
+    kept = []
+    for each in (own, shorter):
+        fit_neighbours(each, prepared, tmp_path / str(each.ranking.neighbours), Console())
+        kept.append(list(own.fusion_dir.with_name("fusion.work").iterdir()))
+    assert [len(identities) for identities in kept] == [1, 1]
+    assert kept[0] != kept[1]
+    with ThreadPoolExecutor(1) as others, lists_locked(own):
+        waiting = others.submit(fit_neighbours, own, prepared, tmp_path / "other", Console())
+        with pytest.raises(UserError, match=r"fusion\.work"):
+            waiting.result()

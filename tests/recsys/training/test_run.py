@@ -69,6 +69,12 @@ def test_the_length_of_lists_counts_where_views_show_what_is_on_them(planted, pr
         assert len(identities) == 1 + counts
 
 
+def test_views_of_neighbours_are_not_trained_without_them(planted, prepared, tmp_path):
+    config = planted.model_copy(update={"ssl": Neighbours()})
+    with pytest.raises(ValueError, match="needs the directory of neighbours"):
+        plan_run(config, prepared, tmp_path)
+
+
 def test_a_rank_has_an_absolute_output_directory(planted, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, _ = plan_run(planted.model_copy(update={"output": "out"}), prepared, tmp_path)

@@ -15,8 +15,10 @@ import yaml
 from rich.console import Console
 
 from feature_store.core.errors import UserError
+from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config, with_values
+from recsys.config.ssl import Neighbours
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.search import Search
 from recsys.tuning.space import default_space, leaves, own_values, search_space
@@ -390,6 +392,16 @@ def test_an_interrupted_search_is_resumed(planted, ray_session, tmp_path):
     assert sum(result.trials.values()) == 5
     extended = Journal(config.tuning_dir / "trials.jsonl")
     assert [*extended.trials.values()][:4] == [*after.trials.values()]
+
+
+def test_a_trial_has_the_neighbours_that_its_views_show(planted, tmp_path):
+    from recsys.tuning.worker import _fit_neighbours
+
+    config = planted.model_copy(update={"ssl": Neighbours()})
+    found = _fit_neighbours(config, Prepared(config.prepared_dir), tmp_path)
+    assert found is not None
+    assert list(tmp_path.iterdir()) == [found]
+    assert not config.fusion_dir.with_name("fusion.work").exists()
 
 
 @pytest.mark.slow
