@@ -52,9 +52,9 @@ class Items:
         self.rounded = vectors.bfloat16() if is_rough else vectors
         self.longest = self.off = 0.0
         for part, rounded in zip(vectors.split(_BLOCK), self.rounded.split(_BLOCK), strict=True):
-            self.longest = max(self.longest, float(part.norm(dim=1).max()))
+            self.longest = _longer(self.longest, part)
             if is_rough:
-                self.off = max(self.off, float((part - rounded).norm(dim=1).max()))
+                self.off = _longer(self.off, part - rounded)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -85,15 +85,19 @@ class Nearest:
         self._excluded_rows = torch.from_numpy(rows[order])
         self._excluded_items = values[order].astype(np.int64)
         self._rounded = queries.to(items.rounded.dtype)
-        off = (queries - self._rounded).norm(dim=1, keepdim=True)
-        length = queries.norm(dim=1, keepdim=True) + off
+        off = _lengths(queries - self._rounded)
+        length = _lengths(queries) + off
         # Sums of dim rounded products in any order (Higham 2002, section 3.1), and the rounding of
         # the exact score.
         error = (queries.shape[1] + 8) * _UNIT * length * (items.longest + items.off)
         # The rounding of vectors, by Cauchy and Schwarz, and with the errors of these norms.
         error += (1 + 2.0**-10) * (off * items.longest + length * items.off)
         # It is taken off before the next error, which is relative to more than what is left then.
-        self._error = error * (1 + 2 * _BFLOAT16_UNIT) + _TINY
+        error = error * (1 + 2 * _BFLOAT16_UNIT) + _TINY
+        # Products and their parts may overflow, and say nothing: all scores of these are computed.
+        is_open = ~(length * (items.longest + items.off) < _HIGHEST / 2)
+        self._error = error.masked_fill_(is_open, torch.inf).float()
+        self._open = is_open[:, 0].nonzero()[:, 0]
         # The rounding of the sum, relative to what it becomes.
         is_rough = items.rounded.dtype == torch.bfloat16
         self._relative = _BFLOAT16_UNIT * (1 + 2.0**-6) if is_rough else 0.0
@@ -129,7 +133,7 @@ class Nearest:
         step = len(self._items) // sample_size(len(self._items), self._k)
         if step < 2:
             return
-        products = product(self._rounded, self._items.rounded[::step].contiguous())
+        products = self._products(self._items.rounded[::step].contiguous())
         is_sampled = self._excluded_items % step == 0
         here = torch.from_numpy(self._excluded_items[is_sampled] // step)
         products[self._excluded_rows[torch.from_numpy(is_sampled)], here] = -torch.inf
@@ -137,6 +141,13 @@ class Nearest:
             products.masked_fill_(self._hidden[::step], -torch.inf)
         highest = _grouped(products, _SAMPLE_GROUP).amax(dim=1).float()
         self._bound = self._below_kth(highest)
+
+    def _products(self, items: Tensor) -> Tensor:
+        """Returns the products with some items; 0, above a bound of -inf, where they overflow."""
+        products = product(self._rounded, items)
+        if len(self._open):
+            products[self._open] = 0
+        return products
 
     def _below_kth(self, table: Tensor) -> Tensor:
         """Returns what no product of the k best can be below, where the table has k of them."""
@@ -151,7 +162,7 @@ class Nearest:
 
     def _look_at(self, start: int, stop: int) -> int:
         """Keeps the items of a block whose products are above the bound; returns how many."""
-        products = product(self._rounded, self._items.rounded[start:stop])
+        products = self._products(self._items.rounded[start:stop])
         first, last = np.searchsorted(self._excluded_items, (start, stop))
         if first < last:
             here = torch.from_numpy(self._excluded_items[first:last] - start)
@@ -199,6 +210,16 @@ class Nearest:
         kind = np.uint16 if len(self._queries) < 2**16 else np.int64
         order = torch.from_numpy(np.argsort(rows.numpy().astype(kind), kind="stable"))
         return rows[order], items[order], values[order]
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """Returns the lengths of vectors, [rows, 1] float64: squares would overflow in float32."""
+    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
+
+
+def _longer(length: float, vectors: Tensor) -> float:
+    """Returns the greatest of a length and those of vectors; NaN where one of them is."""
+    return float(np.maximum(length, float(_lengths(vectors).max())))
 
 
 def _exact(queries: Tensor, items: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:

@@ -129,19 +129,23 @@ class Said:
 
     def _highest(self, asked: Ints) -> tuple["_Sums", Doubles]:
         """Returns the sums of some items by channel, those asked for, and the highest sums."""
-        items, places = np.int64(len(self._fused.dial)), self._table.max(axis=1)
-        lowest = _HIGH * places
-        while True:
-            is_wanted = self._table >= lowest[:, None]
-            is_wanted[:, asked & (_PLACES - 1)] = True
-            found = self._entries(is_wanted.reshape(-1).take(self._hashes))
-            sums = _Sums(*_summed(found.items + found.channels * items, found.scores), items)
-            highest = np.zeros(len(places))
-            np.maximum.at(highest, sums.keys // items, sums.values)
-            if (highest >= lowest).all():
-                return sums, highest
-            # Several items share the highest place. No other item is above what was found now.
-            lowest = np.minimum(lowest, highest * (1 - _ROUNDED))
+        lowest = _HIGH * self._table.max(axis=1)
+        sums, highest = self._highest_from(lowest, asked)
+        if (highest >= lowest).all():
+            return sums, highest
+        # Several items share the highest place. No other item is above what was found now.
+        return self._highest_from(np.minimum(lowest, highest * (1 - _ROUNDED)), asked)
+
+    def _highest_from(self, lowest: Doubles, asked: Ints) -> tuple["_Sums", Doubles]:
+        """Does so for items whose places are not below the lowest, [channels]; NaN: for all."""
+        items = np.int64(len(self._fused.dial))
+        is_wanted = ~(self._table < lowest[:, None])
+        is_wanted[:, asked & (_PLACES - 1)] = True
+        found = self._entries(is_wanted.reshape(-1).take(self._hashes))
+        sums = _Sums(*_summed(found.items + found.channels * items, found.scores), items)
+        highest = np.zeros(len(lowest))
+        np.maximum.at(highest, sums.keys // items, sums.values)
+        return sums, highest
 
     def _entries(self, is_wanted: Bools) -> "_Entries":
         """Returns the entries, [entries], that are wanted."""
@@ -188,7 +192,7 @@ class _Sums(NamedTuple):
             return np.zeros(keys.shape)
         at = self.keys.searchsorted(keys)
         sums = self.values.take(at, mode="clip")
-        sums *= self.keys.take(at, mode="clip") == keys
+        np.copyto(sums, 0, where=self.keys.take(at, mode="clip") != keys)
         return sums
 
 

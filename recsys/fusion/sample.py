@@ -66,7 +66,7 @@ class Sample:
         """
         own, width = scores[self.query, self.position].numpy(), scores.shape[1]
         # The best candidate beyond each cutoff; a query with fewer has every one among the first.
-        places = [width - 1 - cutoff for cutoff in cutoffs if cutoff < width]
+        places = np.array([width - 1 - each for each in cutoffs if each < width], np.int64)
         ordered = np.partition(scores.numpy(), places, axis=1)[:, places]
         beyond = np.full((len(scores), len(cutoffs)), -np.inf, np.float32)
         beyond[:, [cutoff < width for cutoff in cutoffs]] = ordered

@@ -107,21 +107,17 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
     )
-    faults = {
-        RequestValidationError: _invalid,
-        UserError: _refused_value,
-        UnavailableError: _unavailable,
-    }
     answers: dict[str, BodyRoute] = {}
-    app.add_middleware(ShortCut, routes=answers, handlers=faults)
+    app.add_middleware(ShortCut, routes=answers, handlers=app.exception_handlers)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     if token is not None:
         app.add_middleware(BearerToken, token=token, open_paths=(*PROBES, *OPEN_PATHS))
     elif host is not None:
         app.add_middleware(HostCheck, host=host, advice="set RECSYS_TOKEN")
     app.add_middleware(_Timed, metrics=service.metrics)
-    for fault, answer in faults.items():
-        app.add_exception_handler(fault, answer)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(UserError, _refused_value)
+    app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     pool = ThreadPoolExecutor(_POOL_THREADS, "answer")
@@ -267,7 +263,7 @@ def _json(answer: BaseModel) -> Response:
     return Response(to_json(answer), media_type="application/json")
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Reports the first fault of a body."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -281,7 +277,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     return problem(422, f"{where}: {message}; see GET /openapi.json.")
 
 
-def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = f"{request.method} {request.url.path}"
     return problem(
@@ -289,12 +285,12 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _refused_value(request: Request, error: Exception) -> JSONResponse:
+async def _refused_value(request: Request, error: Exception) -> JSONResponse:
     """Reports a value that is none of the model's."""
     return problem(422, str(error))
 
 
-def _unavailable(request: Request, error: Exception) -> JSONResponse:
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnavailableError)
     return problem(503, str(error), Retry_After=str(math.ceil(error.retry_seconds)))
 

@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -57,7 +58,7 @@ class BodyLimit:
 
 def carries(scope: Scope, token: str) -> bool:
     """Tells whether a request has the token of `Authorization: Bearer`."""
-    given = dict(scope["headers"]).get(b"authorization", b"")
+    given = _header(scope, b"authorization")
     # Compared in a time that does not tell how much of it is right.
     return hmac.compare_digest(given, b"Bearer " + os.fsencode(token))
 
@@ -104,7 +105,7 @@ class BodyRoute(APIRoute):
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Reads the body, which came whole, and has it answered."""
-        given = dict(scope["headers"]).get(b"content-type", b"")
+        given = _header(scope, b"content-type")
         if not _is_json(given.decode("latin-1")):
             raise _fault("not_json", (), "expected JSON, and content-type: application/json")
         body = await read_body(receive, sys.maxsize)
@@ -138,34 +139,35 @@ class ShortCut:
     Args:
         app: Application behind it.
         routes: Routes by path; POST is their only method.
-        handlers: Functions that answer errors, by the error's class.
+        handlers: Handlers of the application's errors, which are complete when it starts.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         routes: Mapping[str, BodyRoute],
-        handlers: Mapping[type[Exception], Callable[[Request, Exception], Response]],
+        handlers: Mapping[Any, Any],
     ) -> None:
         self._app = app
         self._routes = routes
-        self._handlers = dict(handlers)
+        # As the application does, whose outermost layer answers what nobody expected.
+        expected = {kind: each for kind, each in handlers.items() if kind not in (500, Exception)}
+        self._answered = ExceptionMiddleware(self._answer, expected)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Has the request answered."""
         is_posted = scope["type"] == "http" and scope["method"] == "POST"
-        route = self._routes.get(scope["path"]) if is_posted else None
-        if route is None:
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await route.answer(scope, receive)
-        except tuple(self._handlers) as error:
-            answer = next(
-                self._handlers[kind] for kind in self._handlers if isinstance(error, kind)
-            )
-            response = answer(Request(scope), error)
+        is_route = is_posted and scope["path"] in self._routes
+        await (self._answered if is_route else self._app)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._routes[scope["path"]].answer(scope, receive)
         await response(scope, receive, send)
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    """Returns the value of a header, the first where there are several, as Starlette does."""
+    return next((value for each, value in scope["headers"] if each == name), b"")
 
 
 def _is_json(content_type: str) -> bool:

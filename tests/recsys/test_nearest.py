@@ -39,6 +39,11 @@ def vectors(kind, rng):
         queries, items = np.abs(queries), -np.abs(items)
     elif kind == "long":  # Lengths that differ by much.
         items *= np.exp(rng.standard_normal((ITEMS, 1)) * 5).astype(np.float32)
+    elif kind == "outlier":  # The squares of its length overflow in float32.
+        items[7] *= 1e20
+    elif kind == "overflow":  # Some products do, and sums whose parts do.
+        items, queries = items * np.float32(5e37), queries / 2
+        queries[::2] *= 1e-3
     elif kind == "zero":
         queries[::2], items[::3] = 0, 0
     elif kind == "descending":
@@ -46,7 +51,10 @@ def vectors(kind, rng):
     return queries, items
 
 
-@pytest.mark.parametrize("kind", ["any", "equal", "close", "below", "long", "zero", "descending"])
+@pytest.mark.parametrize(
+    "kind",
+    ["any", "equal", "close", "below", "long", "outlier", "overflow", "zero", "descending"],
+)
 @pytest.mark.parametrize("block", [64, 333])
 @pytest.mark.usefixtures("is_rough")
 def test_the_best_are_found_to_the_last_tie(kind, block, monkeypatch):

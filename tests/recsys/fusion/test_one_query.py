@@ -1,5 +1,6 @@
 """One query's sums are those of many queries, in any order of queries and from any thread."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from recsys.channels.sources import Sources
 from recsys.fusion import one_query
-from recsys.fusion.one_query import OneQuery
+from recsys.fusion.one_query import OneQuery, Said
 from recsys.fusion.weights import Weights
 from tests.support.fused.tiny_fusion import WEIGHTS, random_fused
 from tests.support.indexes import bags
@@ -67,3 +68,27 @@ def test_few_items_are_summed_one_by_one():
     found, _ = said.above(least, ALL_ITEMS[:0], np.empty(0))
     assert len(named) > 1000
     assert len(found) < 60
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_end_after_a_full_pass(score, monkeypatch):
+    passes, entries = [], Said._entries
+
+    def noted(said, is_wanted):
+        passes.append(is_wanted)
+        assert len(passes) <= 2
+        return entries(said, is_wanted)
+
+    monkeypatch.setattr(Said, "_entries", noted)
+    known = FUSED.lists["co_occurrence"]
+    lists = dataclasses.replace(known, scores=np.full_like(known.scores, score))
+    broken = dataclasses.replace(FUSED, lists={**FUSED.lists, "co_occurrence": lists})
+    sources = queries().take(np.array([2]))
+    found = OneQuery(broken)(sources, WEIGHTS, ALL_ITEMS).asked
+    passes.clear()
+    others = WEIGHTS.model_copy(update={"channels": WEIGHTS.channels | {"co_occurrence": 0.0}})
+    expected = OneQuery(FUSED)(sources, others, ALL_ITEMS).asked
+    is_number = np.isfinite(found)
+    assert is_number.any()
+    np.testing.assert_allclose(found[is_number], expected[is_number])

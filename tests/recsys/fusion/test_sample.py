@@ -10,6 +10,7 @@ from recsys.fusion import sample as sampling
 from recsys.fusion.fused import Fused
 from recsys.fusion.queries import FusedQueries
 from recsys.fusion.sample import STRONGEST_DIAL, draw_sample
+from recsys.fusion.weights import Weights
 from tests.support.bags import jagged
 from tests.support.fused.tiny_fusion import random_fused
 
@@ -96,3 +97,9 @@ def test_a_catalogue_of_fewer_items_than_candidates_is_taken_whole(queries):
         wanted = set(queries.task.held_out.take(np.array([row])).values.tolist())
         candidates = drawn.candidates[row]
         assert set(candidates[candidates >= 0].tolist()) == allowed | wanted
+
+
+def test_all_of_a_catalogue_smaller_than_every_cutoff_are_found(queries):
+    drawn = draw_sample(random_fused(ITEMS), queries)
+    width = drawn.candidates.shape[1]
+    assert drawn.found(Weights(), (width, width + 10)).all()

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from weakref import ref
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 import serving
 from feature_store.core.errors import UserError
@@ -149,6 +151,24 @@ def test_what_a_page_may_send_anywhere_is_not_read(port, kind):
     }
 
 
+def test_the_first_of_two_headers_counts(recommender):
+    kinds, tokens = ("application/json", "text/plain"), ("Bearer secret", "Bearer other")
+    found = []
+    with running(create_app(Service.of(recommender), token="secret")) as port:
+        for kind, token in ((1, 1), (-1, 1), (1, -1)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.putrequest("POST", "/recommend")
+            connection.putheader("Content-Length", "17")
+            for each in kinds[::kind]:
+                connection.putheader("Content-Type", each)
+            for each in tokens[::token]:
+                connection.putheader("Authorization", each)
+            connection.endheaders(b'{"query_id": "3"}')
+            found.append(connection.getresponse().status)
+            connection.close()
+    assert found == [200, 422, 401]
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/Vnd.x+JSON"])
 def test_json_by_any_of_its_names_is_read(port, kind):
     status, _ = request(port, "POST", "/recommend", {"query_id": "3"}, {"Content-Type": kind})
@@ -184,6 +204,25 @@ def test_an_error_of_ours_is_json_without_details():
         status, answer = recommend(port, {"query_id": "3"})
     assert status == 500
     assert "secret" not in answer["error"]
+
+
+def test_errors_are_answered_as_the_application_does():
+    class NamedError(Exception):
+        pass
+
+    class Refusing(Service):
+        def similar_items(self, body):
+            raise NamedError if body.item_id == "named" else HTTPException(418, "no tea")
+
+    app = create_app(Refusing(lambda: None, ServerMetrics()))
+    app.add_exception_handler(NamedError, lambda request, error: JSONResponse("named", 409))
+    with running(app) as port:
+        named, other = (
+            request(port, "POST", "/similar-items", {"item_id": item}) for item in ("named", "3")
+        )
+    assert named == (409, "named")
+    assert other[0] == 418
+    assert other[1]["error"].startswith("POST /similar-items: no tea; ")
 
 
 def test_many_clients_at_once_get_their_own_answers(port, recommender):
