@@ -320,7 +320,7 @@ def _ssl(found: Findings) -> list[Entry]:
         Setting(
             "method",
             ssl.method,
-            "items that co-occur are near; cfm masks correlated features; or none",
+            "an item and one near it are alike; cfm masks correlated features; or none",
         ),
         Setting(
             "alpha",

@@ -23,8 +23,7 @@ from recsys.channels.step import Step
 # Multiplications of a task, about two seconds; and those that a neighbour of a list counts for, so
 # that a task's lists fit in a tenth of a gigabyte.
 _COST_OF_TASK, _COST_OF_NEIGHBOUR = 100_000_000, 50
-
-
+# Folder of what is fitted; it is there when it is complete.
 _LISTS = "lists"
 
 

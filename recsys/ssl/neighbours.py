@@ -69,7 +69,7 @@ class ItemNeighbours:
         beyond = _drawn(self.near, alike, uniform(_NEAR_ALIKE))
         events = self.frequency[item]
         is_known = uniform(_RELATION) < events / (events + _KNOWN_BY_HALF)
-        # An item that is alike has no neighbours itself, or the item itself is the only one.
+        # Where the item that is alike has no neighbours, `beyond` is that item itself.
         found = np.where(is_known & (near != item), near, np.where(alike != item, beyond, near))
         drawn = items.copy()
         drawn[is_item] = found

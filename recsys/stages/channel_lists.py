@@ -15,7 +15,8 @@ from recsys.channels.fit import fit_channel, is_fitted
 from recsys.channels.neighbours import Neighbours
 from recsys.config.config import Config
 
-_VERSION = 5
+# Version of the lists; those of another one are fitted anew.
+_VERSION = 1
 
 
 @contextmanager

@@ -196,12 +196,16 @@ def test_other_paths_and_methods_say_what_there_is(port):
 
 
 def test_an_error_of_ours_is_json_without_details():
+    asked = []
+
     class Broken(Service):
-        def recommend(self, body):
+        def similar_items(self, body):
+            asked.append(body.item_id)
             raise RuntimeError("secret")
 
     with running(create_app(Broken(lambda: None, ServerMetrics()))) as port:
-        status, answer = recommend(port, {"query_id": "3"})
+        status, answer = request(port, "POST", "/similar-items", {"item_id": "3"})
+    assert asked == ["3"]
     assert status == 500
     assert "secret" not in answer["error"]
 
