@@ -60,11 +60,11 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Equal:
-    """Logits whose row and column are the same item, except at the target, and those of padding.
+    """Logits whose row and column share an item, except at the target, and those of padding.
 
     Attributes:
-        left: [rows] items.
-        right: [columns] items; -1 is padding.
+        left: [n, rows] items: a logit is left out where any of the n equals that of its column.
+        right: [n, columns] items; -1 is padding.
         targets: [rows] columns.
     """
 
@@ -74,12 +74,14 @@ class Equal:
 
     def of_rows(self, start: int, stop: int) -> "Equal":
         """Returns those of some rows, counted from `start`."""
-        return Equal(self.left[start:stop], self.right, self.targets[start:stop])
+        return Equal(self.left[:, start:stop], self.right, self.targets[start:stop])
 
     def fill(self, logits: Tensor) -> None:
         """Sets logits to minus infinity, in place; see `Masked`."""
-        right = self.right.int()  # Half the bytes to compare.
-        equal = (self.left.int()[:, None] == right) | (right < 0)
+        left, right = self.left.int(), self.right.int()  # Half the bytes to compare.
+        equal = (left[0, :, None] == right[0]) | (right[0] < 0)
+        for row, column in zip(left[1:], right[1:], strict=True):
+            equal |= row[:, None] == column
         equal.scatter_(1, self.targets[:, None], False)
         logits.masked_fill_(equal, float("-inf"))
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from recsys.config.ssl import ContrastiveSettings
@@ -25,6 +26,8 @@ class ContrastiveLoss(SslMethod):
     def __init__(self, settings: ContrastiveSettings, context: SslContext) -> None:
         super().__init__(settings.alpha)
         self._temperature = settings.temperature
+        # Both views show one item, unless the second shows a neighbour.
+        self._shown = 2 if settings.view_plan.of_neighbours else 1
         self.head: nn.Module | None = None
         if settings.shared_layers == "inputs":
             self.tower = copy.deepcopy(context.item_tower)
@@ -40,8 +43,7 @@ class ContrastiveLoss(SslMethod):
         if self.head is not None:
             views = unit_rows(self.head(views))
         view_a, view_b = views
-        # Rows whose second view shows the same item are no negatives of each other.
-        items = batch.items[-1]
+        items = batch.items[: self._shown]
         return contrastive_loss(view_a, view_b, items=items, temperature=self._temperature)
 
 
@@ -50,23 +52,28 @@ def contrastive_loss(
 ) -> Tensor:
     """Computes the batch softmax of view A against view B (Yao et al. 2021, eq. 3).
 
-    An item that was sampled twice is not its own negative.
+    No negative of a row shows the row's first item in either view, or its second one in view B: an
+    item that was sampled twice is not its own negative.
 
     Args:
         view_a: [rows, dim], L2-normalised.
         view_b: [rows, dim], L2-normalised.
-        items: [rows]; -1 is padding.
+        items: [1, rows], the item that both views show, or [2, rows], that of each; -1 is padding.
         temperature: Temperature of the softmax.
     """
-    targets = losses.target_columns(len(items), items.device)
-    columns = losses.gather(items)
+    targets = losses.target_columns(items.shape[1], items.device)
+    columns = torch.stack([losses.gather(shown) for shown in items])
     # Weights make up for padding, so that the mean over all rows is that over the items.
-    weight = (items >= 0) * (len(columns) / (columns >= 0).sum())
+    weight = (items[0] >= 0) * (columns.shape[1] / (columns[0] >= 0).sum())
+    if len(items) == 1:
+        same = Equal(items, columns, targets)
+    else:
+        same = Equal(items[[0, 0, 1]], columns[[0, 1, 1]], targets)
     return batch_softmax(
         view_a,
         losses.gather(view_b),
         temperature=temperature,
         targets=targets,
         weight=weight.to(view_a.dtype),
-        masked=Equal(items, columns, targets),
+        masked=same,
     )

@@ -28,7 +28,7 @@ class NoiseLoss(SslMethod):
 
     def forward(self, batch: SslBatch) -> Tensor:
         """Computes this rank's loss, a scalar whose mean over ranks is the global batch's."""
-        (vectors,), (items,) = batch.vectors, batch.items
+        (vectors,), items = batch.vectors, batch.items
         view_a, view_b = (
             noised(vectors, key=batch.key, view=view, epsilon=self._settings.epsilon)
             for view in range(2)

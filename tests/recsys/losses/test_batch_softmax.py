@@ -38,7 +38,11 @@ def masks():
     return [
         (None, torch.zeros(ROWS, COLUMNS, dtype=torch.bool)),
         (Pairs.of(HITS, COLUMNS), pairs),
-        (Equal(LEFT_ITEMS, RIGHT_ITEMS, TARGETS), equal),
+        (Equal(LEFT_ITEMS[None], RIGHT_ITEMS[None], TARGETS), equal),
+        (
+            Equal(torch.stack([LEFT_ITEMS + 90, LEFT_ITEMS]), RIGHT_ITEMS.expand(2, -1), TARGETS),
+            equal,
+        ),
     ]
 
 

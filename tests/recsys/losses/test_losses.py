@@ -83,7 +83,7 @@ def test_the_self_supervised_loss_equals_a_naive_loop_and_masks_the_same_item():
         temperature=0.1,
         targets=targets,
         weight=weight,
-        masked=Equal(sampled, sampled, targets),
+        masked=Equal(sampled[None], sampled[None], targets),
     )
     same = {i: {j for j in range(5) if sampled[j] == sampled[i]} for i in range(5)}
     expected = naive_main_loss(
@@ -101,7 +101,7 @@ def test_the_self_supervised_loss_equals_a_naive_loop_and_masks_the_same_item():
 def test_padding_is_nobodys_negative():
     items = torch.tensor([7, 2, -1, -1])
     logits = torch.zeros(4, 4)
-    Equal(items, items, torch.arange(4)).fill(logits)
+    Equal(items[None], items[None], torch.arange(4)).fill(logits)
     assert torch.equal(logits[:2] == 0, torch.tensor([[True, True, False, False]] * 2))
     assert torch.equal(logits.diagonal(), torch.zeros(4))
 

@@ -19,16 +19,18 @@ from tests.support.small_batches import config, prepared
 from tests.support.ssl_batches import method_of, random_batch
 
 ITEMS = torch.tensor([4, 7, 4, 2, 9, -1])
+PAIRS = torch.stack([ITEMS, torch.tensor([1, 4, 2, 1, 8, -1])])
 
 
 def naive_contrastive(view_a, view_b, items, temperature):
-    rows = [row for row, item in enumerate(items.tolist()) if item >= 0]
+    first, second = items[0].tolist(), items[-1].tolist()
+    rows = [row for row, item in enumerate(first) if item >= 0]
     total = 0.0
     for i in rows:
         scores = {
             j: float(view_a[i] @ view_b[j]) / temperature
             for j in rows
-            if j == i or items[j] != items[i]
+            if j == i or (first[i] not in (first[j], second[j]) and second[i] != second[j])
         }
         total += math.log(sum(map(math.exp, scores.values()))) - scores[i]
     return total / len(rows)
@@ -46,19 +48,20 @@ def naive_spread_out(vectors, items):
     return mean**2 + max(0.0, second - 1 / vectors.shape[1])
 
 
-def test_contrastive_loss_equals_a_naive_loop():
+@pytest.mark.parametrize("items", [ITEMS[None], PAIRS])
+def test_contrastive_loss_equals_a_naive_loop(items):
     view_a, view_b = unit_rows(6, 5, 0), unit_rows(6, 5, 1)
-    found = contrastive_loss(view_a, view_b, items=ITEMS, temperature=0.2)
-    assert float(found) == pytest.approx(naive_contrastive(view_a, view_b, ITEMS, 0.2))
+    found = contrastive_loss(view_a, view_b, items=items, temperature=0.2)
+    assert float(found) == pytest.approx(naive_contrastive(view_a, view_b, items, 0.2))
 
 
-def test_pairs_with_the_same_second_item_are_no_negatives_of_each_other():
+def test_pairs_of_neighbours_that_share_an_item_are_no_negatives_of_each_other():
     settings = Neighbours(temperature=0.2)
     batch = random_batch(settings, ITEMS)
-    other = torch.tensor([1, 2, 3, 1, 1, -1])
-    batch = replace(batch, items=torch.stack([ITEMS, other]))
-    expected = naive_contrastive(*batch.vectors, other, 0.2)
-    assert float(method_of(settings)(batch)) == pytest.approx(expected)
+    for second in ([1, 2, 3, 1, 1, -1], [5, 4, 6, 8, 7, -1], [5, 0, 6, 8, 7, -1]):
+        batch = replace(batch, items=torch.stack([ITEMS, torch.tensor(second)]))
+        expected = naive_contrastive(*batch.vectors, batch.items, 0.2)
+        assert float(method_of(settings)(batch)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dim", [2, 5])
@@ -100,7 +103,7 @@ def _losses_and_gradients(
     for method in ("spread_out", "contrastive"):
         own = vectors.clone().requires_grad_()
         if method == "spread_out":
-            loss = spread_out_loss(own[0], items=items)
+            loss = spread_out_loss(own[0], items=items[0])
         else:
             loss = contrastive_loss(own[0], own[1], items=items, temperature=0.2)
         loss.backward()
@@ -113,7 +116,7 @@ def _run(rank: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
     vectors = torch.stack([unit_rows(6, 5, 0), unit_rows(6, 5, 1)])
     own = slice(3 * rank, 3 * rank + 3)
-    torch.save(_losses_and_gradients(vectors[:, own], ITEMS[own]), f"{out}/{rank}.pt")
+    torch.save(_losses_and_gradients(vectors[:, own], PAIRS[:, own]), f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -121,7 +124,7 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_one(tmp_path: Path):
     start_ranks(_run, 2, str(tmp_path / "store"), str(tmp_path))
     vectors = torch.stack([unit_rows(6, 5, 0), unit_rows(6, 5, 1)])
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for method, (loss, gradient) in enumerate(_losses_and_gradients(vectors, ITEMS)):
+    for method, (loss, gradient) in enumerate(_losses_and_gradients(vectors, PAIRS)):
         found = torch.stack([part[method][0] for part in parts])
         torch.testing.assert_close(found.mean(), loss)
         # Ranks' gradients are averaged, so that each holds twice its part.
@@ -175,11 +178,8 @@ def test_a_projection_is_between_the_vectors_and_the_loss():
     views = torch.stack([unit_rows(4, 8, 0), unit_rows(4, 8, 1)]).float()
     view_a, view_b = torch.nn.functional.normalize(head(views), dim=2)
     assert view_a.shape == (4, 6)
-    items = torch.arange(4)
-    expected = contrastive_loss(view_a, view_b, items=items, temperature=0.1)
-    batch = replace(
-        random_batch(CorrelatedMasking(), items), vectors=views, items=items.expand(2, 4)
-    )
+    batch = replace(random_batch(CorrelatedMasking(), torch.arange(4)), vectors=views)
+    expected = contrastive_loss(view_a, view_b, items=batch.items, temperature=0.1)
     assert torch.equal(module.self_supervision(batch), expected)
 
 

@@ -48,5 +48,5 @@ def test_the_loss_is_the_softmax_of_two_noised_copies():
     settings, items = Noise(epsilon=0.2, temperature=0.5), torch.tensor([3, 1, 3, 8])
     batch = random_batch(settings, items)
     copies = [noised(batch.vectors[0], key=batch.key, view=v, epsilon=0.2) for v in (0, 1)]
-    expected = contrastive_loss(*copies, items=items, temperature=0.5)
+    expected = contrastive_loss(*copies, items=items[None], temperature=0.5)
     assert torch.equal(method_of(settings)(batch), expected)
