@@ -21,7 +21,7 @@ from recsys.autoconfig.split import SplitChoice
 from recsys.config.evaluation import EvaluationConfig
 from recsys.config.loss import LossConfig
 from recsys.config.model import ModelConfig
-from recsys.config.ssl import Neighbours
+from recsys.config.ssl.contrastive import Neighbours
 from recsys.config.training import TrainingConfig
 from recsys.config.yaml_writer import Entry, Note, Proposal, Row, Section, Setting, scalar
 

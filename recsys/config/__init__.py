@@ -1,1 +1,1 @@
-"""Every setting, one file a section."""
+"""Every setting, one file a section; of `ssl`, one file a family of methods."""

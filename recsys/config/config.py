@@ -24,7 +24,8 @@ from recsys.config.model import ModelConfig
 from recsys.config.ranking import RankingConfig
 from recsys.config.renamed import old_keys
 from recsys.config.sharding import ShardingConfig, sharding_fault
-from recsys.config.ssl import CorrelatedMasking, SelfSupervisionConfig
+from recsys.config.ssl import SelfSupervisionConfig
+from recsys.config.ssl.contrastive import CorrelatedMasking
 from recsys.config.study import StudyConfig
 from recsys.config.tracking import TrackingConfig
 from recsys.config.training import TrainingConfig

@@ -10,7 +10,7 @@ from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
 from feature_store.kinds import Feature
 from pipelines.prepared.reader import MutualInformation
-from recsys.config.ssl import SslSettings
+from recsys.config.ssl.method import SslSettings
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import torch
 import serving
 from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.load import load_model
-from recsys.config.ssl import NoSelfSupervision
+from recsys.config.ssl.main_task import NoSelfSupervision
 from recsys.data.builder import BatchBuilder
 from recsys.model.encode import encode_items
 from recsys.stages.evaluate import evaluate

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys.config.ssl import SslSettings
+from recsys.config.ssl.method import SslSettings
 from recsys.ssl.method import SslBatch, SslContext, SslMethod
 from recsys.ssl.methods import build_method
 from tests.support.small_batches import FEATURES, prepared

@@ -3,14 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from recsys.config.ssl import (
-    CorrelatedMasking,
-    Neighbours,
-    Noise,
-    RandomMasking,
-    SpreadOut,
-    SslSettings,
-)
+from recsys.config.ssl.contrastive import CorrelatedMasking, Neighbours, RandomMasking
+from recsys.config.ssl.method import SslSettings
+from recsys.config.ssl.noise import Noise
+from recsys.config.ssl.spread_out import SpreadOut
 from recsys.ssl.method import SslContext, SslMethod
 from recsys.ssl.methods.contrastive import ContrastiveLoss
 from recsys.ssl.methods.noise import NoiseLoss

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from recsys.config.ssl import ContrastiveSettings
+from recsys.config.ssl.contrastive import ContrastiveSettings
 from recsys.losses import softmax as losses
 from recsys.losses.batch_softmax import Equal, batch_softmax
 from recsys.ssl.method import SslBatch, SslContext, SslMethod

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.config.ssl import Noise
+from recsys.config.ssl.noise import Noise
 from recsys.losses.softmax import target_columns
 from recsys.ssl.hashing import hash_uniform
 from recsys.ssl.method import SslBatch, SslContext, SslMethod

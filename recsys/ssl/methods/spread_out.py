@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys.config.ssl import SpreadOut
+from recsys.config.ssl.spread_out import SpreadOut
 from recsys.losses import softmax as losses
 from recsys.ssl.method import SslBatch, SslContext, SslMethod
 

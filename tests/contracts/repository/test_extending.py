@@ -15,7 +15,7 @@ from recsys.channels.channel import Channel, ChannelData
 from recsys.channels.log import TrainingLog
 from recsys.channels.product import Product
 from recsys.config import model as model_settings
-from recsys.config import ssl as ssl_settings
+from recsys.config.ssl import contrastive as ssl_settings
 from recsys.losses.softmax import gather
 from recsys.model import history
 from recsys.model.history.histories import Histories, HistoryContext

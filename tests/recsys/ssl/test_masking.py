@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from feature_store.kinds import CategoricalFeature, IdFeature
 from pipelines.prepared.reader import InformationMatrices, MutualInformation
-from recsys.config.ssl import CorrelatedMasking, RandomMasking
+from recsys.config.ssl.contrastive import CorrelatedMasking, RandomMasking
 from recsys.ssl.masking import (
     CorrelatedGroups,
     Masking,

@@ -10,7 +10,7 @@ from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.channels import fit
 from recsys.checkpoint.training_manifest import work_dir_of
-from recsys.config.ssl import CorrelatedMasking
+from recsys.config.ssl.contrastive import CorrelatedMasking
 from recsys.stages.channel_lists import lists_locked
 from recsys.stages.fuse import fuse
 from recsys.stages.item_neighbours import fit_neighbours

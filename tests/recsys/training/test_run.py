@@ -20,7 +20,7 @@ from recsys.checkpoint.training_manifest import (
     CHECKPOINT,
     training_fingerprint,
 )
-from recsys.config.ssl import Neighbours
+from recsys.config.ssl.contrastive import Neighbours
 from recsys.training.run import TrainingRun, plan_run
 
 

@@ -18,7 +18,7 @@ from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config, with_values
-from recsys.config.ssl import Neighbours
+from recsys.config.ssl.contrastive import Neighbours
 from recsys.tuning.journal import Journal, Trial
 from recsys.tuning.search import Search
 from recsys.tuning.space import default_space, leaves, own_values, search_space

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from recsys.config.ssl import CorrelatedMasking, Neighbours
+from recsys.config.ssl.contrastive import CorrelatedMasking, Neighbours
 from recsys.ssl.methods.contrastive import contrastive_loss
 from recsys.ssl.methods.spread_out import spread_out_loss
 from recsys.training.objective import TwoTowerObjective, build_objective, ssl_batch

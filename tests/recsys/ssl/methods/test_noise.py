@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from feature_store.core.hashing import hash64
-from recsys.config.ssl import Noise
+from recsys.config.ssl.noise import Noise
 from recsys.ssl.methods.contrastive import contrastive_loss
 from recsys.ssl.methods.noise import noised
 from tests.recsys.losses.test_losses import unit_rows
