@@ -13,7 +13,7 @@ from scipy import sparse
 from feature_store.core.columns import Bools, Ints, Jagged
 from pipelines.prepared.reader import Prepared
 from pipelines.statistics.popularity import popularity
-from recsys.evaluation.item_knn import binary_matrix
+from recsys.evaluation.baselines.item_knn import binary_matrix
 
 LIST_METRICS = ("coverage", "gini", "novelty", "average_popularity", "intra_list_similarity")
 # Lists at a time.

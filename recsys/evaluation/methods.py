@@ -11,7 +11,8 @@ from pipelines.prepared.reader import Prepared
 from pipelines.reports.words import reworded, word_for
 from pipelines.statistics.slices import item_slices
 from recsys.config.config import Config
-from recsys.evaluation.baselines import Fitted, Training, chosen_baselines
+from recsys.evaluation.baselines import chosen_baselines
+from recsys.evaluation.baselines.fitted import Fitted, Training
 from recsys.evaluation.draw import draw_sentences, most_queries
 from recsys.evaluation.list_metrics import feature_matrix, list_metrics
 from recsys.evaluation.metrics import Measured, Ranks, measure, ranks_of

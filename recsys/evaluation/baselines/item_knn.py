@@ -1,5 +1,7 @@
 """Item-kNN: items that share many queries with the items of a query."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,6 +13,21 @@ from recsys.evaluation.ranking import ItemScores, Scorer
 
 # Entries of the item-item matrix that are counted at a time.
 _ENTRIES_AT_ONCE = 16_000_000
+
+
+@dataclass(frozen=True)
+class ItemKnn:
+    """Item-kNN: the summed similarities of an item to the known ones; see `item_similarity`.
+
+    Attributes:
+        similarity: Similarities of the nearest items, sparse [items, items].
+    """
+
+    similarity: sparse.csr_matrix
+
+    def scorer(self, known: Jagged) -> Scorer:
+        """Returns the sums over the known items of each query, [queries]."""
+        return item_knn_scorer(known, self.similarity)
 
 
 def item_knn_scorer(known: Jagged, similarity: sparse.csr_matrix) -> Scorer:
