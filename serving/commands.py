@@ -1,4 +1,4 @@
-"""The commands that make bundles and answer from them, which `recsys.cli` adds to its own."""
+"""The commands that make bundles and answer from them, which `recsys.cli` adds to the others."""
 
 import os
 from datetime import datetime

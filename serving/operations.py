@@ -1,4 +1,4 @@
-"""The commands that change what is served or judge it, which `recsys.cli` adds to its own."""
+"""The commands that change what is served or judge it, which `recsys.cli` adds to the others."""
 
 from pathlib import Path
 from typing import Annotated
