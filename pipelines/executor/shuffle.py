@@ -15,7 +15,7 @@ from feature_store.core.sorting import stable_order
 Partitioned = tuple[pa.Table, Ints]
 
 # There are as many batches as tasks of both steps multiplied, so most are small: Arrow would hand
-# the few buffers of each to its threads, which takes 20 times as long as to (de)compress them.
+# the few buffers of each to its threads, and handing over takes longer than to (de)compress them.
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _READING = pa.ipc.IpcReadOptions(use_threads=False)
 
