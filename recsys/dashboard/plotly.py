@@ -228,8 +228,8 @@ def _ranges(ranges: Ranges) -> Figure:
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": [(row.high or row.value) - row.value for row in ranges.rows],
-                "arrayminus": [row.value - (row.low or row.value) for row in ranges.rows],
+                "array": [_known(row.high, row.value) - row.value for row in ranges.rows],
+                "arrayminus": [row.value - _known(row.low, row.value) for row in ranges.rows],
             },
             "marker": {"color": LIGHT[0], "size": 9},
             "hovertemplate": f"%{{y}}: %{{x:{ranges.spec}}}<extra></extra>",
@@ -243,6 +243,11 @@ def _ranges(ranges: Ranges) -> Figure:
     layout["yaxis"] = _axis(Axis(categories=[row.name for row in ranges.rows]))
     layout["yaxis"]["autorange"] = "reversed"
     return {"data": data, "layout": layout}
+
+
+def _known(bound: float | None, value: float) -> float:
+    """Returns an end of an interval, which may be 0; the value itself where there is none."""
+    return value if bound is None else bound
 
 
 def _axis(axis: Axis) -> dict[str, Any]:

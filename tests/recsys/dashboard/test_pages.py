@@ -112,6 +112,13 @@ def test_figures_are_plotlys(plot):
     go.Figure(figure_of(plot))  # Plotly raises on names and values it does not know.
 
 
+def test_an_interval_may_end_at_zero():
+    rows = [Range("a", 0.1, 0.0, 0.2), Range("b", -0.1, -0.2, 0.0), Range("c", 0.1, None, None)]
+    whiskers = figure_of(Ranges(rows, "x"))["data"][0]["error_x"]
+    assert whiskers["array"] == pytest.approx([0.1, 0.1, 0.0])
+    assert whiskers["arrayminus"] == pytest.approx([0.1, 0.1, 0.0])
+
+
 def test_no_button_of_a_chart_sends_it_anywhere():
     buttons = [name for group in OPTIONS["modeBarButtons"] for name in group]
     assert set(buttons) <= {
