@@ -172,8 +172,20 @@ def _joined(
         candidates[start : start + rows, :columns] = items
         values[:, start : start + rows, :columns] = scores
         start += rows
-    query = torch.from_numpy(held_out.row_of_value())
-    item = torch.from_numpy(held_out.values.astype(np.int64))
-    position = (candidates[query] == item[:, None]).int().argmax(dim=1)
+    query = held_out.row_of_value()
+    position = torch.from_numpy(_positions(candidates.numpy(), query, held_out.values))
     rare = rarity[candidates.clamp(min=0)]
-    return Sample(names, values, rare, candidates, query, position, held_out.values)
+    return Sample(
+        names, values, rare, candidates, torch.from_numpy(query), position, held_out.values
+    )
+
+
+def _positions(candidates: Rows, query: Ints, item: Ints) -> Rows:
+    """Returns where each pair's item is in its query's row of ascending candidates, [pairs].
+
+    There may be far more pairs than queries, so that no array has a row for each of them.
+    """
+    row, column = np.nonzero(candidates >= 0)
+    width = 1 + int(candidates.max(initial=0))
+    keys = row * width + candidates[row, column]
+    return column[np.searchsorted(keys, query * width + item)]

@@ -1,5 +1,7 @@
 """The sample of the search against scores of all items for all queries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,18 @@ def test_candidates_are_the_best_of_each_part_and_scores_are_exact(queries, monk
         assert drawn.rarity[row, : len(present)].tolist() == fused.rarity[present].tolist()
     chosen = drawn.candidates[drawn.query, drawn.position]
     assert chosen.tolist() == drawn.item.tolist() == held_out.values.tolist()
+
+
+def test_pairs_need_no_row_of_candidates_each():
+    candidates = np.tile(np.arange(1_000), (20, 1))
+    candidates[:, 900:] = -1
+    query, item = np.repeat(np.arange(20), 2_000), np.tile(np.arange(900), 45)[:40_000]
+    tracemalloc.start()
+    positions = sampling._positions(candidates, query, item)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert positions.tolist() == item.tolist()
+    assert most < 4_000_000  # A row each would take 40 million bytes, and more.
 
 
 def test_a_catalogue_of_fewer_items_than_candidates_is_taken_whole(queries):
