@@ -76,7 +76,10 @@ def _view_outcomes(
             "0::DOUBLE AS value WHERE false"
         )
         return
-    events = database.read_parquet([str(f) for f in files], hive_partitioning=False)
+    # A column that only some files have, such as the value, is null in the others.
+    events = database.read_parquet(
+        [str(f) for f in files], hive_partitioning=False, union_by_name=True
+    )
     if event_type is not None:
         events = events.filter(
             duckdb.ColumnExpression("event_type") == duckdb.ConstantExpression(event_type)

@@ -182,6 +182,20 @@ def test_events_from_elsewhere_have_ids_of_any_type(tmp_path):
         assert ab_report(log, events=foreign).samples[0].events == 1
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_value_may_be_in_some_files_only(tmp_path, first):
+    log = write_log(tmp_path / "log", [{"query_id": q, "item_ids": ["7"]} for q in "56"], [])
+    for part, (query, has_value) in enumerate([("5", first), ("6", not first)]):
+        moments = pa.array([NOON + 60 * SECOND], pa.timestamp("us"))
+        events = pa.table({"timestamp": moments, "query_id": [query], "item_id": ["7"]})
+        path = tmp_path / "foreign" / f"part-{part}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(events.append_column("value", [[8.0]]) if has_value else events, path)
+    report = ab_report(log, events=tmp_path / "foreign")
+    assert report.samples[0].events == 2
+    assert lift_of(report, "value_per_query").control == 4
+
+
 def test_attribution_is_that_of_a_naive_loop(tmp_path):
     random = np.random.default_rng(0)
     times = random.permutation(200)  # No two answers at one time.
