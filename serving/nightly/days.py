@@ -211,11 +211,14 @@ class Days:
     def prune(self, retention: int, seals: set[str]) -> None:
         """Removes the oldest days, but neither those of some bundles nor what is no day.
 
+        The last finished day stays, too: without it the next one would not know what is new.
+
         Args:
             retention: Number of days to keep.
             seals: Seals of the bundles whose days stay.
         """
         days = self._all()
+        last = next((outcome for outcome in reversed(days) if outcome.is_final), None)
         for outcome in days[: max(0, len(days) - retention)]:
-            if outcome.seal not in seals:
+            if outcome is not last and outcome.seal not in seals:
                 shutil.rmtree(self.path(outcome.date))
