@@ -140,9 +140,12 @@ def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str
 def _open_work_dir(
     config: Config, work_dir: Path, identity: str, finished: TuningManifest | None
 ) -> None:
-    """Opens the unfinished search's directory; one of another configuration is removed."""
+    """Opens the unfinished search's directory; one of another configuration is removed.
+
+    So is one in which every trial has failed: what was at fault may be mended.
+    """
     path = work_dir / IDENTITY
-    if path.exists() and read_object(path).get("identity") == identity:
+    if path.exists() and read_object(path).get("identity") == identity and not _is_lost(work_dir):
         return
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
@@ -151,6 +154,11 @@ def _open_work_dir(
         shutil.copy(config.tuning_dir / TRIALS, work_dir / TRIALS)
         run_id = finished.result.mlflow_run_id
     write_json(path, {"identity": identity, "mlflow_run_id": run_id})
+
+
+def _is_lost(work_dir: Path) -> bool:
+    trials = Journal(work_dir / TRIALS).trials.values()
+    return bool(trials) and all(trial.status == "failed" for trial in trials)
 
 
 def _open_run(config: Config, work_dir: Path) -> Run:

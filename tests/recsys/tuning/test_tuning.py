@@ -19,7 +19,8 @@ from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config, with_values
 from recsys.config.ssl.contrastive import Neighbours
-from recsys.tuning.journal import Journal, Trial
+from recsys.tuning import tune as tune_module
+from recsys.tuning.journal import Ended, Journal, Started, Trial
 from recsys.tuning.search import Search
 from recsys.tuning.space import default_space, leaves, own_values, search_space
 from tests.support.planted import planted_config
@@ -247,6 +248,17 @@ def test_more_trials_extend_a_search(tmp_path):
     )
     assert found[:12] == expected[:12]
     assert len(found) == 16
+
+
+def test_a_search_whose_trials_all_failed_begins_anew(tmp_path):
+    config, work_dir = tuned(), tmp_path / "tuning.partial"
+    for status, begins_anew in (("failed", True), ("finished", False)):
+        tune_module._open_work_dir(config, work_dir, "identity", None)
+        journal = Journal(work_dir / tune_module.TRIALS)
+        journal.write(Started(trial=0, values={}, seed=0, confirms=None, mlflow_run_id="r"))
+        journal.write(Ended(trial=0, status=status, seconds=1.0))
+        tune_module._open_work_dir(config, work_dir, "identity", None)
+        assert (work_dir / tune_module.TRIALS).exists() != begins_anew
 
 
 def test_no_values_are_tried_twice(tmp_path):
