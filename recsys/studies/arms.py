@@ -9,7 +9,7 @@ from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.config.study import Arm, method_arm
-from recsys.tuning.space import Axis
+from recsys.tuning.space import axis_of
 
 _SEED = 0
 
@@ -56,7 +56,11 @@ def trials_of(config: Config, name: str, arm: Arm, trials: int) -> list[dict[str
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=_SEED))
-    axes = [Axis(path, dimension) for path, dimension in arm.space.items()]
+    own = checked(config, name, arm.values)
+    axes = [
+        axis_of(own, path, dimension, f"study.arms.{name}.space.{path}")
+        for path, dimension in arm.space.items()
+    ]
     tried: list[dict[str, Any]] = [dict(arm.values)]
     for _ in range(20 * trials):
         if len(tried) >= trials or not axes:

@@ -240,7 +240,7 @@ def _of(result: "StudyResult", fraction: float) -> list[ArmResult]:
 
 
 def _labels(fraction: float) -> str:
-    return f"{fraction:.0%} of the labels".replace("%", " %")
+    return f"{100 * fraction:g} % of the labels"
 
 
 def _plot_name(metric: str, fraction: float) -> str:

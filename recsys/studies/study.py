@@ -148,7 +148,7 @@ def _tune(
             for trial in trials_of(config, name, arm, config.study.trials):
                 keys.append((fraction, name))
                 values.append(trial)
-                title = f"{name} with {fraction:.0%} of labels, trial"
+                title = f"{name} with {100 * fraction:g}% of labels, trial"
                 units.append(_unit(config, base, title, trial, seed=0, is_tested=False))
     console.print(f"study: {len(units)} trials of {len(arms)} arms, by validation")
     results = run_units(units, config.study.concurrent, lambda t: _say(console, t))
@@ -171,7 +171,7 @@ def _test(config: Config, chosen: Chosen, bases: dict[float, Config], console: C
     for (fraction, name), (values, _) in chosen.items():
         for seed in range(1, config.study.seeds + 1):  # Tuning has seen seed 0.
             keys.append((fraction, name))
-            title = f"{name} with {fraction:.0%} of labels, seed {seed}"
+            title = f"{name} with {100 * fraction:g}% of labels, seed {seed}"
             base = bases[fraction]
             units.append(_unit(config, base, title, values, seed=seed, is_tested=True))
     console.print(f"study: {len(units)} trainings, each tested once")
@@ -204,7 +204,7 @@ def _result(
         prepared = Prepared(base.prepared_dir)
         data, bounds = prepared.manifest.counts, SliceBounds.of(prepared.item_frequency)
         counts |= {"items": data.items, "queries": data.queries}
-        counts[f"training events with {fraction:.0%} of labels"] = data.train
+        counts[f"training events with {100 * fraction:g}% of labels"] = data.train
         tested = {name: each for (f, name), each in tests.items() if f == fraction}
         paths = {name: [unit.per_query for unit, _ in each] for name, each in tested.items()}
         cells, pairs = analyse(paths, config.study.baseline)

@@ -115,14 +115,14 @@ def unit_of(
 def run_units(
     units: Sequence[Unit], concurrent: int | None, say: Callable[[str], None]
 ) -> list[UnitResult]:
-    """Runs the trainings that are not done yet, in parallel.
+    """Runs the trainings that are not done yet, in parallel; those that failed are tried again.
 
     Args:
         units: Trainings, in the order of the results.
         concurrent: Number of trainings at a time; None: one for each core, or each GPU.
         say: Function called with a line for each training that ends.
     """
-    waiting = [unit for unit in units if unit.result() is None]
+    waiting = [unit for unit in units if (done := unit.result()) is None or done.error is not None]
     if waiting:
         _run_on_ray(waiting, concurrent, say)
     results = [unit.result() for unit in units]

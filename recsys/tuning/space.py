@@ -221,14 +221,27 @@ def _checked(path: str, dimension: Dimension, variants: list[Config]) -> Axis:
             f"tuning.space: unknown path {path}; did you mean {close[0]}? It must name a value of "
             f"{', '.join(_SECTIONS)}."
         )
-    source = f"tuning.space.{path}"
+    return axis_of(fitting[0], path, dimension, f"tuning.space.{path}")
+
+
+def axis_of(config: Config, path: str, dimension: Dimension, source: str) -> Axis:
+    """Returns an axis, after a check that its ends or choices fit the configuration.
+
+    Args:
+        config: Configuration that has the setting.
+        path: Path of the setting.
+        dimension: Values of the setting.
+        source: Place of the dimension, for errors.
+
+    Raises:
+        UserError: An end of the range, its step or a choice does not fit.
+    """
     if isinstance(dimension, Choices):
         for value in dimension.choices:
-            with_values(fitting[0], {path: value}, source=source)
+            with_values(config, {path: value}, source=source)
         return Axis(path, dimension)
     ends = [
-        with_values(fitting[0], {path: end}, source=source)
-        for end in (dimension.low, dimension.high)
+        with_values(config, {path: end}, source=source) for end in (dimension.low, dimension.high)
     ]
     is_integer = all(isinstance(leaves(end)[path], int) for end in ends)
     if is_integer and dimension.step is not None and dimension.step % 1:
