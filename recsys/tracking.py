@@ -15,6 +15,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import locked, waiting
 from pipelines.process import quiet_engines
 from recsys.config.config import Config
+from recsys.disk_faults import disk_fault
 from recsys.mlflow_run import Run
 from recsys.moved_store import artifacts_of, find_artifacts
 from recsys.sqlite_store import is_blank, make_ready
@@ -23,6 +24,8 @@ from recsys.tracked import EXPERIMENT_TAGS
 # Limits of MLflow on one request.
 _PARAMS_AT_ONCE, _PARAM_LENGTH = 100, 6000
 _IDENTITY_TAG = "recsys.identity"
+# Stage of experiments and runs that were not deleted.
+_ACTIVE = "active"
 _SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:|file:)(?P<file>[^?]+)(?:\?.*)?", re.S)
 
 
@@ -146,9 +149,26 @@ def existing_store(given: str | None, problem: str) -> Iterator[Any]:
     except UserError:
         raise
     except (MlflowException, OSError, ValueError) as error:  # A URI may be none.
-        code = getattr(error, "error_code", "")  # A server's errors begin with it.
-        reason = str(error).partition("\n")[0].removeprefix(f"{code}: ").rstrip(".")
-        raise UserError(f"{problem}: {reason}; look at the store {uri}.") from error
+        raise _refusal(problem, error, uri) from error
+
+
+@contextmanager
+def _answering(problem: str, uri: str) -> Iterator[None]:
+    """Turns exceptions of MLflow into sentences, but for those of a disk, which have their own."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if disk_fault(error) is not None:
+            raise
+        raise _refusal(problem, error, uri) from error
+
+
+def _refusal(problem: str, error: Exception, uri: str) -> UserError:
+    code = getattr(error, "error_code", "")  # A server's errors begin with it.
+    reason = str(error).partition("\n")[0].removeprefix(f"{code}: ").rstrip(".")
+    return UserError(f"{problem}: {reason}; look at the store {uri}.")
 
 
 @contextmanager
@@ -209,8 +229,23 @@ def start_run(
         tags: Further tags.
         identity: Identity of the work: a run of it that a killed process began is continued; None:
             there is none.
+
+    Raises:
+        UserError: The store does not answer or refuses, or its experiment was deleted.
     """
-    client = mlflow_client(tracking_uri(config))
+    uri = tracking_uri(config)
+    with _answering(f"cannot start a run of {config.tracking.experiment!r}", uri):
+        return _start_run(mlflow_client(uri), config, name, params, tags or {}, identity)
+
+
+def _start_run(
+    client: Any,
+    config: Config,
+    name: str,
+    params: Mapping[str, Any] | None,
+    tags: Mapping[str, str],
+    identity: str | None,
+) -> Run:
     experiment = _experiment(client, config)
     if params is None:
         params = dict(_flat(config.model_dump(mode="json"), ""))
@@ -226,7 +261,7 @@ def start_run(
         **code_version(),
         "recsys.output": config.output,
         **({_IDENTITY_TAG: identity} if identity is not None else {}),
-        **(tags or {}),
+        **tags,
     }
     run_id = client.create_run(
         experiment, run_name=name, tags=tags, start_time=int(time.time() * 1000)
@@ -255,15 +290,17 @@ def _log_params(
 
 
 def open_run(config: Config, run_id: str) -> Run | None:
-    """Opens an earlier run of any status; None where the store does not have it."""
-    from mlflow.exceptions import MlflowException
+    """Opens an earlier run of any status; None where the store does not have it any more.
 
-    client = mlflow_client(tracking_uri(config))
-    try:
-        client.get_run(run_id)
-    except MlflowException:
-        return None
-    return Run(client, run_id)
+    Raises:
+        UserError: The store does not answer or refuses.
+    """
+    uri = tracking_uri(config)
+    with _answering(f"cannot open run {run_id}", uri):
+        client = mlflow_client(uri)
+        run = unless_absent(client.get_run, run_id)
+    # A run that was deleted is kept, but nothing can be added to it.
+    return Run(client, run_id) if run is not None and run.info.lifecycle_stage == _ACTIVE else None
 
 
 def _valid_name(name: str) -> str:
@@ -282,6 +319,13 @@ def _experiment(client: Any, config: Config) -> str:
 
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     if experiment is not None:
+        if experiment.lifecycle_stage != _ACTIVE:
+            raise UserError(
+                f"the experiment {experiment.name!r} was deleted in MLflow; restore it with "
+                f"`MLFLOW_TRACKING_URI={tracking_uri(config)} mlflow experiments restore "
+                f"--experiment-id {experiment.experiment_id}`, or name another in "
+                "tracking.experiment."
+            )
         for name in EXPERIMENT_TAGS.keys() - experiment.tags.keys():
             client.set_experiment_tag(experiment.experiment_id, name, EXPERIMENT_TAGS[name])
         return experiment.experiment_id

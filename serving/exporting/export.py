@@ -109,3 +109,10 @@ def _register(config: Config, bundle: BundleManifest, console: Console) -> None:
     registered = register(config, bundle, config.bundle_dir)
     if registered is not None:
         console.print(f"export: {registered.sentence()}")
+        return
+    console.print(
+        "export: the bundle is not registered, for the MLflow store does not have the run of its "
+        f"training, {bundle.mlflow_run_id}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -9,9 +9,10 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
+from feature_store.core.errors import UserError
 from recsys.config.config import Config
 from recsys.mlflow_run import Run, downloaded
-from recsys.tracking import mlflow_client, start_run, tracking_uri
+from recsys.tracking import mlflow_client, open_run, start_run, tracking_uri
 
 
 @pytest.fixture
@@ -49,6 +50,32 @@ def test_a_continued_run_is_given_what_it_lacks(config: Config) -> None:
     run.log(lines[:2])
     run.continued().log(lines)
     assert values_of(run, config, "training/main") == [(2, 0.5), (4, 0.25), (6, 1 / 6)]
+
+
+def test_what_was_deleted_is_not_added_to(config: Config) -> None:
+    run = start_run(config, "night", params={})
+    assert open_run(config, run.run_id) is not None
+    client = mlflow_client(tracking_uri(config))
+    client.delete_run(run.run_id)
+    assert open_run(config, run.run_id) is None
+    assert open_run(config, "0" * 32) is None
+    tracking = config.tracking.model_copy(update={"experiment": "given up"})
+    other = config.model_copy(update={"tracking": tracking})
+    start_run(other, "night", params={})
+    experiment = client.get_experiment_by_name("given up").experiment_id
+    client.delete_experiment(experiment)
+    with pytest.raises(UserError, match=f"mlflow experiments restore --experiment-id {experiment}"):
+        start_run(other, "night", params={})
+
+
+def test_a_store_that_does_not_answer_is_one_sentence(config: Config, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracking = config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})
+    other = config.model_copy(update={"tracking": tracking})
+    with pytest.raises(UserError, match=r"cannot open run abc: API request to http.*look at the"):
+        open_run(other, "abc")
+    with pytest.raises(UserError, match="cannot start a run of 'continued': API request to http"):
+        start_run(other, "night", params={})
 
 
 def test_a_model_has_one_value_of_a_metric_until_it_is_measured_anew(config: Config) -> None:
