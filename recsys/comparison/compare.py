@@ -6,8 +6,9 @@ from feature_store.core.files import require_replaceable, write_json, write_text
 from feature_store.core.manifests import written_as
 from pipelines.reports.html import render_page
 from recsys.comparison.report import comparison_page
+from recsys.comparison.result import Comparison
 from recsys.comparison.runs import EvaluatedRun, find_run
-from recsys.comparison.statistics import Comparison, compare_runs
+from recsys.comparison.statistics import compare_runs
 
 PAGE, RESULT = "comparison.html", "comparison.json"
 

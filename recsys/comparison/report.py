@@ -18,9 +18,9 @@ from pipelines.reports.parts import (
     Text,
 )
 from pipelines.reports.plots import Range, Ranges
-from recsys.comparison import statistics
+from recsys.comparison import result
 from recsys.comparison.example_queries import ExampleQuery
-from recsys.comparison.statistics import Comparison
+from recsys.comparison.result import Comparison
 from recsys.evaluation.metrics import metric_title
 from recsys.evaluation.results import SHOWN
 from recsys.evaluation.rivals import FEW_PAIRS
@@ -91,7 +91,7 @@ def _judged(comparison: Comparison, group: str) -> Judged:
     if row.found.before is None:
         return Judged(group, "cannot tell")
     text = f"{metric_title(row.metric)} {number(row.found.before)} to {number(row.found.after)}"
-    marks: dict[statistics.Verdict, Mark] = {"better": "better", "worse": "worse"}
+    marks: dict[result.Verdict, Mark] = {"better": "better", "worse": "worse"}
     verdict = comparison.verdict_in(group)
     if verdict is None:
         return Judged(group, "cannot tell", f"only {row.count} held-out pairs; {text}")
@@ -188,7 +188,7 @@ def differences_table(comparison: Comparison) -> Table:
     )
 
 
-def _difference(row: statistics.Row, level: float) -> Row:
+def _difference(row: result.Row, level: float) -> Row:
     difference, title = row.found, metric_title(row.metric)
     if difference.difference is None or difference.low is None or difference.high is None:
         return Row([title, "nothing held out", *["-"] * 6])

@@ -13,8 +13,9 @@ from recsys.comparison.report import (
     example_entry,
     verdict_parts,
 )
+from recsys.comparison.result import Comparison
 from recsys.comparison.runs import EvaluatedRun, read_rows
-from recsys.comparison.statistics import Comparison, compare_runs
+from recsys.comparison.statistics import compare_runs
 from recsys.reports.data import data_section
 from recsys.reports.item_map import map_section
 from recsys.reports.long_tail import tail_section

@@ -6,7 +6,7 @@ from pipelines.reports.opening import Check, Checks, Judged, Verdict
 from pipelines.reports.parts import Chart, Page, Part, Row, Section, Table
 from pipelines.reports.plots import Axis, Graph, Mark, Series
 from recsys.comparison.report import comparison_verdict
-from recsys.comparison.statistics import Comparison
+from recsys.comparison.result import Comparison
 from recsys.evaluation.results import METHOD_TITLES, TOWERS, EvaluationResult
 from recsys.fusion.weights import OF_RARE
 from recsys.reports.verdict import baseline_verdict

@@ -12,8 +12,9 @@ from pipelines.reports.html import render_page
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.comparison.compare import PAGE, RESULT, titles_of
 from recsys.comparison.report import comparison_page
+from recsys.comparison.result import Comparison
 from recsys.comparison.runs import EvaluatedRun, find_run
-from recsys.comparison.statistics import Comparison, compare_runs
+from recsys.comparison.statistics import compare_runs
 from recsys.config.config import Config
 from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.stages.evaluated import EvaluationManifest

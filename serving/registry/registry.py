@@ -306,7 +306,7 @@ def describe_version(
 def promote_if_passed(config: Config, bundle: BundleManifest) -> Promotion | None:
     """Makes a registered bundle the champion where its gate compared it with the present one.
 
-    The gate has refused models that are worse; see `recsys.comparison.statistics`.
+    The gate has refused models that are worse; see `Comparison.is_worse`.
 
     Args:
         config: Configuration with the registered model and the store.

@@ -3,7 +3,7 @@
 import pytest
 
 from feature_store.core.documents import read_record
-from recsys.comparison.statistics import Comparison
+from recsys.comparison.result import Comparison
 from recsys.config.load import with_values
 from recsys.evaluation.results import METRICS_JSON, EvaluationResult
 from recsys.stages import champion
