@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import EVENTS, MANY, ROWS, Settings
+from feature_store.core.bounds import EVENTS, MANY, ROWS
+from feature_store.core.settings import Settings
 
 _NgramLength = Annotated[int, Field(ge=1, le=10)]
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from feature_store.calendar.units import TimeUnit
-from feature_store.core.settings import EVENTS, LARGE, Settings
+from feature_store.core.bounds import EVENTS, LARGE
+from feature_store.core.settings import Settings
 from feature_store.core.times import span_of
 from feature_store.kinds import TimeFeature
 from feature_store.schema import FeatureSchema, Side

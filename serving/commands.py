@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from feature_store.core.bounds import LARGE, MANY
 from feature_store.core.errors import UserError
-from feature_store.core.settings import LARGE, MANY
 from pipelines.process import spare_pandas
 from recsys.console import Wait, print_json, progress
 

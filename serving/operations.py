@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from feature_store.core.bounds import MANY
 from feature_store.core.errors import UserError
-from feature_store.core.settings import MANY
 from recsys.console import Wait, print_json, progress
 from serving.commands import AsJson, Bundle
 

@@ -1,15 +1,8 @@
-"""Base classes of records and of the configuration, and bounds of its numbers."""
+"""Base classes of records and of the configuration."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
-
-# Upper bounds of numbers that have no natural one, far above what is of use: with them a mistyped
-# number is a sentence, and neither fills the memory nor overflows.
-MANY = 1_000_000  # Epochs, trials, workers.
-ROWS = 2**31 - 2  # Rows of a table, which are numbered in 32 bits.
-EVENTS = 10**15  # Events, steps, and other counts of what grows with time.
-LARGE = 1e9  # Weights, rates, norms.
 
 
 class Frozen(BaseModel):

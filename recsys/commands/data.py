@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from feature_store.core.bounds import EVENTS, ROWS
 from feature_store.core.errors import UserError
-from feature_store.core.settings import EVENTS, ROWS
 from recsys.commands.options import AS_OF, AsJson, ConfigPath, Overrides, read_config
 from recsys.console import Wait, print_json, progress
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from feature_store.core.settings import LARGE, MANY
+from feature_store.core.bounds import LARGE, MANY
 from recsys.commands.options import AsJson, ConfigPath, Overrides, read_config
 from recsys.console import Wait, print_json, progress
 

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from feature_store.core.settings import MANY, Settings
+from feature_store.core.bounds import MANY
+from feature_store.core.settings import Settings
 from feature_store.kinds import NamedFeature
 from feature_store.schema import FeatureSchema, qualified
 

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from feature_store.core.settings import MANY, Settings
+from feature_store.core.bounds import MANY
+from feature_store.core.settings import Settings
 
 
 class ExportConfig(Settings):

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
-from feature_store.core.settings import MANY, Settings
+from feature_store.core.bounds import MANY
+from feature_store.core.settings import Settings
 
 
 def _is_address(url: str) -> str:

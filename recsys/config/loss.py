@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import LARGE, ROWS, Settings
+from feature_store.core.bounds import LARGE, ROWS
+from feature_store.core.settings import Settings
 
 
 class _CandidatesOfKind(Settings):

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import EVENTS, Settings
+from feature_store.core.bounds import EVENTS
+from feature_store.core.settings import Settings
 
 Norm = Literal["none", "layer"]
 _Width = Annotated[int, Field(ge=1, le=65_536)]

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from feature_store.core.settings import EVENTS, Settings
+from feature_store.core.bounds import EVENTS
+from feature_store.core.settings import Settings
 from feature_store.kinds import AnyFeature
 from feature_store.schema import FeatureGroup, FeatureSchema, qualified
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import MANY, Settings
+from feature_store.core.bounds import MANY
+from feature_store.core.settings import Settings
 from recsys.config.ssl import SSL_SETTINGS
 from recsys.config.tuning import Choices, Dimension, flat_paths
 

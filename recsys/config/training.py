@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from feature_store.core.settings import EVENTS, LARGE, MANY, Settings
+from feature_store.core.bounds import EVENTS, LARGE, MANY
+from feature_store.core.settings import Settings
 
 # Highest learning rate; training itself tells when one is too high for a model.
 _HIGHEST_RATE = 1e30

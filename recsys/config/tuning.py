@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from feature_store.core.settings import LARGE, MANY, Settings
+from feature_store.core.bounds import LARGE, MANY
+from feature_store.core.settings import Settings
 
 
 class Range(Settings):

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from feature_store.core.settings import LARGE, Frozen
+from feature_store.core.bounds import LARGE
+from feature_store.core.settings import Frozen
 
 # With larger ones, sums in float32 are infinite.
 Weight = Annotated[float, Field(ge=0, le=LARGE)]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from feature_store.core.bounds import LARGE
 from feature_store.core.columns import Column, Dense, Floats, Ints
 from feature_store.core.errors import UserError
 from feature_store.core.files import FLOATS, INTEGERS
-from feature_store.core.settings import LARGE
 from feature_store.encoding.encoder import SideEncoder
 from feature_store.kinds import AnyFeature
 from recsys.fusion.fused import Fused

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 HEAVY = ("fbgemm_gpu", "mlflow", "optuna", "pandas", "plotly", "ray", "scipy", "torch", "torchrec")
-QUERYING = ("faiss", "numpy", "pyarrow")
+QUERYING = ("faiss", "numpy", "pyarrow", "pydantic")
 
 # Runs commands one after the other, and prints which of the libraries they have imported by then.
 PROGRAM = """

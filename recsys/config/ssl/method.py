@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import LARGE, MANY, Settings
+from feature_store.core.bounds import LARGE, MANY
+from feature_store.core.settings import Settings
 from feature_store.schema import FeatureSchema
 from recsys.config.ssl.view_plan import ItemSource, ViewPlan
 from recsys.config.tuning import Dimension

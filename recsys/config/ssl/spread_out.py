@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from feature_store.core.settings import LARGE
+from feature_store.core.bounds import LARGE
 from recsys.config.ssl.method import SampledSettings
 from recsys.config.tuning import Dimension, Range
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.core.settings import MANY
+from feature_store.core.bounds import MANY
 from feature_store.schema import FeatureSchema
 from recsys.config.ssl.method import SampledSettings
 from recsys.config.ssl.view_plan import IdUse, Masks, ViewPlan

@@ -11,14 +11,20 @@ from tests.support.imported import HEAVY, QUERYING, imported
 
 
 def test_help_imports_no_engine():
-    assert imported(("--help",), ("--version",), ("train", "--help"), ("query", "--help")) == []
+    assert imported(("--help",), ("--version",)) == []
+    # Typer reads a command's parameters with pydantic where that is installed.
+    assert imported(("train", "--help"), ("query", "--help")) == ["pydantic"]
 
 
 def test_an_explanation_of_a_key_and_a_mistyped_path_import_no_engine():
     stages = ("prepare", "train", "evaluate", "fuse", "tune", "study", "materialize", "export")
     found = imported(*((stage, "nothing.yaml") for stage in (*stages, "run", "doctor")), status=1)
     assert not set(found) & {*HEAVY, "faiss"} - {"pandas"}
-    assert set(imported(("config",), ("config", "training.epochs"))) <= {"numpy", "pyarrow"}
+    assert set(imported(("config",), ("config", "training.epochs"))) <= {
+        "numpy",
+        "pyarrow",
+        "pydantic",
+    }
 
 
 @pytest.mark.parametrize("bundle", ["exported", "tiny_fused"])
