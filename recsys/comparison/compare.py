@@ -41,8 +41,9 @@ def compare(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         titles = {**titles_of(second), **titles_of(first)}
-        write_text(output / PAGE, render_page(comparison_page(result, titles)))
+        # The result marks the directory as this command's, which a killed one is to find again.
         write_json(output / RESULT, result.model_dump(mode="json"))
+        write_text(output / PAGE, render_page(comparison_page(result, titles)))
     return result
 
 

@@ -100,8 +100,9 @@ def ab_report(
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / PAGE, render_page(ab_page(report)))
+        # The result marks the directory as this command's, which a killed one is to find again.
         write_json(output / RESULT, report.model_dump(mode="json"))
+        write_text(output / PAGE, render_page(ab_page(report)))
     return report
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -247,6 +248,15 @@ def test_runs_that_rank_other_items_are_not_compared(runs, tmp_path):
     path = tmp_path / "allowed" / "evaluation" / "per_query.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     assert compare(runs["plain"], allowed).verdict == "better"
+
+
+def test_a_comparison_that_was_killed_is_made_again(runs, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("recsys.comparison.compare.write_text", Mock(side_effect=KeyboardInterrupt))
+        compare(runs["plain"], runs["good"], output)
+    assert compare(runs["plain"], runs["good"], output).verdict == "better"
+    assert (output / "comparison.html").exists()
 
 
 def test_what_is_no_evaluated_run_is_refused(runs, tmp_path):
