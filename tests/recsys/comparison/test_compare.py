@@ -250,11 +250,14 @@ def test_runs_that_rank_other_items_are_not_compared(runs, tmp_path):
     assert compare(runs["plain"], allowed).verdict == "better"
 
 
-def test_a_comparison_that_was_killed_is_made_again(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", ["write_text", "write_json"])
+def test_a_comparison_that_was_killed_is_made_again(runs, tmp_path, monkeypatch, write):
     output = tmp_path / "out"
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("recsys.comparison.compare.write_text", Mock(side_effect=KeyboardInterrupt))
-        compare(runs["plain"], runs["good"], output)
+    with monkeypatch.context() as patched:
+        killed = Mock(side_effect=KeyboardInterrupt)
+        patched.setattr(f"recsys.comparison.compare.{write}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(runs["plain"], runs["good"], output)
     assert compare(runs["plain"], runs["good"], output).verdict == "better"
     assert (output / "comparison.html").exists()
 
