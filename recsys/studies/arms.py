@@ -13,6 +13,9 @@ from recsys.tuning.space import axis_of
 
 _SEED = 0
 
+# Settings that a study sets for all of its trainings.
+_SET_BY_STUDY = ("training.seed", "training.ray", "training.start")
+
 _OF_THE_PAPER = ("none", "feature_dropout", "spread_out", "rfm", "cfm")
 
 
@@ -38,6 +41,11 @@ def arms_of(config: Config) -> dict[str, Arm]:
                 raise UserError(
                     f"study.arms.{name}: {path} is not of model, loss, ssl or training; all arms "
                     "read the same data."
+                )
+            if ".".join(path.split(".")[:2]) in _SET_BY_STUDY:
+                raise UserError(
+                    f"study.arms.{name}: {path} has no effect, for the study sets it for all arms; "
+                    "remove it."
                 )
         trials_of(config, name, arm, 2)
     return arms

@@ -8,7 +8,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from recsys.config.study import Arm
 from recsys.studies import units as study_units
-from recsys.studies.arms import trials_of
+from recsys.studies.arms import arms_of, trials_of
 from tests.support.planted import planted_config
 
 # A configuration whose data are never read.
@@ -22,6 +22,14 @@ def test_whole_numbers_of_a_range_are_tried_as_such():
     space = {"loss.temperature": {"low": -1, "high": 1}}
     with pytest.raises(UserError, match=r"study\.arms\.none\.space\.loss\.temperature: "):
         trials_of(CONFIG, "none", Arm(space=space), 4)
+
+
+@pytest.mark.parametrize("path", ["training.seed", "training.ray.workers", "training.start"])
+def test_what_a_study_sets_is_no_setting_of_an_arm(path):
+    arms = {"none": Arm(values={path: 1}), "other": Arm()}
+    study = CONFIG.study.model_copy(update={"arms": arms})
+    with pytest.raises(UserError, match=f"study.arms.none: {path} has no effect"):
+        arms_of(CONFIG.model_copy(update={"study": study}))
 
 
 def test_trainings_that_failed_are_tried_again(monkeypatch, tmp_path):
