@@ -21,6 +21,7 @@ from recsys.commands.operate import app as operate_app
 from recsys.commands.train import app as train_app
 from recsys.console import never_silent, one_line
 from recsys.disk_faults import disk_fault
+from recsys.store_faults import store_fault
 from serving.commands import app as serving_app
 from serving.operations import app as operations_app
 
@@ -61,7 +62,8 @@ app.add_typer(operate_app)
 def main() -> None:
     """Runs the `recsys` command.
 
-    A mistake of the user's, or a disk that cannot be written, is one sentence and exit status 1.
+    A mistake of the user's, a disk that cannot be written, or a store of MLflow that does not answer
+    is one sentence and exit status 1.
     """
     sleep_while_waiting()
     try:
@@ -73,7 +75,7 @@ def main() -> None:
     except UserError as error:
         sentence = str(error)
     except Exception as error:
-        fault = disk_fault(error)
+        fault = disk_fault(error) or store_fault(error)
         if fault is None:
             raise
         sentence = fault

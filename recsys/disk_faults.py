@@ -94,7 +94,7 @@ def disk_fault(error: BaseException) -> str | None:
     Returns:
         One sentence: what, where, how much space is left, and what to do; None for other errors.
     """
-    chain = list(_chain(error))
+    chain = list(chained(error))
     for each in chain:
         found = _found(each)
         if found is not None:
@@ -102,7 +102,7 @@ def disk_fault(error: BaseException) -> str | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chained(error: BaseException) -> Iterator[BaseException]:
     """Yields an error, those that led to it, and those that it carries, each once."""
     waiting: list[Any] = [error]
     seen: set[int] = set()
