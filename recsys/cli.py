@@ -62,7 +62,7 @@ app.add_typer(operate_app)
 def main() -> None:
     """Runs the `recsys` command.
 
-    A mistake of the user's, a disk that cannot be written, or a store of MLflow that does not answer
+    A mistake of the user's, a disk that cannot be written, or an MLflow store that does not answer
     is one sentence and exit status 1.
     """
     sleep_while_waiting()

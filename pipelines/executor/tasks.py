@@ -6,7 +6,7 @@ step reads its own partition of all of them. Nothing here depends on which execu
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -82,5 +82,6 @@ def _run_task(
     return result
 
 
+@cache
 def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any]:
     return TypeAdapter(get_type_hints(function)["return"])

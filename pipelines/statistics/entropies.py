@@ -129,19 +129,31 @@ def entropies(first: sparse.csr_matrix, second: sparse.csr_matrix, mass: Floats)
         second: `Values.membership` of another feature, [items, values].
         mass: Weights of the items, [items].
     """
-    by_value = sparse.diags(mass).dot(first).T.tocsr()
+    own, other = _weighted(first, mass), _weighted(second, mass)
+    by_value = own.T.tocsr()
     # Products of each value: the values of the second feature that its items have.
-    products = (first != 0).T @ np.diff(second.indptr)
+    values = np.repeat(np.diff(second.indptr), np.diff(first.indptr))
+    products = np.bincount(first.indices, values, first.shape[1])
     block = np.cumsum(products) // _MAX_PRODUCTS
     total = float(mass.sum())
     joint = 0.0
     for start, end in _runs(block):
         joint += entropy_of((by_value[start:end] @ second).data, total)
     return Entropies(
-        first=entropy_of(first.T @ mass, total),
-        second=entropy_of(second.T @ mass, total),
+        first=entropy_of(_column_sums(own), total),
+        second=entropy_of(_column_sums(other), total),
         joint=joint,
     )
+
+
+def _column_sums(matrix: sparse.csr_matrix) -> Floats:
+    return np.bincount(matrix.indices, matrix.data).astype(np.float64, copy=False)
+
+
+def _weighted(matrix: sparse.csr_matrix, mass: Floats) -> sparse.csr_matrix:
+    """Multiplies each row by its weight."""
+    data = matrix.data * np.repeat(mass, np.diff(matrix.indptr))
+    return sparse.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape)
 
 
 def entropies_in_chunks(
@@ -159,7 +171,7 @@ def entropies_in_chunks(
     table = np.zeros((first.size, second.size))
     for start in range(0, len(mass), _CHUNK):
         part = slice(start, start + _CHUNK)
-        weighted = sparse.diags(mass[part]).dot(first.membership(first_rows[part]))
+        weighted = _weighted(first.membership(first_rows[part]), mass[part])
         table += (weighted.T @ second.membership(second_rows[part])).toarray()
     total = float(mass.sum())
     return Entropies(

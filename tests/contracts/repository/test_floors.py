@@ -35,7 +35,7 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "arguments config console disk_faults products unit_rows",
+        "arguments config console disk_faults store_faults products unit_rows",
         "nearest",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion tracked",
