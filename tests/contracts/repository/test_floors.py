@@ -35,8 +35,8 @@ FLOORS = {
         "materialize",
     ),
     "recsys": (
-        "arguments config console disk_faults store_faults products unit_rows",
-        "nearest",
+        "arguments config console disk_faults products unit_rows",
+        "nearest store_faults",
         "losses evaluation autoconfig channels sqlite_store moved_store",
         "fusion tracked",
         "mlflow_run",
