@@ -20,8 +20,8 @@ from serving.server.build import ServerSettings, build
 from tests.support.servers import running
 
 # Requests of each of the two tests; together over ten thousand with `slow`.
-BYTES, SLOW_BYTES = 300, 6000
-EXAMPLES, SLOW_EXAMPLES = 15, 1000
+BYTES, SLOW_BYTES = 300, 9500
+EXAMPLES, SLOW_EXAMPLES = 15, 150
 PATHS = ("/recommend", "/recommend/batch", "/similar-items", "/events")
 SEEDS = (
     {"query_id": "3", "k": 5, "filters": {"where": {"group": ["g1"]}, "deny": ["i1"]}},

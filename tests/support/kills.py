@@ -13,24 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import CONTEXT
+
 # Audit events of Python, each raised before the act. What C++ libraries write is not among them:
 # they only fill files whose names nobody knows yet.
 _CHANGES = frozenset(("os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "sqlite3.connect"))
 
 _DIED = 77
 _SECONDS = 120
-
-# The server of forks has imported what its children need, so that each of them starts at once.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "feast.infra.offline_stores.duckdb",
-        "feast.repo_operations",
-        "pipelines.materialize.materialize",
-        "pipelines.prepare.prepare",
-        "tests.support.prepare_logs",
-    ]
-)
 
 
 def dies_before(
@@ -47,7 +37,7 @@ def dies_before(
     Returns:
         Whether the process died; it does not where the function makes fewer changes.
     """
-    context = multiprocessing.get_context("fork") if is_light else _CONTEXT
+    context = multiprocessing.get_context("fork") if is_light else CONTEXT
     code = _ended(context.Process(target=_die, args=(change, function, arguments)))
     assert code in (0, _DIED), f"the process that should die ended with {code}"
     return code == _DIED
@@ -72,7 +62,7 @@ def left_by_the_dead(
         Numbers of changes made, from 0; the last one is that of the whole call.
     """
     copies.mkdir()
-    code = _ended(_CONTEXT.Process(target=_copy, args=(directory, copies, function, arguments)))
+    code = _ended(CONTEXT.Process(target=_copy, args=(directory, copies, function, arguments)))
     assert code == 0, f"the process that writes ended with {code}"
     whole = copies / str(len(list(copies.iterdir())))
     directory.rename(whole)

@@ -1,7 +1,6 @@
 """Trains on several gloo ranks, each a process of its own, without Ray."""
 
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -27,14 +26,12 @@ from recsys.data.reader import read_steps
 from recsys.stages.item_neighbours import fit_neighbours
 from recsys.training.rank import train_on_rank
 from recsys.training.run import TrainingRun, plan_run
-
-# The fork server imports torchrec once for all ranks, which takes seconds.
-multiprocessing.set_forkserver_preload(["recsys.training.rank"])
+from tests.support.processes import CONTEXT
 
 
 def start_ranks(function: Callable[..., None], ranks: int, *arguments: Any) -> None:
     """Calls `function(rank, *arguments)` in a process for each rank; raises what one raises."""
-    start_processes(function, arguments, ranks, start_method="forkserver")
+    start_processes(function, arguments, ranks, start_method=CONTEXT.get_start_method())
 
 
 def train_on_ranks(
