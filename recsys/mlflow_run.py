@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,21 @@ class Run:
 
 def _models_of(run: Any) -> list[Any]:
     return list(run.outputs.model_outputs) if run.outputs is not None else []
+
+
+def all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yields what a search of MLflow finds, of which an answer has one page.
+
+    Args:
+        search: Function of the token of a page, None for the first one, that returns the page.
+    """
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def downloaded(client: Any, run_id: str, path: str, directory: Path) -> Path:

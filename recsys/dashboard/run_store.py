@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from feature_store.core.errors import UserError
+from recsys.mlflow_run import all_pages
 from recsys.reports.run.run_data import RunData
 from recsys.tracked import metric_name
 from recsys.tracking import existing_store
@@ -149,8 +150,8 @@ class RunStore:
 
     def champions(self) -> list[str]:
         """Returns the runs behind the alias `champion` of all registered models."""
-        found = []
-        for model in self._client.search_registered_models():
+        found, search = [], self._client.search_registered_models
+        for model in all_pages(lambda token: search(page_token=token)):
             version = dict(model.aliases).get("champion")
             if version is not None:
                 found.append(self._client.get_model_version(model.name, version).run_id)
@@ -171,7 +172,8 @@ class RunStore:
         self._has_some.set()
 
     def _pages(self) -> Iterator[list[RunRow]]:
-        experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+        found = all_pages(lambda token: self._client.search_experiments(page_token=token))
+        experiments = {experiment.experiment_id: experiment.name for experiment in found}
         token = None
         while True:
             page = self._client.search_runs(

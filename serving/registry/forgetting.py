@@ -1,11 +1,12 @@
 """Removal of earlier models from MLflow: registered versions, and artifacts of runs."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recsys.config.config import Config
+from recsys.mlflow_run import all_pages
 from recsys.tracking import changing_store, existing_store, is_missing, registered_name
 from recsys.tracking import tracking_uri as store_of
 from serving.registry.registry import (
@@ -53,7 +54,7 @@ def other_versions(config: Config, kept: str | None) -> list[Version]:
 
         found = [
             Version(str(each.version), each.tags.get("recsys.seal"), each.run_id)
-            for each in _pages(search)
+            for each in all_pages(search)
         ]
     return [version for version in found if kept is None or version.seal != kept]
 
@@ -102,7 +103,7 @@ def runs_with_artifacts(config: Config, kept: Collection[str]) -> list[str]:
 
         return [
             run.info.run_id
-            for run in _pages(search)
+            for run in all_pages(search)
             if run.info.run_id not in kept
             and _is_below(run.data.tags.get(_OUTPUT_TAG), config.output)
             and client.list_artifacts(run.info.run_id)
@@ -135,17 +136,6 @@ def remove_artifacts(
                 reason = str(error).partition("\n")[0]
                 problems.append(f"MLflow's {place}/{path}, which was not removed: {reason}")
     return problems
-
-
-def _pages(search: Any) -> Iterator[Any]:
-    """Yields the results of a search of MLflow, page by page."""
-    token = None
-    while True:
-        found = search(token)
-        yield from found
-        token = found.token
-        if not token:
-            return
 
 
 def _is_below(tag: str | None, output: str) -> bool:

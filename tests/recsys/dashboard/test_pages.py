@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
+from mlflow.store.entities import PagedList
 
 from feature_store.core.errors import UserError
 from pipelines.reports.opening import Verdict
@@ -457,10 +458,10 @@ def test_each_project_of_a_store_has_a_champion_of_its_own(evaluated, monkeypatc
     row = store.row(evaluated.run_ids[0])
     runs = {"first": "a", "second": "b"}
     rows = {r: dataclasses.replace(row, run_id=r, experiment=e) for e, r in runs.items()}
+    models = [SimpleNamespace(name=name, aliases={"champion": "1"}) for name in runs]
+    pages = {None: PagedList(models[:1], "more"), "more": PagedList(models[1:], None)}
     client = SimpleNamespace(
-        search_registered_models=lambda: [
-            SimpleNamespace(name=name, aliases={"champion": "1"}) for name in runs
-        ],
+        search_registered_models=lambda page_token: pages[page_token],
         get_model_version=lambda name, version: SimpleNamespace(run_id=runs[name]),
     )
     monkeypatch.setattr(store, "_rows", rows)
