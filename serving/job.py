@@ -18,7 +18,8 @@ from rich.console import Console
 from feature_store.core.errors import UserError
 from feature_store.core.locks import locked
 from feature_store.core.settings import Frozen
-from pipelines.prepared.reader import Prepared, PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
+from pipelines.prepared.reader import Prepared
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.evaluation.results import EvaluationResult, print_table

@@ -17,7 +17,7 @@ from feature_store.history import HISTORY_SCHEMA, MAX_STRETCH
 from feature_store.offline.snapshots import write_history_snapshot
 from pipelines.executor.shuffle import read_partitions, write_partitions
 from pipelines.materialize.job import Catalogue, Job, WaitingRows, Written, load_ids, write_rows
-from pipelines.prepared.reader import SPLITS
+from pipelines.prepared.examples import SPLITS
 from pipelines.settings import History
 
 _PART_EVENTS = 1_000_000

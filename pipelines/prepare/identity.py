@@ -10,7 +10,7 @@ from pipelines.logs.tables import Files, source_state
 from pipelines.prepare.cleaning.file_names import without_forgotten
 from pipelines.prepare.job import Job
 from pipelines.prepare.scan import Scans
-from pipelines.prepared.reader import Counts, PreparedManifest
+from pipelines.prepared.manifest import Counts, PreparedManifest
 from pipelines.settings import DataConfig
 
 # Version of the content: raise it when the same log and configuration give another one.

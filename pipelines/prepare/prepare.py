@@ -69,7 +69,9 @@ from pipelines.prepare.statistics import (
 )
 from pipelines.prepare.uses import count_uses
 from pipelines.prepare.workspace import Workspace
-from pipelines.prepared.reader import Counts, Prepared, PreparedManifest, part_file
+from pipelines.prepared.examples import part_file
+from pipelines.prepared.manifest import Counts, PreparedManifest
+from pipelines.prepared.reader import Prepared
 from pipelines.quality.news import Known, require_filled
 from pipelines.quality.quality import read_quality
 from pipelines.reports.words import plural_of, word_for

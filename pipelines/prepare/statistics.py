@@ -10,7 +10,8 @@ from feature_store.core.files import write_json, write_parquet
 from feature_store.encoding.vocabulary import Vocabulary
 from pipelines.prepare.catalogue.ids import current_file
 from pipelines.prepare.job import Run, count_of
-from pipelines.prepared.reader import SPLITS, PreparedManifest
+from pipelines.prepared.examples import SPLITS
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.quality.quality import Quality, quality
 from pipelines.quality.write import write_quality
 from pipelines.statistics import mutual_information as information

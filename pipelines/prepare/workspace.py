@@ -31,7 +31,7 @@ from feature_store.core.files import (
 from feature_store.core.locks import locked, waiting
 from feature_store.core.manifests import MANIFEST, written_as
 from feature_store.core.temporary import remove_temporary_files
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 
 # Names that tell the working directory from others.
 _MARKS = ("scans", "build", "plan.json")

@@ -14,8 +14,9 @@ from feature_store.core.columns import Bools
 from feature_store.core.documents import read_record
 from feature_store.core.settings import Frozen
 from feature_store.schema import SIDES, Side
+from pipelines.prepared.examples import SPLITS
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import SPLITS, PreparedManifest
 from pipelines.quality.coverage import Coverage, coverage
 from pipelines.quality.drift import Drift, by_severity, drift, rejected_drift
 from pipelines.reports.words import word_for

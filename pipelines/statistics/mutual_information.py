@@ -32,7 +32,7 @@ import pyarrow as pa
 from feature_store.core.columns import Column, Ints, read_columns
 from feature_store.core.files import write_array
 from feature_store.core.hashing import token_digests
-from pipelines.prepared.reader import InformationMatrices, MutualInformation
+from pipelines.prepared.manifest import InformationMatrices, MutualInformation
 from pipelines.statistics.entropies import (
     Entropies,
     discrete,

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from feature_store.core.columns import Ints, Jagged
-from pipelines.prepared.reader import EXAMPLE_SCHEMA, Prepared
+from pipelines.prepared.examples import EXAMPLE_SCHEMA
+from pipelines.prepared.reader import Prepared
 
 _NO_EVENTS = EXAMPLE_SCHEMA.empty_table().select(["query", "item", "timestamp"])
 

@@ -19,7 +19,8 @@ from feature_store.core.hashing import hash_uniform
 from feature_store.encoding.pooling import bag_weights
 from feature_store.kinds import AnyFeature, ContextFeature, Feature
 from feature_store.schema import qualified
-from pipelines.prepared.reader import Prepared, context_columns
+from pipelines.prepared.examples import context_columns
+from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.data.candidates import CandidateBuilder, Candidates, only_items
 from recsys.data.host_batch import HostBatch

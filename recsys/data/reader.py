@@ -7,7 +7,7 @@ import numpy as np
 
 from feature_store.core.columns import Floats, Ints, Jagged
 from feature_store.history import windows
-from pipelines.prepared.reader import CONTEXT
+from pipelines.prepared.examples import CONTEXT
 from recsys.data.lanes import Lane, Part, Rows
 from recsys.data.plan import TrainingPlan, rank_rows
 

@@ -24,7 +24,8 @@ from feature_store.core.files import (
     write_parquet,
 )
 from feature_store.core.hashing import hash_uniform
-from pipelines.prepared.reader import Prepared, part_file
+from pipelines.prepared.examples import part_file
+from pipelines.prepared.reader import Prepared
 
 # Stream of random choices.
 _REPLAY = 24

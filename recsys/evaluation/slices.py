@@ -12,7 +12,8 @@ from feature_store.core.times import DAY
 from feature_store.encoding.encoder import OOV_ROW, SideEncoder
 from feature_store.kinds import AnyFeature
 from feature_store.schema import qualified
-from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.prepared.examples import SPLITS
+from pipelines.prepared.reader import Prepared
 from recsys.config.evaluation import HISTORY_LENGTH, ITEM_AGE
 
 _HISTORY_LENGTHS = (1, 3, 6, 11, 21, 51)

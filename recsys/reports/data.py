@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from pipelines.prepared.reader import MutualInformation, PreparedManifest
+from pipelines.prepared.manifest import MutualInformation, PreparedManifest
 from pipelines.quality.page import quality_sections, quality_warnings
 from pipelines.reports.parts import Chart, Facts, Part, Section, Table, Text
 from pipelines.reports.plots import Heat

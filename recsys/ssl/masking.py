@@ -9,7 +9,7 @@ import numpy.typing as npt
 from feature_store.core.columns import Bools, Ints
 from feature_store.core.hashing import hash64
 from feature_store.kinds import Feature
-from pipelines.prepared.reader import MutualInformation
+from pipelines.prepared.manifest import MutualInformation
 from recsys.config.ssl.method import SslSettings
 
 Floats = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from feature_store.core.manifests import read_manifest
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.forgotten import Forgotten
 from feature_store.schema import SIDES, Side
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from recsys.config.config import Config
 from recsys.moved_store import artifacts_of
 from recsys.tracking import is_missing, sqlite_path, tracking_uri

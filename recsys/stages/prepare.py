@@ -8,7 +8,7 @@ from rich.console import Console
 from feature_store.forgotten import Forgotten
 from pipelines.executor import executor_named
 from pipelines.prepare.prepare import prepare as prepare_log
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.quality.news import Known
 from recsys.config.config import Config
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from feature_store.core.errors import UserError
 from feature_store.core.manifests import read_manifest
 from feature_store.core.times import as_utc
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.settings import TimeSplit
 from recsys.checkpoint.training_manifest import readable_training
 from recsys.config.config import Config

@@ -10,7 +10,8 @@ from feature_store.core.errors import UserError
 from feature_store.core.locks import reading
 from feature_store.core.manifests import read_manifest
 from feature_store.core.times import as_utc
-from pipelines.prepared.reader import Prepared, PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
+from pipelines.prepared.reader import Prepared
 from pipelines.quality.quality import read_quality
 from pipelines.reports.html import render_page
 from pipelines.settings import TimeSplit

@@ -18,7 +18,7 @@ from feature_store.core.times import as_utc
 from pipelines.logs.filesystems import UnreadableFileError
 from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import file_marks, list_files
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.quality.news import Known
 from pipelines.settings import Quality
 from recsys.checkpoint.training_manifest import readable_training

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pipelines.executor import Executor, LocalExecutor, RayExecutor
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import SEQUENCES
+from pipelines.prepared.examples import SEQUENCES
 from tests.support.planted import planted_config, write_planted_log
 from tests.support.prepare_logs import (
     AS_OF,

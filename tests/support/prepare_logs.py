@@ -19,7 +19,8 @@ from pipelines.executor import Executor, LocalExecutor
 from pipelines.prepare import job
 from pipelines.prepare.prepare import prepare
 from pipelines.prepare.workspace import Workspace
-from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.prepared.examples import SPLITS
+from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
 
 LOCAL = LocalExecutor()

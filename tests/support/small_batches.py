@@ -7,7 +7,7 @@ import numpy as np
 from feature_store.core.columns import Dense, Jagged
 from feature_store.kinds import CategoricalFeature, IdFeature, MultiValuedFeature, NumericFeature
 from feature_store.schema import FeatureSchema
-from pipelines.prepared.reader import InformationMatrices, MutualInformation
+from pipelines.prepared.manifest import InformationMatrices, MutualInformation
 from recsys.config.config import Config
 from recsys.config.load import parse_config
 from recsys.data.plan import rank_rows

@@ -17,14 +17,13 @@ from feature_store.encoding.fitting import fit_scaling, fit_vocabulary, partial_
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.kinds import AnyFeature, TimeFeature
 from feature_store.schema import FeatureGroup
-from pipelines.prepared.reader import (
+from pipelines.prepared.manifest import (
     Counts,
     InformationMatrices,
     MutualInformation,
-    Prepared,
     PreparedManifest,
-    QueryState,
 )
+from pipelines.prepared.reader import Prepared, QueryState
 from recsys.checkpoint.training_manifest import TrainManifest
 from recsys.config.config import Config
 from recsys.config.load import parse_config

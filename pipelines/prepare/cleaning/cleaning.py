@@ -20,7 +20,7 @@ from feature_store.schema import Side, qualified
 from pipelines.logs.clock import Clock
 from pipelines.logs.left_out import LOW_RATING, OTHER_TYPE
 from pipelines.prepare.cleaning.ids import Ids
-from pipelines.prepared.reader import SPLITS
+from pipelines.prepared.examples import SPLITS
 from pipelines.settings import DataConfig, GivenSplit
 
 NULL_ID = "null id"

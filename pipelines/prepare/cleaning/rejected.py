@@ -22,7 +22,7 @@ from pipelines.prepare.cleaning.cleaning import FUTURE
 from pipelines.prepare.examples.examples import Examples
 from pipelines.prepare.job import Job, Run, count_of
 from pipelines.prepare.scan import Scans
-from pipelines.prepared.reader import part_file
+from pipelines.prepared.examples import part_file
 
 
 @dataclass(frozen=True)

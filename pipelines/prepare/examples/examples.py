@@ -36,8 +36,8 @@ from pipelines.prepare.examples.sequences import sequences_file, write_sequences
 from pipelines.prepare.examples.splits import TEST, TRAIN, assign_splits
 from pipelines.prepare.job import Run, count_of
 from pipelines.prepare.scan import Scans
+from pipelines.prepared.examples import EXAMPLE_SCHEMA, SPLITS, context_lists
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import EXAMPLE_SCHEMA, SPLITS, context_lists
 from pipelines.settings import DataConfig, has_sequences
 
 # Seeds of the hashes: with others the same configuration would give other examples.

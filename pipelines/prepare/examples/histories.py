@@ -11,8 +11,8 @@ from feature_store.core.sorting import sorted_distinct
 from feature_store.encoding.context import NO_TIME
 from feature_store.history import others_history, past_history, seen_before
 from pipelines.prepare.examples.splits import TEST, TRAIN, VALIDATION
+from pipelines.prepared.examples import SPLITS
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import SPLITS
 from pipelines.settings import History, Repeats
 
 # Seed of the choice of `others`: with another one a configuration would give other histories.

@@ -19,7 +19,13 @@ from pipelines.executor.shuffle import read_partitions
 from pipelines.prepare.examples.examples import Examples, examples_file
 from pipelines.prepare.examples.sequences import sequences_file
 from pipelines.prepare.job import Run, count_of
-from pipelines.prepared.reader import SEQUENCE_SCHEMA, SEQUENCES, SPLITS, example_schema, part_file
+from pipelines.prepared.examples import (
+    SEQUENCE_SCHEMA,
+    SEQUENCES,
+    SPLITS,
+    example_schema,
+    part_file,
+)
 
 _EXAMPLES_IN_GROUP = 16_384
 _SEQUENCES_IN_GROUP = 4_096

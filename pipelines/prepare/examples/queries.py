@@ -20,8 +20,8 @@ from feature_store.encoding.context import NO_TIME
 from feature_store.history import windows
 from feature_store.schema import qualified
 from pipelines.prepare.job import Run
+from pipelines.prepared.examples import SPLITS
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import SPLITS
 
 # Number of items that are in memory at a time, or those of one query where it has more.
 _MOST_ITEMS = 8_000_000

@@ -27,7 +27,7 @@ from feature_store.history import seen_before, windows
 from pipelines.executor.shuffle import write_partitions
 from pipelines.prepare.examples.histories import Events, example_history
 from pipelines.prepare.examples.splits import TRAIN
-from pipelines.prepared.reader import SEQUENCE_SCHEMA
+from pipelines.prepared.examples import SEQUENCE_SCHEMA
 from pipelines.settings import DataConfig, History, Repeats
 
 # Seed of the shuffle's hash.

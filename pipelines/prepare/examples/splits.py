@@ -11,7 +11,7 @@ from feature_store.core.columns import Ints
 from feature_store.core.errors import UserError
 from feature_store.core.hashing import crc32, crc32_continued
 from feature_store.core.times import microseconds, span_of
-from pipelines.prepared.reader import SPLITS
+from pipelines.prepared.examples import SPLITS
 from pipelines.settings import ColdItems, GivenSplit, LeaveLastOut, RandomHash, Split, TimeSplit
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))

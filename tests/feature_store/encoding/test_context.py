@@ -16,7 +16,8 @@ from feature_store.core.columns import Column, Dense
 from feature_store.forgotten import Forgotten
 from feature_store.schema import FeatureSchema
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import SPLITS, Prepared, context_columns
+from pipelines.prepared.examples import SPLITS, context_columns
+from pipelines.prepared.reader import Prepared
 from pipelines.settings import DataConfig
 from recsys.config.load import parse_config
 from recsys.data.plan import plan_training

@@ -14,7 +14,7 @@ import pytest
 from feature_store.core.manifests import read_manifest
 from pipelines.executor import RayExecutor
 from pipelines.prepare.workspace import Workspace
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.settings import DataConfig
 from tests.support.kills import dies_before, left_by_the_dead
 from tests.support.prepare_logs import (

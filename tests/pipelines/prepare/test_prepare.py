@@ -15,7 +15,8 @@ from rich.console import Console
 from feature_store.core.columns import Dense
 from pipelines.prepare import job
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import SPLITS, Prepared
+from pipelines.prepared.examples import SPLITS
+from pipelines.prepared.reader import Prepared
 from pipelines.quality.quality import read_quality
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import (

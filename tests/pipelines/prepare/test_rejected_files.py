@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines.executor import RayExecutor
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.settings import DataConfig
 from tests.support.prepare_logs import IDS_ONLY, LOCAL, random_events, refusal, run
 

@@ -12,7 +12,7 @@ from feature_store.schema import FeatureSchema
 from pipelines.logs.rejected_files import RefusedLogError
 from pipelines.logs.tables import file_marks, list_files
 from pipelines.prepare.prepare import prepare
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from pipelines.quality.news import Known
 from pipelines.settings import DataConfig
 from tests.support.nightly.daily_log import (

@@ -12,8 +12,8 @@ from feature_store.core.columns import Dense, Jagged, write_columns
 from feature_store.core.files import write_parquet
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.schema import FeatureSchema
+from pipelines.prepared.manifest import Counts, PreparedManifest
 from pipelines.prepared.query_state import QueryState
-from pipelines.prepared.reader import Counts, PreparedManifest
 from pipelines.quality.checks import quality_checks
 from pipelines.quality.drift import Drift, by_severity, drift
 from pipelines.quality.page import quality_page, share_of

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.columns import Column, Dense, Jagged, write_columns
-from pipelines.prepared.reader import MutualInformation
+from pipelines.prepared.manifest import MutualInformation
 from pipelines.statistics import entropies as entropies_module
 from pipelines.statistics import mutual_information as module
 from pipelines.statistics.entropies import discrete, entropies, entropies_in_chunks

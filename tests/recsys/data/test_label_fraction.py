@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.prepared.reader import SPLITS
+from pipelines.prepared.examples import SPLITS
 from tests.support.prepare_logs import (
     FEATURES,
     examples,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.core.errors import UserError
-from pipelines.prepared.reader import EXAMPLE_SCHEMA
+from pipelines.prepared.examples import EXAMPLE_SCHEMA
 from recsys.data import lanes
 from recsys.data.plan import TrainingPlan, plan_training, rank_rows
 from recsys.data.reader import read_steps

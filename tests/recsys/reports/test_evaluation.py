@@ -13,7 +13,7 @@ from rich.console import Console
 from feature_store.encoding.vocabulary import Vocabulary
 from feature_store.kinds import IdFeature, TextFeature
 from feature_store.schema import FeatureSchema
-from pipelines.prepared.reader import (
+from pipelines.prepared.manifest import (
     Counts,
     InformationMatrices,
     MutualInformation,

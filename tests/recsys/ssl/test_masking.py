@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from feature_store.kinds import CategoricalFeature, IdFeature
-from pipelines.prepared.reader import InformationMatrices, MutualInformation
+from pipelines.prepared.manifest import InformationMatrices, MutualInformation
 from recsys.config.ssl.contrastive import CorrelatedMasking, RandomMasking
 from recsys.ssl.masking import (
     CorrelatedGroups,

@@ -23,7 +23,7 @@ from feature_store.core.errors import UserError
 from feature_store.core.files import write_json
 from feature_store.core.locks import locked
 from feature_store.core.manifests import read_manifest
-from pipelines.prepared.reader import PreparedManifest
+from pipelines.prepared.manifest import PreparedManifest
 from recsys.checkpoint.manifest import read_checkpoint
 from recsys.checkpoint.training_manifest import TrainManifest, continued_checkpoint
 from recsys.cli import app
