@@ -114,13 +114,19 @@ def compare_settings(config: Config, before: Config) -> Iterator[Finding]:
 
 def differences(config: Config, before: Config) -> Iterator[tuple[str, Any, Any]]:
     """Yields path, old and new value of each setting of training that differs."""
-    old, new = (
-        {path: value for name in _SECTIONS for path, value in _flat(document[name], name)}
-        for document in (before.model_dump(mode="json"), config.model_dump(mode="json"))
-    )
+    old, new = _settings(before), _settings(config)
     for path in [*old, *(path for path in new if path not in old)]:
         if old.get(path) != new.get(path):
             yield path, old.get(path), new.get(path)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Returns the settings of training by path."""
+    document = config.model_dump(mode="json")
+    found = {path: value for name in _SECTIONS for path, value in _flat(document[name], name)}
+    if config.ssl.view_plan is not None and config.ssl.view_plan.of_neighbours:
+        found["ranking.neighbours"] = config.ranking.neighbours  # Views show items of these lists.
+    return found
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

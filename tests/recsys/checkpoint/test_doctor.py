@@ -138,3 +138,14 @@ def test_encoders_of_a_history_are_judged_one_by_one(history, findings):
     found = {finding.what: finding.kind for finding in compare_settings(after, before)}
     assert findings.items() <= found.items()
     assert ("impossible" in found.values()) == ("impossible" in findings.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "found"), [("neighbours", {"ranking.neighbours": "changed"}), ("none", {})]
+)
+def test_neighbours_matter_where_views_show_them(method, found):
+    before = config(ssl={"method": method})
+    after = before.model_copy(
+        update={"ranking": before.ranking.model_copy(update={"neighbours": 20})}
+    )
+    assert kinds(compare_settings(after, before)) == found
