@@ -15,7 +15,8 @@ from recsys.config.config import Config
 from recsys.ssl.neighbours import write_neighbours
 from recsys.stages.channel_lists import channel_lists, lists_locked, remove_channel_lists
 
-_NEIGHBOURS = "neighbours"
+# Name of their folder in the directory of an unfinished training.
+NEIGHBOURS = "neighbours"
 
 
 def fit_neighbours(
@@ -34,7 +35,7 @@ def fit_neighbours(
     plan = config.ssl.view_plan
     if plan is None or not plan.of_neighbours:
         return None
-    directory = work_dir / _NEIGHBOURS
+    directory = work_dir / NEIGHBOURS
     if directory.exists():  # The training was interrupted.
         return directory
     data = ChannelData(prepared, TrainingLog.read(prepared))

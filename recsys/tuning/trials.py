@@ -21,6 +21,7 @@ from pipelines.executor.session import ensure_ray
 from pipelines.process import quiet_tune
 from recsys.config.config import Config
 from recsys.config.tuning import Range
+from recsys.stages.item_neighbours import NEIGHBOURS
 from recsys.tuning.journal import Trial
 from recsys.tuning.search import Search
 from recsys.tuning.space import Axis
@@ -193,6 +194,7 @@ class _Searcher(Searcher):
                     "base": self._search.config.model_dump_json(),
                     "trial": trial.started.model_dump_json(),
                     "work_dir": str(self._directory(trial).resolve()),
+                    "neighbours": str((self._work_dir / NEIGHBOURS).resolve()),
                     "reported": len(trial.validations),
                     "threads": max(1, int(self._resources["CPU"])),
                 }

@@ -25,10 +25,14 @@ from pipelines.prepared.reader import Prepared
 from pipelines.reports.html import render_page
 from recsys.checkpoint.training_manifest import training_fingerprint
 from recsys.config.config import Config
+from recsys.config.ssl import SSL_SETTINGS
+from recsys.config.tuning import Choices
 from recsys.data.candidates import check_candidates
 from recsys.evaluation.selection import NOTHING, Score
 from recsys.evaluation.validation import selection_warning
 from recsys.mlflow_run import Run
+from recsys.stages.channel_lists import remove_channel_lists
+from recsys.stages.item_neighbours import fit_neighbours
 from recsys.tracked import run_name
 from recsys.tracking import open_run, start_run, tracking_uri
 from recsys.tuning.journal import Journal, Trial
@@ -101,6 +105,7 @@ def tune(config: Config, *, console: Console | None = None) -> TuningResult:
         parent = _open_run(config, work_dir)
         search = Search(config, axes, journal, MlflowTracker(config, parent.run_id, journal))
         try:
+            _fit_neighbours(config, axes, prepared, work_dir, console)
             _run(search, work_dir, console)
             result = _seal(search, work_dir, identity, parent)
         except BaseException as error:
@@ -134,7 +139,9 @@ def _prepared(config: Config) -> Prepared:
 
 def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str:
     space = {axis.path: axis.dimension.model_dump(mode="json") for axis in axes}
-    return fingerprint([training_fingerprint(config, prepared), space])
+    # Views show the first of these lists, which the training's own fingerprint has for its method.
+    lists = [config.ranking.neighbours] if "neighbours" in _methods(axes) else []
+    return fingerprint([training_fingerprint(config, prepared), space, *lists])
 
 
 def _open_work_dir(
@@ -172,6 +179,23 @@ def _open_run(config: Config, work_dir: Path) -> Run:
     run = start_run(config, f"{run_name(config)} tune", tags={"mlflow.source.name": "recsys tune"})
     write_json(path, {**identity, "mlflow_run_id": run.run_id})
     return run
+
+
+def _fit_neighbours(
+    config: Config, axes: tuple[Axis, ...], prepared: Prepared, work_dir: Path, console: Console
+) -> None:
+    """Fits the neighbours that views of some trial may show, once for all trials."""
+    for method in {config.ssl.method, *_methods(axes)}:
+        settings = {"ssl": SSL_SETTINGS[method](method=method), "output": str(work_dir.resolve())}
+        own = config.model_copy(update=settings)
+        fit_neighbours(own, prepared, work_dir, console)
+        remove_channel_lists(own)
+
+
+def _methods(axes: tuple[Axis, ...]) -> set[str]:
+    """Returns the methods of self-supervision that are searched."""
+    listed = [a.dimension for a in axes if a.path == "ssl.method"]
+    return {method for each in listed if isinstance(each, Choices) for method in each.choices}
 
 
 def _run(search: Search, work_dir: Path, console: Console) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from rich.console import Console
 
 from feature_store.core.documents import read_lines
 from feature_store.core.errors import UserError
@@ -16,8 +15,6 @@ from recsys.checkpoint.training_manifest import METRICS_FILE
 from recsys.config.config import Config
 from recsys.config.load import with_values
 from recsys.data.loader import in_process_batches
-from recsys.stages.channel_lists import remove_channel_lists
-from recsys.stages.item_neighbours import fit_neighbours
 from recsys.training.launch import device_of, single_process_group
 from recsys.training.rank import train_on_rank
 from recsys.training.run import plan_run
@@ -48,8 +45,9 @@ def train_trial(options: dict[str, Any]) -> None:
     left as by an error, and closes what it has open.
 
     Args:
-        options: `job`, JSON of the base configuration, the trial's beginning, its directory,
-            the validations that are known of it, and the worker's threads.
+        options: `job`, JSON of the base configuration, the trial's beginning, its directory, that
+            of the items' neighbours, the validations that are known of it, and the worker's
+            threads.
     """
     job = json.loads(options["job"])
     base, work_dir = Config.model_validate_json(job["base"]), Path(job["work_dir"])
@@ -71,21 +69,15 @@ def train_trial(options: dict[str, Any]) -> None:
         device = device_of(config.training, local_rank=0)
         with single_process_group(device):
             prepared = Prepared(config.prepared_dir)
-            neighbours = _fit_neighbours(config, prepared, work_dir)
+            plan = config.ssl.view_plan
+            shows = plan is not None and plan.of_neighbours
+            neighbours = Path(job["neighbours"]) if shows else None
             run, _ = plan_run(config, prepared, work_dir, neighbours=neighbours)
             train_on_rank(run, device, in_process_batches, report)
         report()  # A killed process may have left a validation unreported.
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         tune.report({VALIDATION: reported + 1, VALUE: 0.0, ERROR: text})
-
-
-def _fit_neighbours(config: Config, prepared: Prepared, work_dir: Path) -> Path | None:
-    """Fits what views show, in the trial's own directory: other trials fit at the same time."""
-    own = config.model_copy(update={"output": str(work_dir), "executor": "local"})
-    neighbours = fit_neighbours(own, prepared, work_dir, Console(quiet=True))
-    remove_channel_lists(own)
-    return neighbours
 
 
 def _validations(path: Path, key: str) -> Iterator[dict[str, float | None]]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +19,6 @@ from feature_store.core.errors import UserError
 from pipelines.prepared.reader import Prepared
 from recsys.config.config import Config
 from recsys.config.load import load_config, parse_config, with_values
-from recsys.config.ssl.contrastive import Neighbours
 from recsys.tuning import tune as tune_module
 from recsys.tuning.journal import Ended, Journal, Started, Trial
 from recsys.tuning.search import Search
@@ -406,13 +406,23 @@ def test_an_interrupted_search_is_resumed(planted, ray_session, tmp_path):
     assert [*extended.trials.values()][:4] == [*after.trials.values()]
 
 
-def test_a_trial_has_the_neighbours_that_its_views_show(planted, tmp_path):
-    from recsys.tuning.worker import _fit_neighbours
-
-    config = planted.model_copy(update={"ssl": Neighbours()})
-    found = _fit_neighbours(config, Prepared(config.prepared_dir), tmp_path)
-    assert found is not None
-    assert list(tmp_path.iterdir()) == [found]
+@pytest.mark.parametrize(
+    ("method", "space", "left"),
+    [
+        ("neighbours", {}, ["neighbours"]),
+        ("none", {"ssl.method": {"choices": ["none", "neighbours"]}}, ["neighbours"]),
+        ("none", {"ssl.method": {"choices": ["none", "cfm"]}}, []),
+    ],
+)
+def test_neighbours_are_fitted_once_for_all_trials(planted, tmp_path, method, space, left):
+    config = tunable(planted, tmp_path / "out", space={**RATES, **space})
+    config = with_values(config, {"ssl.method": method}, source="the test")
+    axes, prepared = search_space(config), Prepared(planted.prepared_dir)
+    lines = Console(record=True, file=StringIO())
+    for _ in range(2):
+        tune_module._fit_neighbours(config, axes, prepared, tmp_path / "work", lines)
+    assert [path.name for path in (tmp_path / "work").glob("*")] == left
+    assert lines.export_text().count("fitting") == 2 * len(left)
     assert not config.fusion_dir.with_name("fusion.work").exists()
 
 
@@ -421,6 +431,7 @@ def test_a_search_killed_within_a_trial_resumes_from_its_checkpoint(planted, tmp
     from recsys.tuning.tune import tune
 
     config = tunable(planted, tmp_path / "out", trials=2, confirm_seeds=0)
+    config = with_values(config, {"ssl.method": "neighbours"}, source="the test")
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     journal = config.tuning_dir.with_name("tuning.partial") / "trials.jsonl"
@@ -428,7 +439,7 @@ def test_a_search_killed_within_a_trial_resumes_from_its_checkpoint(planted, tmp
         [sys.executable, "-m", "recsys.cli", "tune", str(path)], start_new_session=True
     )
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while not (journal.exists() and '"validated"' in journal.read_text()):
             assert process.poll() is None
             assert time.monotonic() < deadline
