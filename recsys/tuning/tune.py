@@ -139,7 +139,7 @@ def _prepared(config: Config) -> Prepared:
 
 def _identity(config: Config, prepared: Prepared, axes: tuple[Axis, ...]) -> str:
     space = {axis.path: axis.dimension.model_dump(mode="json") for axis in axes}
-    # Views show the first of these lists, which the training's own fingerprint has for its method.
+    # The training's fingerprint has this number where its own method shows neighbours, not another.
     lists = [config.ranking.neighbours] if "neighbours" in _methods(axes) else []
     return fingerprint([training_fingerprint(config, prepared), space, *lists])
 
