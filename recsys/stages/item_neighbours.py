@@ -20,7 +20,7 @@ NEIGHBOURS = "neighbours"
 
 
 def fit_neighbours(
-    config: Config, prepared: Prepared, work_dir: Path, console: Console
+    config: Config, prepared: Prepared, work_dir: Path, console: Console, stage: str = "train"
 ) -> Path | None:
     """Fits the neighbours that views show, and returns where they are; None: views show none.
 
@@ -31,6 +31,7 @@ def fit_neighbours(
         prepared: Its prepared data.
         work_dir: Directory of the unfinished training.
         console: Console to show progress on.
+        stage: Name of the stage, for the terminal.
     """
     plan = config.ssl.view_plan
     if plan is None or not plan.of_neighbours:
@@ -43,7 +44,7 @@ def fit_neighbours(
     def lists(channel: type[Channel]) -> Neighbours | None:
         if channel.why_not(data) is not None:
             return None
-        return channel_lists(config, data, channel, "train", console)
+        return channel_lists(config, data, channel, stage, console)
 
     with lists_locked(config), directory_written_atomically(directory, never) as written:
         write_neighbours(written, lists(CoOccurrence), lists(Content), prepared.is_current_item)

@@ -188,7 +188,7 @@ def _fit_neighbours(
     for method in {config.ssl.method, *_methods(axes)}:
         settings = {"ssl": SSL_SETTINGS[method](method=method), "output": str(work_dir.resolve())}
         own = config.model_copy(update=settings)
-        fit_neighbours(own, prepared, work_dir, console)
+        fit_neighbours(own, prepared, work_dir, console, stage="tune")
         remove_channel_lists(own)
 
 

@@ -422,7 +422,7 @@ def test_neighbours_are_fitted_once_for_all_trials(planted, tmp_path, method, sp
     for _ in range(2):
         tune_module._fit_neighbours(config, axes, prepared, tmp_path / "work", lines)
     assert [path.name for path in (tmp_path / "work").glob("*")] == left
-    assert lines.export_text().count("fitting") == 2 * len(left)
+    assert lines.export_text().count("tune: fitting") == 2 * len(left)
     assert not config.fusion_dir.with_name("fusion.work").exists()
 
 
