@@ -92,7 +92,7 @@ def test_a_killed_run_equals_an_unkilled_one(planted, tmp_path, ranks):
     steps = training_plan(Prepared(config.prepared_dir), config).steps_per_epoch
     train_on_ranks(config, tmp_path / "whole", ranks)
     with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", ranks, killed_at=steps + 3)
+        train_on_ranks(config, tmp_path / "killed", ranks, killed_after=steps)
     train_on_ranks(config, tmp_path / "killed", ranks)
     whole, killed = saved_tensors(tmp_path / "whole"), saved_tensors(tmp_path / "killed")
     assert whole.keys() == killed.keys()
@@ -111,7 +111,7 @@ def test_a_run_killed_mid_epoch_is_resumed_on_another_number_of_ranks(
     saved = (plan.steps_per_epoch // interval + 1) * interval
     assert saved % plan.steps_per_epoch
     with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", before, killed_at=saved + 2)
+        train_on_ranks(config, tmp_path / "killed", before, killed_after=saved)
     train_on_ranks(config, tmp_path / "killed", after)
     assert_same_lines(losses(tmp_path / "killed"), losses(tmp_path / "whole"))
     # Steps after the checkpoint are lost with the model, and done again.

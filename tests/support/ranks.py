@@ -17,7 +17,7 @@ from rich.console import Console
 from torch.multiprocessing import start_processes
 
 from pipelines.prepared.reader import Prepared
-from recsys.checkpoint.manifest import CHECKPOINTS, latest_checkpoint
+from recsys.checkpoint.manifest import CHECKPOINTS, checkpoint_path, latest_checkpoint
 from recsys.config.config import Config
 from recsys.config.training import RayTrainConfig
 from recsys.data.loader import in_process_batches
@@ -39,21 +39,21 @@ def train_on_ranks(
     work_dir: Path,
     ranks: int,
     *,
-    killed_at: int | None = None,
+    killed_after: int | None = None,
     poisoned_at: int | None = None,
 ) -> None:
     """Runs the loop to its end on `ranks` processes.
 
-    `killed_at` kills them before that step, `poisoned_at` gives the step weights that are not
-    numbers. `seen-*.jsonl` in the directory has a line of the step and its (query, item) pairs for
-    each batch of a rank, written before it is trained on.
+    `killed_after` kills them two steps after that one, once its checkpoint is there; `poisoned_at`
+    gives the step weights that are not numbers. `seen-*.jsonl` in the directory has a line of the
+    step and its (query, item) pairs for each batch of a rank, written before it is trained on.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     training = config.training.model_copy(update={"ray": RayTrainConfig(workers=ranks)})
     run = run_of(config.model_copy(update={"training": training}), work_dir)
     store = work_dir / "store"
     store.unlink(missing_ok=True)
-    start_ranks(_run, ranks, run, ranks, str(store), killed_at, poisoned_at)
+    start_ranks(_run, ranks, run, ranks, str(store), killed_after, poisoned_at)
 
 
 def run_of(config: Config, work_dir: Path) -> TrainingRun:
@@ -69,7 +69,7 @@ def _run(
     run: TrainingRun,
     ranks: int,
     store: str,
-    killed_at: int | None,
+    killed_after: int | None,
     poisoned_at: int | None,
 ) -> None:
     torch.set_num_threads(1)
@@ -82,8 +82,8 @@ def _run(
         path = Path(store).with_name(f"seen-from-{from_step}-rank-{rank}.jsonl")
         with path.open("w") as file:
             for local, host in zip(examples, batches, strict=True):
-                if local.step == killed_at:
-                    _wait_for_checkpoint(Path(store).with_name(CHECKPOINTS))
+                if killed_after is not None and local.step == killed_after + 2:
+                    _wait_for(checkpoint_path(Path(store).with_name(CHECKPOINTS), killed_after))
                     os.kill(os.getpid(), signal.SIGKILL)
                 if local.step == poisoned_at:
                     host = replace(host, weight=host.weight * np.float32("nan"))
@@ -97,10 +97,11 @@ def _run(
     dist.destroy_process_group()
 
 
-def _wait_for_checkpoint(directory: Path) -> None:
-    """Waits until the checkpoint in flight is there."""
-    time.sleep(0.5)
-    while list(directory.glob(".step-*")):
+def _wait_for(checkpoint: Path) -> None:
+    """Waits until a checkpoint is there: batches are built ahead, and it is written behind."""
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert time.monotonic() < deadline, f"{checkpoint} was not written"
         time.sleep(0.01)
 
 

@@ -211,7 +211,7 @@ def test_a_killed_run_goes_on_with_the_same_estimates_on_any_number_of_ranks(pla
     plan = training_plan(prepared, config)
     train_on_ranks(config, tmp_path / "whole", 1)
     with pytest.raises(ProcessExitedException):
-        train_on_ranks(config, tmp_path / "killed", 2, killed_at=plan.steps_per_epoch + 3)
+        train_on_ranks(config, tmp_path / "killed", 2, killed_after=plan.steps_per_epoch)
     train_on_ranks(config, tmp_path / "killed", 1)
     whole, killed = frequency_state(tmp_path / "whole"), frequency_state(tmp_path / "killed")
     assert whole.keys() == {"last", "interval", "events", "examples"}
